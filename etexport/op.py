@@ -1,0 +1,406 @@
+"""What a kernel folder declares, and how it is found.
+
+A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]` and the C++ headers that it names. Nothing registers itself
+and there is no list: `load_ops()` reads the folders, and those of installed packages through the entry point group
+`etexport.kernels` (each entry is a module or package whose folder holds kernel folders).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from etexport.errors import ModelError
+from etexport.program.model import Arg, Array, DType, Instruction, Method, Ref, TensorSpec, Value
+from etexport.resources import root
+
+# ---- the schema of an operator ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """`kind` is PyTorch's type word ("Tensor", "Tensor?", "Tensor[]", "int[]", "Scalar", "float", "bool", "str", ...)."""
+
+    name: str
+    kind: str
+    default: str | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """An operator's out-variant schema, as PyTorch prints it."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    outs: tuple[str, ...]
+
+
+_PARAMETER = re.compile(r"(?P<kind>[A-Za-z]+(?:\([a-z]!\))?(?:\[\d*\])?\??(?:\[\d*\])?\??) (?P<name>\w+)(?:=(?P<default>.+))?")
+
+
+@functools.cache
+def parse_schema(text: str) -> Schema:
+    """Parse `ns::op.overload(Tensor self, ..., *, Tensor(a!) out) -> Tensor(a!)`. Out arguments are those marked `(x!)`."""
+    name, _, rest = text.partition("(")
+    inside = rest[: rest.rindex(") ->")]
+    parameters: list[Parameter] = []
+    outs: list[str] = []
+    for part in re.split(r", (?![^\[]*\])", inside):
+        if part in ("*", ""):
+            continue
+        match = _PARAMETER.fullmatch(part)
+        assert match, f"cannot parse {part!r} of {text!r}"
+        if "!" in match["kind"]:
+            outs.append(match["name"])
+        else:
+            kind = re.sub(r"\[\d+\]", "[]", match["kind"]).replace("SymInt", "int")
+            parameters.append(Parameter(match["name"], kind, match["default"]))
+    return Schema(name, tuple(parameters), tuple(outs))
+
+
+# ---- one instruction with what it touches ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """An instruction together with its operands: `node["self"]` is a Value for a tensor, a tuple for a list, else the literal."""
+
+    instruction: Instruction
+    schema: Schema
+    operands: Mapping[str, Any]
+    outs: tuple[Value, ...]
+    residual: Value | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.operands[name]
+
+    @property
+    def out(self) -> Value:
+        return self.outs[0]
+
+    @property
+    def tensors(self) -> tuple[Value, ...]:
+        """Every tensor operand, in schema order, list members in place; absent optional ones left out."""
+        found: list[Value] = []
+        for operand in self.operands.values():
+            found.extend(value for value in (operand if isinstance(operand, tuple) else (operand,)) if isinstance(value, Value))
+        return tuple(found)
+
+    def error(self, what: str, hint: str = "") -> ModelError:
+        return ModelError(what, where=self.instruction.where, hint=hint)
+
+
+def node_of(method: Method, instruction: Instruction, op: Op) -> Node:
+    """Resolve an instruction's operands against the operator's schema; ModelError where number or kind does not fit."""
+    schema = op.signature
+
+    def fail(what: str) -> ModelError:
+        return ModelError(f"{what}; the operator is {op.schema}", where=instruction.where)
+
+    if len(instruction.args) != len(schema.parameters):
+        raise fail(f"{len(instruction.args)} arguments where {len(schema.parameters)} belong")
+    if len(instruction.outs) != len(schema.outs):
+        raise fail(f"{len(instruction.outs)} results where {len(schema.outs)} belong")
+    operands: dict[str, Any] = {}
+    for parameter, arg in zip(schema.parameters, instruction.args, strict=True):
+        if not _fits(parameter.kind, arg):
+            raise fail(f"argument {parameter.name!r} is {arg!r} where {parameter.kind} belongs")
+        operands[parameter.name] = _resolve(method, arg)
+    epilogue = instruction.epilogue
+    residual = method.values[epilogue.residual.id] if epilogue is not None and epilogue.residual is not None else None
+    return Node(instruction, schema, operands, tuple(method.values[out] for out in instruction.outs), residual)
+
+
+def _resolve(method: Method, arg: Arg) -> Any:
+    if isinstance(arg, Ref):
+        return method.values[arg.id]
+    if isinstance(arg, tuple):
+        return tuple(_resolve(method, item) for item in arg)
+    return arg
+
+
+def _fits(kind: str, arg: Arg) -> bool:
+    if kind.endswith("?"):
+        return arg is None or _fits(kind[:-1], arg)
+    if kind.endswith("[]"):
+        return isinstance(arg, tuple) and all(_fits(kind[:-2], item) for item in arg)
+    if kind == "Tensor":
+        return isinstance(arg, Ref)
+    if kind == "bool":
+        return isinstance(arg, bool)
+    if kind in ("int", "ScalarType", "Layout", "MemoryFormat"):
+        return isinstance(arg, int) and not isinstance(arg, bool)
+    if kind == "float":
+        return isinstance(arg, (int, float)) and not isinstance(arg, bool)
+    if kind == "Scalar":
+        return isinstance(arg, (bool, int, float))
+    return kind == "str" and isinstance(arg, str)
+
+
+# ---- the C++ call of one instruction ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Target:
+    """What kernel choice depends on: the core's features ("fpu", "dsp", "mve", "arm", "riscv", ...) and "speed" or "size"."""
+
+    features: frozenset[str] = frozenset()
+    optimize: str = "speed"
+
+
+@dataclass(frozen=True)
+class Read:
+    """`const T*` to the start of this value."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Write:
+    """`T*` to the start of this value."""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class RowRead:
+    """In a windowed call: `const T*` to the row of this value that has the index of the output row (a residual)."""
+
+    value: int
+
+
+@dataclass(frozen=True, eq=False)
+class Const:
+    """`const T*` to packed data in flash; `name` says what it is ("weight", "bias"). None as data gives a null pointer."""
+
+    name: str
+    data: Array | None
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """`T*` to bytes that the planner provides during this call only."""
+
+    dtype: DType
+    elements: int
+
+
+Operand = Read | Write | RowRead | Const | Scratch
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows.
+
+    Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1; a row outside the image is a
+    pointer to `pad_elements` constants of `pad_value`. Row sizes are in elements.
+    """
+
+    input: int
+    output: int
+    batch: int
+    in_rows: int
+    in_row: int
+    out_rows: int
+    out_row: int
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+    pad_value: float
+    pad_elements: int
+    rows_per_call: int = 1
+
+
+GeometryField = int | float | bool | tuple[int, ...] | tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """The C++ call of one instruction.
+
+    Without a window:  `et::<function>(geometry, <operand>, ...)`, operands in this order.
+    With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`.
+    `geometry` is the first argument, an object whose members are the fields: int32_t, float, bool, or arrays `const int32_t[N]`.
+    `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
+    """
+
+    function: str
+    header: str
+    geometry: Mapping[str, GeometryField]
+    operands: tuple[Operand, ...]
+    window: Window | None = None
+    macs: int = 0
+    variant: str = "portable"
+
+
+# ---- what an operator declares --------------------------------------------------------------------------------------------------
+
+
+class Layout(Enum):
+    """Which dim orders a kernel takes. The layout pass makes them so, by conversions where it must."""
+
+    FOLLOW = "follow"
+    """Every tensor operand in any dim order (the kernel takes strides). An output of the first operand's rank gets its order."""
+
+    CHANNELS_LAST = "channels_last"
+    """The first tensor operand, the first output and a residual are channels last; other operands are contiguous."""
+
+    CONTIGUOUS = "contiguous"
+    """All tensors in logical order."""
+
+    VIEW = "view"
+    """The output is the first operand's elements in logical order under another shape: no kernel, an address where possible."""
+
+    PERMUTE = "permute"
+    """The output is the first operand with permuted dimensions: no kernel, an address with another dim order."""
+
+
+@dataclass(frozen=True)
+class T:
+    """A tensor argument of a test case: drawn uniformly from [low, high) by the test, or exactly `values`."""
+
+    shape: tuple[int, ...]
+    dtype: DType = DType.FLOAT32
+    low: float = -2.0
+    high: float = 2.0
+    values: tuple[float, ...] | None = None
+    constant: bool = False
+    """The operand is a constant of the program (a weight), not an input."""
+    dim_order: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments in schema order: `T` for tensors, tuples of `T` for tensor lists, else literals. `note` says what is special about it."""
+
+    args: tuple[Any, ...]
+    note: str = ""
+
+
+_Item = TypeVar("_Item")
+
+
+class Draw(Protocol):
+    """Where drawn cases get their choices from (hypothesis in the tests), so that `op.py` files import nothing."""
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer in [low, high]."""
+
+    def number(self, low: float, high: float) -> float:
+        """A finite float32 in [low, high]."""
+
+    def choice(self, options: Sequence[_Item]) -> _Item: ...
+
+    def flag(self) -> bool: ...
+
+
+InferredSpec = tuple[DType, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operator overload that the project can run.
+
+    schema      the out-variant's schema, as PyTorch prints it
+    infer       dtype and shape of each output from the operands; raises `node.error(...)` for attribute values that are illegal
+    lower       the C++ call for a target; None for views and permutes, which need no code
+    dtypes      element types of the first tensor operand that `lower` takes
+    reference   the numpy meaning, for constant folding: operands by position (arrays, lists, literals) -> array, or a tuple of them
+    layout      which dim orders the kernel takes
+    absorbs     epilogue parts the kernel can do: "clamp", "residual"
+    clamp       (low, high) where this instruction is nothing but a clamp of its first operand, else None
+    inplace     names of operands whose memory output 0 may take over: same size and dim order, element i read before i is written
+    alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must be copied
+    parts       for a concatenation: byte offset of each operand inside output 0, or None where it must be copied
+    exact       results must be eager PyTorch's bit for bit (movement, comparison); else 2e-6 * magnitude * sqrt(`sum_length`)
+    sum_length  how many terms are added up for one result
+    cases, draw the documented cases, and a function that draws more within the schema's legal range
+    """
+
+    schema: str
+    infer: Callable[[Node], tuple[InferredSpec, ...]]
+    lower: Callable[[Node, Target], Call] | None = None
+    dtypes: tuple[DType, ...] = (DType.FLOAT32,)
+    reference: Callable[..., Any] | None = None
+    layout: Layout = Layout.FOLLOW
+    absorbs: frozenset[str] = frozenset()
+    clamp: Callable[[Node], tuple[float, float] | None] | None = None
+    inplace: tuple[str, ...] = ()
+    alias: Callable[[Node], int | None] | None = None
+    parts: Callable[[Node], tuple[int, ...] | None] | None = None
+    exact: bool = False
+    sum_length: Callable[[Node], int] | None = None
+    cases: tuple[Case, ...] = ()
+    draw: Callable[[Draw], Case] | None = None
+    family: str = field(default="", compare=False)
+    """Name of the kernel folder; filled in when it is loaded."""
+
+    @property
+    def signature(self) -> Schema:
+        return parse_schema(self.schema)
+
+    @property
+    def name(self) -> str:
+        return self.signature.name
+
+
+# ---- finding them ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """Every operator by name, and the folders that the C++ compiler needs for `#include "<family>/<header>"`."""
+
+    ops: Mapping[str, Op]
+    include_dirs: tuple[Path, ...]
+
+    def find(self, name: str) -> Op | None:
+        return self.ops.get(name)
+
+
+def kernel_folders() -> tuple[Path, ...]:
+    """Our own `kernels/`, then those of installed packages, by entry point name."""
+    folders = [root() / "kernels"]
+    for entry in sorted(entry_points(group="etexport.kernels"), key=lambda entry: entry.name):
+        module = entry.load()
+        folders.append(Path(next(iter(module.__path__))) if hasattr(module, "__path__") else Path(module.__file__).parent)
+    return tuple(folders)
+
+
+@functools.cache
+def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
+    """Read every `op.py`. A folder without one, or two folders with the same operator, is an error that names them."""
+    folders = folders or kernel_folders()
+    ops: dict[str, Op] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*/op.py")):
+            for op in _load(path).OPS:
+                if op.name in ops:
+                    raise ModelError(f"{op.name} is declared in {ops[op.name].family} and in {path.parent.name}", where=str(path))
+                object.__setattr__(op, "family", path.parent.name)
+                ops[op.name] = op
+    return Library(ops, folders)
+
+
+def _load(path: Path) -> Any:
+    name = f"etexport_kernels.{path.parent.name}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look the module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def spec_of(spec: TensorSpec) -> InferredSpec:
+    """The part of a spec that `infer` talks about."""
+    return spec.dtype, spec.shape

@@ -1,0 +1,293 @@
+"""The data of a program: what every stage from capture to code generation reads and makes anew.
+
+Everything here is frozen. A pass returns a new `Method`; arrays are read-only, so that a constant shared by several
+values cannot change behind the back of one of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class DType(enum.Enum):
+    """Element types, by ExecuTorch's ScalarType code, the numpy type, and the C++ type of a kernel's pointer."""
+
+    UINT8 = (0, "uint8", "uint8_t")
+    INT8 = (1, "int8", "int8_t")
+    INT16 = (2, "int16", "int16_t")
+    INT32 = (3, "int32", "int32_t")
+    INT64 = (4, "int64", "int64_t")
+    FLOAT32 = (6, "float32", "float")
+    FLOAT64 = (7, "float64", "double")
+    BOOL = (11, "bool", "bool")
+
+    def __init__(self, code: int, numpy_name: str, cpp: str) -> None:
+        self.code = code
+        self.numpy = np.dtype(numpy_name)
+        self.cpp = cpp
+
+    @property
+    def itemsize(self) -> int:
+        return self.numpy.itemsize
+
+    @classmethod
+    def of_code(cls, code: int) -> DType:
+        """The type with this ScalarType code; ValueError where the project has none."""
+        for dtype in cls:
+            if dtype.code == code:
+                return dtype
+        raise ValueError(f"ScalarType {code} is not supported")
+
+    @classmethod
+    def of_numpy(cls, dtype: npt.DTypeLike) -> DType:
+        """The type with this numpy dtype; ValueError where the project has none."""
+        for member in cls:
+            if member.numpy == np.dtype(dtype):
+                return member
+        raise ValueError(f"{np.dtype(dtype)} is not supported")
+
+
+@dataclass(frozen=True)
+class QParams:
+    """Affine quantisation: real = (stored - zero_point) * scale, per tensor (`axis` None, one entry) or along `axis`."""
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    qmin: int
+    qmax: int
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape is logical (N, C, H, W, as in the script); `dim_order` lists the dimensions from outermost to innermost in memory."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    dim_order: tuple[int, ...] = ()
+    qparams: QParams | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.dim_order) != len(self.shape):
+            assert not self.dim_order, f"dim order {self.dim_order} for shape {self.shape}"
+            object.__setattr__(self, "dim_order", tuple(range(len(self.shape))))
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Distance in elements between neighbours along each logical dimension."""
+        strides = [0] * len(self.shape)
+        step = 1
+        for dim in reversed(self.dim_order):
+            strides[dim] = step
+            step *= self.shape[dim]
+        return tuple(strides)
+
+    @property
+    def physical_dims(self) -> tuple[int, ...]:
+        """The dim order without dimensions of size 1: two specs of one shape lie alike in memory when these are equal."""
+        return tuple(dim for dim in self.dim_order if self.shape[dim] != 1)
+
+    @property
+    def is_contiguous(self) -> bool:
+        return self.physical_dims == tuple(sorted(self.physical_dims))
+
+    def with_order(self, dim_order: tuple[int, ...]) -> TensorSpec:
+        return replace(self, dim_order=dim_order)
+
+    def __str__(self) -> str:
+        return f"{self.dtype.numpy} {list(self.shape)}"
+
+
+def contiguous(rank: int) -> tuple[int, ...]:
+    return tuple(range(rank))
+
+
+def channels_last(rank: int) -> tuple[int, ...]:
+    """(0, 2, 3, 1) for images, (0, 2, 1) for sequences; contiguous below rank 3."""
+    return contiguous(rank) if rank < 3 else (0, *range(2, rank), 1)
+
+
+class Role(enum.Enum):
+    INPUT = "input"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    STATE = "state"
+    ACTIVATION = "activation"
+    SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The value lies inside another one: `offset` bytes after the start of value `base` (which has no storage of its own base)."""
+
+    base: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the program.
+
+    `data` is the content of a constant, or the initial content of a state, indexed logically (`data.shape == spec.shape`)
+    whatever the dim order. A state without `data` starts as zeros. `name` is unique in its method and a C identifier.
+    """
+
+    id: int
+    name: str
+    spec: TensorSpec
+    role: Role
+    data: Array | None = None
+    storage: Storage | None = None
+
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            assert self.data.shape == self.spec.shape, f"{self.name}: data {self.data.shape}, spec {self.spec}"
+            assert self.data.dtype == self.spec.dtype.numpy, f"{self.name}: data {self.data.dtype}, spec {self.spec}"
+            if self.data.flags.writeable:
+                frozen = self.data.view()
+                frozen.flags.writeable = False
+                object.__setattr__(self, "data", frozen)
+
+    @property
+    def physical_bytes(self) -> bytes:
+        """The bytes of `data` as they lie in memory, in dim order, little-endian."""
+        assert self.data is not None, f"{self.name} has no data"
+        laid_out = np.transpose(self.data, self.spec.dim_order) if self.spec.shape else self.data
+        return np.ascontiguousarray(laid_out, dtype=self.spec.dtype.numpy.newbyteorder("<")).tobytes()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An operand that is the value with this id."""
+
+    id: int
+
+
+Scalar = bool | int | float | str | None
+Arg = Ref | Scalar | tuple[Any, ...]  # a tuple holds Args: int lists, tensor lists, optional tensor lists
+
+
+@dataclass(frozen=True)
+class Source:
+    """The innermost line of the user's own code that an instruction comes from; `file` is relative to the model script."""
+
+    file: str
+    line: int
+    code: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a kernel does to each result before it stores it: out = min(max(result + residual, low), high). Set by the target side only."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    residual: Ref | None = None
+
+    @property
+    def clamps(self) -> bool:
+        return self.low != -math.inf or self.high != math.inf
+
+
+MOVE = "executorch::move"
+"""outs[0] becomes another name of args[0] (no bytes move), as ExecuTorch's MoveCall."""
+
+JUMP_FALSE = "executorch::jump_false"
+"""Go to the instruction with handle args[1] (-1: the end) when the bool args[0] (a Ref, or False for always) is false."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One operator call. `op` is ExecuTorch's name with overload, `aten::add.out`; `args` are the operator's arguments in schema
+    order without the out arguments; `outs` are ids of the values it writes. `handle` names the instruction for ever:
+    passes keep it, an instruction made from several keeps the handle of the one that produced the result.
+    """
+
+    op: str
+    args: tuple[Arg, ...]
+    outs: tuple[int, ...]
+    handle: int
+    name: str = ""
+    source: Source | None = None
+    epilogue: Epilogue | None = None
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """Ids of the values it reads, each once, in order of appearance (the epilogue's residual last)."""
+        found = list(_refs(self.args))
+        if self.epilogue is not None and self.epilogue.residual is not None:
+            found.append(self.epilogue.residual.id)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def where(self) -> str:
+        """For messages: the node and, where known, the line of the script."""
+        node = f"{self.name or f'instruction {self.handle}'} ({self.op})"
+        return f"{self.source}: {node}" if self.source else node
+
+
+def _refs(args: tuple[Arg, ...]) -> Iterator[int]:
+    for arg in args:
+        if isinstance(arg, Ref):
+            yield arg.id
+        elif isinstance(arg, tuple):
+            yield from _refs(arg)
+
+
+def substitute(arg: Arg, new: Mapping[int, int]) -> Arg:
+    """The operand with each Ref that `new` names replaced."""
+    if isinstance(arg, Ref):
+        return Ref(new.get(arg.id, arg.id))
+    if isinstance(arg, tuple):
+        return tuple(substitute(item, new) for item in arg)
+    return arg
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input or a constant, or appear twice."""
+
+    name: str
+    values: Mapping[int, Value]
+    instructions: tuple[Instruction, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def next_id(self) -> int:
+        return max(self.values, default=-1) + 1
+
+    def with_values(self, *new: Value) -> Method:
+        """The method with these values added or replaced by id."""
+        return replace(self, values={**self.values, **{value.id: value for value in new}})
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    methods: tuple[Method, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def method(self, name: str = "forward") -> Method:
+        for method in self.methods:
+            if method.name == name:
+                return method
+        raise KeyError(name)

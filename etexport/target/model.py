@@ -1,0 +1,50 @@
+"""What the target side hands to the planner and the code generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from etexport.op import Call, Target
+from etexport.plan.problem import Problem, Solution
+from etexport.program.model import Instruction, Method, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One instruction with the call that runs it."""
+
+    instruction: Instruction
+    call: Call
+
+
+@dataclass(frozen=True, eq=False)
+class Specialised:
+    """The method after layout, fusion and addressing: every instruction has a step, in order of execution; views are gone (`Value.storage`)."""
+
+    method: Method
+    steps: tuple[Step, ...]
+    target: Target
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A specialised program with an address for every byte it needs in RAM. Emit walks `specialised.steps`."""
+
+    specialised: Specialised
+    problem: Problem
+    solution: Solution
+
+    def offset(self, value: Value) -> int:
+        """Bytes from the start of the arena to the value; not for constants."""
+        if value.storage is not None:
+            return self.offset(self.specialised.method.values[value.storage.base]) + value.storage.offset
+        return self.solution.offsets[value.name]
+
+    def scratch_offset(self, instruction: Instruction) -> int:
+        """Bytes from the start of the arena to the instruction's scratch."""
+        return self.solution.offsets[scratch_name(instruction)]
+
+
+def scratch_name(instruction: Instruction) -> str:
+    """Name of the planner's buffer for the scratch of this instruction."""
+    return f"{instruction.name}.scratch"

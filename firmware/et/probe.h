@@ -1,0 +1,21 @@
+// Marks between the steps of a program. They cost nothing unless the build asks for counts (ET_PROBES) or values (ET_TRACE).
+#pragma once
+
+#include <stdint.h>
+
+namespace et {
+
+#if defined(ET_PROBES)
+void probe(uint32_t step);  // called before step 0, before step 1, ..., and once more after the last: step_count + 1 calls a run
+#else
+inline void probe(uint32_t) {}
+#endif
+
+#if defined(ET_TRACE)
+// Streams a step's result to the host while the program runs.
+void trace(uint32_t step, uint32_t output, const void* data, uint32_t bytes);
+#else
+inline void trace(uint32_t, uint32_t, const void*, uint32_t) {}
+#endif
+
+}  // namespace et
