@@ -19,7 +19,9 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Specialised:
-    """The method after layout, fusion and addressing: every instruction has a step, in order of execution; views are gone (`Value.storage`)."""
+    """The method after layout, fusion and addressing: every instruction has a step, in order of
+    execution; views are gone (`Value.storage`).
+    """
 
     method: Method
     steps: tuple[Step, ...]

@@ -1,0 +1,91 @@
+"""From a specialised program to the planner's problem: one buffer for each value with memory of its own, and for each scratch."""
+
+from __future__ import annotations
+
+from etexport.board import Board
+from etexport.errors import PlanError
+from etexport.op import Scratch
+from etexport.plan.problem import Buffer, Problem, Region, Solution
+from etexport.program.model import Method, Role, Value
+from etexport.target.address import last_uses
+from etexport.target.model import Specialised, scratch_name
+
+ALIGN = 16
+
+
+def problem(specialised: Specialised) -> Problem:
+    """Buffers of the arena. Step n (the number of instructions) stands for the end, when outputs are read.
+
+    An input is there from the start until it is last read, an output from when it is made until the end, a state always.
+    """
+    method = specialised.method
+    end = len(specialised.steps)
+    last = last_uses(method)
+    first = _first_writes(method)
+    buffers = []
+    for value in method.values.values():
+        if value.storage is not None or value.role is Role.CONSTANT or value.spec.nbytes == 0:
+            continue
+        if value.id not in last and value.role is not Role.INPUT:
+            continue
+        start = 0 if value.role in (Role.INPUT, Role.STATE) else first[value.id]
+        stop = end if value.role is Role.STATE else last.get(value.id, 0)
+        buffers.append(Buffer(value.name, value.spec.nbytes, ((start, stop + 1),), ALIGN))
+    for at, step in enumerate(specialised.steps):
+        scratch = sum(
+            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN
+            for operand in step.call.operands
+            if isinstance(operand, Scratch)
+        )
+        if scratch:
+            buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN))
+    return Problem(tuple(buffers), (Region("ram"),))
+
+
+def _first_writes(method: Method) -> dict[int, int]:
+    """For each base value: the first step that writes it or a part of it, 0 where an input lies in it."""
+    first: dict[int, int] = {}
+    for at, instruction in reversed(list(enumerate(method.instructions))):
+        for out in instruction.outs:
+            first[_base(method, method.values[out])] = at
+    for value in method.values.values():
+        if value.role is Role.INPUT:
+            first[_base(method, value)] = 0
+    return first
+
+
+def _base(method: Method, value: Value) -> int:
+    return value.storage.base if value.storage else value.id
+
+
+def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution, board: Board, static_bytes: int = 0) -> None:
+    """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's RAM."""
+    ram = sum(memory.size for memory in board.memory if memory.kind == "ram")
+    needed = solution.size["ram"] + board.stack + static_bytes
+    if not ram or needed <= ram:
+        return
+    step, live = peak(the_problem)
+    method = specialised.method
+    lines = {}
+    for one in specialised.steps:
+        for out in one.instruction.outs:
+            lines[method.values[_base(method, method.values[out])].name] = one.instruction.source
+    tensors = ", ".join(f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}" for buffer in live)
+    at_step = specialised.steps[min(step, len(specialised.steps) - 1)].instruction.where if specialised.steps else "the start"
+    raise PlanError(
+        f"the program needs {needed:,} bytes of RAM (arena {solution.size['ram']:,}, stack {board.stack:,}, static {static_bytes:,}), "
+        f"the board has {ram:,}",
+        where=f"board {board.name}",
+        hint=f"at the peak, {at_step}: {tensors}",
+    )
+
+
+def peak(the_problem: Problem) -> tuple[int, tuple[Buffer, ...]]:
+    """The first step with the most live bytes, and its buffers, largest first."""
+    steps = range(max((stop for buffer in the_problem.buffers for _, stop in buffer.live), default=1))
+
+    def live(step: int) -> tuple[Buffer, ...]:
+        return tuple(buffer for buffer in the_problem.buffers if any(start <= step < stop for start, stop in buffer.live))
+
+    worst = max(steps, key=lambda step: (sum(buffer.size for buffer in live(step)), -step))
+    return worst, tuple(sorted(live(worst), key=lambda buffer: (-buffer.size, buffer.name)))

@@ -1,0 +1,113 @@
+"""The target side: a board-neutral program becomes calls of kernels with everything but addresses decided."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from etexport.errors import EtError, ModelError, raise_all
+from etexport.op import Library, Target, node_of
+from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
+from etexport.target.address import address
+from etexport.target.fuse import fuse
+from etexport.target.layout import lay_out
+from etexport.target.model import Specialised, Step
+
+
+def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
+    """The stages in order. ModelError, all of a kind together, for control flow and for operators, types and attributes without a kernel."""
+    graph = program.method(method)
+    check_supported(graph, library)
+    graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
+    graph = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
+    graph = address(graph, library)  # views, permutes, slices, concatenations and in-place results become addresses
+    graph = tidy(graph)  # unique names, no value that nobody uses
+    return Specialised(graph, choose_kernels(graph, target, library), target)
+
+
+def check_supported(method: Method, library: Library) -> None:
+    """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
+    errors: list[EtError] = []
+    for instruction in method.instructions:
+        if instruction.op in (MOVE, JUMP_FALSE):
+            errors.append(ModelError("control flow cannot be built into firmware yet", where=instruction.where))
+            continue
+        op = library.find(instruction.op)
+        if op is None:
+            errors.append(ModelError(f"no kernel for {instruction.op}", where=instruction.where, hint=near(instruction.op, library)))
+            continue
+        try:
+            node = node_of(method, instruction, op)
+            inferred = op.infer(node)
+        except EtError as error:
+            errors.append(error)
+            continue
+        tensors = node.tensors
+        if op.lower is not None and tensors and tensors[0].spec.dtype not in op.dtypes:
+            known = ", ".join(str(dtype.numpy) for dtype in op.dtypes)
+            errors.append(ModelError(f"no kernel for {tensors[0].spec.dtype.numpy}", where=instruction.where, hint=f"it takes {known}"))
+        for out, (dtype, shape) in zip(node.outs, inferred, strict=True):
+            if (out.spec.dtype, out.spec.shape) != (dtype, tuple(shape)):
+                follows = f"{dtype.numpy} {list(shape)}"
+                errors.append(node.error(f"the result {out.name} is {out.spec} where {follows} follows from the operands"))
+    raise_all(errors)
+
+
+def near(name: str, library: Library) -> str:
+    """What to say about an operator that does not exist: those with a similar name, else where to read how to add one."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, library.ops, n=3, cutoff=0.7)
+    return f"near it: {', '.join(found)}" if found else "docs/kernels.md says how to add an operator"
+
+
+def tidy(method: Method) -> Method:
+    """Only values that are used; names of values and instructions are unique C identifiers."""
+    used = {*method.inputs, *method.outputs}
+    for instruction in method.instructions:
+        used.update((*instruction.reads, *instruction.outs))
+    for value_id in tuple(used):
+        storage = method.values[value_id].storage
+        if storage is not None:
+            used.add(storage.base)
+    taken: set[str] = set()
+    values: dict[int, Value] = {}
+    for value_id, value in sorted(method.values.items()):
+        if value_id in used:
+            values[value_id] = replace(value, name=_unique(value.name, f"value_{value_id}", taken))
+    taken = set()
+    instructions: list[Instruction] = []
+    for instruction in method.instructions:
+        fallback = re.sub(r".*::|\..*", "", instruction.op)
+        instructions.append(replace(instruction, name=_unique(instruction.name, fallback, taken)))
+    outputs = set(method.outputs)
+    for value_id, value in values.items():
+        if value_id in outputs and value.role is Role.ACTIVATION:
+            values[value_id] = replace(value, role=Role.OUTPUT)
+    return replace(method, values=values, instructions=tuple(instructions))
+
+
+def _unique(name: str, fallback: str, taken: set[str]) -> str:
+    stem = re.sub(r"\W", "_", name or fallback)
+    stem = f"_{stem}" if stem[0].isdigit() else stem
+    unique, count = stem, 1
+    while unique in taken:
+        count += 1
+        unique = f"{stem}_{count}"
+    taken.add(unique)
+    return unique
+
+
+def choose_kernels(method: Method, target: Target, library: Library) -> tuple[Step, ...]:
+    """The call for each instruction on this core."""
+    steps: list[Step] = []
+    errors: list[EtError] = []
+    for instruction in method.instructions:
+        op = library.find(instruction.op)
+        assert op is not None and op.lower is not None, instruction.where
+        try:
+            steps.append(Step(instruction, op.lower(node_of(method, instruction, op), target)))
+        except EtError as error:
+            errors.append(error)
+    raise_all(errors)
+    return tuple(steps)
