@@ -1,0 +1,90 @@
+"""Is a plan right? By definition, pair by pair, in code that no planner shares.
+
+Nothing is imported from a planner, and nothing is clever here: a few hundred buffers are some ten thousand pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from etexport.errors import PlanError, raise_all
+from etexport.plan.problem import Buffer, Problem, Solution
+
+
+def validate(problem: Problem, solution: Solution) -> None:
+    """Errors: PlanError that names the buffers and the steps (all that is wrong, not the first)."""
+    missing = sorted({buffer.name for buffer in problem.buffers} - set(solution.offsets))
+    unknown = sorted(set(solution.offsets) - {buffer.name for buffer in problem.buffers})
+    errors = [PlanError(f"buffer {name} has no address") for name in missing]
+    errors += [PlanError(f"the plan places {name}, which does not exist") for name in unknown]
+    raise_all(errors)
+    errors += [PlanError(text) for text in _misplaced(problem, solution)]
+    errors += [PlanError(text) for text in _colliding(problem, solution)]
+    errors += [PlanError(text) for text in _misstated(problem, solution)]
+    raise_all(errors)
+
+
+def _misplaced(problem: Problem, solution: Solution) -> Iterator[str]:
+    capacity = {region.name: region.capacity for region in problem.regions}
+    for buffer in problem.buffers:
+        offset = solution.offsets[buffer.name]
+        end = offset + buffer.size
+        if offset < 0:
+            yield f"buffer {buffer.name} lies at {offset}, below its region"
+        if offset % buffer.align != 0:
+            yield f"buffer {buffer.name} lies at {offset}, which is not a multiple of {buffer.align}"
+        if buffer.region not in capacity:
+            yield f"buffer {buffer.name} lies in region {buffer.region}, which does not exist"
+            continue
+        room = capacity[buffer.region]
+        if room is not None and end > room:
+            yield f"buffer {buffer.name} ends at {end}, beyond the {room} bytes of region {buffer.region}"
+        if end > solution.size.get(buffer.region, 0):
+            yield f"buffer {buffer.name} ends at {end}, beyond the stated size of region {buffer.region}"
+
+
+def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
+    distances: dict[tuple[str, str], int] = {}
+    for overlap in problem.overlaps:
+        key = (overlap.low, overlap.high)
+        distances[key] = min(overlap.distance, distances.get(key, overlap.distance))
+    buffers = problem.buffers
+    for number, one in enumerate(buffers):
+        for other in buffers[:number]:
+            if one.region != other.region:
+                continue
+            step = _first_common_step(one, other)
+            if step is None or one.size == 0 or other.size == 0:
+                continue
+            here, there = solution.offsets[one.name], solution.offsets[other.name]
+            if here + one.size <= there or there + other.size <= here:
+                continue
+            upward = distances.get((one.name, other.name))
+            downward = distances.get((other.name, one.name))
+            if upward is not None and there - here >= upward:
+                continue
+            if downward is not None and here - there >= downward:
+                continue
+            yield (
+                f"buffers {other.name} [{there}, {there + other.size}) and {one.name} [{here}, {here + one.size}) "
+                f"of region {one.region} share bytes, and both live at step {step}"
+            )
+
+
+def _first_common_step(one: Buffer, other: Buffer) -> int | None:
+    common = [max(a, c) for a, b in one.live for c, d in other.live if max(a, c) < min(b, d)]
+    return min(common, default=None)
+
+
+def _misstated(problem: Problem, solution: Solution) -> Iterator[str]:
+    for region in problem.regions:
+        ends = [solution.offsets[buffer.name] + buffer.size for buffer in problem.buffers if buffer.region == region.name]
+        highest = max(ends, default=0)
+        if region.name not in solution.size or region.name not in solution.bound:
+            yield f"the plan states no size or no bound for region {region.name}"
+            continue
+        size, bound = solution.size[region.name], solution.bound[region.name]
+        if size != highest:
+            yield f"the stated size of region {region.name} is {size}, the highest end is {highest}"
+        if bound < 0 or bound > size:
+            yield f"the stated bound of region {region.name} is {bound}, its size {size}"
