@@ -78,6 +78,8 @@ class Node:
     operands: Mapping[str, Any]
     outs: tuple[Value, ...]
     residual: Value | None = None
+    unused_outs: frozenset[int] = frozenset()
+    """Which results after the first (by position in `outs`) nobody reads: they have no memory, and a kernel must not write them."""
 
     def __getitem__(self, name: str) -> Any:
         return self.operands[name]
@@ -116,7 +118,15 @@ def node_of(method: Method, instruction: Instruction, op: Op) -> Node:
         operands[parameter.name] = _resolve(method, arg)
     epilogue = instruction.epilogue
     residual = method.values[epilogue.residual.id] if epilogue is not None and epilogue.residual is not None else None
-    return Node(instruction, schema, operands, tuple(method.values[out] for out in instruction.outs), residual)
+    outs = tuple(method.values[out] for out in instruction.outs)
+    return Node(instruction, schema, operands, outs, residual, _unused(method, instruction))
+
+
+def _unused(method: Method, instruction: Instruction) -> frozenset[int]:
+    if len(instruction.outs) == 1:
+        return frozenset()
+    used = set(method.outputs).union(*(other.reads for other in method.instructions))
+    return frozenset(at for at, out in enumerate(instruction.outs) if at > 0 and out not in used)
 
 
 def _resolve(method: Method, arg: Arg) -> Any:
