@@ -6,8 +6,18 @@ Installed packages add boards through the entry point group `etexport.boards` (a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import difflib
+import string
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from etexport.errors import BoardError, EtError, raise_all
+from etexport.resources import root
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Counter:
-    """What counts work on this board: `driver` is a header of `firmware/arch/<arch>/`; count = ticks * `numerator` / `denominator`."""
+    """What counts work on this board: `driver` is a file of `firmware/arch/<arch>/counter/` without `.cpp`; count = ticks * `numerator` / `denominator`."""
 
     driver: str
     unit: str
@@ -44,7 +54,10 @@ class Counter:
 
 @dataclass(frozen=True)
 class Simulator:
-    """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments (`{elf}` and `{port}` are filled in)."""
+    """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments (`{elf}` and `{port}` are filled in).
+
+    A program that opens a port of its own choice says `tcp:127.0.0.1:<port>` on its standard error before it waits, as QEMU does.
+    """
 
     kind: str
     program: str
@@ -74,3 +87,198 @@ class Board:
     simulator: Simulator | None = None
     url: str = ""
     """Serial port of real hardware, as pyserial's `serial_for_url` takes it."""
+    baud: int = 115200
+    """Bits a second of that port."""
+
+
+# ---- finding them ----------------------------------------------------------------------------------------------------------------
+
+
+def board_folders() -> tuple[Path, ...]:
+    """Our own `boards/`, then those of installed packages, by entry point name."""
+    folders = [root() / "boards"]
+    for entry in sorted(entry_points(group="etexport.boards"), key=lambda entry: entry.name):
+        module = entry.load()
+        folders.append(Path(next(iter(module.__path__))) if hasattr(module, "__path__") else Path(module.__file__).parent)
+    return tuple(folders)
+
+
+def board_files() -> Mapping[str, Path]:
+    """The file of every board that can be named, by name; BoardError where two folders have the same name."""
+    found: dict[str, Path] = {}
+    for folder in board_folders():
+        for path in sorted(folder.glob("*.toml")):
+            if path.stem in found:
+                raise BoardError(f"two files describe the board {path.stem!r}: {found[path.stem]} and {path}", where=str(path))
+            found[path.stem] = path
+    return found
+
+
+def board_names() -> tuple[str, ...]:
+    return tuple(sorted(board_files()))
+
+
+def load_board(name: str) -> Board:
+    """The board of this name, or of this path to a `.toml`; BoardError for what is unknown, missing, of a wrong type or impossible."""
+    if name.endswith(".toml"):
+        path = Path(name)
+    else:
+        files = board_files()
+        if name not in files:
+            raise BoardError(f"no board is called {name!r}", hint=f"{_nearest(name, files)}known: {', '.join(sorted(files))}; a path to a .toml works too")
+        path = files[name]
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BoardError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BoardError(f"is not TOML: {error}", where=str(path)) from error
+    return parse_board(path.stem, table, where=path.name)
+
+
+def parse_board(name: str, table: Mapping[str, Any], *, where: str) -> Board:
+    """Check a board's table and make the Board; every mistake in it is reported at once. `where` names the file."""
+    errors: list[EtError] = []
+    board = _record(Board, {**table, "name": name}, where, "", errors, given=frozenset({"name"}))
+    if not errors:
+        errors.extend(_impossible(board, where))
+    raise_all(errors)
+    assert isinstance(board, Board)
+    return board
+
+
+# ---- what the firmware is made of ------------------------------------------------------------------------------------------------
+
+
+def firmware_sources(board: Board) -> tuple[Path, ...]:
+    """The hand-written files of an image for this board, in a fixed order."""
+    firmware = root() / "firmware"
+    return (
+        *sorted((firmware / "runtime").glob("*.cpp")),
+        *sorted((firmware / "arch" / board.arch).glob("*.cpp")),
+        firmware / "arch" / board.arch / "counter" / f"{board.counter.driver}.cpp",
+        firmware / "uart" / f"{board.uart}.cpp",
+    )
+
+
+def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False) -> Mapping[str, int]:
+    """Macros those files need. `probe_count` is the number of steps + 1 in a build that counts each step, else 0."""
+    defines = dict(board.defines)
+    if board.counter.address:
+        defines["ET_COUNTER_ADDRESS"] = board.counter.address
+    if probe_count:
+        defines |= {"ET_PROBES": 1, "ET_PROBE_COUNT": probe_count}
+    if trace:
+        defines["ET_TRACE"] = 1
+    return defines
+
+
+# ---- checking --------------------------------------------------------------------------------------------------------------------
+
+_TYPE_NAMES = {str: "a string", int: "an integer", tuple: "a list", frozenset: "a list of strings", Mapping: "a table", dict: "a table", list: "a list", bool: "true or false", float: "a float"}
+
+
+def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError], given: frozenset[str] = frozenset()) -> Any:
+    """Make one dataclass of a table whose keys are its fields; mistakes are appended to `errors` (then the result is not used)."""
+    if not isinstance(table, dict):
+        errors.append(_type_error(path, "a table", table, where))
+        return None
+    hints = get_type_hints(kind)
+    known = [field.name for field in fields(kind) if field.name not in given]
+    prefix = f"{path}." if path else ""
+    for key in table:
+        if key not in known and key not in given:
+            errors.append(BoardError(f"unknown key {prefix + key!r}", where=where, hint=f"{_nearest(key, known)}known: {', '.join(known)}"))
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.name in table:
+            values[field.name] = _value(hints[field.name], table[field.name], where, prefix + field.name, errors)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            errors.append(BoardError(f"{prefix + field.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"))
+    return None if errors else kind(**values)
+
+
+def _value(hint: Any, value: Any, where: str, path: str, errors: list[EtError]) -> Any:
+    if get_origin(hint) is types.UnionType:
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    origin = get_origin(hint) or hint
+    if origin in (str, int):
+        if type(value) is not origin:
+            errors.append(_type_error(path, _TYPE_NAMES[origin], value, where))
+        elif isinstance(value, int) and value < 0:
+            errors.append(BoardError(f"{path!r} is {value}, which is negative", where=where))
+        return value
+    if origin in (tuple, frozenset):
+        if not isinstance(value, list):
+            errors.append(_type_error(path, _TYPE_NAMES[origin], value, where))
+            return value
+        item = get_args(hint)[0]
+        return origin([_value(item, part, where, f"{path}[{index}]", errors) for index, part in enumerate(value)])
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            errors.append(_type_error(path, "a table", value, where))
+            return value
+        return types.MappingProxyType({key: _value(get_args(hint)[1], part, where, f"{path}.{key}", errors) for key, part in value.items()})
+    return _record(origin, value, where, path, errors)
+
+
+def _type_error(path: str, wanted: str, value: Any, where: str) -> BoardError:
+    return BoardError(f"{path!r} is {value!r}, {_TYPE_NAMES.get(type(value), type(value).__name__)}; {wanted} belongs there", where=where)
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def _impossible(board: Board, where: str) -> Iterator[BoardError]:
+    """What is well-formed and still cannot be."""
+    firmware = root() / "firmware"
+    yield from _unknown_file("arch", board.arch, [path.parent.parent.name for path in firmware.glob("arch/*/counter/")], where)
+    yield from _unknown_file("uart", board.uart, [path.stem for path in firmware.glob("uart/*.cpp")], where)
+    yield from _unknown_file("counter.driver", board.counter.driver, [path.stem for path in firmware.glob(f"arch/{board.arch}/counter/*.cpp")], where)
+    if board.counter.numerator == 0 or board.counter.denominator == 0:
+        yield BoardError("'counter.numerator' and 'counter.denominator' must not be 0", where=where)
+    if board.stack == 0 or board.stack % 16:
+        yield BoardError(f"'stack' is {board.stack}; a positive multiple of 16 belongs there", where=where)
+    yield from _impossible_memory(board.memory, where)
+    if board.simulator is not None:
+        yield from _unknown_file("simulator.kind", board.simulator.kind, ["host", "qemu", "renode"], where)
+        for argument in (board.simulator.program, *board.simulator.arguments):
+            yield from _unknown_placeholder(argument, where)
+
+
+def _unknown_file(key: str, name: str, known: list[str], where: str) -> Iterator[BoardError]:
+    if name not in known:
+        yield BoardError(f"{key!r} is {name!r}, which does not exist", where=where, hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}")
+
+
+def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(argument) if name is not None}
+    except ValueError as error:
+        yield BoardError(f"'simulator' has {argument!r}: {error}", where=where)
+        return
+    for name in sorted(names - {"elf", "port"}):
+        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}")
+
+
+def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[BoardError]:
+    for kind in ("flash", "ram"):
+        if not any(region.kind == kind for region in memory):
+            yield BoardError(f"no [[memory]] of kind {kind!r}", where=where)
+    for region in memory:
+        if region.kind not in ("flash", "ram"):
+            yield BoardError(f"memory {region.name!r} is of kind {region.kind!r}", where=where, hint="known: flash, ram")
+        if region.size == 0:
+            yield BoardError(f"memory {region.name!r} has size 0", where=where)
+    names = [region.name for region in memory]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield BoardError(f"two memories are called {name!r}", where=where)
+    ordered = sorted(memory, key=lambda region: region.address)
+    for low, high in zip(ordered, ordered[1:], strict=False):
+        if low.address + low.size > high.address:
+            yield BoardError(
+                f"memories {low.name!r} (0x{low.address:08x} to 0x{low.address + low.size - 1:08x}) and {high.name!r} (from 0x{high.address:08x}) overlap",
+                where=where,
+            )

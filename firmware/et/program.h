@@ -29,6 +29,7 @@ struct ConstTensorInfo {
 
 namespace program {
 
+extern const char board[];  // name of the board file that the image was built for
 extern const char name[];
 extern const uint64_t hash;  // first 8 bytes (big-endian) of the SHA-256 of model.pte
 extern const uint32_t input_count;
