@@ -265,7 +265,9 @@ def substitute(arg: Arg, new: Mapping[int, int]) -> Arg:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input or a constant, or appear twice."""
+    """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input or a
+    constant, or appear twice.
+    """
 
     name: str
     values: Mapping[int, Value]
@@ -283,8 +285,13 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Program:
+    """`metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file (a
+    text alone is metadata). Their names and those of `methods` differ.
+    """
+
     methods: tuple[Method, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    constant_methods: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def method(self, name: str = "forward") -> Method:
         for method in self.methods:
