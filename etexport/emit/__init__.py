@@ -1,0 +1,93 @@
+"""A placed program as C++ sources, constants, linker script and memory map."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jinja2
+
+from etexport.board import Board
+from etexport.emit.code import prepare
+from etexport.emit.constants import ALIGN, Flash, collect
+from etexport.emit.geometry import geometry
+from etexport.emit.memory_map import memory_map
+from etexport.emit.names import identifier
+from etexport.emit.poison import poison as poison_of
+from etexport.emit.write import write_whole
+from etexport.op import Library
+from etexport.program.model import Role
+from etexport.target.model import Placed
+
+__all__ = ["emit"]
+
+
+def emit(
+    placed: Placed,
+    board: Board,
+    library: Library,
+    *,
+    program_hash: int,
+    model_name: str,
+    out: Path,
+    poison: bool = False,
+) -> list[Path]:
+    """Write the sources of one program into the folder `out` and return their paths.
+
+    program.h, program.cpp     the model as C++; kernels are included from the library's folders
+    binding.cpp                ties it to the bundled runtime
+    constants.S, constants.bin what stays in flash
+    link.ld                    the board's memory; not for the host, whose own script is used
+    memory.json                where every byte of the arena is, and why
+
+    `program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program. With `poison`, worthless bytes of the arena
+    are overwritten round each step, so that a wrong plan changes the outputs. The same input gives the same bytes.
+    """
+    name = identifier(model_name)
+    flash = collect(placed, name)
+    shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)
+    code = prepare(placed, library, flash, shapes)
+    arena_bytes = max(sum(placed.solution.size.values()), 1)  # C++ has no array of no bytes
+    texts = {
+        "program.h": _render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
+                             constant_bytes=len(flash.content)),
+        "program.cpp": _render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
+                               optimize=placed.specialised.target.optimize, poison=_poison(placed) if poison else None),
+        "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
+        "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
+        "memory.json": json.dumps(
+            memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes),
+            indent=1,
+        ) + "\n",
+    }  # fmt: skip
+    if "host" not in board.features:
+        texts["link.ld"] = _link_script(board, model_name, arena_bytes)
+    files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
+    return [*files, write_whole(out / "constants.bin", flash.content)]
+
+
+def _link_script(board: Board, model_name: str, arena_bytes: int) -> str:
+    regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
+    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, **regions)
+
+
+def _groups(flash: Flash) -> list[dict[str, object]]:
+    """Constants by offset: all symbols of one stretch of `constants.bin` together."""
+    offsets = sorted({constant.offset for constant in flash.constants})
+    by_offset = {offset: [constant for constant in flash.constants if constant.offset == offset] for offset in offsets}
+    return [{"offset": offset, "size": group[0].size, "constants": group} for offset, group in by_offset.items()]
+
+
+def _poison(placed: Placed) -> object:
+    method = placed.specialised.method
+    owners = [value for value in method.values.values() if value.storage is None]
+    filled = frozenset(value.name for value in owners if value.id in method.inputs or value.role is Role.STATE)
+    return poison_of(placed.problem, placed.solution, len(placed.specialised.steps), filled)
+
+
+def _render(template: str, **data: object) -> str:
+    loader = jinja2.PackageLoader("etexport.emit", "templates")
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    )
+    return environment.get_template(template).render(**data)

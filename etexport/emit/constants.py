@@ -1,0 +1,147 @@
+"""The bytes that stay in flash: weights, packed weights, tables, initial states, rows of padding; equal bytes are stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from etexport.emit.names import comment, identifier, layout_note, unique
+from etexport.op import Const, Read, RowRead, Window
+from etexport.program.model import Array, DType, Method, Role, Value
+from etexport.target.model import Placed, Step
+
+ALIGN = 16
+"""Every constant starts at a multiple of this: the widest vector load of any core."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One symbol of `constants.S`: `offset` and `size` in `constants.bin`, in bytes. Symbols with equal content share their bytes."""
+
+    symbol: str
+    dtype: DType
+    count: int
+    offset: int
+    size: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Flash:
+    """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id: symbols."""
+
+    constants: tuple[Constant, ...]
+    content: bytes
+    of_value: Mapping[int, str]
+    of_operand: Mapping[tuple[int, int], str]
+    of_pad: Mapping[tuple[DType, float], str]
+    of_state: Mapping[int, str]
+    bytes_of_step: tuple[int, ...]
+    """Bytes of constants that each step reads, shared ones counted at each reader."""
+
+
+@dataclass
+class _Writer:
+    """Collects constants in the order in which the program reads them."""
+
+    prefix: str
+    taken: set[str] = field(default_factory=set)
+    offsets: dict[bytes, int] = field(default_factory=dict)
+    content: bytearray = field(default_factory=bytearray)
+    constants: list[Constant] = field(default_factory=list)
+
+    def add(self, name: str, dtype: DType, content: bytes, note: str) -> Constant:
+        if content not in self.offsets:
+            self.content.extend(bytes(-len(self.content) % ALIGN))
+            self.offsets[content] = len(self.content)
+            self.content.extend(content)
+        symbol = unique(f"{self.prefix}_{name}", self.taken)
+        constant = Constant(symbol, dtype, len(content) // dtype.itemsize, self.offsets[content], len(content), comment(note))
+        self.constants.append(constant)
+        return constant
+
+
+def collect(placed: Placed, prefix: str) -> Flash:
+    """Every constant of the program, in order of first use, with `prefix` before each symbol."""
+    method = placed.specialised.method
+    steps = placed.specialised.steps
+    writer = _Writer(prefix)
+    of_value: dict[int, Constant] = {}
+    of_operand: dict[tuple[int, int], Constant] = {}
+    for index, step in enumerate(steps):
+        for position, operand in enumerate(step.call.operands):
+            if isinstance(operand, Const) and operand.data is not None:
+                of_operand[index, position] = _operand(writer, step, operand.name, operand.data)
+        for value in (method.values[id] for id in _read_ids(step)):
+            if value.role is Role.CONSTANT and value.id not in of_value:
+                of_value[value.id] = _value(writer, value)
+    for value in (method.values[id] for id in method.outputs):
+        if value.role is Role.CONSTANT and value.id not in of_value:
+            of_value[value.id] = _value(writer, value)
+    of_pad = {key: _pad(writer, *key, elements) for key, elements in sorted(_pads(method, steps).items(), key=lambda item: str(item[0]))}
+    of_state = {
+        value.id: _value(writer, value, "initial")
+        for value in method.values.values()
+        if value.role is Role.STATE and value.data is not None and value.data.any()
+    }
+    return Flash(
+        tuple(writer.constants),
+        bytes(writer.content),
+        {id: constant.symbol for id, constant in of_value.items()},
+        {key: constant.symbol for key, constant in of_operand.items()},
+        {key: constant.symbol for key, constant in of_pad.items()},
+        {id: constant.symbol for id, constant in of_state.items()},
+        tuple(
+            sum(constant.size for (step_index, _), constant in of_operand.items() if step_index == index)
+            + sum(of_value[id].size for id in _read_ids(step) if id in of_value)
+            for index, step in enumerate(steps)
+        ),
+    )
+
+
+def _read_ids(step: Step) -> tuple[int, ...]:
+    window = (step.call.window.input,) if step.call.window else ()
+    return tuple(dict.fromkeys((*window, *(operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))))))
+
+
+def _operand(writer: _Writer, step: Step, name: str, data: Array) -> Constant:
+    dtype = DType.of_numpy(data.dtype)
+    content = np.ascontiguousarray(data, dtype=dtype.numpy.newbyteorder("<")).tobytes()
+    note = f"{dtype.numpy} {list(data.shape)}" + (f"  {step.instruction.source}" if step.instruction.source else "")
+    return writer.add(f"{identifier(step.instruction.name)}_{name}", dtype, content, note)
+
+
+def _value(writer: _Writer, value: Value, suffix: str = "") -> Constant:
+    name = f"{value.name}_{suffix}" if suffix else value.name
+    return writer.add(name, value.spec.dtype, value.physical_bytes, layout_note(value.spec))
+
+
+def _pad(writer: _Writer, dtype: DType, value: float, elements: int) -> Constant:
+    word = identifier(f"{value:g}".replace("-", "minus_").replace("+", "").replace(".", "_point_"))
+    content = np.full(elements, value, dtype=dtype.numpy.newbyteorder("<")).tobytes()
+    name = f"pad_{dtype.name.lower()}_{word.removeprefix('n')}"
+    return writer.add(name, dtype, content, f"{elements} x {value:g}: a row outside an image")
+
+
+def _pads(method: Method, steps: tuple[Step, ...]) -> dict[tuple[DType, float], int]:
+    """The longest row of padding that any step needs, by element type and value."""
+    pads: dict[tuple[DType, float], int] = {}
+    for step in steps:
+        window = step.call.window
+        if window is not None and reads_outside(window):
+            key = pad_key(method, window)
+            pads[key] = max(pads.get(key, 0), window.pad_elements)
+    return pads
+
+
+def pad_key(method: Method, window: Window) -> tuple[DType, float]:
+    return method.values[window.input].spec.dtype, float(window.pad_value)
+
+
+def reads_outside(window: Window) -> bool:
+    """Whether any output row reads a row outside the image."""
+    rows = window.kernel + (window.rows_per_call - 1) * window.stride
+    last = (window.out_rows - 1) // window.rows_per_call * window.rows_per_call
+    return window.pad > 0 or last * window.stride - window.pad + (rows - 1) * window.dilation >= window.in_rows
