@@ -24,11 +24,11 @@ inline __attribute__((always_inline)) void each(const int32_t* sizes, const Body
   }
 }
 
-// Number of dimensions of the nest in a geometry.
-template <class G>
-constexpr int32_t rank_of = static_cast<int32_t>(sizeof(G::sizes) / sizeof(int32_t));
+// Number of dimensions of a geometry's array: extent_of<decltype(G::sizes)>.
+template <class Array>
+constexpr int32_t extent_of = static_cast<int32_t>(sizeof(Array) / sizeof(int32_t));
 
-// body(i) for 0 <= i < n, four to a round: a float loop of load, add, store spends more on counting than on adding.
+// body(i) for 0 <= i < n, four to a round: a float loop of load, add, store spends as much on counting as on adding.
 template <class Body>
 inline __attribute__((always_inline)) void unrolled(int32_t n, const Body& body) {
 #pragma GCC unroll 4
@@ -37,17 +37,25 @@ inline __attribute__((always_inline)) void unrolled(int32_t n, const Body& body)
   }
 }
 
-// out[i] = f(in[i]) along the innermost dimension.
-template <class Out, class In, class F>
-inline __attribute__((always_inline)) void map_row(int32_t n, Out* out, int32_t out_stride, const In* in, int32_t in_stride,
-                                                   const F& f) {
-  if (out_stride == 1 && in_stride == 1) {
-    unrolled(n, [&](int32_t i) { out[i] = f(in[i]); });
-  } else {
-    for (int32_t i = 0; i < n; ++i) {
-      out[i * out_stride] = f(in[i * in_stride]);
+// out[...] = f(self[...]) over the nest of G: sizes, out_strides, self_strides.
+template <class G, class Out, class In, class F>
+inline __attribute__((always_inline)) void map(const G& g, Out* out, const In* self, const F& f) {
+  constexpr int32_t kInner = extent_of<decltype(G::sizes)> - 1;
+  const int32_t n = g.sizes[kInner];
+  const int32_t out_step = g.out_strides[kInner];
+  const int32_t self_step = g.self_strides[kInner];
+  const auto row = [&](int32_t to, int32_t from) {
+    Out* const o = out + to;
+    const In* const a = self + from;
+    if (out_step == 1 && self_step == 1) {
+      unrolled(n, [&](int32_t i) { o[i] = f(a[i]); });
+    } else {
+      for (int32_t i = 0; i < n; ++i) {
+        o[i * out_step] = f(a[i * self_step]);
+      }
     }
-  }
+  };
+  each<kInner>(g.sizes, row, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
 }
 
 }  // namespace et

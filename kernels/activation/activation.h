@@ -1,0 +1,56 @@
+// Activations of one float tensor. out may be the memory of self.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#include "et/exp.h"
+#include "et/strided.h"
+
+namespace et {
+
+// v < low ? low : (v > high ? high : v); NaN stays NaN and -0 stays -0.
+template <class G>
+void clamp(const G& g, float* out, const float* self) {
+  map(g, out, self, [&](float v) { return v < g.low ? g.low : (v > g.high ? g.high : v); });
+}
+
+template <class G>
+void relu(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return v < 0.0f ? 0.0f : v; });
+}
+
+template <class G>
+void leaky_relu(const G& g, float* out, const float* self) {
+  map(g, out, self, [&](float v) { return v > 0.0f ? v : v * g.negative_slope; });
+}
+
+template <class G>
+void elu(const G& g, float* out, const float* self) {
+  map(g, out, self, [&](float v) { return v > 0.0f ? v * g.positive : g.negative * expm1f(v * g.input_scale); });
+}
+
+template <class G>
+void sigmoid(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return 1.0f / (1.0f + exponential(-v)); });
+}
+
+template <class G>
+void tanh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return hyperbolic_tangent(v); });
+}
+
+// x * P(X <= x) for a standard normal X
+template <class G>
+void gelu(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return 0.5f * v * (1.0f + erff(v * 0.707106781f)); });
+}
+
+template <class G>
+void gelu_tanh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) {
+    return 0.5f * v * (1.0f + hyperbolic_tangent(0.797884561f * (v + 0.044715f * v * v * v)));
+  });
+}
+
+}  // namespace et

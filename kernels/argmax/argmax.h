@@ -1,0 +1,43 @@
+// Index of the largest or smallest element: the first of equal ones, and of the first NaN if there is one.
+#pragma once
+
+#include <stdint.h>
+
+#include "et/strided.h"
+
+namespace et {
+
+// G: sizes, out_strides, self_strides of the dimensions that stay; searched_sizes, searched_strides of those that are searched,
+// in logical order, for that is how the index counts.
+template <class G, class Before>
+inline __attribute__((always_inline)) void search(const G& g, int64_t* out, const float* self, const Before& before) {
+  const auto element = [&](int32_t to, int32_t from) {
+    float best = self[from];
+    int32_t found = 0;
+    int32_t index = 0;
+    const auto candidate = [&](int32_t at) {
+      const float v = self[from + at];
+      // once best is NaN nothing comes before it
+      if (before(v, best) || (v != v && best == best)) {
+        best = v;
+        found = index;
+      }
+      ++index;
+    };
+    each<extent_of<decltype(G::searched_sizes)>>(g.searched_sizes, candidate, Cursor{0, g.searched_strides});
+    out[to] = found;
+  };
+  each<extent_of<decltype(G::sizes)>>(g.sizes, element, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
+}
+
+template <class G>
+void argmax(const G& g, int64_t* out, const float* self) {
+  search(g, out, self, [](float v, float best) { return v > best; });
+}
+
+template <class G>
+void argmin(const G& g, int64_t* out, const float* self) {
+  search(g, out, self, [](float v, float best) { return v < best; });
+}
+
+}  // namespace et

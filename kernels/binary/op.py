@@ -1,0 +1,222 @@
+"""Arithmetic with broadcasting: add, sub, mul, div, maximum, minimum of two tensors, or of a tensor and a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.program.model import DType, TensorSpec
+from etexport.strided import broadcast_shape, broadcast_strides, nest
+
+_RANK_OF_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}
+_SCALAR = {bool: DType.BOOL, int: DType.INT64, float: DType.FLOAT32}
+
+
+def _promoted(*operands: TensorSpec | bool | int | float) -> DType:
+    """PyTorch's result type: the highest category (bool, integer, float) wins, and within it tensors with dimensions before
+    scalar tensors before numbers (torch.result_type)."""
+
+    def candidates(priority: int) -> list[DType]:
+        found = []
+        for operand in operands:
+            own = (0 if operand.shape else 1) if isinstance(operand, TensorSpec) else 2
+            if own == priority:
+                found.append(operand.dtype if isinstance(operand, TensorSpec) else _SCALAR[type(operand)])
+        return found
+
+    result: DType | None = None
+    for priority in range(3):
+        for dtype in candidates(priority):
+            if result is None:
+                result = dtype
+            elif _RANK_OF_KIND[dtype.numpy.kind] > _RANK_OF_KIND[result.numpy.kind]:
+                result = dtype
+            elif dtype.numpy.kind in "uif" and result.numpy.kind in "uif" and _peers(operands, dtype, result, priority):
+                result = DType.of_numpy(np.promote_types(dtype.numpy, result.numpy))
+    assert result is not None
+    return result
+
+
+def _peers(operands: tuple[Any, ...], dtype: DType, result: DType, priority: int) -> bool:
+    """Both types come from operands of this priority, so neither yields to the other."""
+    own = {
+        operand.dtype
+        for operand in operands
+        if isinstance(operand, TensorSpec) and (0 if operand.shape else 1) == priority
+    }
+    return dtype in own and result in own and _RANK_OF_KIND[dtype.numpy.kind] == _RANK_OF_KIND[result.numpy.kind]
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    self, other = node["self"].spec, node["other"]
+    shape = broadcast_shape(self.shape, other.spec.shape) if not isinstance(other, (bool, int, float)) else self.shape
+    if shape is None:
+        raise node.error(f"shapes {list(self.shape)} and {list(other.spec.shape)} do not broadcast")
+    dtype = _promoted(self, other if isinstance(other, (bool, int, float)) else other.spec)
+    name = node.schema.name.split("::")[1].split(".")[0]
+    if name == "div" and dtype.numpy.kind != "f":
+        dtype = DType.FLOAT32
+    if name == "sub" and dtype is DType.BOOL:
+        raise node.error("subtraction of bool tensors", hint="use a logical operator")
+    alpha = node.operands.get("alpha", 1)
+    if isinstance(alpha, float) and dtype.numpy.kind != "f":
+        raise node.error(f"alpha {alpha} for integers")
+    return ((dtype, shape),)
+
+
+def _bounds(node: Node) -> dict[str, GeometryField]:
+    epilogue = node.instruction.epilogue
+    low, high = (epilogue.low, epilogue.high) if epilogue else (-math.inf, math.inf)
+    return {"clamps": bool(epilogue and epilogue.clamps), "low": float(low), "high": float(high)}
+
+
+def _tensors(function: str) -> Callable[[Node, Target], Call]:
+    def lower(node: Node, target: Target) -> Call:
+        out, self, other = node.out, node["self"], node["other"]
+        if self.spec.dtype is not DType.FLOAT32 or other.spec.dtype is not DType.FLOAT32:
+            raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert both to float32")
+        loops = nest(out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in (self, other)))
+        geometry: dict[str, GeometryField] = {
+            "sizes": loops.sizes,
+            "out_strides": loops.strides[0],
+            "self_strides": loops.strides[1],
+            "other_strides": loops.strides[2],
+            **_bounds(node),
+        }
+        alpha = float(node.operands.get("alpha", 1))
+        name = function
+        if alpha != 1.0:
+            name = "add_scaled"
+            geometry["alpha"] = -alpha if function == "sub" else alpha
+        return Call(name, "binary/binary.h", geometry, (Write(out.id), Read(self.id), Read(other.id)))
+
+    return lower
+
+
+def _number(function: str) -> Callable[[Node, Target], Call]:
+    def lower(node: Node, target: Target) -> Call:
+        out, self = node.out, node["self"]
+        number = float(node["other"]) * float(node.operands.get("alpha", 1))
+        loops = nest(out.spec.shape, out.spec.strides, self.spec.strides)
+        geometry: dict[str, GeometryField] = {
+            "sizes": loops.sizes,
+            "out_strides": loops.strides[0],
+            "self_strides": loops.strides[1],
+            "number": -number if function == "sub" else number,
+            **_bounds(node),
+        }
+        name = "add_number" if function == "sub" else f"{function}_number"
+        return Call(name, "binary/binary.h", geometry, (Write(out.id), Read(self.id)))
+
+    return lower
+
+
+def _typed(result: Any, *operands: Any) -> Any:
+    """numpy's result in PyTorch's type: arrays of one type keep it, and a division of integers gives float32."""
+    arrays = [operand for operand in operands if isinstance(operand, np.ndarray)]
+    if arrays and result.dtype == np.float64 and all(array.dtype != np.float64 for array in arrays):
+        return result.astype(np.float32)
+    return result
+
+
+def _np_add(x: Any, y: Any, alpha: Any = 1) -> Any:
+    return _typed(np.add(x, np.multiply(y, alpha, dtype=_dtype(x, y)) if alpha != 1 else y, dtype=_dtype(x, y)), x, y)
+
+
+def _np_sub(x: Any, y: Any, alpha: Any = 1) -> Any:
+    return _typed(np.subtract(x, np.multiply(y, alpha, dtype=_dtype(x, y)) if alpha != 1 else y, dtype=_dtype(x, y)), x, y)
+
+
+def _dtype(x: Any, y: Any) -> Any:
+    specs = [TensorSpec(DType.of_numpy(one.dtype), one.shape) if isinstance(one, np.ndarray) else one for one in (x, y)]
+    return _promoted(*specs).numpy
+
+
+def _np_mul(x: Any, y: Any) -> Any:
+    return np.multiply(x, y, dtype=_dtype(x, y))
+
+
+def _np_div(x: Any, y: Any) -> Any:
+    dtype = _dtype(x, y)
+    return np.divide(x, y, dtype=dtype if dtype.kind == "f" else np.dtype(np.float32), casting="unsafe")
+
+
+def _draw_pair(draw: Draw) -> tuple[T, T]:
+    shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+    other = tuple(1 if draw.integer(0, 3) == 0 else size for size in shape[draw.choice((0, 0, 0, draw.integer(0, len(shape)))) :])
+    own = tuple(1 if draw.integer(0, 5) == 0 else size for size in shape)
+    pair = (T(own), T(other, constant=draw.flag()))
+    return pair if draw.flag() else (T(other), T(own, constant=draw.flag()))
+
+
+def _draw_tensors(alpha: bool) -> Callable[[Draw], Case]:
+    def drawn(draw: Draw) -> Case:
+        pair = _draw_pair(draw)
+        return Case((*pair, draw.choice((1, 1, 2, -1, draw.number(-3.0, 3.0)))) if alpha else pair)
+
+    return drawn
+
+
+def _draw_number(alpha: bool) -> Callable[[Draw], Case]:
+    def drawn(draw: Draw) -> Case:
+        operand = T(tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4))))
+        number = draw.choice((2, -1, draw.number(0.1, 3.0), draw.number(-3.0, -0.1)))
+        return Case((operand, number, draw.choice((1, 1, 2, draw.number(-3.0, 3.0)))) if alpha else (operand, number))
+
+    return drawn
+
+
+_PAIRS = (
+    ((T((2, 3, 4, 5)), T((2, 3, 4, 5))), "one shape"),
+    ((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), T((2, 3, 4, 5))), "two dim orders"),
+    ((T((1, 8, 5, 5)), T((8, 1, 1), constant=True)), "one number a channel"),
+    ((T((4, 1)), T((3,))), "both repeat"),
+    ((T((2, 3)), T(())), "a scalar tensor"),
+)
+
+
+def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False, exact: bool = False) -> Op:
+    return Op(
+        f"aten::{name}.out(Tensor self, Tensor other, *, {'Scalar alpha=1, ' if alpha else ''}Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_tensors(name),
+        reference=reference,
+        absorbs=frozenset({"clamp"}),
+        inplace=("self", "other"),
+        exact=exact,
+        cases=tuple(Case((*pair, 1) if alpha else pair, note) for pair, note in _PAIRS)
+        + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ()),
+        draw=_draw_tensors(alpha),
+    )
+
+
+def _of_number(name: str, reference: Callable[..., Any], *, alpha: bool = False) -> Op:
+    operand = T((2, 3, 4))
+    return Op(
+        f"aten::{name}.Scalar_out(Tensor self, Scalar other, {'Scalar alpha=1, ' if alpha else ''}*, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_number(name),
+        reference=reference,
+        absorbs=frozenset({"clamp"}),
+        inplace=("self",),
+        cases=(Case((operand, 0.5, 2)), Case((operand, 3, 1), "an integer")) if alpha else (Case((operand, 0.5)), Case((operand, 3))),
+        draw=_draw_number(alpha),
+    )
+
+
+OPS = [
+    _of_tensors("add", _np_add, alpha=True),
+    _of_tensors("sub", _np_sub, alpha=True),
+    _of_tensors("mul", _np_mul),
+    _of_tensors("div", _np_div),
+    _of_tensors("maximum", lambda x, y: np.maximum(x, y), exact=True),
+    _of_tensors("minimum", lambda x, y: np.minimum(x, y), exact=True),
+    _of_number("add", _np_add, alpha=True),
+    _of_number("sub", _np_sub, alpha=True),
+    _of_number("mul", _np_mul),
+    _of_number("div", _np_div),
+]

@@ -1,0 +1,167 @@
+"""Reductions over a list of dimensions: mean, sum, amax, amin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.program.model import DType
+from etexport.strided import nest
+
+
+def _dims(node: Node) -> tuple[int, ...]:
+    """The dimensions that go, in order; None and an empty list mean all."""
+    rank = len(node["self"].spec.shape)
+    dims = node["dim"] or ()
+    for dim in dims:
+        if not -max(rank, 1) <= dim < max(rank, 1):
+            raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
+    gone = {dim % max(rank, 1) for dim in dims}
+    if len(gone) != len(dims):
+        raise node.error(f"a dimension is listed twice in {list(dims)}")
+    return tuple(sorted(gone)) if gone and rank else tuple(range(rank))
+
+
+def _reduced(node: Node) -> tuple[int, ...]:
+    shape, gone = node["self"].spec.shape, _dims(node)
+    if node["keepdim"]:
+        return tuple(1 if dim in gone else size for dim, size in enumerate(shape))
+    return tuple(size for dim, size in enumerate(shape) if dim not in gone)
+
+
+def _total(node: Node) -> tuple[InferredSpec, ...]:
+    """sum and mean: of integers, a sum is int64 and a mean is an error unless `dtype` says otherwise."""
+    dtype = node["self"].spec.dtype
+    if node["dtype"] is not None:
+        try:
+            dtype = DType.of_code(node["dtype"])
+        except ValueError as error:
+            raise node.error(str(error)) from None
+    elif dtype.numpy.kind != "f" and _is_sum(node):
+        dtype = DType.INT64
+    if dtype.numpy.kind != "f" and not _is_sum(node):
+        raise node.error(f"the mean of {dtype.numpy}", hint="convert to float32 before")
+    return ((dtype, _reduced(node)),)
+
+
+def _is_sum(node: Node) -> bool:
+    return node.schema.name.startswith("aten::sum.")
+
+
+def _extreme(node: Node) -> tuple[InferredSpec, ...]:
+    spec = node["self"].spec
+    if any(spec.shape[dim] == 0 for dim in _dims(node)):
+        raise node.error(f"no largest or smallest of no elements, the shape is {list(spec.shape)}")
+    return ((spec.dtype, _reduced(node)),)
+
+
+def _terms(node: Node) -> int:
+    return math.prod(node["self"].spec.shape[dim] for dim in _dims(node))
+
+
+def _lower(function: str) -> Callable[[Node, Target], Call]:
+    def lower(node: Node, target: Target) -> Call:
+        out, self, gone = node.out.spec, node["self"].spec, _dims(node)
+        if out.dtype is not DType.FLOAT32:
+            raise node.error(f"no kernel for a result of {out.dtype.numpy}", hint="it gives float32")
+        kept = [dim for dim in range(len(self.shape)) if dim not in gone]
+        own = kept if node["keepdim"] else range(len(kept))
+        shape = tuple(self.shape[dim] for dim in kept)
+        loops = nest(shape, tuple(out.strides[dim] for dim in own), tuple(self.strides[dim] for dim in kept), rank=3)
+        inner = nest(tuple(self.shape[dim] for dim in gone), tuple(self.strides[dim] for dim in gone), rank=2)
+        geometry: dict[str, GeometryField] = {
+            "sizes": loops.sizes,
+            "out_strides": loops.strides[0],
+            "self_strides": loops.strides[1],
+            "reduced_sizes": inner.sizes,
+            "reduced_strides": inner.strides[0],
+        }
+        if function == "mean":
+            count = _terms(node)
+            geometry["scale"] = 1.0 / count if count else math.inf  # the mean of nothing is NaN
+        return Call(function, "reduce/reduce.h", geometry, (Write(node.out.id), Read(node["self"].id)))
+
+    return lower
+
+
+def _axes(x: Any, dims: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return tuple(dims) if dims and x.ndim else None
+
+
+def _np_total(function: Callable[..., Any]) -> Callable[..., Any]:
+    def reference(x: Any, dims: tuple[int, ...] | None, keepdim: bool, code: int | None) -> Any:
+        dtype = DType.of_code(code).numpy if code is not None else (x.dtype if x.dtype.kind == "f" else np.dtype(np.int64))
+        wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(function(x, axis=_axes(x, dims), keepdims=keepdim, dtype=wide)).astype(dtype)
+
+    return reference
+
+
+def _operand(draw: Draw) -> tuple[T, tuple[int, ...]]:
+    shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+    return T(shape), tuple(dim - len(shape) * draw.integer(0, 1) for dim in range(len(shape)) if draw.flag())
+
+
+def _draw_total(draw: Draw) -> Case:
+    operand, dims = _operand(draw)
+    return Case((operand, dims or draw.choice((None, ())), draw.flag(), draw.choice((None, None, DType.FLOAT32.code))))
+
+
+def _draw_extreme(draw: Draw) -> Case:
+    operand, dims = _operand(draw)
+    return Case((operand, dims, draw.flag()))
+
+
+_IMAGE = T((2, 8, 5, 6))
+_LAST = T((2, 8, 5, 6), dim_order=(0, 2, 3, 1))
+
+
+def _total_op(schema: str, function: str, reference: Callable[..., Any]) -> Op:
+    return Op(
+        schema,
+        infer=_total,
+        lower=_lower(function),
+        reference=_np_total(reference),
+        sum_length=_terms,
+        cases=(
+            Case((_IMAGE, (2, 3), True, None), "global average pooling"),
+            Case((_LAST, (-1, -2), True, None), "of channels-last data"),
+            Case((_LAST, (2, 3), False, None), "without the dimensions that went"),
+            Case((_IMAGE, (1,), False, None)),
+            Case((_LAST, (0, 2), False, None), "dimensions that do not lie side by side"),
+            Case((T((1000,)), None, False, None), "all"),
+            Case((T(()), (), False, None), "a scalar"),
+        ),
+        draw=_draw_total,
+    )
+
+
+def _extreme_op(name: str, reference: Callable[..., Any]) -> Op:
+    return Op(
+        f"aten::{name}.out(Tensor self, int[1] dim=[], bool keepdim=False, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_extreme,
+        lower=_lower(name),
+        reference=lambda x, dims, keepdim: np.asarray(reference(x, axis=_axes(x, dims), keepdims=keepdim)),
+        exact=True,
+        cases=(
+            Case((_IMAGE, (2, 3), False)),
+            Case((_LAST, (1,), True), "over channels of channels-last data"),
+            Case((_IMAGE, (), False), "all"),
+        ),
+        draw=_draw_extreme,
+    )
+
+
+_ARGUMENTS = "(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None, Tensor(a!) out) -> Tensor(a!)"
+
+OPS = [
+    _total_op(f"aten::mean.out{_ARGUMENTS}", "mean", np.mean),
+    _total_op(f"aten::sum.IntList_out{_ARGUMENTS}", "sum", np.sum),
+    _extreme_op("amax", np.max),
+    _extreme_op("amin", np.min),
+]
