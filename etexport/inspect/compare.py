@@ -1,0 +1,314 @@
+"""Do the outputs of a board agree with PyTorch's?
+
+The tolerance is stated, not tuned. One operator may err by 2e-6 of its largest result times the square root of the number of terms in
+its sum (rounding errors of a sum grow like a random walk). Errors of operators that follow each other add up like a random walk too,
+so a program may err by `2e-6 * sqrt(sum of all operators' sum lengths)` of the largest result: `relative_tolerance`. Integers, booleans
+and the results of programs that only move or compare numbers must be equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from etexport.errors import MismatchError, ModelError
+from etexport.op import Library, node_of
+from etexport.program.model import Array, Method, Source
+
+UNIT = 2e-6
+"""Error of one operator whose results are sums of one term, relative to the largest result."""
+
+QUANTIZED = ("int8", "uint8", "int16")
+"""Types whose difference is spoken of in steps of the last place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """`model.npz`: what went in and what must come out. The first axis of every array counts samples."""
+
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    labels: Array | None = None
+
+    @property
+    def samples(self) -> int:
+        return len(self.inputs[0]) if self.inputs else len(self.outputs[0])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One element that differs. `instruction` and `source` say where the first difference arose, where a trace was taken."""
+
+    sample: int
+    output: int
+    index: tuple[int, ...]
+    got: float
+    expected: float
+    tolerance: float
+    instruction: str = ""
+    source: Source | None = None
+
+    def __str__(self) -> str:
+        place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        text = f"sample {self.sample}, output {self.output}{place}: got {self.got:.9g}, expected {self.expected:.9g}"
+        text += f" (tolerance {self.tolerance:.2g})"
+        if self.instruction:
+            text += f"; first wrong in {self.instruction}" + (f" at {self.source}" if self.source else "")
+        return text
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The largest error of one sample; `share` is the error divided by what is allowed there (above 1: mismatched)."""
+
+    sample: int
+    max_abs_error: float
+    share: float
+    got_class: int | None
+    expected_class: int | None
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`mismatched` and `same_class` count samples; accuracies are fractions of the labelled samples.
+
+    `tolerance` is relative to the largest result. `flags` tells of what is allowed but strange: NaN or infinity in both, an output that
+    never changes.
+    """
+
+    samples: int
+    max_abs_error: float
+    max_lsb_error: int | None
+    tolerance: float
+    mismatched: int
+    first_difference: Difference | None
+    accuracy: float | None
+    accuracy_eager: float | None
+    same_class: int | None
+    flags: tuple[str, ...]
+    worst: tuple[Worst, ...]
+
+
+def read_reference(path: Path) -> Reference:
+    """Read `model.npz`: arrays `input_<i>`, `output_<i>` and, where there are labels, `labels`."""
+    with np.load(path) as arrays:
+        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays["labels"] if "labels" in arrays else None)
+
+
+def read_outputs(path: Path) -> tuple[Array, ...]:
+    """Read `outputs.npz`: arrays `output_<i>`, samples first."""
+    with np.load(path) as arrays:
+        return numbered(arrays, "output")
+
+
+def numbered(arrays: Mapping[str, Array], stem: str) -> tuple[Array, ...]:
+    """`stem_0`, `stem_1`, ... as far as they go."""
+    found = []
+    while f"{stem}_{len(found)}" in arrays:
+        found.append(arrays[f"{stem}_{len(found)}"])
+    return tuple(found)
+
+
+def relative_tolerance(method: Method, library: Library) -> float:
+    """How far the program's float results may be off, relative to the largest: 0 where every operator is exact."""
+    terms = 0
+    for instruction in method.instructions:
+        op = library.find(instruction.op)
+        if op is None:
+            continue
+        node = node_of(method, instruction, op)
+        if op.exact or op.lower is None:
+            continue
+        terms += max(1, op.sum_length(node)) if op.sum_length else 1
+    return UNIT * math.sqrt(terms)
+
+
+def compare(got: Sequence[Array], reference: Reference, tolerance: float, *, listed: int = 8) -> Comparison:
+    """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it. Lists the `listed` worst samples.
+
+    NaN equals NaN, and an infinity equals the same infinity. ModelError where number, shape or type of the outputs differ.
+    """
+    expected = reference.outputs
+    check_form(got, expected)
+    samples = reference.samples
+    errors = [absolute_error(g, e) for g, e in zip(got, expected, strict=True)]
+    allowed = [allowed_error(e, tolerance) for e in expected]
+    wrong = [error > limit for error, limit in zip(errors, allowed, strict=True)]
+    bad = np.zeros(samples, dtype=bool)
+    for one in wrong:
+        bad |= flat(one).any(axis=1)
+    integer = [int(error.max(initial=0)) for error, e in zip(errors, expected, strict=True) if e.dtype.name in QUANTIZED]
+    mine, theirs = classes(got), classes(expected)
+    labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
+    return Comparison(
+        samples=samples,
+        max_abs_error=max((float(error.max(initial=0)) for error in errors), default=0.0),
+        max_lsb_error=max(integer, default=None),
+        tolerance=tolerance,
+        mismatched=int(bad.sum()),
+        first_difference=first_difference(got, expected, allowed, wrong, bad),
+        accuracy=agreement(mine, labels),
+        accuracy_eager=agreement(theirs, labels),
+        same_class=None if mine is None or theirs is None else int((mine == theirs).sum()),
+        flags=flags(got, expected),
+        worst=worst_samples(errors, allowed, mine, theirs, labels, listed),
+    )
+
+
+def check_form(got: Sequence[Array], expected: Sequence[Array]) -> None:
+    if len(got) != len(expected):
+        raise ModelError(f"the board gave {len(got)} outputs, PyTorch {len(expected)}")
+    for index, (g, e) in enumerate(zip(got, expected, strict=True)):
+        if g.shape != e.shape or g.dtype != e.dtype:
+            raise ModelError(
+                f"output {index} is {g.dtype} {list(g.shape)} from the board and {e.dtype} {list(e.shape)} from PyTorch (samples first)",
+                hint="were both files made of the same model?",
+            )
+
+
+def absolute_error(got: Array, expected: Array) -> Array:
+    """|got - expected| as float64; 0 for two NaN or the same infinity, infinity where only one of them is not finite."""
+    if got.dtype.kind in "biu":
+        # Python-sized integers, so that int64 extremes do not wrap round.
+        return np.abs(got.astype(object) - expected.astype(object)).astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+    error[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0.0
+    error[np.isnan(error)] = np.inf
+    return error
+
+
+def allowed_error(expected: Array, tolerance: float) -> Array:
+    """The error allowed in each sample, shaped to broadcast against `expected`: `tolerance` of the largest finite result.
+
+    The largest result is that of the sample, or the median over samples where that is larger: a result that cancels to almost nothing
+    carries the rounding of the terms it was made from, and one huge sample must not excuse the others.
+    """
+    shape = (len(expected), *(1 for _ in expected.shape[1:]))
+    if expected.dtype.kind in "biu":
+        return np.zeros(shape)
+    magnitudes = np.abs(np.where(np.isfinite(expected), expected, 0)).astype(np.float64)
+    largest = flat(magnitudes).max(axis=1, initial=0.0)
+    typical = float(np.median(largest)) if len(largest) else 0.0
+    return np.asarray(tolerance * np.maximum(largest, typical)).reshape(shape)
+
+
+def flat(array: Array) -> Array:
+    """(samples, elements), also for samples that are scalars."""
+    return array.reshape(len(array), -1)
+
+
+def first_difference(
+    got: Sequence[Array], expected: Sequence[Array], allowed: Sequence[Array], wrong: Sequence[Array], bad: Array
+) -> Difference | None:
+    """The first wrong element of the first wrong sample."""
+    if not bad.any():
+        return None
+    sample = int(bad.argmax())
+    for output, mask in enumerate(wrong):
+        where = np.argwhere(mask[sample])
+        if len(where):
+            index = tuple(int(i) for i in where[0])
+            limit = float(np.broadcast_to(allowed[output], got[output].shape)[(sample, *index)])
+            return Difference(sample, output, index, float(got[output][(sample, *index)]), float(expected[output][(sample, *index)]), limit)
+    raise AssertionError("a wrong sample without a wrong element")
+
+
+def classes(outputs: Sequence[Array]) -> Array | None:
+    """The class that the first output votes for in each sample; None where it is not one row of two or more scores."""
+    if not outputs:
+        return None
+    scores = outputs[0]
+    if scores.dtype.kind in "iu" and flat(scores).shape[1] == 1:
+        return flat(scores)[:, 0]  # the model ends in an argmax
+    if scores.ndim < 2 or scores.shape[-1] < 2 or flat(scores).shape[1] != scores.shape[-1]:
+        return None
+    return np.asarray(flat(scores).argmax(axis=1))
+
+
+def agreement(voted: Array | None, labels: Array | None) -> float | None:
+    if voted is None or labels is None or not len(labels):
+        return None
+    return float((voted == labels).mean())
+
+
+def flags(got: Sequence[Array], expected: Sequence[Array]) -> tuple[str, ...]:
+    """What a person should know although it may be right."""
+    found = []
+    for index, (g, e) in enumerate(zip(got, expected, strict=True)):
+        for who, array in (("board", g), ("PyTorch", e)):
+            if array.dtype.kind != "f":
+                continue
+            nan = flat(np.isnan(array)).any(axis=1).sum()
+            infinite = flat(np.isinf(array)).any(axis=1).sum()
+            if nan:
+                found.append(f"output {index} from {who} has NaN in {nan} of {len(array)} samples")
+            if infinite:
+                found.append(f"output {index} from {who} has infinities in {infinite} of {len(array)} samples")
+        if len(g) > 1 and g.size and all(sample.tobytes() == g[0].tobytes() for sample in g[1:]):
+            found.append(f"output {index} is the same for all {len(g)} samples")
+    return tuple(found)
+
+
+def worst_samples(
+    errors: Sequence[Array], allowed: Sequence[Array], mine: Array | None, theirs: Array | None, labels: Array | None, listed: int
+) -> tuple[Worst, ...]:
+    """The samples nearest to or beyond what is allowed, worst first; the earlier of two that are alike."""
+    if not errors:
+        return ()
+    largest = np.max([flat(error).max(axis=1, initial=0.0) for error in errors], axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = [np.where(error == 0, 0.0, error / limit) for error, limit in zip(errors, allowed, strict=True)]
+    share = np.max([flat(one).max(axis=1, initial=0.0) for one in shares], axis=0)
+    order = np.argsort(-share, kind="stable")[:listed]
+
+    def at(votes: Array | None, sample: int) -> int | None:
+        return None if votes is None else int(votes[sample])
+
+    return tuple(Worst(int(s), float(largest[s]), float(share[s]), at(mine, s), at(theirs, s), at(labels, s)) for s in order)
+
+
+def require_equal(comparison: Comparison, where: str) -> None:
+    """MismatchError (exit code 2) that names the first sample which differs."""
+    if comparison.mismatched:
+        assert comparison.first_difference is not None
+        raise MismatchError(
+            f"{comparison.mismatched} of {comparison.samples} samples differ from PyTorch; first: {comparison.first_difference}",
+            where=where,
+            hint="" if comparison.first_difference.instruction else "run with TRACE=1 to see the first instruction that differs",
+        )
+
+
+# ---- where a difference arose ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """One instruction's result as a board computed it; several boards' are matched by handle and output."""
+
+    handle: int
+    output: int
+    name: str
+    source: Source | None
+    data: Array
+
+
+def first_divergence(board: Sequence[Traced], host: Sequence[Traced], tolerance: float) -> Traced | None:
+    """The first instruction, in order of execution, whose result on the board is not the host board's; None where all agree.
+
+    Instructions that only one side has (they were fused differently) are passed over; the elements are compared in logical order.
+    """
+    others = {(one.handle, one.output): one for one in host}
+    for mine in board:
+        other = others.get((mine.handle, mine.output))
+        if other is None or other.data.shape != mine.data.shape:
+            continue
+        error = absolute_error(mine.data, other.data)
+        if (error > allowed_error(other.data[None], tolerance)[0]).any():
+            return mine
+    return None

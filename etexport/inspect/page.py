@@ -1,0 +1,235 @@
+"""`report.html`: one self-contained page about one report. No script, no font, no address outside the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from etexport.inspect.compare import Comparison
+from etexport.inspect.profile import shares
+from etexport.inspect.report import Report
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure with its unit and a line that says how it came about."""
+
+    title: str
+    figure: str
+    unit: str
+    note: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a stacked bar; `percent` of the whole bar, `colour` 1 .. 6."""
+
+    name: str
+    size: int
+    percent: float
+    colour: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    title: str
+    total: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """`share` and `ruler` are percent of the bars' width; `mark` where the best known rate lies on the same ruler."""
+
+    number: int
+    name: str
+    op: str
+    kernel: str
+    source: str
+    code: str
+    count: str
+    share: float | None
+    share_text: str
+    per_mac: str
+    ruler: float | None
+    mark: float | None
+    best: str
+    constants: str
+
+
+@dataclass(frozen=True)
+class SampleRow:
+    sample: int
+    error: str
+    share: float
+    share_text: str
+    wrong: bool
+    board_class: str
+    eager_class: str
+    label: str
+
+
+def page(
+    report: Report, memory: Mapping[str, Any], comparison: Comparison | None, picture: str, provenance: Sequence[tuple[str, str]]
+) -> str:
+    """The HTML text. `picture` is the memory picture as an SVG element, `provenance` pairs of a word and what it was."""
+    environment = Environment(
+        loader=PackageLoader("etexport.inspect"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        cards=cards(report),
+        accuracy=accuracy_bars(report),
+        picture=Markup(picture),
+        bars=(flash_bar(report), ram_bar(report)),
+        operators=operator_rows(report, memory),
+        samples=sample_rows(comparison),
+        provenance=provenance,
+        peak=peak_line(memory),
+    )
+
+
+def cards(report: Report) -> tuple[Card, ...]:
+    unit = report.counter.split(" ")[0]
+    found = []
+    if report.compare is not None:
+        compare = report.compare
+        good = compare.mismatched == 0
+        found.append(
+            Card(
+                "Agreement with PyTorch",
+                f"{compare.samples - compare.mismatched} / {compare.samples}",
+                "samples",
+                f"largest error {compare.max_abs_error:.2g}; allowed {compare.tolerance:.2g} of the largest result",
+                "good" if good else "bad",
+            )
+        )
+    if report.count is not None:
+        per_mac = f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
+        found.append(Card("One inference", f"{report.count:,}", unit, per_mac))
+    found.append(Card("Flash", f"{report.flash.total:,}", "bytes", f"of which weights and tables {report.flash.constants:,}"))
+    found.append(Card("RAM", f"{report.ram.total:,}", "bytes", f"{report.ram.total_without_link:,} without the serial link"))
+    plan = report.plan
+    against = "no plan can be smaller" if plan.optimal else f"at most {plan.gap:,} above the least"
+    found.append(Card("Arena", f"{plan.arena:,}", "bytes", f"lower bound {plan.bound:,}: {against}"))
+    if report.init_count is not None:
+        found.append(Card("Start-up", f"{report.init_count:,}", unit, "from reset until the board answers"))
+    return tuple(found)
+
+
+def accuracy_bars(report: Report) -> tuple[tuple[str, float], ...]:
+    """(who, fraction) where the samples have labels."""
+    compare = report.compare
+    if compare is None or compare.accuracy is None or compare.accuracy_eager is None:
+        return ()
+    return (("board", compare.accuracy), ("PyTorch", compare.accuracy_eager))
+
+
+def stacked(title: str, sizes: Sequence[tuple[str, int, str]]) -> Bar:
+    total = sum(size for _, size, _ in sizes)
+    parts = [
+        Part(name, size, 100.0 * size / total if total else 0.0, 1 + number % 6, note)
+        for number, (name, size, note) in enumerate(sizes)
+        if size
+    ]
+    return Bar(title, total, tuple(parts))
+
+
+def flash_bar(report: Report) -> Bar:
+    flash = report.flash
+    return stacked(
+        "Flash",
+        (
+            ("constants", flash.constants, "weights, biases, tables"),
+            ("kernels", flash.kernels, "kernels and generated code"),
+            ("runtime", flash.runtime, "start-up, serial link, drivers"),
+            ("libc", flash.libc, "C library and libgcc"),
+        ),
+    )
+
+
+def ram_bar(report: Report) -> Bar:
+    ram = report.ram
+    within = f"of which inputs and outputs {ram.io:,}, state {ram.state:,}, scratch {ram.scratch:,}"
+    return stacked(
+        "RAM",
+        (
+            ("arena", ram.arena, within),
+            ("stack", ram.stack, "computed bound"),
+            ("static", ram.static, ".data and .bss outside the arena"),
+        ),
+    )
+
+
+def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRow, ...]:
+    """One row a step, in order of execution. The rulers end at the largest rate, of operators where rates mean something."""
+    by_handle = {share.op.handle: share for share in shares(report.ops)}
+    code = {step["handle"]: step["code"] for step in memory["steps"]}
+    widest = max((share.fraction for share in by_handle.values()), default=0.0)
+    rates = [share.per_mac for share in by_handle.values() if share.per_mac and share.best_per_mac]
+    longest = max(rates, default=0.0)
+    rows = []
+    for number, op in enumerate(report.ops):
+        share = by_handle.get(op.handle)
+        rate = share.per_mac if share else None
+        best = share.best_per_mac if share else None
+        rows.append(
+            OperatorRow(
+                number=number,
+                name=op.name,
+                op=op.op,
+                kernel=op.kernel,
+                source=op.source,
+                code=code.get(op.handle, ""),
+                count="" if op.count is None else f"{op.count:,}",
+                share=100.0 * share.fraction / widest if share and widest else None,
+                share_text="" if share is None else f"{share.fraction:.1%}",
+                per_mac="" if rate is None else f"{rate:.2f}",
+                ruler=min(100.0, 100.0 * rate / longest) if rate and best and longest else None,
+                mark=100.0 * best / longest if best and longest else None,
+                best="" if best is None else f"{best:.2f}",
+                constants=f"{op.bytes_constants:,}" if op.bytes_constants else "",
+            )
+        )
+    return tuple(rows)
+
+
+def sample_rows(comparison: Comparison | None) -> tuple[SampleRow, ...]:
+    """The worst samples; `share` is percent of what is allowed, cut at 100."""
+    if comparison is None:
+        return ()
+
+    def text(number: int | None) -> str:
+        return "" if number is None else str(number)
+
+    return tuple(
+        SampleRow(
+            sample=worst.sample,
+            error=f"{worst.max_abs_error:.3g}",
+            share=min(100.0, 100.0 * worst.share),
+            share_text=f"{worst.share:.1%}",
+            wrong=worst.share > 1.0,
+            board_class=text(worst.got_class),
+            eager_class=text(worst.expected_class),
+            label=text(worst.label),
+        )
+        for worst in comparison.worst
+    )
+
+
+def peak_line(memory: Mapping[str, Any]) -> str:
+    """Which step needs most, and what lives then."""
+    steps = memory["steps"]
+    if not steps:
+        return ""
+    peak = max(steps, key=lambda step: step["bytes_live"])
+    where = f" ({peak['source']})" if peak["source"] else ""
+    largest = sorted(peak["live"], key=lambda buffer: -buffer["size"])[:4]
+    live = ", ".join(f"{buffer['name']} {buffer['size']:,}" for buffer in largest)
+    return f"Most is needed in step {peak['step']}, {peak['name']}{where}: {peak['bytes_live']:,} bytes: {live}."

@@ -1,0 +1,75 @@
+"""The figures to beat: `peers.toml`, read and checked."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MODELS = ("kws", "ic", "vww", "ad")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another system's figures for the MLPerf Tiny networks; each figure by name: count, count_per_mac, flash, ram, arena, init_count."""
+
+    name: str
+    quantization: str
+    core: str
+    unit: str
+    note: str
+    figures: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The fewest instructions a multiply-accumulate that are known, by kind of operator, and how they were reached."""
+
+    core: str
+    dtype: str
+    per_mac: Mapping[str, float]
+    how: str
+
+
+@functools.cache
+def peers() -> tuple[Peer, ...]:
+    return tuple(
+        Peer(
+            name=entry["name"],
+            quantization=entry["quantization"],
+            core=entry["core"],
+            unit=entry.get("unit", "instructions"),
+            note=entry.get("note", ""),
+            figures={model: entry[model] for model in MODELS if model in entry},
+        )
+        for entry in _table()["peer"]
+    )
+
+
+@functools.cache
+def bests() -> tuple[Best, ...]:
+    words = ("core", "dtype", "how")
+    return tuple(
+        Best(entry["core"], entry["dtype"], {kind: value for kind, value in entry.items() if kind not in words}, entry["how"])
+        for entry in _table()["best"]
+    )
+
+
+def best_per_mac(core: str, dtype: str, kind: str) -> float | None:
+    """None where nothing is known for this core, type and kind of operator."""
+    for best in bests():
+        if best.core == core and best.dtype == dtype:
+            return best.per_mac.get(kind)
+    return None
+
+
+def peers_of(core: str, quantization: str, model: str) -> tuple[Peer, ...]:
+    return tuple(peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and model in peer.figures)
+
+
+@functools.cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("peers.toml").read_text(encoding="utf-8"))

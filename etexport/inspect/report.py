@@ -1,0 +1,139 @@
+"""`report.json`: what the build, the run and the comparison say, joined under one set of keys.
+
+A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`), seconds.
+None stands for what was not measured, and is never a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etexport.inspect.compare import Comparison, Difference
+from etexport.inspect.profile import OpFigures
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Flash:
+    """Bytes of the ELF's loadable segments, by what they are for. The parts add up to `total`."""
+
+    runtime: int
+    """Start-up, main loop, serial link, drivers."""
+    kernels: int
+    """Kernels and generated code."""
+    constants: int
+    """Weights, biases, multipliers, tables, initial state."""
+    libc: int
+    """The C library and libgcc."""
+    total: int
+
+
+@dataclass(frozen=True)
+class Ram:
+    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena (and may share bytes)."""
+
+    arena: int
+    io: int
+    state: int
+    scratch: int
+    static: int
+    """.data and .bss outside the arena."""
+    stack: int
+    total: int
+    total_without_link: int
+    """What would be needed without the serial link of the bundled runtime."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arena against its proven lower bound; `seconds` is the time that planning took, where it was kept."""
+
+    arena: int
+    bound: int
+    gap: int
+    optimal: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparison's figures. `tolerance` is relative to the largest result; `mismatched` and `same_class` count samples."""
+
+    samples: int
+    max_abs_error: float
+    max_lsb_error: int | None
+    tolerance: float
+    mismatched: int
+    first_difference: Difference | None
+    accuracy: float | None
+    accuracy_eager: float | None
+    same_class: int | None
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    model: str
+    board: str
+    core: str
+    program_hash: str
+    quantization: str
+    optimize: str
+    macs: int
+    counter: str
+    """What `count` counts, and who counted: "instructions (qemu icount)", "cycles (dwt)", "nanoseconds (host clock)"."""
+    count: int | None
+    """From the call of `run()` to its return, without probes."""
+    count_per_mac: float | None
+    init_count: int | None
+    """From the reset vector until HELLO could be answered."""
+    flash: Flash
+    ram: Ram
+    plan: Plan
+    compare: Compared | None
+    ops: tuple[OpFigures, ...]
+
+
+def compared(comparison: Comparison) -> Compared:
+    names = [field.name for field in dataclasses.fields(Compared)]
+    return Compared(**{name: getattr(comparison, name) for name in names})
+
+
+def plan_figures(memory: Json, seconds: float | None) -> Plan:
+    arena = memory["arena"]
+    return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"], seconds)
+
+
+def ram_figures(memory: Json, static: int, stack: int, link: int) -> Ram:
+    """`static`, `stack`: as the ELF reserves them; `link`: those bytes of both that only the serial link needs."""
+    arena = memory["arena"]
+    total = arena["size"] + static + stack
+    return Ram(arena["size"], arena["io"], arena["state"], arena["scratch"], static, stack, total, total - link)
+
+
+def to_json(report: Report) -> str:
+    """The text of `report.json`: keys in the order of the dataclass, one report to a file."""
+    return json.dumps(plain(report), indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as dictionaries; infinities and NaN, which JSON lacks, as the words "inf", "-inf", "nan"; sources as `file:line`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if type(value).__name__ == "Source":
+            return str(value)
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    raise AssertionError(f"{type(value)} in a report")

@@ -1,0 +1,125 @@
+"""One terminal screen about one report: what a person wants to know first."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from etexport.inspect.profile import slowest
+from etexport.inspect.report import Compared, Report
+
+WIDTH = 100
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print the summary: with colours and boxes on a terminal, plain lines elsewhere."""
+    console = console or Console()
+    if console.is_terminal:
+        console.print(screen(report))
+    else:
+        console.file.write(text(report))
+
+
+def text(report: Report) -> str:
+    """The summary without colours, boxes and trailing blanks."""
+    plain = Console(file=io.StringIO(), width=WIDTH, no_color=True, highlight=False, force_terminal=False)
+    with plain.capture() as capture:
+        plain.print(screen(report, boxes=False))
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def screen(report: Report, *, boxes: bool = True) -> RenderableType:
+    title = f"{report.model} {report.quantization} on {report.board} ({report.core}), optimised for {report.optimize}"
+    parts: list[RenderableType] = [facts(report), memory(report), operators(report)]
+    if boxes:
+        return Panel(Group(*parts), title=Text(title, style="bold"), title_align="left", width=WIDTH)
+    return Group(Text(title), *parts)
+
+
+def facts(report: Report) -> RenderableType:
+    table = _grid()
+    table.add_column(width=12)
+    table.add_column()
+    if report.compare is not None:
+        table.add_row("outputs", _verdict(report.compare))
+        table.add_row("accuracy", Text(accuracy_line(report.compare)))
+        table.add_row("error", Text(error_line(report.compare)))
+        for flag in report.compare.flags:
+            table.add_row("note", Text(flag, style="yellow"))
+    unit = report.counter.split(" ")[0]
+    if report.count is not None:
+        per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
+        table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
+    if report.init_count is not None:
+        table.add_row("start-up", Text(f"{report.init_count:,} {unit} from reset to ready"))
+    table.add_row("counted by", Text(report.counter, style="dim"))
+    plan = report.plan
+    proof = "optimal" if plan.optimal else f"{plan.gap:,} above it"
+    table.add_row("arena", Text(f"{plan.arena:,} bytes; lower bound {plan.bound:,}: {proof}"))
+    return table
+
+
+def accuracy_line(compare: Compared) -> str:
+    parts = []
+    if compare.accuracy is not None and compare.accuracy_eager is not None:
+        parts.append(f"{compare.accuracy:.1%} on the board, {compare.accuracy_eager:.1%} in PyTorch")
+    if compare.same_class is not None:
+        parts.append(f"same class in {compare.same_class} of {compare.samples}")
+    return "; ".join(parts) or "no labels"
+
+
+def error_line(compare: Compared) -> str:
+    steps = f" ({compare.max_lsb_error} steps)" if compare.max_lsb_error is not None else ""
+    allowed = f"allowed {compare.tolerance:.2g} of the largest result" if compare.tolerance else "nothing is allowed"
+    return f"largest {compare.max_abs_error:.2g}{steps}; {allowed}"
+
+
+def memory(report: Report) -> RenderableType:
+    flash, ram = report.flash, report.ram
+    table = _grid()
+    table.add_column(width=12)
+    for _ in range(6):
+        table.add_column(justify="right", min_width=11)
+    table.add_row("", *(Text(word, style="dim") for word in ("runtime", "kernels", "constants", "libc", "", "total")))
+    table.add_row(
+        "flash bytes", *(f"{part:,}" for part in (flash.runtime, flash.kernels, flash.constants, flash.libc)), "", f"{flash.total:,}"
+    )
+    table.add_row("", *(Text(word, style="dim") for word in ("arena", "of which io", "static", "stack", "without link", "total")))
+    parts = (ram.arena, ram.io, ram.static, ram.stack, ram.total_without_link, ram.total)
+    table.add_row("RAM bytes", *(f"{part:,}" for part in parts))
+    return table
+
+
+def operators(report: Report, listed: int = 6) -> RenderableType:
+    """The slowest operators; nothing where no run with probes was made."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    for name, justify in (("slowest", "left"), ("count", "right"), ("share", "right"), ("a MAC", "right"), ("best known", "right")):
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    table.add_column("kernel", no_wrap=True)
+    table.add_column("source", no_wrap=True)
+    for share in slowest(report.ops, listed):
+        table.add_row(
+            share.op.name,
+            f"{share.op.count:,}",
+            f"{share.fraction:.1%}",
+            "" if share.per_mac is None else f"{share.per_mac:.2f}",
+            "" if share.best_per_mac is None else f"{share.best_per_mac:.2f}",
+            share.op.kernel,
+            share.op.source,
+        )
+    return table if table.row_count else Text("")
+
+
+def _verdict(compare: Compared) -> Text:
+    if compare.mismatched == 0:
+        return Text(f"all {compare.samples} samples agree with PyTorch", style="bold green")
+    text = f"{compare.mismatched} of {compare.samples} samples differ from PyTorch; first: {compare.first_difference}"
+    return Text(text, style="bold red")
+
+
+def _grid() -> Table:
+    return Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)

@@ -1,0 +1,83 @@
+"""A report made by hand, in the form of the files that build and run leave, for tests of what shows reports."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from etexport.inspect.compare import Comparison, Reference, compare
+from etexport.inspect.profile import profile
+from etexport.inspect.report import Flash, Plan, Report, compared, ram_figures
+
+LAYERS = (
+    ("features_0", "aten::convolution.out", "conv2d", 9 * 8 * 64, 12_310, 352),
+    ("features_3", "aten::max_pool2d_with_indices.out", "max_pool2d", 0, 2_610, 0),
+    ("depthwise", "aten::convolution.out", "depthwise_conv2d", 9 * 8 * 16, 3_211, 320),
+    ("features_4", "aten::convolution.out", "conv2d", 8 * 16 * 16, 29_210, 4_672),
+    ("classify", "aten::linear.out", "linear", 640, 1_022, 2_600),
+    ("softmax", "aten::_softmax.out", "softmax", 0, 911, 0),
+)
+
+
+def memory() -> dict:
+    steps = []
+    for step, (name, op, kernel, macs, _, constants) in enumerate(LAYERS):
+        steps.append(
+            {
+                "step": step,
+                "handle": 3 * step + 1,
+                "name": name,
+                "op": op,
+                "family": kernel,
+                "kernel": kernel,
+                "variant": "m4f" if macs else "portable",
+                "source": f"model.py:{40 + step}",
+                "code": f"x = self.{name}(x)",
+                "macs": macs,
+                "bytes_constants": constants,
+                "bytes_live": 2_304 - 300 * step,
+                "live": [{"name": name, "offset": 0, "size": 2_048, "why": "written here"}],
+            }
+        )
+    return {
+        "model": "digits",
+        "board": "qemu_mps2_an386",
+        "program_hash": "00c0ffee00c0ffee",
+        "optimize": "speed",
+        "arena": {"size": 2_304, "bound": 2_304, "gap": 0, "optimal": True, "proof": "live sets", "io": 296, "state": 0, "scratch": 0},
+        "steps": steps,
+    }
+
+
+def comparison(*, wrong: bool = False) -> Comparison:
+    random = np.random.default_rng(7)
+    raw = random.normal(size=(360, 1, 10)) * 4
+    expected = (np.exp(raw) / np.exp(raw).sum(axis=-1, keepdims=True)).astype(np.float32)
+    got = expected + random.normal(size=expected.shape).astype(np.float32) * np.float32(4e-8)
+    labels = expected[:, 0].argmax(axis=1)
+    labels[::60] = (labels[::60] + 1) % 10
+    if wrong:
+        got[17, 0, 3] += np.float32(0.25)
+    return compare([got], Reference((np.zeros((360, 1, 1, 8, 8), np.float32),), (expected,), labels), 2.6e-5)
+
+
+def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digits") -> Report:
+    ops = profile(memory()["steps"], [layer[4] for layer in LAYERS], core, "float32")
+    macs = sum(op.macs for op in ops)
+    return Report(
+        model=model,
+        board="qemu_mps2_an386",
+        core=core,
+        program_hash="00c0ffee00c0ffee",
+        quantization="float32",
+        optimize="speed",
+        macs=macs,
+        counter="instructions (qemu icount)",
+        count=49_260,
+        count_per_mac=49_260 / macs,
+        init_count=31_402,
+        flash=Flash(runtime=6_120, kernels=4_096, constants=7_944, libc=2_250, total=20_410),
+        ram=ram_figures(memory(), static=1_520, stack=1_024, link=1_210),
+        plan=Plan(2_304, 2_304, 0, True, 0.02),
+        compare=compared(comparison(wrong=wrong)),
+        ops=ops,
+    )

@@ -1,0 +1,155 @@
+"""The comparison finds what differs and nothing else, and says which sample, output and element it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etexport.errors import MismatchError, ModelError
+from etexport.inspect import compare as c
+from etexport.program.model import Source
+
+
+def scores(samples: int = 20, classes: int = 5, seed: int = 0) -> np.ndarray:
+    raw = np.random.default_rng(seed).normal(size=(samples, 1, classes))
+    return (np.exp(raw) / np.exp(raw).sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def reference(*outputs: np.ndarray, labels: np.ndarray | None = None) -> c.Reference:
+    return c.Reference((np.zeros((len(outputs[0]), 1), np.float32),), outputs, labels)
+
+
+def test_equal_outputs_agree() -> None:
+    expected = scores()
+    result = c.compare([expected.copy()], reference(expected), 1e-5)
+    assert (result.samples, result.mismatched, result.max_abs_error, result.first_difference) == (20, 0, 0.0, None)
+    assert result.same_class == 20 and result.accuracy is None and result.flags == ()
+    c.require_equal(result, "board")
+
+
+def test_one_wrong_element_is_named() -> None:
+    expected = scores()
+    got = expected.copy()
+    got[13, 0, 2] += 1e-3
+    result = c.compare([got], reference(expected), 1e-5)
+    assert result.mismatched == 1
+    assert result.first_difference is not None
+    assert (result.first_difference.sample, result.first_difference.output, result.first_difference.index) == (13, 0, (0, 2))
+    assert result.first_difference.got == pytest.approx(result.first_difference.expected + 1e-3, rel=1e-3)
+    assert result.worst[0].sample == 13 and result.worst[0].share > 1
+    with pytest.raises(MismatchError, match=r"1 of 20 samples differ from PyTorch; first: sample 13, output 0\[0, 2\]") as caught:
+        c.require_equal(result, "board")
+    assert caught.value.exit_code == 2
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    samples=st.integers(1, 6),
+    shape=st.lists(st.integers(1, 4), max_size=3),
+    data=st.data(),
+    factor=st.floats(1.5, 1e6),
+    tolerance=st.floats(1e-7, 1e-3),
+)
+def test_any_element_beyond_its_limit_is_found(
+    samples: int, shape: list[int], data: st.DataObject, factor: float, tolerance: float
+) -> None:
+    expected = np.random.default_rng(1).uniform(1, 2, size=(samples, *shape))
+    at = tuple(data.draw(st.integers(0, size - 1)) for size in expected.shape)
+    limit = float(np.broadcast_to(c.allowed_error(expected, tolerance), expected.shape)[at])
+    got = expected.copy()
+    got[at] += factor * limit
+    result = c.compare([got], reference(expected), tolerance)
+    assert result.mismatched == 1 and result.first_difference is not None
+    assert (result.first_difference.sample, *result.first_difference.index) == at
+    got[at] = expected[at] + 0.5 * limit
+    assert c.compare([got], reference(expected), tolerance).mismatched == 0
+
+
+def test_not_a_number_equals_itself_and_nothing_else() -> None:
+    expected = np.array([[np.nan, 1.0], [np.inf, 2.0], [-np.inf, 3.0], [4.0, 5.0]], np.float32)
+    same = c.compare([expected.copy()], reference(expected), 1e-5)
+    assert same.mismatched == 0
+    assert "output 0 from board has NaN in 1 of 4 samples" in same.flags
+    assert "output 0 from PyTorch has infinities in 2 of 4 samples" in same.flags
+    for row, value in ((0, 1.0), (1, -np.inf), (2, 0.0), (3, np.nan), (3, np.inf)):
+        got = expected.copy()
+        got[row, 0] = value
+        result = c.compare([got], reference(expected), 1e-5)
+        assert result.mismatched == 1 and result.max_abs_error == np.inf, (row, value)
+        assert result.first_difference is not None and result.first_difference.sample == row
+
+
+def test_a_huge_sample_does_not_excuse_the_others() -> None:
+    expected = np.ones((9, 4), np.float32)
+    expected[0] = 1e20
+    got = expected.copy()
+    got[5, 1] += 1e-3
+    assert c.compare([got], reference(expected), 1e-5).mismatched == 1
+
+
+def test_cancellation_to_almost_nothing_is_judged_by_the_other_samples() -> None:
+    expected = np.ones((9, 4), np.float32)
+    expected[3] = 0.0
+    got = expected.copy()
+    got[3] += 1e-7
+    assert c.compare([got], reference(expected), 1e-5).mismatched == 0
+
+
+def test_integers_must_be_equal() -> None:
+    expected = np.array([[-128, 3], [127, 4]], np.int8)
+    got = np.array([[127, 3], [127, 5]], np.int8)
+    result = c.compare([got], reference(expected), 1e-5)
+    assert (result.mismatched, result.max_lsb_error, result.max_abs_error) == (2, 255, 255.0)
+    wide = np.array([[np.iinfo(np.int64).min], [0]], np.int64)
+    other = np.array([[np.iinfo(np.int64).max], [0]], np.int64)
+    assert c.compare([other], reference(wide), 1e-5).mismatched == 1
+    assert c.compare([np.array([True])], reference(np.array([False])), 1e-5).mismatched == 1
+
+
+def test_classes_and_accuracy() -> None:
+    expected = scores(10, 4)
+    labels = expected[:, 0].argmax(axis=1)
+    labels[:3] = (labels[:3] + 1) % 4
+    got = expected.copy()
+    got[5, 0] = np.roll(got[5, 0], 1)
+    result = c.compare([got], reference(expected, labels=labels), 1e-5)
+    assert result.accuracy_eager == pytest.approx(0.7) and result.accuracy == pytest.approx(0.6) and result.same_class == 9
+
+
+def test_an_output_that_never_changes_is_flagged() -> None:
+    constant = np.ones((5, 1, 3), np.float32)
+    assert "output 0 is the same for all 5 samples" in c.compare([constant], reference(constant), 1e-5).flags
+
+
+def test_another_form_is_refused() -> None:
+    expected = scores()
+    for got in ([], [expected, expected], [expected[:19]], [expected.astype(np.float64)], [expected.reshape(20, 5)]):
+        with pytest.raises(ModelError):
+            c.compare(got, reference(expected), 1e-5)
+
+
+def test_files_are_read_back(tmp_path: pytest.TempPathFactory) -> None:
+    from pathlib import Path
+
+    path = Path(str(tmp_path)) / "model.npz"
+    outputs = {f"output_{index}": np.full((2, 1), index, np.float32) for index in range(12)}
+    np.savez(path, input_0=np.zeros((2, 3), np.float32), labels=np.array([1, 0]), **outputs)
+    read = c.read_reference(path)
+    assert [float(output[0, 0]) for output in read.outputs] == list(range(12))
+    assert len(read.inputs) == 1 and read.labels is not None and read.samples == 2
+
+
+def test_the_first_divergence_is_the_first_in_order() -> None:
+    def run(*arrays: np.ndarray) -> list[c.Traced]:
+        return [c.Traced(handle, 0, f"op{handle}", Source("model.py", 10 + handle), array) for handle, array in enumerate(arrays)]
+
+    good = [np.ones((2, 3), np.float32) * (k + 1) for k in range(4)]
+    assert c.first_divergence(run(*good), run(*good), 1e-5) is None
+    bad = [array.copy() for array in good]
+    bad[2][1, 2] += 0.1
+    bad[3] += 5
+    found = c.first_divergence(run(*bad), run(*good), 1e-5)
+    assert found is not None and found.name == "op2" and str(found.source) == "model.py:12"
+    assert c.first_divergence(run(*bad), run(*good)[:2], 1e-5) is None
