@@ -97,7 +97,7 @@ class Comparison:
 def read_reference(path: Path) -> Reference:
     """Read `model.npz`: arrays `input_<i>`, `output_<i>` and, where there are labels, `labels`."""
     with np.load(path) as arrays:
-        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays["labels"] if "labels" in arrays else None)
+        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"))
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
@@ -108,7 +108,7 @@ def read_outputs(path: Path) -> tuple[Array, ...]:
 
 def numbered(arrays: Mapping[str, Array], stem: str) -> tuple[Array, ...]:
     """`stem_0`, `stem_1`, ... as far as they go."""
-    found = []
+    found: list[Array] = []
     while f"{stem}_{len(found)}" in arrays:
         found.append(arrays[f"{stem}_{len(found)}"])
     return tuple(found)
@@ -200,7 +200,8 @@ def allowed_error(expected: Array, tolerance: float) -> Array:
 
 def flat(array: Array) -> Array:
     """(samples, elements), also for samples that are scalars."""
-    return array.reshape(len(array), -1)
+    flattened: Array = array.reshape(len(array), -1)
+    return flattened
 
 
 def first_difference(

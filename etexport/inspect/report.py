@@ -1,7 +1,7 @@
 """`report.json`: what the build, the run and the comparison say, joined under one set of keys.
 
-A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`), seconds.
-None stands for what was not measured, and is never a guess.
+A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`),
+seconds. None stands for what was not measured, and is never a guess.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Flash:
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena (and may share bytes)."""
+    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena and may share bytes."""
 
     arena: int
     io: int
