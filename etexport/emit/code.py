@@ -179,7 +179,7 @@ def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometr
     read = [method.values[id].spec for id in instruction.reads]
     written = [method.values[id].spec for id in instruction.outs]
     title = f"{instruction.name}: {instruction.op}  {_shapes(read)} -> {_shapes(written)}"
-    traced = [method.values[id] for id in instruction.outs]
+    traced = [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.offsets]
     return Statement(
         index,
         instruction.handle,

@@ -33,7 +33,7 @@ class Poison:
 
 
 def poison(problem: Problem, solution: Solution, step_count: int, filled: frozenset[str]) -> Poison:
-    """`filled` names the buffers with content before step 0 (inputs, state)."""
+    """`filled` names the buffers with content before step 0 (inputs, state). What is alive in step `step_count` is alive at the end."""
     size = max(solution.size.values(), default=0)
     start = _without((0, size), [_extent(buffer, solution) for buffer in problem.buffers if buffer.name in filled])
     before: list[tuple[Fill, ...]] = []
@@ -42,8 +42,7 @@ def poison(problem: Problem, solution: Solution, step_count: int, filled: frozen
         born = [buffer for buffer in problem.buffers if any(first == step for first, _ in buffer.live)]
         dead = [buffer for buffer in problem.buffers if any(last == step + 1 for _, last in buffer.live)]
         before.append(_fills([buffer for buffer in born if not (step == 0 and buffer.name in filled)], step, problem, solution))
-        # What is alive in the last step may be an output, and nothing is computed after it.
-        after.append(_fills(dead, step + 1, problem, solution) if step + 1 < step_count else ())
+        after.append(_fills(dead, step + 1, problem, solution))
     return Poison(tuple(Fill(first, last - first) for first, last in start), tuple(before), tuple(after))
 
 

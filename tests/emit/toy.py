@@ -82,9 +82,9 @@ def placed(optimize: str = "speed", offsets: dict[str, int] | None = None) -> Pl
             Buffer("image", 48, ((0, 1),)),
             Buffer("column", 48, ((0, 2),)),
             Buffer("double", 24, ((1, 3),)),
-            Buffer("memory", 24, ((0, 4),)),
+            Buffer("memory", 24, ((0, 5),)),
             Buffer("add.scratch", 24, ((2, 3),)),
-            Buffer("logits", 16, ((3, 4),)),
+            Buffer("logits", 16, ((3, 5),)),
         ),
         (Region("ram", 4096),),
     )

@@ -1,0 +1,208 @@
+"""The compiler of a board: which program, which arguments, and a build of one firmware from generated sources."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from etexport.board import Board, firmware_defines, firmware_sources
+from etexport.errors import BuildError, PlanError, ToolMissingError
+from etexport.resources import root
+
+GENERATED = ("program.cpp", "binding.cpp", "constants.S")
+"""What emit writes and the compiler reads."""
+
+LANGUAGE = (
+    "-std=c++17",
+    "-O2",
+    "-g",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fno-threadsafe-statics",
+    "-fno-math-errno",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-asynchronous-unwind-tables",
+    "-fstack-usage",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+)
+
+WISHES = ("-fno-move-loop-stores",)
+"""Flags that not every compiler has. gcc 12.2 moves volatile stores out of loops and writes bytes twice; this one stops it."""
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What a build leaves in its folder. `objects` and `stack_usage` (gcc's .su files) are in the order of the sources."""
+
+    elf: Path
+    bin: Path
+    hex: Path
+    map: Path
+    objects: tuple[Path, ...]
+    stack_usage: tuple[Path, ...]
+
+
+def tool(board: Board, name: str) -> str:
+    """The path of `<prefix><name>` on PATH; ToolMissingError with the command that installs it."""
+    program = f"{board.toolchain.prefix}{name}"
+    found = shutil.which(program)
+    if found is None:
+        package = board.toolchain.package
+        hint = f"sudo apt-get install {package}" if package else f"put {program} on PATH"
+        raise ToolMissingError(f"{program} is not installed", where=f"board {board.name}", hint=hint)
+    return found
+
+
+@functools.cache
+def understands(compiler: str, flag: str) -> bool:
+    """Whether the compiler knows the flag."""
+    command = [compiler, "-Werror", flag, "-fsyntax-only", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def compile_flags(board: Board, *, sanitize: bool = False) -> tuple[str, ...]:
+    """Flags for every C++ file of the board."""
+    compiler = tool(board, "g++")
+    wishes = [flag for flag in WISHES if understands(compiler, flag)]
+    return (*board.toolchain.flags, *LANGUAGE, *wishes, *(SANITIZE if sanitize else ()))
+
+
+def path_maps(out: Path, library_dirs: Sequence[Path] = ()) -> tuple[str, ...]:
+    """Flags that take this machine's folders out of debug information and `__FILE__`; the last that fits counts."""
+    maps = {
+        str(Path.cwd()): ".",
+        **{str(folder.parent): f"kernels{index}" for index, folder in enumerate(library_dirs)},
+        str(root()): "etexport",
+        str(out.resolve()): ".",
+    }
+    return tuple(f"-ffile-prefix-map={path}={name}" for path, name in maps.items())
+
+
+def include_dirs(out: Path, include: Sequence[Path]) -> tuple[Path, ...]:
+    """Where `#include` looks: the generated sources, the firmware, the folders of kernels."""
+    return (out, root() / "firmware", *include)
+
+
+def define_flags(defines: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in defines.items())
+
+
+def link_flags(board: Board, *, sanitize: bool = False) -> tuple[str, ...]:
+    """Flags of the link, which the C driver does: the RISC-V toolchain has no libstdc++."""
+    own = ("-Wl,--gc-sections", "-Wl,--build-id=none", *board.toolchain.link_flags)
+    # A fixed address on the host too: the same input gives the same image, and addresses in faults mean something.
+    rest = ("-no-pie", *(SANITIZE[:1] if sanitize else ())) if "host" in board.features else ("-nostartfiles",)
+    return (*board.toolchain.flags, *rest, *own)
+
+
+def link_script_flags(board: Board, out: Path) -> tuple[str, ...]:
+    return () if "host" in board.features else ("-T", str(out / "link.ld"))
+
+
+def sources(board: Board, out: Path) -> tuple[Path, ...]:
+    """Generated files first, then the firmware."""
+    return (*(out / name for name in GENERATED), *firmware_sources(board))
+
+
+def compile_command(
+    board: Board, source: Path, target: Path, out: Path, include: Sequence[Path], defines: Mapping[str, int], *, sanitize: bool = False
+) -> list[str]:
+    """The command that makes one object file."""
+    if source.suffix == ".S":  # no debug information: the assembler would keep the folder
+        machine = list(board.toolchain.flags)
+        return [tool(board, "gcc"), *machine, f"-Wa,-I{out}", *define_flags(defines), "-c", str(source), "-o", str(target)]
+    flags = [*compile_flags(board, sanitize=sanitize), *path_maps(out, include), *define_flags(defines)]
+    includes = [f"-I{path}" for path in include_dirs(out, include)]
+    return [tool(board, "g++"), *flags, *includes, "-c", str(source), "-o", str(target)]
+
+
+def build(
+    out: Path,
+    board: Board,
+    include: Sequence[Path],
+    *,
+    build_dir: Path | None = None,
+    probe_count: int = 0,
+    trace: bool = False,
+    sanitize: bool = False,
+    jobs: int = 2,
+) -> Artifacts:
+    """Compile the generated sources in `out` with the firmware, link them, and convert the image.
+
+    `include` are the library's folders of kernels. Objects go to `obj/` in `build_dir` (default: `out`), the firmware beside it.
+    `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each result.
+    BuildError with the compiler's own words, ToolMissingError where a tool is not there.
+    """
+    target = build_dir or out
+    objects_dir = target / "obj"
+    objects_dir.mkdir(parents=True, exist_ok=True)
+    defines = firmware_defines(board, probe_count=probe_count, trace=trace)
+    files = sources(board, out)
+    objects = tuple(objects_dir / f"{source.stem}.o" for source in files)
+    assert len(set(objects)) == len(objects), f"two sources have one name: {files}"
+    commands = [
+        compile_command(board, source, target, out, include, defines, sanitize=sanitize)
+        for source, target in zip(files, objects, strict=True)
+    ]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda command: run(command, board), commands))
+    return link(target, board, objects, script_dir=out, sanitize=sanitize)
+
+
+def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Path, sanitize: bool = False) -> Artifacts:
+    """Link objects into `firmware.elf` in the folder `target`, with `.bin`, `.hex` and `.map` beside it."""
+    elf, image, hex_file, map_file = (target / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
+    aside = target / ".firmware.elf.part"
+    script = link_script_flags(board, Path(os.path.relpath(script_dir, target)))
+    # Run in the folder, so that the map holds no path of this machine's.
+    names = [os.path.relpath(path, target) for path in objects]
+    command = [tool(board, "gcc"), *link_flags(board, sanitize=sanitize), *script, f"-Wl,-Map={map_file.name}"]
+    run([*command, *names, "-lm", "-o", aside.name], board, cwd=target)
+    aside.replace(elf)
+    objcopy = tool(board, "objcopy")
+    run([objcopy, "-O", "binary", str(elf), str(image)], board)
+    run([objcopy, "-O", "ihex", str(elf), str(hex_file)], board)
+    usage = tuple(path.with_suffix(".su") for path in objects if path.with_suffix(".su").exists())
+    return Artifacts(elf, image, hex_file, map_file, tuple(objects), usage)
+
+
+def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
+    """Run a tool; its errors become a BuildError."""
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd)
+    if done.returncode != 0:
+        raise translated(done.stderr, board, command)
+
+
+_OVERFLOW = re.compile(r"region `?'?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
+
+
+def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | PlanError:
+    """The tool's words as an error of ours; a full memory is told in bytes of the board."""
+    overflows = [(match["region"], int(match["bytes"])) for match in _OVERFLOW.finditer(text)]
+    if overflows:
+        sizes = {memory.name: memory.size for memory in board.memory}
+        words = "; ".join(f"{region} has {sizes.get(region, 0):,} bytes and needs {over:,} more" for region, over in overflows)
+        return PlanError(
+            f"the firmware does not fit: {words}",
+            where=f"board {board.name}",
+            hint="memory.json lists what lies in RAM; constants.bin is what the weights take of flash",
+        )
+    said = [line for line in text.strip().splitlines() if not line.startswith("collect2:")]
+    lines = [line for line in said if "error" in line.lower() or "undefined reference" in line] or said
+    return BuildError(
+        "\n".join(lines[:8]) or f"{Path(command[0]).name} failed without a word",
+        where=f"board {board.name}",
+        hint=f"the command was: {' '.join(command)}",
+    )
