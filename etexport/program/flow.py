@@ -38,14 +38,14 @@ def jump_targets(instructions: Sequence[Instruction]) -> tuple[int | None, ...]:
 def forward(
     instructions: Sequence[Instruction],
     start: S,
-    step: Callable[[int, S], S],
+    step: Callable[[int, S], None],
+    copy: Callable[[S], S],
     meet: Callable[[S, S], S],
 ) -> S | None:
-    """Run `step(position, state before) -> state after` over every instruction that can be reached, until loops are stable.
+    """Run `step(position, state)`, which changes the state, over every instruction that can be reached, until loops are stable.
 
-    `meet` joins what two ways to the same instruction bring and only ever takes away, so that `step` may report what it finds
-    missing at once: a later pass finds no more. Neither may change its arguments. Returns the state at the end, None when the
-    end cannot be reached.
+    `meet` joins what two ways to the same instruction bring, and only ever takes away: `step` may report what it finds missing
+    at once, since a later pass finds no more. Returns the state at the end, None when the end cannot be reached.
     """
     targets = jump_targets(instructions)
     count = len(instructions)
@@ -53,18 +53,18 @@ def forward(
     for _ in range(MAX_PASSES):
         arriving: dict[int, S] = dict(back)
         new_back: dict[int, S] = {}
-        state: S | None = start
+        state: S | None = copy(start)
         for position in range(count + 1):
             if position in arriving:
-                state = arriving[position] if state is None else meet(state, arriving[position])
+                state = copy(arriving[position]) if state is None else meet(state, arriving[position])
             if position == count or state is None:
                 continue
             instruction, target = instructions[position], targets[position]
-            state = step(position, state)
+            step(position, state)
             if target is None:
                 continue
             into = new_back if target <= position else arriving
-            into[target] = meet(into[target], state) if target in into else state
+            into[target] = meet(into[target], state) if target in into else copy(state)
             if instruction.args[0] is False:
                 state = None
         if new_back == back:

@@ -14,7 +14,7 @@ KEYWORDS = frozenset(
     if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
     reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct switch template this
     thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
-    """.split()
+    """.split()  # noqa: SIM905 one word a line is ninety lines
 )
 
 OPERAND_NAMES: dict[str, tuple[str, ...]] = {
@@ -30,11 +30,13 @@ OPERAND_NAMES: dict[str, tuple[str, ...]] = {
     "native_layer_norm": ("", "", "weight", "bias"),
     "native_group_norm": ("", "weight", "bias"),
     "embedding": ("weight",),
-    "permute_copy": ("weight",),
     "quantized_conv2d": ("", "weight", "bias"),
     "quantized_depthwise_conv2d": ("", "weight", "bias"),
     "quantized_linear": ("", "weight", "bias"),
 }
+
+TRANSPOSES = frozenset({"aten::permute_copy.out", "aten::t_copy.out", "aten::transpose_copy.int_out"})
+"""A weight that is transposed on its way to its operator is named by the operator."""
 
 
 def is_identifier(text: str) -> bool:

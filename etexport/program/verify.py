@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from etexport.errors import ProgramError
-from etexport.program.flow import forward, jump_targets
-from etexport.program.model import JUMP_FALSE, MOVE, Arg, DType, Instruction, Method, Program, Ref, Role, Value
+from etexport.program.flow import forward
+from etexport.program.model import JUMP_FALSE, MOVE, Arg, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.names import is_identifier
 
 MAX_RANK = 16
@@ -59,6 +59,11 @@ def verify_method(method: Method) -> None:
     _check_defined(method)
 
 
+def extent_bytes(spec: TensorSpec) -> int:
+    """The tensor's bytes, sizes of 0 counted as 1: numpy cannot hold a shape whose other sizes overflow either."""
+    return math.prod(max(size, 1) for size in spec.shape) * spec.dtype.itemsize
+
+
 def _check_value(method: Method, value: Value) -> None:
     spec = value.spec
 
@@ -71,7 +76,7 @@ def _check_value(method: Method, value: Value) -> None:
         raise fail(f"its id {value.id} is negative")
     if len(spec.shape) > MAX_RANK:
         raise fail(f"it has {len(spec.shape)} dimensions, more than {MAX_RANK}")
-    if any(size < 0 for size in spec.shape) or spec.nbytes > MAX_TENSOR_BYTES:
+    if any(size < 0 for size in spec.shape) or extent_bytes(spec) > MAX_TENSOR_BYTES:
         raise fail(f"its shape {list(spec.shape)} is negative or more than {MAX_TENSOR_BYTES:,} bytes")
     if sorted(spec.dim_order) != list(range(len(spec.shape))):
         raise fail(f"its dim order {list(spec.dim_order)} is no permutation of {len(spec.shape)} dimensions")
@@ -183,30 +188,26 @@ def _check_writes(method: Method) -> None:
 
 
 def _check_defined(method: Method) -> None:
-    """Whichever way leads to an instruction, what it reads has been written (sets of values as the bits of one int)."""
-    jump_targets(method.instructions)
+    """Whichever way leads to an instruction, what it reads has been written."""
     values = method.values
-    bit = {id_: 1 << position for position, id_ in enumerate(values)}
-    written = {id_ for instruction in method.instructions for id_ in instruction.outs}
-    start = sum(bit[value.id] for value in values.values() if value.role in (Role.INPUT, Role.CONSTANT, Role.STATE))
+    written_by_any = {id_ for instruction in method.instructions for id_ in instruction.outs}
 
     def needed(id_: int) -> int:
         # what lies inside another value and is written by nobody is there when the other one is
         storage = values[id_].storage
-        return bit[storage.base] if storage is not None and id_ not in written else bit[id_]
+        return storage.base if storage is not None and id_ not in written_by_any else id_
 
-    def step(position: int, before: int) -> int:
+    def step(position: int, written: set[int]) -> None:
         instruction = method.instructions[position]
         for id_ in instruction.reads:
-            if not before & needed(id_):
+            if needed(id_) not in written:
                 raise ProgramError(f"it reads {values[id_].name}, which nothing has written by then", where=instruction.where)
-        for id_ in instruction.outs:
-            before |= bit[id_]
-        return before
+        written.update(instruction.outs)
 
-    end = forward(method.instructions, start, step, int.__and__)
+    start = {value.id for value in values.values() if value.role in (Role.INPUT, Role.CONSTANT, Role.STATE)}
+    end = forward(method.instructions, start, step, set.copy, set.__and__)
     if end is None:
         raise ProgramError("its end cannot be reached")
     for position, id_ in enumerate(method.outputs):
-        if not end & needed(id_):
+        if needed(id_) not in end:
             raise ProgramError(f"output {position}, {values[id_].name}, is not written on every way to the end")

@@ -1,0 +1,39 @@
+"""How an operator's results stand among the arguments of a call in a `.pte` file.
+
+A call lists the operator's arguments in schema order, then the out arguments, then one entry more for the result: the out
+once again, or a list of the outs where there are several or where the operator has a list as its out argument.
+"""
+
+from __future__ import annotations
+
+from etexport.program.names import base_name
+
+ET_VIEW = "executorch_prim::et_view.default"
+"""A view as an instruction: (self, size, out) and nothing repeated; out gets self's pointer."""
+
+VIEW_COPY = "aten::view_copy.out"
+
+LIST_OUT = frozenset(
+    {
+        "aten::chunk_copy.out",
+        "aten::split_copy.Tensor_out",
+        "aten::split_with_sizes_copy.out",
+        "aten::tensor_split.sections_out",
+        "aten::unbind_copy.int_out",
+        "aten::unsafe_split.Tensor_out",
+        "aten::unsafe_split_with_sizes.out",
+    }
+)
+"""Operators whose one out argument is a list of tensors: the number of results says nothing about which form a call has."""
+
+
+def is_in_place(op: str) -> bool:
+    """PyTorch's rule of names: `aten::copy_` writes onto its first argument and returns it, without an out argument."""
+    name = base_name(op)
+    return name.endswith("_") and not name.endswith("__")
+
+
+def split_name(op: str) -> tuple[str, str]:
+    """(`aten::add`, `out`) of `aten::add.out`; the overload may be empty."""
+    name, _, overload = op.partition(".")
+    return name, overload

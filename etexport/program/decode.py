@@ -1,0 +1,578 @@
+"""A `.pte` file's tables -> Program: everything that is said in numbers is checked, and then means something.
+
+What the file says by sharing (views at one address, an out argument repeated as the result, integers boxed as values) is
+said outright in the Program: see `sharing.py` and `calls.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from etexport.errors import ProgramError
+from etexport.program import wire
+from etexport.program.calls import ET_VIEW, LIST_OUT, VIEW_COPY, is_in_place
+from etexport.program.model import (
+    JUMP_FALSE,
+    MOVE,
+    Arg,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    Program,
+    Ref,
+    Role,
+    Scalar,
+    Source,
+    TensorSpec,
+    Value,
+)
+from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name
+from etexport.program.sharing import AT_START, Place, View, find_views
+from etexport.program.verify import MAX_RANK, MAX_TENSOR_BYTES, extent_bytes, verify
+from etexport.program.wire import Table
+
+VALUE_FRAME = "<value>"
+"""The file name of a frame that is none: it holds the name of a value (`name`) by its index in the file (`lineno`)."""
+
+MAX_ARGUMENTS = 500_000
+MAX_OPERATOR_NAME = 99
+STATIC = 0
+EXTERNAL = 1
+
+_OPERATOR = re.compile(r"[A-Za-z_]\w*::\w+(\.\w+)?", re.ASCII)
+
+
+def decode(data: bytes) -> Program:
+    """The Program in a `.pte` file. ProgramError says what is malformed or not supported, and where in the file."""
+    container = wire.read(data)
+    file = _File.of(container)
+    budget = _Budget(MAX_ARGUMENTS)
+    methods: list[Method] = []
+    metadata: dict[str, str] = {}
+    literals: dict[str, tuple[Scalar, ...]] = {}
+    names: set[str] = set()
+    for index, plan in enumerate(container.program["execution_plan"] or ()):
+        name = plan["name"]
+        if not name:
+            raise ProgramError("it has no name", where=f"method {index}")
+        if name in names:
+            raise ProgramError(f"a second method is called {name!r}")
+        names.add(name)
+        try:
+            constant = _constant_method(plan)
+            if constant is None:
+                methods.append(_MethodReader(file, plan, budget).method())
+            elif len(constant) == 1 and isinstance(constant[0], str):
+                metadata[name] = constant[0]
+            else:
+                literals[name] = constant
+        except ProgramError as error:
+            where = f"{name}: {error.where}" if error.where else name
+            raise ProgramError(error.what, where=where, hint=error.hint) from None
+    program = Program(tuple(methods), metadata, literals)
+    verify(program, "reading the file")
+    return program
+
+
+@dataclass
+class _Budget:
+    left: int
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise ProgramError(f"its calls have more than {MAX_ARGUMENTS:,} arguments, those inside lists included")
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The constants, or the initial contents of states: a segment and where each entry starts in it."""
+
+    kind: str
+    content: memoryview
+    offsets: tuple[int, ...]
+
+    def array(self, index: int, spec: TensorSpec, where: str) -> Array:
+        """Entry `index` as an array of the logical shape; it shares the file's bytes."""
+        if index >= len(self.offsets):
+            raise ProgramError(f"its data is entry {index} of the {len(self.offsets)} {self.kind}", where=where)
+        start = self.offsets[index]
+        if start + spec.nbytes > len(self.content):
+            raise ProgramError(
+                f"its data ends at byte {start + spec.nbytes} of the {self.kind}, which have {len(self.content)} bytes", where=where
+            )
+        if not spec.numel:
+            return np.zeros(spec.shape, spec.dtype.numpy)
+        flat: Array = np.frombuffer(self.content, dtype=spec.dtype.numpy, count=spec.numel, offset=start)
+        physical = flat.reshape([spec.shape[dim] for dim in spec.dim_order])
+        return physical.transpose(np.argsort(spec.dim_order)) if spec.shape else physical
+
+
+@dataclass(frozen=True)
+class _File:
+    constants: _Store
+    initial: _Store
+
+    @classmethod
+    def of(cls, container: wire.Container) -> _File:
+        """Check what concerns the whole file."""
+        program = container.program
+        if program["version"] != 0:
+            raise ProgramError(f"the file has schema version {program['version']}; only version 0 is known")
+        if program["execution_plan"] is None:
+            raise ProgramError("the file has no method")
+        if program["constant_segment"] is None or not program["constant_segment"]["offsets"]:
+            raise ProgramError(
+                "the file keeps its constants inside the flatbuffer, as old versions of ExecuTorch did",
+                hint="export it again with ExecuTorch 1.0 or newer",
+            )
+        for buffer in program["constant_buffer"] or ():
+            if buffer["storage"]:
+                raise ProgramError("the file keeps constants in a segment and inside the flatbuffer")
+        mutable = program["mutable_data_segments"] or ()
+        if len(mutable) > 1:
+            raise ProgramError(f"the file has {len(mutable)} segments of initial states; one is known")
+        return cls(
+            _store("constants", container, program["constant_segment"]),
+            _store("initial states", container, mutable[0] if mutable else None),
+        )
+
+
+def _store(kind: str, container: wire.Container, entry: Table | None) -> _Store:
+    if entry is None:
+        return _Store(kind, memoryview(b""), (0,))
+    offsets = entry["offsets"] or ()
+    index = entry["segment_index"]
+    if index < len(container.segments):
+        return _Store(kind, container.segments[index], offsets)
+    if len(offsets) > 1:
+        raise ProgramError(f"the {kind} lie in segment {index}; the file has {len(container.segments)} segments")
+    return _Store(kind, memoryview(b""), offsets)
+
+
+def _constant_method(plan: Table) -> tuple[Scalar, ...] | None:
+    """The literals of a method that returns nothing else, None for any other method."""
+    values, outputs = plan["values"] or (), plan["outputs"] or ()
+    if plan["inputs"] or not outputs or any(chain["instructions"] for chain in plan["chains"] or ()):
+        return None
+    found: list[Scalar] = []
+    for index in outputs:
+        if not 0 <= index < len(values):
+            raise ProgramError(f"an output is value {index} of {len(values)}")
+        kind, content = _member(values[index], index)
+        if kind not in _LITERALS:
+            return None
+        found.append(_literal(kind, content, f"value {index}"))
+    return tuple(found)
+
+
+_LITERALS = {"Null": "", "Int": "int_val", "Bool": "bool_val", "Double": "double_val", "String": "string_val"}
+
+
+def _literal(kind: str, content: Table, where: str) -> Scalar:
+    if kind == "Null":
+        return None
+    value: Scalar = content[_LITERALS[kind]]
+    if value is None:
+        raise ProgramError("it is a text without characters' bytes", where=where)
+    return value
+
+
+def _member(value: Table, index: int) -> tuple[str, Table]:
+    if value["val"] is None:
+        raise ProgramError("it holds nothing", where=f"value {index}")
+    kind, content = value["val"]
+    return kind, content
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """What the file says of a tensor: `memory` is its place in a planned arena, `entry` its data (0: none)."""
+
+    spec: TensorSpec
+    place: Place | None
+    entry: int
+    qualified_name: str
+
+
+@dataclass(frozen=True)
+class _List:
+    """A list of tensors (ids, -1 for none) as the file has it; anything else is an Arg already."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass
+class _MethodReader:
+    """Reads one execution plan. Value ids are indices into the plan's values, handles are positions in its chain."""
+
+    file: _File
+    plan: Table
+    budget: _Budget
+    tensors: dict[int, _Tensor] = field(default_factory=dict)
+    others: dict[int, Arg | _List] = field(default_factory=dict)
+
+    def method(self) -> Method:
+        for name in ("values", "inputs", "outputs", "chains", "operators", "delegates", "non_const_buffer_sizes"):
+            if self.plan[name] is None:
+                raise ProgramError(f"the field {name!r} is missing")
+        for device in self.plan["non_const_buffer_device"] or ():
+            if device["device_type"]:
+                raise ProgramError(
+                    f"planned memory {device['buffer_idx']} is on device type {device['device_type']}; only the CPU is known"
+                )
+        if len(self.plan["chains"]) != 1:
+            raise ProgramError(f"the method has {len(self.plan['chains'])} chains of instructions; one is supported")
+        self.read_values()
+        (chain,) = self.plan["chains"]
+        inputs = self.ends("inputs", "input")
+        outputs = self.ends("outputs", "output")
+        if len(set(inputs)) != len(inputs):
+            raise ProgramError("a value is two inputs")
+        instructions = self.instructions(chain)
+        states = self.states(instructions, frozenset(inputs))
+        places = {id_: tensor.place for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.spec.nbytes}
+        for instruction in instructions:
+            if instruction.op == VIEW_COPY and instruction.outs[0] in places and self.is_et_view(chain, instruction.handle):
+                del places[instruction.outs[0]]  # et_view gives its out another pointer
+        views = find_views(instructions, places, inputs, states, outputs)
+        instructions = _with_views(instructions, views, self.tensors)
+        return _Namer(self, chain, inputs, outputs, states, instructions).method()
+
+    # ---- values -------------------------------------------------------------------------------------------------------
+
+    def read_values(self) -> None:
+        lists: list[tuple[int, str, Table]] = []
+        for index, value in enumerate(self.plan["values"]):
+            kind, content = _member(value, index)
+            if kind == "Tensor":
+                self.tensors[index] = self.tensor(content, f"value {index}")
+            elif kind in _LITERALS:
+                self.others[index] = _literal(kind, content, f"value {index}")
+            elif content["items"] is None:
+                raise ProgramError("its list is missing", where=f"value {index} ({kind})")
+            elif kind in ("DoubleList", "BoolList"):
+                self.others[index] = tuple(content["items"])
+            else:
+                lists.append((index, kind, content))
+        for index, kind, content in lists:
+            where = f"value {index} ({kind})"
+            if kind == "IntList":
+                self.others[index] = tuple(self.integer(item, where) for item in content["items"])
+                continue
+            for item in content["items"]:
+                if not (0 <= item < index and item in self.tensors) and not (item == -1 and kind == "OptionalTensorList"):
+                    raise ProgramError(f"it lists value {item}, which is no tensor before it", where=where)
+            self.others[index] = _List(content["items"])
+
+    def integer(self, index: int, where: str) -> int:
+        found = self.others.get(index)
+        if isinstance(found, bool) or not isinstance(found, int):
+            raise ProgramError(f"it lists value {index}, which is no Int", where=where)
+        return found
+
+    def tensor(self, table: Table, where: str) -> _Tensor:
+        def fail(what: str, hint: str = "") -> ProgramError:
+            return ProgramError(what, where=where, hint=hint)
+
+        extra = table["extra_tensor_info"] or {"fully_qualified_name": "", "location": 0, "device_type": 0}
+        name = extra["fully_qualified_name"] or ""
+        if extra["location"] == EXTERNAL:
+            raise fail(
+                f"the tensor {name!r} lies in an external data file (.ptd), which is not supported",
+                "export without external constants, so that the .pte holds them",
+            )
+        if extra["location"] or extra["device_type"]:
+            raise fail(f"its data has location {extra['location']} on device type {extra['device_type']}, which are not known")
+        if table["shape_dynamism"] != STATIC:
+            raise fail(
+                f"its shape is dynamic (at most {list((table['sizes'] or ())[:MAX_RANK])}), which is not supported",
+                "export with fixed shapes: the memory of a microcontroller is planned for them",
+            )
+        sizes, order = table["sizes"], table["dim_order"]
+        if sizes is None or order is None:
+            raise fail("it has no sizes or no dim order")
+        if len(sizes) > MAX_RANK or sorted(order) != list(range(len(sizes))):
+            raise fail(f"its dim order {list(order[:MAX_RANK])} is no permutation of its {len(sizes)} dimensions (at most {MAX_RANK})")
+        if any(size < 0 for size in sizes):
+            raise fail(f"its sizes {list(sizes)} are negative")
+        if table["storage_offset"]:
+            raise fail(f"its storage offset is {table['storage_offset']} and not 0")
+        try:
+            dtype = DType.of_code(table["scalar_type"])
+        except ValueError:
+            raise fail(f"its element type is ScalarType {table['scalar_type']}, which is not supported") from None
+        spec = TensorSpec(dtype, sizes, tuple(order))
+        if extent_bytes(spec) > MAX_TENSOR_BYTES:
+            raise fail(f"its shape {list(sizes)} is more than {MAX_TENSOR_BYTES:,} bytes")
+        return _Tensor(spec, self.place(table["allocation_info"], spec, where), table["data_buffer_idx"], name)
+
+    def place(self, allocation: Table | None, spec: TensorSpec, where: str) -> Place | None:
+        if allocation is None:
+            return None
+        memory, sizes = allocation["memory_id"], self.plan["non_const_buffer_sizes"]
+        if not 0 < memory < len(sizes):
+            raise ProgramError(f"it lies in memory {memory}; the method has {len(sizes) - 1}, counted from 1", where=where)
+        start = allocation["memory_offset_low"] + (allocation["memory_offset_high"] << 32)
+        if start + spec.nbytes > sizes[memory]:
+            raise ProgramError(f"it ends at byte {start + spec.nbytes} of memory {memory}, which has {sizes[memory]}", where=where)
+        return Place(memory, start, start + spec.nbytes)
+
+    def ends(self, field_name: str, kind: str) -> tuple[int, ...]:
+        """The graph's inputs or outputs; only tensors are supported."""
+        ids: tuple[int, ...] = self.plan[field_name]
+        for position, id_ in enumerate(ids):
+            if not 0 <= id_ < len(self.plan["values"]):
+                raise ProgramError(f"{kind} {position} is value {id_} of {len(self.plan['values'])}")
+            if id_ not in self.tensors:
+                raise ProgramError(
+                    f"{kind} {position} is {self.others[id_]!r} and no tensor", hint="export a module whose inputs and outputs are tensors"
+                )
+        return ids
+
+    # ---- instructions ---------------------------------------------------------------------------------------------------
+
+    def instructions(self, chain: Table) -> tuple[Instruction, ...]:
+        calls = chain["instructions"]
+        if calls is None:
+            raise ProgramError("the field 'instructions' is missing")
+        if chain["stacktrace"] and len(chain["stacktrace"]) != len(calls):
+            raise ProgramError(f"{len(calls)} instructions have {len(chain['stacktrace'])} stack traces")
+        return tuple(self.instruction(index, call, len(calls)) for index, call in enumerate(calls))
+
+    def instruction(self, index: int, call: Table, count: int) -> Instruction:
+        where = f"instruction {index}"
+        if call["instr_args"] is None:
+            raise ProgramError("it holds nothing", where=where)
+        kind, content = call["instr_args"]
+        if kind == "KernelCall":
+            return self.kernel_call(index, content)
+        if kind == "MoveCall":
+            source, target = content["move_from"], content["move_to"]
+            for id_ in (source, target):
+                if id_ not in self.tensors:
+                    raise ProgramError(f"it moves value {id_}, which is no tensor", where=where)
+            return Instruction(MOVE, (Ref(source),), (target,), index)
+        if kind == "JumpFalseCall":
+            condition = content["cond_value_index"]
+            arg: Arg = Ref(condition) if condition in self.tensors else False
+            if condition not in self.tensors and self.others.get(condition) is not False:
+                raise ProgramError(f"it jumps on value {condition}, which is no tensor and not False", where=where)
+            destination = content["destination_instruction"]
+            if destination < 0:
+                raise ProgramError(f"it jumps to {destination}", where=where)
+            return Instruction(JUMP_FALSE, (arg, destination if destination < count else -1), (), index)
+        if kind == "DelegateCall":
+            delegates, number = self.plan["delegates"], content["delegate_index"]
+            name = delegates[number]["id"] if 0 <= number < len(delegates) else f"number {number}"
+            raise ProgramError(
+                f"it calls the delegate {name!r}; delegates are not supported", where=where, hint="export without a partitioner"
+            )
+        raise ProgramError("it frees a tensor of unbounded shape, which is not supported", where=where)
+
+    def operator(self, number: int, where: str) -> str:
+        operators = self.plan["operators"]
+        if not 0 <= number < len(operators):
+            raise ProgramError(f"it calls operator {number} of {len(operators)}", where=where)
+        name, overload = operators[number]["name"], operators[number]["overload"]
+        joined = f"{name}.{overload}" if overload else name or ""
+        if len(joined) > MAX_OPERATOR_NAME or not _OPERATOR.fullmatch(joined):
+            raise ProgramError(f"operator {number} is called {joined[:MAX_OPERATOR_NAME]!r}, which is no operator name", where=where)
+        return joined
+
+    def kernel_call(self, index: int, call: Table) -> Instruction:
+        op = self.operator(call["op_index"], f"instruction {index}")
+        where = f"instruction {index} ({op})"
+        args: tuple[int, ...] = call["args"] or ()
+        for id_ in args:
+            if not 0 <= id_ < len(self.plan["values"]):
+                raise ProgramError(f"an argument is value {id_} of {len(self.plan['values'])}", where=where)
+        if op == ET_VIEW:
+            if len(args) != 3 or args[2] not in self.tensors:
+                raise ProgramError(f"a view has three arguments, the last a tensor; it has {len(args)}", where=where)
+            return Instruction(VIEW_COPY, self.arguments(args[:2]), (args[2],), index)
+        if op.startswith("executorch_prim::") or op == "aten::sym_size.int":
+            raise ProgramError("it computes with sizes at run time, which is not supported", where=where, hint="export with fixed shapes")
+        count, outs = self.outs(op, args, where)
+        return Instruction(op, self.arguments(args[:count]), outs, index)
+
+    def outs(self, op: str, args: tuple[int, ...], where: str) -> tuple[int, tuple[int, ...]]:
+        """(how many arguments come before the outs, the outs)."""
+        self.budget.spend(len(args))
+        wrong = ProgramError("its arguments do not end with its results, and the results once again", where=where)
+        if len(args) < 2:
+            raise wrong
+        result = self.others.get(args[-1])
+        if isinstance(result, _List):
+            self.budget.spend(len(result.ids))
+        if is_in_place(op):
+            if args[-1] != args[0] or args[0] not in self.tensors:
+                raise ProgramError("it works in place, but its result is not its first argument", where=where)
+            return len(args) - 1, (args[0],)
+        if op in LIST_OUT:
+            if not isinstance(result, _List) or self.others.get(args[-2]) != result or -1 in result.ids:
+                raise wrong
+            return len(args) - 2, result.ids
+        if args[-1] in self.tensors:
+            if args[-2] != args[-1]:
+                raise wrong
+            return len(args) - 2, (args[-1],)
+        if not isinstance(result, _List) or not result.ids or args[-1 - len(result.ids) : -1] != result.ids:
+            if isinstance(result, _List) and self.others.get(args[-2]) == result:
+                raise ProgramError("it returns a list of tensors, and is not known to", where=where)
+            raise wrong
+        return len(args) - 1 - len(result.ids), result.ids
+
+    def arguments(self, ids: Sequence[int]) -> tuple[Arg, ...]:
+        return tuple(self.argument(id_) for id_ in ids)
+
+    def argument(self, id_: int) -> Arg:
+        if id_ in self.tensors:
+            self.budget.spend(1)
+            return Ref(id_)
+        found = self.others[id_]
+        if isinstance(found, _List):
+            self.budget.spend(len(found.ids) + 1)
+            return tuple(Ref(item) if item >= 0 else None for item in found.ids)
+        self.budget.spend(1 + (len(found) if isinstance(found, tuple) else 0))
+        return found
+
+    def is_et_view(self, chain: Table, index: int) -> bool:
+        kind, content = chain["instructions"][index]["instr_args"]
+        return kind == "KernelCall" and self.operator(content["op_index"], "") == ET_VIEW
+
+    def states(self, instructions: Sequence[Instruction], inputs: frozenset[int]) -> frozenset[int]:
+        """Values that keep their content between runs: those with initial content, and those that an in-place operator writes
+        though no instruction has made them.
+        """
+        found = {id_ for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.entry}
+        made: set[int] = set()
+        for instruction in instructions:
+            for out in instruction.outs:
+                if is_in_place(instruction.op) and out not in made and out not in inputs and self.tensors[out].place is not None:
+                    found.add(out)
+                made.add(out)
+        doubled = sorted(found & inputs)
+        if doubled:
+            raise ProgramError("it is an input and has initial content", where=f"value {doubled[0]}")
+        return frozenset(found)
+
+
+def _with_views(instructions: Sequence[Instruction], views: Sequence[View], tensors: dict[int, _Tensor]) -> tuple[Instruction, ...]:
+    """The instructions with each view as one of its own, right behind the instruction that writes what it shows."""
+    behind: dict[int, list[Instruction]] = {}
+    for number, view in enumerate(views):
+        new, old = tensors[view.value].spec, tensors[view.base].spec
+        if (new.dtype, new.numel) != (old.dtype, old.numel):
+            raise ProgramError(f"value {view.value}, {new}, shares its bytes with value {view.base}, {old}, and is no view of it")
+        call = Instruction(VIEW_COPY, (Ref(view.base), new.shape), (view.value,), len(instructions) + number)
+        behind.setdefault(view.after, []).append(call)
+    found = list(behind.get(AT_START, ()))
+    for position, instruction in enumerate(instructions):
+        found.append(instruction)
+        found.extend(behind.get(position, ()))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Namer:
+    """Makes the method of what was read: roles, names and sources."""
+
+    reader: _MethodReader
+    chain: Table
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    states: frozenset[int]
+    instructions: tuple[Instruction, ...]
+
+    def method(self) -> Method:
+        frames = [entry["items"] or () for entry in self.chain["stacktrace"] or ()]
+        ours = any(frame["filename"] == VALUE_FRAME for items in frames for frame in items)
+        stored = {frame["lineno"]: frame["name"] or "" for items in frames for frame in items if frame["filename"] == VALUE_FRAME}
+        instructions = tuple(self.named(instruction, frames, ours) for instruction in self.instructions)
+        used = {id_ for instruction in instructions for id_ in (*instruction.reads, *instruction.outs)}
+        used.update(self.inputs, self.outputs)
+        names = self.names(instructions, sorted(used), stored)
+        if not ours:
+            instructions = self.named_by_results(instructions, names)
+        written = {out for instruction in instructions for out in instruction.outs}
+        values = {id_: self.value(id_, names[id_], written) for id_ in sorted(used)}
+        return Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
+
+    def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:
+        if instruction.handle >= len(frames):
+            return instruction
+        places = [frame for frame in frames[instruction.handle] if frame["filename"] and frame["filename"] != VALUE_FRAME]
+        if ours:
+            first = next((frame for frame in frames[instruction.handle] if frame["filename"] != VALUE_FRAME), None)
+            instruction = replace(instruction, name=(first["name"] or "") if first else "")
+            places = [first] if first and first["filename"] else []
+        if not places:
+            return instruction
+        frame = places[-1]
+        # foreign traces hold absolute paths of the machine that exported the file
+        file = frame["filename"] if ours else re.split(r"[/\\]", frame["filename"])[-1]
+        return replace(instruction, source=Source(file, frame["lineno"], frame["context"] or ""))
+
+    def named_by_results(self, instructions: Sequence[Instruction], names: dict[int, str]) -> tuple[Instruction, ...]:
+        new = Names(names.values())
+        return tuple(
+            replace(i, name=names[i.outs[0]] if i.outs and i.outs[0] not in self.states else new.new(base_name(i.op).strip("_")))
+            for i in instructions
+        )
+
+    def names(self, instructions: Sequence[Instruction], used: Sequence[int], stored: dict[int, str]) -> dict[int, str]:
+        names = Names()
+        found = {id_: names.new(stored[id_]) for id_ in used if stored.get(id_)}
+        for id_, wanted in self.derived(instructions, used):
+            if id_ not in found:
+                found[id_] = names.new(wanted)
+        return found
+
+    def derived(self, instructions: Sequence[Instruction], used: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """(value, the name it should have), best first."""
+        tensors = self.reader.tensors
+        yield from ((id_, f"input_{position}") for position, id_ in enumerate(self.inputs))
+        for position, id_ in enumerate(sorted(self.states)):
+            if id_ in used:
+                yield id_, tensors[id_].qualified_name or f"state_{position}"
+        counts: dict[str, int] = {}
+        chosen: dict[int, str] = {}
+        for instruction in instructions:
+            base = instruction.name or base_name(instruction.op).removesuffix("_copy").strip("_") or "value"
+            number = counts[base] = counts.get(base, -1) + 1
+            name = instruction.name or f"{base}_{number}"
+            for position, id_ in enumerate(instruction.outs):
+                chosen.setdefault(id_, f"{name}_{position}" if position else name)
+                yield id_, chosen[id_]
+        roles: dict[int, str] = {}
+        for instruction in reversed(instructions):
+            for role, arg in zip(OPERAND_NAMES.get(base_name(instruction.op), ()), instruction.args, strict=False):
+                if role and isinstance(arg, Ref) and instruction.outs:
+                    roles[arg.id] = f"{chosen[instruction.outs[0]]}_{role}"
+            if instruction.op in TRANSPOSES and instruction.outs[0] in roles and isinstance(instruction.args[0], Ref):
+                roles[instruction.args[0].id] = roles[instruction.outs[0]]
+        yield from roles.items()
+        yield from ((id_, f"const_{position}") for position, id_ in enumerate(used))
+
+    def value(self, id_: int, name: str, written: set[int]) -> Value:
+        tensor = self.reader.tensors[id_]
+        where = f"value {id_}"
+        if id_ in self.inputs:
+            if tensor.entry:
+                raise ProgramError("it is an input and has data", where=where)
+            return Value(id_, name, tensor.spec, Role.INPUT)
+        if id_ in self.states:
+            data = self.reader.file.initial.array(tensor.entry, tensor.spec, where) if tensor.entry else None
+            return Value(id_, name, tensor.spec, Role.STATE, data)
+        if tensor.place is None and tensor.entry:
+            return Value(id_, name, tensor.spec, Role.CONSTANT, self.reader.file.constants.array(tensor.entry, tensor.spec, where))
+        if not tensor.spec.nbytes and id_ not in written:
+            # ExecuTorch's form of a tensor argument that was not given
+            return Value(id_, name, tensor.spec, Role.CONSTANT, np.zeros(tensor.spec.shape, tensor.spec.dtype.numpy))
+        return Value(id_, name, tensor.spec, Role.OUTPUT if id_ in self.outputs else Role.ACTIVATION)

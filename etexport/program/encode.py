@@ -1,0 +1,248 @@
+"""Program -> the tables of a `.pte` file that the stock ExecuTorch runtime can load and run."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etexport.errors import ProgramError
+from etexport.program import wire
+from etexport.program.arena import ALIGNMENT, offsets
+from etexport.program.calls import LIST_OUT, is_in_place, split_name
+from etexport.program.decode import MAX_OPERATOR_NAME, VALUE_FRAME
+from etexport.program.model import JUMP_FALSE, MOVE, Arg, Instruction, Method, Program, Ref, Role, Scalar, Value
+from etexport.program.verify import verify
+from etexport.program.wire import Table
+
+CONSTANT_ALIGNMENT = 16
+
+
+def encode(program: Program, *, stock: bool = False) -> bytes:
+    """The file. ProgramError where the program holds what the format cannot say, or, with `stock`, what ExecuTorch cannot run."""
+    verify(program, "writing the file")
+    if stock:
+        _refuse_own_operators(program)
+    constants, initial = _Pool(CONSTANT_ALIGNMENT), _Pool(1)
+    plans = [_MethodWriter(method, constants, initial).plan() for method in program.methods]
+    plans += [_literal_plan(name, (text,)) for name, text in program.metadata.items()]
+    plans += [_literal_plan(name, literals) for name, literals in program.constant_methods.items()]
+    segments = [(CONSTANT_ALIGNMENT, bytes(constants.content))]
+    root: Table = {
+        "version": 0,
+        "execution_plan": plans,
+        "constant_buffer": (),
+        "backend_delegate_data": (),
+        "constant_segment": {"segment_index": 0, "offsets": constants.offsets},
+    }
+    if initial.content:
+        root["mutable_data_segments"] = [{"segment_index": 1, "offsets": initial.offsets}]
+        segments.append((1, bytes(initial.content)))
+    return wire.write(root, segments)
+
+
+def _refuse_own_operators(program: Program) -> None:
+    found = [i for method in program.methods for i in method.instructions if i.op.startswith("etexport::")]
+    if found:
+        operators = ", ".join(sorted({instruction.op for instruction in found}))
+        raise ProgramError(
+            f"{operators} exist only in etexport: ExecuTorch would refuse to load the file and Netron to open it",
+            where=found[0].where,
+            hint="export without 'stock', or write the model without these operators",
+        )
+
+
+@dataclass
+class _Pool:
+    """Contents of constants or states, each once. Entry 0 stands for 'no data', so that real entries start at 1."""
+
+    alignment: int
+    content: bytearray = field(default_factory=bytearray)
+    offsets: list[int] = field(default_factory=lambda: [0])
+    known: dict[bytes, int] = field(default_factory=dict)
+
+    def add(self, data: bytes) -> int:
+        if data not in self.known:
+            self.content += bytes(-len(self.content) % self.alignment)
+            self.known[data] = len(self.offsets)
+            self.offsets.append(len(self.content))
+            self.content += data
+        return self.known[data]
+
+
+def _pytree(count: int) -> Table:
+    """The description of a flat tuple of `count` tensors, with which ExecuTorch's Python tools rebuild nested results."""
+    leaf: Table = {"type": None, "context": None, "children_spec": []}
+    return {"type": "builtins.tuple", "context": "null", "children_spec": [leaf] * count}
+
+
+def _container_meta(inputs: int | None, outputs: int) -> Table:
+    keywords = {"type": "builtins.dict", "context": "[]", "children_spec": []}
+    both = {"type": "builtins.tuple", "context": "null", "children_spec": [_pytree(inputs or 0), keywords]}
+    out = _pytree(outputs) if outputs != 1 else _pytree(1)["children_spec"][0]
+    return {"encoded_inp_str": "" if inputs is None else json.dumps([1, both]), "encoded_out_str": json.dumps([1, out])}
+
+
+def _scalar(value: Scalar) -> tuple[str, Table]:
+    if value is None:
+        return "Null", {}
+    if isinstance(value, bool):
+        return "Bool", {"bool_val": value}
+    if isinstance(value, int):
+        return "Int", {"int_val": value}
+    if isinstance(value, float):
+        return "Double", {"double_val": value}
+    return "String", {"string_val": value}
+
+
+def _literal_plan(name: str, literals: Sequence[Scalar]) -> Table:
+    return {
+        "name": name,
+        "container_meta_type": _container_meta(None, len(literals)),
+        "values": [{"val": _scalar(literal)} for literal in literals],
+        "inputs": (),
+        "outputs": range(len(literals)),
+        "chains": [{"inputs": (), "outputs": (), "instructions": ()}],
+        "operators": (),
+        "delegates": (),
+        "non_const_buffer_sizes": (0,),
+    }
+
+
+@dataclass
+class _MethodWriter:
+    """Writes one execution plan: the tensors that are used first, in order of their ids, then what else is an argument."""
+
+    method: Method
+    constants: _Pool
+    initial: _Pool
+    values: list[Table] = field(default_factory=list)
+    index: dict[int, int] = field(default_factory=dict)
+    known: dict[tuple[object, ...], int] = field(default_factory=dict)
+    operators: dict[str, int] = field(default_factory=dict)
+
+    def plan(self) -> Table:
+        method = self.method
+        places, arena_bytes = offsets(method)
+        used = {id_ for instruction in method.instructions for id_ in (*instruction.reads, *instruction.outs)}
+        used.update(method.inputs, method.outputs)
+        for id_ in sorted(used):
+            self.index[id_] = len(self.values)
+            self.values.append({"val": ("Tensor", self.tensor(method.values[id_], places))})
+        positions = {instruction.handle: position for position, instruction in enumerate(method.instructions)}
+        instructions = [{"instr_args": self.call(instruction, positions)} for instruction in method.instructions]
+        return {
+            "name": method.name,
+            "container_meta_type": _container_meta(len(method.inputs), len(method.outputs)),
+            "values": self.values,
+            "inputs": [self.index[id_] for id_ in method.inputs],
+            "outputs": [self.index[id_] for id_ in method.outputs],
+            "chains": [{"inputs": (), "outputs": (), "instructions": instructions, "stacktrace": self.frames()}],
+            "operators": [dict(zip(("name", "overload"), split_name(op), strict=True)) for op in self.operators],
+            "delegates": (),
+            # a tensor without bytes needs an arena to lie in, too
+            "non_const_buffer_sizes": (0, max(arena_bytes, ALIGNMENT)) if places else (0,),
+        }
+
+    def tensor(self, value: Value, places: Mapping[int, int]) -> Table:
+        if value.storage is not None or value.spec.qparams is not None or value.role is Role.SCRATCH:
+            raise ProgramError(
+                "it has an address, a quantisation or the role scratch, which only the target side knows and no file keeps",
+                where=f"{self.method.name}: {value.name}",
+            )
+        table: Table = {
+            "scalar_type": value.spec.dtype.code,
+            "sizes": value.spec.shape,
+            "dim_order": bytes(value.spec.dim_order),
+        }
+        if value.role is Role.CONSTANT:
+            return {**table, "data_buffer_idx": self.constants.add(value.physical_bytes)}
+        low, high = places[value.id] & 0xFFFFFFFF, places[value.id] >> 32
+        table["allocation_info"] = {"memory_id": 1, "memory_offset_low": low, "memory_offset_high": high}
+        if value.role is Role.STATE:
+            table["extra_tensor_info"] = {"fully_qualified_name": value.name}
+            if value.data is not None:
+                table["data_buffer_idx"] = self.initial.add(value.physical_bytes)
+        return table
+
+    def call(self, instruction: Instruction, positions: Mapping[int, int]) -> tuple[str, Table]:
+        if instruction.epilogue is not None:
+            raise ProgramError("it has an epilogue, which only the target side knows and no file keeps", where=instruction.where)
+        if instruction.op == MOVE:
+            (source,) = instruction.reads
+            return "MoveCall", {"move_from": self.index[source], "move_to": self.index[instruction.outs[0]]}
+        if instruction.op == JUMP_FALSE:
+            destination = instruction.args[1]
+            assert isinstance(destination, int), instruction.where
+            target = len(positions) if destination == -1 else positions[destination]
+            return "JumpFalseCall", {"cond_value_index": self.argument(instruction.args[0]), "destination_instruction": target}
+        if len(instruction.op) > MAX_OPERATOR_NAME:
+            raise ProgramError(f"ExecuTorch takes {MAX_OPERATOR_NAME} characters for the name of an operator", where=instruction.where)
+        args = [self.argument(arg) for arg in instruction.args]
+        number = self.operators.setdefault(instruction.op, len(self.operators))
+        return "KernelCall", {"op_index": number, "args": [*args, *self.results(instruction)]}
+
+    def results(self, instruction: Instruction) -> list[int]:
+        """The end of a call: see `calls.py`."""
+        outs = [self.index[id_] for id_ in instruction.outs]
+        if is_in_place(instruction.op):
+            if not instruction.args or instruction.args[0] != Ref(instruction.outs[0]) or len(outs) != 1:
+                raise ProgramError("it works in place, but its result is not its first argument", where=instruction.where)
+            return outs
+        if instruction.op in LIST_OUT:
+            return [self.list_of(outs)] * 2
+        return [*outs, outs[0]] if len(outs) == 1 else [*outs, self.list_of(outs)]
+
+    def argument(self, arg: Arg) -> int:
+        """The index of the argument's value, made where no equal one exists."""
+        if isinstance(arg, Ref):
+            return self.index[arg.id]
+        if not isinstance(arg, tuple):
+            kind, table = _scalar(arg)
+            return self.value(kind, table, (_exact(arg),))
+        if any(isinstance(item, Ref) for item in arg):
+            return self.list_of([None if item is None else self.argument(item) for item in arg])
+        exact = tuple(_exact(item) for item in arg)
+        if arg and all(isinstance(item, bool) for item in arg):
+            return self.value("BoolList", {"items": arg}, exact)
+        if any(isinstance(item, float) for item in arg) and all(isinstance(item, (int, float)) for item in arg):
+            return self.value("DoubleList", {"items": arg}, exact)
+        if arg and all(item is None for item in arg):
+            return self.value("OptionalTensorList", {"items": [-1] * len(arg)}, exact)
+        if all(isinstance(item, int) and not isinstance(item, bool) for item in arg):
+            return self.value("IntList", {"items": [self.argument(item) for item in arg]}, exact)
+        raise ProgramError(f"{self.method.name}: the list {arg!r} mixes kinds")
+
+    def list_of(self, ids: Sequence[int | None]) -> int:
+        kind = "OptionalTensorList" if None in ids else "TensorList"
+        items = [-1 if id_ is None else id_ for id_ in ids]
+        return self.value(kind, {"items": items}, tuple(items))
+
+    def value(self, kind: str, table: Table, key: tuple[object, ...]) -> int:
+        full = (kind, *key)
+        if full not in self.known:
+            self.known[full] = len(self.values)
+            self.values.append({"val": (kind, table)})
+        return self.known[full]
+
+    def frames(self) -> list[Table]:
+        """One list a instruction: its name and source line, then the name of each value that no list before has named."""
+        named: set[int] = set()
+        found: list[Table] = []
+        for instruction in self.method.instructions:
+            source = instruction.source
+            frame: Table = {"filename": source.file if source else "", "name": instruction.name}
+            frame |= {"lineno": source.line, "context": source.code} if source else {"lineno": 0, "context": ""}
+            new = [id_ for id_ in dict.fromkeys((*instruction.reads, *instruction.outs)) if id_ not in named]
+            named.update(new)
+            found.append({"items": [frame, *self.value_frames(new)]})
+        return found
+
+    def value_frames(self, ids: Iterable[int]) -> list[Table]:
+        return [{"filename": VALUE_FRAME, "lineno": self.index[id_], "name": self.method.values[id_].name, "context": ""} for id_ in ids]
+
+
+def _exact(arg: Arg) -> object:
+    """A key that tells 1 from 1.0 and True, and 0.0 from -0.0."""
+    return (type(arg).__name__, struct.pack("<d", arg) if isinstance(arg, float) else arg)

@@ -1,0 +1,27 @@
+"""The `.pte` file, ExecuTorch's program format (identifier ET12): `read` and `write`.
+
+`wire.py` takes the bytes apart and puts them together, `decode.py` and `encode.py` know what they mean.
+"""
+
+from __future__ import annotations
+
+from etexport.program.decode import decode
+from etexport.program.encode import encode
+from etexport.program.model import Program
+
+
+def read(data: bytes) -> Program:
+    """The program in a file, in its canonical form: views are instructions, results are not repeated, integers not boxed.
+
+    Value ids are the indices of the file's values, handles the positions of its instructions (views that the file expresses
+    by a shared address have handles behind them). Whatever the bytes, the result passes `verify` or ProgramError is raised.
+    """
+    return decode(data)
+
+
+def write(program: Program, *, stock: bool = False) -> bytes:
+    """The file. The same program gives the same bytes. With `stock`, operators that only etexport has are refused.
+
+    Values that nothing uses are left out, and values and instructions are numbered anew.
+    """
+    return encode(program, stock=stock)
