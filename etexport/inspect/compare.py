@@ -175,7 +175,7 @@ def absolute_error(got: Array, expected: Array) -> Array:
     """|got - expected| as float64; 0 for two NaN or the same infinity, infinity where only one of them is not finite."""
     if got.dtype.kind in "biu":
         # Python-sized integers, so that int64 extremes do not wrap round.
-        return np.abs(got.astype(object) - expected.astype(object)).astype(np.float64)
+        return np.asarray(np.abs(got.astype(object) - expected.astype(object)), dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(got.astype(np.float64) - expected.astype(np.float64))
     error[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0.0
@@ -235,7 +235,7 @@ def classes(outputs: Sequence[Array]) -> Array | None:
 def agreement(voted: Array | None, labels: Array | None) -> float | None:
     if voted is None or labels is None or not len(labels):
         return None
-    return float((voted == labels).mean())
+    return float(np.mean(voted == labels))
 
 
 def flags(got: Sequence[Array], expected: Sequence[Array]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Flash:
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena and may share bytes."""
+    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena, and may overlap."""
 
     arena: int
     io: int

@@ -1,0 +1,58 @@
+"""The demo's model: trained on real data, judged on other data, and free in its size and number of classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from etexport.frontend import script
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "model.py"
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, np.ndarray]:
+    return script.trained(DIGITS)
+
+
+def test_it_learns_what_it_has_not_seen(weights: dict[str, np.ndarray]) -> None:
+    with script.opened(DIGITS, weights) as opened:
+        images, digits = opened.samples
+        assert images.shape == (360, 1, 1, 8, 8) and len(digits) == 360
+        votes = opened.model(images.flatten(0, 1)).argmax(dim=1)
+    assert float((votes == digits).float().mean()) >= 0.97
+
+
+def test_training_gives_the_same_weights_again(weights: dict[str, np.ndarray]) -> None:
+    again = script.trained(DIGITS)
+    assert again.keys() == weights.keys()
+    assert all(np.array_equal(again[name], weights[name]) for name in weights)
+
+
+def test_held_out_scans_are_not_trained_on() -> None:
+    with script._importable(DIGITS.parent):
+        module = script._module(DIGITS)
+        held_out, trained_on = module._split(held_out=True)[0], module._split(held_out=False)[0]
+        calibration = module.calibration()[:, 0]
+    assert len(held_out) + len(trained_on) == 1797
+    seen = {image.numpy().tobytes() for image in trained_on}
+    assert not any(image.numpy().tobytes() in seen for image in held_out)
+    assert all(image.numpy().tobytes() in seen for image in calibration)
+
+
+@pytest.mark.parametrize(("size", "classes"), [(12, 10), (8, 7), (16, 3)])
+def test_size_and_classes_are_set_in_the_script_only(tmp_path: Path, size: int, classes: int) -> None:
+    text = DIGITS.read_text()
+    changed = text.replace("SIZE = 8\n", f"SIZE = {size}\n").replace("CLASSES = 10\n", f"CLASSES = {classes}\n")
+    changed = changed.replace("EPOCHS = 30\n", "EPOCHS = 2\n")
+    assert changed.count(f"SIZE = {size}\n") == 1 and changed.count(f"CLASSES = {classes}\n") == 1
+    path = tmp_path / "model.py"
+    path.write_text(changed)
+    with script.opened(path) as opened:
+        images, digits = opened.samples
+        assert images.shape[1:] == (1, 1, size, size) and int(digits.max()) == classes - 1
+        output = opened.model(images[0])
+    assert output.shape == (1, classes) and torch.isfinite(output).all()

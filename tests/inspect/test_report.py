@@ -1,0 +1,151 @@
+"""The report's keys, the profile's sums, and what the page, the screen and the bench table show of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from etexport.errors import ModelError
+from etexport.inspect import bench, summary
+from etexport.inspect.page import page
+from etexport.inspect.peers import MODELS, bests, peers
+from etexport.inspect.profile import best_known, kind_of, profile, shares, slowest
+from etexport.inspect.report import to_json
+from tests.inspect import handmade
+
+KEYS = {
+    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops",
+    "flash": "runtime kernels constants libc total",
+    "ram": "arena io state scratch static stack total total_without_link",
+    "plan": "arena bound gap optimal seconds",
+    "compare": "samples max_abs_error max_lsb_error tolerance mismatched first_difference accuracy accuracy_eager same_class flags",
+}
+
+OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
+
+
+def test_the_keys_are_those_of_the_format() -> None:
+    written = json.loads(to_json(handmade.report()))
+    for part, keys in KEYS.items():
+        assert list(written[part] if part else written) == keys.split(), part
+    assert all(list(op) == OP_KEYS.split() for op in written["ops"])
+    assert written["ram"]["total"] == written["ram"]["arena"] + written["ram"]["static"] + written["ram"]["stack"]
+
+
+def test_json_holds_no_word_that_json_lacks() -> None:
+    report = handmade.report(wrong=True)
+    assert report.compare is not None
+    text = to_json(handmade.replace_error(report, float("inf")))
+    assert json.loads(text, parse_constant=lambda word: pytest.fail(word))["compare"]["max_abs_error"] == "inf"
+
+
+def test_profile_joins_counts_and_best_known() -> None:
+    steps = handmade.memory()["steps"]
+    ops = profile(steps, [layer[4] for layer in handmade.LAYERS], "Cortex-M4F", "float32")
+    conv, pool, depthwise, _, linear, _ = ops
+    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.16 * 4_608), "conv2d (m4f)")
+    assert depthwise.best_known == round(2.17 * 1_152) and linear.best_known == round(1.17 * 640)
+    assert pool.best_known is None
+    assert sum(share.fraction for share in shares(ops)) == pytest.approx(1.0)
+    assert [share.op.name for share in slowest(ops, 2)] == ["features_4", "features_0"]
+    assert all(op.count is None for op in profile(steps, None, "Cortex-M4F", "float32"))
+    assert best_known(steps[0], "Cortex-M3", "float32") is None
+    assert [kind_of(step) for step in steps] == ["convolution", "", "depthwise", "convolution", "linear", ""]
+
+
+def test_the_peers_are_complete() -> None:
+    assert {best.core for best in bests()} >= {"Cortex-M4F", "RV32IMAFC"}
+    for peer in peers():
+        assert set(peer.figures) == set(MODELS), peer.name
+        assert all({"count", "count_per_mac"} & set(figures) for figures in peer.figures.values())
+
+
+class _Page(HTMLParser):
+    """Collects what a page refers to and checks that its elements are closed in order."""
+
+    VOID = ("meta", "br", "hr", "img", "link", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_page_is_whole_and_needs_nothing_else(wrong: bool) -> None:
+    picture = '<svg viewBox="0 0 1 1"><title>arena</title></svg>'
+    text = page(handmade.report(wrong=wrong), handmade.memory(), handmade.comparison(wrong=wrong), picture, [("simulator", "qemu <x>")])
+    parser = _Page()
+    parser.feed(text)
+    assert parser.open == [] and parser.addresses == []
+    assert not re.search(r"https?://|@import|url\(", text)
+    shown = " ".join(parser.text)
+    assert "qemu <x>" in shown and picture in text
+    for layer in handmade.LAYERS:
+        assert layer[0] in shown and f"{layer[4]:,}" in shown
+    assert ("All 360 samples agree" in shown) != wrong
+    assert ("sample 17, output 0[0, 3]" in shown) == wrong
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_summary_is_one_screen(wrong: bool) -> None:
+    report = handmade.report(wrong=wrong)
+    lines = summary.text(report).splitlines()
+    assert len(lines) <= 24 and all(len(line) <= summary.WIDTH for line in lines)
+    joined = "\n".join(lines)
+    for fact in (
+        "98.3% on the board, 98.3% in PyTorch",
+        "20,410",
+        "4,848",
+        "49,260 instructions",
+        "lower bound 2,304: optimal",
+        "features_4",
+    ):
+        assert fact in joined
+    assert ("sample 17" in joined) == wrong
+    plain = StringIO()
+    summary.show(report, Console(file=plain))
+    assert plain.getvalue() == summary.text(report) and "\x1b" not in plain.getvalue()
+    coloured = StringIO()
+    summary.show(report, Console(file=coloured, force_terminal=True, width=summary.WIDTH))
+    assert "\x1b[" in coloured.getvalue()
+
+
+def test_bench_stands_beside_its_peers(tmp_path: Path) -> None:
+    paths = []
+    for model in ("kws", "ad"):
+        paths.append(tmp_path / f"{model}.json")
+        paths[-1].write_text(to_json(handmade.report(model=model)))
+    reports = bench.read_reports(paths)
+    assert [report["model"] for report in json.loads(bench.bench_json(reports))] == ["kws", "ad"]
+    rows = bench.rows(reports)
+    assert [row.who for row in rows if row.ours] == ["etexport, qemu_mps2_an386"] * 2
+    iree = next(row for row in rows if row.who.startswith("IREE"))
+    assert iree.count == 15_150_520 and iree.times == pytest.approx(15_150_520 / 49_260)
+    text = bench.markdown(reports)
+    assert "15,150,520" in text and "98.3% (eager 98.3%)" in text
+    shown = StringIO()
+    bench.show(reports, Console(file=shown, width=160))
+    assert "818,080" in shown.getvalue()
+    (tmp_path / "other.json").write_text("[1]")
+    for bad in (tmp_path / "other.json", tmp_path / "missing.json"):
+        with pytest.raises(ModelError):
+            bench.read_reports([bad])
