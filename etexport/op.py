@@ -14,13 +14,12 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from etexport.errors import ModelError
 from etexport.program.model import Arg, Array, DType, Instruction, Method, Ref, TensorSpec, Value
-from etexport.resources import root
+from etexport.resources import kernel_folders
 
 # ---- the schema of an operator ------------------------------------------------------------------------------------------------
 
@@ -375,15 +374,6 @@ class Library:
 
     def find(self, name: str) -> Op | None:
         return self.ops.get(name)
-
-
-def kernel_folders() -> tuple[Path, ...]:
-    """Our own `kernels/`, then those of installed packages, by entry point name."""
-    folders = [root() / "kernels"]
-    for entry in sorted(entry_points(group="etexport.kernels"), key=lambda entry: entry.name):
-        module = entry.load()
-        folders.append(Path(next(iter(module.__path__))) if hasattr(module, "__path__") else Path(module.__file__).parent)
-    return tuple(folders)
 
 
 @functools.cache
