@@ -30,7 +30,8 @@ def count_macs(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, t
     for module in net.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             module.register_forward_hook(hook)
-    return found, net(*inputs)
+    output = net(*inputs)
+    return found, output
 
 
 @pytest.mark.parametrize("name", MACS)
