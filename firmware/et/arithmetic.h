@@ -1,0 +1,15 @@
+// Scalar arithmetic that kernels share.
+#pragma once
+
+#include <stdint.h>
+
+namespace et {
+
+// PyTorch's clamp: a NaN stays one.
+inline float clamped(float value, float low, float high) { return value < low ? low : (value > high ? high : value); }
+
+inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
+
+inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
+
+}  // namespace et

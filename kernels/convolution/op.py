@@ -1,0 +1,286 @@
+"""Convolution of sequences and images: one kernel for dense and grouped ones, one for 1x1, one for depthwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, RowRead, T, Target, Window, Write
+from etexport.packing import pack_rows, pack_vector
+from etexport.program.model import Array
+
+_INF = float("inf")
+_LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One spatial dimension: padding may differ at its two ends."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+    @property
+    def reach(self) -> int:
+        """From the first to one past the last input of a window."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    @property
+    def out(self) -> int:
+        return (self.size + self.before + self.after - self.reach) // self.stride + 1
+
+    @property
+    def inner(self) -> tuple[int, int]:
+        """The output positions [begin, end) whose window lies inside."""
+        begin = min(-(-self.before // self.stride), self.out)
+        end = (self.size + self.before - self.reach) // self.stride + 1
+        return begin, min(max(begin, end), self.out)
+
+
+_ONE = _Axis(1, 1, 1, 1, 0, 0)  # a sequence is an image of height 1
+
+
+def _axes(node: Node) -> tuple[_Axis, ...]:
+    """The spatial dimensions, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
+    x, weight, bias, groups = node["input"].spec, node["weight"].spec, node["bias"], node["groups"]
+    rank = len(x.shape) - 2
+    if node["transposed"]:
+        raise node.error("transposed convolution has no kernel yet", "upsample and convolve, or keep this layer on the host")
+    if rank not in (1, 2) or len(weight.shape) != rank + 2:
+        raise node.error(f"convolution of {list(x.shape)} with a weight {list(weight.shape)}; sequences (N, C, L) and images have a kernel")
+    if not 1 <= groups <= _LIMIT:
+        raise node.error(f"groups is {groups}")
+    if x.shape[1] != weight.shape[1] * groups:
+        wanted = f"the weight {list(weight.shape)} in {groups} groups wants {weight.shape[1] * groups}"
+        raise node.error(f"the input has {x.shape[1]} channels, {wanted}")
+    if weight.shape[0] == 0 or weight.shape[0] % groups:
+        raise node.error(f"{weight.shape[0]} output channels cannot be split into {groups} groups")
+    if bias is not None and bias.spec.shape != weight.shape[:1]:
+        raise node.error(f"a bias {list(bias.spec.shape)} for {weight.shape[0]} output channels")
+    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
+    axes = []
+    for at in range(rank):
+        before, after = padding[at], padding[rank + at]
+        if not (0 <= before <= _LIMIT and 0 <= after <= _LIMIT):
+            raise node.error(f"padding is {list(node['padding'])}")
+        axis = _Axis(x.shape[2 + at], weight.shape[2 + at], stride[at], dilation[at], before, after)
+        padded = axis.size + before + after
+        if axis.kernel == 0:
+            raise node.error(f"a kernel without elements, {list(weight.shape)}")
+        if axis.reach > padded:
+            raise node.error(f"a kernel that reaches over {axis.reach} elements of an input with {padded} (padding included)")
+        # A distance that is never gone is 1, so that the kernels' products stay small.
+        axes.append(replace(axis, stride=min(stride[at], padded), dilation=dilation[at] if axis.kernel > 1 else 1))
+    if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.size + axis.before + axis.after for axis in axes))) > _LIMIT:
+        raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
+    return tuple(axes)
+
+
+def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
+    values: tuple[int, ...] = node[name]
+    if len(values) not in (1, rank) or not all(least <= value <= _LIMIT for value in values):
+        raise node.error(f"{name} is {list(values)} for {rank} spatial dimension{'s' if rank > 1 else ''}")
+    return values * rank if len(values) == 1 else values
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    x = node["input"].spec
+    return ((x.dtype, (x.shape[0], node["weight"].spec.shape[0], *(axis.out for axis in _axes(node)))),)
+
+
+def _sum_length(node: Node) -> int:
+    shape: tuple[int, ...] = node["weight"].spec.shape
+    return prod(shape[1:]) + 1
+
+
+def _core(target: Target) -> tuple[str, str, int]:
+    """The set of tiles for a core: its variant's name, its C++ type, and how many channels a block of packed weights has."""
+    if {"riscv", "fpu"} <= target.features:
+        return "rv32f", "Plain<5>", 4
+    return "portable", "Plain<2>", 4
+
+
+def _lower(node: Node, target: Target) -> Call:
+    rows, columns = (_ONE, *_axes(node))[-2:]
+    x, out, groups = node["input"], node.out, node["groups"]
+    for name in ("weight", "bias"):
+        if node[name] is not None and node[name].data is None:
+            raise node.error(f"the {name} is not a constant of the model", "only constant weights have a kernel")
+    weight: Array = node["weight"].data
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+    bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
+    variant, core, lanes = _core(target)
+    depthwise = inputs == 1 and groups > 1
+    per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
+    matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
+    constants = (
+        Const("weight", np.concatenate([pack_rows(group, lanes) for group in matrix])),
+        Const("bias", np.concatenate([pack_vector(group, lanes) for group in bias.reshape(per_group, -1)])),
+    )
+    epilogue = node.instruction.epilogue
+    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
+    batch = x.spec.shape[0]
+    macs = out.spec.numel * inputs * rows.kernel * columns.kernel
+    header = "convolution/depthwise.h" if depthwise else "convolution/convolution.h"
+    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+        operands: tuple[Operand, ...] = (Write(out.id), Read(x.id), *constants, _residual(node, Read))
+        geometry = {"positions": batch * rows.size * columns.size, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
+        return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)
+    geometry = {
+        "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
+        "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,
+        "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low, "high": high,
+    }  # fmt: skip
+    window = Window(
+        input=x.id,
+        output=out.id,
+        batch=batch,
+        in_rows=rows.size,
+        in_row=columns.size * x.spec.shape[1],
+        out_rows=rows.out,
+        out_row=columns.out * weight.shape[0],
+        kernel=rows.kernel,
+        stride=rows.stride,
+        pad=rows.before,
+        dilation=rows.dilation,
+        pad_value=0.0,
+        pad_elements=columns.size * x.spec.shape[1] if rows.before or rows.after else 0,
+    )
+    function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
+    return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant)
+
+
+def _residual(node: Node, read: type[Read] | type[RowRead]) -> Operand:
+    return Const("residual", None) if node.residual is None else read(node.residual.id)
+
+
+def _reference(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    transposed: bool,
+    output_padding: tuple[int, ...],
+    groups: int,
+) -> Array:
+    """Shifted products, one for each tap, summed in float64."""
+    assert not transposed
+    rank = x.ndim - 2
+    stride, dilation = (values * rank if len(values) == 1 else values for values in (stride, dilation))
+    ends = padding if len(padding) == 2 * rank else (padding * rank if len(padding) == 1 else padding) * 2
+    wide = np.pad(x.astype(np.float64), ((0, 0), (0, 0), *zip(ends[:rank], ends[rank:], strict=True)))
+    reach = [step * (size - 1) + 1 for step, size in zip(dilation, weight.shape[2:], strict=True)]
+    sizes = [(size - length) // step + 1 for size, length, step in zip(wide.shape[2:], reach, stride, strict=True)]
+    grouped = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
+    out = np.zeros((x.shape[0], groups, grouped.shape[1], *sizes))
+    for tap in np.ndindex(*weight.shape[2:]):
+        starts = [at * far for at, far in zip(tap, dilation, strict=True)]
+        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True))
+        seen = wide[(slice(None), slice(None), *picks)].reshape(x.shape[0], groups, -1, *sizes)
+        out += np.einsum("ngi...,goi->ngo...", seen, grouped[(..., *tap)])
+    out = out.reshape(x.shape[0], weight.shape[0], *sizes)
+    if bias is not None:
+        out += bias.reshape(1, -1, *[1] * rank)
+    return out.astype(x.dtype)
+
+
+# ---- cases ------------------------------------------------------------------------------------------------------------------------
+
+
+def _case(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    note: str,
+    *,
+    bias: bool = True,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] = (0,),
+    dilation: tuple[int, ...] = (1,),
+    groups: int = 1,
+) -> Case:
+    rank = len(x) - 2
+    wide = [values * rank if len(values) == 1 else values for values in (stride, padding, dilation)]
+    weights = T(weight, low=-1.0, high=1.0, constant=True)
+    return Case((T(x), weights, T(weight[:1], constant=True) if bias else None, *wide, False, (0,) * rank, groups), note)
+
+
+_SPECIAL = T((1, 1, 3, 3), values=(1.0, float("nan"), -0.0, _INF, 1.0, 1.0, 1.0, 1.0, 2.0))
+
+_CASES = (
+    _case((1, 3, 8, 8), (8, 3, 3, 3), "dense, padded by one", padding=(1,)),
+    _case((1, 4, 6, 6), (4, 4, 3, 3), "no padding, no bias", bias=False),
+    _case((2, 3, 7, 5), (6, 3, 3, 3), "a batch, stride 2", stride=(2,), padding=(1,)),
+    _case((1, 5, 9, 4), (7, 5, 1, 1), "pointwise: 5 -> 7 channels"),
+    _case((3, 16, 5, 5), (12, 16, 1, 1), "pointwise over a batch, an odd number of positions"),
+    _case((1, 8, 6, 6), (9, 8, 1, 1), "1x1 of stride 2 is no pointwise", stride=(2,)),
+    _case((1, 4, 4, 4), (5, 4, 1, 1), "1x1 with padding: the border is the bias", padding=(1,)),
+    _case((1, 1, 49, 10), (16, 1, 10, 4), "one input channel, 10x4, stride 2", stride=(2,), padding=(4, 1)),
+    _case((1, 4, 5, 6), (3, 4, 3, 3), "padding wider than the kernel's reach", padding=(4, 5)),
+    _case((1, 2, 3, 3), (4, 2, 5, 5), "a kernel larger than the image", padding=(2,)),
+    _case((1, 3, 9, 9), (5, 3, 3, 2), "dilation", dilation=(2, 3), padding=(2, 1)),
+    _case((1, 3, 2, 7), (5, 3, 2, 3), "dilation beyond the padding", dilation=(1, 5), padding=(0, 4)),
+    _case((1, 6, 5, 5), (9, 2, 3, 3), "three groups", groups=3, padding=(1,)),
+    _case((2, 8, 5, 4), (24, 4, 2, 3), "two groups of 12, strides differ", groups=2, padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
+    _case((1, 8, 7, 5), (8, 1, 3, 3), "depthwise", groups=8, padding=(1,)),
+    _case((1, 16, 7, 8), (16, 1, 3, 3), "depthwise, stride 2", groups=16, padding=(1,), stride=(2,)),
+    _case((2, 5, 6, 6), (5, 1, 5, 3), "depthwise 5x3, five channels", groups=5, padding=(2, 1)),
+    _case((1, 8, 6, 6), (8, 1, 3, 3), "depthwise, dilated", groups=8, padding=(2,), dilation=(2,)),
+    _case((1, 3, 6, 6), (9, 1, 3, 3), "depthwise, three results a channel", groups=3, padding=(1,)),
+    _case((1, 20, 1, 1), (20, 1, 3, 3), "depthwise, one pixel", groups=20, padding=(1,)),
+    _case((1, 16, 9), (8, 16, 3), "a sequence", padding=(1,)),
+    _case((2, 4, 11), (6, 2, 4), "sequences in two groups, stride 3, dilated", groups=2, stride=(3,), dilation=(2,), padding=(2,)),
+    _case((1, 12, 9), (12, 1, 3), "depthwise along a sequence", groups=12, padding=(1,)),
+    _case((1, 16, 8), (24, 16, 1), "pointwise along a sequence"),
+    Case((_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "NaN and infinity"),
+)
+
+
+def _draw(draw: Draw) -> Case:
+    rank = draw.integer(1, 2)
+    groups = draw.choice((1, 1, 1, 2, 3, 8))
+    depthwise = draw.integer(0, 3) == 0
+    groups = draw.integer(2, 20) if depthwise else groups
+    inputs = 1 if depthwise else draw.integer(1, 12)
+    outputs = groups * (draw.choice((1, 1, 1, 2, 3)) if depthwise else draw.integer(1, 17))
+    kernel = tuple(draw.choice((1, 1, 2, 3, 3, 3, 4, 5)) for _ in range(rank))
+    stride = tuple(draw.integer(1, 3) for _ in range(rank))
+    dilation = tuple(draw.choice((1, 1, 1, 2, 3)) for _ in range(rank))
+    padding = tuple(draw.choice((0, 0, 1, size // 2, draw.integer(0, size + 1))) for size in kernel)
+    sizes = tuple(
+        max(draw.integer(1, 10), far * (size - 1) + 1 - 2 * around) for size, far, around in zip(kernel, dilation, padding, strict=True)
+    )
+    return _case(
+        (draw.choice((1, 1, 2)), inputs * groups, *sizes),
+        (outputs, inputs, *kernel),
+        "",
+        bias=draw.flag(),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+OPS = [
+    Op(
+        schema="aten::convolution.out(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation,"
+        " bool transposed, SymInt[] output_padding, SymInt groups, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower,
+        reference=_reference,
+        layout=Layout.CHANNELS_LAST,
+        absorbs=frozenset({"clamp", "residual"}),
+        sum_length=_sum_length,
+        cases=_CASES,
+        draw=_draw,
+    )
+]

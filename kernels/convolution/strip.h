@@ -1,0 +1,146 @@
+// The unit of work of convolutions and linear layers: a strip of output positions for one block of output channels.
+//
+// Packed weights (etexport/packing.py): blocks of L output channels, in each block [k][L], k the taps and input
+// channels in the order in which a window reads them. The last block may be narrower and is filled up with zeros.
+#pragma once
+
+#include <stdint.h>
+
+#include "et/arithmetic.h"
+
+namespace et {
+
+// Consecutive output positions of one row. All distances are in elements.
+struct Strip {
+  const float* const* rows;  // one pointer for each row of the window
+  int32_t kernel_rows;
+  int32_t offset;     // from the start of each row to the first input of the first position
+  int32_t step;       // from one position to the next
+  int32_t positions;  //
+  int32_t taps;       // stretches in each row of the window ...
+  int32_t tap_step;   // ... this far apart ...
+  int32_t length;     // ... of so many inputs each
+  const float* weight;
+  int32_t weight_skip;  // weights that lie between those of one row of the window and the next (clipped taps)
+  const float* bias;
+  float* out;
+  int32_t out_step;
+  const float* residual;  // lies as `out` does, and may be the same memory; null for none
+  int32_t channels;       // of the block's, how many are stored
+  float low, high;
+};
+
+// One result of the strip: residual, clamp, store.
+inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t at, float value) {
+  if (strip.residual != nullptr) {
+    value += strip.residual[at];
+  }
+  strip.out[at] = clamped(value, strip.low, strip.high);
+}
+
+// kPositions x 4 results from `position` on; the weights of 4 channels lie kLanes apart. Registers: 4 * kPositions
+// sums, 4 weights.
+template <int32_t kPositions, int32_t kLanes>
+inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t position) {
+  float sum[kPositions][4];
+#pragma GCC unroll 8
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < 4; ++c) {
+      sum[p][c] = strip.bias[c];
+    }
+  }
+  const float* weight = strip.weight;
+  const int32_t at = strip.offset + position * strip.step;
+  for (int32_t y = 0; y < strip.kernel_rows; ++y) {
+    const float* row = strip.rows[y] + at;
+    for (int32_t tap = 0; tap < strip.taps; ++tap) {
+      const float* x[kPositions];
+#pragma GCC unroll 8
+      for (int32_t p = 0; p < kPositions; ++p) {
+        x[p] = row + p * strip.step;
+      }
+#pragma GCC unroll 2
+      for (int32_t k = 0; k < strip.length; ++k) {
+        const float weights[4] = {weight[0], weight[1], weight[2], weight[3]};
+        weight += kLanes;
+#pragma GCC unroll 8
+        for (int32_t p = 0; p < kPositions; ++p) {
+          const float value = *x[p]++;
+#pragma GCC unroll 4
+          for (int32_t c = 0; c < 4; ++c) {
+            sum[p][c] += value * weights[c];
+          }
+        }
+      }
+      row += strip.tap_step;
+    }
+    weight += strip.weight_skip;
+  }
+#pragma GCC unroll 8
+  for (int32_t p = 0; p < kPositions; ++p) {
+    const int32_t first = (position + p) * strip.out_step;
+    if (strip.channels == 4) {
+#pragma GCC unroll 4
+      for (int32_t c = 0; c < 4; ++c) {
+        finish(strip, first + c, sum[p][c]);
+      }
+    } else {
+#pragma GCC unroll 4
+      for (int32_t c = 0; c < 3; ++c) {
+        if (c < strip.channels) {
+          finish(strip, first + c, sum[p][c]);
+        }
+      }
+    }
+  }
+}
+
+// The whole strip, kPositions at a time.
+template <int32_t kPositions, int32_t kLanes>
+__attribute__((noinline)) void strip_of_four(const Strip& strip) {
+  int32_t position = 0;
+  for (; position + kPositions <= strip.positions; position += kPositions) {
+    tile<kPositions, kLanes>(strip, position);
+  }
+  for (; position < strip.positions; ++position) {
+    tile<1, kLanes>(strip, position);
+  }
+}
+
+// Any core: channels in blocks of 4, kTile positions at a time. What fits depends on the number of float registers.
+template <int32_t kTile>
+struct Plain {
+  static constexpr int32_t kLanes = 4;
+
+  static void run(const Strip& strip, int32_t) { strip_of_four<kTile, 4>(strip); }
+};
+
+// Packed weights of some output channels: `elements` for each channel, of which a strip skips `first` at the start and
+// `skip` after each row of the window.
+struct Weights {
+  const float* data;
+  const float* bias;
+  int32_t outputs, elements, first, skip;
+};
+
+// Gives Core every block of output channels in turn; out and residual of `strip` are at channel 0.
+template <class Core>
+inline void each_block(Strip strip, const Weights& weights) {
+  const float* data = weights.data;
+  strip.bias = weights.bias;
+  for (int32_t done = 0; done < weights.outputs;) {
+    const int32_t lanes = weights.outputs - done >= Core::kLanes ? Core::kLanes : 4;
+    strip.channels = smaller(weights.outputs - done, lanes);
+    strip.weight = data + weights.first * lanes;
+    strip.weight_skip = weights.skip * lanes;
+    Core::run(strip, lanes);
+    done += lanes;
+    data += weights.elements * lanes;
+    strip.bias += lanes;
+    strip.out += lanes;
+    strip.residual = strip.residual == nullptr ? nullptr : strip.residual + lanes;
+  }
+}
+
+}  // namespace et

@@ -1,0 +1,285 @@
+"""Maximum and average pooling of images, (N, C, H, W) or (C, H, W)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Window, Write
+from etexport.program.model import Array, DType
+
+_INF = float("inf")
+_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class _Axis:
+    size: int
+    kernel: int
+    stride: int
+    pad: int
+    dilation: int
+    out: int
+
+    @property
+    def whole(self) -> bool:
+        """No window goes beyond the padding, which `ceil_mode` allows."""
+        return (self.out - 1) * self.stride + self.dilation * (self.kernel - 1) + 1 <= self.size + 2 * self.pad
+
+    def windows(self) -> list[range]:
+        """For each window the positions it looks at, inside or not."""
+        reach = self.kernel * self.dilation
+        return [range(at, at + reach, self.dilation) for at in range(-self.pad, self.out * self.stride - self.pad, self.stride)]
+
+
+def _axes(node: Node) -> tuple[_Axis, _Axis]:
+    """Height and width, with the sizes that PyTorch's `pooling_output_shape` gives; node.error for what it refuses."""
+    x = node["self"].spec
+    if len(x.shape) not in (3, 4) or 0 in x.shape[-3:]:
+        raise node.error(f"pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
+    kernel = _pair(node, "kernel_size", 1)
+    stride = _pair(node, "stride", 1) if node["stride"] else kernel
+    padding = _pair(node, "padding", 0)
+    dilation = _pair(node, "dilation", 1) if "dilation" in node.operands else (1, 1)
+    axes = []
+    for at, size in enumerate(x.shape[-2:]):
+        reach = dilation[at] * (kernel[at] - 1) + 1
+        if padding[at] > reach // 2:
+            raise node.error(f"padding {padding[at]} is more than half of a window of {reach}")
+        room = size + 2 * padding[at] - reach
+        out = (room + (stride[at] - 1 if node["ceil_mode"] else 0)) // stride[at] + 1
+        if node["ceil_mode"] and (out - 1) * stride[at] >= size + padding[at]:
+            out -= 1  # a window must not begin in the padding at the end
+        if out < 1:
+            raise node.error(f"a window of {reach} over {size} elements with padding {padding[at]}")
+        axes.append(_Axis(size, kernel[at], stride[at], padding[at], dilation[at], out))
+    if max(prod((*x.shape[:-2], *(axis.size + 2 * axis.pad + axis.stride for axis in axes))), *(axis.kernel for axis in axes)) > _LIMIT:
+        raise node.error(f"windows of {list(kernel)} over {list(x.shape)} are too large for 32-bit offsets")
+    return axes[0], axes[1]
+
+
+def _pair(node: Node, name: str, least: int) -> tuple[int, int]:
+    values: tuple[int, ...] = node[name]
+    if len(values) not in (1, 2) or not all(least <= value <= _LIMIT for value in values):
+        raise node.error(f"{name} is {list(values)}")
+    return values[0], values[-1]
+
+
+def _image(node: Node, axes: tuple[_Axis, _Axis]) -> tuple[int, int, _Axis, _Axis]:
+    """(images, channels, rows, columns) as they lie in memory. "Channels last" of (C, H, W) is (C, W, H) in memory: each channel is an
+    image of one channel whose rows are the columns."""
+    shape = node["self"].spec.shape
+    return (shape[0], shape[1], *axes) if len(shape) == 4 else (shape[0], 1, axes[1], axes[0])
+
+
+def _clamp(node: Node) -> dict[str, float]:
+    epilogue = node.instruction.epilogue
+    return {"low": -_INF if epilogue is None else epilogue.low, "high": _INF if epilogue is None else epilogue.high}
+
+
+def _window(node: Node, pad_value: float) -> Window:
+    batch, channels, rows, columns = _image(node, _axes(node))
+    row = columns.size * channels
+    outside = rows.pad > 0 or not rows.whole
+    return Window(
+        input=node["self"].id,
+        output=node.out.id,
+        batch=batch,
+        in_rows=rows.size,
+        in_row=row,
+        out_rows=rows.out,
+        out_row=columns.out * channels,
+        kernel=rows.kernel,
+        stride=rows.stride,
+        pad=rows.pad,
+        dilation=rows.dilation,
+        pad_value=pad_value,
+        pad_elements=row if outside else 0,
+    )
+
+
+# ---- maximum ----------------------------------------------------------------------------------------------------------------------
+
+
+def _infer_max(node: Node) -> tuple[InferredSpec, ...]:
+    x = node["self"].spec
+    shape = (*x.shape[:-2], *(axis.out for axis in _axes(node)))
+    return ((x.dtype, shape), (DType.INT64, shape))
+
+
+def _lower_max(node: Node, target: Target) -> Call:
+    batch, channels, rows, columns = _image(node, _axes(node))
+    if 1 in node.unused_outs:
+        geometry = {
+            "in_width": columns.size, "out_width": columns.out, "channels": channels, "kernel_rows": rows.kernel,
+            "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "dilation": columns.dilation, **_clamp(node),
+        }  # fmt: skip
+        return Call("max_pool", "pooling/maximum.h", geometry, (), _window(node, -_INF))
+    # An index counts along (H, W), whichever of the two lies outside in memory.
+    row_index, column_index = (columns.size, 1) if len(node["self"].spec.shape) == 4 else (1, rows.size)
+    geometry = {
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "out_height": rows.out, "out_width": columns.out,
+        "channels": channels, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
+        "stride_x": columns.stride, "pad_y": rows.pad, "pad_x": columns.pad, "dilation_y": rows.dilation, "dilation_x": columns.dilation,
+        "row_index": row_index, "column_index": column_index, **_clamp(node),
+    }  # fmt: skip
+    operands = (Write(node.out.id), Write(node.outs[1].id), Read(node["self"].id))
+    return Call("max_pool_with_indices", "pooling/maximum.h", geometry, operands)
+
+
+def _reference_axes(shape: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+                    dilation: tuple[int, ...], ceil_mode: bool) -> tuple[_Axis, _Axis]:  # fmt: skip
+    axes = []
+    for at, size in enumerate(shape[-2:]):
+        k, pad, far = kernel[at % len(kernel)], padding[at % len(padding)], dilation[at % len(dilation)]
+        step = stride[at % len(stride)] if stride else k
+        room = size + 2 * pad - far * (k - 1) - 1
+        out = (room + (step - 1 if ceil_mode else 0)) // step + 1
+        axes.append(_Axis(size, k, step, pad, far, out - (ceil_mode and (out - 1) * step >= size + pad)))
+    return axes[0], axes[1]
+
+
+def _reference_max(
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[Array, Array]:
+    axes = _reference_axes(x.shape, kernel, stride, padding, dilation, ceil_mode)
+    out = np.empty((*x.shape[:-2], axes[0].out, axes[1].out), x.dtype)
+    indices = np.empty(out.shape, np.int64)
+    for (row, down), (column, across) in product(*(enumerate(axis.windows()) for axis in axes)):
+        at = np.array([y * x.shape[-1] + c for y in down for c in across if 0 <= y < x.shape[-2] and 0 <= c < x.shape[-1]])
+        seen = x.reshape(*x.shape[:-2], -1)[..., at]
+        best = seen.argmax(-1)  # the first of equals, or a NaN
+        indices[..., row, column] = at[best]
+        out[..., row, column] = np.take_along_axis(seen, best[..., None], -1)[..., 0]
+    return out, indices
+
+
+# ---- average ----------------------------------------------------------------------------------------------------------------------
+
+
+def _infer_avg(node: Node) -> tuple[InferredSpec, ...]:
+    x, divisor = node["self"].spec, node["divisor_override"]
+    if divisor == 0 or (divisor is not None and abs(divisor) > _LIMIT):
+        raise node.error(f"divisor_override is {divisor}")
+    return ((x.dtype, (*x.shape[:-2], *(axis.out for axis in _axes(node)))),)
+
+
+def _lower_avg(node: Node, target: Target) -> Call:
+    batch, channels, rows, columns = _image(node, _axes(node))
+    include_pad, divisor = node["count_include_pad"], node["divisor_override"] or 0
+    geometry = {
+        "in_width": columns.size, "out_width": columns.out, "channels": channels, "kernel_rows": rows.kernel,
+        "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "include_pad": include_pad, "divisor": divisor,
+        **_clamp(node),
+    }  # fmt: skip
+    if divisor or (rows.whole and (include_pad or rows.pad == 0)):
+        return Call("avg_pool", "pooling/average.h", geometry, (), _window(node, 0.0))
+    images = {"batch": batch, "in_height": rows.size, "out_height": rows.out, "stride_y": rows.stride, "pad_y": rows.pad}
+    operands = (Write(node.out.id), Read(node["self"].id))
+    return Call("avg_pool_images", "pooling/average.h", {**geometry, **images}, operands)
+
+
+def _reference_avg(
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    axes = _reference_axes(x.shape, kernel, stride, padding, (1,), ceil_mode)
+    out = np.empty((*x.shape[:-2], axes[0].out, axes[1].out), x.dtype)
+    for (row, down), (column, across) in product(*(enumerate(axis.windows()) for axis in axes)):
+        inside = [[at for at in span if 0 <= at < axis.size] for span, axis in zip((down, across), axes, strict=True)]
+        padded = [[at for at in span if at < axis.size + axis.pad] for span, axis in zip((down, across), axes, strict=True)]
+        divisor = divisor_override or prod(len(span) for span in (padded if count_include_pad else inside))
+        out[..., row, column] = x[..., inside[0], :][..., inside[1]].sum((-2, -1), dtype=np.float64) / divisor
+    return out
+
+
+def _sum_length(node: Node) -> int:
+    return prod(axis.kernel for axis in _axes(node))
+
+
+# ---- cases ------------------------------------------------------------------------------------------------------------------------
+
+
+def _draw_window(draw: Draw, dilations: tuple[int, ...]) -> tuple[T, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    kernel = (draw.integer(1, 5), draw.integer(1, 5))
+    dilation = (draw.choice(dilations), draw.choice(dilations))
+    reach = [far * (size - 1) + 1 for far, size in zip(dilation, kernel, strict=True)]
+    # PyTorch compares the padding with half of the window, and where there is dilation some versions with half of the kernel
+    padding = tuple(draw.integer(0, size // 2) for size in kernel)
+    sizes = tuple(max(draw.integer(1, 11), far - 2 * pad) for far, pad in zip(reach, padding, strict=True))
+    stride = draw.choice(((), (draw.integer(1, 4),), (draw.integer(1, 4), draw.integer(1, 4))))
+    image = (draw.integer(1, 9), *sizes)
+    shape = image if draw.integer(0, 3) == 0 else (draw.integer(1, 2), *image)
+    return T(shape), kernel, stride, padding, dilation
+
+
+def _draw_max(draw: Draw) -> Case:
+    x, kernel, stride, padding, dilation = _draw_window(draw, (1, 1, 1, 2, 3))
+    return Case((x, kernel, stride, padding, dilation, draw.flag()))
+
+
+def _draw_avg(draw: Draw) -> Case:
+    x, kernel, stride, padding, _ = _draw_window(draw, (1,))
+    return Case((x, kernel, stride, padding, draw.flag(), draw.flag(), draw.choice((None, None, 1, 7, -3))))
+
+
+_NAN = float("nan")
+
+OPS = [
+    Op(
+        schema="aten::max_pool2d_with_indices.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1,"
+        " bool ceil_mode=False, *, Tensor(a!) out, Tensor(b!) indices) -> (Tensor(a!), Tensor(b!))",
+        infer=_infer_max,
+        lower=_lower_max,
+        reference=_reference_max,
+        layout=Layout.CHANNELS_LAST,
+        absorbs=frozenset({"clamp"}),
+        exact=True,
+        cases=(
+            Case((T((1, 8, 6, 6)), (2, 2), (), (0, 0), (1, 1), False), "the stride is the kernel's"),
+            Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), (1, 1), False), "padded, 3x3, stride 2"),
+            Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (0, 0), (1, 1), True), "ceil_mode: the last window reaches over the edge"),
+            Case((T((1, 3, 6, 6)), (2, 2), (3, 3), (1, 1), (1, 1), True), "ceil_mode: no window begins in the padding"),
+            Case((T((1, 4, 9, 9)), (2, 3), (1, 2), (0, 1), (3, 2), False), "dilation"),
+            Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), (1,), False), "one image without a batch"),
+            Case((T((1, 1, 1, 4), values=(1.0, _NAN, -_INF, -_INF)), (1, 2), (), (0,), (1,), False), "NaN wins; -inf alone"),
+            Case((T((1, 1, 1, 4), values=(-0.0, 0.0, 3.0, 3.0)), (1, 2), (), (0,), (1,), False), "ties: the first"),
+        ),
+        draw=_draw_max,
+    ),
+    Op(
+        schema="aten::avg_pool2d.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False,"
+        " bool count_include_pad=True, int? divisor_override=None, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_avg,
+        lower=_lower_avg,
+        reference=_reference_avg,
+        layout=Layout.CHANNELS_LAST,
+        absorbs=frozenset({"clamp"}),
+        sum_length=_sum_length,
+        cases=(
+            Case((T((1, 64, 25, 5)), (25, 5), (), (0, 0), False, True, None), "global"),
+            Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), False, True, None), "padding counts"),
+            Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), False, False, None), "padding does not count"),
+            Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, True, None), "ceil_mode: the divisor ends with the padding"),
+            Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, False, None), "ceil_mode, padding does not count"),
+            Case((T((1, 4, 6, 6)), (3, 2), (1, 2), (1, 0), False, True, 5), "divisor_override"),
+            Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), False, True, None), "one image without a batch"),
+            Case((T((4, 5, 6)), (2, 3), (2,), (1, 1), True, False, None), "one image without a batch, ceil_mode"),
+            Case((T((1, 1, 1, 6), values=(1.0, _NAN, -_INF, 1.0, _INF, -_INF)), (1, 2), (), (0,), False, True, None), "NaN, infinities"),
+        ),
+        draw=_draw_avg,
+    ),
+]
