@@ -47,20 +47,24 @@ _PARAMETER = re.compile(r"(?P<kind>[A-Za-z]+(?:\([a-z]!\))?(?:\[\d*\])?\??(?:\[\
 
 @functools.cache
 def parse_schema(text: str) -> Schema:
-    """Parse `ns::op.overload(Tensor self, ..., *, Tensor(a!) out) -> Tensor(a!)`. Out arguments are those marked `(x!)`."""
+    """Parse `ns::op.overload(Tensor self, ..., *, Tensor(a!) out) -> Tensor(a!)`. Results are those marked `(x!)`; one that is not
+    behind the `*`, as `self` of `aten::copy_`, is written in place and an argument as well.
+    """
     name, _, rest = text.partition("(")
     inside = rest[: rest.rindex(") ->")]
     parameters: list[Parameter] = []
     outs: list[str] = []
+    keyword_only = False
     for part in re.split(r", (?![^\[]*\])", inside):
         if part in ("*", ""):
+            keyword_only = keyword_only or part == "*"
             continue
         match = _PARAMETER.fullmatch(part)
         assert match, f"cannot parse {part!r} of {text!r}"
         if "!" in match["kind"]:
             outs.append(match["name"])
-        else:
-            kind = re.sub(r"\[\d+\]", "[]", match["kind"]).replace("SymInt", "int")
+        if "!" not in match["kind"] or not keyword_only:
+            kind = re.sub(r"\([a-z]!\)", "", re.sub(r"\[\d+\]", "[]", match["kind"])).replace("SymInt", "int")
             parameters.append(Parameter(match["name"], kind, match["default"]))
     return Schema(name, tuple(parameters), tuple(outs))
 

@@ -1,0 +1,46 @@
+"""torch.export and decomposition to core ATen."""
+
+from __future__ import annotations
+
+import torch
+from torch.export import ExportedProgram
+
+from etexport.errors import ModelError
+from etexport.frontend.mistakes import explain
+from etexport.frontend.script import Script
+
+
+def capture(script: Script) -> ExportedProgram:
+    """The script's network as a functional graph of core ATen operators.
+
+    ModelError at the user's line for whatever the network does that no graph can say. The network runs once first,
+    because plain PyTorch explains a wrong shape better than its tracer.
+    """
+    program = script.program
+    with torch.no_grad():
+        try:
+            if program is None:
+                _dry_run(script)
+                program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
+            decomposed: ExportedProgram = program.run_decompositions()
+            return decomposed
+        except Exception as error:
+            raise explain(error, script.path, "the model cannot be captured") from None
+
+
+def _dry_run(script: Script) -> None:
+    """Run the network on the example inputs and put its buffers back as they were."""
+    model = script.model
+    assert isinstance(model, torch.nn.Module)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        model(*script.inputs)
+    except Exception as error:
+        raise explain(error, script.path, "model() fails on example_inputs()") from None
+    finally:
+        for name, buffer in model.named_buffers():
+            if name in before and buffer.shape == before[name].shape:
+                buffer.copy_(before[name])
+    for name, parameter in model.named_parameters():
+        if parameter.device.type != "cpu":
+            raise ModelError(f"{name} is on {parameter.device}", where=str(script.path), hint="leave the model on the CPU")

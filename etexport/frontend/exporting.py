@@ -1,0 +1,170 @@
+"""Model scripts become `model.pte` and `model.npz`. Importing torch costs seconds, so several scripts go through one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from etexport.errors import EtError, ModelError, raise_all
+from etexport.frontend.capture import capture
+from etexport.frontend.lower import Lowered, lower
+from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
+from etexport.frontend.script import Script, opened, trained
+from etexport.frontend.trace import trace
+from etexport.op import Library, load_ops
+from etexport.passes import pipeline, supported
+from etexport.program.model import JUMP_FALSE, Array, Method, Program
+from etexport.program.names import Names, base_name
+from etexport.program.pte import write
+
+STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
+
+
+def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None = None) -> None:
+    """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
+
+    `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that ExecuTorch
+    lacks are refused. ModelError, or `Errors` of all unsupported operators, each with node, line of the script and a hint.
+    """
+    with opened(script, None if weights is None else _read_weights(weights)) as opened_script:
+        program, arrays = _made(opened_script, load_ops(), stock)
+    _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
+
+
+def export_many(jobs: Iterable[tuple[Path, Path]], *, stock: bool = False) -> None:
+    """Export each (script, out). One that fails does not stop the others; all errors come together at the end."""
+    errors: list[EtError] = []
+    for script, out in jobs:
+        try:
+            export(script, out, stock=stock)
+        except EtError as error:
+            errors.append(error)
+    raise_all(errors)
+
+
+def train(script: Path, out: Path) -> None:
+    """Run the script's `train()` and write the weights that it gives as an `.npz`, for `export(..., weights=out)`."""
+    _write_all({out: npz_bytes(trained(script))})
+
+
+def _read_weights(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), hint="etexport train SCRIPT -o WEIGHTS.npz makes it")
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
+    samples = samples_of(script)
+    exported = capture(script)
+    lowered = lower(exported, script)
+    passed = pipeline.run(lowered.program, library)
+    supported.check(passed, library)
+    if stock:
+        _refuse_own_operators(passed)
+    program, nodes = _numbered(passed, lowered)
+    outputs = eager_outputs(script, samples)
+    _check_outputs(script, program.method(), outputs)
+    arrays = _arrays(program.method(), samples, outputs)
+    first = [one[0] for one in samples.inputs]
+    steps = trace(exported, first)
+    arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
+    return program, arrays
+
+
+def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {f"input_{at}": one.contiguous().numpy() for at, one in enumerate(samples.inputs)}
+    arrays.update({f"output_{at}": one for at, one in enumerate(outputs)})
+    if samples.labels is not None:
+        arrays["labels"] = samples.labels
+    arrays["input_names"] = np.array([method.values[one].name for one in method.inputs])
+    arrays["output_names"] = np.array([method.values[one].name for one in method.outputs])
+    arrays["origin"] = np.array(samples.origin)
+    return arrays
+
+
+def _check_outputs(script: Script, method: Method, outputs: tuple[Array, ...]) -> None:
+    """That eager PyTorch and the program agree on how many outputs there are, and on their shapes and types."""
+    eager = [(array.dtype, array.shape[1:]) for array in outputs]
+    planned = [(method.values[one].spec.dtype.numpy, method.values[one].spec.shape) for one in method.outputs]
+    if eager != planned:
+        raise ModelError(f"forward() returns {eager} in eager PyTorch and {planned} as a graph", where=str(script.path))
+
+
+def _refuse_own_operators(program: Program) -> None:
+    errors: list[EtError] = []
+    for method in program.methods:
+        for instruction in method.instructions:
+            namespace = instruction.op.partition("::")[0]
+            if namespace not in STOCK_NAMESPACES:
+                what = f"stock ExecuTorch has no operators {namespace}::, so its runtime refuses the file"
+                errors.append(ModelError(what, where=instruction.where, hint="export without stock"))
+    raise_all(errors)
+
+
+def _numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str]]:
+    """The program with handles counted from 0, as a `.pte` has them, and names after the layers of the script.
+
+    Returns with it the node of the exported graph for each new handle.
+    """
+    (method,) = program.methods
+    handles = {instruction.handle: at for at, instruction in enumerate(method.instructions)}
+    names = Names(value.name for value in method.values.values() if not _is_made(method, value.id))
+    wanted = _layer_names(method, lowered.modules)
+    values = dict(method.values)
+    instructions = []
+    for instruction in method.instructions:
+        name = names.new(wanted.get(instruction.name) or instruction.name)
+        if _is_made(method, instruction.outs[0] if instruction.outs else -1):
+            values[instruction.outs[0]] = replace(values[instruction.outs[0]], name=name)
+        args = instruction.args
+        if instruction.op == JUMP_FALSE:
+            destination = args[1]
+            assert isinstance(destination, int)
+            args = (args[0], handles.get(destination, destination))
+        instructions.append(replace(instruction, args=args, handle=handles[instruction.handle], name=name))
+    for instruction in instructions:
+        for number, out in enumerate(instruction.outs[1:], 1):
+            values[out] = replace(values[out], name=names.new(f"{instruction.name}_{number}"))
+    nodes = {handles[handle]: node for handle, node in lowered.nodes.items() if handle in handles}
+    method = replace(method, values=values, instructions=tuple(instructions))
+    return replace(program, methods=(method,)), nodes
+
+
+def _is_made(method: Method, value_id: int) -> bool:
+    """Whether the value is the result of an instruction and nothing that lives longer (a state)."""
+    value = method.values.get(value_id)
+    return value is not None and value.role.value in ("activation", "output", "scratch")
+
+
+def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
+    """By the instruction's name: the layer's path, with the operator behind it where the layer has several instructions."""
+    count: dict[str, int] = {}
+    for instruction in method.instructions:
+        path = modules.get(instruction.name, "")
+        count[path] = count.get(path, 0) + 1
+    found = {}
+    for instruction in method.instructions:
+        path = modules.get(instruction.name, "")
+        operator = base_name(instruction.op).removesuffix("_copy").strip("_")
+        if path and instruction.op != "aten::copy_":
+            found[instruction.name] = path if count[path] == 1 else f"{path}.{operator}"
+    return found
+
+
+def _write_all(files: dict[Path, bytes]) -> None:
+    """Write everything aside, then rename: no half file, and no new `.pte` beside an old `.npz` if writing fails."""
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside[path].write_bytes(content)
+        for path in files:
+            aside[path].replace(path)
+    finally:
+        for path in aside.values():
+            path.unlink(missing_ok=True)

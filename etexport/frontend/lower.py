@@ -1,0 +1,411 @@
+"""An exported graph becomes a Program: ExecuTorch's operators, constants with names, state with its write-back, source lines.
+
+Inside the program every tensor is contiguous; memory formats in the script mean nothing but for inputs and outputs, whose dim orders
+are kept (a copy stands beside them). Views are their copying variants. int64 and float64 stay as they are: what has no kernel
+for them is reported later, with everything else that has none.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+
+from etexport.errors import EtError, ModelError, raise_all
+from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
+from etexport.frontend.script import Script
+from etexport.frontend.sources import line, source_of
+from etexport.program.model import (
+    Arg,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    Program,
+    Ref,
+    Role,
+    TensorSpec,
+    Value,
+    channels_last,
+    contiguous,
+)
+from etexport.program.names import Names
+
+aten = torch.ops.aten
+
+SAME = frozenset({aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default, aten.alias_copy.default, aten.detach_copy.default})
+"""The result is the operand: nothing is written in place in a functional graph."""
+
+ASSERTIONS = frozenset(
+    {
+        aten._assert_tensor_metadata.default,
+        aten._assert_async.msg,
+        aten._assert_scalar.default,
+        aten.sym_constrain_range.default,
+        aten.sym_constrain_range_for_size.default,
+    }
+)
+"""True for the shapes and types that were captured, and no others reach the device."""
+
+PROMOTING = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.maximum.default, aten.minimum.default})
+"""Operators that bring their operands to one type; their kernels want them so already."""
+
+CAST = "dim_order_ops::_to_dim_order_copy.out"
+CLONE = "dim_order_ops::_clone_dim_order.out"
+WRITE_BACK = "aten::copy_"
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """`nodes` gives the node of the exported graph that each instruction computes, by handle."""
+
+    program: Program
+    nodes: dict[int, str]
+    modules: dict[str, str]
+    """The path of the layer that each instruction lies in, by the instruction's name: "features.0"."""
+
+
+def lower(exported: ExportedProgram, script: Script) -> Lowered:
+    """ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no tensors."""
+    return _Lowering(exported, script).run()
+
+
+@dataclass
+class _Lowering:
+    exported: ExportedProgram
+    script: Script
+    values: dict[int, Value] = field(default_factory=dict)
+    instructions: list[Instruction] = field(default_factory=list)
+    names: Names = field(default_factory=Names)
+    lowered: dict[fx.Node, Any] = field(default_factory=dict)
+    """Ref, None, or a tuple of these for each node."""
+    nodes: dict[int, str] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    errors: list[EtError] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.fallback = line(self.script.path, self.script.model_line)
+        self.signature = self.exported.graph_signature
+        self.mutated = {spec.target for spec in self.signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION}
+        self.tensors = {**self.exported.constants, **self.exported.state_dict}
+
+    def run(self) -> Lowered:
+        graph = self.exported.graph
+        inputs = self._inputs([node for node in graph.nodes if node.op == "placeholder"])
+        for node in graph.nodes:
+            if node.op == "call_function":
+                try:
+                    self._call(node)
+                except EtError as error:
+                    self.errors.append(error)
+                    self.lowered[node] = self._results(node, report=False)
+            elif node.op == "get_attr":
+                self.lowered[node] = self._attribute(node)
+        outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
+        raise_all(self.errors)
+        values = {
+            value.id: replace(value, role=Role.OUTPUT) if value.role is Role.ACTIVATION and value.id in outputs else value
+            for value in self.values.values()
+        }
+        method = Method("forward", values, tuple(self.instructions), tuple(inputs), tuple(outputs))
+        return Lowered(Program((method,)), self.nodes, self.modules)
+
+    # ---- inputs and constants ---------------------------------------------------------------------------------------------------
+
+    def _inputs(self, placeholders: Sequence[fx.Node]) -> list[int]:
+        inputs: list[int] = []
+        for node, spec in zip(placeholders, self.signature.input_specs, strict=True):
+            try:
+                if spec.kind is InputKind.USER_INPUT:
+                    inputs.append(self._user_input(node))
+                elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+                    if node.users or spec.target in self.mutated:
+                        self.lowered[node] = self._stored(str(spec.target), spec.target in self.mutated)
+                else:
+                    raise ModelError(f"{node.name} is a {spec.kind.name.lower()}, not a tensor", where=str(self.script.path))
+            except EtError as error:
+                self.errors.append(error)
+        return inputs
+
+    def _user_input(self, node: fx.Node) -> int:
+        meta = node.meta.get("val")
+        if not isinstance(meta, Tensor):
+            what = f"the argument {node.name} of forward() is {type(meta).__name__}, not a tensor"
+            raise ModelError(what, where=str(self.script.path), hint="keep numbers in the model, and give tensors to it")
+        spec = self._spec(meta, node)
+        rank = len(spec.shape)
+        order = channels_last(rank) if self.script.channels_last else _dim_order(meta)
+        value = self._value(node.name, spec.with_order(order), Role.INPUT)
+        self.lowered[node] = Ref(value.id)
+        if not value.spec.is_contiguous:
+            self.lowered[node] = self._emit(CLONE, (Ref(value.id), False, contiguous(rank)), (spec,), f"{node.name}_contiguous", node)
+        return value.id
+
+    def _stored(self, target: str, mutated: bool) -> Ref:
+        tensor = self.tensors[target].detach().cpu().contiguous()
+        return self._constant(target, self._array(tensor, target), Role.STATE if mutated else Role.CONSTANT)
+
+    def _attribute(self, node: fx.Node) -> Any:
+        tensor = getattr(self.exported.graph_module, str(node.target), None)
+        if not isinstance(tensor, Tensor):
+            return None  # a subgraph, which only control flow uses
+        return self._constant(str(node.target), self._array(tensor.detach().cpu().contiguous(), str(node.target)))
+
+    def _array(self, tensor: Tensor, name: str) -> Array:
+        try:
+            dtype_of(tensor.dtype)
+        except ValueError as error:
+            raise ModelError(f"{name}: {error}", where=str(self.script.path), hint="convert the model with .float()") from None
+        return tensor.numpy().copy()
+
+    def _constant(self, name: str, data: Array, role: Role = Role.CONSTANT) -> Ref:
+        spec = TensorSpec(DType.of_numpy(data.dtype), tuple(data.shape))
+        return Ref(self._value(name, spec, role, data).id)
+
+    def _value(self, name: str, spec: TensorSpec, role: Role, data: Array | None = None) -> Value:
+        value = Value(len(self.values), self.names.new(name), spec, role, data)
+        self.values[value.id] = value
+        return value
+
+    # ---- operators --------------------------------------------------------------------------------------------------------------
+
+    def _call(self, node: fx.Node) -> None:
+        target = node.target
+        if target is operator.getitem:
+            source, index = node.args
+            assert isinstance(source, fx.Node) and isinstance(index, int)
+            self.lowered[node] = self.lowered[source][index]
+        elif target in ASSERTIONS:
+            self.lowered[node] = None
+        elif target in SAME:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            self.lowered[node] = self.lowered[source]
+        elif isinstance(target, torch._ops.OpOverload):
+            self._operator(node, target)
+        elif isinstance(target, torch._ops.HigherOrderOperator):
+            hint = "choose with torch.where, or unroll the loop"
+            raise self._error(node, f"control flow (torch.{target}) cannot be built yet", hint)
+        else:
+            raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
+
+    def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
+        if overload in (aten._to_copy.default, aten.clone.default):
+            source = self.lowered[node.args[0]]  # type: ignore[index]
+            (spec,) = self._specs(node)
+            op = CAST if overload is aten._to_copy.default else CLONE
+            self.lowered[node] = self._emit(op, (source, False, contiguous(len(spec.shape))), (spec,), node.name, node)
+            return
+        common = self._common_type(node, overload)
+        args = [self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs)]
+        if overload is aten.mean.default:
+            operand, dtype = args
+            assert isinstance(operand, Ref)
+            every = tuple(range(len(self.values[operand.id].spec.shape)))
+            self.lowered[node] = self._emit("aten::mean.out", (operand, every, False, dtype), self._specs(node), node.name, node)
+            return
+        results = self._results(node)
+        outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
+        self._append(out_name(overload), tuple(args), outs, node)
+        self.lowered[node] = results
+
+    def _results(self, node: fx.Node, *, report: bool = True) -> Any:
+        """New values for what the node gives."""
+        try:
+            specs = self._specs(node)
+        except ModelError:
+            if report:
+                raise
+            return None
+        refs = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in specs)
+        return refs if isinstance(node.meta.get("val"), (tuple, list)) else refs[0]
+
+    def _argument(self, node: fx.Node, kind: str, value: Any, common: torch.dtype | None) -> Arg:
+        """An argument of the graph as an operand: tensors as Refs, torch's enumerations as ExecuTorch's codes."""
+        if isinstance(value, fx.Node):
+            lowered = self.lowered.get(value)
+            if not isinstance(lowered, Ref):
+                if isinstance(value.meta.get("val"), torch.SymInt):
+                    raise self._error(node, f"it depends on the size {value.name}, which is not fixed", FIXED)
+                raise self._error(node, f"it reads {value.name}, which has no value here")
+            return self._cast(node, lowered, common) if kind == "Tensor" and common is not None else lowered
+        if isinstance(value, (list, tuple)):
+            item = kind.removeprefix("Optional[").removeprefix("List[").rstrip("]")
+            return tuple(self._argument(node, "Tensor" if "Tensor" in item else item, entry, common) for entry in value)
+        if isinstance(value, torch.SymInt):
+            raise self._error(node, "it depends on a size that is not fixed", FIXED)
+        if "Tensor" in kind and isinstance(value, (bool, int, float)):
+            return self._scalar_tensor(node, value, common)
+        if isinstance(value, torch.dtype):
+            return SCALAR_TYPES.get(value, -1)
+        if isinstance(value, torch.memory_format):
+            return MEMORY_FORMATS.get(value, 1)
+        if isinstance(value, torch.layout):
+            return 0
+        if isinstance(value, torch.device):
+            return None
+        if "float" in kind and isinstance(value, int):
+            return float(value)
+        assert value is None or isinstance(value, (bool, int, float, str)), f"{node.name}: {value!r}"
+        return value
+
+    def _common_type(self, node: fx.Node, overload: torch._ops.OpOverload) -> torch.dtype | None:
+        """The type in which an elementwise operator with two tensors computes, where it is one that brings them to one type."""
+        if overload not in PROMOTING:
+            return None
+        if overload is aten.div.Tensor:
+            val = node.meta["val"]
+            assert isinstance(val, Tensor)
+            return val.dtype
+        operands: list[Any] = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in node.args[:2]]
+        return torch.result_type(*operands)
+
+    def _scalar_tensor(self, node: fx.Node, value: bool | int | float, common: torch.dtype | None) -> Ref:
+        """A number where the operator takes a tensor: a constant with no dimensions, in the operator's type."""
+        if common is None:
+            tensors = [arg.meta["val"].dtype for arg in node.all_input_nodes if isinstance(arg.meta.get("val"), Tensor)]
+            like = torch.empty((), dtype=tensors[0] if tensors else torch.get_default_dtype())
+            common = torch.result_type(like, value)
+        try:
+            dtype = dtype_of(common)
+        except ValueError as error:
+            raise self._error(node, str(error), FLOAT) from None
+        return self._constant(f"{node.name}_scalar", np.array(value, dtype.numpy))
+
+    def _cast(self, node: fx.Node, operand: Ref, common: torch.dtype) -> Ref:
+        value = self.values[operand.id]
+        try:
+            dtype = dtype_of(common)
+        except ValueError as error:
+            raise self._error(node, str(error), FLOAT) from None
+        if value.spec.dtype is dtype:
+            return operand
+        spec = TensorSpec(dtype, value.spec.shape)
+        return self._emit(CAST, (operand, False, contiguous(len(spec.shape))), (spec,), f"{value.name}_{dtype.numpy}", node)
+
+    # ---- outputs ----------------------------------------------------------------------------------------------------------------
+
+    def _outputs(self, node: fx.Node) -> list[int]:
+        """Copies that outputs need, then the write-back of every state."""
+        outputs: list[int] = []
+        writes: list[tuple[Ref, Ref]] = []
+        results = node.args[0]
+        assert isinstance(results, (tuple, list))
+        states = {spec.target: argument for spec, argument in zip(self.signature.input_specs, self._placeholders(), strict=True)}
+        for spec, result in zip(self.signature.output_specs, results, strict=True):
+            ref = self.lowered.get(result) if isinstance(result, fx.Node) else None
+            if spec.kind is OutputKind.BUFFER_MUTATION:
+                state = self.lowered.get(states[spec.target])
+                if isinstance(ref, Ref) and isinstance(state, Ref) and ref != state:
+                    writes.append((state, ref))
+            elif spec.kind is not OutputKind.USER_OUTPUT:
+                what = f"the model changes its {'input' if 'INPUT' in spec.kind.name else 'parameter'} {spec.target} in place"
+                self.errors.append(
+                    ModelError(what, where=str(self.script.path), hint="write x = x + 1, not x += 1, on what forward() is given")
+                )
+            elif isinstance(spec.arg, ConstantArgument) and spec.arg.value is None:
+                continue
+            elif not isinstance(spec.arg, TensorArgument) or not isinstance(result, fx.Node):
+                what = f"output {len(outputs)} of forward() is {getattr(spec.arg, 'value', spec.arg)!r}, not a tensor"
+                self.errors.append(ModelError(what, where=str(self.script.path), hint="return tensors, or None, which is left out"))
+            elif isinstance(ref, Ref):
+                outputs.append(self._output(ref, result).id)
+        for at, (state, ref) in enumerate(writes):
+            if self.values[ref.id].role is Role.STATE:  # it may be overwritten first
+                ref = self._copy_of(ref)
+                writes[at] = (state, ref)
+        for state, ref in writes:
+            self._append(WRITE_BACK, (state, ref, False), (state.id,), None)
+        return outputs
+
+    def _placeholders(self) -> list[fx.Node]:
+        return [node for node in self.exported.graph.nodes if node.op == "placeholder"]
+
+    def _output(self, ref: Ref, node: fx.Node) -> Ref:
+        """The value that is given out: in the output's dim order, and not a state, which is overwritten at the end."""
+        spec = self.values[ref.id].spec
+        rank = len(spec.shape)
+        meta = node.meta["val"]
+        follows = any(not self.values[one].spec.is_contiguous for one in self.values if self.values[one].role is Role.INPUT)
+        last = self.script.channels_last or (follows and rank > 3 and _dim_order(meta) == channels_last(rank))
+        wanted = spec.with_order(channels_last(rank) if last else contiguous(rank))
+        if spec.physical_dims != wanted.physical_dims and self.values[ref.id].role is not Role.INPUT:
+            return self._emit(CLONE, (ref, False, wanted.dim_order), (wanted,), f"{self.values[ref.id].name}_out", node)
+        return self._copy_of(ref) if self.values[ref.id].role is Role.STATE else ref
+
+    def _copy_of(self, ref: Ref) -> Ref:
+        value = self.values[ref.id]
+        spec = TensorSpec(value.spec.dtype, value.spec.shape)
+        return self._emit(CLONE, (ref, False, spec.dim_order), (spec,), f"{value.name}_before", None)
+
+    # ---- parts ------------------------------------------------------------------------------------------------------------------
+
+    def _specs(self, node: fx.Node) -> tuple[TensorSpec, ...]:
+        meta = node.meta.get("val")
+        every = meta if isinstance(meta, (tuple, list)) else (meta,)
+        if not all(isinstance(one, Tensor) for one in every):
+            raise self._error(node, "its result is a number that only the device would know", FIXED)
+        return tuple(self._spec(one, node) for one in every)
+
+    def _spec(self, meta: Tensor, node: fx.Node) -> TensorSpec:
+        if not all(isinstance(size, int) for size in meta.shape):
+            shape = "x".join(str(size) for size in meta.shape)
+            raise self._error(node, f"its shape {shape} is not fixed", FIXED)
+        try:
+            return TensorSpec(dtype_of(meta.dtype), tuple(int(size) for size in meta.shape))
+        except ValueError as error:
+            raise self._error(node, str(error), FLOAT) from None
+
+    def _emit(self, op: str, args: tuple[Arg, ...], specs: tuple[TensorSpec, ...], name: str, node: fx.Node | None) -> Ref:
+        (spec,) = specs
+        value = self._value(name, spec, Role.ACTIVATION)
+        self._append(op, args, (value.id,), node)
+        return Ref(value.id)
+
+    def _append(self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], node: fx.Node | None) -> None:
+        handle = len(self.instructions)
+        meta = node.meta if node is not None else {}
+        source = source_of(meta, self.script.folder, self.fallback if node is not None else None)
+        name = self.values[outs[0]].name if op != WRITE_BACK else f"{self.values[outs[0]].name}_write_back"
+        self.instructions.append(Instruction(op, args, outs, handle, name, source))
+        if node is not None:
+            self.nodes[handle] = node.name
+            self.modules[name] = _module_path(meta)
+
+    def _error(self, node: fx.Node, what: str, hint: str = "") -> ModelError:
+        source = source_of(node.meta, self.script.folder, self.fallback)
+        where = f"{source}: {node.name}" if source is not None else node.name
+        return ModelError(what, where=where, hint=hint)
+
+
+FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
+FLOAT = "convert model and inputs with .float()"
+
+
+def _dim_order(tensor: Tensor) -> tuple[int, ...]:
+    """Dimensions from outermost to innermost in memory; contiguous for what is not dense, and where only sizes of 1 differ."""
+    rank = tensor.dim()
+    strides = tensor.stride()
+    order = tuple(sorted(range(rank), key=lambda dim: (-strides[dim], dim)))
+    shape = tuple(int(size) for size in tensor.shape)
+    if 0 in shape:
+        return contiguous(rank)
+    spec = TensorSpec(DType.FLOAT32, shape, order)
+    if any(spec.strides[dim] != strides[dim] for dim in range(rank) if shape[dim] != 1):
+        return contiguous(rank)
+    for plain in (contiguous(rank), channels_last(rank)):
+        if spec.physical_dims == spec.with_order(plain).physical_dims:
+            return plain
+    return order
+
+
+def _module_path(meta: dict[str, Any]) -> str:
+    stack = meta.get("nn_module_stack") or {}
+    return next((str(path) for path, _ in reversed(stack.values())), "")

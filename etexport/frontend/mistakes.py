@@ -1,0 +1,110 @@
+"""Foreign exceptions become `ModelError` here: the line of the user's script, what is useful of the message, what to do. No tracebacks."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from etexport.errors import ModelError
+
+_LIBRARIES = (
+    Path(torch.__file__).resolve().parent,
+    Path(torch.__file__).resolve().parent.parent / "torchao",
+    Path(__file__).resolve().parents[1],
+)
+_STDLIB = Path(sysconfig.get_paths()["stdlib"]).resolve()
+_SITE = tuple(Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib", "platlib"))
+
+HINTS = (
+    (
+        r"GuardOnDataDependent|Could not guard on data-dependent|data-dependent",
+        "a Python `if`, `while` or int() on what a tensor holds has no meaning on the device: use torch.where or torch.clamp",
+    ),
+    (r"shapes cannot be multiplied|size mismatch|Expected.*input|expected input|size of tensor", "example_inputs() must fit model()"),
+    (r"No module named", "modules beside the script and installed packages can be imported"),
+    (
+        r"ProxyTensor|\.numpy\(\)|FakeTensor|Tracer|TracerWarning",
+        "use torch functions on tensors in forward(), not numpy or Python numbers",
+    ),
+)
+
+
+@functools.cache
+def is_foreign(file: str) -> bool:
+    """Whether the file is torch's, torchao's, Python's or this project's own code: not where a user looks for a mistake."""
+    if file.startswith("<"):
+        return True
+    path = Path(file).resolve()
+    if any(path.is_relative_to(folder) for folder in _LIBRARIES):
+        return True
+    return path.is_relative_to(_STDLIB) and not any(path.is_relative_to(folder) for folder in _SITE)  # site-packages lie inside it
+
+
+def explain(error: BaseException, script: Path, doing: str) -> ModelError:
+    """The error at the innermost line of the user's code that the exception passed through; else at the script as a whole."""
+    if isinstance(error, ModelError):
+        return error
+    if isinstance(error, SyntaxError) and error.filename:
+        return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
+    file, line = _innermost(error) or (str(script), 0)
+    where = f"{_shown(file, script)}:{line}" if line else str(script)
+    message = _useful(error)
+    hint = next((hint for pattern, hint in HINTS if re.search(pattern, f"{type(error).__name__} {error}")), "")
+    return ModelError(f"{doing}: {message}", where=where, hint=hint)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _innermost(error: BaseException) -> tuple[str, int] | None:
+    for one in _chain(error):
+        frames = [frame for frame in traceback.extract_tb(one.__traceback__) if not is_foreign(frame.filename)]
+        if frames:
+            return frames[-1].filename, frames[-1].lineno or 0
+    return None
+
+
+def _shown(file: str, script: Path) -> str:
+    """The file as the user would type it: beside the script as given, else its name in its package."""
+    path, folder = Path(file).resolve(), script.resolve().parent
+    return str(script.parent / path.relative_to(folder)) if path.is_relative_to(folder) else module_relative(path)
+
+
+def module_relative(path: Path) -> str:
+    """The path below the entry of `sys.path` that holds it (the longest), so that no folder of this machine is named."""
+    entries = [Path(entry).resolve() for entry in sys.path if entry]
+    holding = [entry for entry in entries if path.is_relative_to(entry) and path != entry]
+    return path.relative_to(max(holding, key=lambda entry: len(entry.parts))).as_posix() if holding else path.name
+
+
+_NOISE = re.compile(
+    r"^\s*(File \"|Traceback|The above exception|During handling|User [Ss]tack|\(Refer|For (more|C\+\+)|Set TORCH|from user code|"
+    r"To (fix|log)|Stacktrace|While executing|Original traceback|GraphModule|Use tlparse|You can suppress|~+|\^+)"
+)
+
+
+def _useful(error: BaseException) -> str:
+    """The first lines of the message that are not about torch's insides."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    kept: list[str] = []
+    for line in lines:
+        if _NOISE.match(line):
+            break
+        if line:
+            kept.append(line)
+    text = " ".join(kept[:3]) or (lines[0] if lines else "")
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name

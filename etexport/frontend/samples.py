@@ -1,0 +1,156 @@
+"""`model.npz`: what went into eager PyTorch and what came out, for everything right of the waist to compare with.
+
+Arrays: `input_<i>` and `output_<i>` with samples along the first axis, `labels` where the script has them, `input_names`,
+`output_names`, `origin` (where the inputs come from), and `step_<instruction>`: what that instruction of the `.pte` gives for
+sample 0 in eager PyTorch.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from etexport.errors import ModelError
+from etexport.frontend.mistakes import explain
+from etexport.frontend.script import Script
+from etexport.program.model import Array
+
+DRAWN = 7
+"""How many random inputs join the example inputs where a script has no samples."""
+
+SEED = 2026
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """`inputs[i]` is (samples, *shape of example input i)."""
+
+    inputs: tuple[Tensor, ...]
+    labels: Array | None
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+
+def samples_of(script: Script) -> Samples:
+    """The script's samples, checked against its example inputs; without samples(), the example inputs and random ones in their range."""
+    if script.samples is None:
+        drawn = torch.Generator().manual_seed(SEED)
+        inputs = tuple(torch.stack([example, *(_draw(example, drawn) for _ in range(DRAWN))]) for example in script.inputs)
+        return Samples(inputs, None, f"example_inputs() and {DRAWN} seeded random inputs in their range")
+    given, labels = _parts(script)
+    inputs = tuple(_stacked(script, at, one, example) for at, (one, example) in enumerate(zip(given, script.inputs, strict=True)))
+    count = len(inputs[0])
+    if any(len(one) != count for one in inputs):
+        raise _wrong(script, f"the inputs have {' and '.join(str(len(one)) for one in inputs)} samples")
+    if count == 0:
+        raise _wrong(script, "there are no samples")
+    return Samples(inputs, None if labels is None else _labels(script, labels, count), "samples()")
+
+
+def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
+    """(inputs, labels) of what samples() returned. A pair is that, unless the model has two inputs and the first is an array."""
+    given, count = script.samples, len(script.inputs)
+    if not isinstance(given, tuple):
+        if count > 1:
+            raise _wrong(script, f"it returns {type(given).__name__} for {count} inputs")
+        return (given,), None
+    if count == 1:
+        if len(given) not in (1, 2):
+            raise _wrong(script, f"it returns {len(given)} things for one input")
+        inputs = given[0]
+        return (inputs if isinstance(inputs, tuple) and len(inputs) == 1 else (inputs,)), given[1] if len(given) == 2 else None
+    if len(given) == count and not isinstance(given[0], tuple):
+        return given, None
+    if len(given) == 2 and isinstance(given[0], tuple) and len(given[0]) == count:
+        return given[0], given[1]
+    raise _wrong(script, f"it returns {len(given)} things for {count} inputs")
+
+
+def _wrong(script: Script, what: str) -> ModelError:
+    hint = "return inputs or (inputs, labels): an array for each input, samples along the first axis, each shaped as in example_inputs()"
+    return ModelError(f"samples(): {what}", where=str(script.path), hint=hint)
+
+
+def _stacked(script: Script, at: int, given: Any, example: Tensor) -> Tensor:
+    try:
+        if isinstance(given, Tensor):
+            tensor = given.detach().cpu()
+        elif isinstance(given, np.ndarray):
+            tensor = torch.from_numpy(np.ascontiguousarray(given))
+        else:
+            tensor = torch.stack([torch.as_tensor(one).detach().cpu() for one in given])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _wrong(script, f"input {at} is no array: {str(error).splitlines()[0]}") from None
+    shape = tuple(example.shape)
+    if shape[:1] == (1,) and tuple(tensor.shape[1:]) == shape[1:]:
+        tensor = tensor.unsqueeze(1)  # samples without the batch axis of 1
+    if tuple(tensor.shape[1:]) != shape:
+        raise _wrong(script, f"a sample of input {at} has shape {list(tensor.shape[1:])}, the example {list(shape)}")
+    exact = tensor.to(example.dtype)
+    both_float = tensor.is_floating_point() and example.is_floating_point()
+    if not both_float and not torch.equal(exact.to(tensor.dtype), tensor):
+        raise _wrong(script, f"input {at} is {tensor.dtype} and does not fit {example.dtype}")
+    return exact
+
+
+def _labels(script: Script, given: Any, count: int) -> Array:
+    labels = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    if labels.ndim != 1 or len(labels) != count or labels.dtype.kind not in "iu":
+        raise _wrong(script, f"labels are {labels.dtype} {list(labels.shape)}, not one whole number for each of the {count} samples")
+    return labels.astype(np.int64)
+
+
+def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
+    """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one more."""
+    if example.dtype is torch.bool:
+        return torch.rand(example.shape, generator=generator) < 0.5
+    finite = example[torch.isfinite(example)] if example.is_floating_point() else example
+    low, high = (finite.min().item(), finite.max().item()) if finite.numel() else (0, 0)
+    if example.is_floating_point():
+        low, high = (low - 1, high + 1) if low == high else (low, high)
+        return (low + (high - low) * torch.rand(example.shape, generator=generator)).to(example.dtype)
+    return torch.randint(int(low), int(high) + 1, example.shape, generator=generator, dtype=torch.int64).to(example.dtype)
+
+
+def eager_outputs(script: Script, samples: Samples) -> tuple[Array, ...]:
+    """What the original network gives, one thread, one sample after the other: a state lives on from one to the next."""
+    model = script.program.module() if script.program is not None else copy.deepcopy(script.model)
+    results: list[list[Array]] = []
+    with torch.no_grad():
+        for at in range(len(samples)):
+            try:
+                # the memory format of the example is part of the model's interface, and stack() has lost it
+                inputs = [_like(one[at], example) for one, example in zip(samples.inputs, script.inputs, strict=True)]
+                outputs = model(*inputs)
+            except Exception as error:
+                raise explain(error, script.path, f"the model fails on sample {at}") from None
+            leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+            results.append([leaf.detach().numpy().copy() for leaf in leaves])
+    return tuple(np.stack(column) for column in zip(*results, strict=True))
+
+
+def _like(sample: Tensor, example: Tensor) -> Tensor:
+    return torch.empty_like(example).copy_(sample)
+
+
+def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
+    """The file with arrays in sorted order and no dates: the same arrays give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), version=(1, 0), allow_pickle=False)
+            archive.writestr(entry, content.getvalue())
+    return buffer.getvalue()

@@ -1,0 +1,187 @@
+"""A model script, or a saved `.pt2`, loaded: the network, its example inputs, its samples."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import inspect
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from etexport.errors import ModelError
+from etexport.frontend.mistakes import explain
+from etexport.program.model import Array
+
+Weights = Mapping[str, Array]
+
+QUANTIZATIONS = ("float32",)
+
+
+@dataclass(frozen=True, eq=False)
+class Script:
+    """What a model script says. `inputs` are the example inputs; `samples` is the result of `samples()`, None where there is none.
+
+    `program` is set for a `.pt2`, which is captured already. `model_line` is where `model()` begins, where a layer has no line of its own.
+    """
+
+    path: Path
+    model: Callable[..., Any]
+    inputs: tuple[Tensor, ...]
+    samples: Any = None
+    channels_last: bool = False
+    model_line: int = 0
+    program: torch.export.ExportedProgram | None = None
+
+    @property
+    def folder(self) -> Path:
+        return self.path.resolve().parent
+
+
+@contextlib.contextmanager
+def opened(path: Path, weights: Weights | None = None) -> Iterator[Script]:
+    """Load a script or a `.pt2` for as long as the block lasts: the script's folder is importable there, and forgotten afterwards.
+
+    Random numbers start from the same seed for every script, one thread computes. ModelError for whatever the script does wrong.
+    """
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), hint="give a Python file with model() and example_inputs(), or a saved .pt2")
+    if path.suffix not in (".py", ".pt2"):
+        raise ModelError(f"a model is a .py script or a .pt2, not {path.suffix or 'this'}", where=str(path))
+    with _quiet_torch(), _importable(path.resolve().parent):
+        yield _load_pt2(path) if path.suffix == ".pt2" else _load_script(path, weights)
+
+
+def trained(path: Path) -> dict[str, Array]:
+    """The weights that the script's `train()` gives."""
+    with _quiet_torch(), _importable(path.resolve().parent):
+        module = _module(path)
+        if not callable(getattr(module, "train", None)):
+            raise ModelError("no function train()", where=str(path), hint="train() returns weights by name: {name: array}")
+        weights = _call(path, module, "train")
+        if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+            raise ModelError(f"train() returns {type(weights).__name__}, not arrays by name", where=_line_of(path, module, "train"))
+        return {name: _as_array(value) for name, value in weights.items()}
+
+
+@contextlib.contextmanager
+def _quiet_torch() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about its insides
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Imports look into `folder` first. What was imported from there is forgotten, so that two scripts may both have a `layers.py`."""
+    path, known, no_bytecode = list(sys.path), set(sys.modules), sys.dont_write_bytecode
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True  # a build leaves nothing beside the user's script
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        sys.dont_write_bytecode = no_bytecode
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
+                del sys.modules[name]
+
+
+def _module(path: Path) -> ModuleType:
+    name = f"etexport_script_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses in the script look it up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise explain(error, path, "the script cannot be loaded") from None
+    return module
+
+
+def _load_script(path: Path, weights: Weights | None) -> Script:
+    module = _module(path)
+    missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
+    if missing:
+        lacks = " and ".join(f"{name}()" for name in missing)
+        raise ModelError(f"no function {lacks}", where=str(path), hint="a model script has model() and example_inputs()")
+    quantize = getattr(module, "quantize", "float32")
+    if quantize not in QUANTIZATIONS:
+        known = " or ".join(f'"{name}"' for name in QUANTIZATIONS)
+        raise ModelError(f"quantize = {quantize!r} is not supported", where=str(path), hint=f"leave it out, or write quantize = {known}")
+    network = _call(path, module, "model") if weights is None else _call(path, module, "model", dict(weights))
+    if not isinstance(network, nn.Module):
+        what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
+        raise ModelError(what, where=_line_of(path, module, "model"))
+    inputs = _call(path, module, "example_inputs")
+    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs) if isinstance(inputs, (tuple, list)) else None
+    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
+        what = "example_inputs() must return a tensor, or a tuple of tensors, one for each argument of forward()"
+        raise ModelError(what, where=_line_of(path, module, "example_inputs"))
+    channels_last = getattr(module, "channels_last", False)
+    if not isinstance(channels_last, bool):
+        raise ModelError(f"channels_last = {channels_last!r} is neither True nor False", where=str(path))
+    return Script(
+        path,
+        network.eval(),
+        tuple(value.detach() for value in inputs),
+        _call(path, module, "samples") if callable(getattr(module, "samples", None)) else None,
+        channels_last,
+        module.model.__code__.co_firstlineno if hasattr(module.model, "__code__") else 0,
+    )
+
+
+def _load_pt2(path: Path) -> Script:
+    try:
+        program = torch.export.load(path)
+    except Exception as error:
+        raise explain(error, path, "this .pt2 cannot be read") from None
+    if program.example_inputs is None:
+        raise ModelError("this .pt2 has no example inputs", where=str(path), hint="save it with torch.export.save as export() gave it")
+    args, kwargs = program.example_inputs
+    if kwargs or not args or not all(isinstance(value, Tensor) for value in args):
+        raise ModelError("this .pt2 takes arguments that are no tensors, or by name", where=str(path))
+    return Script(path, program.module(), tuple(args), program=program)
+
+
+def _call(path: Path, module: ModuleType, name: str, *args: Any) -> Any:
+    function = getattr(module, name)
+    if args:
+        try:
+            inspect.signature(function).bind(*args)
+        except TypeError:
+            what = f"{name}() takes no weights"
+            raise ModelError(what, where=_line_of(path, module, name), hint="write def model(weights=None)") from None
+    try:
+        return function(*args)
+    except (Exception, SystemExit) as error:
+        raise explain(error, path, f"{name}() failed") from None
+
+
+def _line_of(path: Path, module: ModuleType, name: str) -> str:
+    code = getattr(getattr(module, name), "__code__", None)
+    return f"{path}:{code.co_firstlineno}" if code is not None else str(path)
+
+
+def _as_array(value: Any) -> Array:
+    return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)

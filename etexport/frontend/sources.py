@@ -1,0 +1,40 @@
+"""Which line of the user's code a node of the graph comes from."""
+
+from __future__ import annotations
+
+import linecache
+import re
+from pathlib import Path
+from typing import Any
+
+from etexport.frontend.mistakes import is_foreign, module_relative
+from etexport.program.model import Source
+
+_FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in .*)?$')
+
+
+def source_of(meta: dict[str, Any], folder: Path, fallback: Source | None) -> Source | None:
+    """The innermost frame of the node's stack trace that is neither torch's nor Python's.
+
+    Layers that torch's own containers call (a model that is an nn.Sequential) have none: then `fallback`.
+    """
+    found = fallback
+    lines = (meta.get("stack_trace") or "").splitlines()
+    for at, line in enumerate(lines):
+        match = _FRAME.match(line)
+        if match is None or is_foreign(match["file"]):
+            continue
+        code = lines[at + 1].strip() if at + 1 < len(lines) and not _FRAME.match(lines[at + 1]) else ""
+        found = Source(shown(match["file"], folder), int(match["line"]), code)
+    return found
+
+
+def shown(file: str, folder: Path) -> str:
+    """The file relative to the script's folder; one from elsewhere by its place in its package. Never an absolute path."""
+    path = Path(file).resolve()
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else module_relative(path)
+
+
+def line(path: Path, number: int) -> Source | None:
+    """A line of the script itself."""
+    return Source(path.name, number, linecache.getline(str(path.resolve()), number).strip()) if number else None

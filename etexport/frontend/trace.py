@@ -1,0 +1,39 @@
+"""Every node of the exported graph on one sample, so that a comparison can name the first layer that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from etexport.program.model import Array
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.seen: dict[str, Array] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        first = result[0] if isinstance(result, (tuple, list)) and result else result
+        if n.op == "call_function" and isinstance(first, Tensor):
+            self.seen[n.name] = first.detach().contiguous().numpy().copy()
+        return result
+
+
+def trace(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Array]:
+    """The first result of every node by its name, for these user inputs and the states' initial content."""
+    given = iter(inputs)
+    stored = {**exported.constants, **exported.state_dict}
+    arguments = [
+        next(given) if spec.kind is InputKind.USER_INPUT else stored[str(spec.target)] for spec in exported.graph_signature.input_specs
+    ]
+    recorder = _Recorder(exported.graph_module)
+    with torch.no_grad():
+        recorder.run(*arguments)
+    return recorder.seen

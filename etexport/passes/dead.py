@@ -1,0 +1,31 @@
+"""Instructions whose results nobody reads, and values that nobody reads or writes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from etexport.op import Library
+from etexport.passes.draft import Draft
+from etexport.program.model import JUMP_FALSE, Method, Role
+
+
+def remove_dead(method: Method, library: Library) -> Method:
+    """What reaches neither an output nor a state nor a jump goes. Inputs stay, read or not: they are the model's interface."""
+    draft = Draft(method)
+    live = {*method.outputs, *(value.id for value in method.values.values() if value.role is Role.STATE)}
+    size = -1
+    while size != len(live):  # until nothing is added: with jumps, a value may be read before the place where it is written
+        size = len(live)
+        for instruction in reversed(method.instructions):
+            if instruction.op == JUMP_FALSE or not instruction.outs or not live.isdisjoint(instruction.outs):
+                live.update(instruction.reads)
+                live.update(instruction.outs)
+    draft.drop(at for at, instruction in enumerate(method.instructions) if instruction.outs and live.isdisjoint(instruction.outs))
+    live.update(method.inputs)
+    live.update(method.values[value].storage.base for value in tuple(live) if method.values[value].storage is not None)  # type: ignore[union-attr]
+    read = {value for instruction in draft.instructions for value in (*instruction.reads, *instruction.outs)}
+    keep = {value.id for value in method.values.values() if value.id in live and (value.role is not Role.STATE or value.id in read)}
+    result = draft.done()
+    if result.values.keys() <= keep:
+        return result
+    return replace(result, values={value.id: value for value in result.values.values() if value.id in keep})

@@ -1,0 +1,67 @@
+"""Whether every instruction has a kernel: all that have none are reported at once, before any other stage."""
+
+from __future__ import annotations
+
+import difflib
+
+from etexport.errors import EtError, ModelError, raise_all
+from etexport.op import Library, Node, Op, node_of, spec_of
+from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program
+
+
+def check(program: Program, library: Library) -> None:
+    """ModelError, or `Errors` of several: no kernel, no kernel for this element type, or arguments that the operator does not allow."""
+    errors: list[EtError] = []
+    for method in program.methods:
+        for instruction in method.instructions:
+            if instruction.op in (MOVE, JUMP_FALSE):
+                continue
+            error = _error(method, instruction, library)
+            if error is not None:
+                errors.append(error)
+    raise_all(errors)
+
+
+def _error(method: Method, instruction: Instruction, library: Library) -> ModelError | None:
+    op = library.find(instruction.op)
+    if op is None:
+        return ModelError("no kernel for this operator", where=instruction.where, hint=_near(instruction.op, library))
+    try:
+        node = node_of(method, instruction, op)
+        return _dtype_error(node, op) or _result_error(node, op)
+    except ModelError as error:
+        return error
+
+
+def _near(name: str, library: Library) -> str:
+    """The operators with a kernel whose names are most alike, and what to do."""
+    families: dict[str, list[str]] = {}
+    for known in sorted(library.ops):
+        families.setdefault(_family(known), []).append(known)
+    wanted = _family(name)
+    near = [known for family in difflib.get_close_matches(wanted, families, n=3, cutoff=0.6) for known in families[family]]
+    add = f"or add a folder kernels/{wanted}/"
+    return f"near: {', '.join(near)}; write the model with these, {add}" if near else f"write it with other operators, {add}"
+
+
+def _family(name: str) -> str:
+    """`max_pool2d_with_indices` of `aten::max_pool2d_with_indices.out`."""
+    return name.partition("::")[2].partition(".")[0]
+
+
+def _dtype_error(node: Node, op: Op) -> ModelError | None:
+    tensors = node.tensors or node.outs
+    if op.lower is None or not tensors or tensors[0].spec.dtype in op.dtypes:
+        return None
+    dtype = tensors[0].spec.dtype
+    known = ", ".join(str(known.numpy) for known in op.dtypes)
+    hint = "make model and inputs float32: model.float()" if dtype.numpy.kind == "f" else ""
+    return node.error(f"the kernel takes {known}, not {dtype.numpy}", hint)
+
+
+def _result_error(node: Node, op: Op) -> ModelError | None:
+    inferred = op.infer(node)
+    for value, (dtype, shape) in zip(node.outs, inferred, strict=True):
+        if spec_of(value.spec) != (dtype, tuple(shape)):
+            return node.error(f"the result is {value.spec} in the program, and by the operator {dtype.numpy} {list(shape)}")
+    return None
