@@ -137,8 +137,7 @@ class _Pass:
         dims = instruction.args[1]
         operand = self.values[_first(instruction)]
         rank = len(operand.spec.shape)
-        assert isinstance(dims, tuple)
-        source = [dim % rank for dim in dims] if instruction.op == "aten::permute_copy.out" else _swapped(rank, instruction.args[1:3])
+        source = [dim % rank for dim in dims] if isinstance(dims, tuple) else _swapped(rank, instruction.args[1:3])
         self._emit(instruction, [tuple(source.index(dim) for dim in operand.spec.dim_order)])
 
     def _view(self, instruction: Instruction) -> None:
@@ -288,6 +287,8 @@ def _flattened(spec: TensorSpec, shape: tuple[int, ...]) -> list[int] | None:
 
 def _swapped(rank: int, dims: tuple[object, ...]) -> list[int]:
     order = list(range(rank))
+    if not order:
+        return order  # a scalar has a dimension 0 to name, and nothing to swap
     first, second = (int(str(dim)) % rank for dim in dims)
     order[first], order[second] = order[second], order[first]
     return order

@@ -40,7 +40,7 @@ class Placed:
         """Bytes from the start of the arena to the value; not for constants."""
         if value.storage is not None:
             return self.offset(self.specialised.method.values[value.storage.base]) + value.storage.offset
-        return self.solution.offsets[value.name]
+        return self.solution.offsets[value.name] if value.spec.nbytes else 0  # what has no bytes is not planned
 
     def scratch_offset(self, instruction: Instruction) -> int:
         """Bytes from the start of the arena to the instruction's scratch."""
