@@ -234,7 +234,7 @@ def _nearest(word: str, known: Any) -> str:
 def _impossible(board: Board, where: str) -> Iterator[BoardError]:
     """What is well-formed and still cannot be."""
     firmware = root() / "firmware"
-    yield from _unknown_file("arch", board.arch, [path.parent.parent.name for path in firmware.glob("arch/*/counter/")], where)
+    yield from _unknown_file("arch", board.arch, [path.parent.name for path in firmware.glob("arch/*/counter/")], where)
     yield from _unknown_file("uart", board.uart, [path.stem for path in firmware.glob("uart/*.cpp")], where)
     yield from _unknown_file("counter.driver", board.counter.driver, [path.stem for path in firmware.glob(f"arch/{board.arch}/counter/*.cpp")], where)
     if board.counter.numerator == 0 or board.counter.denominator == 0:

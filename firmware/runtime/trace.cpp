@@ -1,0 +1,97 @@
+// Counts and values of each step, in the builds that ask for them (et/probe.h).
+#include "et/probe.h"
+
+#include "runtime/core.h"
+#include "runtime/link.h"
+#include "runtime/session.h"
+
+namespace et {
+
+#if defined(ET_PROBES)
+
+uint32_t probe_ticks[kProbeWords];
+
+namespace {
+uint64_t run_start;
+}
+
+void probes_begin(uint64_t start) { run_start = start; }
+
+void probes_calibrate(uint64_t start) {
+  run_start = start;
+  probe(0);
+  probe(ET_PROBE_COUNT);
+  probe_ticks[ET_PROBE_COUNT] -= probe_ticks[0];
+  current_step = kNoStep;
+}
+
+void probe(uint32_t step) {
+  probe_ticks[step] = static_cast<uint32_t>(counter_since(run_start));
+  current_step = step;
+}
+
+#endif
+
+#if defined(ET_TRACE)
+
+namespace {
+
+uint32_t traced_run;
+uint16_t traced_frames;
+bool tracing = false;
+
+void send_trace(uint32_t step, uint32_t output, const uint8_t* data, uint32_t size, uint32_t offset) {
+  const uint32_t left = size - offset;
+  send_begin(kTrace, traced_frames);
+  send_u32(traced_run);
+  send_u32(step);
+  send_u32(output);
+  send_u32(size);
+  send_u32(offset);
+  send_bytes(data + offset, left < kSendChunk ? left : kSendChunk);
+  send_end();
+}
+
+// False when a host has come that knows nothing of this run.
+bool host_continues(bool* repeat) {
+  *repeat = false;
+  for (;;) {
+    const Frame frame = link_receive();
+    if (frame.kind == kContinue && frame.sequence == traced_frames) {
+      return true;
+    }
+    if (frame.kind == kRun) {
+      *repeat = true;
+      return true;
+    }
+    if (frame.kind == kIdentify) {
+      answer_identify(frame.sequence);
+      return false;
+    }
+  }
+}
+
+}  // namespace
+
+void trace_begin(uint32_t run) {
+  traced_run = run;
+  traced_frames = 0;
+  tracing = true;
+}
+
+void trace(uint32_t step, uint32_t output, const void* data, uint32_t bytes) {
+  uint32_t offset = 0;
+  while (tracing && offset < bytes) {
+    ++traced_frames;
+    bool repeat = true;
+    while (tracing && repeat) {
+      send_trace(step, output, static_cast<const uint8_t*>(data), bytes, offset);
+      tracing = host_continues(&repeat);
+    }
+    offset += kSendChunk;
+  }
+}
+
+#endif
+
+}  // namespace et
