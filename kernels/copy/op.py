@@ -317,6 +317,7 @@ OPS = [
         infer=_written,
         lower=_lower_written,
         dtypes=_ALL,
+        reference=lambda state, source, non_blocking: np.array(np.broadcast_to(source, state.shape)),
         exact=True,
         cases=(Case((T((2, 3)), T((2, 3)), False), "writes a state back"), Case((T((2, 3)), T((3,)), False), "broadcasting")),
         draw=lambda draw: (lambda operand: Case((operand, T(operand.shape, operand.dtype), False)))(_operand(draw)),
