@@ -13,7 +13,7 @@ namespace et {
 // near a large mean.
 template <class G>
 void batch_norm(const G& g, float* out, const float* x, const float* mean, const float* scale, const float* bias) {
-  each<rank_of<G>>(
+  each<extent_of<decltype(G::sizes)>>(
       g.sizes,
       [&](int32_t to, int32_t from, int32_t channel) {
         out[to] = clamped((x[from] - mean[channel]) * scale[channel] + bias[channel], g.low, g.high);
