@@ -1,0 +1,44 @@
+"""A program to firmware: generate, compile, link; ELF, bin, hex and map."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from etexport.cli.options import board_argument, model_name, name_argument, optimize_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", type=Path, metavar="X.pte")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sources", type=Path, metavar="DIR", help="compile what `generate` wrote there instead of generating")
+    parser.add_argument("--probes", action="store_true", help="count every step of the program")
+    parser.add_argument("--trace", action="store_true", help="stream every step's result while the program runs")
+    parser.add_argument("--sanitize", action="store_true", help="address and undefined-behaviour sanitizers (host only)")
+    parser.add_argument("--poison", action="store_true", help="overwrite dead memory round each step, to test the plan")
+    parser.add_argument("-j", "--jobs", type=int, default=2)
+    board_argument(parser)
+    optimize_argument(parser)
+    name_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    import json
+
+    from etexport.board import load_board
+    from etexport.cli.generate import generate
+    from etexport.resources import kernel_folders
+    from etexport.toolchain import gcc
+
+    board = load_board(args.board)
+    gcc.tool(board, "g++")  # before the work, not after it
+    sources = args.sources or args.out
+    if args.sources is None:
+        generate(args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison)
+    steps = len(json.loads((sources / "memory.json").read_text())["steps"])
+    made = gcc.build(
+        sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,
+        sanitize=args.sanitize, jobs=args.jobs,
+    )  # fmt: skip
+    print(f"{made.elf}: {made.bin.stat().st_size:,} bytes to load")
+    return 0

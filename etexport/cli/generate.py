@@ -1,0 +1,54 @@
+"""A program to C++ sources for one board: specialise, plan, emit."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from etexport.cli.options import board_argument, existing, model_name, name_argument, optimize_argument
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", type=Path, metavar="X.pte")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--poison", action="store_true", help="overwrite dead memory round each step, to test the plan")
+    parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution")
+    board_argument(parser)
+    optimize_argument(parser)
+    name_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    generate(
+        args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
+        planner=args.planner,
+    )  # fmt: skip
+    return 0
+
+
+def generate(
+    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None
+) -> list[Path]:
+    """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
+    from etexport.board import load_board
+    from etexport.emit import emit
+    from etexport.op import Target, load_ops
+    from etexport.passes import pipeline as board_neutral
+    from etexport.plan import plan, validate
+    from etexport.program import pte as wire
+    from etexport.target import memory
+    from etexport.target import pipeline as for_board
+    from etexport.target.model import Placed
+
+    board, library = load_board(board_name), load_ops()
+    content = existing(pte).read_bytes()
+    program = board_neutral.run(wire.read(content), library)
+    specialised = for_board.specialise(program, Target(board.features, optimize), library)
+    problem = memory.problem(specialised)
+    solution = plan(problem, planner)
+    validate(problem, solution)
+    memory.check_fit(specialised, problem, solution, board)
+    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    placed = Placed(specialised, problem, solution)
+    return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)

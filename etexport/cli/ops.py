@@ -1,0 +1,41 @@
+"""List the operators that have a kernel, or say which a program uses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", nargs="?", type=Path, metavar="X.pte", help="only the operators of this program")
+    parser.add_argument("--json", action="store_true")
+
+
+def main(args: argparse.Namespace) -> int:
+    from etexport.cli.options import existing
+    from etexport.op import load_ops
+
+    library = load_ops()
+    if args.program is None:
+        used = {name: 0 for name in library.ops}
+    else:
+        from etexport.program import pte
+
+        methods = pte.read(existing(args.program).read_bytes()).methods
+        used = dict(Counter(instruction.op for method in methods for instruction in method.instructions))
+    rows = []
+    for name in sorted(used):
+        op = library.find(name)
+        dtypes = [str(dtype.numpy) for dtype in op.dtypes] if op else []
+        rows.append({"name": name, "family": op.family if op else None, "dtypes": dtypes, "schema": op.schema if op else None, "used": used[name]})
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    width = max((len(str(row["name"])) for row in rows), default=0)
+    for row in rows:
+        times = f"{row['used']:4}x  " if args.program else ""
+        where = f"kernels/{row['family']}" if row["family"] else "no kernel"
+        print(f"{times}{row['name']:{width}}  {where:22}  {', '.join(row['dtypes'])}")  # type: ignore[arg-type]
+    return 0
