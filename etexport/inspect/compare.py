@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ class Reference:
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     labels: Array | None = None
+    steps: Mapping[int, Array] = field(default_factory=dict)
+    """What each instruction of the program gives for sample 0, by handle."""
 
     @property
     def samples(self) -> int:
@@ -95,9 +97,10 @@ class Comparison:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read `model.npz`: arrays `input_<i>`, `output_<i>` and, where there are labels, `labels`."""
+    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>` and, where there are labels, `labels`."""
     with np.load(path) as arrays:
-        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"))
+        steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
+        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"), steps)
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
@@ -290,26 +293,32 @@ def require_equal(comparison: Comparison, where: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """One instruction's result as a board computed it; several boards' are matched by handle and output."""
+    """One instruction's first result as the board computed it for sample 0, indexed as in the script."""
 
     handle: int
-    output: int
     name: str
     source: Source | None
     data: Array
 
 
-def first_divergence(board: Sequence[Traced], host: Sequence[Traced], tolerance: float) -> Traced | None:
-    """The first instruction, in order of execution, whose result on the board is not the host board's; None where all agree.
+def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float) -> Traced | None:
+    """The first instruction, in order of execution, whose result is not eager PyTorch's (`Reference.steps`); None where all agree.
 
-    Instructions that only one side has (they were fused differently) are passed over; the elements are compared in logical order.
+    Instructions that eager PyTorch does not have (a layout conversion) are passed over. An instruction fused from several has the
+    handle of the one that makes the result.
     """
-    others = {(one.handle, one.output): one for one in host}
-    for mine in board:
-        other = others.get((mine.handle, mine.output))
-        if other is None or other.data.shape != mine.data.shape:
+    for traced in board:
+        expected = eager.get(traced.handle)
+        if expected is None or expected.shape != traced.data.shape or expected.dtype != traced.data.dtype:
             continue
-        error = absolute_error(mine.data, other.data)
-        if (error > allowed_error(other.data[None], tolerance)[0]).any():
-            return mine
+        if (absolute_error(traced.data, expected) > allowed_error(expected[None], tolerance)[0]).any():
+            return traced
     return None
+
+
+def placed(comparison: Comparison, divergence: Traced | None) -> Comparison:
+    """The comparison with the instruction named in which the first difference arose."""
+    if comparison.first_difference is None or divergence is None:
+        return comparison
+    difference = replace(comparison.first_difference, instruction=divergence.name, source=divergence.source)
+    return replace(comparison, first_difference=difference)

@@ -142,14 +142,25 @@ def test_files_are_read_back(tmp_path: pytest.TempPathFactory) -> None:
 
 
 def test_the_first_divergence_is_the_first_in_order() -> None:
-    def run(*arrays: np.ndarray) -> list[c.Traced]:
-        return [c.Traced(handle, 0, f"op{handle}", Source("model.py", 10 + handle), array) for handle, array in enumerate(arrays)]
+    eager = {handle: np.ones((2, 3), np.float32) * (handle + 1) for handle in range(4)}
 
-    good = [np.ones((2, 3), np.float32) * (k + 1) for k in range(4)]
-    assert c.first_divergence(run(*good), run(*good), 1e-5) is None
-    bad = [array.copy() for array in good]
-    bad[2][1, 2] += 0.1
-    bad[3] += 5
-    found = c.first_divergence(run(*bad), run(*good), 1e-5)
-    assert found is not None and found.name == "op2" and str(found.source) == "model.py:12"
-    assert c.first_divergence(run(*bad), run(*good)[:2], 1e-5) is None
+    def run(**wrong: float) -> list[c.Traced]:
+        made = []
+        for handle, array in eager.items():
+            data = array.copy()
+            data[1, 2] += wrong.get(f"op{handle}", 0.0)
+            made.append(c.Traced(handle, f"op{handle}", Source("model.py", 10 + handle), data))
+        return made
+
+    assert c.first_divergence(run(), eager, 1e-5) is None
+    found = c.first_divergence(run(op2=0.1, op3=5.0), eager, 1e-5)
+    assert found is not None and found.name == "op2"
+    del eager[2]
+    assert c.first_divergence(run(op2=0.1), eager, 1e-5) is None
+
+    expected = scores()
+    got = expected.copy()
+    got[4, 0, 1] += 1
+    named = c.placed(c.compare([got], reference(expected), 1e-5), found)
+    with pytest.raises(MismatchError, match=r"sample 4.*first wrong in op2 at model.py:12"):
+        c.require_equal(named, "board")
