@@ -4,15 +4,15 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/exp.h"
 #include "et/strided.h"
 
 namespace et {
 
-// v < low ? low : (v > high ? high : v); NaN stays NaN and -0 stays -0.
 template <class G>
 void clamp(const G& g, float* out, const float* self) {
-  map(g, out, self, [&](float v) { return v < g.low ? g.low : (v > g.high ? g.high : v); });
+  map(g, out, self, [&](float v) { return clamped(v, g.low, g.high); });
 }
 
 template <class G>
@@ -40,17 +40,16 @@ void tanh(const G& g, float* out, const float* self) {
   map(g, out, self, [](float v) { return hyperbolic_tangent(v); });
 }
 
-// x * P(X <= x) for a standard normal X
+// x * P(X <= x) for a standard normal X; erfc does not cancel where P is small
 template <class G>
 void gelu(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) { return 0.5f * v * (1.0f + erff(v * 0.707106781f)); });
+  map(g, out, self, [](float v) { return 0.5f * v * erfcf(v * -0.707106781f); });
 }
 
+// x (1 + tanh(z)) / 2 = x / (1 + e^-2z)
 template <class G>
 void gelu_tanh(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) {
-    return 0.5f * v * (1.0f + hyperbolic_tangent(0.797884561f * (v + 0.044715f * v * v * v)));
-  });
+  map(g, out, self, [](float v) { return v / (1.0f + exponential(-1.595769122f * (v + 0.044715f * v * v * v))); });
 }
 
 }  // namespace et

@@ -3,17 +3,15 @@
 
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
 
-// The epilogue: v < low ? low : (v > high ? high : v), and NaN stays NaN. G: clamps, low, high.
+// The clamp that was fused into this step, if any. G: clamps, low, high.
 template <class G>
 inline __attribute__((always_inline)) float epilogue(const G& g, float v) {
-  if (!g.clamps) {
-    return v;
-  }
-  return v < g.low ? g.low : (v > g.high ? g.high : v);
+  return g.clamps ? clamped(v, g.low, g.high) : v;
 }
 
 // G: sizes, out_strides, self_strides, other_strides (0 where an operand repeats), and the epilogue.

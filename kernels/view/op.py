@@ -48,9 +48,9 @@ def _unsqueeze(node: Node) -> tuple[InferredSpec, ...]:
     return ((spec.dtype, (*spec.shape[:dim], 1, *spec.shape[dim:])),)
 
 
-def _np_squeeze(x: Any, dims: int | tuple[int, ...]) -> Any:
+def _np_squeeze(x: Any, dims: int | list[int]) -> Any:
     rank = max(x.ndim, 1)
-    dropped = {dim % rank for dim in (dims if isinstance(dims, tuple) else (dims,))}
+    dropped = {dim % rank for dim in ([dims] if isinstance(dims, int) else dims)}
     return np.reshape(x, tuple(size for dim, size in enumerate(x.shape) if size != 1 or dim not in dropped))
 
 

@@ -1,0 +1,116 @@
+"""Cases as arrays: what an operator's `Case` stands for, and cases drawn by hypothesis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from etexport.op import Case, Layout, Op, T
+from etexport.program.model import Array, DType, channels_last
+
+SPECIALS = (math.nan, math.inf, -math.inf, -0.0, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """A tensor argument with its content, indexed logically."""
+
+    of: T
+    data: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A case with content: `args` are those of the case with each `T` replaced by a `Tensor`."""
+
+    op: Op
+    case: Case
+    args: tuple[Any, ...]
+    note: str
+
+
+_Item = TypeVar("_Item")
+
+
+class HypothesisDraw:
+    """Choices from a hypothesis test."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._data = data
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self._data.draw(st.integers(low, high)))
+
+    def number(self, low: float, high: float) -> float:
+        bounds = np.array([low, high], np.float32)
+        inside = np.where([bounds[0] < low, bounds[1] > high], np.nextafter(bounds, bounds[::-1]), bounds)
+        return float(self._data.draw(st.floats(float(inside[0]), float(inside[1]), width=32, allow_subnormal=False)))
+
+    def choice(self, options: Sequence[_Item]) -> _Item:
+        return self._data.draw(st.sampled_from(options))
+
+    def flag(self) -> bool:
+        return bool(self._data.draw(st.booleans()))
+
+
+def drawn(op: Op, count: int) -> list[Case]:
+    """`count` cases of the operator's own `draw`, the same in every run; operands of kernels that take strides get dim orders too."""
+    assert op.draw is not None
+    cases: list[Case] = []
+
+    @settings(
+        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    @given(st.data())
+    def collect(data: st.DataObject) -> None:
+        assert op.draw is not None
+        draw = HypothesisDraw(data)
+        case = op.draw(draw)
+        if op.layout is not Layout.CONTIGUOUS:
+            case = replace(case, args=tuple(_reordered(arg, draw) for arg in case.args))
+        cases.append(case)
+
+    collect()
+    assert len(cases) >= count, f"{op.name}: hypothesis drew {len(cases)} of {count} cases"
+    return cases[:count]
+
+
+def _reordered(arg: Any, draw: HypothesisDraw) -> Any:
+    if isinstance(arg, tuple) and any(isinstance(item, T) for item in arg):
+        return tuple(_reordered(item, draw) for item in arg)
+    if isinstance(arg, T) and arg.dim_order is None and len(arg.shape) in (3, 4) and draw.flag():
+        return replace(arg, dim_order=channels_last(len(arg.shape)))
+    return arg
+
+
+def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
+    """The case with content drawn from `seed`; `specials` sprinkles NaN, infinities and signed zeros over float inputs (weights stay finite)."""
+    random = np.random.default_rng(seed)
+
+    def content(arg: Any) -> Any:
+        if isinstance(arg, tuple):
+            return tuple(content(item) for item in arg)
+        return Tensor(arg, _content(arg, random, specials)) if isinstance(arg, T) else arg
+
+    return Sample(op, case, tuple(content(arg) for arg in case.args), case.note + (" (with special values)" if specials else ""))
+
+
+def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
+    dtype = tensor.dtype.numpy
+    if tensor.values is not None:
+        return np.array(tensor.values, np.float64).astype(dtype).reshape(tensor.shape)
+    if tensor.dtype is DType.BOOL:
+        return np.asarray(random.integers(0, 2, tensor.shape), dtype)
+    values = random.uniform(tensor.low, tensor.high, tensor.shape)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        return np.asarray(np.clip(np.floor(values), limits.min, limits.max), dtype)
+    if specials and not tensor.constant:
+        values = np.where(random.random(tensor.shape) < 0.15, random.choice(SPECIALS, tensor.shape), values)
+    return np.asarray(values, dtype)

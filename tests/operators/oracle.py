@@ -1,0 +1,134 @@
+"""Eager PyTorch: the overload behind an operator's schema, its results in float64, and how far a kernel's may lie from them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from etexport.op import Node, Op, Schema, parse_schema
+from etexport.program.model import Array, DType
+
+from .cases import Sample, Tensor
+
+torch.set_num_threads(1)
+
+TORCH_DTYPES = {dtype: getattr(torch, str(dtype.numpy)) for dtype in DType}
+TOLERANCE = 2e-6
+
+
+@functools.cache
+def functional(name: str) -> Any:
+    """The functional overload with the same arguments as this out-variant: `aten::add.out` -> `torch.ops.aten.add.Tensor`."""
+    namespace, _, rest = name.partition("::")
+    if namespace == "dim_order_ops":
+        return lambda self, non_blocking, dim_order: self.clone()
+    packet_name, _, overload = rest.partition(".")
+    packet = getattr(getattr(torch.ops, namespace), packet_name)
+    out_variant = getattr(packet, overload or "default")
+    wanted = parse_schema(_text(out_variant))
+    if not overload:
+        return lambda destination, *rest: out_variant(destination.clone(), *rest)
+    for candidate in packet.overloads():
+        found = getattr(packet, candidate)
+        schema = parse_schema(_text(found))
+        if not schema.outs and schema.parameters[: len(wanted.parameters)] == wanted.parameters:
+            return functools.partial(_called, found, wanted)
+    raise AssertionError(f"no functional overload for {name}")
+
+
+def schema_of(name: str) -> str:
+    """The schema of an `aten::` operator as this PyTorch prints it."""
+    packet_name, _, overload = name.partition("::")[2].partition(".")
+    return str(getattr(getattr(torch.ops.aten, packet_name), overload or "default")._schema)
+
+
+def _text(overload: Any) -> str:
+    return str(overload._schema)
+
+
+def _called(overload: Any, wanted: Schema, *args: Any) -> Any:
+    """Keyword-only arguments go by name."""
+    keyword_only = {argument.name for argument in overload._schema.arguments if argument.kwarg_only}
+    named = {parameter.name: arg for parameter, arg in zip(wanted.parameters, args, strict=True)}
+    positional = [named.pop(parameter.name) for parameter in wanted.parameters if parameter.name not in keyword_only]
+    return overload(*positional, **named)
+
+
+def arguments(op: Op, args: tuple[Any, ...], *, wide: bool) -> list[Any]:
+    """The arguments as PyTorch takes them; float32 becomes float64 where `wide`."""
+
+    def converted(arg: Any, kind: str) -> Any:
+        if isinstance(arg, Tensor):
+            tensor = torch.from_numpy(arg.data.copy())
+            return tensor.double() if wide and tensor.dtype is torch.float32 else tensor
+        if isinstance(arg, tuple):
+            return [converted(item, kind) for item in arg]
+        if kind.rstrip("?") == "ScalarType" and arg is not None:
+            dtype = TORCH_DTYPES[DType.of_code(arg)]
+            return torch.float64 if wide and dtype is torch.float32 else dtype
+        return arg
+
+    return [converted(arg, parameter.kind) for arg, parameter in zip(args, op.signature.parameters, strict=True)]
+
+
+def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
+    """What PyTorch computes, one array for each output that the schema names."""
+    returned = functional(sample.op.name)(*arguments(sample.op, sample.args, wide=wide))
+    many = returned if isinstance(returned, (tuple, list)) else (returned,)
+    return tuple(one.detach().contiguous().numpy() for one in many)
+
+
+def expected(sample: Sample) -> tuple[Array, ...]:
+    """What the kernel is compared with: PyTorch's results in float32 where they must be equal, in float64 where they must be near."""
+    return results(sample, wide=not sample.op.exact)
+
+
+def difference(sample: Sample, node: Node, index: int, got: Array, wanted: Array) -> str:
+    """What is wrong with output `index`, "" where nothing is."""
+    if got.shape != wanted.shape:
+        return f"shape {got.shape} where {wanted.shape} belongs"
+    if got.dtype.kind != "f":
+        same = got == wanted
+    elif sample.op.exact:
+        same = (got.view(f"i{got.itemsize}") == wanted.astype(got.dtype).view(f"i{got.itemsize}")) | (np.isnan(got) & np.isnan(wanted))
+    else:
+        allowed = tolerance(sample, node, wanted)
+        with np.errstate(invalid="ignore"):
+            near = np.abs(got - wanted) <= allowed
+        with np.errstate(over="ignore"):
+            rounded = wanted.astype(np.float32)
+        same = np.where(np.isfinite(rounded), near, (got == rounded) | (np.isnan(got) & np.isnan(wanted)))
+    if np.all(same):
+        return ""
+    at = tuple(int(axis[0]) for axis in np.nonzero(~np.atleast_1d(same)))
+    got, wanted = np.atleast_1d(got), np.atleast_1d(wanted)
+    return f"output {index} has {np.sum(~same)} wrong elements of {got.size}, the first at {at}: {got[at]!r} where {wanted[at]!r} belongs"
+
+
+def tolerance(sample: Sample, node: Node, wanted: Array) -> float:
+    """2e-6 of the largest result, times the root of the number of terms of a sum: rounding errors of n additions add up like a walk.
+
+    Where the terms cancel, the size of a result says nothing about them, so that their own size (the result for absolute operands) counts
+    for as much as a sum of random signs would have.
+    """
+    finite = wanted[np.isfinite(wanted)]
+    magnitude = float(np.max(np.abs(finite), initial=0.0))
+    length = sample.op.sum_length(node) if sample.op.sum_length is not None else 1
+    if length > 1:
+        absolute = _absolute(sample)
+        terms = max((float(np.max(np.abs(one[np.isfinite(one)]), initial=0.0)) for one in absolute), default=0.0)
+        magnitude = max(magnitude, terms / math.sqrt(length))
+    return TOLERANCE * magnitude * math.sqrt(max(length, 1))
+
+
+def _absolute(sample: Sample) -> tuple[Array, ...]:
+    def positive(arg: Any) -> Any:
+        if isinstance(arg, tuple):
+            return tuple(positive(item) for item in arg)
+        return Tensor(arg.of, np.asarray(np.abs(arg.data))) if isinstance(arg, Tensor) and arg.data.dtype.kind == "f" else arg
+
+    return results(Sample(sample.op, sample.case, tuple(positive(arg) for arg in sample.args), ""), wide=True)
