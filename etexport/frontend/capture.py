@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+
 import torch
 from torch.export import ExportedProgram
 
@@ -17,7 +22,7 @@ def capture(script: Script) -> ExportedProgram:
     because plain PyTorch explains a wrong shape better than its tracer.
     """
     program = script.program
-    with torch.no_grad():
+    with torch.no_grad(), _silent():
         try:
             if program is None:
                 _dry_run(script)
@@ -26,6 +31,18 @@ def capture(script: Script) -> ExportedProgram:
             return decomposed
         except Exception as error:
             raise explain(error, script.path, "the model cannot be captured") from None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Torch prints its graph and logs warnings before it raises; the exception has all of it."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _dry_run(script: Script) -> None:

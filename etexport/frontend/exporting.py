@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from etexport.errors import EtError, ModelError, raise_all
+from etexport.errors import Errors, EtError, ModelError, raise_all
 from etexport.frontend.capture import capture
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
@@ -31,7 +31,10 @@ def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None
     lacks are refused. ModelError, or `Errors` of all unsupported operators, each with node, line of the script and a hint.
     """
     with opened(script, None if weights is None else _read_weights(weights)) as opened_script:
-        program, arrays = _made(opened_script, load_ops(), stock)
+        try:
+            program, arrays = _made(opened_script, load_ops(), stock)
+        except EtError as error:
+            raise _seen_from_here(error, script.parent) from None
     _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
 
 
@@ -74,6 +77,16 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
     return program, arrays
+
+
+def _seen_from_here(error: EtError, folder: Path) -> EtError:
+    """Sources are relative to the script; on the terminal they are given as the script was, so that one can jump to them."""
+    if isinstance(error, Errors):
+        return Errors([_seen_from_here(one, folder) for one in error.errors])
+    file = error.where.partition(":")[0]
+    if file and not Path(file).is_file() and (folder / file).is_file():
+        return type(error)(error.what, where=str(folder / error.where), hint=error.hint)
+    return error
 
 
 def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dict[str, Array]:

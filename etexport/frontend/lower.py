@@ -89,6 +89,7 @@ class _Lowering:
     nodes: dict[int, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     errors: list[EtError] = field(default_factory=list)
+    failed: set[fx.Node] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.fallback = line(self.script.path, self.script.model_line)
@@ -101,11 +102,14 @@ class _Lowering:
         inputs = self._inputs([node for node in graph.nodes if node.op == "placeholder"])
         for node in graph.nodes:
             if node.op == "call_function":
+                if not self.failed.isdisjoint(node.all_input_nodes):
+                    self.failed.add(node)  # its mistake is the operand's
+                    continue
                 try:
                     self._call(node)
                 except EtError as error:
                     self.errors.append(error)
-                    self.lowered[node] = self._results(node, report=False)
+                    self.failed.add(node)
             elif node.op == "get_attr":
                 self.lowered[node] = self._attribute(node)
         outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
@@ -132,6 +136,7 @@ class _Lowering:
                     raise ModelError(f"{node.name} is a {spec.kind.name.lower()}, not a tensor", where=str(self.script.path))
             except EtError as error:
                 self.errors.append(error)
+                self.failed.add(node)
         return inputs
 
     def _user_input(self, node: fx.Node) -> int:
@@ -216,15 +221,9 @@ class _Lowering:
         self._append(out_name(overload), tuple(args), outs, node)
         self.lowered[node] = results
 
-    def _results(self, node: fx.Node, *, report: bool = True) -> Any:
+    def _results(self, node: fx.Node) -> Any:
         """New values for what the node gives."""
-        try:
-            specs = self._specs(node)
-        except ModelError:
-            if report:
-                raise
-            return None
-        refs = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in specs)
+        refs = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in self._specs(node))
         return refs if isinstance(node.meta.get("val"), (tuple, list)) else refs[0]
 
     def _argument(self, node: fx.Node, kind: str, value: Any, common: torch.dtype | None) -> Arg:

@@ -24,16 +24,15 @@ _SITE = tuple(Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib"
 
 HINTS = (
     (
-        r"GuardOnDataDependent|Could not guard on data-dependent|data-dependent",
-        "a Python `if`, `while` or int() on what a tensor holds has no meaning on the device: use torch.where or torch.clamp",
+        r"data-dependent",
+        "a Python `if`, or a size, depends on what a tensor holds",
+        "nothing is decided in Python on the device: use torch.where, torch.clamp, fixed sizes",
     ),
-    (r"shapes cannot be multiplied|size mismatch|Expected.*input|expected input|size of tensor", "example_inputs() must fit model()"),
-    (r"No module named", "modules beside the script and installed packages can be imported"),
-    (
-        r"ProxyTensor|\.numpy\(\)|FakeTensor|Tracer|TracerWarning",
-        "use torch functions on tensors in forward(), not numpy or Python numbers",
-    ),
+    (r"shapes cannot be multiplied|size mismatch|expected input|size of tensor", "", "example_inputs() must fit model()"),
+    (r"No module named", "", "modules beside the script and installed packages can be imported"),
+    (r"\.numpy\(\)|FakeTensor|ProxyTensor", "", "use torch functions in forward(), not numpy and not Python numbers made of tensors"),
 )
+"""(what torch's message contains, what to say in its place, what to do)."""
 
 
 @functools.cache
@@ -55,9 +54,9 @@ def explain(error: BaseException, script: Path, doing: str) -> ModelError:
         return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
     file, line = _innermost(error) or (str(script), 0)
     where = f"{_shown(file, script)}:{line}" if line else str(script)
-    message = _useful(error)
-    hint = next((hint for pattern, hint in HINTS if re.search(pattern, f"{type(error).__name__} {error}")), "")
-    return ModelError(f"{doing}: {message}", where=where, hint=hint)
+    known = ((message, hint) for pattern, message, hint in HINTS if re.search(pattern, str(error)))
+    message, hint = next(known, ("", ""))
+    return ModelError(f"{doing}: {message or _useful(error)}", where=where, hint=hint)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -85,7 +85,9 @@ def _compute(
             return None
         results = op.reference(*arguments)
         results = results if isinstance(results, tuple) else (results,)
-        return tuple(np.asarray(result).astype(spec.dtype.numpy).reshape(spec.shape) for result, spec in zip(results, specs, strict=True))
+        stored = tuple(np.asarray(result).astype(spec.dtype.numpy) for result, spec in zip(results, specs, strict=True))
+    assert all(result.shape == spec.shape for result, spec in zip(stored, specs, strict=True)), f"the reference of {instruction.op}"
+    return stored
 
 
 def _made(instruction: Instruction, spec: TensorSpec, arguments: list[Any]) -> Array | None:
