@@ -45,8 +45,8 @@ def portfolio(problem: Problem) -> Solution:
     return Solution(offsets=ordered, size=size, bound=bound, proof=_one_line(proofs))
 
 
-# Steps of exact search for one region: about two seconds in the worst case, none for the usual network.
-_NODES = 12_000
+# Effort of exact search for one region, in buffers looked at: two seconds in the worst case, none for the usual network.
+_EFFORT = 400_000
 
 
 def _solve_region(view: Conflicts) -> tuple[list[int], int, str]:
@@ -56,7 +56,7 @@ def _solve_region(view: Conflicts) -> tuple[list[int], int, str]:
     unit = math.gcd(view.unit, *view.sizes)
     capacity = bound  # tried first, since it is nearly always reached
     undecided = bound  # below this the search was at its end
-    nodes = _NODES
+    nodes = _EFFORT // max(1, len(view))
     while height(view, best) > undecided and nodes > 0:
         answer = solve(view, capacity, nodes=nodes // 2 + 1)
         nodes -= answer.nodes
