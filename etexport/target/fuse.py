@@ -1,4 +1,4 @@
-"""Fusion: an activation or a residual addition becomes the epilogue of the kernel that makes its operand.
+"""Fusion: activations and residual additions become epilogues of the kernel that makes their operand, zero padding a convolution's own.
 
 The fused instruction keeps name and source of the producer (the convolution that a reader of the report looks for) and the handle of
 the instruction whose result it now gives.
@@ -13,11 +13,50 @@ from etexport.op import Library, node_of
 from etexport.program.model import Epilogue, Instruction, Method, Ref
 
 ADD = "aten::add.out"
+CONVOLUTION = "aten::convolution.out"
+PAD = "aten::constant_pad_nd.out"
 
 
 def fuse(method: Method, library: Library) -> Method:
     """Residual additions first: the epilogue adds before it clamps, so that conv -> add -> relu becomes one instruction."""
-    return fuse_clamps(fuse_residuals(method, library), library)
+    return fuse_clamps(fuse_residuals(fuse_padding(method), library), library)
+
+
+def fuse_padding(method: Method) -> Method:
+    """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at the two ends
+    of a dimension: `padding` is then (before each dimension, after each dimension)."""
+    pads = {instruction.outs[0]: instruction for instruction in method.instructions if instruction.op == PAD}
+    uses = _uses(method)
+    instructions: list[Instruction] = []
+    fused: dict[int, int] = {}
+    for instruction in method.instructions:
+        operand = instruction.args[0] if instruction.op == CONVOLUTION else None
+        pad = pads.get(operand.id) if isinstance(operand, Ref) else None
+        padding = None if pad is None else _joined_padding(method, pad, instruction)
+        if pad is not None and padding is not None:
+            fused[pad.outs[0]] = fused.get(pad.outs[0], 0) + 1
+            instruction = replace(instruction, args=(pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:]))
+        instructions.append(instruction)
+    gone = {value for value, times in fused.items() if times == uses[value]}
+    return replace(method, instructions=tuple(one for one in instructions if not (one.op == PAD and one.outs[0] in gone)))
+
+
+def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) -> tuple[int, ...] | None:
+    """The convolution's padding with the padding before it, or None where that is not zeros round spatial dimensions."""
+    source, widths, fill = pad.args
+    assert isinstance(source, Ref) and isinstance(widths, tuple)
+    rank = len(method.values[source.id].spec.shape) - 2
+    own, transposed = convolution.args[4], convolution.args[6]
+    assert isinstance(own, tuple)
+    pairs = [widths[at : at + 2] for at in range(0, len(widths), 2)] + [(0, 0)] * (rank + 2)
+    spatial, rest = pairs[:rank][::-1], pairs[rank:]  # listed from the last dimension on
+    if transposed or rank < 1 or fill != 0 or any(width != 0 for pair in rest for width in pair):
+        return None
+    if any(width < 0 for pair in spatial for width in pair) or len(own) not in (1, rank):
+        return None
+    own = own * rank if len(own) == 1 else own
+    before = tuple(pair[0] + width for pair, width in zip(spatial, own, strict=True))
+    return before + tuple(pair[1] + width for pair, width in zip(spatial, own, strict=True))
 
 
 def fuse_residuals(method: Method, library: Library) -> Method:
@@ -41,9 +80,7 @@ def fuse_residuals(method: Method, library: Library) -> Method:
         producer = instructions[position[made.id]]
         if producer is None or producer.epilogue is not None or len(producer.outs) != 1 or not _absorbs(library, producer, "residual"):
             continue
-        instructions[position[made.id]] = replace(
-            producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id))
-        )
+        instructions[position[made.id]] = replace(producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id)))
         position[add.outs[0]] = position.pop(made.id)
         instructions[at] = None
     return replace(method, instructions=tuple(instruction for instruction in instructions if instruction is not None))

@@ -33,9 +33,7 @@ def problem(specialised: Specialised) -> Problem:
         buffers.append(Buffer(value.name, value.spec.nbytes, ((start, stop + 1),), ALIGN))
     for at, step in enumerate(specialised.steps):
         scratch = sum(
-            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN
-            for operand in step.call.operands
-            if isinstance(operand, Scratch)
+            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN for operand in step.call.operands if isinstance(operand, Scratch)
         )
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN))

@@ -15,7 +15,7 @@ from etexport.target.model import Specialised, Step
 
 
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
-    """The stages in order. ModelError, all of a kind together, for control flow and for operators, types and attributes without a kernel."""
+    """The stages in order. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
     graph = program.method(method)
     check_supported(graph, library)
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands

@@ -81,6 +81,22 @@ def test_residual_is_written_over(library: Library) -> None:
     assert placed.solution.size["ram"] <= 2 * 8 * 16 * 16 * 4 + 64
 
 
+def test_zero_padding_is_the_convolutions_own(library: Library) -> None:
+    graph = Graph(library)
+    x = graph.input(1, 2, 7, 8)
+    padded = graph.call("aten::constant_pad_nd.out", x, (0, 1, 2, 0), 0.0)
+    placed = check(graph.program(graph.conv(padded, 3, stride=2, pad=0), graph.conv(padded, 3, pad=1)), library)
+    assert "aten::constant_pad_nd.out" not in ops(placed)
+
+
+@pytest.mark.parametrize(("widths", "fill"), [((0, 1, 0, 0), 1.0), ((1, 0, 0, 0, 0, 1), 0.0), ((-1, 0, 0, 2), 0.0)])
+def test_other_padding_stays(library: Library, widths: tuple[int, ...], fill: float) -> None:
+    graph = Graph(library)
+    padded = graph.call("aten::constant_pad_nd.out", graph.input(1, 2, 7, 8), widths, fill)
+    placed = check(graph.program(graph.conv(padded, 3)), library)
+    assert "aten::constant_pad_nd.out" in ops(placed)
+
+
 def test_residual_between_layouts(library: Library) -> None:
     graph = Graph(library)
     x = graph.input(1, 3, 8, 8)
