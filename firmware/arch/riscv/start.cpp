@@ -30,10 +30,12 @@ __attribute__((used)) uint32_t et_trapped[et::kRegisters];
 extern "C" __attribute__((naked, section(".vectors"), used)) void _start() {
   __asm volatile(
       ".weak __global_pointer$\n"
+      ".weak __tls_base\n"
       ".option push\n"
       ".option norelax\n"
       "la gp, __global_pointer$\n"
       ".option pop\n"
+      "la tp, __tls_base\n"  // picolibc's errno is thread-local
       "la sp, __stack_top\n"
       "j et_start\n");
 }
