@@ -51,6 +51,7 @@ class OperatorRow:
     name: str
     op: str
     kernel: str
+    variant: str
     source: str
     code: str
     count: str
@@ -184,7 +185,8 @@ def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRo
                 number=number,
                 name=op.name,
                 op=op.op,
-                kernel=op.kernel,
+                kernel=op.kernel.split(" ")[0],
+                variant=op.kernel.partition("(")[2].rstrip(")"),
                 source=op.source,
                 code=code.get(op.handle, ""),
                 count="" if op.count is None else f"{op.count:,}",
