@@ -447,10 +447,15 @@ class _MethodReader:
         return kind == "KernelCall" and self.operator(content["op_index"], "") == ET_VIEW
 
     def states(self, instructions: Sequence[Instruction], inputs: frozenset[int]) -> frozenset[int]:
-        """Values that keep their content between runs: those with initial content, and those that an in-place operator writes
-        though no instruction has made them.
+        """Values that keep their content between runs: those with initial content, those that an in-place operator writes
+        though no instruction has made them, and those that have a name of their own and are never written.
         """
-        found = {id_ for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.entry}
+        written = {out for instruction in instructions for out in instruction.outs}
+        found = {
+            id_
+            for id_, tensor in self.tensors.items()
+            if tensor.place is not None and (tensor.entry or (tensor.qualified_name and id_ not in written and id_ not in inputs))
+        }
         made: set[int] = set()
         for instruction in instructions:
             for out in instruction.outs:

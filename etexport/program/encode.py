@@ -36,7 +36,7 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
         "backend_delegate_data": (),
         "constant_segment": {"segment_index": 0, "offsets": constants.offsets},
     }
-    if initial.content:
+    if len(initial.offsets) > 1:
         root["mutable_data_segments"] = [{"segment_index": 1, "offsets": initial.offsets}]
         segments.append((1, bytes(initial.content)))
     return wire.write(root, segments)
