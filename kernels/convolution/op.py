@@ -102,6 +102,8 @@ def _sum_length(node: Node) -> int:
 
 def _core(target: Target) -> tuple[str, str, int]:
     """The set of tiles for a core: its variant's name, its C++ type, and how many channels a block of packed weights has."""
+    if {"arm", "fpu"} <= target.features:
+        return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
         return "rv32f", "Plain<5>", 4
     return "portable", "Plain<2>", 4
@@ -128,7 +130,7 @@ def _lower(node: Node, target: Target) -> Call:
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
     batch = x.spec.shape[0]
     macs = out.spec.numel * inputs * rows.kernel * columns.kernel
-    header = "convolution/depthwise.h" if depthwise else "convolution/convolution.h"
+    header = "convolution/m4f.h" if variant == "m4f" else "convolution/depthwise.h"
     if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
         operands: tuple[Operand, ...] = (Write(out.id), Read(x.id), *constants, _residual(node, Read))
         geometry = {"positions": batch * rows.size * columns.size, "inputs": inputs, "outputs": outputs, "low": low, "high": high}

@@ -28,6 +28,7 @@ struct Strip {
   const float* residual;  // lies as `out` does, and may be the same memory; null for none
   int32_t channels;       // of the block's, how many are stored
   float low, high;
+  int32_t rectify;  // 1 where the clamp is a ReLU
 };
 
 // One result of the strip: residual, clamp, store.
@@ -127,6 +128,7 @@ struct Weights {
 // Gives Core every block of output channels in turn; out and residual of `strip` are at channel 0.
 template <class Core>
 inline void each_block(Strip strip, const Weights& weights) {
+  strip.rectify = strip.low == 0.0f && strip.high == __builtin_inff() ? 1 : 0;
   const float* data = weights.data;
   strip.bias = weights.bias;
   for (int32_t done = 0; done < weights.outputs;) {

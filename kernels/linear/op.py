@@ -15,6 +15,8 @@ _INF = float("inf")
 
 def _core(target: Target) -> tuple[str, str, int]:
     """The set of tiles for a core: its variant's name, its C++ type, and how many channels a block of packed weights has."""
+    if {"arm", "fpu"} <= target.features:
+        return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
         return "rv32f", "Plain<5>", 4
     return "portable", "Plain<2>", 4
@@ -35,8 +37,9 @@ def _layer(node: Node, target: Target, x: Value, weight: Array, bias: Array) -> 
     residual = Const("residual", None) if node.residual is None else Read(node.residual.id)
     constants = (Const("weight", pack_rows(weight, lanes)), Const("bias", pack_vector(bias, lanes)))
     operands = (Write(node.out.id), Read(x.id), *constants, residual)
+    header = "convolution/m4f.h" if variant == "m4f" else "convolution/convolution.h"
     macs = positions * inputs * outputs
-    return Call(f"pointwise<et::{core}>", "convolution/convolution.h", geometry, operands, None, macs, variant)
+    return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)
 
 
 def _product(node: Node, a: Value, b: Value, bias: Value | None = None, alpha: float = 1.0, beta: float = 1.0) -> Call:

@@ -1,0 +1,206 @@
+// Strips on the Cortex-M4 with FPU (Armv7E-M, single precision): two assembly tiles for blocks of 8 channels.
+//
+// Instructions a multiply-accumulate, in the loop and with everything round it (64 -> 64 channels, 1x1): two
+// positions 1.13 and 1.20, one position 1.11 and 1.16. The limit of the scheme is 1 + 1/16 + 1/64: VLDM brings the
+// operands of 16 VFMA, more do not fit into 32 registers. What is not in whole blocks of 8 channels is done in fours by
+// the compiler's code (1.7).
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "convolution/convolution.h"
+#include "convolution/depthwise.h"
+
+namespace et {
+
+// The assembly reads the strip by these offsets.
+static_assert(offsetof(Strip, rows) == 0 && offsetof(Strip, kernel_rows) == 4 && offsetof(Strip, step) == 12 &&
+              offsetof(Strip, taps) == 20 && offsetof(Strip, tap_step) == 24 && offsetof(Strip, length) == 28 &&
+              offsetof(Strip, weight) == 32 && offsetof(Strip, weight_skip) == 36 && offsetof(Strip, bias) == 40 &&
+              offsetof(Strip, out) == 44 && offsetof(Strip, out_step) == 48 && offsetof(Strip, residual) == 52 &&
+              offsetof(Strip, rectify) == 68);
+
+// sums of position 0 (s0-s7) and 1 (s8-s15) += value * weights (s16-s23)
+#define ET_M4F_MAC_0(x)                                                                           \
+  "vfma.f32 s0, " x ", s16\n vfma.f32 s1, " x ", s17\n vfma.f32 s2, " x ", s18\n vfma.f32 s3, " x \
+  ", s19\n"                                                                                       \
+  "vfma.f32 s4, " x ", s20\n vfma.f32 s5, " x ", s21\n vfma.f32 s6, " x ", s22\n vfma.f32 s7, " x ", s23\n"
+#define ET_M4F_MAC_1(x)                                                                             \
+  "vfma.f32 s8, " x ", s16\n vfma.f32 s9, " x ", s17\n vfma.f32 s10, " x ", s18\n vfma.f32 s11, " x \
+  ", s19\n"                                                                                         \
+  "vfma.f32 s12, " x ", s20\n vfma.f32 s13, " x ", s21\n vfma.f32 s14, " x ", s22\n vfma.f32 s15, " x ", s23\n"
+#define ET_M4F_PAIR(x0, x1) "vldmia r3!, {s16-s23}\n" ET_M4F_MAC_0(x0) ET_M4F_MAC_1(x1)
+// the one position's sums (s0-s7) += two values times two rows of weights (s8-s15, s16-s23)
+#define ET_M4F_MAC_LOW(x)                                                                       \
+  "vfma.f32 s0, " x ", s8\n vfma.f32 s1, " x ", s9\n vfma.f32 s2, " x ", s10\n vfma.f32 s3, " x \
+  ", s11\n"                                                                                     \
+  "vfma.f32 s4, " x ", s12\n vfma.f32 s5, " x ", s13\n vfma.f32 s6, " x ", s14\n vfma.f32 s7, " x ", s15\n"
+#define ET_M4F_TWO(x0, x1) "vldmia r3!, {s8-s23}\n" ET_M4F_MAC_LOW(x0) ET_M4F_MAC_0(x1)
+// Stores 8 floats, negative ones as 0. USAT takes the bits for an integer, whose sign is the float's; NaNs are positive
+// (see DefaultNan).
+#define ET_M4F_STORE_RECTIFIED(out, a, b, c, d, e, f, g, h)                                                    \
+  "vmov r1, r2, " a ", " b "\n vmov r3, r4, " c ", " d "\n vmov r5, r6, " e ", " f "\n vmov r7, r9, " g ", " h \
+  "\n"                                                                                                         \
+  "usat r1, #31, r1\n usat r2, #31, r2\n usat r3, #31, r3\n usat r4, #31, r4\n"                                \
+  "usat r5, #31, r5\n usat r6, #31, r6\n usat r7, #31, r7\n usat r9, #31, r9\n"                                \
+  "stmia " out ", {r1-r7, r9}\n"
+
+// While it lives every NaN that an operation gives is the default one, whose sign bit is clear.
+class DefaultNan {
+ public:
+  DefaultNan() {
+    asm volatile("vmrs %0, fpscr" : "=r"(before_));
+    asm volatile("vmsr fpscr, %0" : : "r"(before_ | 1u << 25) : "memory");
+  }
+  ~DefaultNan() { asm volatile("vmsr fpscr, %0" : : "r"(before_) : "memory"); }
+  DefaultNan(const DefaultNan&) = delete;
+  DefaultNan& operator=(const DefaultNan&) = delete;
+
+ private:
+  uint32_t before_;
+};
+
+// 8 channels of `pairs` * 2 positions from the start of the strip.
+inline __attribute__((noinline)) void pairs_of_eight(const Strip& strip_, int32_t pairs_) {
+  register const Strip* strip asm("r0") = &strip_;
+  register int32_t pairs asm("r11") = pairs_;
+  register int32_t at asm("r8") = strip_.offset;
+  register float* out asm("r10") = strip_.out;
+  asm volatile(
+      "ldr lr, [r0, #12]\n lsl lr, lr, #2\n"  // step, bytes
+      "1:\n"                                  // a pair of positions
+      "ldr r3, [r0, #40]\n vldmia r3, {s0-s7}\n vldmia r3, {s8-s15}\n"
+      "ldr r3, [r0, #32]\n ldr r6, [r0]\n ldr r9, [r0, #4]\n"
+      "2:\n"  // a row of the window
+      "ldr r12, [r6], #4\n ldr r5, [r0, #20]\n"
+      "3:\n"  // a stretch of inputs
+      "add r1, r12, r8, lsl #2\n add r2, r1, lr\n ldr r4, [r0, #28]\n"
+      "subs r4, r4, #4\n blt.w 5f\n"
+      "4:\n"  // 4 inputs: 72 instructions for 64 products
+      "vldmia r1!, {s24-s27}\n vldmia r2!, {s28-s31}\n"
+      ET_M4F_PAIR("s24", "s28") ET_M4F_PAIR("s25", "s29") ET_M4F_PAIR("s26", "s30") ET_M4F_PAIR("s27", "s31")
+      "subs r4, r4, #4\n bge.w 4b\n"
+      "5:\n"
+      "adds r4, r4, #4\n beq.w 7f\n"
+      "6:\n"  // the inputs left over
+      "vldmia r1!, {s24}\n vldmia r2!, {s28}\n"
+      ET_M4F_PAIR("s24", "s28")
+      "subs r4, r4, #1\n bne.w 6b\n"
+      "7:\n"
+      "subs r5, r5, #1\n beq.w 8f\n"
+      "ldr r4, [r0, #24]\n add r12, r12, r4, lsl #2\n b.w 3b\n"
+      "8:\n"
+      "ldr r4, [r0, #36]\n add r3, r3, r4, lsl #2\n"
+      "subs r9, r9, #1\n bne.w 2b\n"
+      // residual
+      "ldr r6, [r0, #48]\n ldr r4, [r0, #52]\n add r12, r10, r6, lsl #2\n"
+      "cmp r4, #0\n beq.w 9f\n"
+      "ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n add r5, r4, r6, lsl #2\n"
+      "vldmia r4, {s16-s23}\n vldmia r5, {s24-s31}\n"
+      "vadd.f32 s0, s0, s16\n vadd.f32 s1, s1, s17\n vadd.f32 s2, s2, s18\n vadd.f32 s3, s3, s19\n"
+      "vadd.f32 s4, s4, s20\n vadd.f32 s5, s5, s21\n vadd.f32 s6, s6, s22\n vadd.f32 s7, s7, s23\n"
+      "vadd.f32 s8, s8, s24\n vadd.f32 s9, s9, s25\n vadd.f32 s10, s10, s26\n vadd.f32 s11, s11, s27\n"
+      "vadd.f32 s12, s12, s28\n vadd.f32 s13, s13, s29\n vadd.f32 s14, s14, s30\n vadd.f32 s15, s15, s31\n"
+      "9:\n"
+      "ldr r4, [r0, #68]\n cmp r4, #0\n bne.w 10f\n"
+      "vstmia r10, {s0-s7}\n vstmia r12, {s8-s15}\n b.w 11f\n"
+      "10:\n"
+      ET_M4F_STORE_RECTIFIED("r10", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
+      ET_M4F_STORE_RECTIFIED("r12", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15")
+      "11:\n"
+      "ldr r6, [r0, #48]\n add r10, r12, r6, lsl #2\n add r8, r8, lr, lsr #1\n"  // two steps, in elements
+      "subs r11, r11, #1\n bne.w 1b\n"
+      : "+r"(pairs), "+r"(at), "+r"(out)
+      : "r"(strip)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "lr", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8",
+        "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27",
+        "s28", "s29", "s30", "s31");
+}
+
+// 8 channels of one position.
+inline __attribute__((noinline)) void one_of_eight(const Strip& strip_, int32_t position) {
+  register const Strip* strip asm("r0") = &strip_;
+  register int32_t at asm("r8") = strip_.offset + position * strip_.step;
+  register float* out asm("r10") = strip_.out + position * strip_.out_step;
+  asm volatile(
+      "ldr r3, [r0, #40]\n vldmia r3, {s0-s7}\n"
+      "ldr r3, [r0, #32]\n ldr r6, [r0]\n ldr r9, [r0, #4]\n"
+      "cmp r9, #0\n beq.w 9f\n"
+      "2:\n"  // a row of the window
+      "ldr r12, [r6], #4\n ldr r5, [r0, #20]\n"
+      "3:\n"  // a stretch of inputs
+      "add r1, r12, r8, lsl #2\n ldr r4, [r0, #28]\n"
+      "subs r4, r4, #8\n blt.w 5f\n"
+      "4:\n"  // 8 inputs: 71 instructions for 64 products
+      "vldmia r1!, {s24-s31}\n"
+      ET_M4F_TWO("s24", "s25") ET_M4F_TWO("s26", "s27") ET_M4F_TWO("s28", "s29") ET_M4F_TWO("s30", "s31")
+      "subs r4, r4, #8\n bge.w 4b\n"
+      "5:\n"
+      "adds r4, r4, #4\n blt.w 6f\n"
+      "vldmia r1!, {s24-s27}\n"
+      ET_M4F_TWO("s24", "s25") ET_M4F_TWO("s26", "s27")
+      "sub r4, r4, #4\n"
+      "6:\n"
+      "adds r4, r4, #4\n beq.w 8f\n"
+      "7:\n"  // the inputs left over
+      "vldmia r1!, {s24}\n vldmia r3!, {s8-s15}\n"
+      ET_M4F_MAC_LOW("s24")
+      "subs r4, r4, #1\n bne.w 7b\n"
+      "8:\n"
+      "subs r5, r5, #1\n ittt ne\n"
+      "ldrne r4, [r0, #24]\n addne r12, r12, r4, lsl #2\n bne.w 3b\n"
+      "ldr r4, [r0, #36]\n add r3, r3, r4, lsl #2\n"
+      "subs r9, r9, #1\n bne.w 2b\n"
+      "9:\n"
+      "ldr r4, [r0, #52]\n cmp r4, #0\n beq.w 10f\n"
+      "ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n vldmia r4, {s16-s23}\n"
+      "vadd.f32 s0, s0, s16\n vadd.f32 s1, s1, s17\n vadd.f32 s2, s2, s18\n vadd.f32 s3, s3, s19\n"
+      "vadd.f32 s4, s4, s20\n vadd.f32 s5, s5, s21\n vadd.f32 s6, s6, s22\n vadd.f32 s7, s7, s23\n"
+      "10:\n"
+      "ldr r4, [r0, #68]\n cmp r4, #0\n bne.w 11f\n"
+      "vstmia r10, {s0-s7}\n b.w 12f\n"
+      "11:\n"
+      ET_M4F_STORE_RECTIFIED("r10", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
+      "12:\n"
+      : "+r"(at), "+r"(out)
+      : "r"(strip)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9",
+        "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "s28",
+        "s29", "s30", "s31");
+}
+
+// Clamps what a strip has stored, where the bounds are not those of a ReLU.
+inline __attribute__((noinline)) void clamp_stored(const Strip& strip) {
+  float* out = strip.out;
+  for (int32_t position = 0; position < strip.positions; ++position) {
+    for (int32_t c = 0; c < 8; ++c) {
+      out[c] = clamped(out[c], strip.low, strip.high);
+    }
+    out += strip.out_step;
+  }
+}
+
+struct M4f {
+  static constexpr int32_t kLanes = 8;
+
+  static void run(const Strip& strip, int32_t lanes) {
+    if (lanes == 4) {
+      strip_of_four<2, 4>(strip);
+      return;
+    }
+    const DefaultNan scope;
+    const int32_t pairs = strip.kernel_rows > 0 ? strip.positions / 2 : 0;
+    if (pairs > 0) {
+      pairs_of_eight(strip, pairs);
+    }
+    for (int32_t position = 2 * pairs; position < strip.positions; ++position) {
+      one_of_eight(strip, position);
+    }
+    if (strip.rectify == 0 && (strip.low != -__builtin_inff() || strip.high != __builtin_inff())) {
+      clamp_stored(strip);
+    }
+  }
+};
+
+}  // namespace et
