@@ -18,7 +18,8 @@ def main(args: argparse.Namespace) -> int:
 
     boards = [load_board(name) for name in args.board or board_names()]
     if args.json:
-        print(json.dumps({name: _plain(board, args.build) for name, board in zip(args.board or board_names(), boards, strict=True)}, indent=1))
+        names = args.board or board_names()
+        print(json.dumps({name: _plain(name, board, args.build) for name, board in zip(names, boards, strict=True)}, indent=1))
         return 0
     width = max(len(board.name) for board in boards)
     for board in boards:
@@ -27,15 +28,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(board: object, build: bool) -> dict[str, object]:
+def _plain(name: str, board: object, build: bool) -> dict[str, object]:
     import dataclasses
 
-    from etexport.board import Board
+    from etexport.board import Board, board_files
 
     assert isinstance(board, Board)
     found = {field.name: getattr(board, field.name) for field in dataclasses.fields(board)}
-    found["features"] = sorted(board.features)
+    found |= {"features": sorted(board.features), "argument": name, "file": name if name.endswith(".toml") else str(board_files()[name])}
     found |= {name: dataclasses.asdict(value) for name, value in found.items() if dataclasses.is_dataclass(value) and not isinstance(value, type)}
+    found["defines"] = dict(board.defines)
     found["memory"] = [dataclasses.asdict(memory) for memory in board.memory]
     if build:
         found["build"] = _build(board)
@@ -55,7 +57,7 @@ def _build(board: object) -> dict[str, object]:
         "objcopy": gcc.tool(board, "objcopy"),
         "machine": board.toolchain.flags,
         "flags": gcc.compile_flags(board),
-        "defines": firmware_defines(board),
+        "defines": dict(firmware_defines(board)),
         "link_flags": gcc.link_flags(board),
         "link_script": "host" not in board.features,
         "include": [str(path) for path in (root() / "firmware", *kernel_folders())],

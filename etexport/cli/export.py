@@ -7,26 +7,39 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("script", nargs="+", type=Path, help="a model script, or a saved .pt2")
-    parser.add_argument("-o", "--out", action="append", type=Path, required=True, metavar="X.pte", help="once for each script, in their order")
-    parser.add_argument("--weights", action="append", default=[], metavar="SCRIPT=FILE", help="trained weights (.npz) of a script that has train()")
+    parser.add_argument("script", nargs="+", type=Path, help="a model script or a saved .pt2; an .npz behind a script is its trained weights")
+    parser.add_argument(
+        "-o", "--out", nargs="+", action="extend", type=Path, required=True, metavar="X.pte", help="one for each script, in order; X.npz comes beside it"
+    )
     parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.errors import EtError, ModelError, raise_all
 
-    if len(args.script) != len(args.out):
-        raise ModelError(f"{len(args.script)} scripts and {len(args.out)} outputs", hint="give -o once for each script")
-    weights = dict(pair.split("=", 1) for pair in args.weights if "=" in pair)
+    jobs = _jobs(args.script)
+    outs = [out for out in args.out if out.suffix != ".npz"]
+    if len(jobs) != len(outs):
+        raise ModelError(f"{len(jobs)} scripts and {len(outs)} outputs", hint="give -o one name for each script")
     from etexport.frontend import export
 
     errors: list[EtError] = []
-    for script, out in zip(args.script, args.out, strict=True):
+    for (script, weights), out in zip(jobs, outs, strict=True):
+        print(f"export {script}", flush=True)
         try:
-            found = weights.get(str(script))
-            export(script, out, stock=args.stock, weights=Path(found) if found else None)
+            export(script, out, stock=args.stock, weights=weights)
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
     raise_all(errors)
     return 0
+
+
+def _jobs(given: list[Path]) -> list[tuple[Path, Path | None]]:
+    """Each script with the weights that stand behind it."""
+    jobs: list[tuple[Path, Path | None]] = []
+    for path in given:
+        if path.suffix == ".npz" and jobs:
+            jobs[-1] = (jobs[-1][0], path)
+        else:
+            jobs.append((path, None))
+    return jobs

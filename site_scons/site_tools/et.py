@@ -1,0 +1,370 @@
+"""The SCons tool `et`: from a model script to a verified firmware, as nodes of the build graph (docs/build.md).
+
+The only file that knows SCons. It asks `etexport boards` (a subprocess) what there is to compile, and every step is a verb of `etexport`.
+
+    script -> model.pte, model.npz -> program.cpp, ... -> objects -> firmware.elf -> firmware.bin -> run.json, outputs.npz -> report.json
+"""
+
+import ast
+import difflib
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from SCons.Script import COMMAND_LINE_TARGETS, Action
+
+QUANTIZATION = "float32"
+GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
+
+# The parts of etexport that a step runs: a change in them runs the step again.
+EXPORT = ("program", "frontend", "passes")
+GENERATE = ("program", "passes", "target", "plan", "emit")
+RUN = ("device",)
+REPORT = ("inspect", "toolchain")
+
+HELP = """
+./sconsw [TARGET ...] [NAME=VALUE ...] [-j N] [-c]
+
+  report     report.json and report.html of MODEL on BOARD, compared with eager PyTorch (the default)
+  demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
+  firmware   ELF, bin, hex and map of MODEL on BOARD
+  bench      the four MLPerf Tiny networks on the Arm and RISC-V boards: build/bench.json, and a table
+  test       pytest, with PYTEST="..." as its arguments
+  compile_commands.json   for editors
+  a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf
+
+Models: {models}. Boards: see `etexport boards`.
+-c removes what a target made; --debug=explain says why something is made again; --cache-... work as always.
+"""
+
+_facts = {}  # boards asked about, by name
+_shared = {}  # objects of the firmware, by build folder and board: the same for every model
+
+
+def exists(env):
+    return _package() is not None
+
+
+def generate(env):
+    for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
+        env.Tool(tool)
+    env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
+    env["ENV"] = dict(os.environ)
+    if _package() is None:  # not installed: the tool stands in a clone
+        env["ENV"]["PYTHONPATH"] = str(_clone_root())
+    env.Replace(ETEXPORT_PYTHON=sys.executable, ETEXPORT=[sys.executable, "-m", "etexport"])
+    env.Decider("content")
+    for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
+        env.AddMethod(method)
+
+
+# ---- builders --------------------------------------------------------------------------------------------------------------------
+
+
+def EtProgram(env, script, NAME=None):
+    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with."""
+    script = env.File(script)
+    name = NAME or _model_name(Path(script.path))
+    folder = env.Dir(f"$ET_BUILD/model/{name}-{QUANTIZATION}")
+    if script.path.endswith(".pte"):
+        made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
+        return _tag(made, name=name, pte=made[0], npz=made[1])
+    scanner = env.Scanner(_local_imports)
+    sources = [script]
+    if _has_function(script, "train"):
+        train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
+        sources += env.Command(folder.File("weights.npz"), script, train, source_scanner=scanner)
+    # The batch key makes one action, and so one start of torch, of all nodes that are out of date.
+    export = _action(env, "EXPORT", "$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS", batch_key=True, targets="$CHANGED_TARGETS")
+    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, export, source_scanner=scanner)
+    env.Depends(made, [*_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
+    return _tag(made, name=name, pte=made[0], npz=made[1])
+
+
+def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
+    """`firmware.bin`, `.elf`, `.hex`, `.map` of a program on a board."""
+    of = program[0].attributes.et
+    board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
+    build = board["build"]
+    folder = env.Dir(f"$ET_BUILD/{board['name']}/{of['name']}-{QUANTIZATION}{'-size' if optimize == 'size' else ''}")
+    here = _board_environment(env, board, folder)
+    here.Replace(ET_NAME=of["name"], ET_OPTIMIZE=optimize)
+
+    files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
+    step = _action(here, "GENERATE", "$ETEXPORT generate $SOURCE -o $ET_DIR --board $ET_BOARD --optimize $ET_OPTIMIZE --name $ET_NAME")
+    sources = here.Command([folder.File(file) for file in files], of["pte"], step)
+    here.Depends(sources, [*_python(env, GENERATE), *_operators(env), env.File(board["file"])])
+    made = {node.name: node for node in sources}
+
+    objects = [_object(here, made[file], folder) for file in build["generated"]]
+    here.Depends(objects, made["constants.bin"])
+    objects += _firmware_objects(env, board)
+    link = "$ET_DRIVER $ET_LINKFLAGS -Wl,-Map=${TARGETS[1]} $SOURCES -lm -o ${TARGET}.part && mv ${TARGET}.part $TARGET"
+    elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
+    if build["link_script"]:
+        here.Depends(elf, made["link.ld"])
+    copy = "$ET_OBJCOPY -O %s $SOURCE ${TARGET}.part && mv ${TARGET}.part $TARGET"
+    image = here.Command(folder.File("firmware.bin"), elf[0], _action(here, "BIN", copy % "binary"))
+    hex_file = here.Command(folder.File("firmware.hex"), elf[0], _action(here, "HEX", copy % "ihex"))
+    facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0]}
+    return _tag([image[0], *elf, hex_file[0]], **facts)
+
+
+def EtSimulate(env, firmware):
+    """`run.json`, `outputs.npz`, `wire.log` of all samples, and a second run of one sample that counts every step."""
+    of = firmware[0].attributes.et
+    here, folder, python = of["env"], of["folder"], _python(env, RUN)
+    # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
+    run = "$ETEXPORT run ${TARGET.dir} --board $ET_BOARD --inputs ${SOURCES[1]} %s"
+    names = ("run.json", "outputs.npz", "wire.log")
+    everything = _action(here, "RUN", run % "${SAMPLES and '--samples ' + str(SAMPLES)}")
+    made = here.Command([folder.File(name) for name in names], [of["image"], of["npz"]], everything)
+
+    profile = folder.Dir("profile")
+    probes = [profile.File("firmware.bin"), profile.File("firmware.elf")]
+    build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources $ET_DIR --probes -j 1 --board $ET_BOARD"
+    image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
+    here.Clean(image, profile)
+    steps = here.Command([profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1"))
+    here.Depends([made, steps], [*python, env.File(of["board"]["file"])])
+    return _tag([*made, *steps], **of, run=made, profile=steps)
+
+
+def EtValidate(env, run):
+    """`validate.json`, which is there only where every output agrees with eager PyTorch."""
+    of = run[0].attributes.et
+    command = "$ETEXPORT validate $ET_DIR --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
+    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"]]
+    made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
+    env.Depends(made, _python(env, REPORT))
+    return _tag(made, **of)
+
+
+def EtReport(env, run):
+    """`report.json`, `report.html` and `report.txt` of a run."""
+    of = run[0].attributes.et
+    here, folder = of["env"], of["folder"]
+    command = "$ETEXPORT report $ET_DIR --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]}"
+    sources = [of["pte"], of["npz"], of["image"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
+    made = here.Command(targets, sources, _action(here, "REPORT", command))
+    here.Depends(made, [*_python(env, REPORT), env.File(of["board"]["file"])])
+    return _tag(made, **of)
+
+
+def EtBench(env, target, reports):
+    """All reports in one `bench.json`, and a table beside it."""
+    command = "$ETEXPORT bench $SOURCES -o $TARGET"
+    table = f"{os.path.splitext(str(target))[0]}.txt"
+    made = env.Command([target, table], [report[0] for report in reports], _action(env, "BENCH", command))
+    env.Depends(made, _python(env, REPORT))
+    return made
+
+
+def EtShow(env, alias, shown, needed=()):
+    """An alias that prints the text files among `shown` once they and `needed` are up to date."""
+    nodes = [node for node in env.Flatten(shown) if node.name.endswith(".txt")]
+
+    def show(target, source, env):
+        for node in nodes:
+            sys.stdout.write(node.get_text_contents())
+
+    return env.AlwaysBuild(env.Alias(alias, [*env.Flatten(shown), *env.Flatten(needed)], Action(show, strfunction=None)))
+
+
+# ---- what there is ---------------------------------------------------------------------------------------------------------------
+
+
+def EtExamples(env, folder):
+    """Model scripts below `folder` by name: the file's own, unless it is model.py, then its folder's."""
+    found = {}
+    for path in sorted(Path(env.Dir(folder).abspath).glob("*/*.py")):
+        if _has_function(env.File(str(path)), "model"):
+            name = _model_name(path)
+            if name in found:
+                _stop(env, f"two examples are called {name}: {found[name]} and {path}")
+            found[name] = str(path)
+    return found
+
+
+def EtVariables(env, variables, models):
+    """Refuse unknown variables and models, and explain them in `scons --help`. Returns the chosen scripts."""
+    for name in variables.UnknownVariables():
+        _stop(env, f"unknown variable {name}", _near(name, variables.keys()))
+    chosen = {}
+    for name in filter(None, env.subst("$MODEL").split(",")):
+        if name not in models and not os.path.isfile(name):
+            _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
+        chosen[name if name in models else _model_name(Path(name))] = models.get(name, name)
+    env.Help(HELP.format(models=", ".join(sorted(models))))
+    env.Help(variables.GenerateHelpText(env), append=True)
+    return chosen
+
+
+def EtAsked(env, jobs):
+    """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
+    found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
+    paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
+    pairs = [(parts[2].removesuffix("-size").removesuffix(f"-{QUANTIZATION}"), parts[1]) for parts in paths if len(parts) > 2]
+    if pairs:
+        found["report"] = [(model, next(iter(jobs["report"]))[1] if board == "model" else board) for model, board in pairs]
+    elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+        found["report"] = jobs["report"]
+    if "compile_commands.json" in COMMAND_LINE_TARGETS:
+        env.Tool("compilation_db")
+        env.CompilationDatabase("#compile_commands.json")
+    return found
+
+
+def _board(env, name):
+    """What `etexport boards --json --build` says about a board; asked once a name."""
+    if name not in _facts:
+        command = [*map(str, env["ETEXPORT"]), "boards", "--json", "--build", *name.split(",")]
+        done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            sys.stderr.write(done.stderr)
+            env.Exit(done.returncode)
+        _facts.update(json.loads(done.stdout))
+    return _facts[name]
+
+
+# ---- nodes -----------------------------------------------------------------------------------------------------------------------
+
+
+def _board_environment(env, board, folder):
+    """The compiler of the board, for sources in `folder`."""
+    build = board["build"]
+    here = env.Clone()
+    here.Replace(
+        CXX=build["compiler"],
+        CC=build["driver"],
+        CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
+        ASPPFLAGS=[*build["machine"], f"-Wa,-I{folder.path}"],
+        CPPPATH=[folder, *map(env.Dir, build["include"])],
+        CPPDEFINES=build["defines"],
+        OBJSUFFIX=".o",
+        ET_DRIVER=build["driver"],
+        ET_OBJCOPY=build["objcopy"],
+        ET_LINKFLAGS=[*build["link_flags"], *(["-T", folder.File("link.ld").path] if build["link_script"] else [])],
+        ET_BOARD=board["argument"],
+        ET_DIR=folder.path,
+    )
+    if not env["VERBOSE"]:
+        here.Replace(CXXCOMSTR="  CXX       $TARGET", ASPPCOMSTR="  AS        $TARGET")
+    return here
+
+
+def _object(env, source, folder):
+    """The object of one source; a C++ file also leaves its stack usage, a target like any other so that a cache keeps it."""
+    stem = Path(source.name).stem
+    targets = [folder.File(f"obj/{stem}{suffix}") for suffix in ((".o", ".su") if source.name.endswith(".cpp") else (".o",))]
+    return env.Object(targets, source)[0]
+
+
+def _firmware_objects(env, board):
+    folder = env.Dir(f"$ET_BUILD/{board['name']}")
+    key = (folder.abspath, board["name"])
+    if key not in _shared:
+        here = _board_environment(env, board, folder)
+        _shared[key] = [_object(here, env.File(path), folder) for path in board["build"]["sources"]]
+    return _shared[key]
+
+
+def _action(env, verb, command, **options):
+    """A command line, shown as one word and the target. Not env.Action, which would fill in $TARGET at once."""
+    if env["VERBOSE"]:
+        return Action(command, **options)
+    return Action(command, f"  {verb:9} {'$CHANGED_TARGETS' if options else '$TARGET'}", **options)
+
+
+def _tag(nodes, **facts):
+    for node in nodes:
+        node.attributes.et = facts
+    return nodes
+
+
+def _local_imports(node, env, path):
+    """The files beside a model script that it imports, and what those import: the script's folder comes first on its path."""
+    folder = Path(node.get_abspath()).parent
+    seen, todo = set(), [Path(node.get_abspath())]
+    while todo:
+        for name in _imported(todo.pop()):
+            parts = name.split(".")
+            stems = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
+            files = itertools.chain.from_iterable((stem.with_suffix(".py"), stem / "__init__.py") for stem in stems)
+            new = [file for file in files if file.is_file() and file not in seen]
+            seen.update(new)
+            todo += new
+    return [env.File(str(file)) for file in sorted(seen)]
+
+
+def _imported(path):
+    """Names of the modules that a file imports; none where it does not parse, which export will say better."""
+    if path.suffix != ".py" or not path.is_file():
+        return
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (".".join(filter(None, (node.module, alias.name))) for alias in node.names)
+
+
+def _has_function(script, name):
+    path = Path(script.get_abspath())
+    return path.suffix == ".py" and path.is_file() and re.search(rf"^def {name}\(", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
+
+
+def _model_name(path):
+    return path.absolute().parent.name if path.stem == "model" else path.stem
+
+
+# ---- etexport itself -------------------------------------------------------------------------------------------------------------
+
+
+def _package():
+    spec = importlib.util.find_spec("etexport")
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def _clone_root():
+    return Path(__file__).resolve().parents[2]
+
+
+def _python(env, parts):
+    """The files of these parts of etexport, with what all parts share."""
+    package = _package() or _clone_root() / "etexport"
+    paths = [*package.glob("*.py"), *itertools.chain.from_iterable((package / part).rglob("*") for part in parts)]
+    return [env.File(str(path)) for path in sorted(paths) if path.is_file() and "__pycache__" not in path.parts]
+
+
+def _operators(env):
+    package = _package() or _clone_root() / "etexport"
+    root = package / "data" if (package / "data").is_dir() else package.parent
+    return [env.File(str(path)) for path in sorted((root / "kernels").glob("*/op.py"))]
+
+
+def _version(distribution):
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _near(word, known):
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(sorted(known))};"
+
+
+def _stop(env, what, hint=""):
+    sys.stderr.write(f"error: {what}\n" + (f"  hint: {hint.rstrip(';')}\n" if hint else ""))
+    env.Exit(1)
