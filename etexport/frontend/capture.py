@@ -22,12 +22,14 @@ def capture(script: Script) -> ExportedProgram:
     because plain PyTorch explains a wrong shape better than its tracer.
     """
     program = script.program
-    with torch.no_grad(), _silent():
+    with torch.no_grad():
+        if program is None:
+            _dry_run(script)
         try:
-            if program is None:
-                _dry_run(script)
-                program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
-            decomposed: ExportedProgram = program.run_decompositions()
+            with _silent():
+                if program is None:
+                    program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
+                decomposed: ExportedProgram = program.run_decompositions()
             return decomposed
         except Exception as error:
             raise explain(error, script.path, "the model cannot be captured") from None

@@ -150,7 +150,7 @@ class _Lowering:
         value = self._value(node.name, spec.with_order(order), Role.INPUT)
         self.lowered[node] = Ref(value.id)
         if not value.spec.is_contiguous:
-            self.lowered[node] = self._emit(CLONE, (Ref(value.id), False, contiguous(rank)), (spec,), f"{node.name}_contiguous", node)
+            self.lowered[node] = self._helper(CLONE, Ref(value.id), spec, f"{node.name}_contiguous", node)
         return value.id
 
     def _stored(self, target: str, mutated: bool) -> Ref:
@@ -202,24 +202,26 @@ class _Lowering:
             raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
 
     def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
-        if overload in (aten._to_copy.default, aten.clone.default):
-            source = self.lowered[node.args[0]]  # type: ignore[index]
-            (spec,) = self._specs(node)
-            op = CAST if overload is aten._to_copy.default else CLONE
-            self.lowered[node] = self._emit(op, (source, False, contiguous(len(spec.shape))), (spec,), node.name, node)
-            return
-        common = self._common_type(node, overload)
-        args = [self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs)]
-        if overload is aten.mean.default:
-            operand, dtype = args
-            assert isinstance(operand, Ref)
-            every = tuple(range(len(self.values[operand.id].spec.shape)))
-            self.lowered[node] = self._emit("aten::mean.out", (operand, every, False, dtype), self._specs(node), node.name, node)
-            return
+        op, args = self._operation(node, overload)
         results = self._results(node)
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
-        self._append(out_name(overload), tuple(args), outs, node)
+        self._append(op, args, outs, node)
         self.lowered[node] = results
+
+    def _operation(self, node: fx.Node, overload: torch._ops.OpOverload) -> tuple[str, tuple[Arg, ...]]:
+        """ExecuTorch's name and the arguments."""
+        if overload in (aten._to_copy.default, aten.clone.default):
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            (spec,) = self._specs(node)
+            return CAST if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
+        common = self._common_type(node, overload)
+        args = tuple(self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs))
+        if overload is aten.mean.default:  # one operator less for kernels
+            operand, dtype = args
+            assert isinstance(operand, Ref)
+            return "aten::mean.out", (operand, contiguous(len(self.values[operand.id].spec.shape)), False, dtype)
+        return out_name(overload), args
 
     def _results(self, node: fx.Node) -> Any:
         """New values for what the node gives."""
@@ -287,7 +289,7 @@ class _Lowering:
         if value.spec.dtype is dtype:
             return operand
         spec = TensorSpec(dtype, value.spec.shape)
-        return self._emit(CAST, (operand, False, contiguous(len(spec.shape))), (spec,), f"{value.name}_{dtype.numpy}", node)
+        return self._helper(CAST, operand, spec, f"{value.name}_{dtype.numpy}", node)
 
     # ---- outputs ----------------------------------------------------------------------------------------------------------------
 
@@ -336,13 +338,13 @@ class _Lowering:
         last = self.script.channels_last or (follows and rank > 3 and _dim_order(meta) == channels_last(rank))
         wanted = spec.with_order(channels_last(rank) if last else contiguous(rank))
         if spec.physical_dims != wanted.physical_dims and self.values[ref.id].role is not Role.INPUT:
-            return self._emit(CLONE, (ref, False, wanted.dim_order), (wanted,), f"{self.values[ref.id].name}_out", node)
+            return self._helper(CLONE, ref, wanted, f"{self.values[ref.id].name}_out", node)
         return self._copy_of(ref) if self.values[ref.id].role is Role.STATE else ref
 
     def _copy_of(self, ref: Ref) -> Ref:
         value = self.values[ref.id]
         spec = TensorSpec(value.spec.dtype, value.spec.shape)
-        return self._emit(CLONE, (ref, False, spec.dim_order), (spec,), f"{value.name}_before", None)
+        return self._helper(CLONE, ref, spec, f"{value.name}_before", None)
 
     # ---- parts ------------------------------------------------------------------------------------------------------------------
 
@@ -362,20 +364,21 @@ class _Lowering:
         except ValueError as error:
             raise self._error(node, str(error), FLOAT) from None
 
-    def _emit(self, op: str, args: tuple[Arg, ...], specs: tuple[TensorSpec, ...], name: str, node: fx.Node | None) -> Ref:
-        (spec,) = specs
+    def _helper(self, op: str, operand: Ref, spec: TensorSpec, name: str, node: fx.Node | None) -> Ref:
+        """A copy or a cast that stands in the program and not in the graph; `node` is what it is there for."""
         value = self._value(name, spec, Role.ACTIVATION)
-        self._append(op, args, (value.id,), node)
+        self._append(op, (operand, False, spec.dim_order), (value.id,), node, computes=False)
         return Ref(value.id)
 
-    def _append(self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], node: fx.Node | None) -> None:
+    def _append(self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], node: fx.Node | None, *, computes: bool = True) -> None:
         handle = len(self.instructions)
         meta = node.meta if node is not None else {}
         source = source_of(meta, self.script.folder, self.fallback if node is not None else None)
         name = self.values[outs[0]].name if op != WRITE_BACK else f"{self.values[outs[0]].name}_write_back"
         self.instructions.append(Instruction(op, args, outs, handle, name, source))
-        if node is not None:
+        if node is not None and computes:
             self.nodes[handle] = node.name
+        if node is not None:
             self.modules[name] = _module_path(meta)
 
     def _error(self, node: fx.Node, what: str, hint: str = "") -> ModelError:

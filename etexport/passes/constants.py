@@ -27,7 +27,9 @@ FACTORIES: dict[str, Callable[..., Array]] = {
     "aten::arange.start_out": lambda shape, start, end, step, *_: start + step * np.arange(shape[0]),
     "aten::arange.out": lambda shape, *_: np.arange(shape[0]),
 }
-"""Operators that make a tensor from nothing, as functions of its shape and their arguments. They need no kernel: they end here."""
+"""Operators that make a tensor from nothing, as functions of its shape and their arguments (what a tensor among these holds does
+not matter). They need no kernel: they end here.
+"""
 
 FACTORY_BYTES = 1 << 24
 """More than any microcontroller holds; a damaged file may ask for any size."""
@@ -42,7 +44,8 @@ def fold_constants(method: Method, library: Library) -> Method:
     known: dict[int, Value] = {value.id: value for value in draft.values.values() if value.role is Role.CONSTANT}
     for at, instruction in enumerate(method.instructions):
         reads = [known.get(replaced.get(read, read)) for read in instruction.reads]
-        if not instruction.outs or None in reads or not all(draft.unchanging(out, writers) for out in instruction.outs):
+        ready = None not in reads or instruction.op in FACTORIES
+        if not instruction.outs or not ready or not all(draft.unchanging(out, writers) for out in instruction.outs):
             continue
         results = _compute(instruction, known, replaced, library, draft)
         if results is None:
@@ -69,7 +72,8 @@ def _compute(
 
     def literal(arg: Arg) -> Any:
         if isinstance(arg, Ref):
-            return known[replaced.get(arg.id, arg.id)].data
+            value = known.get(replaced.get(arg.id, arg.id))
+            return value.data if value is not None else None
         return [literal(item) for item in arg] if isinstance(arg, tuple) else arg
 
     arguments = [literal(arg) for arg in instruction.args]

@@ -1,0 +1,76 @@
+"""What modules and functions of PyTorch become: each is exported, read back, and gives eager PyTorch's numbers, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.frontend.scripts import agrees, exported, forward_script
+
+IMAGE = "torch.randn(1, 4, 8, 7)"
+ROWS = "torch.randn(2, 6)"
+SEQUENCE = "torch.randn(1, 4, 12)"
+
+CASES = {
+    "conv2d": ("self.c(x)", IMAGE, "self.c = nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0))"),
+    "conv2d same": ("self.c(x)", IMAGE, "self.c = nn.Conv2d(4, 6, 3, padding='same', groups=2, bias=False)"),
+    "conv1d": ("self.c(x)", SEQUENCE, "self.c = nn.Conv1d(4, 6, 3, dilation=2, padding=1)"),
+    "conv and batch norm": ("torch.relu(self.b(self.c(x)))", IMAGE, "self.c = nn.Conv2d(4, 6, 3); self.b = noisy(nn.BatchNorm2d(6))"),
+    "conv1d and batch norm": ("self.b(self.c(x))", SEQUENCE, "self.c = nn.Conv1d(4, 6, 3); self.b = noisy(nn.BatchNorm1d(6))"),
+    "batch norm alone": ("self.b(x)", IMAGE, "self.b = noisy(nn.BatchNorm2d(4))"),
+    "batch norm, linear": ("self.c(self.b(x))", ROWS, "self.c = nn.Linear(6, 3); self.b = noisy(nn.BatchNorm1d(6))"),
+    "linear": ("self.c(x)", ROWS, "self.c = nn.Linear(6, 3)"),
+    "linear without bias, three dimensions": ("self.c(x)", "torch.randn(2, 3, 6)", "self.c = nn.Linear(6, 3, bias=False)"),
+    "matmul": ("x @ y.t()", (ROWS, "torch.randn(3, 6)"), ""),
+    "max pool": ("F.max_pool2d(x, 3, 2, 1, ceil_mode=True)", IMAGE, ""),
+    "max pool with indices": ("F.max_pool2d(x, 2, return_indices=True)", IMAGE, ""),
+    "max pool 1d": ("F.max_pool1d(x, 3)", SEQUENCE, ""),
+    "average pool": ("F.avg_pool2d(x, (3, 2), 2, padding=1, count_include_pad=False)", IMAGE, ""),
+    "average pool 1d": ("F.avg_pool1d(x, 4)", SEQUENCE, ""),
+    "adaptive average pool": ("F.adaptive_avg_pool2d(x, (3, 2)), F.adaptive_avg_pool2d(x, 1)", IMAGE, ""),
+    "adaptive average pool 1d": ("F.adaptive_avg_pool1d(x, 3), F.adaptive_avg_pool1d(x, 5)", SEQUENCE, ""),
+    "activations": ("torch.relu(x), torch.sigmoid(x), torch.tanh(x), F.relu6(x), F.hardtanh(x, -0.5, 0.25), x.clamp(min=0.1)", ROWS, ""),
+    "made of others": ("F.hardswish(x), F.silu(x), F.hardsigmoid(x)", ROWS, ""),
+    "softmax": ("x.softmax(0), F.softmax(x, -1)", ROWS, ""),
+    "numbers": ("1 - x, x / 2, 3 * x + 0.5, x.sub(2, alpha=3), -1 + x, x.div(4.0)", ROWS, ""),
+    "broadcasting": ("x + y, x * y, x - self.t", (ROWS, "torch.randn(1, 6)"), "self.register_buffer('t', torch.randn(2, 1))"),
+    "mean": ("x.mean(), x.mean(1), x.mean((2, 3), keepdim=True), x.mean(-1)", IMAGE, ""),
+    "argmax": ("x.argmax(1), x.argmax(), x.argmax(-1, keepdim=True)", ROWS, ""),
+    "cat, stack": ("torch.cat([x, y, x], 1), torch.stack([x, x + y])", (ROWS, ROWS), ""),
+    "slices": ("x[:, 1:5:2], x[:, -3:], x[1], x[..., 0], x[:, None], x[-1, 2:]", ROWS, ""),
+    "chunk": ("x.chunk(3, 1)[1], x.split([1, 5], 1)[1], torch.unbind(x)[1]", ROWS, ""),
+    "pads": ("F.pad(x, (1, 0, 2, 1)), F.pad(x, (0, -2), value=3.0)", IMAGE, ""),
+    "shapes": ("x.flatten(1), x.reshape(2, -1), x.permute(0, 2, 3, 1), x.transpose(1, 2).contiguous().view(8, -1), x.squeeze()", IMAGE, ""),
+    "expand": ("x[:, :1].expand(3, 2, 6) + 1, x.unsqueeze(0).repeat_interleave(1, 0)", ROWS, ""),
+    "views of a view": ("torch.relu(x.permute(0, 2, 1, 3)).flatten(2), x.unflatten(1, (2, 2))", IMAGE, ""),
+    "integers into float": ("x * y, x + self.i", (ROWS, "torch.randint(0, 5, (2, 6))"), "self.register_buffer('i', torch.arange(6))"),
+    "constants made on the way": ("x + torch.arange(6) + torch.full((6,), 0.5) + torch.zeros_like(x) + torch.ones(2, 1)", ROWS, ""),
+    "dropout and identity": ("F.dropout(self.d(x), 0.3, self.training) * 1.5", ROWS, "self.d = nn.Sequential(nn.Dropout(), nn.Identity())"),
+    "a sequential": ("self.s(x)", ROWS, "self.s = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4), nn.Softmax(1))"),
+    "shared weights": ("self.a(torch.relu(self.a(x)))", ROWS, "self.a = nn.Linear(6, 6)"),
+    "an lstm": ("self.l(x)[0]", "torch.randn(1, 3, 4)", "self.l = nn.LSTM(4, 5, batch_first=True)"),
+    "a gru": ("self.l(x)[1]", "torch.randn(3, 1, 4)", "self.l = nn.GRU(4, 5)"),
+    "an input and a constant come out": ("x, self.c, x + 1", ROWS, "self.register_buffer('c', torch.arange(3.0))"),
+    "an output twice": ("(lambda a: (a, a, {'k': a}))(torch.relu(x))", ROWS, ""),
+    "none comes out": ("x + 1, None, [x, None]", ROWS, ""),
+    "an input unused": ("x + 1", (ROWS, "torch.randn(3)"), ""),
+}
+
+NOISY = """
+def noisy(norm):
+    torch.manual_seed(9)
+    for one in (norm.weight, norm.bias, norm.running_mean):
+        one.data.normal_()
+    norm.running_var.uniform_(0.2, 2)
+    return norm
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers(name: str, tmp_path: Path) -> None:
+    body, inputs, init = CASES[name]
+    path = forward_script(tmp_path, body, *((inputs,) if isinstance(inputs, str) else inputs), init=init, more=NOISY)
+    program, arrays = exported(path)
+    agrees(program, arrays)
+    assert all(instruction.source is not None and instruction.source.file == "model.py" for instruction in program.method().instructions)
