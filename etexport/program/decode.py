@@ -506,7 +506,8 @@ class _Namer:
         if not ours:
             instructions = self.named_by_results(instructions, names)
         written = {out for instruction in instructions for out in instruction.outs}
-        values = {id_: self.value(id_, names[id_], written) for id_ in sorted(used)}
+        inputs, outputs = frozenset(self.inputs), frozenset(self.outputs)
+        values = {id_: self.value(id_, names[id_], self.role(id_, inputs, outputs, written)) for id_ in sorted(used)}
         return Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
 
     def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:
@@ -565,19 +566,26 @@ class _Namer:
         yield from roles.items()
         yield from ((id_, f"const_{position}") for position, id_ in enumerate(used))
 
-    def value(self, id_: int, name: str, written: set[int]) -> Value:
+    def role(self, id_: int, inputs: frozenset[int], outputs: frozenset[int], written: set[int]) -> Role:
+        tensor = self.reader.tensors[id_]
+        if id_ in inputs:
+            return Role.INPUT
+        if id_ in self.states:
+            return Role.STATE
+        if tensor.place is None and tensor.entry:
+            return Role.CONSTANT
+        if not tensor.spec.nbytes and id_ not in written:
+            return Role.CONSTANT  # ExecuTorch's form of a tensor argument that was not given
+        return Role.OUTPUT if id_ in outputs else Role.ACTIVATION
+
+    def value(self, id_: int, name: str, role: Role) -> Value:
         tensor = self.reader.tensors[id_]
         where = f"value {id_}"
-        if id_ in self.inputs:
-            if tensor.entry:
-                raise ProgramError("it is an input and has data", where=where)
-            return Value(id_, name, tensor.spec, Role.INPUT)
-        if id_ in self.states:
-            data = self.reader.file.initial.array(tensor.entry, tensor.spec, where) if tensor.entry else None
-            return Value(id_, name, tensor.spec, Role.STATE, data)
-        if tensor.place is None and tensor.entry:
-            return Value(id_, name, tensor.spec, Role.CONSTANT, self.reader.file.constants.array(tensor.entry, tensor.spec, where))
-        if not tensor.spec.nbytes and id_ not in written:
-            # ExecuTorch's form of a tensor argument that was not given
-            return Value(id_, name, tensor.spec, Role.CONSTANT, np.zeros(tensor.spec.shape, tensor.spec.dtype.numpy))
-        return Value(id_, name, tensor.spec, Role.OUTPUT if id_ in self.outputs else Role.ACTIVATION)
+        if role is Role.INPUT and tensor.entry:
+            raise ProgramError("it is an input and has data", where=where)
+        if role is Role.STATE and tensor.entry:
+            return Value(id_, name, tensor.spec, role, self.reader.file.initial.array(tensor.entry, tensor.spec, where))
+        if role is Role.CONSTANT and tensor.entry:
+            return Value(id_, name, tensor.spec, role, self.reader.file.constants.array(tensor.entry, tensor.spec, where))
+        empty = np.zeros(tensor.spec.shape, tensor.spec.dtype.numpy) if role is Role.CONSTANT else None
+        return Value(id_, name, tensor.spec, role, empty)

@@ -127,7 +127,7 @@ SCALARS: Mapping[str, tuple[str, int]] = {
     "f64": ("d", 8),
 }
 
-MAX_TABLES = 60_000
+MAX_TABLES = 40_000
 MAX_ELEMENTS = 2_000_000
 SHARING = 8
 """A file may be read as this many times its own size: tables and vectors may be shared, but not without end."""

@@ -99,11 +99,12 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 def test_random_damage() -> None:
     names = sorted(FILES)
     accepted = 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number in range(MUTATIONS):
         rng = random.Random(SEED + number)
         accepted += survives(damage(FILES[names[number % len(names)]], rng))
     assert 0.02 < accepted / MUTATIONS < 0.6, "damage that is always or never found tests nothing"
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < PEAK_BYTES or "torch" in str(os.environ.get("PYTEST_CURRENT_TEST"))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < PEAK_BYTES
 
 
 # ---- files that are made to be expensive ------------------------------------------------------------------------------------------
@@ -123,16 +124,16 @@ def long_result_lists() -> bytes:
 
 
 def many_values() -> bytes:
-    """A chain of 9,000 calls, each result at its own address."""
-    values = [tensor(4, at=16 * k) for k in range(9_001)]
-    calls = [kernel(0, k, k + 1, k + 1) for k in range(9_000)]
-    return file(values, calls, [RELU], (0,), (9_000,), non_const_buffer_sizes=(0, 16 * 9_001))
+    """A chain of 7,900 calls, each result at its own address."""
+    values = [tensor(4, at=16 * k) for k in range(7_901)]
+    calls = [kernel(0, k, k + 1, k + 1) for k in range(7_900)]
+    return file(values, calls, [RELU], (0,), (7_900,), non_const_buffer_sizes=(0, 16 * 7_901))
 
 
 def one_address() -> bytes:
-    """9,000 views of one input."""
-    values = [tensor(4, at=0)] * 9_000
-    return file(values, [], [], (0,), tuple(range(9_000)))
+    """13,000 views of one input."""
+    values = [tensor(4, at=0)] * 13_000
+    return file(values, [], [], (0,), tuple(range(13_000)))
 
 
 def nested_loops() -> bytes:

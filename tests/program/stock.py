@@ -1,0 +1,85 @@
+"""The stock ExecuTorch, 1.5.1, as a tool of the tests: it is installed into `build/` and used by processes of its own.
+
+Its Python package runs on the project's own pins of torch, torchao, numpy and flatbuffers (seen with these versions), so only the wheel
+itself and three pure Python packages are added: 131 MB, some seconds.
+
+    python -m tests.program.stock        installs, and says where
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from etexport.program.model import Array
+
+ROOT = Path(__file__).parents[2]
+PINS = ("executorch==1.5.1", "ruamel.yaml==0.19.1", "pyyaml==6.0.3", "tabulate==0.10.0")
+NETRON = ("netron==9.3.3",)
+
+
+def installed(name: str, pins: Sequence[str]) -> Path:
+    """A folder with the pinned packages and nothing else; installed by pip when it is not there."""
+    folder = ROOT / "build" / "tools" / f"{name}-py{sys.version_info.major}{sys.version_info.minor}"
+    stamp = folder / "pins.txt"
+    if stamp.is_file() and stamp.read_text() == "\n".join(pins):
+        return folder
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(aside), *pins]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+    (aside / "pins.txt").write_text("\n".join(pins))
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.replace(folder)
+    return folder
+
+
+def executorch() -> Path:
+    return installed("executorch", PINS)
+
+
+def netron() -> Path:
+    return installed("netron", NETRON)
+
+
+def _run(program: str, *arguments: str) -> str:
+    path = os.pathsep.join((str(executorch()), str(ROOT)))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / program), *arguments], env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{program} {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def export(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """A `.pte` of each model script, by ExecuTorch's default pipeline."""
+    pairs = [f"{script}={folder / name}.pte" for name, script in scripts.items()]
+    _run("stock_export.py", *pairs)
+    return {name: folder / f"{name}.pte" for name in scripts}
+
+
+def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Path, list[list[Array]]]:
+    """The outputs, [run][output], of each file for its inputs, [run][input], in ExecuTorch's runtime with its C++ checks of the file."""
+    for number, runs in enumerate(jobs.values()):
+        arrays = {f"{k}_{i}": array for k, inputs in enumerate(runs) for i, array in enumerate(inputs)}
+        np.savez(folder / f"in_{number}.npz", allow_pickle=False, **arrays)
+    pairs = [f"{path}={folder / f'in_{number}.npz'}={folder / f'out_{number}.npz'}" for number, path in enumerate(jobs)]
+    _run("stock_run.py", *pairs)
+    found: dict[Path, list[list[Array]]] = {}
+    for number, (path, runs) in enumerate(jobs.items()):
+        with np.load(folder / f"out_{number}.npz") as arrays:
+            found[path] = [[arrays[f"{k}_{i}"] for i in range(int(arrays["outputs"]))] for k in range(len(runs))]
+    return found
+
+
+if __name__ == "__main__":
+    print(executorch())
+    print(netron())

@@ -1,0 +1,23 @@
+"""Run programs in ExecuTorch's runtime: `stock_run.py FILE.pte=INPUTS.npz=OUTPUTS.npz ...`."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import torch
+from executorch.runtime import Runtime, Verification
+
+runtime = Runtime.get()
+for pair in sys.argv[1:]:
+    file, inputs, outputs = pair.split("=")
+    program = runtime.load_program(file, verification=Verification.InternalConsistency)
+    method = program.load_method("forward")
+    found = {}
+    with np.load(inputs) as arrays:
+        runs = 1 + max((int(name.partition("_")[0]) for name in arrays), default=0)
+        for run in range(runs):
+            count = sum(name.startswith(f"{run}_") for name in arrays)
+            results = method.execute([torch.tensor(arrays[f"{run}_{number}"]) for number in range(count)])
+            found.update({f"{run}_{number}": result.clone().numpy() for number, result in enumerate(results)})
+    np.savez(outputs, allow_pickle=False, outputs=np.array(len(results)), **found)

@@ -1,0 +1,182 @@
+"""Both ways between us and stock ExecuTorch 1.5.1: it runs our files, and we make the same program of its files as of the script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.frontend import export
+from etexport.op import load_ops
+from etexport.passes import pipeline
+from etexport.program import pte
+from etexport.program.model import Array, Method, Program, Role
+from tests.program import stock
+from tests.program.programs import PROGRAMS, random
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SCRIPTS = {
+    **{name: EXAMPLES / "mlperf_tiny" / f"{name}.py" for name in ("kws", "ic", "vww", "ad")},
+    "digits": EXAMPLES / "digits" / "model.py",
+    "state": EXAMPLES / "state" / "model.py",
+}
+RUNS = 5
+"""Samples a network; the program with state is judged on a sequence."""
+
+# ---- hand-made programs, which have what networks have not -------------------------------------------------------------------------
+
+X = random(20, 1, 1, 8, 8)
+
+
+def convolution(x: Array) -> list[Array]:
+    values = {one.name: one.data for one in PROGRAMS["convolution"].method().values.values()}
+    weight, bias, fc, fc_bias = (values[name] for name in ("conv_weight", "conv_bias", "fc_weight", "fc_bias"))
+    assert weight is not None and bias is not None and fc is not None and fc_bias is not None
+    padded = np.pad(x[0, 0], 1)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).astype(np.float64)
+    conv = np.maximum(np.einsum("hwij,oij->ohw", windows, weight[:, 0]) + bias[:, None, None], 0)
+    pool = conv.reshape(4, 4, 2, 4, 2).max((2, 4))
+    logits = pool.reshape(1, 64) @ fc + fc_bias
+    grown = np.exp(logits - logits.max())
+    return [grown / grown.sum()]
+
+
+def expected_loop(x: Array) -> list[Array]:
+    while True:
+        x = x + x
+        if x.sum() > 100:
+            return [x]
+
+
+TABLE = random(8, 2, 3)
+STATE_X = [random(k, 3) for k in range(3)]
+SUMS = np.cumsum(STATE_X, axis=0)
+HAND_MADE: dict[str, tuple[Sequence[Sequence[Array]], Sequence[Sequence[Array]]]] = {
+    "convolution": ([[X]], [convolution(X)]),
+    "branches": (
+        [[np.array([1, 2, 3, 4], np.float32)], [np.array([-1, 2, 3, 4], np.float32)]],
+        [[np.array([[2, 4], [6, 8]])], [np.array([[1, 4], [9, 16]])]],
+    ),
+    "loop": ([[np.array([1, 2], np.float32)], [np.array([50, 1], np.float32)]], [expected_loop(np.array([1, 2])), [np.array([100, 2])]]),
+    "layouts": ([[TABLE_X := random(3, 1, 3, 4, 5)]], [[TABLE_X + random(9, 1, 3, 4, 5)]]),
+    "shared": ([[TABLE]], [[TABLE + TABLE, np.zeros(6), TABLE.reshape(6)]]),
+    "state": ([[x] for x in STATE_X], [[total, np.array(k + 1)] for k, total in enumerate(SUMS)]),
+    "initialised_state": ([[x] for x in STATE_X], [[total + random(5, 3), np.array(k + 8)] for k, total in enumerate(SUMS)]),
+}
+
+
+def test_hand_made_programs_run_in_executorch(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.pte" for name in HAND_MADE}
+    for name, path in files.items():
+        path.write_bytes(pte.write(PROGRAMS[name], stock=True))
+    found = stock.run({files[name]: inputs for name, (inputs, _) in HAND_MADE.items()}, tmp_path)
+    for name, (_, outputs) in HAND_MADE.items():
+        for run, (ours, expected) in enumerate(zip(found[files[name]], outputs, strict=True)):
+            for one, other in zip(ours, expected, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=f"{name}, run {run}")
+
+
+# ---- the networks ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`.pte` of each example as our own front end writes it, with the `.npz` beside it."""
+    folder = tmp_path_factory.mktemp("ours")
+    files = {name: folder / f"{name}.pte" for name in SCRIPTS}
+    for name, path in files.items():
+        export(SCRIPTS[name], path, stock=True)
+    return files
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same by ExecuTorch's default pipeline."""
+    return stock.export(SCRIPTS, tmp_path_factory.mktemp("theirs"))
+
+
+def samples(npz: Path) -> tuple[list[list[Array]], list[list[Array]]]:
+    """The first inputs, and eager's outputs for them, [run][input] and [run][output]."""
+    with np.load(npz) as arrays:
+        inputs = [
+            [arrays[f"input_{i}"][k] for i in range(sum(n.startswith("input_") and n[6:].isdigit() for n in arrays))] for k in range(RUNS)
+        ]
+        outputs = [
+            [arrays[f"output_{i}"][k] for i in range(sum(n.startswith("output_") and n[7:].isdigit() for n in arrays))] for k in range(RUNS)
+        ]
+    return inputs, outputs
+
+
+def assert_eager(name: str, found: list[list[Array]], outputs: list[list[Array]]) -> None:
+    for run, (some, expected) in enumerate(zip(found, outputs, strict=True)):
+        for one, other in zip(some, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max(), err_msg=f"{name}, sample {run}")
+
+
+def test_our_networks_run_in_executorch_like_eager(ours: dict[str, Path], tmp_path: Path) -> None:
+    jobs = {path: samples(path.with_suffix(".npz"))[0] for path in ours.values()}
+    found = stock.run(jobs, tmp_path)
+    for name, path in ours.items():
+        assert_eager(name, found[path], samples(path.with_suffix(".npz"))[1])
+
+
+def test_executorchs_networks_become_the_same_program(ours: dict[str, Path], theirs: dict[str, Path]) -> None:
+    """BatchNorm and transposes folded, views found, dead values gone: the same instructions on the same constants."""
+    library = load_ops()
+    for name in SCRIPTS:
+        one = pipeline.run(pte.read(ours[name].read_bytes()), library)
+        other = pipeline.run(pte.read(theirs[name].read_bytes()), library)
+        assert shape_of(other) == shape_of(one), name
+        for first, second in zip(constants(one), constants(other), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_executorchs_networks_survive_our_reading_and_writing(ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path) -> None:
+    """What ExecuTorch computes with its own files and with them read and written by us is the same, bit for bit."""
+    jobs: dict[Path, list[list[Array]]] = {}
+    for name, path in theirs.items():
+        again = tmp_path / f"{name}.pte"
+        again.write_bytes(pte.write(pte.read(path.read_bytes()), stock=True))
+        jobs[path] = jobs[again] = samples(ours[name].with_suffix(".npz"))[0]
+    found = stock.run(jobs, tmp_path)
+    for name, path in theirs.items():
+        for before, after in zip(found[path], found[tmp_path / f"{name}.pte"], strict=True):
+            for one, other in zip(before, after, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def shape_of(program: Program) -> list[object]:
+    """Operators, arguments and shapes, with values counted in the order of their first use in the place of names and ids."""
+    method = program.method()
+    order = in_order(method)
+    return [
+        [str(method.values[id_].spec) for id_ in method.inputs],
+        [
+            (
+                one.op,
+                tuple(repr(arg) for arg in numbered(one.args, order)),
+                tuple((order[out], str(method.values[out].spec)) for out in one.outs),
+            )
+            for one in method.instructions
+        ],
+        [order[id_] for id_ in method.outputs],
+    ]
+
+
+def in_order(method: Method) -> dict[int, int]:
+    found = dict.fromkeys((*method.inputs, *(id_ for one in method.instructions for id_ in (*one.reads, *one.outs)), *method.outputs))
+    return {id_: position for position, id_ in enumerate(found)}
+
+
+def numbered(args: Sequence[object], order: dict[int, int]) -> list[object]:
+    from etexport.program.model import Ref
+
+    return [f"<{order[arg.id]}>" if isinstance(arg, Ref) else numbered(arg, order) if isinstance(arg, tuple) else arg for arg in args]
+
+
+def constants(program: Program) -> list[Array]:
+    method = program.method()
+    used = [method.values[id_] for id_ in in_order(method)]
+    return [one.data for one in used if one.role is Role.CONSTANT and one.data is not None]
