@@ -1,0 +1,136 @@
+"""Every tool with its version: what is missing, what that costs, and the command that mends it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+EXIT_MISSING = 5
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`found` is a version, or "" where it is missing; `cost` says what cannot be done without it; `needed` by some board or step."""
+
+    name: str
+    found: str
+    cost: str
+    mend: str
+    needed: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true")
+
+
+def main(args: argparse.Namespace) -> int:
+    tools = [_python(), *_packages(), *_programs()]
+    if args.json:
+        print(json.dumps([asdict(tool) for tool in tools], indent=1))
+    else:
+        _print(tools)
+    return EXIT_MISSING if any(tool.needed and not tool.found for tool in tools) else 0
+
+
+def _print(tools: list[Tool]) -> None:
+    width = max(len(tool.name) for tool in tools)
+    for tool in tools:
+        print(f"{tool.name:{width}}  {tool.found or 'MISSING' if tool.needed else tool.found or 'not there (optional)'}")
+    reasons: dict[tuple[str, str, bool], list[str]] = {}
+    for tool in tools:
+        if not tool.found:
+            reasons.setdefault((tool.cost, tool.mend, tool.needed), []).append(tool.name)
+    for (cost, mend, needed), names in reasons.items():
+        print(f"\nmissing{'' if needed else ', which is fine'}: {', '.join(names)}\n  costs: {cost}\n  mend:  {mend}")
+    if not reasons:
+        print("\nnothing is missing")
+
+
+def _python() -> Tool:
+    good = sys.version_info >= (3, 11)
+    return Tool("python", sys.version.split()[0] if good else "", f"everything: {sys.executable} is too old", "install Python 3.11 or newer")
+
+
+def _packages() -> list[Tool]:
+    """The pinned dependencies of pyproject.toml, or of the installed distribution."""
+    found = []
+    for requirement, needed in _requirements():
+        name, _, pinned = requirement.partition("==")
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        if version and pinned and version.partition("+")[0] != pinned:
+            version = f"{version} (pinned: {pinned})"
+        cost = "`export` and the stages after it" if needed else "tests and examples"
+        found.append(Tool(name, version, cost, _pip(requirement), needed))
+    return found
+
+
+def _pip(requirement: str) -> str:
+    """In a clone without its own environment `sconsw` makes one, with everything in it."""
+    clone = Path(__file__).parents[2]
+    if (clone / "sconsw").is_file() and not (clone / ".venv" / "bin" / "python").is_file():
+        return "./sconsw --help"
+    return f"{sys.executable} -m pip install '{requirement}'"
+
+
+def _requirements() -> list[tuple[str, bool]]:
+    import tomllib
+
+    path = Path(__file__).parents[2] / "pyproject.toml"
+    if path.is_file():
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        extras = [requirement for group in project["optional-dependencies"].values() for requirement in group]
+        return [*((requirement, True) for requirement in project["dependencies"]), *((requirement, False) for requirement in extras)]
+    try:
+        listed = importlib.metadata.requires("etexport") or []
+    except importlib.metadata.PackageNotFoundError:
+        listed = []
+    return [(requirement.partition(";")[0].strip(), "extra ==" not in requirement) for requirement in listed]
+
+
+def _programs() -> list[Tool]:
+    """What the boards need, each program with the boards that need it; then what people like to have."""
+    from etexport.board import board_names, load_board
+
+    boards = [load_board(name) for name in board_names()]
+    needs: dict[str, tuple[str, list[str]]] = {}
+    for board in boards:
+        needs.setdefault(f"{board.toolchain.prefix}g++", (board.toolchain.package, []))[1].append(board.name)
+        if board.simulator is not None and "{" not in board.simulator.program:
+            needs.setdefault(board.simulator.program, (board.simulator.package, []))[1].append(board.name)
+    found = [
+        Tool(program, _version(program), f"the boards {', '.join(names)}", _apt(package, program)) for program, (package, names) in needs.items()
+    ]
+    optional = (
+        ("gdb-multiarch", "looking into a running board by hand", "gdb-multiarch"),
+        ("renode", "boards that Renode simulates", ""),
+        ("openocd", "flashing real boards", "openocd"),
+    )
+    return [*found, *(Tool(program, _version(program), cost, _apt(package, program), needed=False) for program, cost, package in optional)]
+
+
+def _apt(package: str, program: str) -> str:
+    return f"sudo apt-get install --no-install-recommends {package}" if package else f"put {program} on PATH"
+
+
+def _version(program: str) -> str:
+    """The first number that `--version` says; "" where the program is not there or does not answer."""
+    path = shutil.which(program)
+    if path is None:
+        return ""
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    line = next(iter((said.stdout or said.stderr).splitlines()), "")
+    number = re.search(r"\d+\.\d+(\.\d+)*", line)
+    return number[0] if number else line or "there"
