@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,8 +144,12 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def show(reports: Sequence[Json], console: Console | None = None) -> None:
-    (console or Console(width=160)).print(table(reports))
+def text(reports: Sequence[Json]) -> str:
+    """The table in plain lines."""
+    console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table(reports))
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def markdown(reports: Sequence[Json]) -> str:

@@ -119,7 +119,11 @@ def ram_figures(memory: Json, static: int, stack: int, link: int) -> Ram:
 
 def to_json(report: Report) -> str:
     """The text of `report.json`: keys in the order of the dataclass, one report to a file."""
-    return json.dumps(plain(report), indent=1, allow_nan=False) + "\n"
+    return json_text(report)
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(plain(value), indent=1, allow_nan=False) + "\n"
 
 
 def plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """What a build folder holds, compared and reported: the work behind the verbs `validate`, `report` and `bench`.
 
-A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (emit), `firmware.elf` (toolchain), `run.json` and `outputs.npz` (device).
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `firmware.elf` (from toolchain), `run.json` and
+`outputs.npz` (from device).
 The program `model.pte` lies elsewhere, with `model.npz` beside it.
 """
 
@@ -82,9 +83,10 @@ def memory_picture(memory: Json) -> str:
 
 
 def bench(reports: Sequence[Path], out: Path) -> list[Json]:
-    """Write `bench.json` from the reports, whole or not at all, and return them."""
+    """Write `bench.json` from the reports, and the table as `.txt` beside it; returns the reports."""
     read = bench_room.read_reports(reports)
     write(out, bench_room.bench_json(read))
+    write(out.with_suffix(".txt"), bench_room.text(read))
     return read
 
 

@@ -64,6 +64,7 @@ def calibration() -> Tensor:
     return _split(held_out=False)[0][:100].unsqueeze(1)
 
 
+@torch.enable_grad()
 def train() -> dict[str, np.ndarray]:
     """About 5 s on one core. One thread and a fixed seed, so that the same machine gives the same weights."""
     threads = torch.get_num_threads()
