@@ -155,7 +155,7 @@ def _is_made(method: Method, value_id: int) -> bool:
 
 
 def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
-    """By the instruction's name: the layer's path, with the operator behind it where the layer has several instructions."""
+    """By the instruction's name: the layer's path, and the operator where the layer has several instructions or is the model itself."""
     count: dict[str, int] = {}
     for instruction in method.instructions:
         path = modules.get(instruction.name, "")
@@ -164,8 +164,8 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
     for instruction in method.instructions:
         path = modules.get(instruction.name, "")
         operator = base_name(instruction.op).removesuffix("_copy").strip("_")
-        if path and instruction.op != "aten::copy_":
-            found[instruction.name] = path if count[path] == 1 else f"{path}.{operator}"
+        if instruction.op != "aten::copy_":
+            found[instruction.name] = path if path and count[path] == 1 else f"{path}.{operator}".lstrip(".")
     return found
 
 

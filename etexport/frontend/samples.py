@@ -125,7 +125,8 @@ def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
 
 def eager_outputs(script: Script, samples: Samples) -> tuple[Array, ...]:
     """What the original network gives, one thread, one sample after the other: a state lives on from one to the next."""
-    model = script.program.module() if script.program is not None else copy.deepcopy(script.model)
+    # a copy, because a run changes the states
+    model = copy.deepcopy(script.program.module() if script.program is not None else script.model)
     results: list[list[Array]] = []
     with torch.no_grad():
         for at in range(len(samples)):
@@ -151,6 +152,6 @@ def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
         for name in sorted(arrays):
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             content = io.BytesIO()
-            np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), version=(1, 0), allow_pickle=False)
+            np.lib.format.write_array(content, np.asarray(arrays[name], order="C"), version=(1, 0), allow_pickle=False)
             archive.writestr(entry, content.getvalue())
     return buffer.getvalue()

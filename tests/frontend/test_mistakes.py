@@ -1,0 +1,134 @@
+"""What a user gets wrong in a script: the line, what is wrong, what to do, and never a traceback or torch's insides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from etexport.errors import Errors, EtError, ModelError
+from etexport.frontend import export
+from etexport.frontend.exporting import _refuse_own_operators
+from etexport.program.model import DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
+from tests.frontend.scripts import forward_script, script
+
+RELU = "import torch\ndef model():\n    return torch.nn.ReLU()\ndef example_inputs():\n    return torch.zeros(1, 3)\n"
+
+
+def message(path: Path) -> str:
+    with pytest.raises(EtError) as caught:
+        export(path, path.parent / "out.pte")
+    assert caught.value.exit_code == 1 and caught.value.__cause__ is None
+    assert not (path.parent / "out.pte").exists() and not (path.parent / "out.npz").exists()
+    text = str(caught.value)
+    assert "Traceback" not in text and "site-packages" not in text and "torch/" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("def model(:\n", 1, "invalid syntax"),
+        ("import torch\nimport nothing_like_this\n", 2, "No module named 'nothing_like_this'"),
+        ("x = {}['weights']\n", 1, "KeyError: 'weights'"),
+        ("import sys\nsys.exit('no gpu')\n", 2, "no gpu"),
+        ("import torch\ndef example_inputs():\n    return torch.ones(1)\n", 0, "no function model()"),
+        ("x = 1\n", 0, "no function model() and example_inputs()"),
+        (
+            "def model():\n    return load()\ndef load():\n    raise OSError('disk')\ndef example_inputs():\n    return 1\n",
+            4,
+            "OSError: disk",
+        ),
+        ("def model():\n    return 3\ndef example_inputs():\n    return 1\n", 1, "model() returns int, not a torch.nn.Module"),
+        (RELU.replace("torch.zeros(1, 3)", "[1.0]"), 4, "example_inputs() must return a tensor"),
+        (f'{RELU}quantize = "int8"\n', 0, "quantize = 'int8' is not supported"),
+        (f"{RELU}channels_last = 1\n", 0, "channels_last = 1 is neither"),
+        (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),
+        (f"{RELU}def samples():\n    return torch.rand(5, 1, 3), [0, 1]\n", 0, "one whole number for each of the 5 samples"),
+        (f"{RELU}def samples():\n    return torch.rand(0, 1, 3)\n", 0, "there are no samples"),
+        (f"{RELU}def samples():\n    return 1 / 0\n", 7, "ZeroDivisionError"),
+        (f"{RELU}def samples():\n    return 'many'\n", 0, "input 0 is no array"),
+    ],
+)
+def test_scripts(tmp_path: Path, text: str, line: int, what: str) -> None:
+    path = script(tmp_path, text)
+    told = message(path)
+    assert what in told
+    assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
+
+
+@pytest.mark.parametrize(
+    ("forward", "line", "what"),
+    [
+        ("        if x.sum() > 0:\n            x = -x\n        return x", 4, "depends on what a tensor holds"),
+        ("        return x[: int(x.sum())]", 4, "depends on what a tensor holds"),
+        ("        return x @ x", 4, "mat1 and mat2 shapes cannot be multiplied"),
+        ("        y = x + 1\n        return y * y.numpy().max()", 5, "numpy"),
+        ("        x += 1\n        return x * 2", 0, "the model changes its input x in place"),
+        ("        return x.half() * 2", 4, "torch.float16 is not supported"),
+        ("        return torch.nonzero(x)", 4, "is not fixed"),
+        ("        return x + 1, 5", 0, "output 1 of forward() is 5, not a tensor"),
+        ("        return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y * 2, (x,))", 4, "control flow (torch.cond)"),
+        ("        return x + torch.rand(3)", 4, "rand (aten::rand.out): no kernel"),
+    ],
+)
+def test_forward(tmp_path: Path, forward: str, line: int, what: str) -> None:
+    head = f"import torch\nclass Model(torch.nn.Module):\n    def forward(self, x):\n{forward}\n"
+    path = script(tmp_path, f"{head}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n")
+    told = message(path)
+    assert what in told
+    assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
+
+
+def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
+    head = "import torch\nclass Model(torch.nn.Module):\n    def forward(self, x):\n"
+    forward = "        y = torch.erf(x)\n        z = torch.relu(y.double())\n        return torch.linalg.vector_norm(torch.relu(x)), z\n"
+    path = script(tmp_path, f"{head}{forward}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n")
+    with pytest.raises(Errors) as caught:
+        export(path, tmp_path / "out.pte")
+    told = str(caught.value)
+    assert len(caught.value.errors) == 3
+    assert f"{path}:4: erf (aten::erf.out): no kernel for this operator" in told
+    assert f"{path}:5: relu (aten::relu.out): the kernel takes float32, not float64" in told
+    assert f"{path}:6: linalg_vector_norm (aten::linalg_vector_norm.out): no kernel" in told
+    assert told.count("hint:") == 3
+
+
+def test_a_mistake_fails_in_the_module_beside_the_script(tmp_path: Path) -> None:
+    beside = script(tmp_path, "import torch\ndef build():\n    return torch.nn.Linear(3, -1)\n", "layers.py")
+    told = message(script(tmp_path, "import layers\ndef model():\n    return layers.build()\ndef example_inputs():\n    return 1\n"))
+    assert told.startswith(f"{beside}:3: model() failed: RuntimeError")
+
+
+def test_other_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        export(tmp_path / "none.py", tmp_path / "out.pte")
+    for name in ("model.pt2", "model.onnx"):
+        (tmp_path / name).write_bytes(b"nothing")
+        message(tmp_path / name)
+
+
+def test_a_pt2_with_a_dimension_left_open(tmp_path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=8)
+    exported = torch.export.export(torch.nn.ReLU(), (torch.ones(2, 3),), dynamic_shapes={"input": {0: batch}})
+    torch.export.save(exported, tmp_path / "model.pt2")
+    assert "is not fixed" in message(tmp_path / "model.pt2")
+
+
+def test_weights_for_a_model_that_takes_none(tmp_path: Path) -> None:
+    import numpy as np
+
+    path = script(tmp_path, RELU)
+    np.savez(tmp_path / "weights.npz", a=np.ones(1))
+    with pytest.raises(ModelError, match="takes no weights"):
+        export(path, tmp_path / "out.pte", weights=tmp_path / "weights.npz")
+
+
+def test_stock_refuses_operators_of_ours(tmp_path: Path) -> None:
+    spec = TensorSpec(DType.FLOAT32, (2,))
+    values = {0: Value(0, "x", spec, Role.INPUT), 1: Value(1, "y", spec, Role.OUTPUT)}
+    program = Program((Method("forward", values, (Instruction("etexport::wave.out", (Ref(0),), (1,), 0, "wave"),), (0,), (1,)),))
+    with pytest.raises(ModelError, match=r"wave \(etexport::wave.out\): stock ExecuTorch has no operators etexport::"):
+        _refuse_own_operators(program)
+    export(forward_script(tmp_path, "x + 1", "torch.ones(2)"), tmp_path / "out.pte", stock=True)
