@@ -1,4 +1,4 @@
-"""Reports of several models and boards in one bench.json, and a table beside other systems."""
+"""Many `report.json` as one `bench.json`, and a table beside other systems."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("reports", nargs="+", type=Path, metavar="report.json")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="bench.json", help="the table goes beside it, as .txt")
-    parser.add_argument("--markdown", action="store_true", help="print the table as docs/bench.md has it")
+    parser.add_argument("report", nargs="+", type=Path, metavar="report.json")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="bench.json", help="the table goes beside it, as bench.txt")
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.inspect import bench, results
+    from etexport.emit.write import write_whole
+    from etexport.inspect.bench import text
+    from etexport.inspect.results import bench
 
-    reports = results.bench(args.reports, args.out)
-    print(bench.markdown(reports) if args.markdown else f"{args.out}: {len(reports)} reports")
+    table = text(bench(args.report, args.out))
+    write_whole(args.out.with_suffix(".txt"), table.encode())
+    print(table, end="")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_argument, model_name, name_argument, optimize_argument
+from etexport.cli.options import board_argument, model_name, name_argument, note_origin, optimize_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,5 +40,6 @@ def main(args: argparse.Namespace) -> int:
         sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,
         sanitize=args.sanitize, jobs=args.jobs,
     )  # fmt: skip
+    note_origin(args.out, args.program, args.board)
     print(f"{made.elf}: {made.bin.stat().st_size:,} bytes to load")
     return 0

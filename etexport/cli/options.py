@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from pathlib import Path
 
 from etexport.errors import ModelError
@@ -31,6 +33,40 @@ def model_name(path: Path, given: str | None) -> str:
         return path.stem
     folder = path.resolve().parent.name
     return next((folder.removesuffix(f"-{word}") for word in QUANTIZATIONS if folder.endswith(f"-{word}")), folder) or "model"
+
+
+def folder_arguments(parser: argparse.ArgumentParser) -> None:
+    """A build folder, and what it was made of where `etexport build` did not note that."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
+    parser.add_argument("--program", type=Path, metavar="X.pte", help="the program it was built from")
+    parser.add_argument("--reference", type=Path, metavar="X.npz", help="samples and eager outputs (default: beside the program)")
+
+
+def note_origin(folder: Path, program: Path, board: str) -> None:
+    """Leave `build.json`, so that later verbs need the folder only."""
+    from etexport.emit.write import write_whole
+
+    origin = {"program": os.path.relpath(program, folder), "board": os.path.relpath(board, folder) if board.endswith(".toml") else board}
+    write_whole(folder / "build.json", (json.dumps(origin, indent=1) + "\n").encode())
+
+
+def _origin(folder: Path, key: str, option: str) -> str:
+    try:
+        return str(json.loads((folder / "build.json").read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError):
+        hint = f"give {option}; `etexport build` notes it in the folder"
+        raise ModelError("it is not known what this was built from", where=str(folder / "build.json"), hint=hint) from None
+
+
+def program_of(folder: Path, given: Path | None) -> Path:
+    return existing(given or Path(os.path.normpath(folder / _origin(folder, "program", "--program"))))
+
+
+def board_of(folder: Path, given: str | None) -> str:
+    if given:
+        return given
+    board = _origin(folder, "board", "--board")
+    return os.path.normpath(folder / board) if board.endswith(".toml") else board
 
 
 def existing(path: Path) -> Path:

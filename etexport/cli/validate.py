@@ -1,27 +1,28 @@
-"""Outputs of a board against eager PyTorch: exit code 2 names the first sample that differs."""
+"""Compare the outputs of a run with eager PyTorch's; exit code 2 names the first sample that differs."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
+
+from etexport.cli.options import folder_arguments, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="where `run` left outputs.npz")
-    parser.add_argument("--program", type=Path, required=True, metavar="X.pte")
-    parser.add_argument("--reference", type=Path, metavar="X.npz", help="samples and eager outputs (default: beside the program)")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the figures there if all samples agree")
+    folder_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.cli.options import existing
-    from etexport.inspect import compare, report, results, summary
+    from etexport.emit.write import write_whole
+    from etexport.inspect.compare import require_equal
+    from etexport.inspect.report import compared, plain
+    from etexport.inspect.results import validate
 
-    comparison = results.validate(args.folder, existing(args.program), args.reference)
-    compare.require_equal(comparison, str(args.folder / "outputs.npz"))
-    figures = report.compared(comparison)
+    comparison = validate(args.folder, program_of(args.folder, args.program), args.reference)
+    require_equal(comparison, str(args.folder))
+    print(f"{args.folder}: all {comparison.samples} samples agree, largest error {comparison.max_abs_error:.3g}")
     if args.out:
-        results.write(args.out, report.json_text(figures))
-    print(f"all {figures.samples} samples agree with PyTorch; {summary.error_line(figures)}")
-    print(summary.accuracy_line(figures))
+        write_whole(args.out, (json.dumps(plain(compared(comparison)), indent=1) + "\n").encode())
     return 0

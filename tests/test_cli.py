@@ -1,0 +1,114 @@
+"""The command line as a person meets it: exit codes, one-line errors, no torch where none is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from etexport.__main__ import VERBS
+
+ROOT = Path(__file__).parents[1]
+
+
+def etexport(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "etexport", *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = etexport(verb, "--help")
+    assert done.returncode == 0 and verb in done.stdout and not done.stderr
+
+
+def test_help_lists_every_verb() -> None:
+    text = etexport("--help").stdout
+    assert all(f"\n    {verb}" in text for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        (["no-such-verb"], 1, "invalid choice"),
+        (["generate"], 1, "required"),
+        (["generate", "missing.pte", "--board", "host", "-o", "out"], 1, "missing.pte: no such file"),
+        (["boards", "qemu_mps2_an368"], 1, "no board is called 'qemu_mps2_an368'"),
+        (["validate", "."], 1, "not known what this was built from"),
+        (["export", "a.py", "b.py", "-o", "a.pte"], 1, "2 scripts and 1 outputs"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback(tmp_path: Path, arguments: list[str], code: int, what: str) -> None:
+    done = etexport(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert what in done.stderr and "Traceback" not in done.stderr
+    assert "hint:" in done.stderr or "no such file" in done.stderr
+
+
+def test_a_program_that_is_none_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x.pte").write_bytes(b"not a program")
+    done = etexport("generate", tmp_path / "x.pte", "--board", "host", "-o", tmp_path / "out")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and done.stderr.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_compiler_is_exit_code_5_and_names_its_package(tmp_path: Path) -> None:
+    (tmp_path / "x.pte").write_bytes(b"")
+    done = etexport("build", tmp_path / "x.pte", "--board", "qemu_mps2_an386", "-o", tmp_path / "out", PATH=str(tmp_path))
+    assert done.returncode == 5
+    assert "arm-none-eabi-g++ is not installed" in done.stderr and "apt-get install gcc-arm-none-eabi" in done.stderr
+
+
+def test_a_bug_is_one_line_unless_debug_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from etexport import __main__
+    from etexport.cli import boards
+
+    def broken(args: object) -> int:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr(boards, "main", broken)
+    assert __main__.main(["boards"]) == 1
+    said = capsys.readouterr().err
+    assert "test_cli.py" in said and "ValueError: two lines" in said and "please report it" in said
+    with pytest.raises(ValueError, match="two"):
+        __main__.main(["--debug", "boards"])
+
+
+def test_boards_is_quick_and_loads_no_torch() -> None:
+    code = "import sys; from etexport.__main__ import main; main(['boards']); print(sorted({'torch', 'numpy', 'jinja2'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        etexport("boards")
+        times.append(time.monotonic() - start)
+    assert min(times) < 0.3, times  # 0.12 s on an idle machine
+
+
+def test_generate_loads_no_torch(tmp_path: Path) -> None:
+    code = "import sys; import etexport.cli.generate, etexport.emit, etexport.target.pipeline, etexport.plan, etexport.program.pte; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_boards_and_ops_as_json() -> None:
+    boards = json.loads(etexport("boards", "--json").stdout)
+    assert {"host", "qemu_mps2_an386"} <= set(boards) and boards["host"]["core"] == "host"
+    ops = json.loads(etexport("ops", "--json").stdout)
+    assert any(op["name"] == "aten::add.out" and op["family"] for op in ops)
+
+
+def test_doctor_names_what_is_missing_and_what_mends_it(tmp_path: Path) -> None:
+    whole = etexport("doctor", "--json")
+    tools = {tool["name"]: tool for tool in json.loads(whole.stdout)}
+    assert tools["python"]["found"] and "arm-none-eabi-g++" in tools
+    bare = etexport("doctor", PATH=str(tmp_path))
+    assert bare.returncode == 5
+    assert "MISSING" in bare.stdout and "sudo apt-get install --no-install-recommends qemu-system-arm" in bare.stdout
