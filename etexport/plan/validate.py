@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from etexport.errors import PlanError, raise_all
+from etexport.errors import PlanError
 from etexport.plan.problem import Buffer, Problem, Solution
 
 
@@ -15,13 +15,12 @@ def validate(problem: Problem, solution: Solution) -> None:
     """Errors: PlanError that names the buffers and the steps (all that is wrong, not the first)."""
     missing = sorted({buffer.name for buffer in problem.buffers} - set(solution.offsets))
     unknown = sorted(set(solution.offsets) - {buffer.name for buffer in problem.buffers})
-    errors = [PlanError(f"buffer {name} has no address") for name in missing]
-    errors += [PlanError(f"the plan places {name}, which does not exist") for name in unknown]
-    raise_all(errors)
-    errors += [PlanError(text) for text in _misplaced(problem, solution)]
-    errors += [PlanError(text) for text in _colliding(problem, solution)]
-    errors += [PlanError(text) for text in _misstated(problem, solution)]
-    raise_all(errors)
+    faults = [f"buffer {name} has no address" for name in missing]
+    faults += [f"the plan places {name}, which does not exist" for name in unknown]
+    if not faults:
+        faults = [*_misplaced(problem, solution), *_colliding(problem, solution), *_misstated(problem, solution)]
+    if faults:
+        raise PlanError("the plan is wrong: " + "\n  ".join(faults))
 
 
 def _misplaced(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -39,8 +38,6 @@ def _misplaced(problem: Problem, solution: Solution) -> Iterator[str]:
         room = capacity[buffer.region]
         if room is not None and end > room:
             yield f"buffer {buffer.name} ends at {end}, beyond the {room} bytes of region {buffer.region}"
-        if end > solution.size.get(buffer.region, 0):
-            yield f"buffer {buffer.name} ends at {end}, beyond the stated size of region {buffer.region}"
 
 
 def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
