@@ -8,7 +8,6 @@ The only file that knows SCons. It asks `etexport boards` (a subprocess) what th
 import ast
 import difflib
 import importlib.metadata
-import importlib.util
 import itertools
 import json
 import os
@@ -43,21 +42,21 @@ Models: {models}. Boards: see `etexport boards`.
 -c removes what a target made; --debug=explain says why something is made again; --cache-... work as always.
 """
 
+_ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
 _facts = {}  # boards asked about, by name
 _shared = {}  # objects of the firmware, by build folder and board: the same for every model
 
 
 def exists(env):
-    return _package() is not None
+    return (_ROOT / "etexport").is_dir()
 
 
 def generate(env):
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
     env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
-    env["ENV"] = dict(os.environ)
-    if _package() is None:  # not installed: the tool stands in a clone
-        env["ENV"]["PYTHONPATH"] = str(_clone_root())
+    # The etexport that this file belongs to, also where another one is installed.
+    env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
     env.Replace(ETEXPORT_PYTHON=sys.executable, ETEXPORT=[sys.executable, "-m", "etexport"])
     env.Decider("content")
     for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
@@ -331,25 +330,16 @@ def _model_name(path):
 # ---- etexport itself -------------------------------------------------------------------------------------------------------------
 
 
-def _package():
-    spec = importlib.util.find_spec("etexport")
-    return Path(spec.origin).parent if spec is not None and spec.origin else None
-
-
-def _clone_root():
-    return Path(__file__).resolve().parents[2]
-
-
 def _python(env, parts):
     """The files of these parts of etexport, with what all parts share."""
-    package = _package() or _clone_root() / "etexport"
+    package = _ROOT / "etexport"
     paths = [*package.glob("*.py"), *itertools.chain.from_iterable((package / part).rglob("*") for part in parts)]
     return [env.File(str(path)) for path in sorted(paths) if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _operators(env):
-    package = _package() or _clone_root() / "etexport"
-    root = package / "data" if (package / "data").is_dir() else package.parent
+    data = _ROOT / "etexport" / "data"
+    root = data if data.is_dir() else _ROOT
     return [env.File(str(path)) for path in sorted((root / "kernels").glob("*/op.py"))]
 
 
