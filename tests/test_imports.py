@@ -61,7 +61,7 @@ def test_a_room_imports_what_its_row_allows(room: str) -> None:
 
 def test_every_room_has_a_row() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert rooms == set(ROOMS)
+    assert rooms - {"scons_tools"} == set(ROOMS)  # that is site_scons/site_tools
 
 
 def test_files_at_the_top_point_down() -> None:

@@ -1,0 +1,1 @@
+"""SCons tools: `toolpath=[PyPackageDir("etexport.scons_tools")]`."""
