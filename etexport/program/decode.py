@@ -31,7 +31,7 @@ from etexport.program.model import (
     TensorSpec,
     Value,
 )
-from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name
+from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name, short_name
 from etexport.program.sharing import AT_START, Place, View, find_views
 from etexport.program.verify import MAX_RANK, MAX_TENSOR_BYTES, extent_bytes, verify
 from etexport.program.wire import Table
@@ -528,7 +528,7 @@ class _Namer:
     def named_by_results(self, instructions: Sequence[Instruction], names: dict[int, str]) -> tuple[Instruction, ...]:
         new = Names(names.values())
         return tuple(
-            replace(i, name=names[i.outs[0]] if i.outs and i.outs[0] not in self.states else new.new(base_name(i.op).strip("_")))
+            replace(i, name=names[i.outs[0]] if i.outs and i.outs[0] not in self.states else new.new(short_name(i.op)))
             for i in instructions
         )
 
@@ -550,7 +550,7 @@ class _Namer:
         counts: dict[str, int] = {}
         chosen: dict[int, str] = {}
         for instruction in instructions:
-            base = instruction.name or base_name(instruction.op).removesuffix("_copy").strip("_") or "value"
+            base = instruction.name or short_name(instruction.op)
             number = counts[base] = counts.get(base, -1) + 1
             name = instruction.name or f"{base}_{number}"
             for position, id_ in enumerate(instruction.outs):

@@ -162,8 +162,9 @@ class _MethodWriter:
         table["allocation_info"] = {"memory_id": 1, "memory_offset_low": low, "memory_offset_high": high}
         if value.role is Role.STATE:
             table["extra_tensor_info"] = {"fully_qualified_name": value.name}
-            if value.data is not None:
-                table["data_buffer_idx"] = self.initial.add(value.physical_bytes)
+            # zeros are what a state without content starts from, and Netron opens no file whose states have any
+            if value.data is not None and any(content := value.physical_bytes):
+                table["data_buffer_idx"] = self.initial.add(content)
         return table
 
     def call(self, instruction: Instruction, positions: Mapping[int, int]) -> tuple[str, Table]:

@@ -78,3 +78,12 @@ class Names:
 def base_name(op: str) -> str:
     """`convolution` of `aten::convolution.out`."""
     return op.partition("::")[2].partition(".")[0]
+
+
+def short_name(op: str) -> str:
+    """What a result is called after its operator: `permute` of `aten::permute_copy.out`."""
+    base = base_name(op)
+    return _SHORT.get(base) or base.removesuffix("_copy").strip("_") or "value"
+
+
+_SHORT = {"_native_batch_norm_legit_no_training": "batch_norm", "_to_dim_order_copy": "to_order", "_clone_dim_order": "clone"}

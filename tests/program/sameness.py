@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from etexport.program.model import JUMP_FALSE, Arg, Method, Program, Ref
+from etexport.program.model import JUMP_FALSE, Arg, Method, Program, Ref, Role, Value
 
 
 def described(program: Program) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _method(method: Method) -> dict[str, Any]:
     return {
         "name": method.name,
         "values": {
-            value.name: (str(value.spec), value.spec.dim_order, value.role, None if value.data is None else value.data.tobytes())
+            value.name: (str(value.spec), value.spec.dim_order, value.role, _content(value))
             for value in method.values.values()
             if value.id in used
         },
@@ -46,3 +46,10 @@ def _method(method: Method) -> dict[str, Any]:
         "inputs": [names[id_] for id_ in method.inputs],
         "outputs": [names[id_] for id_ in method.outputs],
     }
+
+
+def _content(value: Value) -> bytes | None:
+    """A state that starts as zeros says so by having no content, or by zeros."""
+    if value.data is None or (value.role is Role.STATE and not any(value.data.tobytes())):
+        return None
+    return value.data.tobytes()

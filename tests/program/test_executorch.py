@@ -6,22 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from etexport.frontend import export
 from etexport.op import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
-from etexport.program.model import Array, Method, Program, Role
+from etexport.program.model import Array, Method, Program, Ref, Role
 from tests.program import stock
+from tests.program.conftest import SCRIPTS
 from tests.program.programs import PROGRAMS, random
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SCRIPTS = {
-    **{name: EXAMPLES / "mlperf_tiny" / f"{name}.py" for name in ("kws", "ic", "vww", "ad")},
-    "digits": EXAMPLES / "digits" / "model.py",
-    "state": EXAMPLES / "state" / "model.py",
-}
 RUNS = 5
 """Samples a network; the program with state is judged on a sequence."""
 
@@ -79,22 +72,6 @@ def test_hand_made_programs_run_in_executorch(tmp_path: Path) -> None:
 
 
 # ---- the networks ------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`.pte` of each example as our own front end writes it, with the `.npz` beside it."""
-    folder = tmp_path_factory.mktemp("ours")
-    files = {name: folder / f"{name}.pte" for name in SCRIPTS}
-    for name, path in files.items():
-        export(SCRIPTS[name], path, stock=True)
-    return files
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same by ExecuTorch's default pipeline."""
-    return stock.export(SCRIPTS, tmp_path_factory.mktemp("theirs"))
 
 
 def samples(npz: Path) -> tuple[list[list[Array]], list[list[Array]]]:
@@ -171,8 +148,6 @@ def in_order(method: Method) -> dict[int, int]:
 
 
 def numbered(args: Sequence[object], order: dict[int, int]) -> list[object]:
-    from etexport.program.model import Ref
-
     return [f"<{order[arg.id]}>" if isinstance(arg, Ref) else numbered(arg, order) if isinstance(arg, tuple) else arg for arg in args]
 
 
