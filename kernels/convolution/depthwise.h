@@ -7,22 +7,20 @@
 
 namespace et {
 
-// One output row, (out_width, channels * multiplier). Weights are packed in blocks of kLanes output channels,
-// [tap][kLanes], the last blocks in fours. Output channel o reads input channel o / multiplier; shape.inputs is 1,
-// shape.outputs is the multiplier.
+// Output positions of `span` for output channels [begin, end), one result after the other. Output channel o reads input channel
+// o / shape.outputs. Weights are packed in blocks of kLanes output channels, [tap][kLanes], the last ones in fours.
 template <int32_t kLanes>
-__attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, float* out, const float* const* rows,
-                                             const float* weight, const float* bias, const float* residual) {
+inline void depthwise_plain(const ConvolutionShape& shape, const Span& span, int32_t begin, int32_t end, float* out, const float* const* rows,
+                            const float* weight, const float* bias, const float* residual) {
   const int32_t channels = shape.groups;
   const int32_t outputs = channels * shape.outputs;
   const int32_t elements = shape.kernel_rows * shape.kernel_width;
-  for (int32_t channel = 0; channel < outputs; ++channel) {
+  for (int32_t channel = begin; channel < end; ++channel) {
     const int32_t first = channel / kLanes * kLanes;
     const int32_t lanes = outputs - first >= kLanes ? kLanes : 4;
     const int32_t lane = (channel - first) % lanes;
     const float* weights = weight + (channel - lane) * elements + lane;
-    for (int32_t position = 0; position < shape.out_width; ++position) {
-      const Span span = clipped(shape, position);
+    for (int32_t position = span.begin; position < span.end; ++position) {
       const int32_t left = position * shape.stride - shape.pad;
       float sum = bias[channel];
       for (int32_t y = 0; y < shape.kernel_rows; ++y) {
@@ -38,10 +36,158 @@ __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, floa
   }
 }
 
+// 4 channels of kPositions positions from `position` on; the strip's stretches are the taps, one input each.
+template <int32_t kPositions, int32_t kLanes>
+inline __attribute__((always_inline)) void depthwise_tile(const Strip& strip, int32_t position) {
+  float sum[kPositions][4];
+#pragma GCC unroll 4
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < 4; ++c) {
+      sum[p][c] = strip.bias[c];
+    }
+  }
+  const float* weight = strip.weight;
+  for (int32_t y = 0; y < strip.kernel_rows; ++y) {
+    const float* x = strip.rows[y] + strip.offset + position * strip.step;
+    for (int32_t tap = 0; tap < strip.taps; ++tap) {
+#pragma GCC unroll 4
+      for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+        for (int32_t c = 0; c < 4; ++c) {
+          sum[p][c] += x[p * strip.step + c] * weight[c];
+        }
+      }
+      x += strip.tap_step;
+      weight += kLanes;
+    }
+    weight += strip.weight_skip;
+  }
+#pragma GCC unroll 4
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < 4; ++c) {
+      finish(strip, (position + p) * strip.out_step + c, sum[p][c]);
+    }
+  }
+}
+
+template <int32_t kLanes>
+__attribute__((noinline)) void depthwise_strip(const Strip& strip) {
+  int32_t position = 0;
+  for (; position + 2 <= strip.positions; position += 2) {
+    depthwise_tile<2, kLanes>(strip, position);
+  }
+  if (position < strip.positions) {
+    depthwise_tile<1, kLanes>(strip, position);
+  }
+}
+
+// One output row, (out_width, channels * multiplier): in fours where every channel has one result.
+template <int32_t kLanes>
+__attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, float* out, const float* const* rows, const float* weight,
+                                             const float* bias, const float* residual) {
+  const int32_t channels = shape.groups;
+  const int32_t elements = shape.kernel_rows * shape.kernel_width;
+  const int32_t in_fours = shape.outputs == 1 ? channels / kLanes * kLanes : 0;
+  each_span(shape, [&](const Span& span) {
+    Strip strip;
+    strip.rows = rows;
+    strip.kernel_rows = shape.kernel_rows;
+    strip.step = shape.stride * channels;
+    strip.positions = span.end - span.begin;
+    strip.taps = span.last_tap - span.first_tap;
+    strip.tap_step = shape.dilation * channels;
+    strip.weight_skip = (shape.kernel_width - strip.taps) * kLanes;
+    strip.out_step = channels;
+    strip.low = shape.low;
+    strip.high = shape.high;
+    const int32_t left = span.begin * shape.stride - shape.pad + span.first_tap * shape.dilation;
+    for (int32_t channel = 0; channel < in_fours; channel += 4) {
+      const int32_t at = span.begin * channels + channel;
+      strip.offset = left * channels + channel;
+      strip.weight = weight + channel / kLanes * kLanes * elements + channel % kLanes + span.first_tap * kLanes;
+      strip.bias = bias + channel;
+      strip.out = out + at;
+      strip.residual = residual == nullptr ? nullptr : residual + at;
+      depthwise_strip<kLanes>(strip);
+    }
+    depthwise_plain<kLanes>(shape, span, in_fours, channels * shape.outputs, out, rows, weight, bias, residual);
+  });
+}
+
 template <class Core, class G>
-inline void depthwise(const G& g, float* out, const float* const* rows, const float* weight, const float* bias,
-                      const float* residual) {
+inline void depthwise(const G& g, float* out, const float* const* rows, const float* weight, const float* bias, const float* residual) {
   depthwise_row<Core::kLanes>(convolution_shape(g), out, rows, weight, bias, residual);
+}
+
+// The common case by itself: 3x3, stride 1, one column of padding on each side, channels a multiple of 4, no residual.
+struct Depthwise3x3 {
+  int32_t width, channels;
+  float low, high;
+};
+
+// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the results to its left,
+// in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
+template <int32_t kChannels>
+inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out, const float* const* rows,
+                                                             const float* weight) {
+  float weights[9][kChannels];
+#pragma GCC unroll 9
+  for (int32_t tap = 0; tap < 9; ++tap) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < kChannels; ++c) {
+      weights[tap][c] = weight[4 * tap + c];
+    }
+  }
+  const float* bias = weight + 36;
+  const float* top = rows[0];
+  const float* middle = rows[1];
+  const float* bottom = rows[2];
+  float left[kChannels];
+  float centre[kChannels];
+#pragma GCC unroll 4
+  for (int32_t c = 0; c < kChannels; ++c) {
+    left[c] = 0.0f;
+    centre[c] = bias[c];
+  }
+#pragma GCC unroll 3
+  for (int32_t column = 0; column < shape.width; ++column) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < kChannels; ++c) {
+      const float x0 = top[c];
+      const float x1 = middle[c];
+      const float x2 = bottom[c];
+      const float result = left[c] + x0 * weights[2][c] + x1 * weights[5][c] + x2 * weights[8][c];
+      left[c] = centre[c] + x0 * weights[1][c] + x1 * weights[4][c] + x2 * weights[7][c];
+      centre[c] = bias[c] + x0 * weights[0][c] + x1 * weights[3][c] + x2 * weights[6][c];
+      if (column > 0) {
+        out[c - shape.channels] = clamped(result, shape.low, shape.high);
+      }
+    }
+    top += shape.channels;
+    middle += shape.channels;
+    bottom += shape.channels;
+    out += shape.channels;
+  }
+#pragma GCC unroll 4
+  for (int32_t c = 0; c < kChannels; ++c) {
+    out[c - shape.channels] = clamped(left[c], shape.low, shape.high);
+  }
+}
+
+template <int32_t kTile>
+inline __attribute__((noinline)) void depthwise_3x3_row(Plain<kTile>, const Depthwise3x3& shape, float* out, const float* const* rows,
+                                                        const float* weight) {
+  for (int32_t channel = 0; channel < shape.channels; channel += 2) {
+    const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
+    depthwise_columns<2>(shape, out + channel, shifted, weight + channel / 4 * 40 + channel % 4);
+  }
+}
+
+template <class Core, class G>
+inline void depthwise_3x3(const G& g, float* out, const float* const* rows, const float* weight) {
+  depthwise_3x3_row(Core(), {g.width, g.channels, g.low, g.high}, out, rows, weight);
 }
 
 }  // namespace et

@@ -186,7 +186,7 @@ struct M4f {
 
   static void run(const Strip& strip, int32_t lanes) {
     if (lanes == 4) {
-      strip_of_four<2, 4>(strip);
+      strip_of_four<1, 4>(strip);
       return;
     }
     const DefaultNan scope;
@@ -202,5 +202,82 @@ struct M4f {
     }
   }
 };
+
+// Depthwise 3x3: s12-s23 hold a row of the window, [3][4], s24-s27 a column of inputs, s0-s11 the sums of three results.
+#define ET_M4F_MAC_4(a, b, c, d, w, x, y, z) \
+  "vfma.f32 " a ", s24, " w "\n vfma.f32 " b ", s25, " x "\n vfma.f32 " c ", s26, " y "\n vfma.f32 " d ", s27, " z "\n"
+#define ET_M4F_LOAD(row) "vldmia r4!, {s12-s23}\n vldmia " row ", {s24-s27}\n add " row ", " row ", r5\n"
+// One row of a column: into the results left of it (a), in its middle (b), right of it (c).
+#define ET_M4F_ROW(row, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3) \
+  ET_M4F_LOAD(row)                                                      \
+  ET_M4F_MAC_4(a0, a1, a2, a3, "s20", "s21", "s22", "s23")              \
+  ET_M4F_MAC_4(b0, b1, b2, b3, "s16", "s17", "s18", "s19")              \
+  ET_M4F_MAC_4(c0, c1, c2, c3, "s12", "s13", "s14", "s15")
+// The first column has nothing to its left.
+#define ET_M4F_FIRST(row)                                                          \
+  ET_M4F_LOAD(row)                                                                 \
+  ET_M4F_MAC_4("s0", "s1", "s2", "s3", "s16", "s17", "s18", "s19")                 \
+  ET_M4F_MAC_4("s4", "s5", "s6", "s7", "s12", "s13", "s14", "s15")
+#define ET_M4F_STORE_4(a, b, c, d, skip)                                                                     \
+  "vmov r8, r10, " a ", " b "\n vmov r12, lr, " c ", " d "\n cbz r7, " skip "f\n"                            \
+  "usat r8, #31, r8\n usat r10, #31, r10\n usat r12, #31, r12\n usat lr, #31, lr\n" skip ":\n"               \
+  "stmia r6, {r8, r10, r12, lr}\n add r6, r6, r5\n"
+// One column, after which the left results are complete and their registers take the bias for the next ones: 58
+// instructions for 36 products.
+#define ET_M4F_COLUMN(skip, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)  \
+  ET_M4F_ROW("r1", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
+  ET_M4F_ROW("r2", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
+  ET_M4F_ROW("r3", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
+  ET_M4F_STORE_4(a0, a1, a2, a3, skip)                                       \
+  "vldmia r4, {" a0 "-" a3 "}\n sub r4, r4, #144\n subs r9, r9, #1\n"
+
+// `blocks` times 4 channels of one output row.
+inline __attribute__((noinline)) void depthwise_3x3_fours(const Depthwise3x3& shape, int32_t blocks_, float* out_, const float* const* rows,
+                                                          const float* weight_) {
+  register int32_t width asm("r0") = shape.width;
+  register const float* top asm("r1") = rows[0];
+  register const float* middle asm("r2") = rows[1];
+  register const float* bottom asm("r3") = rows[2];
+  register const float* weight asm("r4") = weight_;
+  register int32_t column_bytes asm("r5") = shape.channels * 4;
+  register float* out asm("r6") = out_;
+  register int32_t rectify asm("r7") = shape.low == 0.0f ? 1 : 0;
+  register int32_t blocks asm("r11") = blocks_;
+  asm volatile(
+      "1:\n"  // 4 channels
+      "add r8, r4, #144\n vldmia r8, {s0-s3}\n vldmia r8, {s4-s7}\n vldmia r8, {s8-s11}\n"
+      ET_M4F_FIRST("r1") ET_M4F_FIRST("r2") ET_M4F_FIRST("r3")
+      "sub r4, r4, #144\n subs r9, r0, #1\n beq.w 5f\n"
+      "2:\n"
+      ET_M4F_COLUMN("11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11")
+      "beq.w 6f\n"
+      ET_M4F_COLUMN("12", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s0", "s1", "s2", "s3")
+      "beq.w 7f\n"
+      ET_M4F_COLUMN("13", "s8", "s9", "s10", "s11", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
+      "bne.w 2b\n"
+      // the last result, in whichever registers it is
+      "5:\n" ET_M4F_STORE_4("s0", "s1", "s2", "s3", "14") "b.w 8f\n"
+      "6:\n" ET_M4F_STORE_4("s4", "s5", "s6", "s7", "15") "b.w 8f\n"
+      "7:\n" ET_M4F_STORE_4("s8", "s9", "s10", "s11", "16")
+      "8:\n"
+      "mul r8, r0, r5\n sub r8, r8, #16\n add r4, r4, #160\n"
+      "sub r1, r1, r8\n sub r2, r2, r8\n sub r3, r3, r8\n sub r6, r6, r8\n"
+      "subs r11, r11, #1\n bne.w 1b\n"
+      : "+r"(top), "+r"(middle), "+r"(bottom), "+r"(weight), "+r"(out), "+r"(blocks)
+      : "r"(width), "r"(column_bytes), "r"(rectify)
+      : "r8", "r9", "r10", "r12", "lr", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12",
+        "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27");
+}
+
+inline __attribute__((noinline)) void depthwise_3x3_row(M4f, const Depthwise3x3& shape, float* out, const float* const* rows,
+                                                        const float* weight) {
+  const DefaultNan scope;
+  depthwise_3x3_fours(shape, shape.channels / 4, out, rows, weight);
+  if (shape.high != __builtin_inff() || (shape.low != 0.0f && shape.low != -__builtin_inff())) {
+    for (int32_t i = 0; i < shape.width * shape.channels; ++i) {
+      out[i] = clamped(out[i], shape.low, shape.high);
+    }
+  }
+}
 
 }  // namespace et

@@ -155,8 +155,17 @@ def _lower(node: Node, target: Target) -> Call:
         pad_value=0.0,
         pad_elements=columns.size * x.spec.shape[1] if rows.before or rows.after else 0,
     )
+    if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None:
+        geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
+        packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
+        return Call(f"depthwise_3x3<et::{core}>", header, geometry, (Const("weight", packed.reshape(-1)),), window, macs, variant)
     function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
     return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant)
+
+
+def _is_3x3(rows: _Axis, columns: _Axis) -> bool:
+    """A 3x3 window whose row of results has one for each input, each side padded by one."""
+    return rows.kernel == 3 and (columns.kernel, columns.stride, columns.dilation, columns.before, columns.after) == (3, 1, 1, 1, 1)
 
 
 def _residual(node: Node, read: type[Read] | type[RowRead]) -> Operand:

@@ -87,11 +87,10 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
         finish(strip, first + c, sum[p][c]);
       }
     } else {
-#pragma GCC unroll 4
-      for (int32_t c = 0; c < 3; ++c) {
-        if (c < strip.channels) {
-          finish(strip, first + c, sum[p][c]);
-        }
+      const float results[4] = {sum[p][0], sum[p][1], sum[p][2], 0.0f};  // a copy, so that `sum` itself can stay in registers
+#pragma GCC unroll 1
+      for (int32_t c = 0; c < strip.channels; ++c) {
+        finish(strip, first + c, results[c]);
       }
     }
   }
