@@ -13,6 +13,7 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -43,7 +44,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Counter:
-    """What counts work on this board: `driver` is a file of `firmware/arch/<arch>/counter/` without `.cpp`; count = ticks * `numerator` / `denominator`."""
+    """What counts work on this board; count = ticks * `numerator` / `denominator`.
+
+    `driver` is a file of `firmware/arch/<arch>/counter/` without `.cpp`.
+    """
 
     driver: str
     unit: str
@@ -56,7 +60,7 @@ class Counter:
 class Simulator:
     """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments (`{elf}` and `{port}` are filled in).
 
-    A program that opens a port of its own choice says `tcp:127.0.0.1:<port>` on its standard error before it waits, as QEMU does.
+    A program that opens a port of its own choice says `waiting for connection on: tcp:127.0.0.1:<port>` before it goes on, as QEMU does.
     """
 
     kind: str
@@ -125,7 +129,10 @@ def load_board(name: str) -> Board:
     else:
         files = board_files()
         if name not in files:
-            raise BoardError(f"no board is called {name!r}", hint=f"{_nearest(name, files)}known: {', '.join(sorted(files))}; a path to a .toml works too")
+            raise BoardError(
+                f"no board is called {name!r}",
+                hint=f"{_nearest(name, files)}known: {', '.join(sorted(files))}; a path to a .toml works too",
+            )
         path = files[name]
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -175,7 +182,17 @@ def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False)
 
 # ---- checking --------------------------------------------------------------------------------------------------------------------
 
-_TYPE_NAMES = {str: "a string", int: "an integer", tuple: "a list", frozenset: "a list of strings", Mapping: "a table", dict: "a table", list: "a list", bool: "true or false", float: "a float"}
+_TYPE_NAMES = {
+    str: "a string",
+    int: "an integer",
+    tuple: "a list",
+    frozenset: "a list of strings",
+    Mapping: "a table",
+    dict: "a table",
+    list: "a list",
+    bool: "true or false",
+    float: "a float",
+}
 
 
 def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError], given: frozenset[str] = frozenset()) -> Any:
@@ -194,7 +211,11 @@ def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError]
         if field.name in table:
             values[field.name] = _value(hints[field.name], table[field.name], where, prefix + field.name, errors)
         elif field.default is MISSING and field.default_factory is MISSING:
-            errors.append(BoardError(f"{prefix + field.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"))
+            errors.append(
+                BoardError(
+                    f"{prefix + field.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"
+                )
+            )
     return None if errors else kind(**values)
 
 
@@ -236,7 +257,9 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
     firmware = root() / "firmware"
     yield from _unknown_file("arch", board.arch, [path.parent.name for path in firmware.glob("arch/*/counter/")], where)
     yield from _unknown_file("uart", board.uart, [path.stem for path in firmware.glob("uart/*.cpp")], where)
-    yield from _unknown_file("counter.driver", board.counter.driver, [path.stem for path in firmware.glob(f"arch/{board.arch}/counter/*.cpp")], where)
+    yield from _unknown_file(
+        "counter.driver", board.counter.driver, [path.stem for path in firmware.glob(f"arch/{board.arch}/counter/*.cpp")], where
+    )
     if board.counter.numerator == 0 or board.counter.denominator == 0:
         yield BoardError("'counter.numerator' and 'counter.denominator' must not be 0", where=where)
     if board.stack == 0 or board.stack % 16:
@@ -250,7 +273,9 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
 
 def _unknown_file(key: str, name: str, known: list[str], where: str) -> Iterator[BoardError]:
     if name not in known:
-        yield BoardError(f"{key!r} is {name!r}, which does not exist", where=where, hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}")
+        yield BoardError(
+            f"{key!r} is {name!r}, which does not exist", where=where, hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}"
+        )
 
 
 def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
@@ -276,9 +301,8 @@ def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[Board
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield BoardError(f"two memories are called {name!r}", where=where)
     ordered = sorted(memory, key=lambda region: region.address)
-    for low, high in zip(ordered, ordered[1:], strict=False):
+    for low, high in pairwise(ordered):
         if low.address + low.size > high.address:
-            yield BoardError(
-                f"memories {low.name!r} (0x{low.address:08x} to 0x{low.address + low.size - 1:08x}) and {high.name!r} (from 0x{high.address:08x}) overlap",
-                where=where,
-            )
+            last = low.address + low.size - 1
+            what = f"memories {low.name!r} (0x{low.address:08x} to 0x{last:08x}) and {high.name!r} (from 0x{high.address:08x}) overlap"
+            yield BoardError(what, where=where)

@@ -6,7 +6,7 @@
 namespace et {
 
 constexpr uint16_t kLinkVersion = 1;
-constexpr uint32_t kLinkLayout = 0;  // CRC-32 of the message table
+constexpr uint32_t kLinkLayout = 0x85EBCA49;  // CRC-32 of the message table
 
 enum Kind : uint8_t {
   kIdentify = 0x01,

@@ -1,5 +1,6 @@
 // A TCP socket on the loopback interface plays the serial port of a process: it waits for one connection, and says where, as QEMU does.
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@ void uart_init() {
   if (connection < 0) {
     fail("no connection");
   }
+  const int at_once = 1;  // frames are short and each waits for its answer
+  setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
   close(listener);
 }
 

@@ -1,5 +1,4 @@
 // A Linux process as a board: the same runtime, with signals as faults.
-#include <execinfo.h>
 #include <link.h>
 #include <signal.h>
 #include <stdint.h>
@@ -13,10 +12,12 @@
 namespace et {
 namespace {
 
+constexpr uint32_t kExecutable = 0xFFFFFFFF;
+
 uint8_t signal_stack[65536];
 
 struct Segments {
-  uint32_t wanted;
+  uint32_t wanted;  // number among those that cannot be written, or kExecutable
   uint32_t at;
   uint64_t base;
   const uint8_t* start;
@@ -29,7 +30,8 @@ int find_segment(dl_phdr_info* info, size_t, void* result) {
   found.base = info->dlpi_addr;
   for (uint32_t i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& segment = info->dlpi_phdr[i];
-    if (segment.p_type == PT_LOAD && !(segment.p_flags & PF_W) && found.at++ == found.wanted) {
+    if (segment.p_type == PT_LOAD && !(segment.p_flags & PF_W) &&
+        (found.at++ == found.wanted || (found.wanted == kExecutable && (segment.p_flags & PF_X)))) {
       found.start = reinterpret_cast<const uint8_t*>(info->dlpi_addr + segment.p_vaddr);
       found.bytes = static_cast<uint32_t>(segment.p_filesz);
     }
@@ -43,35 +45,54 @@ Segments segment(uint32_t index) {
   return found;
 }
 
-uint64_t program_counter(const ucontext_t* context) {
+Segments executable() { return segment(kExecutable); }
+
+struct Place {
+  uint64_t pc;
+  uint64_t sp;
+};
+
+Place interrupted(const ucontext_t* context) {
 #if defined(__x86_64__)
-  return static_cast<uint64_t>(context->uc_mcontext.gregs[REG_RIP]);
+  return {static_cast<uint64_t>(context->uc_mcontext.gregs[REG_RIP]),
+          static_cast<uint64_t>(context->uc_mcontext.gregs[REG_RSP])};
 #elif defined(__aarch64__)
-  return context->uc_mcontext.pc;
+  return {context->uc_mcontext.pc, context->uc_mcontext.sp};
 #else
   static_cast<void>(context);
-  return 0;
+  return {0, 0};
 #endif
 }
 
-// Return addresses stand for the stack: they are what is looked for in it.
+// Words of the stack that point into the code, relative to where it was loaded: the return addresses are among them.
+__attribute__((no_sanitize("address"))) uint32_t code_pointers(uint64_t sp, uint32_t* found, uint32_t room) {
+  const Segments code = executable();
+  const uint64_t start = reinterpret_cast<uint64_t>(code.start);
+  const uint64_t end = reinterpret_cast<uint64_t>(environ);  // lies above every frame of the main thread
+  uint32_t count = 0;
+  for (uint64_t at = (sp + 7) & ~uint64_t{7}; at < end && count < room; at += 8) {
+    const uint64_t word = *reinterpret_cast<const uint64_t*>(at);
+    if (word >= start && word < start + code.bytes) {
+      found[count++] = static_cast<uint32_t>(word - code.base);
+    }
+  }
+  return count;
+}
+
 [[noreturn]] void on_signal(int number, siginfo_t* info, void* context) {
-  const uint64_t base = segment(0).base;
+  const uint64_t base = executable().base;
+  const Place place = interrupted(static_cast<const ucontext_t*>(context));
   const uint64_t address = reinterpret_cast<uint64_t>(info->si_addr);
   const uint32_t registers[] = {
-      static_cast<uint32_t>(program_counter(static_cast<const ucontext_t*>(context)) - base),
+      static_cast<uint32_t>(place.pc - base),
       static_cast<uint32_t>(number),
       static_cast<uint32_t>(info->si_code),
       static_cast<uint32_t>(address),
       static_cast<uint32_t>(address >> 32),
   };
-  void* callers[32];
-  const int count = backtrace(callers, 32);
-  uint32_t stack[32];
-  for (int i = 0; i < count; ++i) {
-    stack[i] = static_cast<uint32_t>(reinterpret_cast<uint64_t>(callers[i]) - base);
-  }
-  report_fault(kCoreHost, registers, 5, stack, 4U * static_cast<uint32_t>(count));
+  uint32_t stack[kFaultStackBytes / 4];
+  const uint32_t count = code_pointers(place.sp, stack, kFaultStackBytes / 4);
+  report_fault(kCoreHost, registers, 5, stack, 4U * count);
 }
 
 void catch_signals() {

@@ -1,0 +1,96 @@
+"""What the host reads from a firmware's ELF: symbols, places in the source, which addresses are code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from etexport.board import Board
+from etexport.errors import BuildError
+
+HASH_SYMBOL = "_ZN2et7program4hashE"
+"""`et::program::hash` of firmware/et/program.h."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the source: `function` is as in C++, `line` 0 where the compiler left none."""
+
+    function: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.function} at {self.file}:{self.line}" if self.line else self.function
+
+
+@dataclass(frozen=True)
+class Symbols:
+    addresses: dict[str, int]
+    code: tuple[tuple[int, int], ...]
+    """(first, behind) of each executable section."""
+
+    def is_code(self, address: int) -> bool:
+        return any(first <= address < behind for first, behind in self.code)
+
+
+def symbols(elf: Path) -> Symbols:
+    """All symbols by their linker name; BuildError where the file is no ELF."""
+    try:
+        with elf.open("rb") as file:
+            parsed = ELFFile(file)
+            table = parsed.get_section_by_name(".symtab")
+            addresses = (
+                {symbol.name: symbol["st_value"] for symbol in table.iter_symbols()} if isinstance(table, SymbolTableSection) else {}
+            )
+            code = tuple(
+                (section["sh_addr"], section["sh_addr"] + section["sh_size"])
+                for section in parsed.iter_sections()
+                if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR
+            )
+    except OSError as error:
+        raise BuildError(f"cannot be read: {error.strerror}", where=str(elf)) from error
+    except ELFError as error:
+        raise BuildError(f"is no ELF: {error}", where=str(elf)) from error
+    return Symbols(addresses, code)
+
+
+def program_hash(elf: Path) -> int | None:
+    """`et::program::hash` as it lies in the ELF; None where it has none."""
+    address = symbols(elf).addresses.get(HASH_SYMBOL)
+    if address is None:
+        return None
+    with elf.open("rb") as file:
+        for segment in ELFFile(file).iter_segments():
+            start = segment["p_vaddr"]
+            if segment["p_type"] == "PT_LOAD" and start <= address and address + 8 <= start + segment["p_filesz"]:
+                return int.from_bytes(segment.data()[address - start : address - start + 8], "little")
+    return None
+
+
+def places(elf: Path, board: Board, addresses: Sequence[int]) -> list[tuple[Place, ...]]:
+    """For each address the functions inlined into each other there, innermost first; () without addr2line or debug information."""
+    program = shutil.which(f"{board.toolchain.prefix}addr2line")
+    if program is None or not addresses:
+        return [() for _ in addresses]
+    command = [program, "-a", "-f", "-C", "-i", "-e", str(elf), *(hex(address) for address in addresses)]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found: list[tuple[Place, ...]] = []
+    for block in re.split(r"^0x[0-9a-f]+\n", text, flags=re.MULTILINE)[1:]:
+        lines = block.splitlines()
+        found.append(tuple(_place(function, place) for function, place in zip(lines[::2], lines[1::2], strict=False) if function != "??"))
+    return found if len(found) == len(addresses) else [() for _ in addresses]
+
+
+def _place(function: str, place: str) -> Place:
+    file, _, line = place.split(" (discriminator", 1)[0].rpartition(":")
+    return Place(function, Path(file).name, int(line) if line.isdigit() else 0)

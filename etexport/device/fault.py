@@ -1,0 +1,173 @@
+"""A FAULT frame in words: what the core says, the C++ line, the instruction of the program, the line of the model script."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etexport.board import Board
+from etexport.device.elf import Place, Symbols, places, symbols
+from etexport.device.messages import Message, layout
+from etexport.errors import DeviceFaultError
+
+_NOTHING = 0xFFFFFFFF
+_STEP_MARK = re.compile(r"\bprobe\((\d+)\)")
+"""Every step of program.cpp begins with this call (firmware/et/probe.h)."""
+_SHOWN_CALLERS = 6
+
+_CFSR = {
+    0: "instruction fetch from memory that holds no code", 1: "access to forbidden memory", 3: "broken stack on return from an exception",
+    4: "stack overflow: no memory for an exception's registers", 5: "stack overflow: no memory for floating point registers",
+    8: "instruction fetch from an address where nothing is", 9: "access to an address where nothing is",
+    10: "write to an address where nothing is, a few instructions earlier", 11: "broken stack on return from an exception",
+    12: "stack overflow: no memory for an exception's registers", 13: "stack overflow: no memory for floating point registers",
+    16: "undefined instruction", 17: "jump to an address without the Thumb bit", 18: "broken return from an exception",
+    19: "floating point instruction, but the unit is off or absent", 24: "unaligned access", 25: "division by zero",
+}  # fmt: skip
+"""Bits of the Configurable Fault Status Register (ARMv7-M reference manual, section B3.2.15)."""
+_BFAR_VALID, _MMFAR_VALID = 1 << 15, 1 << 7
+
+_MCAUSE = {
+    0: "jump to an unaligned address", 1: "instruction fetch from an address where nothing is", 2: "illegal instruction", 3: "breakpoint",
+    4: "unaligned load", 5: "load from an address where nothing is", 6: "unaligned store", 7: "store to an address where nothing is",
+    8: "environment call", 11: "environment call",
+}  # fmt: skip
+"""Exception codes (RISC-V privileged specification, section 3.1.15)."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    core: str
+    cause: str
+    registers: Mapping[str, int]
+    run: int | None
+    """None if the program was not running."""
+    place: tuple[Place, ...]
+    """Where the core stopped, innermost inlined function first."""
+    callers: tuple[tuple[Place, ...], ...]
+    """What looks like the way there, innermost first: return addresses found in the stack, old ones may be among them."""
+    step: Mapping[str, Any] | None
+    """The step of the program, as in `memory.json`; None if that is not known."""
+
+
+def decode(message: Message, elf: Path, board: Board) -> Fault:
+    """Name what a FAULT message tells. `program.cpp` and `memory.json` are looked for beside the ELF."""
+    core, names = layout().registers.get(message["core"], (f"core {message['core']}", ()))
+    registers = dict(zip(names, message["registers"], strict=False))
+    table = symbols(elf)
+    addresses = list(_code_addresses(core, registers, message["stack"], table))
+    found = places(elf, board, addresses)
+    own = bool(addresses) and addresses[0] == _address(core, registers.get("pc", 0))
+    callers = tuple(chain for chain in (found[1:] if own else found) if chain)
+    at = message["step"] if message["step"] != _NOTHING else _step_of(found, elf.parent / "program.cpp")
+    return Fault(
+        core=core,
+        cause=_cause(core, registers, table),
+        registers=registers,
+        run=None if message["run"] == _NOTHING else message["run"],
+        place=found[0] if own else (),
+        callers=callers,
+        step=_step(at, elf.parent / "memory.json"),
+    )
+
+
+def error(fault: Fault) -> DeviceFaultError:
+    """What a person is told: cause, instruction and line first, then the C++ way there and the registers."""
+    step = fault.step
+    what = f"{fault.cause}, " + ("outside a run" if fault.run is None else f"in run {fault.run}")
+    if step is not None:
+        what += f", in step {step['step']} {step['name']} ({step['op']})"
+    chain = [*fault.place, *(place for caller in fault.callers[:_SHOWN_CALLERS] for place in caller)]
+    for index, place in enumerate(chain):
+        what += f"\n    {'in' if index == 0 else 'from'} {place}"
+    what += "".join(
+        "\n    " + "  ".join(f"{name} {value:08x}" for name, value in group) for group in _in_groups(list(fault.registers.items()), 8)
+    )
+    return DeviceFaultError(what, where=str(step["source"]) if step is not None and step["source"] else "", hint=_hint(fault))
+
+
+def _hint(fault: Fault) -> str:
+    if "stack" in fault.cause:
+        return "give the board file a larger `stack`, and look at the stack bound of the build"
+    return "" if fault.place or fault.callers else "no debug information: was the ELF stripped, or is addr2line missing?"
+
+
+def _address(core: str, word: int) -> int:
+    return word & ~1 if core == "cortex_m" else word
+
+
+def _code_addresses(core: str, registers: Mapping[str, int], stack: bytes, table: Symbols) -> Iterator[int]:
+    """The program counter, then return addresses from the link register and the stack, moved back into the call."""
+    pc = _address(core, registers.get("pc", 0))
+    if table.is_code(pc):
+        yield pc
+    words = [registers.get("lr", 0), registers.get("ra", 0), *(word for (word,) in struct.iter_unpack("<I", stack[: len(stack) & ~3]))]
+    seen = {pc}
+    for word in words:
+        if core == "cortex_m" and not word & 1:
+            continue  # a return address has the Thumb bit
+        back = _address(core, word) - (1 if core == "host" else 2)
+        if table.is_code(back) and back not in seen:
+            seen.add(back)
+            yield back
+
+
+def _step_of(found: Sequence[tuple[Place, ...]], program: Path) -> int | None:
+    """The step whose statement is on the way to the fault, by the line of program.cpp that it was called from."""
+    if not program.is_file():
+        return None
+    marks = [
+        (number, int(match[1]))
+        for number, line in enumerate(program.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := _STEP_MARK.search(line))
+    ]
+    for chain in found:
+        for place in chain:
+            if place.file == program.name and marks and marks[0][0] <= place.line <= marks[-1][0]:
+                return max(step for number, step in marks if number <= place.line)
+    return None
+
+
+def _step(at: int | None, memory: Path) -> Mapping[str, Any] | None:
+    if at is None or not memory.is_file():
+        return None
+    steps = json.loads(memory.read_text(encoding="utf-8"))["steps"]
+    return steps[at] if at < len(steps) else None
+
+
+def _cause(core: str, registers: Mapping[str, int], table: Symbols) -> str:
+    bottom = table.addresses.get("__stack_bottom")
+    if bottom is not None and registers.get("sp", 0) <= bottom:
+        return "stack overflow"
+    if core == "cortex_m":
+        return _cortex_m_cause(registers)
+    if core == "riscv":
+        cause = registers["mcause"]
+        return f"{_MCAUSE.get(cause, f'exception {cause}')} (0x{registers['mtval']:08x})"
+    if core == "host":
+        number = registers["signal"]
+        name = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+        return f"{name} (0x{registers['address_high'] << 32 | registers['address_low']:x})"
+    return "fault"
+
+
+def _cortex_m_cause(registers: Mapping[str, int]) -> str:
+    cfsr = registers["cfsr"]
+    causes = [text for bit, text in _CFSR.items() if cfsr >> bit & 1]
+    cause = " and ".join(dict.fromkeys(causes)) or "exception without a cause"
+    if cfsr & _BFAR_VALID:
+        return f"{cause} (0x{registers['bfar']:08x})"
+    if cfsr & _MMFAR_VALID:
+        return f"{cause} (0x{registers['mmfar']:08x})"
+    return cause
+
+
+def _in_groups(items: Sequence[tuple[str, int]], size: int) -> Iterator[Sequence[tuple[str, int]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,137 @@
+"""Starts a simulated board, or the host's own process, and says where its serial port is."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from etexport.board import Board, Simulator
+from etexport.errors import DeviceLostError, ToolMissingError
+
+_START_S = 30.0
+_EXIT_S = 10.0
+_WAITING = re.compile(r"waiting for connection on: \S*tcp:127\.0\.0\.1:(\d+)")
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Running:
+    """A simulator under way; `exit_status` is known once it has ended."""
+
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[str]
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+    """What it wrote to standard output and error."""
+
+    @property
+    def exit_status(self) -> int | None:
+        return self.process.poll()
+
+    def wait(self) -> int | None:
+        """Exit status, after waiting for an end that was asked for; None if it did not come."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_EXIT_S)
+        return self.process.poll()
+
+    def epitaph(self) -> str:
+        """How it ended and what it said last, for an error message; "" while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1.0)  # the connection breaks a little before the process ends
+        status = self.process.poll()
+        if status is None:
+            return ""
+        ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        said = [line for line in self.lines if not _WAITING.search(line)]
+        return f"the simulator {ended}" + "".join(f"\n    {line}" for line in said[-12:])
+
+
+def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
+    """The command line; `port` is needed where an argument has `{port}`."""
+    places = {"elf": str(elf), "port": str(port)}
+    return tuple(part.format(**places) for part in (simulator.program, *simulator.arguments))
+
+
+@contextlib.contextmanager
+def launch(board: Board, elf: Path) -> Iterator[Running]:
+    """Run the board's simulator with this ELF; it is ended when the block is left, whatever happens."""
+    simulator = board.simulator
+    assert simulator is not None, f"{board.name} has no simulator"
+    elf = elf.resolve()
+    if not elf.is_file():
+        raise DeviceLostError("there is no such file", where=str(elf), hint="build the firmware first")
+    wants_port = any("{port}" in part for part in simulator.arguments)
+    port = _free_port() if wants_port else None
+    arguments = command(simulator, elf, port)
+    if shutil.which(arguments[0]) is None:
+        hint = f"sudo apt-get install {simulator.package}" if simulator.package else f"put {arguments[0]} on PATH"
+        raise ToolMissingError(f"{arguments[0]} is not installed", where=f"board {board.name}", hint=hint)
+    running = Running(arguments, _start(arguments))
+    reader = threading.Thread(target=_read_lines, args=(running.process.stdout, running.lines), daemon=True)
+    reader.start()
+    try:
+        running.url = f"socket://127.0.0.1:{port if port is not None else _announced_port(running)}"
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+        running.process.wait()
+        reader.join(timeout=1.0)
+        if running.process.stdout is not None:
+            running.process.stdout.close()
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    prctl = ctypes.CDLL(None).prctl
+
+    def die_with_parent() -> None:
+        # A simulator that polls its port would otherwise go on for ever when we are killed.
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=die_with_parent,
+    )
+
+
+def _read_lines(stream: IO[str] | None, lines: list[str]) -> None:
+    assert stream is not None
+    with contextlib.suppress(ValueError):  # closed while it was read
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+
+def _announced_port(running: Running) -> int:
+    """The port that the simulator says it waits on. It runs nothing before someone connects, so that no byte is lost."""
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end:
+        for line in list(running.lines):
+            if match := _WAITING.search(line):
+                return int(match[1])
+        if running.process.poll() is not None:
+            raise DeviceLostError(running.epitaph(), where=" ".join(running.arguments))
+        time.sleep(0.005)
+    raise DeviceLostError(f"the simulator named no port in {_START_S:.0f} s", where=" ".join(running.arguments))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,52 @@
+"""`wire.log`: every byte of both directions, a line a frame.
+
+`> RUN 7 <hex>` went to the board, `< DONE 7 <hex>` came from it; what is no frame is called `?`. No times, so that two logs
+can be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from etexport.device.messages import decode
+
+
+class WireLog:
+    """Writes to `path`, or nowhere."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path.open("w", encoding="ascii", buffering=1) if path is not None else None
+        self._pending = {">": b"", "<": b""}
+
+    def sent(self, data: bytes) -> None:
+        self._add(">", data)
+
+    def received(self, data: bytes) -> None:
+        self._add("<", data)
+
+    def close(self) -> None:
+        if self._file is not None:
+            for direction, pending in self._pending.items():
+                if pending:
+                    self._file.write(f"{direction} ? {pending.hex()}\n")
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> WireLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _add(self, direction: str, data: bytes) -> None:
+        """A line ends behind the delimiter that ends a frame; the one before a frame begins it."""
+        if self._file is None:
+            return
+        pending = self._pending[direction] + data
+        while (end := pending.find(b"\0", len(pending) - len(pending.lstrip(b"\0")))) >= 0:
+            line, pending = pending[: end + 1], pending[end + 1 :]
+            message = decode(line.strip(b"\0"))
+            name = f"{message.kind} {message.sequence}" if message is not None else "?"
+            self._file.write(f"{direction} {name} {line.hex()}\n")
+        self._pending[direction] = pending
