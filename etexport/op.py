@@ -167,6 +167,8 @@ class Target:
 
     features: frozenset[str] = frozenset()
     optimize: str = "speed"
+    rounding: str = "nearest"
+    """How integer results are rounded: "nearest", or "tflm" for the bytes of TFLite and of ExecuTorch's cortex_m operators."""
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,8 @@ class Call:
     With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`.
     `geometry` is the first argument, an object whose members are the fields: int32_t, float, bool, or arrays `const int32_t[N]`.
     `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
+    `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many
+    bytes above the output's start (a kernel that says nothing needs them apart). `swept_distance` gives it for windowed calls.
     """
 
     function: str
@@ -253,6 +257,22 @@ class Call:
     window: Window | None = None
     macs: int = 0
     variant: str = "portable"
+    overlaps: Mapping[int, int] = field(default_factory=dict)
+
+
+def swept_distance(window: Window, in_bytes: int, out_bytes: int) -> int:
+    """How many bytes above its output a windowed kernel's input must start, for rows swept from the first to the last.
+
+    A call writes its output rows while it reads its window, so what it writes must end below the first row of the window. Element
+    sizes in bytes.
+    """
+    distance = 0
+    for image in range(window.batch):
+        for row in range(0, window.out_rows, window.rows_per_call):
+            end = (image * window.out_rows + min(row + window.rows_per_call, window.out_rows)) * window.out_row * out_bytes
+            first = image * window.in_rows + min(max(row * window.stride - window.pad, 0), window.in_rows)
+            distance = max(distance, end - first * window.in_row * in_bytes)
+    return distance
 
 
 # ---- what an operator declares --------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from etexport.board import Board
 from etexport.errors import PlanError
 from etexport.op import Scratch
-from etexport.plan.problem import Buffer, Problem, Region, Solution
+from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
 from etexport.program.model import Method, Role, Value
 from etexport.target.address import last_uses
 from etexport.target.model import Specialised, scratch_name
@@ -37,7 +39,23 @@ def problem(specialised: Specialised) -> Problem:
         )
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN))
-    return Problem(tuple(buffers), (Region("ram"),))
+    return Problem(tuple(buffers), (Region("ram"),), tuple(_overlaps(specialised, first, last)))
+
+
+def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, int]) -> Iterator[Overlap]:
+    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result."""
+    method = specialised.method
+    for at, step in enumerate(specialised.steps):
+        for operand_id, distance in step.call.overlaps.items():
+            operand, out = method.values[operand_id], method.values[step.instruction.outs[0]]
+            low, high = _base(method, out), _base(method, operand)
+            if low == high or Role.CONSTANT in (method.values[low].role, method.values[high].role):
+                continue
+            if last.get(high) != at or first.get(low) != at or method.values[low].role is Role.INPUT:
+                continue
+            # the distance holds between the tensors; the planner places what they lie in
+            inside = (out.storage.offset if out.storage else 0) - (operand.storage.offset if operand.storage else 0)
+            yield Overlap(method.values[low].name, method.values[high].name, distance + inside)
 
 
 def _first_writes(method: Method) -> dict[int, int]:
