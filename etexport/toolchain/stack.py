@@ -245,10 +245,15 @@ class _Graph:
                 name=readable(name),
                 frame=seen.depth + self.extra[start],
                 bound=_total(self.chain(start)),
-                compiler=max(frame.bytes for frame in known) if known else None,
+                compiler=_nearest([frame.bytes for frame in known], seen.depth),
                 calls=tuple(self.code.names[callee] for callee in self._callees(start)),
             )
         return functions
+
+
+def _nearest(figures: Sequence[int], depth: int) -> int | None:
+    """Of several functions of one name, the figure that is this one's."""
+    return min(figures, key=lambda figure: abs(figure - depth), default=None)
 
 
 def _error(what: str, where: str, hint: str) -> BuildError:
@@ -300,6 +305,8 @@ def _dynamic(qualifiers: str) -> bool:
 
 def _identifier_of_signature(signature: str) -> str:
     """"void et::linear(const G&) [with G = fc1]" -> "linear"."""
+    if "<lambda" in signature:
+        return "lambda"
     head = re.sub(r"\[with .*\]$", "", signature)
     found = re.search(r"(operator\s*[^\s\w(]+|operator\(\)|[~\w]+)\s*(?:<[^()]*>)?\(", head.replace("{anonymous}", "anonymous"))
     return found[1] if found else signature.strip()
@@ -307,13 +314,18 @@ def _identifier_of_signature(signature: str) -> str:
 
 def identifier(symbol: str) -> str:
     """The bare name in a linker symbol: "_ZN2et6linearINS_3fc1EEEvRKT_" -> "linear", "helper.part.0" -> "helper"."""
+    if symbol.startswith("_ZZ") and "Ul" in symbol:
+        return "lambda"
     path = _path_of_mangled(symbol)
     return path[-1] if path else symbol.split(".")[0]
 
 
 def readable(symbol: str) -> str:
-    """For people: "et::linear"."""
-    path = _path_of_mangled(symbol)
+    """For people: "et::linear"; "et::linear::lambda" for what is defined inside it."""
+    inner = symbol.startswith("_ZZ")
+    path = _path_of_mangled("_Z" + symbol[3:] if inner else symbol)
+    if inner:
+        path.append("lambda" if "EUl" in symbol or "KUl" in symbol else "local")
     return "::".join(part for part in path if not part.startswith("_GLOBAL__N")) if path else symbol
 
 

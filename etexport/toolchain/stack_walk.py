@@ -117,12 +117,12 @@ def walk(code: Code, start: int, frame: int | None = None) -> Walk:
     states: dict[int, tuple[int, Registers]] = {}
     visits: dict[int, int] = {}
     todo: list[tuple[int, int, Registers, bool]] = [(start, 0, dict(code.entry_registers), False)]
-    switch_depth = -1
+    switch: tuple[int, Registers] | None = None
 
     def leave(into: dict[int, int], callee: int, depth: int) -> None:
         into[callee] = max(depth, into.get(callee, 0))
 
-    while todo:
+    while todo or (todo := _places_left(code, start, states, *(switch or (seen.depth, {})))):
         address, depth, registers, after_call = todo.pop()
         if address != start and code.function_at(address):
             # What stands behind a call right before the next function is never reached: the callee does not return.
@@ -134,7 +134,7 @@ def walk(code: Code, start: int, frame: int | None = None) -> Walk:
             continue
         if address in states:
             old_depth, old_registers = states[address]
-            merged = {name: known for name, known in old_registers.items() if registers.get(name) == known}
+            merged = _common(old_registers, registers)
             if depth <= old_depth and merged == old_registers:
                 continue
             depth, registers = max(depth, old_depth), merged
@@ -173,18 +173,24 @@ def walk(code: Code, start: int, frame: int | None = None) -> Walk:
         elif effect.flow is Flow.UNKNOWN_JUMP:
             seen.unknown_calls[address] = after
         elif effect.flow is Flow.SWITCH:
-            switch_depth = max(switch_depth, after)
-        if not todo and switch_depth >= 0:
-            todo = _places_left(code, start, states, switch_depth)
+            known_before = effect.registers if switch is None else switch[1]
+            switch = (max(after, switch[0] if switch else 0), _common(known_before, effect.registers))
     return seen
 
 
-def _places_left(code: Code, start: int, states: Mapping[int, object], depth: int) -> list[tuple[int, int, Registers, bool]]:
-    """A switch may go anywhere in its function: the first place not seen yet, at the depth of the switch."""
+def _common(one: Registers, other: Registers) -> Registers:
+    return {name: known for name, known in one.items() if other.get(name) == known}
+
+
+def _places_left(
+    code: Code, start: int, states: Mapping[int, object], depth: int, registers: Registers
+) -> list[tuple[int, int, Registers, bool]]:
+    """The first place of the function not seen yet. A switch may go anywhere in its function, at the depth that it has itself; and where
+    there is no switch, code that nothing seems to lead to is better counted than trusted to be dead."""
     address = start
     while address < code.ends[start]:
         instruction = code.instructions.get(address)
         if instruction is not None and address not in states and not instruction.mnemonic.startswith("nop"):
-            return [(address, depth, {}, False)]
+            return [(address, depth, dict(registers), False)]
         address = instruction.next if instruction is not None else address + 1
     return []

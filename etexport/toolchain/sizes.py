@@ -1,0 +1,186 @@
+"""What the bytes of a firmware are for: every loadable byte of the ELF belongs to one of four parts, and RAM is split the same way.
+
+The linker's map says which object each input section came from; the ELF says what is really there. A byte that no input section claims
+is padding, and is counted with what lies before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path, PurePath
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
+
+from etexport.errors import BuildError
+
+
+class Part(Enum):
+    RUNTIME = "runtime"
+    """Start-up, main loop, serial link, drivers, and the binding between them and the program."""
+    KERNELS = "kernels"
+    """Code of the program: kernels and what was generated."""
+    CONSTANTS = "constants"
+    """Weights, biases, multipliers, tables of kernels, initial state."""
+    LIBC = "libc"
+    """The C library, libgcc, and what the toolchain links by itself."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`flash` adds up to `flash_total`, the bytes of all loadable segments. `static` (.data, .bss and what stands beside them) is split by
+    part as well; with `arena` and `stack` it is all the RAM that the ELF reserves."""
+
+    flash: Mapping[Part, int]
+    flash_total: int
+    static: Mapping[Part, int]
+    static_total: int
+    arena: int
+    stack: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An input section where the linker put it. `object` is as the map names it: "obj/main.o", ".../libm.a(lib_a-sf_exp.o)"."""
+
+    address: int
+    size: int
+    section: str
+    object: str
+    output: str
+
+
+@dataclass(frozen=True)
+class _Extent:
+    address: int
+    size: int
+
+
+# Names of the objects that hold the program; see `etexport.emit`.
+_PROGRAM, _CONSTANTS = "program", "constants"
+_ARENA, _STACK = ".arena", ".stack"
+
+
+def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
+    """Sizes of the ELF in bytes; `objects` are the object files that the build made (the rest came with the toolchain).
+
+    Errors: BuildError if one of the files is not what it should be.
+    """
+    pieces = read_map(map_file.read_text(errors="replace"))
+    if not pieces:
+        raise BuildError("this is no map of GNU ld", where=map_file.name, hint="link with -Wl,-Map=FILE")
+    own = {path.name for path in objects}
+    try:
+        with elf.open("rb") as stream:
+            file = ELFFile(stream)
+            loaded = [
+                _Extent(segment["p_vaddr"], segment["p_filesz"])
+                for segment in file.iter_segments()
+                if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]
+            ]
+            # Sections of thread-local zeros have an address and a size, but nothing of their own lies there.
+            writable = [
+                (section.name, _Extent(section["sh_addr"], section["sh_size"]))
+                for section in file.iter_sections()
+                if section["sh_flags"] & SH_FLAGS.SHF_ALLOC
+                and section["sh_flags"] & SH_FLAGS.SHF_WRITE
+                and not (section["sh_flags"] & SH_FLAGS.SHF_TLS and section["sh_type"] == "SHT_NOBITS")
+            ]
+            in_memory = {section.name for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC}
+            code = {section.name for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR}
+    except (ELFError, OSError) as error:
+        raise BuildError(f"cannot be read: {error}", where=elf.name) from error
+
+    pieces = [piece for piece in pieces if piece.output in in_memory]  # debug information has addresses too, from 0 up
+
+    def part(piece: Piece) -> Part:
+        return _part(piece, own, is_code=piece.section.startswith(".text") or (piece.output in code and piece.section.startswith(".init")))
+
+    flash = _split(loaded, pieces, part)
+    named = [extent for name, extent in writable if name in (_ARENA, _STACK)]
+    static = _split([extent for name, extent in writable if extent not in named], pieces, part)
+    return Sizes(
+        flash=flash,
+        flash_total=sum(extent.size for extent in loaded),
+        static=static,
+        static_total=sum(static.values()),
+        arena=sum(extent.size for name, extent in writable if name == _ARENA),
+        stack=sum(extent.size for name, extent in writable if name == _STACK),
+    )
+
+
+def _part(piece: Piece, own: set[str], *, is_code: bool) -> Part:
+    name = PurePath(piece.object).name
+    if piece.object.endswith(")") or name not in own:
+        return Part.LIBC
+    stem = name.split(".")[0]
+    if stem == _CONSTANTS:
+        return Part.CONSTANTS
+    if stem == _PROGRAM:
+        return Part.KERNELS if is_code else Part.CONSTANTS
+    return Part.RUNTIME
+
+
+def _split(extents: Iterable[_Extent], pieces: Sequence[Piece], part: Callable[[Piece], Part]) -> dict[Part, int]:
+    """Bytes of the extents by part. Every byte is counted once: the parts add up to the extents."""
+    found = dict.fromkeys(Part, 0)
+    ordered = sorted((piece for piece in pieces if piece.size), key=lambda piece: (piece.address, piece.size))
+    for extent in extents:
+        cursor, end = extent.address, extent.address + extent.size
+        inside = [piece for piece in ordered if piece.address < end and piece.address + piece.size > extent.address]
+        # What comes before the first piece (the ELF's own header, where a segment holds it) goes with that piece.
+        owner: Part = part(inside[0]) if inside else Part.RUNTIME
+        for piece in inside:
+            if piece.address > cursor:
+                found[owner] += piece.address - cursor
+                cursor = piece.address
+            owner = part(piece)
+            stop = min(piece.address + piece.size, end)
+            if stop > cursor:
+                found[owner] += stop - cursor
+                cursor = stop
+        found[owner] += end - cursor
+    return found
+
+
+_OUTPUT = re.compile(r"^([.\w]\S*)(?:\s+0x([0-9a-f]+)\s+0x([0-9a-f]+).*)?$")
+_INPUT = re.compile(r"^ (\S+)(?:\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S.*))?$")
+_REST = re.compile(r"^\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)\s+(\S.*)$")
+
+
+def read_map(text: str) -> list[Piece]:
+    """Input sections of a GNU ld map, in its order. A long name has its figures on the next line."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        # What stands before was thrown away, or is no section.
+        if line.startswith("Linker script and memory map"):
+            lines = lines[number + 1 :]
+            break
+    else:
+        return []
+    pieces = []
+    output = pending = ""
+    for line in lines:
+        if pending:
+            found = _REST.match(line)
+            if found:
+                pieces.append(Piece(int(found[1], 16), int(found[2], 16), pending, found[3], output))
+            pending = ""
+            if found:
+                continue
+        if line and not line[0].isspace():
+            named = _OUTPUT.match(line)
+            output = named[1] if named else ""
+            continue
+        found = _INPUT.match(line)
+        if found is None or found[1].startswith("*"):
+            continue  # a pattern, or *fill*
+        if found[2] is None:
+            pending = found[1]
+        else:
+            pieces.append(Piece(int(found[2], 16), int(found[3], 16), found[1], found[4], output))
+    return pieces
