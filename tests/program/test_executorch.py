@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random as random_module
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from etexport.program.model import Array, Method, Program, Ref, Role
 from tests.program import stock
 from tests.program.conftest import SCRIPTS
 from tests.program.programs import PROGRAMS, random
+from tests.program.sameness import described
+from tests.program.test_fuzz import damage, survives
 
 RUNS = 5
 """Samples a network; the program with state is judged on a sequence."""
@@ -155,3 +159,110 @@ def constants(program: Program) -> list[Array]:
     method = program.method()
     used = [method.values[id_] for id_ in in_order(method)]
     return [one.data for one in used if one.role is Role.CONSTANT and one.data is not None]
+
+
+def test_damaged_files_of_executorch(theirs: dict[str, Path]) -> None:
+    """Official files say by sharing what ours say by instructions, so damage to them takes other ways through the reader."""
+    for name in ("digits", "state"):
+        data = theirs[name].read_bytes()
+        for size in range(0, len(data), 7):
+            assert not survives(data[:size])
+        accepted = sum(survives(damage(data, random_module.Random(number))) for number in range(10_000))
+        assert 0 < accepted < 6_000
+
+
+FOREIGN = """
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Cond(nn.Module):
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: (x + 1).reshape(2, 2) @ x.reshape(2, 2), lambda x: (x * 2).reshape(2, 2), (x,))
+
+
+class Views(nn.Module):
+    def forward(self, x):
+        return x.view(2, 8).t().reshape(4, 4), x.view(-1)
+
+
+class Lists(nn.Module):
+    def forward(self, x):
+        a, b = torch.split(x, 2, 1)
+        best, where = torch.topk(x, 2)
+        return torch.cat([a, b, a], 1), best, where, torch.chunk(x, 2, 1)[1], x[:, torch.tensor([1, 0])]
+
+
+class Scalars(nn.Module):
+    def forward(self, x):
+        return functional.gelu(x * 2 + 1, approximate="tanh").clamp(min=-0.5), x.sum(), x > 0
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        y = torch.relu(self.conv(x.to(memory_format=torch.channels_last)))
+        return functional.interpolate(y, scale_factor=2.0, mode="nearest").contiguous()
+
+
+class Cache(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(4, 2))
+        self.register_buffer("runs", torch.zeros(1, dtype=torch.int64))
+
+    def forward(self, x):
+        self.seen.copy_(torch.cat([self.seen[1:], x.unsqueeze(0)]))
+        self.runs.add_(1)
+        return self.seen.view(-1).sum().reshape(1), self.runs.clone()
+
+
+MODELS = {
+    "cond": (Cond(), (torch.arange(4.0),)),
+    "views": (Views(), (torch.randn(4, 4),)),
+    "lists": (Lists(), (torch.randn(2, 4),)),
+    "scalars": (Scalars(), (torch.randn(1, 4),)),
+    "last": (Last(), (torch.randn(1, 3, 4, 6),)),
+    "cache": (Cache(), (torch.randn(2),)),
+    "lstm": (nn.LSTM(4, 5, batch_first=True), (torch.randn(1, 3, 4),)),
+    "attention": (nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (torch.randn(1, 5, 8),)),
+    "norm": (nn.Sequential(nn.GroupNorm(2, 4), nn.Conv1d(4, 4, 3, groups=2), nn.LayerNorm(6)), (torch.randn(1, 4, 8),)),
+}
+
+
+def model():
+    torch.manual_seed(7)
+    return MODELS["NAME"][0].eval()
+
+
+def example_inputs():
+    return MODELS["NAME"][1]
+"""
+
+
+def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
+    """Branches, elided views, et_view, lists as results, texts, layouts, state, several outputs: run before and after, bit for bit."""
+    names = re.findall(r'^    "(\w+)": \(', FOREIGN, re.MULTILINE)
+    scripts = {}
+    for name in names:
+        scripts[name] = tmp_path / f"{name}.py"
+        scripts[name].write_text(FOREIGN.replace("NAME", name))
+    jobs: dict[Path, list[list[Array]]] = {}
+    files = stock.export(scripts, tmp_path)
+    for name, path in files.items():
+        program = pte.read(path.read_bytes())
+        method = program.method()
+        again = tmp_path / f"{name}_again.pte"
+        again.write_bytes(pte.write(program, stock=True))
+        shapes = [method.values[id_].spec.shape for id_ in method.inputs]
+        jobs[path] = jobs[again] = [[random(10 * run + k, *shape) for k, shape in enumerate(shapes)] for run in range(3)]
+        assert described(pte.read(again.read_bytes())) == described(program), name
+    found = stock.run(jobs, tmp_path)
+    for name, path in files.items():
+        for before, after in zip(found[path], found[tmp_path / f"{name}_again.pte"], strict=True):
+            for one, other in zip(before, after, strict=True):
+                np.testing.assert_array_equal(one, other, err_msg=name)
