@@ -3,23 +3,70 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from etexport.cli.options import board_of, existing, program_of
+
+if TYPE_CHECKING:
+    from etexport.program.model import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
-    parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ... (default: beside the program)")
+    parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
     parser.add_argument("--samples", type=int, metavar="N", help="only the first N")
+    parser.add_argument("--probes", action="store_true", help="the firmware counts every step (`build --probes`)")
     parser.add_argument("--port", metavar="URL", help="a serial port as pyserial takes it, instead of starting the board's simulator")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one run of the program")
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
+    from etexport.cli.progress import progress
+    from etexport.device import record, run
+    from etexport.emit.write import write_whole
 
-    inputs = existing(args.inputs or program_of(args.folder, None).with_suffix(".npz"))
-    board = load_board(board_of(args.folder, args.board))
-    print(board, inputs)
+    folder: Path = args.folder
+    samples = read_samples(existing(args.inputs or program_of(folder, None).with_suffix(".npz")), args.samples)
+    board = load_board(board_of(folder, args.board))
+    with progress(f"{folder.name} on {board.name}") as report:
+        done = run(
+            folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
+            timeout_s=args.timeout,
+        )  # fmt: skip
+    outputs = {f"output_{at}": _stacked([sample[at] for sample in done.outputs]) for at in range(len(done.hello.outputs))}
+    content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
+    write_whole(folder / "outputs.npz", npz(outputs))
+    write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
     return 0
+
+
+def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
+    """The inputs of each sample: arrays `input_0`, `input_1`, ... of the file, whose first axis counts samples."""
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        inputs = []
+        while f"input_{len(inputs)}" in file:
+            inputs.append(file[f"input_{len(inputs)}"])
+    count = len(inputs[0]) if inputs else 1
+    return [tuple(one[index] for one in inputs) for index in range(min(count, limit or count))]
+
+
+def _stacked(arrays: list[Array]) -> Array:
+    import numpy as np
+
+    return np.stack(arrays)
+
+
+def npz(arrays: dict[str, Array]) -> bytes:
+    """The file as numpy writes it, which sets no time."""
+    import numpy as np
+
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()

@@ -1,0 +1,169 @@
+"""The build graph: what is built again, what is not, and what a person is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Built, copied, scons
+
+Build = Callable[..., Built]
+
+
+def changed(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_nothing_to_do_does_nothing_quickly(house: Path, build: Build) -> None:
+    assert build("report").verbs() == []
+    times = []
+    for _ in range(5):
+        start = time.monotonic()
+        build("report")
+        times.append(time.monotonic() - start)
+    assert min(times) < 1.0, times  # 0.45 s on an idle machine
+
+
+def test_every_stage_left_its_file(house: Path) -> None:
+    assert {path.name for path in (house / "build/model/linear-float32").iterdir()} == {"model.pte", "model.npz"}
+    made = {path.name for path in (house / "build/host/linear-float32").iterdir()}
+    wanted = "program.cpp program.h binding.cpp constants.S constants.bin memory.json obj firmware.elf firmware.bin firmware.hex firmware.map"
+    assert set(wanted.split()) | {"run.json", "outputs.npz", "wire.log", "report.json", "report.html"} <= made
+    assert not [path for path in (house / "build").rglob("*.part")]
+
+
+def test_a_changed_comment_in_a_kernel_compiles_and_runs_nothing(house: Path, build: Build) -> None:
+    header = next(house.glob("kernels/linear/*.h"))
+    image = (house / "build/host/linear-float32/firmware.bin").read_bytes()
+    text = header.read_text(encoding="utf-8")
+    header.write_text(text + "// One more line.\n", encoding="utf-8")
+    done = build("report")
+    assert done.code == 0, done.text
+    assert "CXX" in done.verbs() and "LINK" in done.verbs()
+    assert not {"EXPORT", "RUN", "PROFILE", "VALIDATE"} & set(done.verbs()), done.text
+    assert (house / "build/host/linear-float32/firmware.bin").read_bytes() == image
+
+
+def test_a_changed_layer_file_builds_the_models_that_import_it(house: Path, build: Build) -> None:
+    changed(house / "examples/own_project/wave_layers.py", "\n\n", "\n# A remark.\n\n")
+    done = build("--debug=explain", "report")
+    assert done.code == 0, done.text
+    assert re.search(r"rebuilding `build/model/own_project-float32/model.pte' because `\S*wave_layers.py' changed", done.text)
+    assert "linear-float32" not in done.text
+    assert "RUN" not in done.verbs(), "the program is the same: a remark runs nothing"
+
+
+def test_scripts_share_one_start_of_torch(house: Path, tmp_path: Path) -> None:
+    shutil.rmtree(house / "build/model")
+    done = scons(house, "BOARD=host", "MODEL=linear,own_project", "firmware")
+    assert done.code == 0 and done.verbs().count("EXPORT") == 1, done.text
+
+
+def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> None:
+    script = house / "examples/add/model.py"
+    good = script.read_text(encoding="utf-8")
+    assert scons(house, "BOARD=host", "MODEL=add", "firmware").code == 0
+    script.write_text(good + "\nraise RuntimeError('on purpose')\n", encoding="utf-8")
+    done = scons(house, "BOARD=host", "MODEL=add", "firmware")
+    assert done.code != 0 and "on purpose" in done.text and "Traceback" not in done.text
+    assert not (house / "build/model/add-float32/model.pte").exists()
+    script.write_text(good, encoding="utf-8")
+    assert scons(house, "BOARD=host", "MODEL=add", "firmware").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["BORD=host"], "did you mean BOARD?"),
+        (["MODEL=digit", "BOARD=host"], "no model is called digit"),
+        (["BOARD=hots", "MODEL=linear"], "no board is called 'hots'"),
+        (["OPTIMIZE=sped"], "sped"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_the_right_one(house: Path, arguments: list[str], said: str) -> None:
+    done = scons(house, *arguments, "firmware")
+    assert done.code != 0 and said in done.text, done.text
+    assert "Traceback" not in done.text
+
+
+def test_help_explains(house: Path) -> None:
+    text = scons(house, "--help").text
+    for word in ("demo", "bench", "report", "test", "compile_commands.json", "BOARD:", "MODEL:", "OPTIMIZE:", "linear, own_project"):
+        assert word in text
+
+
+def test_compile_commands(house: Path, build: Build) -> None:
+    done = build("compile_commands.json")
+    assert done.code == 0, done.text
+    entries = json.loads((house / "compile_commands.json").read_text(encoding="utf-8"))
+    assert any(entry["file"].endswith("linear-float32/program.cpp") for entry in entries)
+    assert any(entry["file"].endswith("firmware/runtime/link.cpp") for entry in entries)
+
+
+def test_a_path_below_build_is_a_target(house: Path) -> None:
+    done = scons(house, "build/host/add-float32/firmware.hex")
+    assert done.code == 0 and (house / "build/host/add-float32/firmware.hex").exists(), done.text
+
+
+def test_size_has_a_folder_of_its_own(house: Path) -> None:
+    done = scons(house, "BOARD=host", "MODEL=linear", "OPTIMIZE=size", "firmware")
+    assert done.code == 0, done.text
+    assert "constexpr linear_geometry" in (house / "build/host/linear-float32-size/program.cpp").read_text(encoding="utf-8")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    names = ("model.pte", "program.cpp", "memory.json", "constants.bin", "firmware.bin", "firmware.elf", "firmware.hex", "firmware.map")
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.name in names and path.parent.name == "linear-float32"
+    }
+
+
+def test_two_folders_give_the_same_bytes(house: Path, tmp_path: Path) -> None:
+    one, two = (copied(tmp_path / name, ("linear",)) for name in ("a", "quite_another"))
+    for folder in (one, two):
+        assert scons(folder, "BOARD=host", "MODEL=linear", "firmware").code == 0
+    first, second = digests(one / "build"), digests(two / "build")
+    assert len(first) == 8 and first == second
+
+
+def test_a_cache_brings_everything_back_in_another_folder(tmp_path: Path) -> None:
+    houses = [copied(tmp_path / name, ("linear",)) for name in ("a", "quite_another")]
+    for folder in houses:
+        with (folder / "SConstruct").open("a", encoding="utf-8") as file:
+            file.write(f"\nCacheDir({str(tmp_path / 'cache')!r})\n")
+    assert scons(houses[0], "BOARD=host", "MODEL=linear", "firmware").code == 0
+    done = scons(houses[1], "BOARD=host", "MODEL=linear", "firmware")
+    assert done.code == 0 and done.verbs() == [], done.text
+    assert "Retrieved `build/host/linear-float32/firmware.elf' from cache" in done.text
+    assert (houses[1] / "build/host/linear-float32/obj/program.su").exists()
+
+
+def test_clean_removes_what_was_made(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "house", ("add",))
+    assert scons(folder, "BOARD=host", "MODEL=add", "firmware").code == 0
+    assert scons(folder, "BOARD=host", "MODEL=add", "-c").code == 0
+    assert not [path for path in (folder / "build").rglob("*") if path.is_file()]
+
+
+def test_a_project_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples/own_project", tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__", "build", ".scons*"))
+    script = tmp_path / "mine" / "SConstruct"
+    lines = [line for line in script.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) == 3
+    tool = str(ROOT / "site_scons/site_tools")
+    text = script.read_text(encoding="utf-8").replace('PyPackageDir("etexport.scons_tools")', repr(tool)).replace("qemu_mps2_an386", "host")
+    script.write_text(text, encoding="utf-8")
+    done = scons(tmp_path / "mine")
+    assert done.code == 0, done.text
+    report = json.loads((tmp_path / "mine/build/host/mine-float32/report.json").read_text(encoding="utf-8"))
+    assert report["compare"]["mismatched"] == 0 and report["compare"]["samples"] == 24
