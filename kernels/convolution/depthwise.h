@@ -7,11 +7,12 @@
 
 namespace et {
 
-// Output positions of `span` for output channels [begin, end), one result after the other. Output channel o reads input channel
-// o / shape.outputs. Weights are packed in blocks of kLanes output channels, [tap][kLanes], the last ones in fours.
+// Output positions of `span` for output channels [begin, end), one result after the other. Output channel o reads input
+// channel o / shape.outputs. Weights are packed in blocks of kLanes output channels, [tap][kLanes], the last ones in
+// fours.
 template <int32_t kLanes>
-inline void depthwise_plain(const ConvolutionShape& shape, const Span& span, int32_t begin, int32_t end, float* out, const float* const* rows,
-                            const float* weight, const float* bias, const float* residual) {
+inline void depthwise_plain(const ConvolutionShape& shape, const Span& span, int32_t begin, int32_t end, float* out,
+                            const float* const* rows, const float* weight, const float* bias, const float* residual) {
   const int32_t channels = shape.groups;
   const int32_t outputs = channels * shape.outputs;
   const int32_t elements = shape.kernel_rows * shape.kernel_width;
@@ -36,60 +37,14 @@ inline void depthwise_plain(const ConvolutionShape& shape, const Span& span, int
   }
 }
 
-// 4 channels of kPositions positions from `position` on; the strip's stretches are the taps, one input each.
-template <int32_t kPositions, int32_t kLanes>
-inline __attribute__((always_inline)) void depthwise_tile(const Strip& strip, int32_t position) {
-  float sum[kPositions][4];
-#pragma GCC unroll 4
-  for (int32_t p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 4
-    for (int32_t c = 0; c < 4; ++c) {
-      sum[p][c] = strip.bias[c];
-    }
-  }
-  const float* weight = strip.weight;
-  for (int32_t y = 0; y < strip.kernel_rows; ++y) {
-    const float* x = strip.rows[y] + strip.offset + position * strip.step;
-    for (int32_t tap = 0; tap < strip.taps; ++tap) {
-#pragma GCC unroll 4
-      for (int32_t p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 4
-        for (int32_t c = 0; c < 4; ++c) {
-          sum[p][c] += x[p * strip.step + c] * weight[c];
-        }
-      }
-      x += strip.tap_step;
-      weight += kLanes;
-    }
-    weight += strip.weight_skip;
-  }
-#pragma GCC unroll 4
-  for (int32_t p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 4
-    for (int32_t c = 0; c < 4; ++c) {
-      finish(strip, (position + p) * strip.out_step + c, sum[p][c]);
-    }
-  }
-}
-
-template <int32_t kLanes>
-__attribute__((noinline)) void depthwise_strip(const Strip& strip) {
-  int32_t position = 0;
-  for (; position + 2 <= strip.positions; position += 2) {
-    depthwise_tile<2, kLanes>(strip, position);
-  }
-  if (position < strip.positions) {
-    depthwise_tile<1, kLanes>(strip, position);
-  }
-}
-
-// One output row, (out_width, channels * multiplier): in fours where every channel has one result.
-template <int32_t kLanes>
-__attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, float* out, const float* const* rows, const float* weight,
-                                             const float* bias, const float* residual) {
+// One output row, (out_width, channels * multiplier): in blocks where every channel has one result.
+template <class Core>
+__attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, float* out, const float* const* rows,
+                                             const float* weight, const float* bias, const float* residual) {
+  constexpr int32_t kLanes = Core::kLanes;
   const int32_t channels = shape.groups;
   const int32_t elements = shape.kernel_rows * shape.kernel_width;
-  const int32_t in_fours = shape.outputs == 1 ? channels / kLanes * kLanes : 0;
+  const int32_t in_blocks = shape.outputs == 1 ? channels / kLanes * kLanes : 0;
   each_span(shape, [&](const Span& span) {
     Strip strip;
     strip.rows = rows;
@@ -102,23 +57,25 @@ __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, floa
     strip.out_step = channels;
     strip.low = shape.low;
     strip.high = shape.high;
+    strip.rectify = is_rectify(shape.low, shape.high);
     const int32_t left = span.begin * shape.stride - shape.pad + span.first_tap * shape.dilation;
-    for (int32_t channel = 0; channel < in_fours; channel += 4) {
+    for (int32_t channel = 0; channel < in_blocks; channel += kLanes) {
       const int32_t at = span.begin * channels + channel;
       strip.offset = left * channels + channel;
-      strip.weight = weight + channel / kLanes * kLanes * elements + channel % kLanes + span.first_tap * kLanes;
+      strip.weight = weight + channel * elements + span.first_tap * kLanes;
       strip.bias = bias + channel;
       strip.out = out + at;
       strip.residual = residual == nullptr ? nullptr : residual + at;
-      depthwise_strip<kLanes>(strip);
+      Core::depthwise(strip);
     }
-    depthwise_plain<kLanes>(shape, span, in_fours, channels * shape.outputs, out, rows, weight, bias, residual);
+    depthwise_plain<kLanes>(shape, span, in_blocks, channels * shape.outputs, out, rows, weight, bias, residual);
   });
 }
 
 template <class Core, class G>
-inline void depthwise(const G& g, float* out, const float* const* rows, const float* weight, const float* bias, const float* residual) {
-  depthwise_row<Core::kLanes>(convolution_shape(g), out, rows, weight, bias, residual);
+inline void depthwise(const G& g, float* out, const float* const* rows, const float* weight, const float* bias,
+                      const float* residual) {
+  depthwise_row<Core>(convolution_shape(g), out, rows, weight, bias, residual);
 }
 
 // The common case by itself: 3x3, stride 1, one column of padding on each side, channels a multiple of 4, no residual.
@@ -127,11 +84,11 @@ struct Depthwise3x3 {
   float low, high;
 };
 
-// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the results to its left,
-// in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
+// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the
+// results to its left, in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
 template <int32_t kChannels>
-inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out, const float* const* rows,
-                                                             const float* weight) {
+inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out,
+                                                             const float* const* rows, const float* weight) {
   float weights[9][kChannels];
 #pragma GCC unroll 9
   for (int32_t tap = 0; tap < 9; ++tap) {
@@ -177,8 +134,8 @@ inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3&
 }
 
 template <int32_t kTile>
-inline __attribute__((noinline)) void depthwise_3x3_row(Plain<kTile>, const Depthwise3x3& shape, float* out, const float* const* rows,
-                                                        const float* weight) {
+inline __attribute__((noinline)) void depthwise_3x3_row(Plain<kTile>, const Depthwise3x3& shape, float* out,
+                                                        const float* const* rows, const float* weight) {
   for (int32_t channel = 0; channel < shape.channels; channel += 2) {
     const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
     depthwise_columns<2>(shape, out + channel, shifted, weight + channel / 4 * 40 + channel % 4);

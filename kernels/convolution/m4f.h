@@ -37,14 +37,31 @@ static_assert(offsetof(Strip, rows) == 0 && offsetof(Strip, kernel_rows) == 4 &&
   ", s11\n"                                                                                     \
   "vfma.f32 s4, " x ", s12\n vfma.f32 s5, " x ", s13\n vfma.f32 s6, " x ", s14\n vfma.f32 s7, " x ", s15\n"
 #define ET_M4F_TWO(x0, x1) "vldmia r3!, {s8-s23}\n" ET_M4F_MAC_LOW(x0) ET_M4F_MAC_0(x1)
-// Stores 8 floats, negative ones as 0. USAT takes the bits for an integer, whose sign is the float's; NaNs are positive
-// (see DefaultNan).
-#define ET_M4F_STORE_RECTIFIED(out, a, b, c, d, e, f, g, h)                                                    \
+// The residual.
+#define ET_M4F_ADD_0                                                                            \
+  "vadd.f32 s0, s0, s16\n vadd.f32 s1, s1, s17\n vadd.f32 s2, s2, s18\n vadd.f32 s3, s3, s19\n" \
+  "vadd.f32 s4, s4, s20\n vadd.f32 s5, s5, s21\n vadd.f32 s6, s6, s22\n vadd.f32 s7, s7, s23\n"
+#define ET_M4F_ADD_1                                                                                \
+  "vadd.f32 s8, s8, s24\n vadd.f32 s9, s9, s25\n vadd.f32 s10, s10, s26\n vadd.f32 s11, s11, s27\n" \
+  "vadd.f32 s12, s12, s28\n vadd.f32 s13, s13, s29\n vadd.f32 s14, s14, s30\n vadd.f32 s15, s15, s31\n"
+#define ET_M4F_RESIDUAL_0                                                                               \
+  "ldr r4, [r0, #52]\n cmp r4, #0\n beq.w 30f\n ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n" \
+  "vldmia r4, {s16-s23}\n" ET_M4F_ADD_0 "30:\n"
+// Stores 8 floats at r10, negative ones as 0 where the clamp is a ReLU. USAT takes the bits for an integer, whose sign
+// is the float's; NaNs are positive (see DefaultNan).
+#define ET_M4F_STORE_8(label, range, a, b, c, d, e, f, g, h)                                                   \
+  "ldr r4, [r0, #68]\n cmp r4, #0\n bne.w " label "f\n vstmia r10, {" range "}\n b.w 4" label "f\n" label      \
+  ":\n"                                                                                                        \
   "vmov r1, r2, " a ", " b "\n vmov r3, r4, " c ", " d "\n vmov r5, r6, " e ", " f "\n vmov r7, r9, " g ", " h \
   "\n"                                                                                                         \
   "usat r1, #31, r1\n usat r2, #31, r2\n usat r3, #31, r3\n usat r4, #31, r4\n"                                \
   "usat r5, #31, r5\n usat r6, #31, r6\n usat r7, #31, r7\n usat r9, #31, r9\n"                                \
-  "stmia " out ", {r1-r7, r9}\n"
+  "stmia r10, {r1-r7, r9}\n 4" label ":\n"
+#define ET_M4F_STORE_0 ET_M4F_STORE_8("31", "s0-s7", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
+#define ET_M4F_STORE_1 ET_M4F_STORE_8("32", "s8-s15", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15")
+#define ET_M4F_SUMS "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"
+#define ET_M4F_OPERANDS \
+  "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "s28", "s29", "s30", "s31"
 
 // While it lives every NaN that an operation gives is the default one, whose sign bit is clear.
 class DefaultNan {
@@ -97,25 +114,16 @@ inline __attribute__((noinline)) void pairs_of_eight(const Strip& strip_, int32_
       "ldr r6, [r0, #48]\n ldr r4, [r0, #52]\n add r12, r10, r6, lsl #2\n"
       "cmp r4, #0\n beq.w 9f\n"
       "ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n add r5, r4, r6, lsl #2\n"
-      "vldmia r4, {s16-s23}\n vldmia r5, {s24-s31}\n"
-      "vadd.f32 s0, s0, s16\n vadd.f32 s1, s1, s17\n vadd.f32 s2, s2, s18\n vadd.f32 s3, s3, s19\n"
-      "vadd.f32 s4, s4, s20\n vadd.f32 s5, s5, s21\n vadd.f32 s6, s6, s22\n vadd.f32 s7, s7, s23\n"
-      "vadd.f32 s8, s8, s24\n vadd.f32 s9, s9, s25\n vadd.f32 s10, s10, s26\n vadd.f32 s11, s11, s27\n"
-      "vadd.f32 s12, s12, s28\n vadd.f32 s13, s13, s29\n vadd.f32 s14, s14, s30\n vadd.f32 s15, s15, s31\n"
+      "vldmia r4, {s16-s23}\n vldmia r5, {s24-s31}\n" ET_M4F_ADD_0 ET_M4F_ADD_1
       "9:\n"
-      "ldr r4, [r0, #68]\n cmp r4, #0\n bne.w 10f\n"
-      "vstmia r10, {s0-s7}\n vstmia r12, {s8-s15}\n b.w 11f\n"
-      "10:\n"
-      ET_M4F_STORE_RECTIFIED("r10", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
-      ET_M4F_STORE_RECTIFIED("r12", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15")
-      "11:\n"
-      "ldr r6, [r0, #48]\n add r10, r12, r6, lsl #2\n add r8, r8, lr, lsr #1\n"  // two steps, in elements
+      ET_M4F_STORE_0
+      "mov r10, r12\n"
+      ET_M4F_STORE_1
+      "ldr r6, [r0, #48]\n add r10, r10, r6, lsl #2\n add r8, r8, lr, lsr #1\n"  // two steps, in elements
       "subs r11, r11, #1\n bne.w 1b\n"
       : "+r"(pairs), "+r"(at), "+r"(out)
       : "r"(strip)
-      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "lr", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8",
-        "s9", "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27",
-        "s28", "s29", "s30", "s31");
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "lr", "cc", "memory", ET_M4F_SUMS, ET_M4F_OPERANDS);
 }
 
 // 8 channels of one position.
@@ -153,25 +161,18 @@ inline __attribute__((noinline)) void one_of_eight(const Strip& strip_, int32_t 
       "ldr r4, [r0, #36]\n add r3, r3, r4, lsl #2\n"
       "subs r9, r9, #1\n bne.w 2b\n"
       "9:\n"
-      "ldr r4, [r0, #52]\n cmp r4, #0\n beq.w 10f\n"
-      "ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n vldmia r4, {s16-s23}\n"
-      "vadd.f32 s0, s0, s16\n vadd.f32 s1, s1, s17\n vadd.f32 s2, s2, s18\n vadd.f32 s3, s3, s19\n"
-      "vadd.f32 s4, s4, s20\n vadd.f32 s5, s5, s21\n vadd.f32 s6, s6, s22\n vadd.f32 s7, s7, s23\n"
-      "10:\n"
-      "ldr r4, [r0, #68]\n cmp r4, #0\n bne.w 11f\n"
-      "vstmia r10, {s0-s7}\n b.w 12f\n"
-      "11:\n"
-      ET_M4F_STORE_RECTIFIED("r10", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7")
-      "12:\n"
+      ET_M4F_RESIDUAL_0
+      ET_M4F_STORE_0
       : "+r"(at), "+r"(out)
       : "r"(strip)
-      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9",
-        "s10", "s11", "s12", "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "s28",
-        "s29", "s30", "s31");
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "r12", "cc", "memory", ET_M4F_SUMS, ET_M4F_OPERANDS);
 }
 
 // Clamps what a strip has stored, where the bounds are not those of a ReLU.
 inline __attribute__((noinline)) void clamp_stored(const Strip& strip) {
+  if (strip.rectify != 0 || (strip.low == -__builtin_inff() && strip.high == __builtin_inff())) {
+    return;
+  }
   float* out = strip.out;
   for (int32_t position = 0; position < strip.positions; ++position) {
     for (int32_t c = 0; c < 8; ++c) {
@@ -179,6 +180,59 @@ inline __attribute__((noinline)) void clamp_stored(const Strip& strip) {
     }
     out += strip.out_step;
   }
+}
+
+// Depthwise, any window: the sums += inputs (s24-s31) * weights (s16-s23), channel by channel.
+#define ET_M4F_EACH_0                                                                               \
+  "vfma.f32 s0, s24, s16\n vfma.f32 s1, s25, s17\n vfma.f32 s2, s26, s18\n vfma.f32 s3, s27, s19\n" \
+  "vfma.f32 s4, s28, s20\n vfma.f32 s5, s29, s21\n vfma.f32 s6, s30, s22\n vfma.f32 s7, s31, s23\n"
+#define ET_M4F_EACH_1                                                                                 \
+  "vfma.f32 s8, s24, s16\n vfma.f32 s9, s25, s17\n vfma.f32 s10, s26, s18\n vfma.f32 s11, s27, s19\n" \
+  "vfma.f32 s12, s28, s20\n vfma.f32 s13, s29, s21\n vfma.f32 s14, s30, s22\n vfma.f32 s15, s31, s23\n"
+
+// 8 channels of the strip, whose stretches are the taps: 23 instructions for 16 products with two positions, 13 for 8
+// with one.
+inline __attribute__((noinline)) void depthwise_eight(const Strip& strip_) {
+  register const Strip* strip asm("r0") = &strip_;
+  register int32_t at asm("r8") = strip_.offset * 4;
+  register float* out asm("r10") = strip_.out;
+  register int32_t positions asm("r11") = strip_.positions;
+  register int32_t tap_bytes asm("r12") = strip_.tap_step * 4;
+  register int32_t step_bytes asm("lr") = strip_.step * 4;
+  asm volatile(
+      "subs r11, r11, #2\n blt.w 6f\n"
+      "2:\n"  // two positions
+      "ldr r3, [r0, #40]\n vldmia r3, {s0-s7}\n vldmia r3, {s8-s15}\n"
+      "ldr r3, [r0, #32]\n ldr r6, [r0]\n ldr r9, [r0, #4]\n"
+      "3:\n"
+      "ldr r1, [r6], #4\n add r1, r1, r8\n add r2, r1, lr\n ldr r4, [r0, #20]\n"
+      "4:\n"
+      "vldmia r3!, {s16-s23}\n vldmia r1, {s24-s31}\n add r1, r1, r12\n" ET_M4F_EACH_0
+      "vldmia r2, {s24-s31}\n add r2, r2, r12\n" ET_M4F_EACH_1
+      "subs r4, r4, #1\n bne.w 4b\n"
+      "ldr r4, [r0, #36]\n add r3, r3, r4, lsl #2\n subs r9, r9, #1\n bne.w 3b\n"
+      "ldr r6, [r0, #48]\n ldr r4, [r0, #52]\n cmp r4, #0\n beq.w 5f\n"
+      "ldr r5, [r0, #44]\n sub r5, r10, r5\n add r4, r4, r5\n add r5, r4, r6, lsl #2\n"
+      "vldmia r4, {s16-s23}\n vldmia r5, {s24-s31}\n" ET_M4F_ADD_0 ET_M4F_ADD_1 "5:\n" ET_M4F_STORE_0
+      "ldr r6, [r0, #48]\n add r10, r10, r6, lsl #2\n" ET_M4F_STORE_1
+      "ldr r6, [r0, #48]\n add r10, r10, r6, lsl #2\n add r8, r8, lr, lsl #1\n"
+      "subs r11, r11, #2\n bge.w 2b\n"
+      "6:\n"
+      "adds r11, r11, #2\n beq.w 10f\n"
+      // the last position
+      "ldr r3, [r0, #40]\n vldmia r3, {s0-s7}\n"
+      "ldr r3, [r0, #32]\n ldr r6, [r0]\n ldr r9, [r0, #4]\n"
+      "7:\n"
+      "ldr r1, [r6], #4\n add r1, r1, r8\n ldr r4, [r0, #20]\n cmp r4, #0\n beq.w 9f\n"
+      "8:\n"
+      "vldmia r3!, {s16-s23}\n vldmia r1, {s24-s31}\n add r1, r1, r12\n" ET_M4F_EACH_0
+      "subs r4, r4, #1\n bne.w 8b\n"
+      "9:\n"
+      "ldr r4, [r0, #36]\n add r3, r3, r4, lsl #2\n subs r9, r9, #1\n bne.w 7b\n" ET_M4F_RESIDUAL_0 ET_M4F_STORE_0
+      "10:\n"
+      : "+r"(at), "+r"(out), "+r"(positions)
+      : "r"(strip), "r"(tap_bytes), "r"(step_bytes)
+      : "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r9", "cc", "memory", ET_M4F_SUMS, ET_M4F_OPERANDS);
 }
 
 struct M4f {
@@ -197,13 +251,18 @@ struct M4f {
     for (int32_t position = 2 * pairs; position < strip.positions; ++position) {
       one_of_eight(strip, position);
     }
-    if (strip.rectify == 0 && (strip.low != -__builtin_inff() || strip.high != __builtin_inff())) {
-      clamp_stored(strip);
-    }
+    clamp_stored(strip);
+  }
+
+  static void depthwise(const Strip& strip) {
+    const DefaultNan scope;
+    depthwise_eight(strip);
+    clamp_stored(strip);
   }
 };
 
-// Depthwise 3x3: s12-s23 hold a row of the window, [3][4], s24-s27 a column of inputs, s0-s11 the sums of three results.
+// Depthwise 3x3: s12-s23 hold a row of the window, [3][4], s24-s27 a column of inputs, s0-s11 the sums of three
+// results.
 #define ET_M4F_MAC_4(a, b, c, d, w, x, y, z) \
   "vfma.f32 " a ", s24, " w "\n vfma.f32 " b ", s25, " x "\n vfma.f32 " c ", s26, " y "\n vfma.f32 " d ", s27, " z "\n"
 #define ET_M4F_LOAD(row) "vldmia r4!, {s12-s23}\n vldmia " row ", {s24-s27}\n add " row ", " row ", r5\n"
@@ -214,26 +273,28 @@ struct M4f {
   ET_M4F_MAC_4(b0, b1, b2, b3, "s16", "s17", "s18", "s19")              \
   ET_M4F_MAC_4(c0, c1, c2, c3, "s12", "s13", "s14", "s15")
 // The first column has nothing to its left.
-#define ET_M4F_FIRST(row)                                                          \
-  ET_M4F_LOAD(row)                                                                 \
-  ET_M4F_MAC_4("s0", "s1", "s2", "s3", "s16", "s17", "s18", "s19")                 \
+#define ET_M4F_FIRST(row)                                          \
+  ET_M4F_LOAD(row)                                                 \
+  ET_M4F_MAC_4("s0", "s1", "s2", "s3", "s16", "s17", "s18", "s19") \
   ET_M4F_MAC_4("s4", "s5", "s6", "s7", "s12", "s13", "s14", "s15")
-#define ET_M4F_STORE_4(a, b, c, d, skip)                                                                     \
-  "vmov r8, r10, " a ", " b "\n vmov r12, lr, " c ", " d "\n cbz r7, " skip "f\n"                            \
-  "usat r8, #31, r8\n usat r10, #31, r10\n usat r12, #31, r12\n usat lr, #31, lr\n" skip ":\n"               \
+#define ET_M4F_STORE_4(a, b, c, d, skip)                                                 \
+  "vmov r8, r10, " a ", " b "\n vmov r12, lr, " c ", " d "\n cbz r7, " skip              \
+  "f\n"                                                                                  \
+  "usat r8, #31, r8\n usat r10, #31, r10\n usat r12, #31, r12\n usat lr, #31, lr\n" skip \
+  ":\n"                                                                                  \
   "stmia r6, {r8, r10, r12, lr}\n add r6, r6, r5\n"
 // One column, after which the left results are complete and their registers take the bias for the next ones: 58
 // instructions for 36 products.
-#define ET_M4F_COLUMN(skip, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)  \
-  ET_M4F_ROW("r1", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
-  ET_M4F_ROW("r2", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
-  ET_M4F_ROW("r3", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)           \
-  ET_M4F_STORE_4(a0, a1, a2, a3, skip)                                       \
+#define ET_M4F_COLUMN(skip, a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3) \
+  ET_M4F_ROW("r1", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)          \
+  ET_M4F_ROW("r2", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)          \
+  ET_M4F_ROW("r3", a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3)          \
+  ET_M4F_STORE_4(a0, a1, a2, a3, skip)                                      \
   "vldmia r4, {" a0 "-" a3 "}\n sub r4, r4, #144\n subs r9, r9, #1\n"
 
 // `blocks` times 4 channels of one output row.
-inline __attribute__((noinline)) void depthwise_3x3_fours(const Depthwise3x3& shape, int32_t blocks_, float* out_, const float* const* rows,
-                                                          const float* weight_) {
+inline __attribute__((noinline)) void depthwise_3x3_fours(const Depthwise3x3& shape, int32_t blocks_, float* out_,
+                                                          const float* const* rows, const float* weight_) {
   register int32_t width asm("r0") = shape.width;
   register const float* top asm("r1") = rows[0];
   register const float* middle asm("r2") = rows[1];
@@ -265,12 +326,11 @@ inline __attribute__((noinline)) void depthwise_3x3_fours(const Depthwise3x3& sh
       "subs r11, r11, #1\n bne.w 1b\n"
       : "+r"(top), "+r"(middle), "+r"(bottom), "+r"(weight), "+r"(out), "+r"(blocks)
       : "r"(width), "r"(column_bytes), "r"(rectify)
-      : "r8", "r9", "r10", "r12", "lr", "cc", "memory", "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12",
-        "s13", "s14", "s15", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27");
+      : "r8", "r9", "r10", "r12", "lr", "cc", "memory", ET_M4F_SUMS, ET_M4F_OPERANDS);
 }
 
-inline __attribute__((noinline)) void depthwise_3x3_row(M4f, const Depthwise3x3& shape, float* out, const float* const* rows,
-                                                        const float* weight) {
+inline __attribute__((noinline)) void depthwise_3x3_row(M4f, const Depthwise3x3& shape, float* out,
+                                                        const float* const* rows, const float* weight) {
   const DefaultNan scope;
   depthwise_3x3_fours(shape, shape.channels / 4, out, rows, weight);
   if (shape.high != __builtin_inff() || (shape.low != 0.0f && shape.low != -__builtin_inff())) {

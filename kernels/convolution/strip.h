@@ -31,6 +31,8 @@ struct Strip {
   int32_t rectify;  // 1 where the clamp is a ReLU
 };
 
+inline int32_t is_rectify(float low, float high) { return low == 0.0f && high == __builtin_inff() ? 1 : 0; }
+
 // One result of the strip: residual, clamp, store.
 inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t at, float value) {
   if (strip.residual != nullptr) {
@@ -87,7 +89,8 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
         finish(strip, first + c, sum[p][c]);
       }
     } else {
-      const float results[4] = {sum[p][0], sum[p][1], sum[p][2], 0.0f};  // a copy, so that `sum` itself can stay in registers
+      const float results[4] = {sum[p][0], sum[p][1], sum[p][2],
+                                0.0f};  // a copy, so that `sum` itself can stay in registers
 #pragma GCC unroll 1
       for (int32_t c = 0; c < strip.channels; ++c) {
         finish(strip, first + c, results[c]);
@@ -108,12 +111,60 @@ __attribute__((noinline)) void strip_of_four(const Strip& strip) {
   }
 }
 
+// 4 channels of kPositions positions from `position` on; the strip's stretches are the taps, one input each.
+template <int32_t kPositions>
+inline __attribute__((always_inline)) void depthwise_tile(const Strip& strip, int32_t position) {
+  float sum[kPositions][4];
+#pragma GCC unroll 4
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < 4; ++c) {
+      sum[p][c] = strip.bias[c];
+    }
+  }
+  const float* weight = strip.weight;
+  for (int32_t y = 0; y < strip.kernel_rows; ++y) {
+    const float* x = strip.rows[y] + strip.offset + position * strip.step;
+    for (int32_t tap = 0; tap < strip.taps; ++tap) {
+#pragma GCC unroll 4
+      for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+        for (int32_t c = 0; c < 4; ++c) {
+          sum[p][c] += x[p * strip.step + c] * weight[c];
+        }
+      }
+      x += strip.tap_step;
+      weight += 4;
+    }
+    weight += strip.weight_skip;
+  }
+#pragma GCC unroll 4
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < 4; ++c) {
+      finish(strip, (position + p) * strip.out_step + c, sum[p][c]);
+    }
+  }
+}
+
+inline __attribute__((noinline)) void depthwise_strip(const Strip& strip) {
+  int32_t position = 0;
+  for (; position + 2 <= strip.positions; position += 2) {
+    depthwise_tile<2>(strip, position);
+  }
+  if (position < strip.positions) {
+    depthwise_tile<1>(strip, position);
+  }
+}
+
 // Any core: channels in blocks of 4, kTile positions at a time. What fits depends on the number of float registers.
 template <int32_t kTile>
 struct Plain {
   static constexpr int32_t kLanes = 4;
 
   static void run(const Strip& strip, int32_t) { strip_of_four<kTile, 4>(strip); }
+
+  static void depthwise(const Strip& strip) { depthwise_strip(strip); }
 };
 
 // Packed weights of some output channels: `elements` for each channel, of which a strip skips `first` at the start and
@@ -127,7 +178,7 @@ struct Weights {
 // Gives Core every block of output channels in turn; out and residual of `strip` are at channel 0.
 template <class Core>
 inline void each_block(Strip strip, const Weights& weights) {
-  strip.rectify = strip.low == 0.0f && strip.high == __builtin_inff() ? 1 : 0;
+  strip.rectify = is_rectify(strip.low, strip.high);
   const float* data = weights.data;
   strip.bias = weights.bias;
   for (int32_t done = 0; done < weights.outputs;) {

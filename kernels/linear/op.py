@@ -47,6 +47,7 @@ def _product(node: Node, a: Value, b: Value, bias: Value | None = None, alpha: f
     if node.residual is not None:
         raise node.error("a product of two activations takes no residual")
     rows, inner = a.spec.shape[-2:]
+    inner = inner if alpha != 0 else 0  # PyTorch does not look at the product then, be it NaN
     columns = b.spec.shape[-1]
     batch = prod(a.spec.shape[:-2])
     strides = (0, 0, 0) if bias is None else _broadcast(bias.spec)
@@ -108,7 +109,7 @@ def _lower_mm(node: Node, target: Target) -> Call:
 def _lower_addmm(node: Node, target: Target) -> Call:
     bias, x, weight, alpha, beta = node["self"], node["mat1"], node["mat2"], node["alpha"], node["beta"]
     one_for_all_rows = len(bias.spec.shape) < 2 or bias.spec.shape[0] == 1
-    if weight.data is None or not (beta == 0 or (bias.data is not None and one_for_all_rows)):
+    if alpha == 0 or weight.data is None or not (beta == 0 or (bias.data is not None and one_for_all_rows)):
         return _product(node, x, weight, bias, alpha, beta)
     outputs = weight.spec.shape[1]
     # with beta 0 PyTorch does not look at the bias, be it NaN
@@ -225,6 +226,7 @@ OPS = [
             Case((T((6,), constant=True), T((2, 5)), T((5, 6), constant=True), 0.5, -2.0), "beta and alpha"),
             Case((T((2,), values=(_NAN, _INF), constant=True), T((2, 5)), T((5, 2), constant=True), 0, 1), "beta 0 ignores the bias"),
             Case((T((2,), values=(_NAN, _INF)), T((2, 5)), T((5, 2)), 0, 1), "beta 0 ignores the bias, all activations"),
+            Case((T((2,), constant=True), T((1, 2), values=(_NAN, _INF)), T((2, 2), constant=True), 1, 0), "alpha 0 ignores the product"),
         ),
         draw=_draw_addmm,
     ),
