@@ -354,6 +354,7 @@ class Op:
     inplace     names of operands whose memory output 0 may take over: same size and dim order, element i read before i is written
     alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must be copied
     parts       for a concatenation: byte offset of each operand inside output 0, or None where it must be copied
+    elementwise output i depends on element i of its tensor operands only, which broadcast: chains of such become a table in int8
     exact       results must be eager PyTorch's bit for bit (movement, comparison); else 2e-6 * magnitude * sqrt(`sum_length`)
     sum_length  how many terms are added up for one result
     cases, draw the documented cases, and a function that draws more within the schema's legal range
@@ -370,6 +371,7 @@ class Op:
     inplace: tuple[str, ...] = ()
     alias: Callable[[Node], int | None] | None = None
     parts: Callable[[Node], tuple[int, ...] | None] | None = None
+    elementwise: bool = False
     exact: bool = False
     sum_length: Callable[[Node], int] | None = None
     cases: tuple[Case, ...] = ()
@@ -395,6 +397,8 @@ class Library:
 
     ops: Mapping[str, Op]
     include_dirs: tuple[Path, ...]
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    """How float operators between dequantise and quantise are computed in integers (`etexport.quantized.Rule`), by operator name."""
 
     def find(self, name: str) -> Op | None:
         return self.ops.get(name)
@@ -405,14 +409,20 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
     """Read every `op.py`. A folder without one, or two folders with the same operator, is an error that names them."""
     folders = folders or kernel_folders()
     ops: dict[str, Op] = {}
+    rules: dict[str, Any] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/op.py")):
-            for op in _load(path).OPS:
+            module = _load(path)
+            for rule in getattr(module, "RULES", ()):
+                if rule.op in rules:
+                    raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))
+                rules[rule.op] = rule
+            for op in module.OPS:
                 if op.name in ops:
                     raise ModelError(f"{op.name} is declared in {ops[op.name].family} and in {path.parent.name}", where=str(path))
                 object.__setattr__(op, "family", path.parent.name)
                 ops[op.name] = op
-    return Library(ops, folders)
+    return Library(ops, folders, rules)
 
 
 def _load(path: Path) -> Any:
