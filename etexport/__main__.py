@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from etexport import __version__
 from etexport.errors import EtError
 
-VERBS = ("export", "train", "generate", "build", "run", "validate", "report", "bench", "boards", "ops", "doctor")
+VERBS = ("export", "train", "reference", "generate", "build", "size", "run", "validate", "report", "bench", "boards", "ops", "doctor")
 """In the order of the pipeline, then what tells about it."""
 
 USAGE_ERROR = 1

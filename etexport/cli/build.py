@@ -29,6 +29,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.cli.generate import generate
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
+    from etexport.toolchain.check import footprint
 
     board = load_board(args.board)
     gcc.tool(board, "g++")  # before the work, not after it
@@ -40,6 +41,7 @@ def main(args: argparse.Namespace) -> int:
         sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,
         sanitize=args.sanitize, jobs=args.jobs,
     )  # fmt: skip
+    footprint(made.elf, made.map, made.objects, board)
     note_origin(args.out, args.program, args.board)
     print(f"{made.elf}: {made.bin.stat().st_size:,} bytes to load")
     return 0

@@ -50,7 +50,7 @@ def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
     import numpy as np
 
     with np.load(path, allow_pickle=False) as file:
-        inputs = []
+        inputs: list[Array] = []
         while f"input_{len(inputs)}" in file:
             inputs.append(file[f"input_{len(inputs)}"])
     count = len(inputs[0]) if inputs else 1

@@ -111,8 +111,11 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     copy = "$ET_OBJCOPY -O %s $SOURCE ${TARGET}.part && mv ${TARGET}.part $TARGET"
     image = here.Command(folder.File("firmware.bin"), elf[0], _action(here, "BIN", copy % "binary"))
     hex_file = here.Command(folder.File("firmware.hex"), elf[0], _action(here, "HEX", copy % "ihex"))
-    facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0]}
-    return _tag([image[0], *elf, hex_file[0]], **facts)
+    size = "$ETEXPORT size $ET_DIR --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
+    sizes = here.Command(folder.File("sizes.json"), [*elf, *objects], _action(here, "SIZE", size))
+    here.Depends(sizes, _python(env, ("toolchain",)))
+    facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0], "sizes": sizes[0]}
+    return _tag([image[0], *elf, hex_file[0], *sizes], **facts)
 
 
 def EtSimulate(env, firmware):
@@ -130,8 +133,8 @@ def EtSimulate(env, firmware):
     build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources $ET_DIR --probes -j 1 --board $ET_BOARD"
     image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
     here.Clean(image, profile)
-    steps = here.Command([profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1"))
-    here.Depends([made, steps], [*python, env.File(of["board"]["file"])])
+    steps = here.Command([profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes"))
+    here.Depends([made, steps], [*python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
 
@@ -150,7 +153,7 @@ def EtReport(env, run):
     of = run[0].attributes.et
     here, folder = of["env"], of["folder"]
     command = "$ETEXPORT report $ET_DIR --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]}"
-    sources = [of["pte"], of["npz"], of["image"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
     here.Depends(made, [*_python(env, REPORT), env.File(of["board"]["file"])])
