@@ -26,6 +26,8 @@ void uart_init() {
   uart().interrupt = 0;
   uart().line = kEightBits;
   uart().fifo = kFifoEnableAndClear;
+  // QEMU stops listening while a byte waits, and clearing it does not make it listen again; reading does.
+  static_cast<void>(uart().data);
 }
 
 void uart_put(uint8_t byte) {

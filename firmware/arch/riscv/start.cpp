@@ -47,6 +47,13 @@ extern "C" __attribute__((noreturn, used, optimize("no-tree-loop-distribute-patt
   __asm volatile("csrs mstatus, %0\n csrw fcsr, zero" ::"r"(1U << 13));  // FS = initial: the floating point unit is on
 #endif
   __asm volatile("csrw mtvec, %0\n csrw mscratch, %1" ::"r"(et_trap), "r"(et_trapped));
+#if defined(ET_PMP)
+  // Where the flash is memory like any other, the image may not be written, by an overflowing stack least of all: of two regions
+  // that end at the image and at the stack, the second is locked to reading and executing.
+  __asm volatile("csrw pmpaddr0, %0\n csrw pmpaddr1, %1\n csrw pmpcfg0, %2" ::"r"(
+                     reinterpret_cast<uint32_t>(__image_start) >> 2),
+                 "r"(reinterpret_cast<uint32_t>(__stack_bottom) >> 2), "r"(0x8D0F));
+#endif
   const uint32_t* from = __data_load;
   for (uint32_t* to = __data_start; to < __data_end;) {
     *to++ = *from++;

@@ -12,7 +12,7 @@ struct Registers {
 
 Registers& timer() { return *reinterpret_cast<Registers*>(ET_COUNTER_ADDRESS); }
 
-constexpr int kTries = 32;
+constexpr int kTries = 24;
 
 }  // namespace
 
@@ -27,17 +27,21 @@ void counter_init() {
 // is then 0.4 ticks after its tick. From there ticks * 5 / 8, rounded, is the number of instructions, whatever it is; from
 // an unknown phase it may be one off. A timer that keeps another time never shows the pattern, and is read as it is.
 uint64_t counter_start() {
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0;; ++i) {
     const uint32_t a = timer().value;
     const uint32_t b = timer().value;
     const uint32_t c = timer().value;
     const uint32_t d = timer().value;
     const uint32_t e = timer().value;
-    if (a - b == 1 && b - c == 2 && c - d == 1 && d - e == 2) {
+    const uint32_t steps = (a - b) << 24 | (b - c) << 16 | (c - d) << 8 | (d - e);
+    if (steps == 0x01020102 || i == kTries) {
       return ~e;
     }
+    // A loop of 5, 10, ... instructions would meet the same phase for ever: eight tries with each of three lengths.
+    for (int j = i >> 3; j > 0; --j) {
+      __asm volatile("");
+    }
   }
-  return ~timer().value;
 }
 
 uint64_t counter_since(uint64_t start) { return static_cast<uint32_t>(~timer().value - static_cast<uint32_t>(start)); }
