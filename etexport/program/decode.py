@@ -46,6 +46,9 @@ EXTERNAL = 1
 
 _OPERATOR = re.compile(r"[A-Za-z_]\w*::\w+(\.\w+)?", re.ASCII)
 
+_LIBRARY = re.compile(r"[/\\](site-packages|dist-packages)[/\\]")
+"""Lines of installed packages are not the user's."""
+
 
 def decode(data: bytes) -> Program:
     """The Program in a `.pte` file. ProgramError says what is malformed or not supported, and where in the file."""
@@ -511,16 +514,18 @@ class _Namer:
         return Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
 
     def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:
-        if instruction.handle >= len(frames):
+        """With the name and the source line that the file's frames give it."""
+        items = (
+            [frame for frame in frames[instruction.handle] if frame["filename"] != VALUE_FRAME] if instruction.handle < len(frames) else []
+        )
+        if ours and items:
+            instruction = replace(instruction, name=items[0]["name"] or "")
+            items = items[:1]
+        elif not ours:
+            items = [frame for frame in items if frame["filename"] and not _LIBRARY.search(frame["filename"])]
+        if not items or not items[-1]["filename"]:
             return instruction
-        places = [frame for frame in frames[instruction.handle] if frame["filename"] and frame["filename"] != VALUE_FRAME]
-        if ours:
-            first = next((frame for frame in frames[instruction.handle] if frame["filename"] != VALUE_FRAME), None)
-            instruction = replace(instruction, name=(first["name"] or "") if first else "")
-            places = [first] if first and first["filename"] else []
-        if not places:
-            return instruction
-        frame = places[-1]
+        frame = items[-1]
         # foreign traces hold absolute paths of the machine that exported the file
         file = frame["filename"] if ours else re.split(r"[/\\]", frame["filename"])[-1]
         return replace(instruction, source=Source(file, frame["lineno"], frame["context"] or ""))

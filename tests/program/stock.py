@@ -66,6 +66,11 @@ def export(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.pte" for name in scripts}
 
 
+def special(folder: Path) -> None:
+    """What `stock_special.py` makes: files with delegates, external data, dynamic shapes and more."""
+    _run("stock_special.py", str(folder))
+
+
 def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Path, list[list[Array]]]:
     """The outputs, [run][output], of each file for its inputs, [run][input], in ExecuTorch's runtime with its C++ checks of the file."""
     for number, runs in enumerate(jobs.values()):

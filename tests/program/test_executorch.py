@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from etexport.errors import ProgramError
 from etexport.op import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
@@ -266,3 +268,52 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
         for before, after in zip(found[path], found[tmp_path / f"{name}_again.pte"], strict=True):
             for one, other in zip(before, after, strict=True):
                 np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+# ---- what ExecuTorch writes when it is asked for more than the default ------------------------------------------------------------------
+
+SPECIAL = {
+    "delegate": "instruction 0: it calls the delegate 'XnnpackBackend'; delegates are not supported",
+    "external": "lies in an external data file",
+    "half": "element type is ScalarType 5",
+    "dynamic": "its shape is dynamic",
+    "loop over sizes": "its shape is dynamic",
+    "number": "input 1 is 3 and no tensor",
+    "none": "output 1 is None and no tensor",
+    "changed input": "it writes input_0, which is input",
+}
+
+
+@pytest.fixture(scope="module")
+def special(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("special")
+    stock.special(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_what_is_not_supported_is_refused_by_name(special: Path, name: str) -> None:
+    with pytest.raises(ProgramError, match=SPECIAL[name]):
+        pte.read((special / f"{name}.pte").read_bytes())
+
+
+def test_initial_state_of_executorch(special: Path) -> None:
+    (state,) = (one for one in pte.read((special / "initial state.pte").read_bytes()).method().values.values() if one.role is Role.STATE)
+    assert state.data is not None
+    np.testing.assert_array_equal(state.data, [1.0, 2.0, 3.0])
+
+
+def test_source_lines_of_executorch(special: Path) -> None:
+    """Its stack traces are absolute and go through torch; of these the user's innermost line remains."""
+    found = pte.read((special / "traced.pte").read_bytes()).method().instructions
+    assert [str(one.source).partition(":")[0] for one in found] == ["stock_special.py"] * len(found)
+    assert found[-1].source is not None
+    assert found[-1].source.code == "return torch.relu(self.fc(x))"
+
+
+def test_constant_methods_of_executorch(special: Path) -> None:
+    program = pte.read((special / "constant methods.pte").read_bytes())
+    assert program.metadata == {"name": "hello"}
+    assert program.constant_methods == {"version": (3,), "rate": (0.5,), "flag": (True,), "several": (1, "a")}
+    assert [one.name for one in program.methods] == ["forward", "table"]
+    assert described(pte.read(pte.write(program)))["constant_methods"] == described(program)["constant_methods"]
