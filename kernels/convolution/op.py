@@ -7,7 +7,24 @@ from math import prod
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, RowRead, T, Target, Window, Write
+from etexport.op import (
+    Call,
+    Case,
+    Const,
+    Draw,
+    InferredSpec,
+    Layout,
+    Node,
+    Op,
+    Operand,
+    Read,
+    RowRead,
+    T,
+    Target,
+    Window,
+    Write,
+    swept_distance,
+)
 from etexport.packing import pack_rows, pack_vector
 from etexport.program.model import Array
 
@@ -155,12 +172,13 @@ def _lower(node: Node, target: Target) -> Call:
         pad_value=0.0,
         pad_elements=columns.size * x.spec.shape[1] if rows.before or rows.after else 0,
     )
+    overlaps = {x.id: swept_distance(window, x.spec.dtype.itemsize, out.spec.dtype.itemsize)}
     if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None:
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
         packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
-        return Call(f"depthwise_3x3<et::{core}>", header, geometry, (Const("weight", packed.reshape(-1)),), window, macs, variant)
+        return Call(f"depthwise_3x3<et::{core}>", header, geometry, (Const("weight", packed.reshape(-1)),), window, macs, variant, overlaps)
     function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
-    return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant)
+    return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant, overlaps)
 
 
 def _is_3x3(rows: _Axis, columns: _Axis) -> bool:

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Window, Write
+from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Window, Write, swept_distance
 from etexport.program.model import Array, DType
 
 _INF = float("inf")
@@ -80,11 +80,12 @@ def _clamp(node: Node) -> dict[str, float]:
     return {"low": -_INF if epilogue is None else epilogue.low, "high": _INF if epilogue is None else epilogue.high}
 
 
-def _window(node: Node, pad_value: float) -> Window:
+def _swept(node: Node, function: str, header: str, geometry: dict[str, GeometryField], pad_value: float) -> Call:
+    """A call for each output row."""
     batch, channels, rows, columns = _image(node, _axes(node))
     row = columns.size * channels
     outside = rows.pad > 0 or not rows.whole
-    return Window(
+    window = Window(
         input=node["self"].id,
         output=node.out.id,
         batch=batch,
@@ -99,6 +100,9 @@ def _window(node: Node, pad_value: float) -> Window:
         pad_value=pad_value,
         pad_elements=row if outside else 0,
     )
+    x, out = node["self"].spec.dtype, node.out.spec.dtype
+    overlaps = {node["self"].id: swept_distance(window, x.itemsize, out.itemsize)}
+    return Call(function, header, geometry, (), window, overlaps=overlaps)
 
 
 # ---- maximum ----------------------------------------------------------------------------------------------------------------------
@@ -113,11 +117,11 @@ def _infer_max(node: Node) -> tuple[InferredSpec, ...]:
 def _lower_max(node: Node, target: Target) -> Call:
     batch, channels, rows, columns = _image(node, _axes(node))
     if 1 in node.unused_outs:
-        geometry = {
+        geometry: dict[str, GeometryField] = {
             "in_width": columns.size, "out_width": columns.out, "channels": channels, "kernel_rows": rows.kernel,
             "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "dilation": columns.dilation, **_clamp(node),
         }  # fmt: skip
-        return Call("max_pool", "pooling/maximum.h", geometry, (), _window(node, -_INF))
+        return _swept(node, "max_pool", "pooling/maximum.h", geometry, -_INF)
     # An index counts along (H, W), whichever of the two lies outside in memory.
     row_index, column_index = (columns.size, 1) if len(node["self"].spec.shape) == 4 else (1, rows.size)
     geometry = {
@@ -175,13 +179,13 @@ def _infer_avg(node: Node) -> tuple[InferredSpec, ...]:
 def _lower_avg(node: Node, target: Target) -> Call:
     batch, channels, rows, columns = _image(node, _axes(node))
     include_pad, divisor = node["count_include_pad"], node["divisor_override"] or 0
-    geometry = {
+    geometry: dict[str, GeometryField] = {
         "in_width": columns.size, "out_width": columns.out, "channels": channels, "kernel_rows": rows.kernel,
         "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "include_pad": include_pad, "divisor": divisor,
         **_clamp(node),
     }  # fmt: skip
     if divisor or (rows.whole and (include_pad or rows.pad == 0)):
-        return Call("avg_pool", "pooling/average.h", geometry, (), _window(node, 0.0))
+        return _swept(node, "avg_pool", "pooling/average.h", geometry, 0.0)
     images = {"batch": batch, "in_height": rows.size, "out_height": rows.out, "stride_y": rows.stride, "pad_y": rows.pad}
     operands = (Write(node.out.id), Read(node["self"].id))
     return Call("avg_pool_images", "pooling/average.h", {**geometry, **images}, operands)
