@@ -217,10 +217,6 @@ class _Lowering:
             return CAST if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
         common = self._common_type(node, overload)
         args = tuple(self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs))
-        if overload is aten.mean.default:  # one operator less for kernels
-            operand, dtype = args
-            assert isinstance(operand, Ref)
-            return "aten::mean.out", (operand, contiguous(len(self.values[operand.id].spec.shape)), False, dtype)
         return out_name(overload), args
 
     def _results(self, node: fx.Node) -> Any:

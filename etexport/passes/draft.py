@@ -95,6 +95,13 @@ class Draft:
         self.changed = True
         return Ref(value.id)
 
+    def add_value(self, name: str, spec: TensorSpec) -> Value:
+        """A new result of an instruction."""
+        value = Value(max(self.values, default=-1) + 1, self._free_name(name), spec, Role.ACTIVATION)
+        self.values[value.id] = value
+        self.changed = True
+        return value
+
     def _free_name(self, name: str) -> str:
         """`name`, or with the lowest number at its end that makes it unique."""
         taken = {value.name for value in self.values.values()}

@@ -10,6 +10,7 @@ from etexport.op import Library
 from etexport.passes.batch_norm import fold_batch_norms
 from etexport.passes.constants import fold_constants
 from etexport.passes.dead import remove_dead
+from etexport.passes.forms import use_one_form
 from etexport.passes.identities import remove_identities
 from etexport.passes.splits import split_into_slices
 from etexport.passes.views import simplify_views
@@ -21,6 +22,7 @@ Pass = Callable[[Method, Library], Method]
 
 PASSES: tuple[Pass, ...] = (
     split_into_slices,  # pieces that are read become slices; later passes and kernels know one result a call
+    use_one_form,  # likewise where PyTorch has several operators for one thing
     simplify_views,  # one form for all views, so that the passes below and the target know one
     remove_identities,  # clones, casts to the same type, dropout: what they hide (a transpose of a weight) comes to light
     fold_constants,  # weight transposes, scalars cast to float

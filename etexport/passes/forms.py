@@ -1,0 +1,58 @@
+"""One operator where PyTorch has several for the same thing, so that kernels and other passes know one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from etexport.op import Library
+from etexport.passes.draft import Draft
+from etexport.program.model import JUMP_FALSE, Instruction, Method, Ref, TensorSpec, Value, contiguous
+
+MEAN_OF_ALL = "aten::mean.dtype_out"
+MEAN = "aten::mean.out"
+PAD = "aten::constant_pad_nd.out"
+SLICE = "aten::slice_copy.Tensor_out"
+
+
+def use_one_form(method: Method, library: Library) -> Method:
+    """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads)."""
+    draft = Draft(method)
+    jumps = any(instruction.op == JUMP_FALSE for instruction in method.instructions)
+    instructions: list[Instruction] = []
+    for instruction in method.instructions:
+        operand = draft.value(instruction.args[0]) if instruction.args else None
+        if instruction.op == MEAN_OF_ALL and operand is not None and len(instruction.args) == 2:
+            every = contiguous(len(operand.spec.shape))
+            instruction = replace(instruction, op=MEAN, args=(instruction.args[0], every, False, instruction.args[1]))
+            draft.changed = True
+        elif instruction.op == PAD and operand is not None and not jumps:  # a jump might aim between slice and pad
+            next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
+            slices, instruction = _crop(draft, instruction, operand, next_handle)
+            instructions.extend(slices)
+        instructions.append(instruction)
+    draft.instructions = instructions
+    return draft.done()
+
+
+def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:
+    """(slices, what is left of the pad): the negative entries of the pad, innermost dimension first, as slices before it."""
+    pads, rank = pad.args[1], len(operand.spec.shape)
+    numbers = [one for one in pads if isinstance(one, int)] if isinstance(pads, tuple) else []
+    if not any(one < 0 for one in numbers) or len(numbers) % 2 or len(numbers) > 2 * rank or 0 in operand.spec.shape:
+        return [], pad
+    shape, source = list(operand.spec.shape), Ref(operand.id)
+    slices: list[Instruction] = []
+    for at in range(len(numbers) // 2):
+        dim = rank - 1 - at
+        start, end = max(-numbers[2 * at], 0), shape[dim] - max(-numbers[2 * at + 1], 0)
+        if (start, end) == (0, shape[dim]) or start > end:
+            continue
+        shape[dim] = end - start
+        spec = TensorSpec(operand.spec.dtype, tuple(shape))
+        cropped = draft.add_value(f"{draft.values[pad.outs[0]].name}_cropped", spec)
+        slices.append(
+            Instruction(SLICE, (source, dim, start, end, 1), (cropped.id,), next_handle + len(slices), f"{pad.name}_crop", pad.source)
+        )
+        source = Ref(cropped.id)
+    rest = tuple(max(one, 0) for one in numbers)
+    return slices, replace(pad, args=(source, rest, *pad.args[2:]))
