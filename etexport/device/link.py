@@ -428,4 +428,4 @@ def in_memory(tensor: Tensor, array: Array) -> Array:
 def in_logical_order(tensor: Tensor, data: bytes) -> Array:
     """The opposite: bytes of the board's memory as an array in the script's order."""
     stored = np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.memory_shape)
-    return np.ascontiguousarray(stored.transpose(np.argsort(tensor.dim_order)))
+    return np.array(stored.transpose(np.argsort(tensor.dim_order)), order="C")  # ascontiguousarray would give a scalar a dimension
