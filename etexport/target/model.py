@@ -17,6 +17,14 @@ class Step:
     call: Call
 
 
+@dataclass(frozen=True)
+class InFloat:
+    """An instruction of a quantised program that computes in float, and why."""
+
+    instruction: Instruction
+    reason: str
+
+
 @dataclass(frozen=True, eq=False)
 class Specialised:
     """The method after layout, fusion and addressing: every instruction has a step, in order of
@@ -26,6 +34,8 @@ class Specialised:
     method: Method
     steps: tuple[Step, ...]
     target: Target
+    in_float: tuple[InFloat, ...] = ()
+    """What of a quantised program is not computed in integers; empty for a program without quantisation."""
 
 
 @dataclass(frozen=True, eq=False)

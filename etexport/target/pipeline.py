@@ -10,6 +10,7 @@ from etexport.op import Library, Target, node_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
 from etexport.target.address import address
 from etexport.target.fuse import fuse
+from etexport.target.integer import fuse_integers
 from etexport.target.layout import lay_out
 from etexport.target.model import Specialised, Step
 
@@ -17,12 +18,13 @@ from etexport.target.model import Specialised, Step
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
     """The stages in order. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
     graph = program.method(method)
+    graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
     check_supported(graph, library)
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
     graph = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
     graph = address(graph, library)  # views, permutes, slices, concatenations and in-place results become addresses
     graph = tidy(graph)  # unique names, no value that nobody uses
-    return Specialised(graph, choose_kernels(graph, target, library), target)
+    return Specialised(graph, choose_kernels(graph, target, library), target, in_float)
 
 
 def check_supported(method: Method, library: Library) -> None:

@@ -179,7 +179,7 @@ _PAIRS = (
 )
 
 
-def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False, exact: bool = False) -> Op:
+def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False) -> Op:
     return Op(
         f"aten::{name}.out(Tensor self, Tensor other, *, {'Scalar alpha=1, ' if alpha else ''}Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
@@ -187,7 +187,7 @@ def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False
         reference=reference,
         absorbs=frozenset({"clamp"}),
         inplace=("self", "other"),
-        exact=exact,
+        elementwise=True,
         cases=tuple(Case((*pair, 1) if alpha else pair, note) for pair, note in _PAIRS)
         + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ()),
         draw=_draw_tensors(alpha),
@@ -203,6 +203,7 @@ def _of_number(name: str, reference: Callable[..., Any], *, alpha: bool = False)
         reference=reference,
         absorbs=frozenset({"clamp"}),
         inplace=("self",),
+        elementwise=True,
         cases=(Case((operand, 0.5, 2)), Case((operand, 3, 1), "an integer")) if alpha else (Case((operand, 0.5)), Case((operand, 3))),
         draw=_draw_number(alpha),
     )
@@ -213,8 +214,9 @@ OPS = [
     _of_tensors("sub", _np_sub, alpha=True),
     _of_tensors("mul", _np_mul),
     _of_tensors("div", _np_div),
-    _of_tensors("maximum", lambda x, y: np.maximum(x, y), exact=True),
-    _of_tensors("minimum", lambda x, y: np.minimum(x, y), exact=True),
+    # not exact: of 0 and -0 PyTorch takes either, as its vector registers fall
+    _of_tensors("maximum", lambda x, y: np.maximum(x, y)),
+    _of_tensors("minimum", lambda x, y: np.minimum(x, y)),
     _of_number("add", _np_add, alpha=True),
     _of_number("sub", _np_sub, alpha=True),
     _of_number("mul", _np_mul),

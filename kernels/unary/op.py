@@ -48,6 +48,7 @@ def _op(name: str, reference: Callable[[Any], Any], low: float, high: float, *, 
         lower=_lower(name),
         reference=reference if exact else _in_float(reference),
         inplace=("self",),
+        elementwise=True,
         exact=exact,
         cases=(
             Case((T((2, 3, 4, 5), low=low, high=high),)),
