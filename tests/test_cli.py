@@ -81,8 +81,12 @@ def test_a_bug_is_one_line_unless_debug_is_asked_for(monkeypatch: pytest.MonkeyP
 
 
 def test_boards_is_quick_and_loads_no_torch() -> None:
-    code = "import sys; from etexport.__main__ import main; main(['boards']); print(sorted({'torch', 'numpy', 'jinja2'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    code = (
+        "import sys; from etexport.__main__ import main; main(['boards']); print(sorted({'torch', 'numpy', 'jinja2'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+    )
     assert done.stdout.splitlines()[-1] == "[]"
     times = []
     for _ in range(5):
@@ -93,8 +97,11 @@ def test_boards_is_quick_and_loads_no_torch() -> None:
 
 
 def test_generate_loads_no_torch(tmp_path: Path) -> None:
-    code = "import sys; import etexport.cli.generate, etexport.emit, etexport.target.pipeline, etexport.plan, etexport.program.pte; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    rooms = "etexport.cli.generate, etexport.emit, etexport.target.pipeline, etexport.plan, etexport.program.pte"
+    code = f"import sys; import {rooms}; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+    )
     assert done.stdout.strip() == "False"
 
 

@@ -93,7 +93,9 @@ def test_the_scons_tool_does_not_import_the_package() -> None:
     names = {name for _, name in imported(tool)}
     assert not names & (set(ROOMS) | {"torch", "numpy", "op", "board"}), "it asks the command line"
     assert "SCons" in names
-    others = [path for path in PACKAGE.rglob("*.py") if "scons_tools" not in path.parts and any(name == "SCons" for _, name in imported(path))]
+    others = [
+        path for path in PACKAGE.rglob("*.py") if "scons_tools" not in path.parts and any(name == "SCons" for _, name in imported(path))
+    ]
     assert not others, "SCons is known to site_scons/site_tools/et.py alone"
 
 

@@ -36,7 +36,9 @@ def _plain(name: str, board: object, build: bool) -> dict[str, object]:
     assert isinstance(board, Board)
     found = {field.name: getattr(board, field.name) for field in dataclasses.fields(board)}
     found |= {"features": sorted(board.features), "argument": name, "file": name if name.endswith(".toml") else str(board_files()[name])}
-    found |= {name: dataclasses.asdict(value) for name, value in found.items() if dataclasses.is_dataclass(value) and not isinstance(value, type)}
+    found |= {
+        name: dataclasses.asdict(value) for name, value in found.items() if dataclasses.is_dataclass(value) and not isinstance(value, type)
+    }
     found["defines"] = dict(board.defines)
     found["memory"] = [dataclasses.asdict(memory) for memory in board.memory]
     if build:
@@ -61,7 +63,7 @@ def _build(board: object) -> dict[str, object]:
         "link_flags": gcc.link_flags(board),
         "link_script": "host" not in board.features,
         "include": [str(path) for path in (root() / "firmware", *kernel_folders())],
-        "maps": gcc.path_maps(Path("."), kernel_folders()),
+        "maps": gcc.path_maps(Path(), kernel_folders()),
         "sources": [str(path) for path in firmware_sources(board)],
         "generated": gcc.GENERATED,
     }

@@ -27,9 +27,10 @@ def main(args: argparse.Namespace) -> int:
 
     from etexport.board import load_board
     from etexport.cli.generate import generate
+    from etexport.emit.write import write_whole
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
-    from etexport.toolchain.check import footprint
+    from etexport.toolchain.check import as_json, footprint
 
     board = load_board(args.board)
     gcc.tool(board, "g++")  # before the work, not after it
@@ -41,7 +42,8 @@ def main(args: argparse.Namespace) -> int:
         sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,
         sanitize=args.sanitize, jobs=args.jobs,
     )  # fmt: skip
-    footprint(made.elf, made.map, made.objects, board)
+    sizes = as_json(footprint(made.elf, made.map, made.objects, board))
+    write_whole(args.out / "sizes.json", (json.dumps(sizes, indent=1) + "\n").encode())
     note_origin(args.out, args.program, args.board)
     print(f"{made.elf}: {made.bin.stat().st_size:,} bytes to load")
     return 0

@@ -55,7 +55,9 @@ def _print(tools: list[Tool]) -> None:
 
 def _python() -> Tool:
     good = sys.version_info >= (3, 11)
-    return Tool("python", sys.version.split()[0] if good else "", f"everything: {sys.executable} is too old", "install Python 3.11 or newer")
+    return Tool(
+        "python", sys.version.split()[0] if good else "", f"everything: {sys.executable} is too old", "install Python 3.11 or newer"
+    )
 
 
 def _packages() -> list[Tool]:
@@ -108,7 +110,8 @@ def _programs() -> list[Tool]:
         if board.simulator is not None and "{" not in board.simulator.program:
             needs.setdefault(board.simulator.program, (board.simulator.package, []))[1].append(board.name)
     found = [
-        Tool(program, _version(program), f"the boards {', '.join(names)}", _apt(package, program)) for program, (package, names) in needs.items()
+        Tool(program, _version(program), f"the boards {', '.join(names)}", _apt(package, program))
+        for program, (package, names) in needs.items()
     ]
     optional = (
         ("gdb-multiarch", "looking into a running board by hand", "gdb-multiarch"),

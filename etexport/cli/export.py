@@ -7,9 +7,18 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("script", nargs="+", type=Path, help="a model script or a saved .pt2; an .npz behind a script is its trained weights")
     parser.add_argument(
-        "-o", "--out", nargs="+", action="extend", type=Path, required=True, metavar="X.pte", help="one for each script, in order; X.npz comes beside it"
+        "script", nargs="+", type=Path, help="a model script or a saved .pt2; an .npz behind a script is its trained weights"
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        nargs="+",
+        action="extend",
+        type=Path,
+        required=True,
+        metavar="X.pte",
+        help="one for each script, in order; X.npz comes beside it",
     )
     parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
 

@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> int:
 
     library = load_ops()
     if args.program is None:
-        used = {name: 0 for name in library.ops}
+        used = dict.fromkeys(library.ops, 0)
     else:
         from etexport.program import pte
 
@@ -29,7 +29,9 @@ def main(args: argparse.Namespace) -> int:
     for name in sorted(used):
         op = library.find(name)
         dtypes = [str(dtype.numpy) for dtype in op.dtypes] if op else []
-        rows.append({"name": name, "family": op.family if op else None, "dtypes": dtypes, "schema": op.schema if op else None, "used": used[name]})
+        rows.append(
+            {"name": name, "family": op.family if op else None, "dtypes": dtypes, "schema": op.schema if op else None, "used": used[name]}
+        )
     if args.json:
         print(json.dumps(rows, indent=1))
         return 0

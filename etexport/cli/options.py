@@ -18,7 +18,9 @@ def board_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def optimize_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--optimize", choices=OPTIMIZE, default="speed", help="fixed kernels for each layer, or shared ones that are smaller")
+    parser.add_argument(
+        "--optimize", choices=OPTIMIZE, default="speed", help="fixed kernels for each layer, or shared ones that are smaller"
+    )
 
 
 def name_argument(parser: argparse.ArgumentParser) -> None:

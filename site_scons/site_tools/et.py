@@ -133,7 +133,9 @@ def EtSimulate(env, firmware):
     build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources $ET_DIR --probes -j 1 --board $ET_BOARD"
     image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
     here.Clean(image, profile)
-    steps = here.Command([profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes"))
+    steps = here.Command(
+        [profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes")
+    )
     here.Depends([made, steps], [*python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
@@ -152,7 +154,7 @@ def EtReport(env, run):
     """`report.json`, `report.html` and `report.txt` of a run."""
     of = run[0].attributes.et
     here, folder = of["env"], of["folder"]
-    command = "$ETEXPORT report $ET_DIR --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]}"
+    command = "$ETEXPORT report $ET_DIR --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
     sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
@@ -163,7 +165,7 @@ def EtReport(env, run):
 def EtBench(env, target, reports):
     """All reports in one `bench.json`, and a table beside it."""
     command = "$ETEXPORT bench $SOURCES -o $TARGET"
-    table = f"{os.path.splitext(str(target))[0]}.txt"
+    table = str(Path(str(target)).with_suffix(".txt"))
     made = env.Command([target, table], [report[0] for report in reports], _action(env, "BENCH", command))
     env.Depends(made, _python(env, REPORT))
     return made
@@ -201,7 +203,7 @@ def EtVariables(env, variables, models):
         _stop(env, f"unknown variable {name}", _near(name, variables.keys()))
     chosen = {}
     for name in filter(None, env.subst("$MODEL").split(",")):
-        if name not in models and not os.path.isfile(name):
+        if name not in models and not Path(name).is_file():
             _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
         chosen[name if name in models else _model_name(Path(name))] = models.get(name, name)
     env.Help(HELP.format(models=", ".join(sorted(models))))
@@ -323,7 +325,11 @@ def _imported(path):
 
 def _has_function(script, name):
     path = Path(script.get_abspath())
-    return path.suffix == ".py" and path.is_file() and re.search(rf"^def {name}\(", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
+    return (
+        path.suffix == ".py"
+        and path.is_file()
+        and re.search(rf"^def {name}\(", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
+    )
 
 
 def _model_name(path):

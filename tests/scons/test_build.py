@@ -35,7 +35,9 @@ def test_nothing_to_do_does_nothing_quickly(house: Path, build: Build) -> None:
 def test_every_stage_left_its_file(house: Path) -> None:
     assert {path.name for path in (house / "build/model/linear-float32").iterdir()} == {"model.pte", "model.npz"}
     made = {path.name for path in (house / "build/host/linear-float32").iterdir()}
-    wanted = "program.cpp program.h binding.cpp constants.S constants.bin memory.json obj firmware.elf firmware.bin firmware.hex firmware.map"
+    wanted = (
+        "program.cpp program.h binding.cpp constants.S constants.bin memory.json obj firmware.elf firmware.bin firmware.hex firmware.map"
+    )
     assert set(wanted.split()) | {"run.json", "outputs.npz", "wire.log", "report.json", "report.html"} <= made
     assert not [path for path in (house / "build").rglob("*.part")]
 
