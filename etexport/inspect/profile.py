@@ -47,6 +47,12 @@ def profile(steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, co
     )
 
 
+def measured(run: Mapping[str, Any]) -> int | None:
+    """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None without samples."""
+    counters = sorted(run["counters"])
+    return counters[(len(counters) - 1) // 2] if counters else None
+
+
 def kernel_name(step: Mapping[str, Any]) -> str:
     """`conv2d` for the portable kernel, `conv2d (m4f)` for a variant."""
     variant = step.get("variant", "portable")

@@ -47,7 +47,7 @@ class Ram:
     stack: int
     total: int
     total_without_link: int
-    """What would be needed without the serial link of the bundled runtime."""
+    """The same without the static memory of the bundled runtime: its serial link and main loop."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,17 @@ def plan_figures(memory: Json, seconds: float | None) -> Plan:
     return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"], seconds)
 
 
-def ram_figures(memory: Json, static: int, stack: int, link: int) -> Ram:
-    """`static`, `stack`: as the ELF reserves them; `link`: those bytes of both that only the serial link needs."""
+def flash_figures(sizes: Json) -> Flash:
+    flash = sizes["flash"]
+    return Flash(flash["runtime"], flash["kernels"], flash["constants"], flash["libc"], flash["total"])
+
+
+def ram_figures(memory: Json, sizes: Json) -> Ram:
+    """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`)."""
     arena = memory["arena"]
-    total = arena["size"] + static + stack
-    return Ram(arena["size"], arena["io"], arena["state"], arena["scratch"], static, stack, total, total - link)
+    static, stack = sizes["static"], sizes["stack"]
+    total = sizes["arena"] + static["total"] + stack
+    return Ram(sizes["arena"], arena["io"], arena["state"], arena["scratch"], static["total"], stack, total, total - static["runtime"])
 
 
 def to_json(report: Report) -> str:

@@ -1,7 +1,7 @@
 """What a build folder holds, compared and reported: the work behind the verbs `validate`, `report` and `bench`.
 
-A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `firmware.elf` (from toolchain), `run.json` and
-`outputs.npz` (from device).
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `sizes.json` (from toolchain), `run.json` and
+`outputs.npz` (from device), and in `profile/` the `run.json` of a run with probes.
 The program `model.pte` lies elsewhere, with `model.npz` beside it.
 """
 
@@ -13,10 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from etexport.board import Board
 from etexport.errors import ModelError
 from etexport.inspect import bench as bench_room
 from etexport.inspect import compare as compare_room
+from etexport.inspect import summary
 from etexport.inspect.compare import Comparison
+from etexport.inspect.page import page
+from etexport.inspect.profile import measured, profile
+from etexport.inspect.report import Report, compared, flash_figures, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
 from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Problem, Region, Solution
@@ -82,6 +89,89 @@ def memory_picture(memory: Json) -> str:
     return picture(problem, solution, steps=[step["name"] for step in steps], kinds=kinds, notes=notes)
 
 
+def report(folder: Path, program: Path, board: Board, reference: Path | None = None, *, plan_seconds: float | None = None) -> Report:
+    """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the report.
+
+    ModelError where a file is missing or cannot be read, or where run and build are of different programs.
+    """
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    sizes = read_json(folder / "sizes.json", "`etexport build` writes it")
+    run = read_json(folder / "run.json", "`etexport run` writes it")
+    if run["program_hash"] != memory["program_hash"]:
+        what = f"the run was of program {run['program_hash']}, the folder holds {memory['program_hash']}"
+        raise ModelError(what, where=str(folder / "run.json"), hint="run it again")
+    steps = memory["steps"]
+    quantization = quantization_of(memory)
+    comparison = validate(folder, program, reference) if (reference or program.with_suffix(".npz")).is_file() else None
+    macs = sum(step["macs"] for step in steps)
+    count = measured(run)
+    made = Report(
+        model=memory["model"],
+        board=board.name,
+        core=board.core,
+        program_hash=memory["program_hash"],
+        quantization=quantization,
+        optimize=memory["optimize"],
+        macs=macs,
+        counter=run["counter"],
+        count=count,
+        count_per_mac=count / macs if count is not None and macs else None,
+        init_count=run["init_count"],
+        flash=flash_figures(sizes),
+        ram=ram_figures(memory, sizes),
+        plan=plan_figures(memory, plan_seconds),
+        compare=compared(comparison) if comparison else None,
+        ops=profile(steps, step_counts(folder, memory), board.core, quantization),
+    )
+    write(folder / "report.json", to_json(made))
+    write(folder / "report.txt", summary.text(made))
+    origin = reference_origin(reference or program.with_suffix(".npz"))
+    write(folder / "report.html", page(made, memory, comparison, memory_picture(memory), provenance(made, run, sizes, memory, origin)))
+    return made
+
+
+def step_counts(folder: Path, memory: Json) -> tuple[int, ...] | None:
+    """The count of each step from the run with probes, of sample 0; None where there was none, or it was of another build."""
+    path = folder / "profile" / "run.json"
+    if not path.is_file():
+        return None
+    run = read_json(path, "`etexport run --probes` writes it")
+    if run["program_hash"] != memory["program_hash"] or not run.get("probes"):
+        return None
+    counts = tuple(int(count) for count in run["probes"][0])
+    return counts if len(counts) == len(memory["steps"]) else None
+
+
+def reference_origin(path: Path) -> str:
+    """Where the samples come from, as `model.npz` says."""
+    if not path.is_file():
+        return ""
+    with np.load(path, allow_pickle=False) as arrays:
+        return str(arrays["origin"]) if "origin" in arrays else ""
+
+
+def provenance(made: Report, run: Json, sizes: Json, memory: Json, origin: str) -> tuple[tuple[str, str], ...]:
+    """(what, where it comes from), for the end of the page."""
+    stack, link = run["stack"], run["link"]
+    bound = sizes.get("stack_bound")
+    depth = f"{made.ram.stack:,} bytes reserved"
+    depth += f"; computed bound {bound:,}" if bound is not None else ""
+    depth += f"; deepest seen {stack['used']:,}" if stack["used"] else ""
+    found = [
+        ("counts", f"{made.counter}: the median of {run['samples']} runs without probes; operators from one run with probes"),
+        ("image", f"{run['image_bytes']:,} bytes, CRC-32 {run['image_crc']}, as the board computed it"),
+        ("flash and RAM", "the ELF's segments and sections, by the linker's map"),
+        ("stack", depth),
+        ("plan", f"bound proven by: {memory['arena']['proof']}"),
+        ("samples", origin or "not given"),
+        ("serial link", f"version {link['version']}; {link['asked_again']} questions repeated, {link['bad_frames']} damaged frames"),
+    ]
+    found.append(
+        ("simulator", f"{' '.join(run['command'])}; exit status {run['exit_status']}") if run["command"] else ("board", "hardware")
+    )
+    return tuple(found)
+
+
 def bench(reports: Sequence[Path], out: Path) -> list[Json]:
     """Write `bench.json` from the reports, and the table as `.txt` beside it; returns the reports."""
     read = bench_room.read_reports(reports)
@@ -98,7 +188,7 @@ def write(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def _quantization(memory: Json) -> str:
-    """ "int8" where a value of the arena is quantised, else "float32"."""
+def quantization_of(memory: Json) -> str:
+    """ "int8" where the program computes with int8 values, else "float32"."""
     types = {value["dtype"] for buffer in memory["buffers"] for value in buffer["values"]}
-    return "int8" if "int8" in types and "float32" not in types else "float32"
+    return "int8" if "int8" in types else "float32"

@@ -8,7 +8,7 @@ import numpy as np
 
 from etexport.inspect.compare import Comparison, Reference, compare
 from etexport.inspect.profile import profile
-from etexport.inspect.report import Flash, Plan, Report, compared, ram_figures
+from etexport.inspect.report import Plan, Report, compared, flash_figures, ram_figures
 
 LAYERS = (
     ("features_0", "aten::convolution.out", "conv2d", 9 * 8 * 64, 12_310, 352),
@@ -50,6 +50,15 @@ def memory() -> dict:
     }
 
 
+def sizes() -> dict:
+    return {
+        "flash": {"runtime": 6_120, "kernels": 4_096, "constants": 7_944, "libc": 2_250, "total": 20_410},
+        "static": {"runtime": 1_210, "kernels": 0, "constants": 0, "libc": 310, "total": 1_520},
+        "arena": 2_304,
+        "stack": 1_024,
+    }
+
+
 def comparison(*, wrong: bool = False) -> Comparison:
     random = np.random.default_rng(7)
     raw = random.normal(size=(360, 1, 10)) * 4
@@ -77,8 +86,8 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
         count=49_260,
         count_per_mac=49_260 / macs,
         init_count=31_402,
-        flash=Flash(runtime=6_120, kernels=4_096, constants=7_944, libc=2_250, total=20_410),
-        ram=ram_figures(memory(), static=1_520, stack=1_024, link=1_210),
+        flash=flash_figures(sizes()),
+        ram=ram_figures(memory(), sizes()),
         plan=Plan(2_304, 2_304, 0, True, 0.02),
         compare=compared(comparison(wrong=wrong)),
         ops=ops,
