@@ -108,10 +108,10 @@ class _Fusion:
         assert isinstance(operand, Ref)
         out = self._output(quantise)
         known = self._quantized(operand)
-        if known is not None and known.axis is None and known.value.spec.dtype is out.spec.dtype:
-            if (known.scale, known.zero_point) == (out.scale, out.zero_point):
-                self.same[quantise.outs[0]] = known.value.id
-                return ()
+        stored = None if known is None or known.axis is not None else (known.value.spec.dtype, known.scale, known.zero_point)
+        if known is not None and stored == (out.spec.dtype, out.scale, out.zero_point):
+            self.same[quantise.outs[0]] = known.value.id
+            return ()
         self.values[quantise.outs[0]] = replace(self.values[quantise.outs[0]], spec=out.spec)
         return self._table(quantise, out) or self._rule(quantise, out) or (quantise,)
 
