@@ -162,7 +162,7 @@ def ram_bar(report: Report) -> Bar:
         "RAM",
         (
             ("arena", ram.arena, within),
-            ("stack", ram.stack, "computed bound"),
+            ("stack", ram.stack, "reserved; the bound is below"),
             ("static", ram.static, ".data and .bss outside the arena"),
         ),
     )

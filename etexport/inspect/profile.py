@@ -54,9 +54,9 @@ def measured(run: Mapping[str, Any]) -> int | None:
 
 
 def kernel_name(step: Mapping[str, Any]) -> str:
-    """`conv2d` for the portable kernel, `conv2d (m4f)` for a variant."""
-    variant = step.get("variant", "portable")
-    return str(step["kernel"]) if variant == "portable" else f"{step['kernel']} ({variant})"
+    """`softmax` for the portable kernel, `convolution (m4f)` for a variant, without template arguments."""
+    name, variant = str(step["kernel"]).partition("<")[0], step["variant"]
+    return name if variant == "portable" else f"{name} ({variant})"
 
 
 def best_known(step: Mapping[str, Any], core: str, quantization: str) -> int | None:
@@ -68,14 +68,9 @@ def best_known(step: Mapping[str, Any], core: str, quantization: str) -> int | N
 
 def kind_of(step: Mapping[str, Any]) -> str:
     """ "convolution", "depthwise", "linear", or "" for what has no rate a multiply-accumulate."""
-    kernel = str(step["kernel"])
-    if "depthwise" in kernel:
+    if "depthwise" in step["kernel"]:
         return "depthwise"
-    if "conv" in kernel or "pointwise" in kernel:
-        return "convolution"
-    if "linear" in kernel:
-        return "linear"
-    return ""
+    return step["family"] if step["family"] in ("convolution", "linear") else ""
 
 
 @dataclass(frozen=True)

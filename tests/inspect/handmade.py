@@ -11,11 +11,11 @@ from etexport.inspect.profile import profile
 from etexport.inspect.report import Plan, Report, compared, flash_figures, ram_figures
 
 LAYERS = (
-    ("features_0", "aten::convolution.out", "conv2d", 9 * 8 * 64, 12_310, 352),
-    ("features_3", "aten::max_pool2d_with_indices.out", "max_pool2d", 0, 2_610, 0),
-    ("depthwise", "aten::convolution.out", "depthwise_conv2d", 9 * 8 * 16, 3_211, 320),
-    ("features_4", "aten::convolution.out", "conv2d", 8 * 16 * 16, 29_210, 4_672),
-    ("classify", "aten::linear.out", "linear", 640, 1_022, 2_600),
+    ("features_0", "aten::convolution.out", "convolution<et::M4f>", 9 * 8 * 64, 12_310, 352),
+    ("features_3", "aten::max_pool2d_with_indices.out", "max_pool", 0, 2_610, 0),
+    ("depthwise", "aten::convolution.out", "depthwise_3x3<et::M4f>", 9 * 8 * 16, 3_211, 320),
+    ("features_4", "aten::convolution.out", "pointwise<et::M4f>", 8 * 16 * 16, 29_210, 4_672),
+    ("classify", "aten::addmm.out", "pointwise<et::M4f>", 640, 1_022, 2_600),
     ("softmax", "aten::_softmax.out", "softmax", 0, 911, 0),
 )
 
@@ -29,7 +29,7 @@ def memory() -> dict:
                 "handle": 3 * step + 1,
                 "name": name,
                 "op": op,
-                "family": kernel,
+                "family": {"aten::convolution.out": "convolution", "aten::addmm.out": "linear"}.get(op, kernel),
                 "kernel": kernel,
                 "variant": "m4f" if macs else "portable",
                 "source": f"model.py:{40 + step}",

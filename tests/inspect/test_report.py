@@ -49,7 +49,7 @@ def test_profile_joins_counts_and_best_known() -> None:
     steps = handmade.memory()["steps"]
     ops = profile(steps, [layer[4] for layer in handmade.LAYERS], "Cortex-M4F", "float32")
     conv, pool, depthwise, _, linear, _ = ops
-    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.16 * 4_608), "conv2d (m4f)")
+    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.16 * 4_608), "convolution (m4f)")
     assert depthwise.best_known == round(2.17 * 1_152) and linear.best_known == round(1.17 * 640)
     assert pool.best_known is None
     assert sum(share.fraction for share in shares(ops)) == pytest.approx(1.0)
