@@ -41,7 +41,7 @@ inline void depthwise_plain(const ConvolutionShape& shape, const Span& span, int
 template <class Core>
 __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, float* out, const float* const* rows,
                                              const float* weight, const float* bias, const float* residual) {
-  constexpr int32_t kLanes = Core::kLanes;
+  constexpr int32_t kLanes = Core::kDepthwiseLanes;
   const int32_t channels = shape.groups;
   const int32_t elements = shape.kernel_rows * shape.kernel_width;
   const int32_t in_blocks = shape.outputs == 1 ? channels / kLanes * kLanes : 0;
@@ -55,6 +55,7 @@ __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, floa
     strip.tap_step = shape.dilation * channels;
     strip.weight_skip = (shape.kernel_width - strip.taps) * kLanes;
     strip.out_step = channels;
+    strip.channels = kLanes;
     strip.low = shape.low;
     strip.high = shape.high;
     strip.rectify = is_rectify(shape.low, shape.high);
@@ -133,8 +134,8 @@ inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3&
   }
 }
 
-template <int32_t kTile>
-inline __attribute__((noinline)) void depthwise_3x3_row(Plain<kTile>, const Depthwise3x3& shape, float* out,
+template <int32_t kTile, int32_t kLanes>
+__attribute__((noinline)) void depthwise_3x3_row(Plain<kTile, kLanes>, const Depthwise3x3& shape, float* out,
                                                         const float* const* rows, const float* weight) {
   for (int32_t channel = 0; channel < shape.channels; channel += 2) {
     const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};

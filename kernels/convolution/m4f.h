@@ -237,10 +237,11 @@ inline __attribute__((noinline)) void depthwise_eight(const Strip& strip_) {
 
 struct M4f {
   static constexpr int32_t kLanes = 8;
+  static constexpr int32_t kDepthwiseLanes = 8;
 
   static void run(const Strip& strip, int32_t lanes) {
     if (lanes == 4) {
-      strip_of_four<1, 4>(strip);
+      run_strip<1, 4>(strip);
       return;
     }
     const DefaultNan scope;

@@ -122,8 +122,8 @@ def _core(target: Target) -> tuple[str, str, int]:
     if {"arm", "fpu"} <= target.features:
         return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Plain<5>", 4
-    return "portable", "Plain<2>", 4
+        return "rv32f", "Plain<5, 16>", 16
+    return "portable", "Plain<2, 4>", 4
 
 
 def _lower(node: Node, target: Target) -> Call:
@@ -137,6 +137,8 @@ def _lower(node: Node, target: Target) -> Call:
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
     variant, core, lanes = _core(target)
     depthwise = inputs == 1 and groups > 1
+    if depthwise:
+        lanes = min(lanes, 8) if variant == "m4f" else 4
     per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
     matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
     constants = (

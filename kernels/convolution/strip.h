@@ -33,27 +33,67 @@ struct Strip {
 
 inline int32_t is_rectify(float low, float high) { return low == 0.0f && high == __builtin_inff() ? 1 : 0; }
 
-// One result of the strip: residual, clamp, store.
-inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t at, float value) {
+// Residual, clamp, store, for kPositions x kChannels results from `position` and `channel` on.
+template <int32_t kPositions, int32_t kChannels>
+inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t position, int32_t channel, float (&sum)[kPositions][kChannels]) {
+  const float low = strip.low;  // copies: as far as the compiler knows, a store to `out` could change the strip
+  const float high = strip.high;
+  const int32_t step = strip.out_step;
+  const int32_t first = position * step + channel;
+  float* const out = strip.out + first;
   if (strip.residual != nullptr) {
-    value += strip.residual[at];
-  }
-  strip.out[at] = clamped(value, strip.low, strip.high);
-}
-
-// kPositions x 4 results from `position` on; the weights of 4 channels lie kLanes apart. Registers: 4 * kPositions
-// sums, 4 weights.
-template <int32_t kPositions, int32_t kLanes>
-inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t position) {
-  float sum[kPositions][4];
+    const float* const residual = strip.residual + first;
+    const int32_t channels = strip.channels - channel;
 #pragma GCC unroll 8
-  for (int32_t p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 4
-    for (int32_t c = 0; c < 4; ++c) {
-      sum[p][c] = strip.bias[c];
+    for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+      for (int32_t c = 0; c < kChannels; ++c) {
+        sum[p][c] += c < channels ? residual[p * step + c] : 0.0f;
+      }
     }
   }
-  const float* weight = strip.weight;
+#pragma GCC unroll 8
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+    for (int32_t c = 0; c < kChannels; ++c) {
+      sum[p][c] = clamped(sum[p][c], low, high);
+    }
+  }
+  if (channel + kChannels <= strip.channels) {
+#pragma GCC unroll 8
+    for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+      for (int32_t c = 0; c < kChannels; ++c) {
+        out[p * step + c] = sum[p][c];
+      }
+    }
+  } else {
+    const int32_t channels = strip.channels - channel;
+#pragma GCC unroll 8
+    for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+      for (int32_t c = 0; c < kChannels; ++c) {
+        if (c < channels) {
+          out[p * step + c] = sum[p][c];
+        }
+      }
+    }
+  }
+}
+
+// kPositions x kChannels results of a block of kLanes channels. There must be registers for these sums, as many weights as channels and
+// some inputs.
+template <int32_t kPositions, int32_t kChannels, int32_t kLanes>
+inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t position, int32_t channel) {
+  float sum[kPositions][kChannels];
+#pragma GCC unroll 8
+  for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+    for (int32_t c = 0; c < kChannels; ++c) {
+      sum[p][c] = strip.bias[channel + c];
+    }
+  }
+  const float* weight = strip.weight + channel;
   const int32_t at = strip.offset + position * strip.step;
   for (int32_t y = 0; y < strip.kernel_rows; ++y) {
     const float* row = strip.rows[y] + at;
@@ -63,15 +103,19 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
       for (int32_t p = 0; p < kPositions; ++p) {
         x[p] = row + p * strip.step;
       }
-#pragma GCC unroll 2
+#pragma GCC unroll 4
       for (int32_t k = 0; k < strip.length; ++k) {
-        const float weights[4] = {weight[0], weight[1], weight[2], weight[3]};
+        float weights[kChannels];
+#pragma GCC unroll 16
+        for (int32_t c = 0; c < kChannels; ++c) {
+          weights[c] = weight[c];
+        }
         weight += kLanes;
 #pragma GCC unroll 8
         for (int32_t p = 0; p < kPositions; ++p) {
           const float value = *x[p]++;
-#pragma GCC unroll 4
-          for (int32_t c = 0; c < 4; ++c) {
+#pragma GCC unroll 16
+          for (int32_t c = 0; c < kChannels; ++c) {
             sum[p][c] += value * weights[c];
           }
         }
@@ -80,34 +124,30 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
     }
     weight += strip.weight_skip;
   }
-#pragma GCC unroll 8
-  for (int32_t p = 0; p < kPositions; ++p) {
-    const int32_t first = (position + p) * strip.out_step;
-    if (strip.channels == 4) {
-#pragma GCC unroll 4
-      for (int32_t c = 0; c < 4; ++c) {
-        finish(strip, first + c, sum[p][c]);
-      }
-    } else {
-      const float results[4] = {sum[p][0], sum[p][1], sum[p][2],
-                                0.0f};  // a copy, so that `sum` itself can stay in registers
-#pragma GCC unroll 1
-      for (int32_t c = 0; c < strip.channels; ++c) {
-        finish(strip, first + c, results[c]);
+  finish(strip, position, channel, sum);
+}
+
+// The whole strip: kTile positions at a time, then 3, then single ones, these with all channels of the block at once.
+template <int32_t kTile, int32_t kLanes>
+__attribute__((noinline)) void run_strip(const Strip& strip) {
+  int32_t position = 0;
+  if constexpr (kTile > 1) {
+    for (; position + kTile <= strip.positions; position += kTile) {
+      for (int32_t channel = 0; channel < kLanes; channel += 4) {
+        tile<kTile, 4, kLanes>(strip, position, channel);
       }
     }
   }
-}
-
-// The whole strip, kPositions at a time.
-template <int32_t kPositions, int32_t kLanes>
-__attribute__((noinline)) void strip_of_four(const Strip& strip) {
-  int32_t position = 0;
-  for (; position + kPositions <= strip.positions; position += kPositions) {
-    tile<kPositions, kLanes>(strip, position);
+  if constexpr (kTile > 3) {
+    if (position + 3 <= strip.positions) {
+      for (int32_t channel = 0; channel < kLanes; channel += 4) {
+        tile<3, 4, kLanes>(strip, position, channel);
+      }
+      position += 3;
+    }
   }
   for (; position < strip.positions; ++position) {
-    tile<1, kLanes>(strip, position);
+    tile<1, kLanes, kLanes>(strip, position, 0);
   }
 }
 
@@ -138,13 +178,7 @@ inline __attribute__((always_inline)) void depthwise_tile(const Strip& strip, in
     }
     weight += strip.weight_skip;
   }
-#pragma GCC unroll 4
-  for (int32_t p = 0; p < kPositions; ++p) {
-#pragma GCC unroll 4
-    for (int32_t c = 0; c < 4; ++c) {
-      finish(strip, (position + p) * strip.out_step + c, sum[p][c]);
-    }
-  }
+  finish(strip, position, 0, sum);
 }
 
 inline __attribute__((noinline)) void depthwise_strip(const Strip& strip) {
@@ -157,12 +191,19 @@ inline __attribute__((noinline)) void depthwise_strip(const Strip& strip) {
   }
 }
 
-// Any core: channels in blocks of 4, kTile positions at a time. What fits depends on the number of float registers.
-template <int32_t kTile>
+// Any core: what fits depends on the number of float registers.
+template <int32_t kTile, int32_t kLanes_>
 struct Plain {
-  static constexpr int32_t kLanes = 4;
+  static constexpr int32_t kLanes = kLanes_;
+  static constexpr int32_t kDepthwiseLanes = 4;
 
-  static void run(const Strip& strip, int32_t) { strip_of_four<kTile, 4>(strip); }
+  static void run(const Strip& strip, int32_t lanes) {
+    if (lanes == kLanes) {
+      run_strip<kTile, kLanes>(strip);
+    } else {
+      run_strip<kTile, 4>(strip);
+    }
+  }
 
   static void depthwise(const Strip& strip) { depthwise_strip(strip); }
 };

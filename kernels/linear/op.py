@@ -18,8 +18,8 @@ def _core(target: Target) -> tuple[str, str, int]:
     if {"arm", "fpu"} <= target.features:
         return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Plain<5>", 4
-    return "portable", "Plain<2>", 4
+        return "rv32f", "Plain<5, 16>", 16
+    return "portable", "Plain<2, 4>", 4
 
 
 def _clamp(node: Node) -> tuple[float, float]:
