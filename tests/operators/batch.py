@@ -58,7 +58,8 @@ def batch(samples: Sequence[Sample], cast: Sequence[DType | None] = ()) -> Batch
     for at, sample in enumerate(samples):
         positions.append(_append(builder, sample, at, cast[at] if at < len(cast) else None, inputs))
     method = Method("forward", builder.values, tuple(builder.instructions), tuple(builder.inputs), tuple(builder.outputs))
-    nodes = tuple(node_of(method, instruction, sample.op) for instruction, sample in zip(method.instructions, samples, strict=True))
+    own = [instruction for instruction in method.instructions if instruction.name.startswith("case")]
+    nodes = tuple(node_of(method, instruction, sample.op) for instruction, sample in zip(own, samples, strict=True))
     return Batch(Program((method,)), tuple(samples), nodes, tuple(inputs), tuple(positions))
 
 
@@ -79,9 +80,30 @@ def _append(builder: _Builder, sample: Sample, at: int, cast: DType | None, inpu
     instruction = Instruction(op.name, tuple(operands), tuple(outs), at, f"case{at}")
     outs = outs or _outputs(builder, sample, instruction, cast)
     builder.instructions.append(replace(instruction, outs=tuple(outs)))
+    outs = _with_epilogue(builder, sample, at, outs, inputs)
     first = len(builder.outputs)
     builder.outputs.extend(outs)
     return tuple(range(first, first + len(outs)))
+
+
+def _with_epilogue(builder: _Builder, sample: Sample, at: int, outs: list[int], inputs: list[Array]) -> list[int]:
+    """Further instructions on the first result, for fusion to take in."""
+    first, *others = outs
+    if sample.residual is not None:
+        residual = builder.value("residual", TensorSpec(DType.FLOAT32, sample.residual.shape), Role.INPUT)
+        builder.inputs.append(residual)
+        inputs.append(sample.residual)
+        first = _then(builder, "aten::add.out", at, first, (Ref(residual), 1))
+    if sample.bounds is not None:
+        first = _then(builder, "aten::hardtanh.out", at, first, sample.bounds)
+    return [first, *others]
+
+
+def _then(builder: _Builder, op: str, at: int, before: int, args: tuple[Any, ...]) -> int:
+    builder.values[before] = replace(builder.values[before], role=Role.ACTIVATION)
+    out = builder.value("result", builder.values[before].spec, Role.OUTPUT)
+    builder.instructions.append(Instruction(op, (Ref(before), *args), (out,), at, f"{op[6:-4]}{at}"))
+    return out
 
 
 def _data_of(args: tuple[Any, ...]) -> list[Array]:

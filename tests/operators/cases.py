@@ -33,6 +33,13 @@ class Sample:
     case: Case
     args: tuple[Any, ...]
     note: str
+    residual: Array | None = None
+    """Added to the first result by a further instruction, which fusion makes part of this one."""
+    bounds: tuple[float, float] | None = None
+    """The result is clamped by a further instruction, which fusion makes part of this one."""
+
+    def __str__(self) -> str:
+        return f"{self.op.name}{self.case.args} {self.note}"
 
 
 _Item = TypeVar("_Item")

@@ -1,0 +1,103 @@
+"""Programs on boards: target side, plan, emit, compile, run over the serial link; the firmware's own files are compiled once a board."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from etexport.board import Board, firmware_defines, firmware_sources, load_board
+from etexport.device import run
+from etexport.emit import emit
+from etexport.op import Library, Target
+from etexport.plan import plan
+from etexport.program.model import Array, DType
+from etexport.target.memory import problem
+from etexport.target.model import Placed, Specialised
+from etexport.target.pipeline import specialise
+from etexport.toolchain import gcc
+
+from .batch import batch
+from .cases import Sample
+from .oracle import difference, expected
+
+BATCH = 90
+"""Samples a program. All their inputs and results are live together, and planners are not made for hundreds of those."""
+
+
+@dataclass
+class Bench:
+    """A board with a folder for its builds. `objects` are the compiled files of the firmware."""
+
+    board: Board
+    optimize: str
+    folder: Path
+    sanitize: bool = False
+    objects: list[Path] = field(default_factory=list)
+    built: int = 0
+
+    def mismatches(self, samples: Sequence[Sample], library: Library, *, fused: bool = False) -> list[str]:
+        """Run all samples; what differs from PyTorch, one line for each output that does. `fused`: each must be one step."""
+        found: list[str] = []
+        for start in range(0, len(samples), BATCH):
+            found.extend(self._mismatches(samples[start : start + BATCH], library, fused))
+        return found
+
+    def _mismatches(self, samples: Sequence[Sample], library: Library, fused: bool) -> list[str]:
+        whole = batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))])
+        specialised = specialise(whole.program, Target(self.board.features, self.optimize), library)
+        if fused:
+            left = {step.instruction.op for step in specialised.steps} & {"aten::hardtanh.out", "aten::add.out"} - {
+                sample.op.name for sample in samples
+            }
+            assert not left, f"not fused: {left}"
+        outputs = self.run(specialised, whole.inputs, library)
+        found = []
+        for sample, node, positions in zip(whole.samples, whole.nodes, whole.results, strict=True):
+            for index, (position, wanted) in enumerate(zip(positions, expected(sample), strict=True)):
+                got = outputs[position]
+                message = difference(sample, node, index, got, wanted.astype(got.dtype) if takes_dtype_of_output(sample) else wanted)
+                if message:
+                    found.append(f"{sample}: {message}")
+        return found
+
+    def run(self, specialised: Specialised, inputs: Sequence[Array], library: Library) -> tuple[Array, ...]:
+        the_problem = problem(specialised)
+        placed = Placed(specialised, the_problem, plan(the_problem))
+        self.built += 1
+        out = self.folder / f"program{self.built}"
+        number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")
+        emit(placed, self.board, library, program_hash=number, model_name="cases", out=out, poison=True)
+        elf = self._build(out, library)
+        return run(elf, self.board, [inputs]).outputs[0]
+
+    def _build(self, out: Path, library: Library) -> Path:
+        if not self.objects:
+            self.objects = self._compile(firmware_sources(self.board), self.folder / "firmware", library, ())
+        own = self._compile([out / name for name in gcc.GENERATED], out, library, ("-Werror",))
+        return gcc.link(out, self.board, [*own, *self.objects], script_dir=out, sanitize=self.sanitize).elf
+
+    def _compile(self, sources: Sequence[Path], out: Path, library: Library, extra: tuple[str, ...]) -> list[Path]:
+        out.mkdir(parents=True, exist_ok=True)
+        objects = []
+        for source in sources:
+            target = out / f"{source.stem}.o"
+            defines = firmware_defines(self.board)
+            command = gcc.compile_command(self.board, source, target, out, library.include_dirs, defines, sanitize=self.sanitize)
+            gcc.run([*command, *extra], self.board)
+            objects.append(target)
+        return objects
+
+
+CASTS = (DType.FLOAT32, DType.INT32, DType.FLOAT32, DType.INT8, DType.BOOL, DType.INT64, DType.FLOAT64)
+"""Element types for results that take theirs from the output."""
+
+
+def takes_dtype_of_output(sample: Sample) -> bool:
+    """No argument says which element type the result has."""
+    return sample.op.name == "dim_order_ops::_to_dim_order_copy.out"
+
+
+def bench(name: str, optimize: str, folder: Path, *, sanitize: bool = False) -> Bench:
+    return Bench(load_board(name), optimize, folder, sanitize)
