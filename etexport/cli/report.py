@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from etexport.cli.options import board_of, folder_arguments, program_of
 
@@ -18,8 +19,29 @@ def main(args: argparse.Namespace) -> int:
     from etexport.inspect.results import report
     from etexport.inspect.summary import show
 
-    board = load_board(board_of(args.folder, args.board))
-    made = report(args.folder, program_of(args.folder, args.program), board, args.reference)
+    board, program = load_board(board_of(args.folder, args.board)), program_of(args.folder, args.program)
+    made = report(args.folder, program, board, args.reference, plan_seconds=_plan_seconds(args.folder, program, board.features))
     if not args.quiet:
         show(made)
     return 0
+
+
+def _plan_seconds(folder: Path, program: Path, features: frozenset[str]) -> float:
+    """How long the planner takes for this program: done again here, as the files of a build hold no times."""
+    import time
+
+    from etexport.inspect.results import read_json
+    from etexport.op import Target, load_ops
+    from etexport.passes import pipeline as board_neutral
+    from etexport.plan import plan
+    from etexport.program import pte as wire
+    from etexport.target import memory
+    from etexport.target import pipeline as for_board
+
+    library = load_ops()
+    optimize = read_json(folder / "memory.json", "`etexport build` writes it")["optimize"]
+    specialised = for_board.specialise(board_neutral.run(wire.read(program.read_bytes()), library), Target(features, optimize), library)
+    problem = memory.problem(specialised)
+    start = time.perf_counter()
+    plan(problem)
+    return round(time.perf_counter() - start, 3)
