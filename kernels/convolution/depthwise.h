@@ -85,11 +85,11 @@ struct Depthwise3x3 {
   float low, high;
 };
 
-// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the
-// results to its left, in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
-template <int32_t kChannels>
-inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out,
-                                                             const float* const* rows, const float* weight) {
+// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the results
+// to its left, in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
+template <int32_t kChannels, bool kHigh>
+inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out, const float* const* rows,
+                                                             const float* weight) {
   float weights[9][kChannels];
 #pragma GCC unroll 9
   for (int32_t tap = 0; tap < 9; ++tap) {
@@ -98,48 +98,62 @@ inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3&
       weights[tap][c] = weight[4 * tap + c];
     }
   }
-  const float* bias = weight + 36;
+  const float* const bias = weight + 36;
+  const float low = shape.low;  // copies: as far as the compiler knows, a store to `out` could change the shape
+  const float high = shape.high;
+  const int32_t step = shape.channels;
   const float* top = rows[0];
   const float* middle = rows[1];
   const float* bottom = rows[2];
+  const auto store = [&](const float(&sum)[kChannels]) {
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < kChannels; ++c) {
+      out[c] = kHigh ? clamped(sum[c], low, high) : (sum[c] < low ? low : sum[c]);
+    }
+    out += step;
+  };
   float left[kChannels];
   float centre[kChannels];
 #pragma GCC unroll 4
   for (int32_t c = 0; c < kChannels; ++c) {
-    left[c] = 0.0f;
-    centre[c] = bias[c];
+    left[c] = bias[c] + top[c] * weights[1][c] + middle[c] * weights[4][c] + bottom[c] * weights[7][c];
+    centre[c] = bias[c] + top[c] * weights[0][c] + middle[c] * weights[3][c] + bottom[c] * weights[6][c];
   }
 #pragma GCC unroll 3
-  for (int32_t column = 0; column < shape.width; ++column) {
+  for (int32_t column = 1; column < shape.width; ++column) {
+    top += step;
+    middle += step;
+    bottom += step;
+    float result[kChannels];
 #pragma GCC unroll 4
     for (int32_t c = 0; c < kChannels; ++c) {
       const float x0 = top[c];
       const float x1 = middle[c];
       const float x2 = bottom[c];
-      const float result = left[c] + x0 * weights[2][c] + x1 * weights[5][c] + x2 * weights[8][c];
+      result[c] = left[c] + x0 * weights[2][c] + x1 * weights[5][c] + x2 * weights[8][c];
       left[c] = centre[c] + x0 * weights[1][c] + x1 * weights[4][c] + x2 * weights[7][c];
       centre[c] = bias[c] + x0 * weights[0][c] + x1 * weights[3][c] + x2 * weights[6][c];
-      if (column > 0) {
-        out[c - shape.channels] = clamped(result, shape.low, shape.high);
-      }
     }
-    top += shape.channels;
-    middle += shape.channels;
-    bottom += shape.channels;
-    out += shape.channels;
+    store(result);
   }
-#pragma GCC unroll 4
-  for (int32_t c = 0; c < kChannels; ++c) {
-    out[c - shape.channels] = clamped(left[c], shape.low, shape.high);
+  store(left);
+}
+
+template <bool kHigh>
+__attribute__((noinline)) void depthwise_3x3_pairs(const Depthwise3x3& shape, float* out, const float* const* rows, const float* weight) {
+  for (int32_t channel = 0; channel < shape.channels; channel += 2) {
+    const float* const shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
+    depthwise_columns<2, kHigh>(shape, out + channel, shifted, weight + channel / 4 * 40 + channel % 4);
   }
 }
 
 template <int32_t kTile, int32_t kLanes>
-__attribute__((noinline)) void depthwise_3x3_row(Plain<kTile, kLanes>, const Depthwise3x3& shape, float* out,
-                                                        const float* const* rows, const float* weight) {
-  for (int32_t channel = 0; channel < shape.channels; channel += 2) {
-    const float* shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
-    depthwise_columns<2>(shape, out + channel, shifted, weight + channel / 4 * 40 + channel % 4);
+inline void depthwise_3x3_row(Plain<kTile, kLanes>, const Depthwise3x3& shape, float* out, const float* const* rows,
+                              const float* weight) {
+  if (shape.high == __builtin_inff()) {
+    depthwise_3x3_pairs<false>(shape, out, rows, weight);
+  } else {
+    depthwise_3x3_pairs<true>(shape, out, rows, weight);
   }
 }
 

@@ -52,11 +52,22 @@ inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t po
       }
     }
   }
+  if (low != -__builtin_inff()) {
 #pragma GCC unroll 8
-  for (int32_t p = 0; p < kPositions; ++p) {
+    for (int32_t p = 0; p < kPositions; ++p) {
 #pragma GCC unroll 16
-    for (int32_t c = 0; c < kChannels; ++c) {
-      sum[p][c] = clamped(sum[p][c], low, high);
+      for (int32_t c = 0; c < kChannels; ++c) {
+        sum[p][c] = sum[p][c] < low ? low : sum[p][c];
+      }
+    }
+  }
+  if (high != __builtin_inff()) {
+#pragma GCC unroll 8
+    for (int32_t p = 0; p < kPositions; ++p) {
+#pragma GCC unroll 16
+      for (int32_t c = 0; c < kChannels; ++c) {
+        sum[p][c] = sum[p][c] > high ? high : sum[p][c];
+      }
     }
   }
   if (channel + kChannels <= strip.channels) {
@@ -103,8 +114,7 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
       for (int32_t p = 0; p < kPositions; ++p) {
         x[p] = row + p * strip.step;
       }
-#pragma GCC unroll 4
-      for (int32_t k = 0; k < strip.length; ++k) {
+      const auto step = [&]() __attribute__((always_inline)) {
         float weights[kChannels];
 #pragma GCC unroll 16
         for (int32_t c = 0; c < kChannels; ++c) {
@@ -119,6 +129,16 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
             sum[p][c] += value * weights[c];
           }
         }
+      };
+      // by hand: the compiler's own unrolling brings three more copies for the remainder
+      for (int32_t k = strip.length >> 2; k > 0; --k) {
+        step();
+        step();
+        step();
+        step();
+      }
+      for (int32_t k = strip.length & 3; k > 0; --k) {
+        step();
       }
       row += strip.tap_step;
     }
