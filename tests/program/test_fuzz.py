@@ -10,7 +10,10 @@ import os
 import random
 import resource
 import struct
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -54,7 +57,7 @@ def test_every_cut(name: str) -> None:
         assert not survives(data[:size]), size
 
 
-@pytest.mark.parametrize("name", ["branches", "initialised_state"])
+@pytest.mark.parametrize("name", FILES)
 def test_every_byte_of_the_flatbuffer(name: str) -> None:
     data = FILES[name]
     for at in range(program_bytes(data)):
@@ -159,12 +162,8 @@ EXPENSIVE = [long_argument_lists, long_result_lists, many_values, one_address, n
 
 
 @pytest.mark.parametrize("make", EXPENSIVE)
-def test_an_expensive_file(make: object) -> None:
+def test_an_expensive_file(make: Callable[[], bytes]) -> None:
     """In a process of its own, so that the peak is the reader's."""
-    import subprocess
-    import sys
-
-    assert callable(make)
     probe = (
         "import resource, sys, time\n"
         "from etexport.program import pte\n"
@@ -178,7 +177,6 @@ def test_an_expensive_file(make: object) -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], input=make(), capture_output=True, check=True)
     seconds, kilobytes, what = done.stdout.decode().split(" ", 2)
-    print(make.__name__, seconds, kilobytes, what)
     assert float(seconds) < SECONDS, what
     assert int(kilobytes) * 1024 < PEAK_BYTES, what
 
