@@ -66,52 +66,55 @@ class Layer:
 def fold_batch_norms(method: Method, library: Library) -> Method:
     """Fold every BatchNorm that stands directly after a layer, or directly before one that does not pad, and is read once."""
     draft = Draft(method)
-    while _fold_one(draft):
+    while _fold_one(draft, library):
         pass
     return draft.done()
 
 
-def _fold_one(draft: Draft) -> bool:
+def _fold_one(draft: Draft, library: Library) -> bool:
     uses, writers = draft.uses(), draft.writers()
     position = {instruction.handle: at for at, instruction in enumerate(draft.instructions)}
     for at, norm in enumerate(draft.instructions):
-        affine = _scale_and_shift(draft, norm)
+        affine = _scale_and_shift(draft, norm, library)
         source = norm.args[0] if norm.args else None
         if affine is None or not isinstance(source, Ref) or any(uses[out] for out in norm.outs[1:]):
             continue
         if not all(draft.unchanging(value, writers) for value in (source.id, norm.outs[0])):
             continue
         makers = writers.get(source.id, [])
-        before = _layer(draft, makers[0]) if makers and uses[source.id] == 1 else None
+        before = _layer(draft, makers[0], library) if makers and uses[source.id] == 1 else None
         if before is not None and _runs_over_channels(draft, before, source) and _fits(before, affine[0]):
             _fold_after(draft, position[makers[0].handle], at, before, *affine)
             return True
         readers = [number for number, one in enumerate(draft.instructions) if norm.outs[0] in one.reads]
-        after = _layer(draft, draft.instructions[readers[0]]) if len(readers) == 1 and uses[norm.outs[0]] == 1 else None
+        after = _layer(draft, draft.instructions[readers[0]], library) if len(readers) == 1 and uses[norm.outs[0]] == 1 else None
         if after is not None and not after.pads and after.source.id == norm.outs[0] and _runs_over_channels(draft, after, source):
             _fold_before(draft, at, readers[0], after, source, *affine)
             return True
     return False
 
 
-def _scale_and_shift(draft: Draft, norm: Instruction) -> tuple[Array, Array] | None:
+def _scale_and_shift(draft: Draft, norm: Instruction, library: Library) -> tuple[Array, Array] | None:
     """(scale, shift) for each channel in float64, or None where the instruction is no BatchNorm with constant statistics."""
-    if norm.op != BATCH_NORM:
+    if norm.op != BATCH_NORM or not draft.legal(norm, library):
         return None
     weight, bias, mean, variance = (draft.constant(arg) for arg in norm.args[1:5])
     if mean is None or variance is None or (weight is None) != (norm.args[1] is None) or (bias is None) != (norm.args[2] is None):
         return None
     eps = norm.args[6]
     assert isinstance(eps, (int, float)), norm.where
-    scale = 1.0 / np.sqrt(variance.astype(np.float64) + eps)
+    with np.errstate(all="ignore"):  # a variance that is no variance gives NaN in PyTorch too
+        scale = 1.0 / np.sqrt(variance.astype(np.float64) + eps)
     if weight is not None:
         scale = scale * weight
     shift = -mean.astype(np.float64) * scale
     return scale, shift if bias is None else shift + bias
 
 
-def _layer(draft: Draft, instruction: Instruction) -> Layer | None:
+def _layer(draft: Draft, instruction: Instruction, library: Library) -> Layer | None:
     """The instruction as a layer with constant weights and a constant or no bias, else None."""
+    if instruction.op not in (CONVOLUTION, LINEAR, ADDMM, MM) or not draft.legal(instruction, library):
+        return None
     match instruction.op:
         case "aten::convolution.out" | "aten::linear.out":
             source, weight, bias = instruction.args[:3]

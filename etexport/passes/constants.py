@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from etexport.errors import ModelError
-from etexport.op import Library, Op, node_of, spec_of
+from etexport.op import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
 
@@ -83,7 +82,7 @@ def _compute(
             return None if made is None else (made,)
         operand_bytes = sum(known[replaced.get(read, read)].spec.nbytes for read in instruction.reads)
         op = library.find(instruction.op)
-        if op is None or op.reference is None or not _legal(draft.method, instruction, op):
+        if op is None or op.reference is None or not draft.legal(instruction, library):
             return None
         if sum(spec.nbytes for spec in specs) > max(FREE_BYTES, GROWTH * operand_bytes):
             return None
@@ -102,12 +101,3 @@ def _made(instruction: Instruction, spec: TensorSpec, arguments: list[Any]) -> A
         return FACTORIES[instruction.op](spec.shape, *arguments).astype(spec.dtype.numpy)
     except (TypeError, ValueError, IndexError):
         return None
-
-
-def _legal(method: Method, instruction: Instruction, op: Op) -> bool:
-    """Whether the operator allows these operands and gives these results; what it does not is reported later, with all the rest."""
-    try:
-        node = node_of(method, instruction, op)
-        return [(dtype, tuple(shape)) for dtype, shape in op.infer(node)] == [spec_of(out.spec) for out in node.outs]
-    except ModelError:
-        return False

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from etexport.errors import ModelError
+from etexport.op import Library, node_of, spec_of
 from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, substitute
 
 
@@ -31,6 +33,20 @@ class Draft:
         """The content of an operand that is a constant, else None."""
         value = self.value(ref)
         return value.data if value is not None and value.role is Role.CONSTANT else None
+
+    def legal(self, instruction: Instruction, library: Library) -> bool:
+        """Whether the operator is known, allows these operands and gives these results. What it does not allow, as in a damaged
+        file, is not touched: it is reported after the passes, with all the rest.
+        """
+        op = library.find(instruction.op)
+        if op is None:
+            return False
+        method = replace(self.method, values=self.values, instructions=tuple(self.instructions), outputs=self.outputs)
+        try:
+            node = node_of(method, instruction, op)
+            return [(dtype, tuple(shape)) for dtype, shape in op.infer(node)] == [spec_of(out.spec) for out in node.outs]
+        except ModelError:
+            return False
 
     def uses(self) -> Counter[int]:
         """How often each value is read, each place counted; being an output of the method is one place."""

@@ -27,7 +27,7 @@ def remove_identities(method: Method, library: Library) -> Method:
     gone: list[int] = []
     new: dict[int, int] = {}
     for at, instruction in enumerate(method.instructions):
-        source = _identity_of(draft, instruction)
+        source = _identity_of(draft, instruction, library)
         if source is None:
             continue
         out = instruction.outs[0]
@@ -40,14 +40,17 @@ def remove_identities(method: Method, library: Library) -> Method:
     return draft.done()
 
 
-def _identity_of(draft: Draft, instruction: Instruction) -> int | None:
+def _identity_of(draft: Draft, instruction: Instruction, library: Library) -> int | None:
     """Id of the operand that the only result is equal to, in type, shape, content and memory layout."""
     if len(instruction.outs) != 1 or not instruction.args:
         return None
     first = instruction.args[0]
     if instruction.op == "aten::cat.out" and isinstance(first, tuple) and len(first) == 1:
         first = first[0]
-    elif instruction.op not in COPIES and not (instruction.op == "aten::constant_pad_nd.out" and not any(_pads(instruction))):
+    elif instruction.op == "aten::constant_pad_nd.out" and draft.legal(instruction, library):
+        if any(_pads(instruction)):
+            return None
+    elif instruction.op not in COPIES:
         operand = draft.value(first)
         if operand is None or not is_identity_view(instruction, operand, draft.values[instruction.outs[0]]):
             return None

@@ -12,6 +12,8 @@ from etexport.program.model import Instruction, Method, Ref, Role, Value
 VIEW = "aten::view_copy.out"
 PERMUTE = "aten::permute_copy.out"
 
+PERMUTES = frozenset({PERMUTE, "aten::transpose_copy.int_out"})
+
 RESHAPES = frozenset(
     {
         VIEW,
@@ -40,7 +42,7 @@ def simplify_views(method: Method, library: Library) -> Method:
     writers = draft.writers()
     made_by: dict[int, Instruction] = {}
     for at, instruction in enumerate(method.instructions):
-        current = _canonical(draft, instruction)
+        current = _canonical(draft, instruction, library)
         if current is not None:
             current = _merged(draft, current, made_by, writers)
             if current != instruction:
@@ -50,24 +52,28 @@ def simplify_views(method: Method, library: Library) -> Method:
     return draft.done()
 
 
-def _canonical(draft: Draft, instruction: Instruction) -> Instruction | None:
+def _canonical(draft: Draft, instruction: Instruction, library: Library) -> Instruction | None:
     """The instruction as a view or a permute in the one form; None where it is neither."""
     if not instruction.args or len(instruction.outs) != 1:
         return None
     operand, out = draft.value(instruction.args[0]), draft.values[instruction.outs[0]]
     if operand is None or operand.spec.dtype is not out.spec.dtype or not (operand.spec.is_contiguous and out.spec.is_contiguous):
         return None
-    dims = _permutation(instruction, operand)
-    if dims is not None:
+    if instruction.op in PERMUTES:
+        if not draft.legal(instruction, library):
+            return None
+        dims = _permutation(instruction, operand)
         moved = [dim for dim in dims if operand.spec.shape[dim] != 1]
         if moved != sorted(moved):
             return replace(instruction, op=PERMUTE, args=(instruction.args[0], dims))
-    elif instruction.op not in RESHAPES and not (instruction.op in SOMETIMES and operand.spec.numel == out.spec.numel):
-        return None
+    else:
+        reshapes = instruction.op in RESHAPES or (instruction.op in SOMETIMES and draft.legal(instruction, library))
+        if not reshapes or operand.spec.numel != out.spec.numel:
+            return None
     return replace(instruction, op=VIEW, args=(instruction.args[0], out.spec.shape))
 
 
-def _permutation(instruction: Instruction, operand: Value) -> tuple[int, ...] | None:
+def _permutation(instruction: Instruction, operand: Value) -> tuple[int, ...]:
     """For each dimension of the result, the one of the operand."""
     rank = len(operand.spec.shape)
     if instruction.op == PERMUTE:
@@ -75,14 +81,10 @@ def _permutation(instruction: Instruction, operand: Value) -> tuple[int, ...] | 
         assert isinstance(dims, tuple), instruction.where
         return tuple(int(dim) % rank for dim in dims)
     order = list(range(rank))
-    if instruction.op == "aten::transpose_copy.int_out":
-        first, second = (int(str(dim)) % max(rank, 1) for dim in instruction.args[1:3])
-        if rank:
-            order[first], order[second] = order[second], order[first]
-        return tuple(order)
-    if instruction.op == "aten::t_copy.out":
-        return tuple(reversed(order))
-    return None
+    if rank:
+        first, second = (int(str(dim)) % rank for dim in instruction.args[1:3])
+        order[first], order[second] = order[second], order[first]
+    return tuple(order)
 
 
 def _merged(draft: Draft, instruction: Instruction, made_by: dict[int, Instruction], writers: dict[int, list[Instruction]]) -> Instruction:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +14,7 @@ from etexport.errors import Errors, ModelError, ProgramError
 from etexport.op import load_ops
 from etexport.passes import pipeline, supported
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
+from etexport.program.pte import read, write
 from tests.target.graph import Graph, evaluate
 
 LIBRARY = load_ops()
@@ -389,6 +392,29 @@ def test_a_malformed_program_is_the_callers_error_and_a_broken_pass_ours(monkeyp
     monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES, forget))
     with pytest.raises(AssertionError, match="forget"):
         pipeline.run(program, LIBRARY)
+
+
+def test_damaged_programs_are_left_alone_or_refused() -> None:
+    """1,500 damaged files: what the reader lets through, the passes bear, and change no more the second time."""
+    graph = Graph(LIBRARY)
+    y = batch_norm(graph, graph.conv(graph.input(1, 2, 6, 6), 4), 4)
+    y = graph.call("aten::constant_pad_nd.out", y, (0, -1, 1, 0), 0.0)
+    y = graph.call("aten::cat.out", (y, graph.call("aten::full.out", (1, 1, 7, 5), 2.0)), 1)
+    y = graph.view(graph.call("aten::permute_copy.out", graph.call("aten::transpose_copy.int_out", y, 1, 2), (0, 3, 2, 1)), 5, 35)
+    content = write(graph.program(batch_norm(graph, linear_by_stock(graph, y, image(3, 35), image(3)), 3)))
+    rng = random.Random(4)
+    survivors = 0
+    for _ in range(1500):
+        damaged = bytearray(content)
+        damaged[rng.randrange(8, int.from_bytes(content[16:24], "little"))] = rng.choice((0, 1, 2, 127, 128, 255, rng.randrange(256)))
+        try:
+            program = read(bytes(damaged))
+        except ProgramError:
+            continue
+        survivors += 1
+        with contextlib.suppress(ModelError, Errors):
+            supported.check(passed(program), LIBRARY)
+    assert survivors > 100
 
 
 def test_everything_unsupported_is_reported_at_once() -> None:
