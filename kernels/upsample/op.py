@@ -1,0 +1,92 @@
+"""Resizing of images."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.program.model import Array
+
+_LIMIT = 2**31 - 1
+
+
+def _sizes(node: Node) -> tuple[int, int]:
+    """Height and width of the result."""
+    x, size, factors = node["input"].spec, node["output_size"], node["scale_factors"]
+    if len(x.shape) != 4 or 0 in x.shape[1:]:
+        raise node.error(f"resizing of {list(x.shape)}; images (N, C, H, W) have a kernel")
+    if (size is None) == (factors is None) or len(size or factors) != 2:
+        raise node.error(f"output_size is {size} and scale_factors is {factors}", "one of them, with two entries")
+    if factors is not None and not all(math.isfinite(factor) and 0 < factor * max(x.shape) <= _LIMIT for factor in factors):
+        raise node.error(f"scale_factors is {list(factors)}")
+    height, width = size or (int(x.shape[2] * factors[0]), int(x.shape[3] * factors[1]))
+    if min(height, width) < 1 or x.shape[0] * x.shape[1] * height * width > _LIMIT:
+        raise node.error(f"a result of {height} x {width}")
+    return height, width
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    return ((node["input"].spec.dtype, (*node["input"].spec.shape[:2], *_sizes(node))),)
+
+
+def _source(inputs: int, outputs: int, factor: float | None) -> Array:
+    """Which input each output is a copy of, in the float32 arithmetic of PyTorch's `nearest_idx`."""
+    at = np.arange(outputs)
+    if outputs in (inputs, 2 * inputs):
+        return np.asarray(at * inputs // outputs, np.int32)
+    scale = np.float32(1.0 / factor) if factor else np.float32(inputs) / np.float32(outputs)
+    source: Array = np.minimum(np.floor(at.astype(np.float32) * scale), inputs - 1).astype(np.int32)
+    return source
+
+
+def _sources(shape: tuple[int, ...], height: int, width: int, factors: tuple[float, ...] | None) -> tuple[Array, Array]:
+    down, across = factors or (None, None)
+    return _source(shape[2], height, down), _source(shape[3], width, across)
+
+
+def _lower(node: Node, target: Target) -> Call:
+    x, out = node["input"], node.out
+    height, width = _sizes(node)
+    rows, columns = _sources(x.spec.shape, height, width, node["scale_factors"])
+    batch, channels, in_height, in_width = x.spec.shape
+    geometry = {
+        "batch": batch, "in_height": in_height, "in_width": in_width, "out_height": height, "out_width": width, "channels": channels,
+    }  # fmt: skip
+    operands = (Write(out.id), Read(x.id), Const("rows", rows), Const("columns", columns))
+    return Call("upsample_nearest", "upsample/nearest.h", geometry, operands)
+
+
+def _reference(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] | None) -> Array:
+    down, across = factors or (1.0, 1.0)
+    height, width = size or (int(x.shape[2] * down), int(x.shape[3] * across))
+    rows, columns = _sources(x.shape, height, width, factors)
+    return x[:, :, rows][:, :, :, columns]
+
+
+def _draw(draw: Draw) -> Case:
+    x = T((draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8)))
+    if draw.flag():
+        return Case((x, (draw.integer(1, 17), draw.integer(1, 17)), None))
+    return Case((x, None, (draw.number(1.0, 3.5), draw.number(1.0, 3.5))))
+
+
+OPS = [
+    Op(
+        schema="aten::upsample_nearest2d.vec_out(Tensor input, SymInt[]? output_size, float[]? scale_factors, *, Tensor(a!) out)"
+        " -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower,
+        reference=_reference,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=(
+            Case((T((1, 8, 4, 4)), None, (2.0, 2.0)), "twice the size"),
+            Case((T((2, 3, 4, 5)), (7, 3), None), "to a size; one side shrinks"),
+            Case((T((1, 1, 1, 1)), (3, 2), None), "one pixel"),
+            Case((T((1, 2, 5, 3)), None, (1.5, 2.6)), "fractional factors"),
+        ),
+        draw=_draw,
+    )
+]
