@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from SCons.Script import COMMAND_LINE_TARGETS, Action
+from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
 QUANTIZATION = "float32"
 GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
@@ -74,15 +74,19 @@ def EtProgram(env, script, NAME=None):
     if script.path.endswith(".pte"):
         made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
         return _tag(made, name=name, pte=made[0], npz=made[1])
-    scanner = env.Scanner(_local_imports)
-    sources = [script]
+    sources, imported = [script], _local_imports(env, Path(script.get_abspath()))
     if _has_function(script, "train"):
         train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
-        sources += env.Command(folder.File("weights.npz"), script, train, source_scanner=scanner)
-    # The batch key makes one action, and so one start of torch, of all nodes that are out of date.
-    export = _action(env, "EXPORT", "$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS", batch_key=True, targets="$CHANGED_TARGETS")
-    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, export, source_scanner=scanner)
-    env.Depends(made, [*_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
+        weights = env.Command(folder.File("weights.npz"), script, train)
+        env.Depends(weights, imported)
+        sources += weights
+    # One action object for all models: its batch key makes one start of torch of all that are out of date.
+    if "ET_EXPORT" not in env:
+        command = "$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS"
+        env["ET_EXPORT"] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
+    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env["ET_EXPORT"])
+    # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
+    env.Depends(made, [*imported, *_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
     return _tag(made, name=name, pte=made[0], npz=made[1])
 
 
@@ -203,7 +207,7 @@ def EtVariables(env, variables, models):
         _stop(env, f"unknown variable {name}", _near(name, variables.keys()))
     chosen = {}
     for name in filter(None, env.subst("$MODEL").split(",")):
-        if name not in models and not Path(name).is_file():
+        if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
             _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
         chosen[name if name in models else _model_name(Path(name))] = models.get(name, name)
     env.Help(HELP.format(models=", ".join(sorted(models))))
@@ -293,10 +297,9 @@ def _tag(nodes, **facts):
     return nodes
 
 
-def _local_imports(node, env, path):
+def _local_imports(env, script):
     """The files beside a model script that it imports, and what those import: the script's folder comes first on its path."""
-    folder = Path(node.get_abspath()).parent
-    seen, todo = set(), [Path(node.get_abspath())]
+    folder, seen, todo = script.parent, set(), [script]
     while todo:
         for name in _imported(todo.pop()):
             parts = name.split(".")
