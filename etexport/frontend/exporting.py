@@ -64,7 +64,7 @@ def _read_weights(path: Path) -> dict[str, Array]:
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
     samples = samples_of(script)
     exported = capture(script)
-    lowered = lower(exported, script)
+    lowered = lower(exported, script, library.ops)
     passed = pipeline.run(lowered.program, library)
     supported.check(passed, library)
     if stock:

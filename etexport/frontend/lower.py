@@ -8,7 +8,7 @@ for them is reported later, with everything else that has none.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,15 +72,18 @@ class Lowered:
     """The path of the layer that each instruction lies in, by the instruction's name: "features.0"."""
 
 
-def lower(exported: ExportedProgram, script: Script) -> Lowered:
-    """ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no tensors."""
-    return _Lowering(exported, script).run()
+def lower(exported: ExportedProgram, script: Script, kernels: Container[str]) -> Lowered:
+    """`kernels` are the operators that need not be computed here when they depend on constants only: the passes know them.
+
+    ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no tensors."""
+    return _Lowering(exported, script, kernels).run()
 
 
 @dataclass
 class _Lowering:
     exported: ExportedProgram
     script: Script
+    kernels: Container[str]
     values: dict[int, Value] = field(default_factory=dict)
     instructions: list[Instruction] = field(default_factory=list)
     names: Names = field(default_factory=Names)
@@ -202,11 +205,34 @@ class _Lowering:
             raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
 
     def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
+        if self._is_constant(node, overload):
+            self.lowered[node] = self._computed(node, overload)
+            return
         op, args = self._operation(node, overload)
         results = self._results(node)
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
         self._append(op, args, outs, node)
         self.lowered[node] = results
+
+    def _is_constant(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
+        """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes (weight_norm)."""
+        if torch.Tag.nondeterministic_seeded in overload.tags or not node.all_input_nodes or out_name(overload) in self.kernels:
+            return False
+        refs = [self.lowered.get(operand) for operand in node.all_input_nodes]
+        return all(isinstance(ref, Ref) and self.values[ref.id].role is Role.CONSTANT for ref in refs)
+
+    def _computed(self, node: fx.Node, overload: torch._ops.OpOverload) -> Any:
+        """The node's results as constants, by PyTorch."""
+
+        def tensor(operand: fx.Node) -> Tensor:
+            data = self.values[self.lowered[operand].id].data
+            assert data is not None
+            return torch.from_numpy(data.copy())
+
+        results = overload(*fx.node.map_arg(node.args, tensor), **fx.node.map_arg(node.kwargs, tensor))
+        every = results if isinstance(results, (tuple, list)) else (results,)
+        refs = tuple(self._constant(node.name, self._array(one.contiguous(), node.name)) for one in every)
+        return refs if isinstance(results, (tuple, list)) else refs[0]
 
     def _operation(self, node: fx.Node, overload: torch._ops.OpOverload) -> tuple[str, tuple[Arg, ...]]:
         """ExecuTorch's name and the arguments."""

@@ -102,7 +102,8 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.dont_write_bytecode = no_bytecode
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
-            if file is not None and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
+            ours = name.partition(".")[0] in ("etexport", "etexport_kernels")  # of a script at the root of this repository
+            if file is not None and not ours and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
                 del sys.modules[name]
 
 

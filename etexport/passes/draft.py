@@ -89,7 +89,7 @@ class Draft:
 
     def rename(self, new: Mapping[int, int]) -> None:
         """Read value `new[id]` wherever `id` was read or given out."""
-        if not new:
+        if not any(read in new for instruction in self.instructions for read in instruction.reads) and new.keys().isdisjoint(self.outputs):
             return
         self.changed = True
         self.instructions = [

@@ -86,7 +86,7 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
 def agrees(program: Program, arrays: dict[str, Array], tolerance: float = 1e-5) -> None:
     """Every output of every sample is eager PyTorch's, and every traced step too."""
     count = len(program.method().inputs)
-    samples = [[arrays[f"input_{at}"][number] for at in range(count)] for number in range(len(arrays["input_0"]))]
+    samples = [[np.asarray(arrays[f"input_{at}"][number]) for at in range(count)] for number in range(len(arrays["input_0"]))]
     outputs, steps = run(program, samples)
     for at in range(len(program.method().outputs)):
         for number, result in enumerate(outputs):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from etexport.errors import Errors, ModelError, ProgramError
-from etexport.op import load_ops
+from etexport.op import Library, load_ops
 from etexport.passes import pipeline, supported
+from etexport.passes.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write
 from tests.target.graph import Graph, evaluate
@@ -430,3 +432,15 @@ def test_everything_unsupported_is_reported_at_once() -> None:
     text = str(caught.value)
     assert "model.py:12: wide (aten::relu.out): the kernel takes float32, not float64" in text
     assert "pool (aten::max_pool2d.out): no kernel" in text and "aten::max_pool2d_with_indices.out" in text and "fine" not in text
+
+
+def test_the_pass_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/passes.md, put into the list as that page says."""
+    page = (Path(__file__).parents[2] / "docs" / "passes.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    namespace = {"Method": Method, "Library": Library, "Draft": Draft, "Ref": Ref}
+    exec(compile(f"from __future__ import annotations\n{code}", "docs/passes.md", "exec"), namespace)
+    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:-1], namespace["remove_double_relu"], pipeline.PASSES[-1]))
+    graph = Graph(LIBRARY)
+    program = graph.program(graph.call("aten::sigmoid.out", graph.relu(graph.relu(graph.relu(graph.input(3))))))
+    assert ops(passed(program)) == ["aten::relu.out", "aten::sigmoid.out"]
