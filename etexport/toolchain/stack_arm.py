@@ -51,7 +51,7 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
         return _load_or_store(name, instruction, depth, registers, code, conditional=conditional)
     if name in _MOVE and operands[0] == "pc":
         known = registers.get(operands[1])
-        if known is not None and known.what is What.TABLE:
+        if known is not None and known.what is What.TABLE and _leads_inside(instruction, known, code):
             # Compilers go to a place of a switch by `mov pc`, and to a function of a table by `bx`.
             return Effect(Flow.SWITCH, depth, registers)
         return _go(operands[1], depth, registers, conditional=conditional)
@@ -99,6 +99,13 @@ def _go(register: str, depth: int, registers: Registers, *, conditional: bool) -
     return Effect(Flow.UNKNOWN_JUMP, depth, registers)
 
 
+def _leads_inside(instruction: Instruction, known: Known, code: Code) -> bool:
+    """Whether the table, where its address is known, begins with a place of this function: a table of functions does not."""
+    word = code.word(known.number) if known.number else None
+    start = max((at for at in code.names if at <= instruction.address), default=0)
+    return word is None or start <= word & ~1 < code.ends.get(start, 0)
+
+
 def _push_or_pop(name: str, operands: tuple[str, ...], depth: int, registers: Registers, *, conditional: bool) -> Effect:
     names = _register_list(operands[-1])
     size = sum(_width(register) for register in names)
@@ -140,6 +147,8 @@ def _load_or_store(name: str, instruction: Instruction, depth: int, registers: R
         value = Known(What.CONST, word) if word is not None else None
     elif name == "ldr" and base is not None and re.search(r",\s*(?:r\d+|ip|lr|sb|sl|fp)", memory):
         value = Known(What.TABLE)
+    elif name == "ldr" and base is not None and (index := registers.get(base[1])) and index.what is What.INDEX:
+        value = Known(What.TABLE, index.number)
     elif operands[0] in ("lr", "pc") and base is not None and base[1] == "sp":
         value = Known(What.RETURN)
 
@@ -181,6 +190,10 @@ def _arithmetic(name: str, operands: tuple[str, ...], depth: int, registers: Reg
         first, second = known(operands[-2]), known(operands[-1])
         if first is not None and second is not None:
             value = _sum(first, second, -1 if name in _SUB else 1)
+        elif name in _ADD and not operands[-1].startswith("#"):
+            base = first or second
+            if base is not None and base.what is What.CONST:
+                value = Known(What.INDEX, base.number)
 
     if result == "sp":
         if value is None:

@@ -79,6 +79,7 @@ def _jump(name: str, instruction: Instruction, depth: int, registers: Registers,
     if known is not None and known.what is What.TABLE:
         # A switch goes to places near the jump; a table of functions does not hold them.
         word = code.word(known.number)
+        word = None if word is None else (word + known.bias) & 0xFFFFFFFF
         start = max((at for at in code.names if at <= instruction.address), default=0)
         if word is not None and start <= word < code.ends.get(start, 0):
             return Effect(Flow.SWITCH, depth, registers)
@@ -146,6 +147,8 @@ def _sum(first: Known | None, second: Known | None, sign: int) -> Known | None:
         return Known(What.CONST, (first.number + sign * signed) & 0xFFFFFFFF)
     if first.what is What.STACK:
         return Known(What.STACK, first.number - sign * signed)
+    if first.what is What.TABLE:
+        return Known(What.TABLE, first.number, first.bias + sign * signed)
     if first.what is What.INDEX:
         return Known(What.INDEX, first.number + sign * signed)
     return None

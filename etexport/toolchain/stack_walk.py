@@ -29,7 +29,7 @@ class What(Enum):
     RETURN = "return"
     """The address to which the function returns."""
     TABLE = "table"
-    """A word of a table at address `number`, index unknown."""
+    """A word of a table at address `number`, index unknown, with `bias` added to the word."""
     INDEX = "index"
     """An unknown index added to `number`."""
 
@@ -40,6 +40,7 @@ class Known:
 
     what: What
     number: int = 0
+    bias: int = 0
 
 
 Registers = dict[str, Known]
