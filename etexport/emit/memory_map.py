@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from etexport.emit.code import base, in_flash, values_by_base
@@ -21,6 +22,7 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     solution = placed.solution
     bound = sum(solution.bound.values())
     buffers = [_buffer(placed, buffer) for buffer in _by_offset(placed)]
+    uses = _uses(placed)
     return {
         "model": model,
         "board": board,
@@ -39,7 +41,7 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
         "inputs": [_tensor(placed, value) for value in (method.values[id] for id in method.inputs)],
         "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
         "buffers": buffers,
-        "steps": [_step(placed, library, flash, index) for index in range(len(placed.specialised.steps))],
+        "steps": [_step(placed, library, flash, index, uses) for index in range(len(placed.specialised.steps))],
         "constants": {
             "size": len(flash.content),
             "symbols": [
@@ -100,7 +102,7 @@ def _role(method: Method, value: Value) -> str:
     return value.role.value
 
 
-def _step(placed: Placed, library: Library, flash: Flash, index: int) -> Json:
+def _step(placed: Placed, library: Library, flash: Flash, index: int, uses: dict[str, _Uses]) -> Json:
     step = placed.specialised.steps[index]
     instruction = step.instruction
     source = instruction.source
@@ -126,34 +128,55 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int) -> Json:
                 "name": buffer.name,
                 "offset": placed.solution.offsets[buffer.name],
                 "size": buffer.size,
-                "why": _why(placed, buffer, index),
+                "why": _why(placed, uses.get(buffer.name), index),
             }
             for buffer in live
         ],
     }
 
 
-def _why(placed: Placed, buffer: Buffer, index: int) -> str:
+@dataclass(frozen=True, eq=False)
+class _Uses:
+    """The value that has a buffer, the values in it, and the steps that read and write any of them."""
+
+    owner: Value
+    ids: frozenset[int]
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+
+def _uses(placed: Placed) -> dict[str, _Uses]:
+    """For every buffer that is no scratch."""
+    method = placed.specialised.method
+    reads = [_read_ids(placed, at) for at in range(len(placed.specialised.steps))]
+    writes = [set(step.instruction.outs) for step in placed.specialised.steps]
+    inside = values_by_base(method)
+    found = {}
+    for name, owner in _owners(placed).items():
+        ids = frozenset(value.id for value in inside.get(owner.id, (owner,)))
+        found[name] = _Uses(
+            owner, ids, tuple(at for at, used in enumerate(reads) if ids & used), tuple(at for at, made in enumerate(writes) if ids & made)
+        )
+    return found
+
+
+def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
     """`read here, made by conv1; kept for add (step 7)`: where the content comes from, and what still needs it."""
     method = placed.specialised.method
     steps = placed.specialised.steps
-    owner = _owners(placed).get(buffer.name)
-    if owner is None:
+    if uses is None:
         return "scratch of this step"
-    ids = {value.id for value in values_by_base(method).get(owner.id, (owner,))}
-    reads = [ids & _read_ids(placed, at) for at in range(len(steps))]
-    writes = [ids & set(steps[at].instruction.outs) for at in range(len(steps))]
-    here = [word for word, touched in (("read", reads[index]), ("written", writes[index])) if touched]
+    here = [word for word, touched in (("read", uses.reads), ("written", uses.writes)) if index in touched]
     parts = [f"{' and '.join(here)} here"] if here else []
-    makers = [at for at in range(index) if writes[at]]
+    makers = [at for at in uses.writes if at < index]
     if makers:
         parts.append(f"made by {steps[makers[-1]].instruction.name} (step {makers[-1]})")
-    elif owner.id in method.inputs:
+    elif uses.owner.id in method.inputs:
         parts.append("an input of the model")
-    elif owner.role is Role.STATE:
+    elif uses.owner.role is Role.STATE:
         parts.append("state, kept for ever")
-    later = [at for at in range(index + 1, len(steps)) if reads[at]]
-    if any(id in ids for id in method.outputs):
+    later = [at for at in uses.reads if at > index]
+    if any(id in uses.ids for id in method.outputs):
         parts.append("kept as an output of the model")
     elif later:
         parts.append(f"kept for {steps[later[-1]].instruction.name} (step {later[-1]})")
