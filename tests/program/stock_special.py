@@ -26,6 +26,8 @@ class Dense(nn.Module):
 
 
 class Running(nn.Module):
+    total: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("total", torch.tensor([1.0, 2.0, 3.0]))
@@ -45,9 +47,14 @@ class WithNone(nn.Module):
         return x + 1, None
 
 
+def add_one(row: Any, *_: Any) -> Any:
+    return row + 1
+
+
 class OverRows(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch_map(lambda row: row + 1, x)
+        found: Tensor = torch_map(add_one, x)
+        return found
 
 
 class ChangesInput(nn.Module):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from etexport.errors import ProgramError
 from etexport.program import pte, wire
 from etexport.program.arena import offsets
-from etexport.program.model import DType, Epilogue, Instruction, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
+from etexport.program.model import Arg, DType, Epilogue, Instruction, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
 from etexport.program.verify import verify
 from tests.program.programs import PROGRAMS, call, holding, method, random, value
 from tests.program.sameness import described
@@ -123,7 +123,7 @@ def test_a_view_by_address_becomes_an_instruction() -> None:
 
 
 def test_a_view_of_an_input_and_one_of_a_state() -> None:
-    copy = [{"val": ("Bool", {"bool_val": False})}]
+    copy: list[wire.Table] = [{"val": ("Bool", {"bool_val": False})}]
     values = [tensor(4, at=0), tensor(2, 2, at=0), tensor(4, at=64), tensor(2, 2, at=64), tensor(2, 2, at=128), tensor(4, at=128), *copy]
     calls = [kernel(1, 1, 3, 4, 4), kernel(2, 2, 5, 6, 2)]
     program = pte.read(file(values, calls, [RELU, "aten::mul.out", "aten::copy_"], (0,), (4,)))
@@ -166,9 +166,11 @@ def test_constants_of_one_entry_are_each_their_own() -> None:
 
 
 def test_names_of_a_file_without_names_come_from_what_uses_them() -> None:
-    numbers = [{"val": ("Int", {"int_val": 1})}, {"val": ("IntList", {"items": (5, 6)})}, {"val": ("Int", {"int_val": 0})}]
+    one: wire.Table = {"val": ("Int", {"int_val": 1})}
+    zero: wire.Table = {"val": ("Int", {"int_val": 0})}
+    swap: wire.Table = {"val": ("IntList", {"items": (5, 6)})}
     values = [tensor(1, 2, at=0), tensor(3, 2, entry=1), tensor(3, entry=2), tensor(2, 3, at=64), tensor(1, 3, at=128)]
-    values += [numbers[0], numbers[2], numbers[1]]
+    values += [one, zero, swap]
     calls = [kernel(0, 1, 7, 3, 3), kernel(1, 2, 0, 3, 5, 5, 4, 4)]
     found = pte.read(file(values, calls, ["aten::permute_copy.out", "aten::addmm.out"], (0,), (4,), bytes(48), (0, 0, 32))).method()
     names = {one.id: one.name for one in found.values.values()}
@@ -185,7 +187,7 @@ def relu_values(*values: wire.Table) -> Callable[[], bytes]:
 
 
 def relu_calls(*calls: wire.Table, operators: tuple[str, ...] = (RELU,)) -> Callable[[], bytes]:
-    null = [{"val": ("Null", {})}, {"val": ("TensorList", {"items": (1, 1)})}, {"val": ("Int", {"int_val": 3})}]
+    null: list[wire.Table] = [{"val": ("Null", {})}, {"val": ("TensorList", {"items": (1, 1)})}, {"val": ("Int", {"int_val": 3})}]
     return lambda: file([tensor(4, at=0), tensor(4, at=64), *null], list(calls), list(operators), (0,), (1,))
 
 
@@ -279,7 +281,11 @@ def test_the_file_that_the_refusals_are_changes_of_is_good() -> None:
     [((0, 9), "no Int"), ((0, 5), "no Int"), ((0, 2), "no Int")],
 )
 def test_an_int_list_of_something_else(items: tuple[int, ...], message: str) -> None:
-    values = [{"val": ("Int", {"int_val": 1})}, {"val": ("Bool", {"bool_val": True})}, {"val": ("IntList", {"items": items})}]
+    values: list[wire.Table] = [
+        {"val": ("Int", {"int_val": 1})},
+        {"val": ("Bool", {"bool_val": True})},
+        {"val": ("IntList", {"items": items})},
+    ]
     with pytest.raises(ProgramError, match=rf"value 2 \(IntList\).*{message}"):
         pte.read(file(values, [], [], (), ()))
 
@@ -377,10 +383,10 @@ def any_program(draw: st.DrawFn) -> Program:
         return len(values) - 1
 
     inputs = tuple(add(Role.INPUT) for _ in range(draw(st.integers(1, 3))))
-    readable = [*inputs, *(add(draw(st.sampled_from([Role.CONSTANT, Role.STATE]))) for _ in range(draw(st.integers(0, 3))))]
+    readable: list[int] = [*inputs, *(add(draw(st.sampled_from([Role.CONSTANT, Role.STATE]))) for _ in range(draw(st.integers(0, 3))))]
     instructions: list[Instruction] = []
     for handle in range(draw(st.integers(0, 6))):
-        args: list[Any] = [Ref(draw(st.sampled_from(readable)))]
+        args: list[Arg] = [Ref(draw(st.sampled_from(readable)))]
         args += draw(st.lists(st.one_of(SCALARS, LISTS), max_size=3))
         if draw(st.booleans()):
             args.append(tuple(Ref(one) for one in draw(st.lists(st.sampled_from(readable), min_size=1, max_size=3))))
