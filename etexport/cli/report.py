@@ -44,4 +44,4 @@ def _plan_seconds(folder: Path, program: Path, features: frozenset[str]) -> floa
     problem = memory.problem(specialised)
     start = time.perf_counter()
     plan(problem)
-    return round(time.perf_counter() - start, 3)
+    return round(time.perf_counter() - start, 6)
