@@ -85,11 +85,11 @@ struct Depthwise3x3 {
   float low, high;
 };
 
-// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the results
-// to its left, in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
+// kChannels channels of one output row. Each column of inputs is read once and goes into three sums: those of the
+// results to its left, in its middle and to its right. `weight` is [3][3][4] followed by the bias [4].
 template <int32_t kChannels, bool kHigh>
-inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out, const float* const* rows,
-                                                             const float* weight) {
+inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3& shape, float* out,
+                                                             const float* const* rows, const float* weight) {
   float weights[9][kChannels];
 #pragma GCC unroll 9
   for (int32_t tap = 0; tap < 9; ++tap) {
@@ -105,7 +105,7 @@ inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3&
   const float* top = rows[0];
   const float* middle = rows[1];
   const float* bottom = rows[2];
-  const auto store = [&](const float(&sum)[kChannels]) {
+  const auto store = [&](const float (&sum)[kChannels]) {
 #pragma GCC unroll 4
     for (int32_t c = 0; c < kChannels; ++c) {
       out[c] = kHigh ? clamped(sum[c], low, high) : (sum[c] < low ? low : sum[c]);
@@ -140,15 +140,16 @@ inline __attribute__((always_inline)) void depthwise_columns(const Depthwise3x3&
 }
 
 template <bool kHigh>
-__attribute__((noinline)) void depthwise_3x3_pairs(const Depthwise3x3& shape, float* out, const float* const* rows, const float* weight) {
+__attribute__((noinline)) void depthwise_3x3_pairs(const Depthwise3x3& shape, float* out, const float* const* rows,
+                                                   const float* weight) {
   for (int32_t channel = 0; channel < shape.channels; channel += 2) {
     const float* const shifted[3] = {rows[0] + channel, rows[1] + channel, rows[2] + channel};
     depthwise_columns<2, kHigh>(shape, out + channel, shifted, weight + channel / 4 * 40 + channel % 4);
   }
 }
 
-template <int32_t kTile, int32_t kLanes>
-inline void depthwise_3x3_row(Plain<kTile, kLanes>, const Depthwise3x3& shape, float* out, const float* const* rows,
+template <class Core>
+inline void depthwise_3x3_row(Core, const Depthwise3x3& shape, float* out, const float* const* rows,
                               const float* weight) {
   if (shape.high == __builtin_inff()) {
     depthwise_3x3_pairs<false>(shape, out, rows, weight);

@@ -239,8 +239,8 @@ struct M4f {
   static constexpr int32_t kLanes = 8;
   static constexpr int32_t kDepthwiseLanes = 8;
 
-  static void run(const Strip& strip, int32_t lanes) {
-    if (lanes == 4) {
+  static void run(const Strip& strip) {
+    if (strip.lanes == 4) {
       run_strip<1, 4>(strip);
       return;
     }

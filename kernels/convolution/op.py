@@ -122,7 +122,7 @@ def _core(target: Target) -> tuple[str, str, int]:
     if {"arm", "fpu"} <= target.features:
         return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Plain<5, 16>", 16
+        return "rv32f", "Rv32f", 16
     return "portable", "Plain<2, 4>", 4
 
 
@@ -149,7 +149,7 @@ def _lower(node: Node, target: Target) -> Call:
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
     batch = x.spec.shape[0]
     macs = out.spec.numel * inputs * rows.kernel * columns.kernel
-    header = "convolution/m4f.h" if variant == "m4f" else "convolution/depthwise.h"
+    header = "convolution/depthwise.h" if variant == "portable" else f"convolution/{variant}.h"
     if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
         operands: tuple[Operand, ...] = (Write(out.id), Read(x.id), *constants, _residual(node, Read))
         geometry = {"positions": batch * rows.size * columns.size, "inputs": inputs, "outputs": outputs, "low": low, "high": high}

@@ -29,13 +29,15 @@ struct Strip {
   int32_t channels;       // of the block's, how many are stored
   float low, high;
   int32_t rectify;  // 1 where the clamp is a ReLU
+  int32_t lanes;    // channels of the block as packed
 };
 
 inline int32_t is_rectify(float low, float high) { return low == 0.0f && high == __builtin_inff() ? 1 : 0; }
 
 // Residual, clamp, store, for kPositions x kChannels results from `position` and `channel` on.
 template <int32_t kPositions, int32_t kChannels>
-inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t position, int32_t channel, float (&sum)[kPositions][kChannels]) {
+inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t position, int32_t channel,
+                                                  float (&sum)[kPositions][kChannels]) {
   const float low = strip.low;  // copies: as far as the compiler knows, a store to `out` could change the strip
   const float high = strip.high;
   const int32_t step = strip.out_step;
@@ -92,10 +94,10 @@ inline __attribute__((always_inline)) void finish(const Strip& strip, int32_t po
   }
 }
 
-// kPositions x kChannels results of a block of kLanes channels. There must be registers for these sums, as many weights as channels and
+// kPositions x kChannels results of a block. There must be registers for these sums, as many weights as channels and
 // some inputs.
-template <int32_t kPositions, int32_t kChannels, int32_t kLanes>
-inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t position, int32_t channel) {
+template <int32_t kPositions, int32_t kChannels>
+__attribute__((noinline)) void tile(const Strip& strip, int32_t position, int32_t channel) {
   float sum[kPositions][kChannels];
 #pragma GCC unroll 8
   for (int32_t p = 0; p < kPositions; ++p) {
@@ -105,6 +107,7 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
     }
   }
   const float* weight = strip.weight + channel;
+  const int32_t lanes = kChannels > 4 ? kChannels : strip.lanes;
   const int32_t at = strip.offset + position * strip.step;
   for (int32_t y = 0; y < strip.kernel_rows; ++y) {
     const float* row = strip.rows[y] + at;
@@ -120,7 +123,7 @@ inline __attribute__((always_inline)) void tile(const Strip& strip, int32_t posi
         for (int32_t c = 0; c < kChannels; ++c) {
           weights[c] = weight[c];
         }
-        weight += kLanes;
+        weight += lanes;
 #pragma GCC unroll 8
         for (int32_t p = 0; p < kPositions; ++p) {
           const float value = *x[p]++;
@@ -153,21 +156,25 @@ __attribute__((noinline)) void run_strip(const Strip& strip) {
   int32_t position = 0;
   if constexpr (kTile > 1) {
     for (; position + kTile <= strip.positions; position += kTile) {
-      for (int32_t channel = 0; channel < kLanes; channel += 4) {
-        tile<kTile, 4, kLanes>(strip, position, channel);
+      for (int32_t channel = 0; channel < strip.lanes; channel += 4) {
+        tile<kTile, 4>(strip, position, channel);
       }
     }
   }
   if constexpr (kTile > 3) {
     if (position + 3 <= strip.positions) {
-      for (int32_t channel = 0; channel < kLanes; channel += 4) {
-        tile<3, 4, kLanes>(strip, position, channel);
+      for (int32_t channel = 0; channel < strip.lanes; channel += 4) {
+        tile<3, 4>(strip, position, channel);
       }
       position += 3;
     }
   }
   for (; position < strip.positions; ++position) {
-    tile<1, kLanes, kLanes>(strip, position, 0);
+    if (kLanes != 4 && strip.lanes == kLanes) {
+      tile<1, kLanes>(strip, position, 0);
+    } else {
+      tile<1, 4>(strip, position, 0);
+    }
   }
 }
 
@@ -217,13 +224,7 @@ struct Plain {
   static constexpr int32_t kLanes = kLanes_;
   static constexpr int32_t kDepthwiseLanes = 4;
 
-  static void run(const Strip& strip, int32_t lanes) {
-    if (lanes == kLanes) {
-      run_strip<kTile, kLanes>(strip);
-    } else {
-      run_strip<kTile, 4>(strip);
-    }
-  }
+  static void run(const Strip& strip) { run_strip<kTile, kLanes>(strip); }
 
   static void depthwise(const Strip& strip) { depthwise_strip(strip); }
 };
@@ -244,10 +245,11 @@ inline void each_block(Strip strip, const Weights& weights) {
   strip.bias = weights.bias;
   for (int32_t done = 0; done < weights.outputs;) {
     const int32_t lanes = weights.outputs - done >= Core::kLanes ? Core::kLanes : 4;
+    strip.lanes = lanes;
     strip.channels = smaller(weights.outputs - done, lanes);
     strip.weight = data + weights.first * lanes;
     strip.weight_skip = weights.skip * lanes;
-    Core::run(strip, lanes);
+    Core::run(strip);
     done += lanes;
     data += weights.elements * lanes;
     strip.bias += lanes;

@@ -18,7 +18,7 @@ def _core(target: Target) -> tuple[str, str, int]:
     if {"arm", "fpu"} <= target.features:
         return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Plain<5, 16>", 16
+        return "rv32f", "Rv32f", 16
     return "portable", "Plain<2, 4>", 4
 
 
@@ -37,7 +37,7 @@ def _layer(node: Node, target: Target, x: Value, weight: Array, bias: Array) -> 
     residual = Const("residual", None) if node.residual is None else Read(node.residual.id)
     constants = (Const("weight", pack_rows(weight, lanes)), Const("bias", pack_vector(bias, lanes)))
     operands = (Write(node.out.id), Read(x.id), *constants, residual)
-    header = "convolution/m4f.h" if variant == "m4f" else "convolution/convolution.h"
+    header = "convolution/convolution.h" if variant == "portable" else f"convolution/{variant}.h"
     macs = positions * inputs * outputs
     return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)
 

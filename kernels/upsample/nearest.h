@@ -11,8 +11,8 @@ struct NearestShape {
 };
 
 // rows[i] and columns[j] say which input row and column output row i and column j are copies of.
-inline __attribute__((noinline)) void nearest(const NearestShape& shape, float* out, const float* x, const int32_t* rows,
-                                              const int32_t* columns) {
+inline __attribute__((noinline)) void nearest(const NearestShape& shape, float* out, const float* x,
+                                              const int32_t* rows, const int32_t* columns) {
   const uint32_t bytes = static_cast<uint32_t>(shape.channels) * sizeof(float);
   for (int32_t n = 0; n < shape.batch; ++n) {
     for (int32_t i = 0; i < shape.out_height; ++i) {
