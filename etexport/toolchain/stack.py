@@ -94,19 +94,6 @@ def stack_bound(
     return StackReport(_total(chain), chain, graph.table())
 
 
-# Names of firmware/arch: where the reset goes, and where exceptions go.
-ENTRY = "_start"
-HANDLERS = ("et_fault", "et_systick", "et_trap")
-
-
-def firmware_stack_bound(elf: Path, objdump: str, su_files: Sequence[Path]) -> StackReport:
-    """The bound of a firmware that `etexport build` made. Errors: as `stack_bound`."""
-    with elf.open("rb") as stream:
-        table = ELFFile(stream).get_section_by_name(".symtab")
-        there = {symbol.name for symbol in table.iter_symbols()} if isinstance(table, SymbolTableSection) else set()
-    return stack_bound(elf, objdump, su_files, entries=(ENTRY,), handlers=[name for name in HANDLERS if name in there])
-
-
 def _total(chain: Iterable[Link]) -> int:
     return sum(link.bytes for link in chain)
 

@@ -100,7 +100,8 @@ def mobilenet_v2(side: int = 96) -> Net:
     side //= 2
     channels = 16
     x = net.op([x], side, side, channels)
-    for expand, out, repeat, stride in ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2), (6, 32, 3, 1), (6, 56, 3, 2), (6, 112, 1, 1)):
+    stages = ((1, 8, 1, 1), (6, 8, 2, 2), (6, 16, 3, 2), (6, 24, 4, 2), (6, 32, 3, 1), (6, 56, 3, 2), (6, 112, 1, 1))
+    for expand, out, repeat, stride in stages:
         for block in range(repeat):
             step = stride if block == 0 else 1
             wide = net.op([x], side, side, channels * expand) if expand > 1 else x

@@ -35,7 +35,8 @@ def test_every_buffer_is_drawn_to_scale(name: str) -> None:
     # live together, so disjoint on paper too
     for one in problem.buffers:
         for other in problem.buffers:
-            if one.name < other.name and one.live[0][0] < other.live[0][1] and other.live[0][0] < one.live[0][1] and min(one.size, other.size) * scale > 1:
+            together = one.live[0][0] < other.live[0][1] and other.live[0][0] < one.live[0][1]
+            if one.name < other.name and together and min(one.size, other.size) * scale > 1:
                 a, b = boxes[one.name], boxes[other.name]
                 assert a["y"] + a["height"] <= b["y"] + 0.2 or b["y"] + b["height"] <= a["y"] + 0.2
 
@@ -44,7 +45,8 @@ def test_words() -> None:
     buffers = (Buffer("<x> & y", 4096, ((0, 1), (3, 4))), Buffer("out", 2048, ((1, 5),), region="dtcm"))
     problem = Problem(buffers, (Region("ram", 8192), Region("dtcm")))
     solution = replace(plan(problem), bound={"ram": 2048, "dtcm": 2048})
-    text = picture(problem, solution, steps=["conv", "relu", "a_very_long_name_of_a_step"], kinds={"out": "output"}, notes={"out": "model.py:7"})
+    steps = ["conv", "relu", "a_very_long_name_of_a_step"]
+    text = picture(problem, solution, steps=steps, kinds={"out": "output"}, notes={"out": "model.py:7"})
     root = ElementTree.fromstring(text)
     titles = [title.text for title in root.iter(f"{SVG}title")]
     assert titles == [

@@ -187,8 +187,8 @@ def test_the_last_buffer_need_not_be_padded() -> None:
 
 
 def test_regions_are_planned_apart() -> None:
-    buffers = (Buffer("a", 64, ((0, 2),), region="fast"), Buffer("b", 32, ((0, 2),), region="slow"), Buffer("c", 32, ((1, 2),), region="slow"))
-    solution = plan(Problem(buffers, (Region("fast", 64), Region("slow"))))
+    slow = (Buffer("b", 32, ((0, 2),), region="slow"), Buffer("c", 32, ((1, 2),), region="slow"))
+    solution = plan(Problem((Buffer("a", 64, ((0, 2),), region="fast"), *slow), (Region("fast", 64), Region("slow"))))
     assert solution.size == {"fast": 64, "slow": 64}
     assert solution.offsets["a"] == 0
 
