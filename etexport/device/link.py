@@ -21,12 +21,13 @@ from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array, DType
 
-ASK_AGAIN_S = 0.5
+ASK_AGAIN_S = 0.25
 """First pause after which a question is asked again; it doubles up to `_LONGEST_PAUSE_S`."""
-_LONGEST_PAUSE_S = 4.0
+_LONGEST_PAUSE_S = 2.0
 _SILENCE_S = 20.0
 """A board that should answer at once and says nothing for so long is lost."""
-_READ_BYTES = 512
+_READ_BYTES = 128
+"""Of one READ. It is asked where a longer piece was lost, so the line is bad."""
 _ATTEMPTS = 4
 
 
@@ -86,6 +87,10 @@ class Result:
     """(step, output) -> bytes as they lie in memory; empty without traces."""
 
 
+_NOISE = Message("NOISE", -1, {})
+"""Stands for bytes between two delimiters that were no frame."""
+
+
 class FaultReported(Exception):
     """The board sent FAULT: raised here, made a DeviceFaultError with names by `etexport.device.fault`."""
 
@@ -138,7 +143,7 @@ class Link:
         return self._order
 
     def _receive(self, wait_s: float) -> Message | None:
-        """The next good frame, or None after `wait_s`. A fault is raised, whenever it comes."""
+        """The next good frame, `_NOISE` where one may have been, or None after `wait_s`. A fault is raised, whenever it comes."""
         end = time.monotonic() + wait_s
         while not self._inbox:
             data = self._port.read(max(end - time.monotonic(), 0.0))
@@ -160,6 +165,7 @@ class Link:
             message = decode(block)
             if message is None:
                 self.bad_frames += 1
+                self._inbox.append(_NOISE)
             else:
                 self._inbox.append(message)
 
@@ -190,6 +196,10 @@ class Link:
                     raise self._silent(next(iter(under_way.values())).kind)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 self._send_again(list(under_way.values()))
+                continue
+            if message is _NOISE:
+                # Answers keep the order of questions, so it was the oldest's, if it was an answer.
+                self._send_again([min(under_way.values(), key=lambda question: question.order)])
                 continue
             heard = time.monotonic()
             if message.sequence not in under_way or message.kind not in (answer, "REFUSED"):
@@ -337,6 +347,9 @@ class Link:
                 if time.monotonic() >= end:
                     raise self._overdue(number, busy, timeout_s)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+                self._send(frame)
+                self.asked_again += 1
+            elif message is _NOISE:
                 self._send(frame)
                 self.asked_again += 1
             elif message.kind == "TRACE" and message["run"] == number:
