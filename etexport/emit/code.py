@@ -9,7 +9,7 @@ from etexport.emit.constants import Flash, pad_key, reads_outside
 from etexport.emit.geometry import Geometry
 from etexport.emit.names import comment, layout_note, unique
 from etexport.op import Const, Library, Operand, Read, RowRead, Scratch, Write
-from etexport.program.model import DType, Method, Role, TensorSpec, Value
+from etexport.program.model import DType, Instruction, Method, Role, TensorSpec, Value
 from etexport.target.model import Placed, Step
 
 SCRATCH_ALIGN = 16
@@ -103,6 +103,12 @@ def base(method: Method, value: Value) -> Value:
     return base(method, method.values[value.storage.base]) if value.storage is not None else value
 
 
+def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
+    """The results that lie in the arena: those that a build with traces streams, numbered in this order."""
+    method = placed.specialised.method
+    return [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.offsets]
+
+
 def in_flash(method: Method, value: Value) -> bool:
     return base(method, value).role is Role.CONSTANT
 
@@ -179,7 +185,7 @@ def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometr
     read = [method.values[id].spec for id in instruction.reads]
     written = [method.values[id].spec for id in instruction.outs]
     title = f"{instruction.name}: {instruction.op}  {_shapes(read)} -> {_shapes(written)}"
-    traced = [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.offsets]
+    traced = traced_results(placed, instruction)
     return Statement(
         index,
         instruction.handle,

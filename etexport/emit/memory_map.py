@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from etexport.emit.code import base, in_flash, values_by_base
+from etexport.emit.code import base, in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
 from etexport.op import Library, Read, RowRead
 from etexport.plan.problem import Buffer
@@ -102,6 +102,11 @@ def _role(method: Method, value: Value) -> str:
     return value.role.value
 
 
+def _typed(value: Value) -> Json:
+    spec = value.spec
+    return {"name": value.name, "dtype": str(spec.dtype.numpy), "shape": list(spec.shape), "dim_order": list(spec.dim_order)}
+
+
 def _step(placed: Placed, library: Library, flash: Flash, index: int, uses: dict[str, _Uses]) -> Json:
     step = placed.specialised.steps[index]
     instruction = step.instruction
@@ -120,6 +125,7 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, uses: dict
         "code": source.code if source else "",
         "macs": step.call.macs,
         "bytes_constants": flash.bytes_of_step[index],
+        "results": [_typed(value) for value in traced_results(placed, instruction)],
         "bytes_live": _covered(
             (placed.solution.offsets[buffer.name], placed.solution.offsets[buffer.name] + buffer.size) for buffer in live
         ),

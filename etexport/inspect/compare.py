@@ -284,7 +284,9 @@ def require_equal(comparison: Comparison, where: str) -> None:
         raise MismatchError(
             f"{comparison.mismatched} of {comparison.samples} samples differ from PyTorch; first: {comparison.first_difference}",
             where=where,
-            hint="" if comparison.first_difference.instruction else "run with TRACE=1 to see the first instruction that differs",
+            hint=""
+            if comparison.first_difference.instruction
+            else "`etexport validate DIR --trace` looks for the first instruction that differs",
         )
 
 

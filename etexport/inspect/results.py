@@ -20,7 +20,7 @@ from etexport.errors import ModelError
 from etexport.inspect import bench as bench_room
 from etexport.inspect import compare as compare_room
 from etexport.inspect import summary
-from etexport.inspect.compare import Comparison
+from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import measured, profile
 from etexport.inspect.report import Report, compared, flash_figures, plan_figures, ram_figures, to_json
@@ -28,6 +28,7 @@ from etexport.op import load_ops
 from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Problem, Region, Solution
 from etexport.program import pte
+from etexport.program.model import Source
 
 Json = Mapping[str, Any]
 
@@ -45,8 +46,9 @@ def read_json(path: Path, hint: str) -> Json:
     return found
 
 
-def validate(folder: Path, program: Path, reference: Path | None = None) -> Comparison:
+def validate(folder: Path, program: Path, reference: Path | None = None, trace: Path | None = None) -> Comparison:
     """Compare the outputs in `folder` with those of eager PyTorch; `reference` is the `.npz` beside the program where it is not given.
+    `trace` (`trace.npz` of a run with traces) lets the first difference name the instruction in which it arose.
 
     Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing or does not fit.
     """
@@ -59,7 +61,29 @@ def validate(folder: Path, program: Path, reference: Path | None = None) -> Comp
     got = compare_room.read_outputs(outputs)
     against = first(compare_room.read_reference(expected), len(got[0]) if got else 0)
     tolerance = compare_room.relative_tolerance(pte.read(program.read_bytes()).method(), load_ops())
-    return compare_room.compare(got, against, tolerance)
+    comparison = compare_room.compare(got, against, tolerance)
+    if trace is None or comparison.first_difference is None:
+        return comparison
+    traced = read_trace(trace, read_json(folder / "memory.json", "`etexport build` writes it"))
+    return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance))
+
+
+def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:
+    """The results of sample 0 that a run with traces left: arrays `step_<n>` of bytes, laid out as `memory.json` says."""
+    found = []
+    with np.load(path, allow_pickle=False) as arrays:
+        for step in memory["steps"]:
+            name = f"step_{step['step']}"
+            if name not in arrays or not step["results"]:
+                continue
+            result = step["results"][0]
+            order = result["dim_order"]
+            laid_out = np.frombuffer(arrays[name].tobytes(), result["dtype"]).reshape([result["shape"][dim] for dim in order])
+            data = np.transpose(laid_out, np.argsort(order)) if order else laid_out
+            file, _, line = step["source"].rpartition(":")
+            source = Source(file, int(line), step["code"]) if file else None
+            found.append(Traced(step["handle"], step["name"], source, np.ascontiguousarray(data)))
+    return tuple(found)
 
 
 def first(reference: compare_room.Reference, samples: int) -> compare_room.Reference:
