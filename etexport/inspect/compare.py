@@ -8,10 +8,13 @@ and the results of programs that only move or compare numbers must be equal.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,15 +101,25 @@ class Comparison:
 
 def read_reference(path: Path) -> Reference:
     """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>` and, where there are labels, `labels`."""
-    with np.load(path) as arrays:
+    with _opened(path) as arrays:
         steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
         return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"), steps)
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
     """Read `outputs.npz`: arrays `output_<i>`, samples first."""
-    with np.load(path) as arrays:
+    with _opened(path) as arrays:
         return numbered(arrays, "output")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of an `.npz`; ModelError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(path)) from None
 
 
 def numbered(arrays: Mapping[str, Array], stem: str) -> tuple[Array, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,15 +132,22 @@ def test_another_form_is_refused() -> None:
             c.compare(got, reference(expected), 1e-5)
 
 
-def test_files_are_read_back(tmp_path: pytest.TempPathFactory) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "model.npz"
+def test_files_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
     outputs = {f"output_{index}": np.full((2, 1), index, np.float32) for index in range(12)}
     np.savez(path, input_0=np.zeros((2, 3), np.float32), labels=np.array([1, 0]), **outputs)
     read = c.read_reference(path)
     assert [float(output[0, 0]) for output in read.outputs] == list(range(12))
     assert len(read.inputs) == 1 and read.labels is not None and read.samples == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"not an archive", b"\x93NUMPY"])
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "outputs.npz"
+    path.write_bytes(content)
+    for read in (c.read_outputs, c.read_reference):
+        with pytest.raises(ModelError, match=r"outputs.npz: cannot be read"):
+            read(path)
 
 
 def test_the_first_divergence_is_the_first_in_order() -> None:

@@ -1,0 +1,125 @@
+"""A report of a real build and run: its sums against the ELF, its counts against the run, its words for what is missing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from etexport.__main__ import main
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BOARDS = {
+    "host": ("gcc", "gcc"),
+    "qemu_mps2_an386": ("arm-none-eabi-gcc", "qemu-system-arm"),
+    "qemu_virt_rv32": ("riscv64-unknown-elf-gcc", "qemu-system-riscv32"),
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("own") / "model.pte"
+    assert main(["export", str(EXAMPLES / "own_project" / "model.py"), "-o", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module", params=BOARDS)
+def folder(request: pytest.FixtureRequest, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    board = request.param
+    for tool in BOARDS[board]:
+        if not shutil.which(tool):
+            pytest.skip(f"{tool} is not installed")
+    made = tmp_path_factory.mktemp(board)
+    inputs = str(program.with_suffix(".npz"))
+    assert main(["build", str(program), "--board", board, "-o", str(made), "--name", "waves"]) == 0
+    assert main(["run", str(made), "--inputs", inputs]) == 0
+    assert main(["build", str(program), "--board", board, "--sources", str(made), "--probes", "-o", str(made / "profile")]) == 0
+    assert main(["run", str(made / "profile"), "--board", board, "--probes", "--inputs", inputs, "--samples", "1"]) == 0
+    assert main(["report", str(made)]) == 0
+    return made
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return found
+
+
+def test_flash_adds_up_to_the_loadable_bytes(folder: Path, report: dict[str, Any]) -> None:
+    with (folder / "firmware.elf").open("rb") as stream:
+        loaded = sum(segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD")
+    flash = report["flash"]
+    assert flash["total"] == loaded == flash["runtime"] + flash["kernels"] + flash["constants"] + flash["libc"]
+    weights = sum(step["bytes_constants"] for step in json.loads((folder / "memory.json").read_text())["steps"])
+    assert flash["constants"] >= weights > 0
+
+
+def test_ram_adds_up_to_what_the_elf_reserves(folder: Path, report: dict[str, Any]) -> None:
+    ram = report["ram"]
+    assert ram["total"] == ram["arena"] + ram["static"] + ram["stack"]
+    assert ram["io"] + ram["state"] <= ram["arena"] and 0 < ram["total_without_link"] <= ram["total"]
+    if report["board"] == "host":
+        return  # the operating system's loader reserves what it likes
+    with (folder / "firmware.elf").open("rb") as stream:
+        elf = ELFFile(stream)
+        sections = [section for section in elf.iter_sections() if section["sh_flags"] & 3 == 3]  # SHF_WRITE and SHF_ALLOC
+        reserved = sum(section["sh_size"] for section in sections if not section["sh_flags"] & 0x400)  # SHF_TLS
+    assert ram["total"] == reserved
+
+
+def test_counts_are_those_of_the_run(folder: Path, report: dict[str, Any]) -> None:
+    run = json.loads((folder / "run.json").read_text())
+    assert report["count"] in run["counters"] and report["counter"] == run["counter"]
+    assert report["program_hash"] == run["program_hash"]
+    assert report["macs"] == sum(op["macs"] for op in report["ops"]) == 5 * 8 * 32 + 8 * 2
+    if "icount" in report["counter"]:
+        steps = sum(op["count"] for op in report["ops"])
+        assert abs(steps - report["count"]) < 0.1 * report["count"] + 100
+        assert report["count_per_mac"] == pytest.approx(report["count"] / report["macs"])
+
+
+def test_outputs_are_compared(report: dict[str, Any]) -> None:
+    compare = report["compare"]
+    assert (compare["samples"], compare["mismatched"], compare["first_difference"]) == (24, 0, None)
+    assert compare["same_class"] == 24 and compare["accuracy"] is None
+    assert 0 < compare["max_abs_error"] < 1e-5 and 0 < compare["tolerance"] < 1e-4
+    assert report["plan"]["arena"] == report["ram"]["arena"] and report["plan"]["gap"] == report["plan"]["arena"] - report["plan"]["bound"]
+    assert report["plan"]["seconds"] >= 0
+
+
+def test_every_operator_has_a_line_of_the_script(report: dict[str, Any]) -> None:
+    assert all(op["source"].split(":")[0] in ("model.py", "wave_layers.py") for op in report["ops"])
+    assert any(op["source"].startswith("wave_layers.py:") for op in report["ops"])
+
+
+def test_another_program_s_run_is_refused(folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    run = json.loads((mixed / "run.json").read_text())
+    (mixed / "run.json").write_text(json.dumps(run | {"program_hash": "0" * 16}))
+    assert main(["report", str(mixed), "--program", str(program)]) == 1
+    assert "run it again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["memory.json", "sizes.json", "run.json", "outputs.npz"])
+def test_what_is_missing_is_named(folder: Path, program: Path, tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(folder, cut)
+    (cut / missing).unlink()
+    assert main(["report", str(cut), "--program", str(program)]) == 1
+    said = capsys.readouterr().err
+    assert missing in said and "hint:" in said and "Traceback" not in said
+
+
+def test_fewer_samples_are_compared_with_the_first(folder: Path, program: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    shutil.copytree(folder, few)
+    with np.load(few / "outputs.npz") as read:
+        np.savez(few / "outputs.npz", output_0=read["output_0"][:5])
+    assert main(["validate", str(few), "--program", str(program), "-o", str(few / "validate.json")]) == 0
+    assert json.loads((few / "validate.json").read_text())["samples"] == 5
