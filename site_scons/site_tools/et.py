@@ -122,14 +122,15 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     return _tag([image[0], *elf, hex_file[0], *sizes], **facts)
 
 
-def EtSimulate(env, firmware):
-    """`run.json`, `outputs.npz`, `wire.log` of all samples, and a second run of one sample that counts every step."""
+def EtSimulate(env, firmware, SAMPLES=""):
+    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of one sample that counts every step."""
     of = firmware[0].attributes.et
     here, folder, python = of["env"], of["folder"], _python(env, RUN)
     # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
     run = "$ETEXPORT run ${TARGET.dir} --board $ET_BOARD --inputs ${SOURCES[1]} %s"
     names = ("run.json", "outputs.npz", "wire.log")
-    everything = _action(here, "RUN", run % "${SAMPLES and '--samples ' + str(SAMPLES)}")
+    samples = env.subst("$SAMPLES") or SAMPLES
+    everything = _action(here, "RUN", run % (f"--samples {samples}" if samples else ""))
     made = here.Command([folder.File(name) for name in names], [of["image"], of["npz"]], everything)
 
     profile = folder.Dir("profile")
