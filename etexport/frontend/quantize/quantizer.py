@@ -1,0 +1,210 @@
+"""Which tensors of an exported graph become int8, and which share their scale: the annotations that torchao's PT2E flow asks for.
+
+Activations are int8 per tensor, asymmetric; weights int8 per output channel, symmetric, in [-127, 127] (kernels count on -128 not being
+there); biases int32 with the scale of the accumulator. Whatever only moves elements shares the scale of what it moves.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e import HistogramObserver, MovingAverageMinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.fake_quantize import FakeQuantize, FusedMovingAvgObsFakeQuantize
+from torchao.quantization.pt2e.observer import MovingAveragePerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantizer import (
+    DerivedQuantizationSpec,
+    FixedQParamsQuantizationSpec,
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+    SharedQuantizationSpec,
+)
+
+aten = torch.ops.aten
+ANNOTATION = "quantization_annotation"
+
+WEIGHTED: dict[Any, int] = {
+    aten.conv1d.default: 0,
+    aten.conv2d.default: 0,
+    aten.conv1d.padding: 0,
+    aten.conv2d.padding: 0,
+    aten.convolution.default: 0,
+    aten.conv_transpose2d.input: 1,
+    aten.linear.default: 0,
+}
+"""Layers with weights (arguments: input, weight, bias), and the weight's dimension of output channels."""
+
+PRODUCTS = (aten.matmul.default, aten.bmm.default)
+SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
+REDUCTIONS = (aten.mean.dim,)
+
+CLAMPS = (
+    aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default, aten.hardtanh.default, aten.hardtanh_.default,
+    aten.clamp.default, aten.clamp_.default, aten.clamp_min.default,
+)  # fmt: skip
+"""Activations that the kernel before them does by saturating: no scale of their own between the two."""
+
+SHARING = (
+    aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool2d.default,
+    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim,
+    aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.slice.Tensor,
+    aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default, aten.contiguous.default, aten.clone.default,
+    aten.dropout.default, aten.upsample_nearest2d.vec, aten.repeat.default, aten.flip.default, aten.chunk.default, aten.split.Tensor,
+    aten.split_with_sizes.default, aten.unbind.int, operator.getitem,
+)  # fmt: skip
+"""Movement and pooling: input and output have one scale."""
+
+LISTS = (aten.cat.default, aten.stack.default, aten.concat.default)
+
+FIXED = {
+    aten.sigmoid.default: (1 / 256, -128),
+    aten.hardsigmoid.default: (1 / 256, -128),
+    aten.softmax.int: (1 / 256, -128),
+    aten._softmax.default: (1 / 256, -128),
+    aten.tanh.default: (1 / 128, 0),
+}
+"""Operators whose results have a known range: (scale, zero point)."""
+
+
+class MicrocontrollerQuantizer(Quantizer):
+    """int8 for everything that has an integer kernel or a table, except in the layers named in `keep_float` (module paths)."""
+
+    def __init__(self, keep_float: Iterable[str] = (), *, training: bool = False) -> None:
+        super().__init__()
+        self.keep_float = tuple(keep_float)
+        self.activation = _activation(training)
+        self.weight = _weights(training)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for node in model.graph.nodes:
+            if node.op == "call_function" and not self._kept_float(node):
+                self._annotate(node)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Nothing to check: what has no annotation stays in float, and export says so."""
+
+    def _annotate(self, node: Node) -> None:
+        target = node.target
+        if target in WEIGHTED:
+            self._weighted(node, WEIGHTED[target])
+        elif target in SHARING:
+            self._shared(node, node.args[:1])
+        elif target in LISTS:
+            parts = node.args[0]
+            assert isinstance(parts, Sequence)
+            self._shared(node, parts)
+        elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_float_inputs(node)) == 2):
+            _note(node, {one: self.activation for one in _float_inputs(node)}, None if _clamped(node) else self.activation)
+        elif target in FIXED:
+            _note(node, {one: self.activation for one in _float_inputs(node)}, _fixed(*FIXED[target]))
+        elif _is_elementwise(node):
+            self._elementwise(node)
+
+    def _weighted(self, node: Node, channel_dim: int) -> None:
+        source, weight, *rest = node.args
+        assert isinstance(source, Node) and isinstance(weight, Node)
+        inputs: dict[Node, Any] = {source: self.activation, weight: self.weight(channel_dim)}
+        if rest and isinstance(rest[0], Node):
+            inputs[rest[0]] = _bias(source, weight, node)
+        _note(node, inputs, None if _clamped(node) else self.activation)
+
+    def _shared(self, node: Node, inputs: Iterable[Any]) -> None:
+        sources = list(dict.fromkeys(one for one in inputs if isinstance(one, Node) and _is_float(one)))
+        if not sources or not _is_float(node, allow_list=True):
+            return
+        first = SharedQuantizationSpec((sources[0], node))
+        specs: dict[Node, Any] = {sources[0]: self.activation, **{one: first for one in sources[1:]}}
+        _note(node, specs, first if _is_float(node) else None)
+
+    def _elementwise(self, node: Node) -> None:
+        """A chain of elementwise operators has a scale where it begins and where it ends: in int8 it is one table."""
+        inputs = _float_inputs(node)
+        within = {one for one in inputs if _is_elementwise(one) and _only_reader(one) is node}
+        clamp_of_kernel = node.target in CLAMPS and any(_clamped(one) for one in inputs)
+        follows = _only_reader(node)
+        inner = follows is not None and _is_elementwise(follows)
+        specs = {} if clamp_of_kernel else {one: self.activation for one in inputs if one not in within}
+        _note(node, specs, None if inner else self.activation)
+
+    def _kept_float(self, node: Node) -> bool:
+        stack = node.meta.get("nn_module_stack") or {}
+        paths = [str(path).removeprefix("L['self'].") for path, _ in stack.values()]
+        return any(path == kept or path.startswith(f"{kept}.") for path in paths for kept in self.keep_float)
+
+
+def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
+    node.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=output, _annotated=True)
+
+
+def _is_float(node: Node, *, allow_list: bool = False) -> bool:
+    value = node.meta.get("val")
+    if isinstance(value, (list, tuple)):
+        return allow_list
+    return isinstance(value, Tensor) and value.dtype == torch.float32
+
+
+def _float_inputs(node: Node) -> list[Node]:
+    """Float tensors that the operator computes from, each once; parameters and scalars that the graph holds are not among them."""
+    return [one for one in node.all_input_nodes if _is_float(one) and one.op != "get_attr"]
+
+
+def _is_elementwise(node: Node) -> bool:
+    """One float tensor in, one of the same shape out, element by element."""
+    if node.op != "call_function" or node.target in FIXED or torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+        return False
+    inputs = _float_inputs(node)
+    constants = [one for one in node.all_input_nodes if one.op == "get_attr"]
+    small = all(one.meta["val"].numel() == 1 for one in constants if isinstance(one.meta.get("val"), Tensor))
+    return len(inputs) == 1 and small and _is_float(node) and inputs[0].meta["val"].shape == node.meta["val"].shape
+
+
+def _only_reader(node: Node) -> Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _clamped(node: Node) -> bool:
+    """Is the one reader of the result an activation that the kernel can do by saturating?"""
+    reader = _only_reader(node)
+    computes = node.target in WEIGHTED or node.target in PRODUCTS or (node.target in SUMS and len(_float_inputs(node)) == 2)
+    return computes and reader is not None and reader.target in CLAMPS
+
+
+def _activation(training: bool) -> QuantizationSpec:
+    observer: Any = HistogramObserver.with_args(eps=2**-12)
+    if training:
+        observer = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=2**-12)
+    return QuantizationSpec(torch.int8, observer, -128, 127, torch.per_tensor_affine)
+
+
+def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
+    def of(channel_dim: int) -> QuantizationSpec:
+        observer: Any = PerChannelMinMaxObserver.with_args(eps=2**-24)
+        if training:
+            observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=2**-24)
+        return QuantizationSpec(torch.int8, observer, -127, 127, torch.per_channel_symmetric, channel_dim)
+
+    return of
+
+
+def _fixed(scale: float, zero_point: int) -> FixedQParamsQuantizationSpec:
+    return FixedQParamsQuantizationSpec(torch.int8, scale, zero_point, -128, 127, torch.per_tensor_affine)
+
+
+def _bias(source: Node, weight: Node, node: Node) -> DerivedQuantizationSpec:
+    def derived(observers: list[Any]) -> tuple[Tensor, Tensor]:
+        (source_scale, _), (weight_scale, _) = (observer.calculate_qparams() for observer in observers)
+        scale = source_scale.to(torch.float32) * weight_scale.to(torch.float32)
+        return scale, torch.zeros_like(scale, dtype=torch.int32)
+
+    edges = [(source, node), (weight, node)]
+    return DerivedQuantizationSpec(
+        derived_from=edges, derive_qparams_fn=derived, dtype=torch.int32, quant_min=-(2**31), quant_max=2**31 - 1,
+        qscheme=torch.per_channel_symmetric, ch_axis=0,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""Quantise and dequantise: where float data enters and leaves the integer part of a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.program.model import DType
+from etexport.strided import nest
+
+_STORED = {DType.INT8.code: DType.INT8, DType.INT16.code: DType.INT16, DType.UINT8.code: DType.UINT8}
+_ARGUMENTS = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype, *, Tensor(a!) out"
+
+
+def _stored(node: Node) -> DType:
+    """The integer type, after checking that bounds and zero point lie in it."""
+    dtype = _STORED.get(node["dtype"])
+    if dtype is None:
+        raise node.error(f"ScalarType {node['dtype']} has no quantisation kernel", "int8, uint8 and int16 have")
+    limits = np.iinfo(dtype.numpy)
+    low, high, zero = node["quant_min"], node["quant_max"], node["zero_point"]
+    if not limits.min <= low <= high <= limits.max:
+        raise node.error(f"bounds {low} to {high} do not fit {dtype.numpy}")
+    if not low <= zero <= high:
+        raise node.error(f"zero point {zero} outside {low} to {high}")
+    scale = node["scale"]
+    if not (np.isfinite(np.float32(scale)) and scale > 0 and np.isfinite(np.float32(1.0) / np.float32(scale))):
+        raise node.error(f"scale is {scale}")
+    return dtype
+
+
+def _quantize(node: Node) -> tuple[InferredSpec, ...]:
+    if node["input"].spec.dtype is not DType.FLOAT32:
+        raise node.error(f"quantise of {node['input'].spec.dtype.numpy}")
+    return ((_stored(node), node["input"].spec.shape),)
+
+
+def _dequantize(node: Node) -> tuple[InferredSpec, ...]:
+    if node["input"].spec.dtype is not _stored(node):
+        raise node.error(f"dequantise of {node['input'].spec.dtype.numpy} where {_stored(node).numpy} is stated")
+    return ((DType.FLOAT32, node["input"].spec.shape),)
+
+
+def _lower_quantize(node: Node, target: Target) -> Call:
+    zero = node["zero_point"]
+    inverse = float(np.float32(1.0) / np.float32(node["scale"]))
+    geometry = {"inverse": inverse, "zero_point": zero, "low": node["quant_min"] - zero, "high": node["quant_max"] - zero}
+    return _call("quantize", node, geometry)
+
+
+def _lower_dequantize(node: Node, target: Target) -> Call:
+    return _call("dequantize", node, {"scale": float(np.float32(node["scale"])), "zero_point": node["zero_point"]})
+
+
+def _call(function: str, node: Node, geometry: dict[str, Any]) -> Call:
+    loops = nest(node.out.spec.shape, node.out.spec.strides, node["input"].spec.strides)
+    strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
+    return Call(function, "quantize/quantize.h", {**strides, **geometry}, (Write(node.out.id), Read(node["input"].id)))
+
+
+def _np_quantize(x: Any, scale: float, zero_point: int, low: int, high: int, dtype: int) -> Any:
+    with np.errstate(all="ignore"):
+        scaled = np.rint(x * (np.float32(1.0) / np.float32(scale)))
+    stored = np.clip(np.nan_to_num(scaled.astype(np.float64)) + zero_point, low, high)
+    return np.where(np.isnan(scaled), 0, stored).astype(_STORED[dtype].numpy)
+
+
+def _np_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int, dtype: int) -> Any:
+    return ((x.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)).astype(np.float32)
+
+
+def _draw_quantize(draw: Draw) -> Case:
+    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(0, 4)))
+    return Case((T(shape), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
+
+
+def _draw_dequantize(draw: Draw) -> Case:
+    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(0, 4)))
+    return Case((T(shape, DType.INT8, -128, 128), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
+
+
+OPS = [
+    Op(
+        f"cortex_m::quantize_per_tensor.out({_ARGUMENTS}) -> Tensor(a!)",
+        infer=_quantize,
+        lower=_lower_quantize,
+        reference=_np_quantize,
+        exact=True,
+        cases=(
+            Case((T((2, 3, 4)), 0.02, 3, -128, 127, 1), "int8"),
+            Case((T((2, 3, 4)), 0.02, -300, -32768, 32767, 2), "int16"),
+            Case((T((1, 2, 4, 4), dim_order=(0, 2, 3, 1)), 0.01, -128, -128, 127, 1), "channels last, saturating"),
+            Case((T((6,), values=(0.5, 1.5, 2.5, -0.5, -1.5, 1e9)), 1.0, 0, -128, 127, 1), "ties go to even"),
+        ),
+        draw=_draw_quantize,
+    ),
+    Op(
+        f"cortex_m::dequantize_per_tensor.out({_ARGUMENTS}) -> Tensor(a!)",
+        infer=_dequantize,
+        lower=_lower_dequantize,
+        dtypes=(DType.INT8, DType.UINT8, DType.INT16),
+        reference=_np_dequantize,
+        exact=True,
+        cases=(
+            Case((T((2, 3, 4), DType.INT8, -128, 128), 0.02, 3, -128, 127, 1), "int8"),
+            Case((T((2, 3, 4), DType.INT16, -3000, 3000), 0.02, 3, -32768, 32767, 2), "int16"),
+        ),
+        draw=_draw_dequantize,
+    ),
+]

@@ -1,0 +1,203 @@
+"""Sums, differences and products of int8 tensors, with broadcasting."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.program.model import DType
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, word_multiplier
+from etexport.strided import broadcast_shape, broadcast_strides, nest
+
+_ADD_BITS = 20
+"""ExecuTorch's addition scales both operands up by 2^20 before it adds; the multipliers in the instruction are made for that."""
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    shape = broadcast_shape(node["self"].spec.shape, node["other"].spec.shape)
+    if shape is None or node["other"].spec.dtype is not DType.INT8:
+        raise node.error(f"{node['self'].spec} and {node['other'].spec} do not go together")
+    for name in node.schema.parameters:
+        if name.name.endswith("shift") and not -31 <= node[name.name] <= 30:
+            raise node.error(f"{name.name} is {node[name.name]}; it lies in -31 to 30")
+        if name.name.endswith("multiplier") and not -(2**31) < node[name.name] < 2**31:
+            raise node.error(f"{name.name} is {node[name.name]}, more than 32 bits")
+        if name.name.endswith("zero_point") and not -1024 <= node[name.name] <= 1024:
+            raise node.error(f"{name.name} is {node[name.name]}")
+    return ((DType.INT8, shape),)
+
+
+def _call(function: str, node: Node, geometry: dict[str, Any]) -> Call:
+    shape = node.out.spec.shape
+    operands = (node["self"], node["other"])
+    loops = nest(shape, node.out.spec.strides, *(broadcast_strides(operand.spec, shape) for operand in operands))
+    strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1], "other_strides": loops.strides[2]}
+    reads = tuple(Read(operand.id) for operand in operands)
+    return Call(function, "quantized_binary/quantized_binary.h", {**strides, **geometry}, (Write(node.out.id), *reads))
+
+
+# ---- addition ----------------------------------------------------------------------------------------------------------------------
+
+
+def _sum_words(args: dict[str, int]) -> dict[str, int]:
+    """The 16-bit form of an addition: multipliers, shift, and one constant for zero points and rounding."""
+    out_scale = real_scale(args["output_multiplier"], args["output_shift"]) * 2**_ADD_BITS
+    first, second = (real_scale(args[f"{one}_multiplier"], args[f"{one}_shift"]) * out_scale for one in ("self", "other"))
+    largest = max(abs(first), abs(second))
+    # the largest shift for which both multipliers fit 15 bits and the zero point's share of the constant fits 31
+    shift = max(1, min(14 - math.frexp(largest)[1] + 1, 20)) if largest else 1
+    while shift > 1 and max(round(abs(first) * 2**shift), round(abs(second) * 2**shift)) >= 2**15:
+        shift -= 1
+    ma, mb = round(first * 2**shift), round(second * 2**shift)
+    constant = (args["output_zero_point"] << shift) - ma * args["self_zero_point"] - mb * args["other_zero_point"] + (1 << (shift - 1))
+    return {"self_multiplier": ma, "other_multiplier": mb, "constant": constant, "shift": shift}
+
+
+def _lower_add(node: Node, target: Target) -> Call:
+    words = _sum_words({name.name: node[name.name] for name in node.schema.parameters if name.kind == "int"})
+    reach = 128 * (abs(words["self_multiplier"]) + abs(words["other_multiplier"])) + abs(words["constant"])
+    if max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) >= 2**15 or reach >= 2**31:
+        raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
+    bounds = {"low": node["activation_min"], "high": node["activation_max"]}
+    return _call("quantized_add", node, {**words, **bounds})
+
+
+def _np_add(x: Any, zx: int, mx: int, ex: int, y: Any, zy: int, my: int, ey: int, zo: int, mo: int, eo: int, low: int, high: int) -> Any:
+    words = _sum_words({
+        "self_zero_point": zx, "self_multiplier": mx, "self_shift": ex, "other_zero_point": zy, "other_multiplier": my, "other_shift": ey,
+        "output_zero_point": zo, "output_multiplier": mo, "output_shift": eo,
+    })  # fmt: skip
+    total = x.astype(np.int64) * words["self_multiplier"] + y.astype(np.int64) * words["other_multiplier"] + words["constant"]
+    return np.clip(total >> words["shift"], low, high).astype(np.int8)
+
+
+def _sum(node: IntegerNode, sign: int) -> Fused | str:
+    factor = sign * float(node.node["alpha"])
+    x, y = (_operand(node, name) for name in ("self", "other"))
+    if x is None or y is None:
+        return "an operand is not quantised per tensor to int8"
+    second = y.scale * abs(factor)
+    if second == 0 or max(x.scale, second) / node.out.scale >= 2**14:
+        return "an operand's scale is too far from the result's"
+    twice = 2 * max(x.scale, second)
+    mx, ex = multiplier_shift(x.scale / twice)
+    my, ey = multiplier_shift(math.copysign(second / twice, factor))
+    mo, eo = multiplier_shift(twice / (node.out.scale * 2**_ADD_BITS))
+    args = (x.ref, x.zero_point, mx, ex, y.ref, y.zero_point, my, ey, node.out.zero_point, mo, eo, node.out.low, node.out.high)
+    return Fused("cortex_m::quantized_add.out", args)
+
+
+# ---- multiplication -------------------------------------------------------------------------------------------------------------------
+
+
+def _lower_mul(node: Node, target: Target) -> Call:
+    word, left = word_multiplier(node["output_multiplier"], node["output_shift"])
+    reach = (128 + abs(node["self_zero_point"])) * (128 + abs(node["other_zero_point"]))
+    if reach << left >= 2**31:
+        raise node.error("the product's scale is too large beside the result's")
+    zeros = {"self_zero_point": node["self_zero_point"], "other_zero_point": node["other_zero_point"]}
+    return _call("quantized_mul", node, {**zeros, "zero_point": node["output_zero_point"], "multiplier": word, "left_shift": left})
+
+
+def _np_mul(x: Any, zx: int, y: Any, zy: int, zo: int, multiplier: int, shift: int) -> Any:
+    product = (x.astype(np.int64) - zx) * (y.astype(np.int64) - zy)
+    return np.clip(requantize(product, *word_multiplier(multiplier, shift)) + zo, -128, 127).astype(np.int8)
+
+
+def _product(node: IntegerNode) -> Fused | str:
+    x, y = (_operand(node, name) for name in ("self", "other"))
+    if x is None or y is None:
+        return "an operand is not quantised per tensor to int8"
+    if (node.out.low, node.out.high) != (-128, 127):
+        return "a product has no activation of its own"
+    scale = multiplier_shift(x.scale * y.scale / node.out.scale)
+    if scale[1] > 8:
+        return "the product's scale is too large beside the result's"
+    return Fused("cortex_m::quantized_mul.out", (x.ref, x.zero_point, y.ref, y.zero_point, node.out.zero_point, *scale))
+
+
+def _operand(node: IntegerNode, name: str) -> Quantized | None:
+    found = node.quantized[name]
+    return found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+
+
+# ---- cases -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _int8(*shape: int, dim_order: tuple[int, ...] | None = None) -> T:
+    return T(shape, DType.INT8, -128, 128, dim_order=dim_order)
+
+
+def _sum_case(x: T, y: T, scales: tuple[float, float, float], zeros: tuple[int, int, int], sign: int = 1, note: str = "") -> Case:
+    twice = 2 * max(scales[:2])
+    first, second = multiplier_shift(scales[0] / twice), multiplier_shift(sign * scales[1] / twice)
+    out = multiplier_shift(twice / (scales[2] * 2**_ADD_BITS))
+    return Case((x, zeros[0], *first, y, zeros[1], *second, zeros[2], *out, -128, 127), note)
+
+
+def _product_case(x: T, y: T, scale: float, zeros: tuple[int, int, int], note: str = "") -> Case:
+    return Case((x, zeros[0], y, zeros[1], zeros[2], *multiplier_shift(scale)), note)
+
+
+def _shapes(draw: Draw) -> tuple[T, T]:
+    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(1, 4)))
+    other = tuple(1 if draw.integer(0, 3) == 0 else size for size in shape)
+    return (_int8(*shape), _int8(*other)) if draw.flag() else (_int8(*other), _int8(*shape))
+
+
+def _draw_add(draw: Draw) -> Case:
+    scales = (draw.number(0.01, 0.5), draw.number(0.01, 0.5), draw.number(0.01, 0.5))
+    return _sum_case(*_shapes(draw), scales, _zeros(draw), draw.choice((1, -1)))
+
+
+def _draw_mul(draw: Draw) -> Case:
+    return _product_case(*_shapes(draw), draw.number(0.0005, 0.9), _zeros(draw))
+
+
+def _zeros(draw: Draw) -> tuple[int, int, int]:
+    return draw.integer(-128, 127), draw.integer(-128, 127), draw.integer(-128, 127)
+
+
+OPS = [
+    Op(
+        "cortex_m::quantized_add.out(Tensor self, int self_zero_point, int self_multiplier, int self_shift, Tensor other, "
+        "int other_zero_point, int other_multiplier, int other_shift, int output_zero_point, int output_multiplier, int output_shift, "
+        "int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower_add,
+        dtypes=(DType.INT8,),
+        reference=_np_add,
+        inplace=("self", "other"),
+        exact=True,
+        cases=(
+            _sum_case(_int8(2, 3, 4), _int8(2, 3, 4), (0.1, 0.2, 0.25), (3, -5, 7)),
+            _sum_case(_int8(1, 3, 4, 4), _int8(1, 3, 1, 1), (0.1, 0.01, 0.1), (0, 0, -128), note="broadcasting"),
+            _sum_case(_int8(2, 3, 4), _int8(2, 3, 4), (0.1, 0.2, 0.3), (3, -5, 7), -1, "a difference"),
+        ),
+        draw=_draw_add,
+    ),
+    Op(
+        "cortex_m::quantized_mul.out(Tensor self, int self_zero_point, Tensor other, int other_zero_point, int output_zero_point, "
+        "int output_multiplier, int output_shift, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower_mul,
+        dtypes=(DType.INT8,),
+        reference=_np_mul,
+        inplace=("self", "other"),
+        exact=True,
+        cases=(
+            _product_case(_int8(2, 3, 4), _int8(2, 3, 4), 0.003, (3, -5, 7)),
+            _product_case(_int8(1, 3, 4, 4), _int8(1, 3, 1, 1), 0.01, (0, -154, 0), "broadcasting; a zero point outside int8"),
+        ),
+        draw=_draw_mul,
+    ),
+]
+
+RULES = [
+    Rule("aten::add.out", lambda node: _sum(node, 1)),
+    Rule("aten::sub.out", lambda node: _sum(node, -1)),
+    Rule("aten::mul.out", _product),
+]
