@@ -60,8 +60,8 @@ inline void max_pool(const G& g, float* out, const float* const* rows) {
       out, rows);
 }
 
-// The maximum and where it is: the first one, the last NaN. Indices count within one image; row_index and column_index
-// say by how much.
+// The maximum and where it is: the first one, the last NaN, in the order of the indices (which is not that of memory
+// for (C, H, W)). Indices count within one image; row_index and column_index say by how much.
 struct IndexedShape {
   int32_t batch, in_height, in_width, out_height, out_width, channels;
   int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x, row_index,
@@ -87,9 +87,11 @@ inline __attribute__((noinline)) void maximum_with_index(const IndexedShape& sha
             for (int32_t kx = across.first; kx < across.last; ++kx) {
               const int32_t at = left + kx * shape.dilation_x;
               const float value = x[(y * shape.in_width + at) * shape.channels + channel];
-              if (value > best || value != value) {
+              const int32_t here = y * shape.row_index + at * shape.column_index;
+              const bool larger_value = value > best || (value == best && here < index);
+              if (value != value ? best == best || here > index : larger_value) {
                 best = value;
-                index = y * shape.row_index + at * shape.column_index;
+                index = here;
               }
             }
           }
