@@ -42,7 +42,16 @@ def solve(view: Conflicts, capacity: int, *, nodes: int = 20_000) -> Answer:
     if any(size > capacity for size in view.sizes):
         return Answer(Verdict.IMPOSSIBLE, 0)
     provable = can_prove(view)
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), 4 * len(view) + 1000))
+    # The search goes as deep as there are buffers; two calls each.
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 4 * len(view) + 1000))
+    try:
+        return _rotate(view, capacity, nodes, provable)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def _rotate(view: Conflicts, capacity: int, nodes: int, provable: bool) -> Answer:
     budget = 200
     spent = 0
     while spent < nodes:

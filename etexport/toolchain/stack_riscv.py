@@ -32,6 +32,8 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
         return _jump(name, instruction, depth, registers, code)
     if name in ("unimp",):
         return Effect(Flow.STOP, depth, registers)
+    if name.startswith("cm."):
+        return Effect(Flow.NEXT, depth, registers, lost=f"{name} is not understood")  # Zcmp pushes and pops
     if name in _STORES or not operands:
         return Effect(Flow.NEXT, depth, registers)
 
