@@ -93,6 +93,24 @@ def test_names_lines_and_roles(network: Path) -> None:
     agrees(program, arrays)
 
 
+def test_lines_of_a_package_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by their place in the package, never by where it is installed."""
+    script(tmp_path / "elsewhere" / "bricks", LAYERS, "layers.py")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    program, _ = exported(script(tmp_path / "own", NETWORK.replace("import layers", "from bricks import layers")))
+    assert [str(one.source) for one in program.method().instructions][2:4] == ["bricks/layers.py:10", "bricks/layers.py:11"]
+
+
+def test_operands_come_in_one_type(tmp_path: Path) -> None:
+    integers = "torch.tensor([1, 2, 3])"
+    program, arrays = exported(forward_script(tmp_path, "x * y, y - x, y / 2", "torch.rand(3)", integers))
+    method = program.method()
+    for instruction in method.instructions:
+        if not instruction.op.startswith("dim_order_ops"):
+            assert {method.values[one].spec.dtype.name for one in (*instruction.reads, *instruction.outs)} == {"FLOAT32"}
+    agrees(program, arrays)
+
+
 def test_nothing_in_the_files_tells_where_they_were_made(network: Path) -> None:
     exported(network)
     for path in (network.parent / "out").iterdir():
@@ -157,20 +175,17 @@ def test_state_is_kept_and_written_back(tmp_path: Path) -> None:
     assert arrays["output_1"][:2].tolist() == [[1.0, 2.0], [5.0, 7.0]], "samples are one sequence"
 
 
-def test_states_that_change_places(tmp_path: Path) -> None:
-    """Each is written from the other one, as it was before."""
-    text = STATE.replace("self.second + 0, self.first + 0", "self.second.clone(), self.first.clone()")
+@pytest.mark.parametrize(("old", "new"), [("first", "second"), ("second", "first")])
+def test_states_made_of_each_other(tmp_path: Path, old: str, new: str) -> None:
+    """What is written back and what is given out is the other state as it was, whichever is written first."""
+    lines = [f"kept = self.{old} * 1.5", f"self.{old}.copy_(self.{new})", f"self.{new}.copy_(kept)", f"return x + 1, self.{old}"]
+    body = "".join(f"        {line}\n" for line in lines)
+    text = STATE[: STATE.index("        before = ")] + body + STATE[STATE.index("\ndef model") :]
     program, arrays = exported(script(tmp_path, text))
+    assert layout(program).count("aten::copy_") == 2
     agrees(program, arrays)
-
-
-def test_a_state_that_is_given_out_is_what_it_was(tmp_path: Path) -> None:
-    path = forward_script(
-        tmp_path, "(self.s.clone(), self.s.add_(x))[0]", "torch.ones(2)", init="self.register_buffer('s', torch.zeros(2))"
-    )
-    program, arrays = exported(path)
-    agrees(program, arrays)
-    assert arrays["output_0"][1].tolist() == [1.0, 1.0]
+    start = {"first": [1.0, 2.0], "second": [5.0, 7.0]}
+    assert arrays["output_1"][:2].tolist() == [start[new], [1.5 * number for number in start[old]]]
 
 
 # ---- .pt2 -----------------------------------------------------------------------------------------------------------------------
