@@ -232,15 +232,39 @@ def EtAsked(env, jobs):
 
 
 def _board(env, name):
-    """What `etexport boards --json --build` says about a board; asked once a name."""
+    """What `etexport boards --json --build` says about a board, kept in the build folder for as long as it must still be true."""
     if name not in _facts:
-        command = [*map(str, env["ETEXPORT"]), "boards", "--json", "--build", *name.split(",")]
-        done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            sys.stderr.write(done.stderr)
-            env.Exit(done.returncode)
-        _facts.update(json.loads(done.stdout))
+        kept = Path(env.Dir("$ET_BUILD/boards").abspath, f"{name.replace('/', '_')}.json")
+        _facts[name] = _remembered(env, kept) or _asked(env, name, kept)
     return _facts[name]
+
+
+def _remembered(env, kept):
+    try:
+        content = json.loads(kept.read_text("utf-8"))
+        return content["facts"] if content["path"] == env["ENV"].get("PATH") and content["state"] == _state(content["state"]) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _asked(env, name, kept):
+    command = [*map(str, env["ETEXPORT"]), "boards", "--json", "--build", name]
+    done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        env.Exit(done.returncode)
+    facts = json.loads(done.stdout)[name]
+    build = facts["build"]
+    asked = [_ROOT / "etexport" / file for file in ("board.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
+    folders = {str(Path(source).parent) for source in build["sources"]}  # a new file of the firmware changes its folder
+    state = _state([*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"path": env["ENV"].get("PATH"), "state": state, "facts": facts}), "utf-8")
+    return facts
+
+
+def _state(paths):
+    return {path: [(found := Path(path).stat()).st_mtime_ns, found.st_size] for path in paths}
 
 
 # ---- nodes -----------------------------------------------------------------------------------------------------------------------
