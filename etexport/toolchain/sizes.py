@@ -32,8 +32,8 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Sizes:
-    """`flash` adds up to `flash_total`, the bytes of all loadable segments. `static` (.data, .bss and what stands beside them) is split by
-    part as well; with `arena` and `stack` it is all the RAM that the ELF reserves."""
+    """`flash` adds up to `flash_total`, the bytes of all loadable segments (less an arena in them). `static` (.data, .bss and the like) is
+    split by part as well; with `arena` and `stack` it is all the RAM that the ELF reserves."""
 
     flash: Mapping[Part, int]
     flash_total: int
@@ -100,8 +100,10 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
     def part(piece: Piece) -> Part:
         return _part(piece, own, is_code=piece.section.startswith(".text") or (piece.output in code and piece.section.startswith(".init")))
 
-    flash = _split(loaded, pieces, part)
     named = [extent for name, extent in writable if name in (_ARENA, _STACK)]
+    # The linker of a host has no NOLOAD: its file holds the zeros of the arena, which on a board take no flash.
+    loaded = [rest for extent in loaded for rest in _without(extent, named)]
+    flash = _split(loaded, pieces, part)
     static = _split([extent for name, extent in writable if extent not in named], pieces, part)
     return Sizes(
         flash=flash,
@@ -123,6 +125,17 @@ def _part(piece: Piece, own: set[str], *, is_code: bool) -> Part:
     if stem == _PROGRAM:
         return Part.KERNELS if is_code else Part.CONSTANTS
     return Part.RUNTIME
+
+
+def _without(extent: _Extent, holes: Iterable[_Extent]) -> Iterable[_Extent]:
+    """What is left of the extent."""
+    cursor, end = extent.address, extent.address + extent.size
+    for hole in sorted(holes, key=lambda hole: hole.address):
+        if hole.address < end and hole.address + hole.size > cursor:
+            yield _Extent(cursor, max(0, hole.address - cursor))
+            cursor = hole.address + hole.size
+    if cursor < end:
+        yield _Extent(cursor, end - cursor)
 
 
 def _split(extents: Iterable[_Extent], pieces: Sequence[Piece], part: Callable[[Piece], Part]) -> dict[Part, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from elftools.elf.elffile import ELFFile
 
 from etexport.errors import BuildError
 from etexport.toolchain.sizes import Part, Piece, read_map, sizes
-from tests.toolchain.bare import CORES, M3, Built, Core, build
+from tests.toolchain.bare import CORES, M3, Built, Core, build, run
 
 MAIN = """
 void run();
@@ -74,6 +75,25 @@ def test_more_weights_are_more_constants(tmp_path: Path) -> None:
     one, other = (sizes(made.elf, made.map, made.objects) for made in (small, large))
     assert [other.flash[part] - one.flash[part] for part in Part] == [400 if part is Part.CONSTANTS else 0 for part in Part]
     assert other.static == one.static
+
+
+def test_a_process_of_the_host(tmp_path: Path) -> None:
+    """Here the arena's zeros are in the file, and are not flash all the same."""
+    if shutil.which("g++") is None:
+        pytest.skip("g++ is not installed")
+    (tmp_path / "main.cpp").write_text(MAIN + "int main() { work(); }")
+    (tmp_path / "program.cpp").write_text(PROGRAM)
+    (tmp_path / "constants.cpp").write_text(CONSTANTS)
+    objects = ["main.o", "program.o", "constants.o"]
+    for name in objects:
+        run(["g++", "-O2", "-c", name.replace(".o", ".cpp"), "-o", name], tmp_path)
+    run(["gcc", "-no-pie", "-Wl,-Map=fw.map", *objects, "-lm", "-o", "fw.elf"], tmp_path)
+    found = sizes(tmp_path / "fw.elf", tmp_path / "fw.map", [tmp_path / name for name in objects])
+    with (tmp_path / "fw.elf").open("rb") as stream:
+        loadable = sum(segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD")
+    assert found.arena == 4096
+    assert sum(found.flash.values()) == found.flash_total == loadable - 4096
+    assert 2256 <= found.flash[Part.CONSTANTS] < 2400
 
 
 def test_a_map_of_another_build_is_still_a_sum(tmp_path: Path) -> None:
