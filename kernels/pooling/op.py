@@ -8,8 +8,25 @@ from math import prod
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Window, Write, swept_distance
+from etexport.op import (
+    Call,
+    Case,
+    Const,
+    Draw,
+    GeometryField,
+    InferredSpec,
+    Layout,
+    Node,
+    Op,
+    Read,
+    T,
+    Target,
+    Window,
+    Write,
+    swept_distance,
+)
 from etexport.program.model import Array, DType
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, word_multiplier
 
 _INF = float("inf")
 _LIMIT = 2**31 - 1
@@ -214,6 +231,236 @@ def _sum_length(node: Node) -> int:
     return prod(axis.kernel for axis in _axes(node))
 
 
+# ---- int8 -------------------------------------------------------------------------------------------------------------------------
+
+_AVERAGE8 = "etexport::quantized_avg_pool2d.out"
+
+
+def _infer_max8(node: Node) -> tuple[InferredSpec, ...]:
+    x = node["self"].spec
+    if node["input_zero_point"] != node["output_zero_point"]:
+        raise node.error("a maximum keeps the zero point")
+    _check_bounds(node)
+    return ((DType.INT8, (*x.shape[:-2], *(axis.out for axis in _axes(node)))),)
+
+
+def _check_bounds(node: Node) -> None:
+    if not -128 <= node["activation_min"] <= node["activation_max"] <= 127:
+        raise node.error(f"an activation from {node['activation_min']} to {node['activation_max']}")
+
+
+def _lower_max8(node: Node, target: Target) -> Call:
+    _, channels, rows, columns = _image(node, _axes(node))
+    geometry: dict[str, GeometryField] = {
+        "in_width": columns.size, "out_width": columns.out, "channels": channels, "kernel_rows": rows.kernel,
+        "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "dilation": columns.dilation,
+        "low": node["activation_min"], "high": node["activation_max"],
+    }  # fmt: skip
+    return _swept(node, "quantized_max_pool", "pooling/quantized.h", geometry, -128)
+
+
+def _reference_max8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+                    ceil_mode: bool, zero_in: int, zero_out: int, low: int, high: int) -> Array:  # fmt: skip
+    return np.clip(_reference_max(x, kernel, stride, padding, dilation, ceil_mode)[0], low, high)
+
+
+def _infer_avg8(node: Node) -> tuple[InferredSpec, ...]:
+    x = node["self"].spec
+    _averaged(node)
+    return ((DType.INT8, (*x.shape[:-2], *(axis.out for axis in _axes(node)))),)
+
+
+@dataclass(frozen=True)
+class _Averaged:
+    """What an int8 average does besides summing: `scale` is that of input to output, for one element."""
+
+    include_pad: bool
+    divisor: int
+    zero_in: int
+    zero_out: int
+    scale: float
+    low: int
+    high: int
+
+
+def _averaged(node: Node) -> _Averaged:
+    if node.schema.name != _AVERAGE8:  # ExecuTorch's operator: one scale, only what is inside counts
+        return _Averaged(False, 0, node["zero_point"], node["zero_point"], 1.0, -128, 127)
+    _check_bounds(node)
+    if not (0 < node["multiplier"] < 2**31 and -31 <= node["shift"] <= 8):
+        raise node.error(f"the scale's multiplier is {node['multiplier']}, its shift {node['shift']}")
+    if node["divisor_override"] is not None and node["divisor_override"] < 1:
+        raise node.error(f"divisor_override is {node['divisor_override']}", "int8 takes positive ones")
+    scale = real_scale(node["multiplier"], node["shift"])
+    zeros = node["input_zero_point"], node["output_zero_point"]
+    bounds = node["activation_min"], node["activation_max"]
+    return _Averaged(node["count_include_pad"], node["divisor_override"] or 0, *zeros, scale, *bounds)
+
+
+def _words(scale: float, counts: list[int]) -> tuple[list[int], int]:
+    """The multiplier for each count, with the left shift that suits all of them."""
+    left = max(word_multiplier(*multiplier_shift(scale / count))[1] for count in counts)
+    return [round(scale / count * 2.0 ** (32 - left)) for count in counts], left
+
+
+def _lower_avg8(node: Node, target: Target) -> Call:
+    batch, channels, rows, columns = _image(node, _axes(node))
+    how = _averaged(node)
+    size = rows.kernel * columns.kernel
+    one = how.divisor or (size if rows.whole and columns.whole and (how.include_pad or rows.pad == columns.pad == 0) else 0)
+    words, left = _words(how.scale, [one] if one else list(range(1, size + 1)))
+    if (size * (128 + abs(how.zero_in))) << left >= 2**31:
+        raise node.error(f"the sum of {size} elements is too large")
+    geometry: dict[str, GeometryField] = {
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "out_height": rows.out, "out_width": columns.out,
+        "channels": channels, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
+        "stride_x": columns.stride, "pad_y": rows.pad, "pad_x": columns.pad, "include_pad": how.include_pad, "same": bool(one),
+        "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left, "low": how.low, "high": how.high,
+    }  # fmt: skip
+    operands = (Write(node.out.id), Read(node["self"].id), Const("multipliers", np.array(words, np.int32)))
+    return Call("quantized_avg_pool", "pooling/quantized.h", geometry, operands)
+
+
+def _average8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+              how: _Averaged) -> Array:  # fmt: skip
+    axes = _reference_axes(x.shape, kernel, stride, padding, (1,), ceil_mode)
+    size = axes[0].kernel * axes[1].kernel
+    whole = all(axis.whole for axis in axes) and (how.include_pad or axes[0].pad == axes[1].pad == 0)
+    counts = [how.divisor] if how.divisor else [size] if whole else list(range(1, size + 1))
+    words, left = _words(how.scale, counts)
+    out = np.empty((*x.shape[:-2], axes[0].out, axes[1].out), np.int8)
+    for (row, down), (column, across) in product(*(enumerate(axis.windows()) for axis in axes)):
+        inside = [[at for at in span if 0 <= at < axis.size] for span, axis in zip((down, across), axes, strict=True)]
+        padded = [[at for at in span if at < axis.size + axis.pad] for span, axis in zip((down, across), axes, strict=True)]
+        count = prod(len(span) for span in (padded if how.include_pad else inside))
+        total = (x[..., inside[0], :][..., inside[1]].astype(np.int64) - how.zero_in).sum((-2, -1))
+        stored = requantize(total, words[0 if len(words) == 1 else count - 1], left) + how.zero_out
+        out[..., row, column] = np.clip(stored, how.low, how.high)
+    return out
+
+
+def _reference_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+                    include_pad: bool, divisor: int | None, zero_in: int, zero_out: int, multiplier: int, shift: int,
+                    low: int, high: int) -> Array:  # fmt: skip
+    how = _Averaged(include_pad, divisor or 0, zero_in, zero_out, real_scale(multiplier, shift), low, high)
+    return _average8(x, kernel, stride, padding, ceil_mode, how)
+
+
+def _reference_stock_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+                          zero: int, multiplier: int, shift: int, scratch: None) -> Array:  # fmt: skip
+    return _average8(x, kernel, stride, padding, ceil_mode, _Averaged(False, 0, zero, zero, 1.0, -128, 127))
+
+
+def _stored(node: IntegerNode) -> Quantized | None:
+    found = node.quantized["self"]
+    return found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+
+
+def _maximum_rule(node: IntegerNode) -> Fused | str:
+    x = _stored(node)
+    if x is None:
+        return "its operand is not quantised per tensor to int8"
+    if (x.scale, x.zero_point) != (node.out.scale, node.out.zero_point):
+        return "its result has another scale than its operand"
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    window = (node.node[name] for name in names)
+    bounds = (x.zero_point, x.zero_point, node.out.low, node.out.high)
+    return Fused("cortex_m::quantized_max_pool2d.out", (x.ref, *window, *bounds))
+
+
+def _average_rule(node: IntegerNode) -> Fused | str:
+    x = _stored(node)
+    if x is None:
+        return "its operand is not quantised per tensor to int8"
+    scale = multiplier_shift(x.scale / node.out.scale)
+    if scale[1] > 8 or (node.node["divisor_override"] or 1) < 1:
+        return "its scale is too large beside the result's, or its divisor negative"
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    window = (node.node[name] for name in names)
+    return Fused(_AVERAGE8, (x.ref, *window, x.zero_point, node.out.zero_point, *scale, node.out.low, node.out.high))
+
+
+def _eight(image: T) -> T:
+    return T(image.shape, DType.INT8, -128, 128)
+
+
+def _draw_max8(draw: Draw) -> Case:
+    x, kernel, stride, padding, dilation = _draw_window(draw, (1, 1, 2))
+    zero = draw.integer(-128, 127)
+    return Case((_eight(x), kernel, stride, padding, dilation, draw.flag(), zero, zero, draw.choice((-128, zero)), 127))
+
+
+def _draw_avg8(draw: Draw) -> Case:
+    x, kernel, stride, padding, _ = _draw_window(draw, (1,))
+    zeros, scale = (draw.integer(-128, 127), draw.integer(-128, 127)), multiplier_shift(draw.number(0.05, 2.0))
+    divisor = draw.choice((None, None, 1, 7))
+    return Case((_eight(x), kernel, stride, padding, draw.flag(), draw.flag(), divisor, *zeros, *scale, -128, 127))
+
+
+def _draw_stock_avg8(draw: Draw) -> Case:
+    x, kernel, stride, padding, _ = _draw_window(draw, (1,))
+    return Case((_eight(x), kernel, stride, padding, draw.flag(), draw.integer(-128, 127), 2**30, 1, None))
+
+
+_ONE = multiplier_shift(1.0)
+
+_OPS8 = [
+    Op(
+        "cortex_m::quantized_max_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, "
+        "int input_zero_point, int output_zero_point, int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_max8,
+        lower=_lower_max8,
+        dtypes=(DType.INT8,),
+        reference=_reference_max8,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=(
+            Case((T((1, 8, 6, 6), DType.INT8, -128, 128), (2, 2), (2, 2), (0, 0), (1, 1), False, 0, 0, -128, 127)),
+            Case((T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), (1, 1), False, 3, 3, 3, 127), "padded, with a relu"),
+        ),
+        draw=lambda draw: _draw_max8(draw),
+    ),
+    Op(
+        "cortex_m::quantized_avg_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, int zero_point, "
+        "int multiplier, int shift, Tensor? scratch, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_avg8,
+        lower=_lower_avg8,
+        dtypes=(DType.INT8,),
+        reference=_reference_stock_avg8,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=(
+            Case((T((1, 64, 25, 5), DType.INT8, -128, 128), (25, 5), (25, 5), (0, 0), False, -128, *_ONE, None), "global"),
+            Case((T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), False, 4, *_ONE, None), "padding does not count"),
+        ),
+        draw=lambda draw: _draw_stock_avg8(draw),
+    ),
+    Op(
+        f"{_AVERAGE8}(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, bool count_include_pad, "
+        "int? divisor_override, int input_zero_point, int output_zero_point, int multiplier, int shift, int activation_min, "
+        "int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_avg8,
+        lower=_lower_avg8,
+        dtypes=(DType.INT8,),
+        reference=_reference_avg8,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=(
+            Case(
+                (T((1, 64, 25, 5), DType.INT8, -128, 128), (25, 5), (), (0, 0), False, True, None, -128, -128, *_ONE, -128, 127), "global"
+            ),
+            Case(
+                (T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), True, True, None, 4, -3, *_ONE, -128, 127),
+                "padding counts",
+            ),
+        ),
+        draw=lambda draw: _draw_avg8(draw),
+    ),
+]
+
+RULES = [Rule("aten::max_pool2d_with_indices.out", _maximum_rule), Rule("aten::avg_pool2d.out", _average_rule)]
+
+
 # ---- cases ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -286,4 +533,5 @@ OPS = [
         ),
         draw=_draw_avg,
     ),
+    *_OPS8,
 ]
