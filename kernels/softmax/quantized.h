@@ -1,0 +1,38 @@
+// Softmax of int8 values to probabilities in steps of 1/256, zero point -128. out may be the memory of self.
+#pragma once
+
+#include <stdint.h>
+
+#include "et/requantize.h"
+#include "et/strided.h"
+
+namespace et {
+
+// G: sizes, out_strides, self_strides of all other dimensions; n, out_step, self_step along the one that is normalised.
+// powers[d] is exp(-d * scale) in fixed point, for a value d below the largest; n of them fit 32 bits.
+template <class G, class Power>
+void quantized_softmax(const G& g, int8_t* out, const int8_t* self, const Power* powers) {
+  const int32_t n = g.n;
+  const int32_t out_step = g.out_step;
+  const int32_t self_step = g.self_step;
+  const auto line = [&](int32_t to, int32_t from) {
+    int8_t* const y = out + to;
+    const int8_t* const x = self + from;
+    int32_t top = -128;
+    for (int32_t i = 0; i < n; ++i) {
+      top = x[i * self_step] > top ? x[i * self_step] : top;
+    }
+    uint32_t sum = 0;
+    for (int32_t i = 0; i < n; ++i) {
+      sum += powers[top - x[i * self_step]];
+    }
+    for (int32_t i = 0; i < n; ++i) {
+      const uint32_t power = powers[top - x[i * self_step]];
+      const uint32_t probability = ((power << 8) + (sum >> 1)) / sum;
+      y[i * out_step] = saturated(static_cast<int32_t>(probability) - 128, -128, 127);
+    }
+  };
+  each<extent_of<decltype(G::sizes)>>(g.sizes, line, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
+}
+
+}  // namespace et
