@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from etexport.board import Board
 from etexport.errors import PlanError
-from etexport.op import Scratch
+from etexport.op import Scratch, Write
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
 from etexport.program.model import Method, Role, Value
 from etexport.target.address import last_uses
@@ -24,11 +24,14 @@ def problem(specialised: Specialised) -> Problem:
     end = len(specialised.steps)
     last = last_uses(method)
     first = _first_writes(method)
+    unwritten = _unwritten(specialised)
     buffers = []
     for value in method.values.values():
         if value.storage is not None or value.role is Role.CONSTANT or value.spec.nbytes == 0:
             continue
         if value.id not in last and value.role is not Role.INPUT:
+            continue
+        if value.id in unwritten:
             continue
         start = 0 if value.role in (Role.INPUT, Role.STATE) else first[value.id]
         stop = end if value.role is Role.STATE else last.get(value.id, 0)
@@ -40,6 +43,15 @@ def problem(specialised: Specialised) -> Problem:
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN))
     return Problem(tuple(buffers), (Region("ram"),), tuple(_overlaps(specialised, first, last)))
+
+
+def _unwritten(specialised: Specialised) -> set[int]:
+    """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no memory."""
+    method = specialised.method
+    used = set(method.outputs).union(*(instruction.reads for instruction in method.instructions))
+    written = {operand.value for step in specialised.steps for operand in step.call.operands if isinstance(operand, Write)}
+    further = {out for step in specialised.steps for out in step.instruction.outs[1:]}
+    return further - used - written
 
 
 def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, int]) -> Iterator[Overlap]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from etexport.__main__ import main
 from etexport.frontend import script
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "model.py"
@@ -56,3 +58,13 @@ def test_size_and_classes_are_set_in_the_script_only(tmp_path: Path, size: int, 
         assert images.shape[1:] == (1, 1, size, size) and int(digits.max()) == classes - 1
         output = opened.model(images[0])
     assert output.shape == (1, classes) and torch.isfinite(output).all()
+
+
+def test_indices_that_nobody_reads_take_no_memory(weights: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """max_pool2d's second result, which the network drops."""
+    np.savez(tmp_path / "weights.npz", **weights)  # type: ignore[arg-type]
+    assert main(["export", str(DIGITS), str(tmp_path / "weights.npz"), "-o", str(tmp_path / "model.pte")]) == 0
+    assert main(["generate", str(tmp_path / "model.pte"), "--board", "host", "-o", str(tmp_path)]) == 0
+    memory = json.loads((tmp_path / "memory.json").read_text())
+    assert {value["dtype"] for buffer in memory["buffers"] for value in buffer["values"]} == {"float32"}
+    assert sum(step["op"].startswith("aten::max_pool2d") for step in memory["steps"]) == 2
