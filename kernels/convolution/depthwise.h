@@ -44,6 +44,7 @@ __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, floa
   constexpr int32_t kLanes = Core::kDepthwiseLanes;
   const int32_t channels = shape.groups;
   const int32_t elements = shape.kernel_rows * shape.kernel_width;
+  const typename Core::Scope scope;
   const int32_t in_blocks = shape.outputs == 1 ? channels / kLanes * kLanes : 0;
   each_span(shape, [&](const Span& span) {
     Strip strip;

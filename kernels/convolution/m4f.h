@@ -170,9 +170,6 @@ inline __attribute__((noinline)) void one_of_eight(const Strip& strip_, int32_t 
 
 // Clamps what a strip has stored, where the bounds are not those of a ReLU.
 inline __attribute__((noinline)) void clamp_stored(const Strip& strip) {
-  if (strip.rectify != 0 || (strip.low == -__builtin_inff() && strip.high == __builtin_inff())) {
-    return;
-  }
   float* out = strip.out;
   for (int32_t position = 0; position < strip.positions; ++position) {
     for (int32_t c = 0; c < 8; ++c) {
@@ -239,12 +236,13 @@ struct M4f {
   static constexpr int32_t kLanes = 8;
   static constexpr int32_t kDepthwiseLanes = 8;
 
+  using Scope = DefaultNan;
+
   static void run(const Strip& strip) {
     if (strip.lanes == 4) {
       run_strip<1, 4>(strip);
       return;
     }
-    const DefaultNan scope;
     const int32_t pairs = strip.kernel_rows > 0 ? strip.positions / 2 : 0;
     if (pairs > 0) {
       pairs_of_eight(strip, pairs);
@@ -252,13 +250,19 @@ struct M4f {
     for (int32_t position = 2 * pairs; position < strip.positions; ++position) {
       one_of_eight(strip, position);
     }
-    clamp_stored(strip);
+    clamp_rest(strip);
   }
 
   static void depthwise(const Strip& strip) {
-    const DefaultNan scope;
     depthwise_eight(strip);
-    clamp_stored(strip);
+    clamp_rest(strip);
+  }
+
+ private:
+  static void clamp_rest(const Strip& strip) {
+    if (strip.rectify == 0 && (strip.low != -__builtin_inff() || strip.high != __builtin_inff())) {
+      clamp_stored(strip);
+    }
   }
 };
 

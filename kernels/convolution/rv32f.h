@@ -131,6 +131,10 @@ struct Rv32f {
   static constexpr int32_t kLanes = 16;
   static constexpr int32_t kDepthwiseLanes = 4;
 
+  struct Scope {
+    Scope() {}
+  };
+
   static void run(const Strip& strip) {
     Strip rest = strip;
     const int32_t sixes = strip.kernel_rows > 0 && strip.channels == strip.lanes ? strip.positions / 6 : 0;

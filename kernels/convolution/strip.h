@@ -224,6 +224,10 @@ struct Plain {
   static constexpr int32_t kLanes = kLanes_;
   static constexpr int32_t kDepthwiseLanes = 4;
 
+  struct Scope {
+    Scope() {}
+  };
+
   static void run(const Strip& strip) { run_strip<kTile, kLanes>(strip); }
 
   static void depthwise(const Strip& strip) { depthwise_strip(strip); }
@@ -241,6 +245,7 @@ struct Weights {
 template <class Core>
 inline void each_block(Strip strip, const Weights& weights) {
   strip.rectify = is_rectify(strip.low, strip.high);
+  const typename Core::Scope scope;
   const float* data = weights.data;
   strip.bias = weights.bias;
   for (int32_t done = 0; done < weights.outputs;) {
