@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -70,6 +70,8 @@ def drawn(op: Op, count: int) -> list[Case]:
     """`count` cases of the operator's own `draw`, the same in every run; operands of kernels that take strides get dim orders too."""
     assert op.draw is not None
     cases: list[Case] = []
+    if count == 0:
+        return cases
 
     @settings(
         max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
@@ -121,3 +123,39 @@ def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
     if specials and not tensor.constant:
         values = np.where(random.random(tensor.shape) < 0.15, random.choice(SPECIALS, tensor.shape), values)
     return np.asarray(values, dtype)
+
+
+def families(ops: Iterable[Op]) -> dict[str, list[Op]]:
+    """Operators that have a kernel or are an address, by kernel folder."""
+    found: dict[str, list[Op]] = {}
+    for op in ops:
+        if op.lower is not None or op.layout in (Layout.VIEW, Layout.PERMUTE):
+            found.setdefault(op.family, []).append(op)
+    return dict(sorted(found.items()))
+
+
+def documented(op: Op) -> list[Sample]:
+    """The cases that stand in `op.py`."""
+    return [sample(op, case, seed) for seed, case in enumerate(op.cases)]
+
+
+def random_samples(op: Op, count: int) -> list[Sample]:
+    """Drawn cases; a quarter of them with special values where these have a meaning. They have none in sums of products: PyTorch's
+    libraries leave out factors of 0, and what a padded border times infinity is."""
+    special = op.sum_length is None or op.layout is Layout.FOLLOW
+    return [sample(op, case, 1000 + at, specials=special and at % 4 == 3) for at, case in enumerate(drawn(op, count))]
+
+
+def fused_samples(op: Op, count: int) -> list[Sample]:
+    """Drawn cases with what the kernel can absorb behind them."""
+    from .batch import infer  # which builds programs of samples
+
+    found = []
+    for at, plain in enumerate(random_samples(op, count)):
+        random = np.random.default_rng(5000 + at)
+        _, shape = infer(plain)[0]
+        residual = np.asarray(random.uniform(-1, 1, shape), np.float32) if "residual" in op.absorbs and at % 3 != 2 else None
+        bounds = ((-0.5, 0.75), (0.0, math.inf), (-math.inf, 0.25))[at % 3] if "clamp" in op.absorbs and (at % 2 or residual is None) else None
+        if residual is not None or bounds is not None:
+            found.append(replace(plain, residual=residual, bounds=bounds, note=f"{plain.note} (fused)"))
+    return found

@@ -77,9 +77,24 @@ def arguments(op: Op, args: tuple[Any, ...], *, wide: bool) -> list[Any]:
 
 def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
     """What PyTorch computes, one array for each output that the schema names."""
+    if not in_torch(sample.op.name):
+        assert sample.op.reference is not None and sample.op.exact, f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
+        returned = sample.op.reference(*(_plain(arg) for arg in sample.args))
+        return tuple(np.asarray(one) for one in (returned if isinstance(returned, tuple) else (returned,)))
     returned = functional(sample.op.name)(*arguments(sample.op, sample.args, wide=wide))
     many = returned if isinstance(returned, (tuple, list)) else (returned,)
     return tuple(one.detach().contiguous().numpy() for one in many)
+
+
+def in_torch(name: str) -> bool:
+    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`: integers, bit for bit."""
+    return name.startswith(("aten::", "dim_order_ops::"))
+
+
+def _plain(arg: Any) -> Any:
+    if isinstance(arg, tuple):
+        return [_plain(item) for item in arg]
+    return arg.data if isinstance(arg, Tensor) else arg
 
 
 def expected(sample: Sample) -> tuple[Array, ...]:

@@ -1,0 +1,64 @@
+"""Every operator against eager PyTorch, on the host and on each simulated core, through the whole pipeline.
+
+The host runs its programs under the address and undefined-behaviour sanitizers, in the form that is small; the cores take turns with the
+two forms, so that each variant of a kernel is built in both. Dead memory is poisoned everywhere.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from etexport.board import load_board
+from etexport.op import Library, Op, load_ops
+
+from .boards import Bench
+from .cases import documented, families, fused_samples, random_samples
+
+FAMILIES = families(load_ops().ops.values())
+HOST_CASES = 200
+CORE_CASES = 20
+FUSED_CASES = 24
+CORES = [("qemu_mps2_an386", "speed"), ("qemu_mps2_an385", "size"), ("qemu_virt_rv32", "speed")]
+Benches = Callable[[str, str], Bench]
+
+
+def compare(bench: Bench, library: Library, ops: list[Op], count: int) -> None:
+    samples = [one for op in ops for one in (*documented(op), *random_samples(op, count))]
+    failures = bench.mismatches(samples, library)
+    assert not failures, f"{len(failures)} of {len(samples)} cases differ from PyTorch:\n" + "\n".join(failures[:10])
+
+
+def compare_fused(bench: Bench, library: Library, ops: list[Op]) -> None:
+    samples = [one for op in ops if op.absorbs for one in fused_samples(op, FUSED_CASES)]
+    failures = bench.mismatches(samples, library, fused=True)
+    assert not failures, f"{len(failures)} of {len(samples)} fused cases differ from PyTorch:\n" + "\n".join(failures[:10])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_host(family: str, library: Library, bench_of: Benches) -> None:
+    compare(bench_of("host", "size"), library, FAMILIES[family], HOST_CASES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_host_with_fixed_geometry(family: str, library: Library, bench_of: Benches) -> None:
+    compare(bench_of("host", "speed"), library, FAMILIES[family], 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("board", "optimize"), CORES)
+def test_core(family: str, board: str, optimize: str, library: Library, bench_of: Benches) -> None:
+    program = load_board(board).simulator
+    assert program is not None
+    if shutil.which(program.program) is None:
+        pytest.skip(f"{program.program} is not installed")
+    compare(bench_of(board, optimize), library, FAMILIES[family], CORE_CASES)
+
+
+@pytest.mark.parametrize("family", [family for family, ops in FAMILIES.items() if any(op.absorbs for op in ops)])
+@pytest.mark.parametrize(("board", "optimize"), [("host", "size"), ("qemu_mps2_an386", "speed")])
+def test_fused(family: str, board: str, optimize: str, library: Library, bench_of: Benches) -> None:
+    """Activations and residuals behind an operator become part of its kernel, and the result is that of both."""
+    compare_fused(bench_of(board, optimize), library, FAMILIES[family])
