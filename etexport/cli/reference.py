@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> int:
     arrays: dict[str, Array] = {f"input_{at}": np.stack(column) for at, column in enumerate(zip(*inputs, strict=True))}
     arrays |= {f"output_{at}": np.stack(column) for at, column in enumerate(zip(*done.outputs, strict=True))}
     arrays["origin"] = np.array("seeded inputs, outputs of the host board: not eager PyTorch's")
+    arrays["reference"] = np.array("the host board")
     write_whole(args.out, npz(arrays))
     return 0
 

@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
         trace = _traced(args.folder, args.reference or program.with_suffix(".npz"))
         comparison = validate(args.folder, program, args.reference, trace)
     require_equal(comparison, str(args.folder))
-    print(f"{args.folder}: all {comparison.samples} samples agree, largest error {comparison.max_abs_error:.3g}")
+    print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
     if args.out:
         write_whole(args.out, (json.dumps(plain(compared(comparison)), indent=1) + "\n").encode())
     return 0

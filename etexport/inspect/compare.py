@@ -38,6 +38,8 @@ class Reference:
     labels: Array | None = None
     steps: Mapping[int, Array] = field(default_factory=dict)
     """What each instruction of the program gives for sample 0, by handle."""
+    by: str = "PyTorch"
+    """Who computed the outputs; "the host board" for a program that came without eager ones."""
 
     @property
     def samples(self) -> int:
@@ -82,10 +84,11 @@ class Worst:
 class Comparison:
     """`mismatched` and `same_class` count samples; accuracies are fractions of the labelled samples.
 
-    `tolerance` is relative to the largest result. `flags` tells of what is allowed but strange: NaN or infinity in both, an output that
-    never changes.
+    `against` says who computed what is expected, `tolerance` is relative to the largest result. `flags` tells of what is allowed but
+    strange: NaN or infinity in both, an output that never changes.
     """
 
+    against: str
     samples: int
     max_abs_error: float
     max_lsb_error: int | None
@@ -100,10 +103,12 @@ class Comparison:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>` and, where there are labels, `labels`."""
+    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>`, and where there are any `labels`; `reference` where the
+    outputs are not eager PyTorch's."""
     with _opened(path) as arrays:
         steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
-        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"), steps)
+        by = str(arrays["reference"]) if "reference" in arrays else "PyTorch"
+        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"), steps, by)
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
@@ -162,6 +167,7 @@ def compare(got: Sequence[Array], reference: Reference, tolerance: float, *, lis
     mine, theirs = classes(got), classes(expected)
     labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
     return Comparison(
+        against=reference.by,
         samples=samples,
         max_abs_error=max((float(error.max(initial=0)) for error in errors), default=0.0),
         max_lsb_error=max(integer, default=None),
@@ -171,7 +177,7 @@ def compare(got: Sequence[Array], reference: Reference, tolerance: float, *, lis
         accuracy=agreement(mine, labels),
         accuracy_eager=agreement(theirs, labels),
         same_class=None if mine is None or theirs is None else int((mine == theirs).sum()),
-        flags=flags(got, expected),
+        flags=flags(got, expected, reference.by),
         worst=worst_samples(errors, allowed, mine, theirs, labels, listed),
     )
 
@@ -254,11 +260,11 @@ def agreement(voted: Array | None, labels: Array | None) -> float | None:
     return float(np.mean(voted == labels))
 
 
-def flags(got: Sequence[Array], expected: Sequence[Array]) -> tuple[str, ...]:
+def flags(got: Sequence[Array], expected: Sequence[Array], by: str = "PyTorch") -> tuple[str, ...]:
     """What a person should know although it may be right."""
     found = []
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
-        for who, array in (("board", g), ("PyTorch", e)):
+        for who, array in (("board", g), (by, e)):
             if array.dtype.kind != "f":
                 continue
             nan = flat(np.isnan(array)).any(axis=1).sum()
@@ -294,8 +300,9 @@ def require_equal(comparison: Comparison, where: str) -> None:
     """MismatchError (exit code 2) that names the first sample which differs."""
     if comparison.mismatched:
         assert comparison.first_difference is not None
+        differ = f"{comparison.mismatched} of {comparison.samples} samples differ from {comparison.against}"
         raise MismatchError(
-            f"{comparison.mismatched} of {comparison.samples} samples differ from PyTorch; first: {comparison.first_difference}",
+            f"{differ}; first: {comparison.first_difference}",
             where=where,
             hint=""
             if comparison.first_difference.instruction

@@ -104,7 +104,7 @@ def cards(report: Report) -> tuple[Card, ...]:
         good = compare.mismatched == 0
         found.append(
             Card(
-                "Agreement with PyTorch",
+                f"Agreement with {compare.against}",
                 f"{compare.samples - compare.mismatched} / {compare.samples}",
                 "samples",
                 f"largest error {compare.max_abs_error:.2g}; allowed {compare.tolerance:.2g} of the largest result",
@@ -129,7 +129,7 @@ def accuracy_bars(report: Report) -> tuple[tuple[str, float], ...]:
     compare = report.compare
     if compare is None or compare.accuracy is None or compare.accuracy_eager is None:
         return ()
-    return (("board", compare.accuracy), ("PyTorch", compare.accuracy_eager))
+    return (("board", compare.accuracy), (compare.against, compare.accuracy_eager))
 
 
 def stacked(title: str, sizes: Sequence[tuple[str, int, str]]) -> Bar:

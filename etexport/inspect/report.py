@@ -65,6 +65,8 @@ class Plan:
 class Compared:
     """The comparison's figures. `tolerance` is relative to the largest result; `mismatched` and `same_class` count samples."""
 
+    against: str
+    """"PyTorch", or "the host board" for a program that came without eager outputs."""
     samples: int
     max_abs_error: float
     max_lsb_error: int | None

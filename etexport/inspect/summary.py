@@ -66,7 +66,7 @@ def facts(report: Report) -> RenderableType:
 def accuracy_line(compare: Compared) -> str:
     parts = []
     if compare.accuracy is not None and compare.accuracy_eager is not None:
-        parts.append(f"{compare.accuracy:.1%} on the board, {compare.accuracy_eager:.1%} in PyTorch")
+        parts.append(f"{compare.accuracy:.1%} on the board, {compare.accuracy_eager:.1%} in {compare.against}")
     if compare.same_class is not None:
         parts.append(f"same class in {compare.same_class} of {compare.samples}")
     return "; ".join(parts) or "no labels"
@@ -116,8 +116,8 @@ def operators(report: Report, listed: int = 6) -> RenderableType:
 
 def _verdict(compare: Compared) -> Text:
     if compare.mismatched == 0:
-        return Text(f"all {compare.samples} samples agree with PyTorch", style="bold green")
-    text = f"{compare.mismatched} of {compare.samples} samples differ from PyTorch; first: {compare.first_difference}"
+        return Text(f"all {compare.samples} samples agree with {compare.against}", style="bold green")
+    text = f"{compare.mismatched} of {compare.samples} samples differ from {compare.against}; first: {compare.first_difference}"
     return Text(text, style="bold red")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -24,7 +25,7 @@ KEYS = {
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal seconds",
-    "compare": "samples max_abs_error max_lsb_error tolerance mismatched first_difference accuracy accuracy_eager same_class flags",
+    "compare": "against samples max_abs_error max_lsb_error tolerance mismatched first_difference accuracy accuracy_eager same_class flags",
 }
 
 OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
@@ -148,3 +149,12 @@ def test_bench_stands_beside_its_peers(tmp_path: Path) -> None:
     for bad in (tmp_path / "other.json", tmp_path / "missing.json"):
         with pytest.raises(ModelError):
             bench.read_reports([bad])
+
+
+def test_outputs_of_the_host_board_are_not_called_pytorch_s() -> None:
+    report = handmade.report()
+    assert report.compare is not None
+    other = replace(report, compare=replace(report.compare, against="the host board"))
+    text = page(other, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
+    assert "agree with the host board" in text and "agree with PyTorch" not in text
+    assert "agree with the host board" in summary.text(other) and "PyTorch" not in summary.text(other)
