@@ -30,6 +30,7 @@ from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_s
 
 _INF = float("inf")
 _LIMIT = 2**31 - 1
+_TABLE = 32  # the caller of a windowed kernel keeps a pointer for each row of the window on its stack
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _lower_avg(node: Node, target: Target) -> Call:
         "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "include_pad": include_pad, "divisor": divisor,
         **_clamp(node),
     }  # fmt: skip
-    if divisor or (rows.whole and (include_pad or rows.pad == 0)):
+    if rows.kernel <= _TABLE and (divisor or (rows.whole and (include_pad or rows.pad == 0))):
         return _swept(node, "avg_pool", "pooling/average.h", geometry, 0.0)
     images = {"batch": batch, "in_height": rows.size, "out_height": rows.out, "stride_y": rows.stride, "pad_y": rows.pad}
     operands = (Write(node.out.id), Read(node["self"].id))
