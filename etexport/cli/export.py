@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from etexport.cli.options import QUANTIZATIONS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -20,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X.pte",
         help="one for each script, in order; X.npz comes beside it",
     )
+    parser.add_argument("--quantize", choices=QUANTIZATIONS, help="instead of what the scripts say")
     parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
 
 
@@ -36,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
     for (script, weights), out in zip(jobs, outs, strict=True):
         print(f"export {script}", flush=True)
         try:
-            export(script, out, stock=args.stock, weights=weights)
+            export(script, out, stock=args.stock, weights=weights, quantize=args.quantize)
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
     raise_all(errors)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etexport.errors import ModelError
 
-QUANTIZATIONS = ("float32",)
+QUANTIZATIONS = ("float32", "int8")
 OPTIMIZE = ("speed", "size")
 
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from etexport.errors import Errors, EtError, ModelError, raise_all
 from etexport.frontend.capture import capture
 from etexport.frontend.lower import Lowered, lower
+from etexport.frontend.mistakes import explain
 from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
@@ -24,13 +26,14 @@ from etexport.program.pte import write
 STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
 
 
-def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None = None) -> None:
+def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None) -> None:
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
     `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that ExecuTorch
-    lacks are refused. ModelError, or `Errors` of all unsupported operators, each with node, line of the script and a hint.
+    lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. ModelError, or `Errors` of all unsupported
+    operators, each with node, line of the script and a hint.
     """
-    with opened(script, None if weights is None else _read_weights(weights)) as opened_script:
+    with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
         try:
             program, arrays = _made(opened_script, load_ops(), stock)
         except EtError as error:
@@ -38,12 +41,12 @@ def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None
     _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
 
 
-def export_many(jobs: Iterable[tuple[Path, Path]], *, stock: bool = False) -> None:
+def export_many(jobs: Iterable[tuple[Path, Path]], *, stock: bool = False, quantize: str | None = None) -> None:
     """Export each (script, out). One that fails does not stop the others; all errors come together at the end."""
     errors: list[EtError] = []
     for script, out in jobs:
         try:
-            export(script, out, stock=stock)
+            export(script, out, stock=stock, quantize=quantize)
         except EtError as error:
             errors.append(error)
     raise_all(errors)
@@ -63,6 +66,8 @@ def _read_weights(path: Path) -> dict[str, Array]:
 
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
     samples = samples_of(script)
+    original = script
+    script = _quantized(script)
     exported = capture(script)
     lowered = lower(exported, script, library.ops)
     passed = pipeline.run(lowered.program, library)
@@ -73,10 +78,43 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     outputs = eager_outputs(script, samples)
     _check_outputs(script, program.method(), outputs)
     arrays = _arrays(program.method(), samples, outputs)
+    if script is not original:
+        arrays.update({f"float_output_{at}": one for at, one in enumerate(eager_outputs(original, samples))})
+        arrays["calibrated"] = _calibrated(original, samples)
     first = [one[0] for one in samples.inputs]
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
     return program, arrays
+
+
+def _quantized(script: Script) -> Script:
+    """The script with its network in int8, if it asks for that; the very same object if not."""
+    if script.quantize == "float32":
+        return script
+    if script.program is not None:
+        raise ModelError("a .pt2 is quantised before it is saved", where=str(script.path), hint="prepare and convert it with torchao")
+    if script.calibration is None:
+        hint = "calibration() returns real inputs, as samples() does; a hundred are plenty"
+        raise ModelError("int8 needs a function calibration()", where=str(script.path), hint=hint)
+    from etexport.frontend.quantize import quantized
+
+    assert isinstance(script.model, torch.nn.Module)
+    inputs = samples_of(replace(script, samples=script.calibration)).inputs
+    calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
+    try:
+        return replace(script, model=quantized(script.model, script.inputs, calibration, script.keep_float))
+    except EtError as error:
+        raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
+    except Exception as error:
+        raise explain(error, script.path, "the model cannot be quantised") from None
+
+
+def _calibrated(script: Script, samples: Samples) -> Array:
+    """Which samples served as calibration data: accuracy is not judged on them."""
+    used = samples_of(replace(script, samples=script.calibration)).inputs
+    seen = {b"".join(tensor.numpy().tobytes() for tensor in one) for one in zip(*used, strict=True)}
+    given = (b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*samples.inputs, strict=True))
+    return np.array([one in seen for one in given])
 
 
 def _seen_from_here(error: EtError, folder: Path) -> EtError:

@@ -9,7 +9,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +24,7 @@ from etexport.program.model import Array
 
 Weights = Mapping[str, Array]
 
-QUANTIZATIONS = ("float32",)
+QUANTIZATIONS = ("float32", "int8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,11 @@ class Script:
     channels_last: bool = False
     model_line: int = 0
     program: torch.export.ExportedProgram | None = None
+    quantize: str = "float32"
+    calibration: Any = None
+    """The result of `calibration()`: inputs that show the ranges of activations, in the form of `samples()`."""
+    keep_float: tuple[str, ...] = ()
+    """Paths of modules that stay in float."""
 
     @property
     def folder(self) -> Path:
@@ -48,17 +53,19 @@ class Script:
 
 
 @contextlib.contextmanager
-def opened(path: Path, weights: Weights | None = None) -> Iterator[Script]:
+def opened(path: Path, weights: Weights | None = None, quantize: str | None = None) -> Iterator[Script]:
     """Load a script or a `.pt2` for as long as the block lasts: the script's folder is importable there, and forgotten afterwards.
 
-    Random numbers start from the same seed for every script, one thread computes. ModelError for whatever the script does wrong.
+    Random numbers start from the same seed for every script, one thread computes. `quantize` overrules the script's word. ModelError for
+    whatever the script does wrong.
     """
     if not path.is_file():
         raise ModelError("no such file", where=str(path), hint="give a Python file with model() and example_inputs(), or a saved .pt2")
     if path.suffix not in (".py", ".pt2"):
         raise ModelError(f"a model is a .py script or a .pt2, not {path.suffix or 'this'}", where=str(path))
     with _quiet_torch(), _importable(path.resolve().parent):
-        yield _load_pt2(path) if path.suffix == ".pt2" else _load_script(path, weights)
+        script = _load_pt2(path) if path.suffix == ".pt2" else _load_script(path, weights)
+        yield script if quantize is None else replace(script, quantize=quantize)
 
 
 def trained(path: Path) -> dict[str, Array]:
@@ -130,6 +137,9 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     if quantize not in QUANTIZATIONS:
         known = " or ".join(f'"{name}"' for name in QUANTIZATIONS)
         raise ModelError(f"quantize = {quantize!r} is not supported", where=str(path), hint=f"leave it out, or write quantize = {known}")
+    keep_float = getattr(module, "keep_float", ())
+    if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
+        raise ModelError(f"keep_float = {keep_float!r} is no list of module paths", where=str(path))
     network = _call(path, module, "model") if weights is None else _call(path, module, "model", dict(weights))
     if not isinstance(network, nn.Module):
         what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
@@ -149,6 +159,9 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
         _call(path, module, "samples") if callable(getattr(module, "samples", None)) else None,
         channels_last,
         module.model.__code__.co_firstlineno if hasattr(module.model, "__code__") else 0,
+        quantize=quantize,
+        calibration=_call(path, module, "calibration") if callable(getattr(module, "calibration", None)) else None,
+        keep_float=tuple(keep_float),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from etexport.errors import EtError, ModelError, raise_all
-from etexport.op import Library, Target, node_of
+from etexport.op import Layout, Library, Target, node_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
 from etexport.target.address import address
 from etexport.target.fuse import fuse
@@ -45,6 +45,8 @@ def check_supported(method: Method, library: Library) -> None:
             errors.append(error)
             continue
         tensors = node.tensors
+        if op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
+            errors.append(node.error("it computes nothing that a kernel could run", "quantise the layers round it too"))
         if op.lower is not None and tensors and tensors[0].spec.dtype not in op.dtypes:
             known = ", ".join(str(dtype.numpy) for dtype in op.dtypes)
             errors.append(ModelError(f"no kernel for {tensors[0].spec.dtype.numpy}", where=instruction.where, hint=f"it takes {known}"))

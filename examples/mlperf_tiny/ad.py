@@ -36,3 +36,7 @@ def example_inputs() -> tuple[Tensor]:
 
 def samples() -> Tensor:
     return torch.randn(10, 1, WIDTHS[0], generator=torch.Generator().manual_seed(SEED))
+
+
+def calibration() -> Tensor:
+    return torch.randn(50, 1, WIDTHS[0], generator=torch.Generator().manual_seed(SEED + 1))

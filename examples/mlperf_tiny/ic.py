@@ -52,3 +52,7 @@ def example_inputs() -> tuple[Tensor]:
 
 def samples() -> Tensor:
     return smooth_images(10, 3, 32, SEED)
+
+
+def calibration() -> Tensor:
+    return smooth_images(20, 3, 32, SEED + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Targe
 from etexport.program.model import DType
 from etexport.strided import nest
 
-_STORED = {DType.INT8.code: DType.INT8, DType.INT16.code: DType.INT16, DType.UINT8.code: DType.UINT8}
+_STORED = {dtype.code: dtype for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)}
 _ARGUMENTS = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype, *, Tensor(a!) out"
 
 
@@ -18,7 +19,7 @@ def _stored(node: Node) -> DType:
     """The integer type, after checking that bounds and zero point lie in it."""
     dtype = _STORED.get(node["dtype"])
     if dtype is None:
-        raise node.error(f"ScalarType {node['dtype']} has no quantisation kernel", "int8, uint8 and int16 have")
+        raise node.error(f"ScalarType {node['dtype']} has no quantisation kernel", "int8, uint8, int16 and int32 have")
     limits = np.iinfo(dtype.numpy)
     low, high, zero = node["quant_min"], node["quant_max"], node["zero_point"]
     if not limits.min <= low <= high <= limits.max:
@@ -81,7 +82,28 @@ def _draw_dequantize(draw: Draw) -> Case:
     return Case((T(shape, DType.INT8, -128, 128), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
 
 
+def _dequantize_channels(node: Node) -> tuple[InferredSpec, ...]:
+    spec, scales = node["input"].spec, node["scales"].spec
+    if not (spec.shape and -len(spec.shape) <= node["axis"] < len(spec.shape)):
+        raise node.error(f"axis {node['axis']} of {spec}")
+    if scales.shape != (spec.shape[node["axis"]],):
+        raise node.error(f"{list(scales.shape)} scales for {spec.shape[node['axis']]} channels")
+    return ((DType.FLOAT32, spec.shape),)
+
+
+def _waist(name: str, arguments: str, infer: Callable[[Node], tuple[InferredSpec, ...]]) -> Op:
+    """An operator of the board-neutral form. It has no numpy meaning, so that no weight is ever turned back into floats by constant
+    folding, and no kernel: the target side takes it apart."""
+    return Op(f"quantized_decomposed::{name}.out({arguments}, *, Tensor(a!) out) -> Tensor(a!)", infer=infer, dtypes=tuple(DType))
+
+
+_PER_TENSOR = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype"
+_PER_CHANNEL = "Tensor input, Tensor scales, Tensor? zero_points, int axis, int quant_min, int quant_max, ScalarType dtype"
+
 OPS = [
+    _waist("quantize_per_tensor", _PER_TENSOR, _quantize),
+    _waist("dequantize_per_tensor", f"{_PER_TENSOR}, ScalarType? out_dtype=None", _dequantize),
+    _waist("dequantize_per_channel", f"{_PER_CHANNEL}, ScalarType? out_dtype=None", _dequantize_channels),
     Op(
         f"cortex_m::quantize_per_tensor.out({_ARGUMENTS}) -> Tensor(a!)",
         infer=_quantize,

@@ -72,7 +72,7 @@ FIXED = {
 """Operators whose results have a known range: (scale, zero point)."""
 
 
-class MicrocontrollerQuantizer(Quantizer):
+class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     """int8 for everything that has an integer kernel or a table, except in the layers named in `keep_float` (module paths)."""
 
     def __init__(self, keep_float: Iterable[str] = (), *, training: bool = False) -> None:
@@ -101,9 +101,9 @@ class MicrocontrollerQuantizer(Quantizer):
             assert isinstance(parts, Sequence)
             self._shared(node, parts)
         elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_float_inputs(node)) == 2):
-            _note(node, {one: self.activation for one in _float_inputs(node)}, None if _clamped(node) else self.activation)
+            _note(node, dict.fromkeys(_float_inputs(node), self.activation), None if _clamped(node) else self.activation)
         elif target in FIXED:
-            _note(node, {one: self.activation for one in _float_inputs(node)}, _fixed(*FIXED[target]))
+            _note(node, dict.fromkeys(_float_inputs(node), self.activation), _fixed(*FIXED[target]))
         elif _is_elementwise(node):
             self._elementwise(node)
 
@@ -120,7 +120,7 @@ class MicrocontrollerQuantizer(Quantizer):
         if not sources or not _is_float(node, allow_list=True):
             return
         first = SharedQuantizationSpec((sources[0], node))
-        specs: dict[Node, Any] = {sources[0]: self.activation, **{one: first for one in sources[1:]}}
+        specs: dict[Node, Any] = {sources[0]: self.activation, **dict.fromkeys(sources[1:], first)}
         _note(node, specs, first if _is_float(node) else None)
 
     def _elementwise(self, node: Node) -> None:
