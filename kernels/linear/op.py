@@ -131,7 +131,9 @@ def _reference_mm(a: Array, b: Array) -> Array:
 
 
 def _reference_addmm(bias: Array, a: Array, b: Array, beta: float, alpha: float) -> Array:
-    product: Array = alpha * np.matmul(a.astype(np.float64), b.astype(np.float64))
+    product: Array = np.zeros((a.shape[0], b.shape[1]))
+    if alpha != 0:
+        product = alpha * np.matmul(a.astype(np.float64), b.astype(np.float64))
     if beta != 0:
         product = product + beta * bias.astype(np.float64)
     return product.astype(a.dtype)

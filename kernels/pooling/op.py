@@ -178,7 +178,9 @@ def _reference_max(
     for (row, down), (column, across) in product(*(enumerate(axis.windows()) for axis in axes)):
         at = np.array([y * x.shape[-1] + c for y in down for c in across if 0 <= y < x.shape[-2] and 0 <= c < x.shape[-1]])
         seen = x.reshape(*x.shape[:-2], -1)[..., at]
-        best = seen.argmax(-1)  # the first of equals, or a NaN
+        nans = np.isnan(seen) if x.dtype.kind == "f" else np.zeros(seen.shape, bool)
+        last_nan = len(at) - 1 - nans[..., ::-1].argmax(-1)
+        best = np.where(nans.any(-1), last_nan, seen.argmax(-1))  # the last NaN, or the first of equals
         indices[..., row, column] = at[best]
         out[..., row, column] = np.take_along_axis(seen, best[..., None], -1)[..., 0]
     return out, indices
