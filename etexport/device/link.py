@@ -22,8 +22,13 @@ from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array, DType
 
 ASK_AGAIN_S = 0.25
-"""First pause after which a question is asked again; it doubles up to `_LONGEST_PAUSE_S`."""
-_LONGEST_PAUSE_S = 2.0
+"""First pause after which a question is asked again, until it is known how fast the board answers; it doubles up to `_LONGEST_PAUSE_S`."""
+_SHORTEST_PAUSE_S = 0.05
+_ROUND_TRIPS = 8
+"""A board that takes so many times as long as the slowest answer yet is asked again."""
+_LONGEST_PAUSE_S = 0.5
+_LONGEST_RUN_PAUSE_S = 2.0
+"""The same while a program runs, when no answer is what one expects."""
 _SILENCE_S = 20.0
 """A board that should answer at once and says nothing for so long is lost."""
 _READ_BYTES = 128
@@ -115,6 +120,8 @@ class _Open:
     frame: bytes
     order: int = 0
     """Place among everything sent, for the last time it was."""
+    asked: float = 0.0
+    """When it was first sent; 0 once it was sent again."""
 
 
 class Link:
@@ -133,6 +140,8 @@ class Link:
         """Pieces between delimiters that were no frames."""
         self.asked_again = 0
         self._first_bytes = b""
+        self._slowest = 0.0
+        """Seconds, the longest that an answer took that was asked for once."""
 
     # ---- one level down: frames ----
 
@@ -181,13 +190,13 @@ class Link:
         answers: dict[int, Message] = {}
         count = len(waiting)
         under_way: dict[int, _Open] = {}
-        pause = ASK_AGAIN_S
+        pause = self._pause()
         heard = time.monotonic()
         while len(answers) < count:
             while waiting and len(under_way) < self._window:
                 index, (kind, fields) = waiting.popleft()
                 sequence = self._next_sequence()
-                question = _Open(index, kind, encode(kind, sequence, **fields))
+                question = _Open(index, kind, encode(kind, sequence, **fields), asked=time.monotonic())
                 question.order = self._send(question.frame)
                 under_way[sequence] = question
             message = self._receive(pause)
@@ -208,7 +217,9 @@ class Link:
                 raise _Refused(message)
             question = under_way.pop(message.sequence)
             answers[question.index] = message
-            pause = ASK_AGAIN_S
+            if question.asked:
+                self._slowest = max(self._slowest, heard - question.asked)
+            pause = self._pause()
             # The line keeps the order, so what was asked earlier and is not answered yet was lost on its way.
             self._send_again([other for other in under_way.values() if other.order < question.order])
         return [answers[index] for index in range(count)]
@@ -216,7 +227,12 @@ class Link:
     def _send_again(self, questions: Sequence[_Open]) -> None:
         for question in questions:
             question.order = self._send(question.frame)
+            question.asked = 0.0
             self.asked_again += 1
+
+    def _pause(self) -> float:
+        """How long to wait for an answer: `ASK_AGAIN_S`, or less once the board has shown that it is quicker."""
+        return min(max(_ROUND_TRIPS * self._slowest, _SHORTEST_PAUSE_S), ASK_AGAIN_S) if self._slowest else ASK_AGAIN_S
 
     def _silent(self, kind: str) -> DeviceLostError:
         return DeviceLostError(f"the board stopped answering: no answer to {kind} in {_SILENCE_S:.0f} s", where=self._port.url)
@@ -346,7 +362,7 @@ class Link:
             if message is None:
                 if time.monotonic() >= end:
                     raise self._overdue(number, busy, timeout_s)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                pause = min(2 * pause, _LONGEST_RUN_PAUSE_S)
                 self._send(frame)
                 self.asked_again += 1
             elif message is _NOISE:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -122,3 +124,54 @@ def _damager(noise: Noise, rng: random.Random, done: dict[str, int]) -> Callable
         return bytes(out)
 
     return damage
+
+
+class Pty:
+    """A terminal device whose other end is the board at `target`: what a serial port looks like to pyserial. `unplug` takes it away."""
+
+    def __init__(self, target: str | None) -> None:
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.device = os.ttyname(self._slave)
+        self._board: socket.socket | None = None
+        if target is not None:
+            host, _, port = target.removeprefix("socket://").partition(":")
+            self._board = socket.create_connection((host, int(port)))
+            for pump in (self._to_board, self._to_host):
+                threading.Thread(target=pump, daemon=True).start()
+
+    def say(self, data: bytes) -> None:
+        """To the host, as if it came from the board."""
+        os.write(self._master, data)
+
+    def tell(self, data: bytes) -> None:
+        """To the board, as if a host had sent it."""
+        assert self._board is not None
+        self._board.sendall(data)
+
+    def unplug(self) -> None:
+        for one in (self._master, self._slave):
+            with contextlib.suppress(OSError):
+                os.close(one)
+
+    def __enter__(self) -> Pty:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unplug()
+        if self._board is not None:
+            with contextlib.suppress(OSError):
+                self._board.shutdown(socket.SHUT_RDWR)
+            self._board.close()
+
+    def _to_board(self) -> None:
+        assert self._board is not None
+        with contextlib.suppress(OSError):
+            while data := os.read(self._master, 4096):
+                self._board.sendall(data)
+
+    def _to_host(self) -> None:
+        assert self._board is not None
+        with contextlib.suppress(OSError):
+            while data := self._board.recv(4096):
+                os.write(self._master, data)

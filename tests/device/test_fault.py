@@ -1,0 +1,72 @@
+"""Faults of a running board, in the terms of the model script."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etexport.board import Board
+from etexport.device import run
+from etexport.errors import DeviceFaultError
+from tests.device.building import TINY
+from tests.device.conftest import BOARDS, Firmware
+from tests.device.tiny import BAD_INSTRUCTION, OVERFLOW, WRITE_NOWHERE, sample
+
+STEPS = [
+    {"step": 0, "handle": 4, "name": "sum", "op": "aten::sum.out", "source": "model.py:11"},
+    {"step": 1, "handle": 7, "name": "misbehave", "op": "aten::relu.out", "source": "model.py:12"},
+    {"step": 2, "handle": 9, "name": "table", "op": "aten::mul.out", "source": "model.py:13"},
+]
+
+
+def as_built(folder: Path, elf: Path) -> Path:
+    """The ELF with what emit writes beside it."""
+    shutil.copy(TINY / "program.cpp", folder / "program.cpp")
+    (folder / "memory.json").write_text(json.dumps({"steps": STEPS}))
+    return Path(shutil.copy(elf, folder / "firmware.elf"))
+
+
+def fault(board: Board, elf: Path, first: float) -> DeviceFaultError:
+    with pytest.raises(DeviceFaultError) as caught:
+        run(elf, board, [sample(0), sample(1, first)])
+    return caught.value
+
+
+@pytest.mark.parametrize("probes", [False, True])
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_bad_write_is_traced_to_the_line_of_the_script(firmware: Firmware, tmp_path: Path, name: str, probes: bool) -> None:
+    board, built = firmware(name, probes=probes)
+    error = fault(board, as_built(tmp_path, built), WRITE_NOWHERE)
+    assert error.exit_code == 4
+    assert error.where == "model.py:12"
+    assert "in run 2, in step 1 misbehave (aten::relu.out)" in error.what
+    assert "in tiny::misbehave(float) at program.cpp:" in error.what
+    assert "from tiny::run() at program.cpp:" in error.what
+    assert "0x70000000" in error.what or "0x00000010" in error.what or "(0x10)" in error.what or "UndefinedBehavior" in error.what
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+def test_a_bad_instruction(firmware: Firmware, tmp_path: Path, name: str) -> None:
+    board, built = firmware(name)
+    error = fault(board, as_built(tmp_path, built), BAD_INSTRUCTION)
+    assert error.what.startswith(("undefined instruction", "illegal instruction", "breakpoint"))
+    assert error.where == "model.py:12"
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+def test_a_stack_overflow_is_called_so(firmware: Firmware, tmp_path: Path, name: str) -> None:
+    board, built = firmware(name)
+    error = fault(board, as_built(tmp_path, built), OVERFLOW)
+    assert error.what.startswith("stack overflow, in run 2")
+    assert "tiny::deep" in error.what
+    assert "stack" in error.hint
+
+
+def test_without_what_lies_beside_the_elf_the_function_is_still_named(firmware: Firmware, tmp_path: Path) -> None:
+    board, built = firmware("qemu_mps2_an386")
+    error = fault(board, Path(shutil.copy(built, tmp_path / "alone.elf")), WRITE_NOWHERE)
+    assert "tiny::misbehave(float)" in error.what
+    assert error.where == ""

@@ -1,0 +1,128 @@
+"""Runs on every board: outputs, exact counts, what is written down, inputs that do not match."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.board import load_board
+from etexport.device import record, run
+from etexport.device.image import image
+from etexport.device.launch import launch
+from etexport.errors import BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
+from tests.device.conftest import BOARDS, Firmware
+from tests.device.tiny import expected, sample
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_outputs_of_every_run(firmware: Firmware, tmp_path: Path, name: str) -> None:
+    board, elf = firmware(name)
+    seen: list[tuple[int, int]] = []
+    done = run(elf, board, [sample(index) for index in range(5)], log=tmp_path / "wire.log", progress=lambda *at: seen.append(at))
+    for index in range(5):
+        for got, wanted in zip(done.outputs[index], expected(sample(index), index + 1), strict=True):
+            assert got.dtype == wanted.dtype
+            np.testing.assert_array_equal(got, wanted)
+    assert seen == [(count, 5) for count in range(1, 6)]
+    assert done.exit_status == 0
+    assert done.asked_again == 0 or name != "host"
+    assert done.hello.image_crc == image(elf).crc
+    if name != "host":
+        assert 100 < done.stack_used < 1024 < done.hello.stack_bytes == board.stack
+        assert 1000 < done.init_count < 8000
+    lines = (tmp_path / "wire.log").read_text().splitlines()
+    kinds = {line.split()[1] for line in lines}
+    assert {"IDENTIFY", "HELLO", "INPUT", "WRITE", "ACCEPTED", "RUN", "BUSY", "DATA", "DONE", "EXIT"} <= kinds
+    assert "?" not in kinds
+    written = record(done, board)
+    assert written["inputs"][1]["dim_order"] == [0, 2, 3, 1]  # type: ignore[index]
+    assert written["inputs"][1]["permuted_by_host"] is True  # type: ignore[index]
+    assert str(tmp_path) not in str(written) and str(elf.parent) not in str(written)
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+def test_counts_are_exact_and_the_same_every_time(firmware: Firmware, name: str) -> None:
+    """The same input gives the same count, in this start and the next, whenever the host asks."""
+    board, elf = firmware(name)
+    counts = {count for _ in range(2) for count in run(elf, board, [sample(3)] * 12).counters}
+    assert len(counts) == 1, counts
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+def test_a_count_is_the_number_of_instructions(firmware: Firmware, name: str) -> None:
+    """A loop of two instructions more a round costs just that: a delay loop in assembler is timed for several lengths."""
+    counts = {}
+    for rounds in (1000, 1001, 5000):
+        board, elf = firmware(name, defines=(f"-DTINY_ROUNDS={rounds}",))
+        counts[rounds] = run(elf, board, [sample(3)]).counters[0]
+    assert counts[1001] - counts[1000] == 2
+    assert counts[5000] - counts[1000] == 8000
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_probes_count_each_step(firmware: Firmware, name: str) -> None:
+    board, elf = firmware(name, probes=True)
+    done = run(elf, board, [sample(index) for index in range(2)], probes=True)
+    assert [len(steps) for steps in done.probes] == [3, 3]
+    if name != "host":
+        for steps, whole in zip(done.probes, done.counters, strict=True):
+            assert 0 < whole - sum(steps) < 200, (steps, whole)
+            assert steps[2] > 3000 and steps[0] < 1000
+
+
+@pytest.mark.parametrize("name", ["host", "qemu_mps2_an385"])
+def test_traces_bring_every_result(firmware: Firmware, name: str) -> None:
+    board, elf = firmware(name, trace=True)
+    done = run(elf, board, [sample(index) for index in range(2)], trace=True)
+    for index in range(2):
+        sums, table = expected(sample(index), index + 1)
+        assert done.trace[index] == {(0, 0): sums.tobytes(), (2, 0): table.tobytes()}
+
+
+def test_inputs_by_name(firmware: Firmware) -> None:
+    board, elf = firmware("host")
+    x, pixels = sample(2)
+    done = run(elf, board, [{"image": pixels, "x": x}])
+    np.testing.assert_array_equal(done.outputs[0][1], expected((x, pixels), 1)[1])
+    with pytest.raises(ModelError, match="inputs x, y where x, image belong"):
+        run(elf, board, [{"x": x, "y": pixels}])
+
+
+def test_every_input_that_does_not_match_is_named(firmware: Firmware) -> None:
+    board, elf = firmware("host")
+    x, pixels = sample(0)
+    with pytest.raises(Errors) as caught:
+        run(elf, board, [(x.astype(np.float64), pixels.transpose(0, 2, 3, 1))])
+    assert "input x is float64[2, 3] here and float32[2, 3] on the board" in str(caught.value)
+    assert "input image is int8[1, 4, 4, 3] here and int8[1, 3, 4, 4] on the board" in str(caught.value)
+    with pytest.raises(ModelError, match="1 inputs where 2 belong"):
+        run(elf, board, [(x,)])
+
+
+def test_a_missing_simulator_names_its_package(firmware: Firmware) -> None:
+    board, elf = firmware("host")
+    simulator = dataclasses.replace(load_board("qemu_mps2_an386").simulator, program="qemu-system-none")  # type: ignore[type-var]
+    with pytest.raises(ToolMissingError, match="qemu-system-none is not installed"):
+        run(elf, dataclasses.replace(board, simulator=simulator), [])
+
+
+def test_probes_that_the_firmware_lacks(firmware: Firmware) -> None:
+    board, elf = firmware("host")
+    with pytest.raises(DeviceLostError, match="built without probes"):
+        run(elf, board, [], probes=True)
+
+
+def test_what_is_no_elf(tmp_path: Path) -> None:
+    (tmp_path / "x.elf").write_bytes(b"no")
+    with pytest.raises(BuildError, match="is no ELF"):
+        image(tmp_path / "x.elf")
+
+
+def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
+    board, elf = firmware("qemu_virt_rv32")
+    with pytest.raises(RuntimeError), launch(board, elf) as running:
+        raise RuntimeError
+    assert running.process.poll() is not None
