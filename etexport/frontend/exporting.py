@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -110,11 +111,17 @@ def _quantized(script: Script) -> Script:
 
 
 def _calibrated(script: Script, samples: Samples) -> Array:
-    """Which samples served as calibration data: accuracy is not judged on them."""
-    used = samples_of(replace(script, samples=script.calibration)).inputs
-    seen = {b"".join(tensor.numpy().tobytes() for tensor in one) for one in zip(*used, strict=True)}
-    given = (b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*samples.inputs, strict=True))
-    return np.array([one in seen for one in given])
+    """Which samples served as calibration data, each calibration input for one sample: accuracy is not judged on them."""
+
+    def contents(inputs: tuple[torch.Tensor, ...]) -> list[bytes]:
+        return [b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*inputs, strict=True)]
+
+    left = Counter(contents(samples_of(replace(script, samples=script.calibration)).inputs))
+    used = []
+    for content in contents(samples.inputs):
+        used.append(left[content] > 0)
+        left[content] -= 1
+    return np.array(used)
 
 
 def _seen_from_here(error: EtError, folder: Path) -> EtError:
