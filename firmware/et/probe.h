@@ -1,4 +1,5 @@
-// Marks between the steps of a program. They cost nothing unless the build asks for counts (ET_PROBES) or values (ET_TRACE).
+// Marks between the steps of a program. They cost nothing unless the build asks for counts (ET_PROBES) or values
+// (ET_TRACE).
 #pragma once
 
 #include <stdint.h>
@@ -6,7 +7,8 @@
 namespace et {
 
 #if defined(ET_PROBES)
-void probe(uint32_t step);  // called before step 0, before step 1, ..., and once more after the last: step_count + 1 calls a run
+void probe(uint32_t step);  // called before step 0, before step 1, ..., and once more after the last: step_count + 1
+                            // calls a run
 #else
 inline void probe(uint32_t) {}
 #endif

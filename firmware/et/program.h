@@ -1,12 +1,13 @@
-// What the bundled runtime sees of a program. The generated binding.cpp defines it over the model's own header, program.h.
+// What the bundled runtime sees of a program. The generated binding.cpp defines it over the model's own header,
+// program.h.
 #pragma once
 
 #include <stdint.h>
 
 namespace et {
 
-// `sizes` are logical (as in the script), `dim_order` lists dimensions from outermost to innermost in memory; both have `rank` entries.
-// `dtype` is ExecuTorch's ScalarType code.
+// `sizes` are logical (as in the script), `dim_order` lists dimensions from outermost to innermost in memory; both have
+// `rank` entries. `dtype` is ExecuTorch's ScalarType code.
 struct TensorInfo {
   const char* name;
   void* data;

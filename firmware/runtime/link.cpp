@@ -16,11 +16,11 @@ uint32_t crc_start(uint8_t kind) { return kind == kIdentify || kind == kHello ? 
 
 struct Receiver {
   uint8_t frame[kLongestFrame];
-  uint32_t count;     // bytes in `frame`
-  uint32_t left;      // bytes until the next COBS code
-  bool zero;          // the block under way ends with a zero, unless the frame ends first
-  bool any;           // something came since the last delimiter
-  bool overflow;      // more came than a frame holds
+  uint32_t count;  // bytes in `frame`
+  uint32_t left;   // bytes until the next COBS code
+  bool zero;       // the block under way ends with a zero, unless the frame ends first
+  bool any;        // something came since the last delimiter
+  bool overflow;   // more came than a frame holds
   uint32_t bad_frames;
 };
 

@@ -1,6 +1,5 @@
 // Counts and values of each step, in the builds that ask for them (et/probe.h).
 #include "et/probe.h"
-
 #include "runtime/core.h"
 #include "runtime/link.h"
 #include "runtime/session.h"

@@ -27,8 +27,8 @@ Registers& uart() { return *reinterpret_cast<Registers*>(ET_UART_ADDRESS); }
 void uart_init() {
   uart().divider = ET_UART_DIVIDER;
   uart().control = kEnableBoth;
-  // Empties the receive buffer. It also tells QEMU, which looked before the receiver was on, to look again; without it the first
-  // bytes wait for whatever next wakes its main loop, for seconds.
+  // Empties the receive buffer. It also tells QEMU, which looked before the receiver was on, to look again; without it
+  // the first bytes wait for whatever next wakes its main loop, for seconds.
   static_cast<void>(uart().data);
 }
 

@@ -1,4 +1,5 @@
-// A TCP socket on the loopback interface plays the serial port of a process: it waits for one connection, and says where, as QEMU does.
+// A TCP socket on the loopback interface plays the serial port of a process: it waits for one connection, and says
+// where, as QEMU does.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>

@@ -26,11 +26,12 @@ struct Vectors {
   void (*handlers[15])();
 };
 
-// After the stack: reset, NMI, HardFault, MemManage, BusFault, UsageFault, 4 reserved, SVCall, debug, reserved, PendSV, SysTick.
-__attribute__((section(".vectors"), used)) const Vectors vectors = {
-    __stack_top,
-    {_start, et_fault, et_fault, et_fault, et_fault, et_fault, nullptr, nullptr, nullptr, nullptr, et_fault, et_fault,
-     nullptr, et_fault, et_systick}};
+// After the stack: reset, NMI, HardFault, MemManage, BusFault, UsageFault, 4 reserved, SVCall, debug, reserved, PendSV,
+// SysTick.
+__attribute__((section(".vectors"), used))
+const Vectors vectors = {__stack_top,
+                         {_start, et_fault, et_fault, et_fault, et_fault, et_fault, nullptr, nullptr, nullptr, nullptr,
+                          et_fault, et_fault, nullptr, et_fault, et_systick}};
 
 }  // namespace
 }  // namespace et

@@ -29,7 +29,7 @@ int find_segment(dl_phdr_info* info, size_t, void* result) {
   Segments& found = *static_cast<Segments*>(result);
   found.base = info->dlpi_addr;
   for (uint32_t i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& segment = info->dlpi_phdr[i];
+    const ElfW(Phdr) & segment = info->dlpi_phdr[i];
     if (segment.p_type == PT_LOAD && !(segment.p_flags & PF_W) &&
         (found.at++ == found.wanted || (found.wanted == kExecutable && (segment.p_flags & PF_X)))) {
       found.start = reinterpret_cast<const uint8_t*>(info->dlpi_addr + segment.p_vaddr);
@@ -84,10 +84,8 @@ __attribute__((no_sanitize("address"))) uint32_t code_pointers(uint64_t sp, uint
   const Place place = interrupted(static_cast<const ucontext_t*>(context));
   const uint64_t address = reinterpret_cast<uint64_t>(info->si_addr);
   const uint32_t registers[] = {
-      static_cast<uint32_t>(place.pc - base),
-      static_cast<uint32_t>(number),
-      static_cast<uint32_t>(info->si_code),
-      static_cast<uint32_t>(address),
+      static_cast<uint32_t>(place.pc - base), static_cast<uint32_t>(number),
+      static_cast<uint32_t>(info->si_code),   static_cast<uint32_t>(address),
       static_cast<uint32_t>(address >> 32),
   };
   uint32_t stack[kFaultStackBytes / 4];

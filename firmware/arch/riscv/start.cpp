@@ -48,11 +48,11 @@ extern "C" __attribute__((noreturn, used, optimize("no-tree-loop-distribute-patt
 #endif
   __asm volatile("csrw mtvec, %0\n csrw mscratch, %1" ::"r"(et_trap), "r"(et_trapped));
 #if defined(ET_PMP)
-  // Where the flash is memory like any other, the image may not be written, by an overflowing stack least of all: of two regions
-  // that end at the image and at the stack, the second is locked to reading and executing.
-  __asm volatile("csrw pmpaddr0, %0\n csrw pmpaddr1, %1\n csrw pmpcfg0, %2" ::"r"(
-                     reinterpret_cast<uint32_t>(__image_start) >> 2),
-                 "r"(reinterpret_cast<uint32_t>(__stack_bottom) >> 2), "r"(0x8D0F));
+  // Where the flash is memory like any other, the image may not be written, by an overflowing stack least of all: of
+  // two regions that end at the image and at the stack, the second is locked to reading and executing.
+  __asm volatile(
+      "csrw pmpaddr0, %0\n csrw pmpaddr1, %1\n csrw pmpcfg0, %2" ::"r"(reinterpret_cast<uint32_t>(__image_start) >> 2),
+      "r"(reinterpret_cast<uint32_t>(__stack_bottom) >> 2), "r"(0x8D0F));
 #endif
   const uint32_t* from = __data_load;
   for (uint32_t* to = __data_start; to < __data_end;) {
@@ -69,8 +69,8 @@ extern "C" __attribute__((noreturn, used, optimize("no-tree-loop-distribute-patt
   et::serve();
 }
 
-// Registers in the order of schema/link.md: the place of x0, which is always 0, takes the pc. A stack that ran out of its
-// memory cannot carry the handler: it goes back to the top, over what is oldest.
+// Registers in the order of schema/link.md: the place of x0, which is always 0, takes the pc. A stack that ran out of
+// its memory cannot carry the handler: it goes back to the top, over what is oldest.
 extern "C" __attribute__((naked, aligned(4), used)) void et_trap() {
   __asm volatile(
       "csrrw sp, mscratch, sp\n"

@@ -1,5 +1,4 @@
 #include "et/program.h"
-
 #include "program.h"
 
 #ifndef TINY_HASH

@@ -22,10 +22,11 @@ void counter_init() {
   timer().control = 1;
 }
 
-// With QEMU's -icount shift=6 an instruction is 64 ns and a tick 40 ns: 8 ticks are 5 instructions. Of five reads in a row, one
-// instruction apart, the differences are a stretch of 1 2 1 2 2 1 2 1 2 2 ..., and 1 2 1 2 occurs at only one phase: the last read
-// is then 0.4 ticks after its tick. From there ticks * 5 / 8, rounded, is the number of instructions, whatever it is; from
-// an unknown phase it may be one off. A timer that keeps another time never shows the pattern, and is read as it is.
+// With QEMU's -icount shift=6 an instruction is 64 ns and a tick 40 ns: 8 ticks are 5 instructions. Of five reads in a
+// row, one instruction apart, the differences are a stretch of 1 2 1 2 2 1 2 1 2 2 ..., and 1 2 1 2 occurs at only one
+// phase: the last read is then 0.4 ticks after its tick. From there ticks * 5 / 8, rounded, is the number of
+// instructions, whatever it is; from an unknown phase it may be one off. A timer that keeps another time never shows
+// the pattern, and is read as it is.
 uint64_t counter_start() {
   for (int i = 0;; ++i) {
     const uint32_t a = timer().value;

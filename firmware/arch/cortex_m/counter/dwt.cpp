@@ -1,4 +1,5 @@
-// Cycle counter of the debug unit (ARMv7-M reference manual, section C1.8): 32 bits, on M3 and larger. QEMU's stands still.
+// Cycle counter of the debug unit (ARMv7-M reference manual, section C1.8): 32 bits, on M3 and larger. QEMU's stands
+// still.
 #include "runtime/core.h"
 
 namespace et {
