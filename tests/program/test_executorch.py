@@ -83,12 +83,13 @@ def test_hand_made_programs_run_in_executorch(tmp_path: Path) -> None:
 def samples(npz: Path) -> tuple[list[list[Array]], list[list[Array]]]:
     """The first inputs, and eager's outputs for them, [run][input] and [run][output]."""
     with np.load(npz) as arrays:
-        inputs = [
-            [arrays[f"input_{i}"][k] for i in range(sum(n.startswith("input_") and n[6:].isdigit() for n in arrays))] for k in range(RUNS)
-        ]
-        outputs = [
-            [arrays[f"output_{i}"][k] for i in range(sum(n.startswith("output_") and n[7:].isdigit() for n in arrays))] for k in range(RUNS)
-        ]
+        columns = {
+            stem: [arrays[n] for n in sorted(arrays) if n.startswith(f"{stem}_") and n[len(stem) + 1 :].isdigit()]
+            for stem in ("input", "output")
+        }
+    runs = range(min(RUNS, len(columns["output"][0])))
+    inputs = [[column[k] for column in columns["input"]] for k in runs]
+    outputs = [[column[k] for column in columns["output"]] for k in runs]
     return inputs, outputs
 
 
