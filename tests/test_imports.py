@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "etexport"
 
 EVERYONE = {"errors", "resources", "numpy"}
-SHARED = {"packing", "strided", "quantized"}  # arithmetic and layouts that kernel folders and the target side must agree on
+SHARED = {"packing", "strided", "quantized", "supported"}  # arithmetic and layouts that kernel folders and the target side must agree on
 ROOMS = {
     "program": {"program", "flatbuffers"},
-    "frontend": {"frontend", "program", "op", "passes", "torch", "torchao"},
+    "frontend": {"frontend", "program", "op", "passes", "supported", "torch", "torchao"},
     "passes": {"passes", "program", "op", *SHARED},
     "plan": {"plan", "jinja2"},
     "target": {"target", "program", "op", "board", "plan", *SHARED},

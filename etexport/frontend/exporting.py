@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from etexport import supported
 from etexport.errors import Errors, EtError, ModelError, raise_all
 from etexport.frontend.capture import capture
 from etexport.frontend.lower import Lowered, lower
@@ -19,7 +20,7 @@ from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
 from etexport.op import Library, load_ops
-from etexport.passes import pipeline, supported
+from etexport.passes import pipeline
 from etexport.program.model import JUMP_FALSE, Array, Method, Program
 from etexport.program.names import Names, base_name
 from etexport.program.pte import write

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from etexport import supported
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.op import Layout, Library, Target, node_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
@@ -29,40 +30,15 @@ def specialise(program: Program, target: Target, library: Library, *, method: st
 
 def check_supported(method: Method, library: Library) -> None:
     """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
-    errors: list[EtError] = []
+    errors = supported.errors_of(method, library)
     for instruction in method.instructions:
+        op = library.find(instruction.op)
         if instruction.op in (MOVE, JUMP_FALSE):
             errors.append(ModelError("control flow cannot be built into firmware yet", where=instruction.where))
-            continue
-        op = library.find(instruction.op)
-        if op is None:
-            errors.append(ModelError(f"no kernel for {instruction.op}", where=instruction.where, hint=near(instruction.op, library)))
-            continue
-        try:
-            node = node_of(method, instruction, op)
-            inferred = op.infer(node)
-        except EtError as error:
-            errors.append(error)
-            continue
-        tensors = node.tensors
-        if op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
-            errors.append(node.error("it computes nothing that a kernel could run", "quantise the layers round it too"))
-        if op.lower is not None and tensors and tensors[0].spec.dtype not in op.dtypes:
-            known = ", ".join(str(dtype.numpy) for dtype in op.dtypes)
-            errors.append(ModelError(f"no kernel for {tensors[0].spec.dtype.numpy}", where=instruction.where, hint=f"it takes {known}"))
-        for out, (dtype, shape) in zip(node.outs, inferred, strict=True):
-            if (out.spec.dtype, out.spec.shape) != (dtype, tuple(shape)):
-                follows = f"{dtype.numpy} {list(shape)}"
-                errors.append(node.error(f"the result {out.name} is {out.spec} where {follows} follows from the operands"))
+        elif op is not None and op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
+            what = f"{instruction.op} computes nothing that a kernel could run"
+            errors.append(ModelError(what, where=instruction.where, hint="quantise the layers round it too"))
     raise_all(errors)
-
-
-def near(name: str, library: Library) -> str:
-    """What to say about an operator that does not exist: those with a similar name, else where to read how to add one."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(name, library.ops, n=3, cutoff=0.7)
-    return f"near it: {', '.join(found)}" if found else "docs/kernels.md says how to add an operator"
 
 
 def tidy(method: Method) -> Method:

@@ -42,7 +42,7 @@ def message(path: Path) -> str:
         ),
         ("def model():\n    return 3\ndef example_inputs():\n    return 1\n", 1, "model() returns int, not a torch.nn.Module"),
         (RELU.replace("torch.zeros(1, 3)", "[1.0]"), 4, "example_inputs() must return a tensor"),
-        (f'{RELU}quantize = "int8"\n', 0, "quantize = 'int8' is not supported"),
+        (f'{RELU}quantize = "int4"\n', 0, "quantize = 'int4' is not supported"),
         (f"{RELU}channels_last = 1\n", 0, "channels_last = 1 is neither"),
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 3), [0, 1]\n", 0, "one whole number for each of the 5 samples"),

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from etexport import supported
 from etexport.errors import Errors, ModelError, ProgramError
 from etexport.op import Library, load_ops
-from etexport.passes import pipeline, supported
+from etexport.passes import pipeline
 from etexport.passes.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write

@@ -11,15 +11,13 @@ from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Progra
 
 def check(program: Program, library: Library) -> None:
     """ModelError, or `Errors` of several: no kernel, no kernel for this element type, or arguments that the operator does not allow."""
-    errors: list[EtError] = []
-    for method in program.methods:
-        for instruction in method.instructions:
-            if instruction.op in (MOVE, JUMP_FALSE):
-                continue
-            error = _error(method, instruction, library)
-            if error is not None:
-                errors.append(error)
-    raise_all(errors)
+    raise_all([error for method in program.methods for error in errors_of(method, library)])
+
+
+def errors_of(method: Method, library: Library) -> list[EtError]:
+    """What `check` reports, of one method."""
+    computing = [instruction for instruction in method.instructions if instruction.op not in (MOVE, JUMP_FALSE)]
+    return [error for instruction in computing if (error := _error(method, instruction, library)) is not None]
 
 
 def _error(method: Method, instruction: Instruction, library: Library) -> ModelError | None:
