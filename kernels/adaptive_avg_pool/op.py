@@ -15,9 +15,9 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     x, size = node["self"].spec, node["output_size"]
     if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
         raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
-    if len(size) not in (1, 2) or min(size) < 1:
+    if len(size) != 2 or min(size) < 1:
         raise node.error(f"output_size is {list(size)}")
-    height, width = size * 2 if len(size) == 1 else size
+    height, width = size
     if max(height * x.shape[-2], width * x.shape[-1], height * width * max(x.numel, 1)) > _LIMIT:
         raise node.error(f"output_size {list(size)} of {list(x.shape)} is too large for 32-bit offsets")
     return ((x.dtype, (*x.shape[:-2], height, width)),)
@@ -47,7 +47,7 @@ def _windows(inputs: int, outputs: int) -> list[slice]:
 
 
 def _reference(x: Array, output_size: tuple[int, ...]) -> Array:
-    height, width = output_size * 2 if len(output_size) == 1 else output_size
+    height, width = output_size
     out = np.empty((*x.shape[:-2], height, width), x.dtype)
     for row, down in enumerate(_windows(x.shape[-2], height)):
         for column, across in enumerate(_windows(x.shape[-1], width)):

@@ -80,6 +80,7 @@ def _axes(node: Node) -> tuple[_Axis, ...]:
         raise node.error(f"{weight.shape[0]} output channels cannot be split into {groups} groups")
     if bias is not None and bias.spec.shape != weight.shape[:1]:
         raise node.error(f"a bias {list(bias.spec.shape)} for {weight.shape[0]} output channels")
+    _per_axis(node, "output_padding", rank, 0)  # means nothing here, yet PyTorch checks it
     stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
     padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
     axes = []

@@ -23,7 +23,8 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"{len(pad)} amounts for a tensor with {len(spec.shape)} dimensions", hint="two a dimension, the last first")
     amounts = _amounts(pad, len(spec.shape))
     shape = tuple(size + before + after for size, (before, after) in zip(spec.shape, amounts, strict=True))
-    if any(size < 0 for size in shape):
+    cropped = (size + min(before, 0) + min(after, 0) for size, (before, after) in zip(spec.shape, amounts, strict=True))
+    if any(size < 0 for size in (*shape, *cropped)):
         raise node.error(f"padding {list(pad)} leaves the shape {list(shape)}")
     return ((spec.dtype, shape),)
 
