@@ -173,7 +173,7 @@ def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRo
     by_handle = {share.op.handle: share for share in shares(report.ops)}
     code = {step["handle"]: step["code"] for step in memory["steps"]}
     widest = max((share.fraction for share in by_handle.values()), default=0.0)
-    rates = [share.per_mac for share in by_handle.values() if share.per_mac and share.best_per_mac]
+    rates = [rate for share in by_handle.values() if share.per_mac and share.best_per_mac for rate in (share.per_mac, share.best_per_mac)]
     longest = max(rates, default=0.0)
     rows = []
     for number, op in enumerate(report.ops):
