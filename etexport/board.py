@@ -58,7 +58,9 @@ class Counter:
 
 @dataclass(frozen=True)
 class Simulator:
-    """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments (`{elf}` and `{port}` are filled in).
+    """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments.
+
+    `{elf}`, `{port}` (a free one, where the program does not choose) and `{renode}` (the folder of that name) are filled in.
 
     A program that opens a port of its own choice says `waiting for connection on: tcp:127.0.0.1:<port>` before it goes on, as QEMU does.
     """
@@ -284,8 +286,8 @@ def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
     except ValueError as error:
         yield BoardError(f"'simulator' has {argument!r}: {error}", where=where)
         return
-    for name in sorted(names - {"elf", "port"}):
-        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}")
+    for name in sorted(names - {"elf", "port", "renode"}):
+        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}, {renode}")
 
 
 def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[BoardError]:

@@ -90,7 +90,7 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
     (set_in("counter", "driver", to="dwt2"), r"'counter.driver' is 'dwt2'(.|\n)*did you mean 'dwt'"),
     (set_in("counter", "denominator", to=0), r"must not be 0"),
     (set_in("simulator", "kind", to="qmu"), r"'simulator.kind' is 'qmu'(.|\n)*did you mean 'qemu'"),
-    (set_in("simulator", "arguments", to=["{efl}"]), r"'simulator' has \{efl\}(.|\n)*known: \{elf\}, \{port\}"),
+    (set_in("simulator", "arguments", to=["{efl}"]), r"'simulator' has \{efl\}(.|\n)*known: \{elf\}, \{port\}, \{renode\}"),
     (set_in("simulator", "arguments", to=["{"]), r"'simulator' has '\{'"),
 ]
 

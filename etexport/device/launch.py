@@ -18,6 +18,7 @@ from typing import IO
 
 from etexport.board import Board, Simulator
 from etexport.errors import DeviceLostError, ToolMissingError
+from etexport.resources import root
 
 _START_S = 30.0
 _EXIT_S = 10.0
@@ -59,7 +60,7 @@ class Running:
 
 def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
     """The command line; `port` is needed where an argument has `{port}`."""
-    places = {"elf": str(elf), "port": str(port)}
+    places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode")}
     return tuple(part.format(**places) for part in (simulator.program, *simulator.arguments))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from etexport.errors import DeviceLostError, EtError, ModelError, raise_all
 from etexport.program.model import Array
 
 _IDENTIFY_S = 20.0
+_OPEN_S = 30.0
 _SIMULATED_WINDOW = 8
 """Questions under way to a simulator, which loses nothing. Real ports may lack a receive buffer, and get one."""
 
@@ -80,7 +82,7 @@ def run(
         running = None if url else stack.enter_context(launch(board, elf))
         wire = stack.enter_context(WireLog(log))
         with _translated(elf, board, running):
-            port = Port(running.url if running is not None else url, board.baud)
+            port = _open(running, board) if running is not None else Port(url, board.baud)
             stack.callback(port.close)
             window, nonce = (_SIMULATED_WINDOW, 1) if running is not None else (1, secrets.randbelow(1 << 16))
             link = Link(port, wire, window=window, nonce=nonce)
@@ -159,6 +161,18 @@ def _translated(elf: Path, board: Board, running: Running | None) -> Iterator[No
         if not epitaph:
             raise
         raise DeviceLostError(f"{lost.what}; {epitaph}", where=lost.where, hint=lost.hint) from lost
+
+
+def _open(running: Running, board: Board) -> Port:
+    """The port of a simulator that was just started: one that was told which port to take may not have it open yet."""
+    end = time.monotonic() + _OPEN_S
+    while True:
+        try:
+            return Port(running.url, board.baud)
+        except DeviceLostError:
+            if time.monotonic() > end or running.exit_status is not None:
+                raise
+            time.sleep(0.05)
 
 
 def _check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: set[str]) -> None:

@@ -137,7 +137,7 @@ def test_firmware_of_another_board_is_refused(firmware: Firmware) -> None:
 def test_a_board_that_hangs(firmware: Firmware, name: str) -> None:
     board, elf = firmware(name)
     started = time.monotonic()
-    with pytest.raises(DeviceLostError, match="run 2 did not finish within 1.5 s"):
+    with pytest.raises(DeviceLostError, match=r"run 2 did not finish within 1\.5 s"):
         run(elf, board, [sample(0), sample(1, HANG)], timeout_s=1.5)
     assert time.monotonic() - started < 15
 

@@ -13,6 +13,7 @@ from etexport.device import record, run
 from etexport.device.image import image
 from etexport.device.launch import launch
 from etexport.errors import BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
+from tests.device.building import build_tiny
 from tests.device.conftest import BOARDS, Firmware
 from tests.device.tiny import expected, sample
 
@@ -119,6 +120,27 @@ def test_what_is_no_elf(tmp_path: Path) -> None:
     (tmp_path / "x.elf").write_bytes(b"no")
     with pytest.raises(BuildError, match="is no ELF"):
         image(tmp_path / "x.elf")
+
+
+def test_a_simulator_that_is_told_its_port(firmware: Firmware) -> None:
+    """As Renode is: the port is chosen here, and may not be open at once."""
+    board, elf = firmware("qemu_mps2_an386")
+    assert board.simulator is not None
+    arguments = tuple(part.replace(":0,server=on", ":{port},server=on") for part in board.simulator.arguments)
+    told = dataclasses.replace(board, simulator=dataclasses.replace(board.simulator, arguments=arguments))
+    done = run(elf, told, [sample(0)])
+    np.testing.assert_array_equal(done.outputs[0][1], expected(sample(0), 1)[1])
+    assert any(":0,server" not in part and "tcp:127.0.0.1:" in part for part in done.command)
+
+
+@pytest.mark.parametrize("driver", ["systick", "dwt"])
+def test_other_counters_of_cortex_m(firmware: Firmware, driver: str, tmp_path: Path) -> None:
+    """SysTick counts the same instructions as the board's timer; QEMU's cycle counter stands still."""
+    board, elf = firmware("qemu_mps2_an386")
+    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver=driver, address=0))
+    done = run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
+    timed = run(elf, board, [sample(3)]).counters[0]
+    assert all(abs(count - timed) <= 1 for count in done.counters) if driver == "systick" else done.counters == (0, 0, 0)
 
 
 def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
