@@ -1,0 +1,443 @@
+"""Convolution in integers: dense, grouped and depthwise; images, and sequences as images of height 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from etexport.integer_layer import (
+    Layer,
+    activation,
+    can_pair,
+    elements_of,
+    fixed,
+    layer_of,
+    pack_pairs,
+    pack_singles,
+    pack_taps,
+    problem,
+    stored,
+    weight,
+)
+from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
+from etexport.program.model import Array, DType
+from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
+
+_LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
+_CONV = "cortex_m::quantized_conv2d.out"
+_DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One spatial dimension: padding may differ at its two ends."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+    @property
+    def out(self) -> int:
+        return (self.size + self.before + self.after - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
+
+
+_ONE = _Axis(1, 1, 1, 1, 0, 0)
+
+
+def _axes(node: Node, kernel: tuple[int, ...]) -> tuple[_Axis, ...]:
+    """The spatial dimensions, outermost first; node.error for what is illegal."""
+    x = node["input"].spec
+    rank = len(kernel)
+    if len(x.shape) != rank + 2 or rank not in (1, 2):
+        raise node.error(f"a window of {list(kernel)} over {list(x.shape)}; sequences (N, C, L) and images (N, C, H, W) have a kernel")
+    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
+    axes = []
+    for at in range(rank):
+        before, after = padding[at], padding[rank + at]
+        if not (0 <= before <= _LIMIT and 0 <= after <= _LIMIT):
+            raise node.error(f"padding is {list(node['padding'])}")
+        padded = x.shape[2 + at] + before + after
+        reach = dilation[at] * (kernel[at] - 1) + 1
+        if kernel[at] == 0 or reach > padded:
+            raise node.error(f"a kernel that reaches over {reach} elements of an input with {padded} (padding included)")
+        # A distance that is never gone is 1, so that the kernels' products stay small.
+        axes.append(_Axis(x.shape[2 + at], kernel[at], min(stride[at], padded), dilation[at] if kernel[at] > 1 else 1, before, after))
+    if prod((x.shape[0], x.shape[1], *(axis.size + axis.before + axis.after for axis in axes))) > _LIMIT:
+        raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
+    return tuple(axes)
+
+
+def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
+    values: tuple[int, ...] = node[name]
+    if len(values) not in (1, rank) or not all(least <= value <= _LIMIT for value in values):
+        raise node.error(f"{name} is {list(values)} for {rank} spatial dimension{'s' if rank > 1 else ''}")
+    return values * rank if len(values) == 1 else values
+
+
+def _check(node: Node, outputs: int) -> None:
+    """What both operators want of the operands beside the geometry."""
+    for name, dtype in (("weight", DType.INT8), ("bias", DType.INT32), ("requantize_multipliers", DType.INT32), ("requantize_shifts", DType.INT32)):
+        value = node[name]
+        if value is None:
+            continue
+        if value.spec.dtype is not dtype:
+            raise node.error(f"{name} is {value.spec.dtype.numpy}, not {dtype.numpy}")
+        if name != "weight" and value.spec.numel not in {outputs, outputs if name == "bias" else 1}:
+            raise node.error(f"{value.spec.numel} elements in {name} for {outputs} output channels")
+    if not -127 <= node["input_offset"] <= 128 or not -128 <= node["output_offset"] <= 127:
+        raise node.error("a zero point outside int8", "input_offset is the input's with the sign changed")
+    if not -128 <= node["activation_min"] <= node["activation_max"] <= 127:
+        raise node.error(f"results clamped to {node['activation_min']} .. {node['activation_max']}, not within int8")
+
+
+def _layer(node: Node, weights: Array) -> Layer:
+    """`weights` (outputs, k)."""
+    for name in ("weight", "bias", "requantize_multipliers", "requantize_shifts"):
+        if node[name] is not None and node[name].data is None:
+            raise node.error(f"{name} is not a constant of the model", "only constant weights have a kernel")
+    bias = None if node["bias"] is None else node["bias"].data.reshape(-1)
+    layer = layer_of(weights, bias, -node["input_offset"], node["requantize_multipliers"].data, node["requantize_shifts"].data)
+    reason = problem(layer)
+    if reason:
+        raise node.error(reason)
+    return layer
+
+
+def _stored(node: Node) -> dict[str, int]:
+    return {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
+
+
+def _window(rows: _Axis, columns: _Axis) -> dict[str, int]:
+    """The part of the geometry that both kernels have."""
+    return {
+        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
+        "pad_y": rows.before, "pad_x": columns.before, "dilation_y": rows.dilation, "dilation_x": columns.dilation,
+    }  # fmt: skip
+
+
+def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, ahead: int) -> int:
+    """How many bytes above its output an input must start, for positions done one after the other.
+
+    When a position is stored, windows from `ahead` positions later on are still to be read (0: its own too).
+    """
+    y, x = (np.arange(axis.out) for axis in (rows, columns))
+    top = np.clip(y * rows.stride - rows.before, 0, rows.size)
+    left = np.clip(x * columns.stride - columns.before, 0, columns.size)
+    first = (top[:, None] * columns.size + left[None, :]) * channels
+    image = (np.arange(batch) * rows.size * columns.size * channels)[:, None]
+    first = np.minimum.accumulate((image + first.reshape(1, -1)).reshape(-1)[::-1])[::-1]  # first byte read from here on
+    stored_up_to = np.arange(1, len(first) + 1) * outputs
+    size = batch * rows.size * columns.size * channels
+    groups = len(first) - ahead
+    return int(max((stored_up_to[:groups] - first[ahead:]).max(initial=-size), -size))
+
+
+# ---- dense and grouped --------------------------------------------------------------------------------------------------------------
+
+
+def _geometry(node: Node) -> tuple[_Axis, _Axis, int]:
+    """Rows, columns, groups."""
+    x, weights = node["input"].spec, node["weight"].spec
+    if len(weights.shape) not in (3, 4) or 0 in weights.shape or not x.shape[1:]:
+        raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (O, KH, KW, I / groups)")
+    axes = _axes(node, weights.shape[1:-1])
+    groups, rest = divmod(x.shape[1], weights.shape[-1])
+    if rest or not groups or weights.shape[0] % groups:
+        raise node.error(f"a weight {list(weights.shape)} cannot be that of an input {list(x.shape)} in groups")
+    return (_ONE, *axes)[-2], axes[-1], groups
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    rows, columns, _ = _geometry(node)
+    outputs: int = node["weight"].spec.shape[0]
+    _check(node, outputs)
+    x = node["input"].spec.shape
+    return ((DType.INT8, (x[0], outputs, *((rows.out, columns.out) if len(x) == 4 else (columns.out,)))),)
+
+
+def _lower(node: Node, target: Target) -> Call:
+    rows, columns, groups = _geometry(node)
+    weights = node["weight"].data
+    return _dense(node, target, rows, columns, groups, _layer(node, weights.reshape(weights.shape[0], -1)))
+
+
+def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int, layer: Layer) -> Call:
+    x, out = node["input"], node.out
+    batch, channels = x.spec.shape[:2]
+    outputs, k = layer.weights.shape
+    each = [layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)) for group in range(groups)]
+    paired = all(can_pair(one, target) for one in each)
+    packed = [pack_pairs(one) if paired else pack_singles(one, target) for one in each]
+    core = "Paired" if paired else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
+    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 1 if groups == 1 else 0)}
+    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)), Scratch(DType.INT8, elements_of(k)))
+    macs = out.spec.numel * k
+    header = "quantized_convolution/dense.h"
+    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+        geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
+        return Call(f"quantized_pointwise<et::{core}>", header, geometry, operands, None, macs, "portable", overlaps)
+    geometry = {
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "groups": groups, "inputs": channels // groups,
+        "outputs": outputs // groups, "out_height": rows.out, "out_width": columns.out, **_window(rows, columns),
+        "input_zero": -node["input_offset"], "elements": elements_of(k), "merged": int(groups == 1 and columns.dilation == 1),
+        "group_bytes": len(packed[0]), **_stored(node),
+    }  # fmt: skip
+    return Call(f"quantized_convolution<et::{core}>", header, geometry, operands, None, macs, "portable", overlaps)
+
+
+def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
+    """sum((x - zero) * w) in int64: (n, o, ...) from x (n, c, ...) and weights (o, taps ..., i)."""
+    rank = x.ndim - 2
+    stride, dilation = (values * rank if len(values) == 1 else values for values in (stride, dilation))
+    ends = padding if len(padding) == 2 * rank else (padding * rank if len(padding) == 1 else padding) * 2
+    wide = np.pad(x.astype(np.int64) - zero, ((0, 0), (0, 0), *zip(ends[:rank], ends[rank:], strict=True)))
+    kernel = weights.shape[1:-1]
+    sizes = [(size - far * (taps - 1) - 1) // step + 1 for size, far, taps, step in zip(wide.shape[2:], dilation, kernel, stride, strict=True)]
+    grouped = weights.astype(np.int64).reshape(groups, -1, *weights.shape[1:])
+    out = np.zeros((x.shape[0], groups, grouped.shape[1], *sizes), np.int64)
+    for tap in np.ndindex(*kernel):
+        starts = [at * far for at, far in zip(tap, dilation, strict=True)]
+        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True))
+        seen = wide[(slice(None), slice(None), *picks)].reshape(x.shape[0], groups, -1, *sizes)
+        out += np.einsum("ngi...,goi->ngo...", seen, grouped[(slice(None), slice(None), *tap)])
+    return out.reshape(x.shape[0], -1, *sizes)
+
+
+def _finish(sums: Array, weights: Array, bias: Array | None, multipliers: Array, shifts: Array, zero: int, low: int, high: int) -> Array:
+    """`weights` (o, k) only for the number of outputs."""
+    layer = layer_of(np.zeros((len(weights), 1), np.int8), bias, 0, multipliers, shifts)
+    last = np.moveaxis(sums, 1, -1) + layer.bias
+    return np.moveaxis(stored(layer, last, Target(), zero, low, high), -1, 1)
+
+
+def _reference(
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, input_offset: int, output_offset: int,
+    multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
+) -> Array:  # fmt: skip
+    sums = _sums(x, weights, -input_offset, stride, padding, dilation, x.shape[1] // weights.shape[-1])
+    return _finish(sums, weights, bias, multipliers, shifts, output_offset, low, high)
+
+
+# ---- depthwise ----------------------------------------------------------------------------------------------------------------------
+
+
+def _depthwise_geometry(node: Node) -> tuple[_Axis, _Axis]:
+    x, weights, multiplier = node["input"].spec, node["weight"].spec, node["depth_multiplier"]
+    if len(weights.shape) not in (3, 4) or 0 in weights.shape or len(x.shape) < 3 or weights.shape[0] != 1 or multiplier < 1:
+        raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (1, KH, KW, O)")
+    if weights.shape[-1] != x.shape[1] * multiplier:
+        raise node.error(f"{weights.shape[-1]} outputs of {x.shape[1]} channels, {multiplier} each")
+    axes = _axes(node, weights.shape[1:-1])
+    return (_ONE, *axes)[-2], axes[-1]
+
+
+def _infer_depthwise(node: Node) -> tuple[InferredSpec, ...]:
+    rows, columns = _depthwise_geometry(node)
+    outputs: int = node["weight"].spec.shape[-1]
+    _check(node, outputs)
+    x = node["input"].spec.shape
+    return ((DType.INT8, (x[0], outputs, *((rows.out, columns.out) if len(x) == 4 else (columns.out,)))),)
+
+
+def _lower_depthwise(node: Node, target: Target) -> Call:
+    rows, columns = _depthwise_geometry(node)
+    x, out = node["input"], node.out
+    batch, channels = x.spec.shape[:2]
+    layer = _layer(node, node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T)
+    if channels == 1:
+        return _dense(node, target, rows, columns, 1, layer)
+    geometry = {
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
+        "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
+    }  # fmt: skip
+    outputs, taps = layer.weights.shape
+    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 0)}
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, target)))
+    function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
+    header = "quantized_convolution/depthwise.h"
+    return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
+
+
+def _reference_depthwise(
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, multiplier: int, input_offset: int,
+    output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
+) -> Array:  # fmt: skip
+    rows = np.moveaxis(weights, -1, 0).reshape(weights.shape[-1], *weights.shape[1:-1], 1)
+    sums = _sums(x, rows, -input_offset, stride, padding, dilation, x.shape[1])
+    return _finish(sums, rows, bias, multipliers, shifts, output_offset, low, high)
+
+
+# ---- the rule -----------------------------------------------------------------------------------------------------------------------
+
+
+def _convolution(node: IntegerNode) -> Fused | str:
+    plain = node.node
+    if plain["transposed"]:
+        return "it is transposed"
+    x, weights = activation(node, "input"), weight(node, "weight", 0)
+    if isinstance(x, str) or isinstance(weights, str):
+        return x if isinstance(x, str) else str(weights)
+    data = weights.value.data
+    assert data is not None
+    rank = data.ndim - 2
+    if rank not in (1, 2):
+        return f"it has {rank} spatial dimensions"
+    constants = fixed(node, x, weights, plain["bias"], node.quantized["bias"], len(data))
+    if isinstance(constants, str):
+        return constants
+    reason = problem(layer_of(data.reshape(len(data), -1), constants.bias, x.zero_point, constants.multipliers, constants.shifts))
+    if reason:
+        return reason
+    stride, dilation = (tuple(plain[name]) * (rank if len(plain[name]) == 1 else 1) for name in ("stride", "dilation"))
+    padding = tuple(plain["padding"]) * (rank if len(plain["padding"]) == 1 else 1)
+    last = (constants.multipliers, constants.shifts, node.out.low, node.out.high, None)
+    offsets = (-x.zero_point, node.out.zero_point)
+    groups = plain["groups"]
+    if 1 < groups == x.value.spec.shape[1]:
+        packed = np.moveaxis(data.reshape(len(data), *data.shape[2:]), 0, -1)[None]
+        return Fused(_DEPTHWISE, (x.ref, packed, constants.bias, stride, padding, dilation, len(data) // groups, *offsets, *last))
+    return Fused(_CONV, (x.ref, np.moveaxis(data, 1, -1), constants.bias, stride, padding, dilation, *offsets, *last))
+
+
+# ---- cases --------------------------------------------------------------------------------------------------------------------------
+
+
+def _case(
+    x: tuple[int, ...],
+    weights: tuple[int, ...],
+    note: str = "",
+    *,
+    bias: bool = True,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] = (0,),
+    dilation: tuple[int, ...] = (1,),
+    zeros: tuple[int, int] = (3, -5),
+    bounds: tuple[int, int] = (-128, 127),
+    scale: float = 1.0,
+    least: int = -127,
+    depthwise: int = 0,
+) -> Case:
+    """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`."""
+    rank = len(x) - 2
+    wide = [values * rank if len(values) == 1 else values for values in (stride, padding, dilation)]
+    outputs = weights[-1] if depthwise else weights[0]
+    k = prod(weights) // outputs
+    spread = [multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * k**0.5)) for at in range(outputs)]
+    multipliers, shifts = (T((outputs,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*spread, strict=True))
+    added = T((outputs,), DType.INT32, -2000, 2000, constant=True) if bias else None
+    arguments = (T(x, DType.INT8, -128, 128), T(weights, DType.INT8, least, 128, constant=True), added, *wide)
+    middle = (depthwise,) if depthwise else ()
+    return Case((*arguments, *middle, -zeros[0], zeros[1], multipliers, shifts, *bounds, None), note)
+
+
+_CASES = (
+    _case((1, 3, 8, 8), (8, 3, 3, 3), "dense, padded by one", padding=(1,)),
+    _case((1, 4, 6, 6), (4, 3, 3, 4), "no padding, no bias", bias=False),
+    _case((2, 3, 7, 5), (6, 3, 3, 3), "a batch, stride 2", stride=(2,), padding=(1,)),
+    _case((1, 3, 8, 8), (8, 3, 3, 3), "padded at the ends only", stride=(2,), padding=(0, 0, 1, 1)),
+    _case((1, 16, 6, 5), (16, 3, 3, 16), "16 channels", padding=(1,), zeros=(-128, -128)),
+    _case((1, 32, 4, 4), (8, 3, 3, 32), "long columns", padding=(1,), zeros=(127, 0)),
+    _case((1, 16, 5, 5), (12, 1, 1, 16), "pointwise, an odd number of positions"),
+    _case((1, 5, 9, 4), (7, 1, 1, 5), "pointwise, nothing is a multiple of four"),
+    _case((2, 64, 3, 3), (64, 1, 1, 64), "pointwise over a batch, a ReLU's bounds", zeros=(-128, 4), bounds=(4, 100)),
+    _case((1, 8, 6, 6), (9, 1, 1, 8), "1x1 of stride 2 is no pointwise", stride=(2,)),
+    _case((1, 4, 4, 4), (5, 1, 1, 4), "1x1 with padding: the border is the bias", padding=(1,)),
+    _case((1, 1, 49, 10), (16, 10, 4, 1), "one input channel, 10x4, stride 2", stride=(2,), padding=(5, 1)),
+    _case((1, 4, 5, 6), (3, 3, 3, 4), "padding wider than the kernel's reach", padding=(4, 5)),
+    _case((1, 2, 3, 3), (4, 5, 5, 2), "a kernel larger than the image", padding=(2,)),
+    _case((1, 3, 9, 9), (5, 3, 2, 3), "dilation", dilation=(2, 3), padding=(2, 1)),
+    _case((1, 6, 5, 5), (9, 3, 3, 2), "three groups", padding=(1,)),
+    _case((2, 8, 5, 4), (24, 2, 3, 4), "two groups of 12", padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
+    _case((1, 8, 4, 4), (6, 3, 3, 8), "scales above one half", scale=150.0),
+    _case((1, 8, 4, 4), (6, 3, 3, 8), "weights of -128", least=-128),
+    _case((1, 512, 2, 2), (4, 3, 3, 512), "sums that need more than 24 bits", padding=(1,)),
+    _case((1, 16, 9), (8, 3, 16), "a sequence", padding=(1,)),
+    _case((2, 4, 11), (6, 4, 2), "sequences in two groups, stride 3, dilated", stride=(3,), dilation=(2,), padding=(2,)),
+)
+
+_DEPTHWISE_CASES = (
+    _case((1, 8, 7, 5), (1, 3, 3, 8), "3x3, an odd number of rows", padding=(1,), depthwise=1),
+    _case((1, 64, 6, 5), (1, 3, 3, 64), "3x3, an even number of rows", padding=(1,), zeros=(-128, -128), depthwise=1),
+    _case((2, 12, 4, 6), (1, 3, 3, 12), "a batch", padding=(1,), bias=False, depthwise=1),
+    _case((1, 16, 7, 8), (1, 3, 3, 16), "stride 2", padding=(1,), stride=(2,), depthwise=1),
+    _case((1, 16, 8, 8), (1, 3, 3, 16), "stride 2, padded at the ends only", padding=(0, 0, 1, 1), stride=(2,), depthwise=1),
+    _case((1, 8, 5, 5), (1, 3, 3, 8), "no padding", depthwise=1, bounds=(-20, 60)),
+    _case((1, 4, 1, 1), (1, 3, 3, 4), "one pixel", padding=(1,), depthwise=1),
+    _case((2, 5, 6, 6), (1, 5, 3, 5), "5x3, five channels", padding=(2, 1), depthwise=1),
+    _case((1, 8, 6, 6), (1, 3, 3, 8), "dilated", padding=(2,), dilation=(2,), depthwise=1),
+    _case((1, 3, 6, 6), (1, 3, 3, 9), "three results a channel", padding=(1,), depthwise=3),
+    _case((1, 1, 9, 6), (1, 4, 3, 8), "one channel, eight results", padding=(1,), stride=(2,), depthwise=8),
+    _case((1, 8, 4, 4), (1, 3, 3, 8), "scales above one half", padding=(1,), scale=150.0, depthwise=1),
+    _case((1, 8, 4, 4), (1, 3, 3, 8), "weights of -128", padding=(1,), least=-128, depthwise=1),
+    _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),
+)
+
+
+def _drawn(draw: Draw, channels: int, weights: tuple[int, ...], kernel: tuple[int, ...], depthwise: int) -> Case:
+    stride = tuple(draw.integer(1, 3) for _ in kernel)
+    dilation = tuple(draw.choice((1, 1, 1, 2, 3)) for _ in kernel)
+    ends = 2 if len(kernel) == 2 and draw.integer(0, 3) == 0 else 1
+    padding = tuple(draw.choice((0, 0, 1, size // 2, draw.integer(0, size + 1))) for size in kernel * ends)
+    least = tuple(padding[: len(kernel)])
+    sizes = tuple(
+        max(draw.integer(1, 10), far * (size - 1) + 1 - around) for size, far, around in zip(kernel, dilation, least, strict=True)
+    )
+    low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.integer(0, 3) == 0 else (-128, 127)
+    return _case(
+        (draw.choice((1, 1, 2)), channels, *sizes), weights, bias=draw.flag(), stride=stride, padding=padding, dilation=dilation,
+        zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high), scale=draw.choice((1.0, 1.0, 1.0, 0.1, 20.0)),
+        least=draw.choice((-127, -127, -128)), depthwise=depthwise,
+    )  # fmt: skip
+
+
+def _draw(draw: Draw) -> Case:
+    kernel = tuple(draw.choice((1, 1, 2, 3, 3, 3, 4, 5)) for _ in range(draw.choice((1, 2, 2, 2))))
+    groups = draw.choice((1, 1, 1, 1, 2, 3))
+    inputs = draw.choice((1, 2, 3, 4, 5, 8, 12, 16, 32))
+    return _drawn(draw, inputs * groups, (groups * draw.integer(1, 17), *kernel, inputs), kernel, 0)
+
+
+def _draw_depthwise(draw: Draw) -> Case:
+    kernel = (3, 3) if draw.flag() else tuple(draw.choice((1, 2, 3, 3, 4, 5)) for _ in range(draw.choice((1, 2, 2))))
+    channels, multiplier = draw.choice((1, 2, 4, 5, 8, 12, 20, 32)), draw.choice((1, 1, 1, 1, 2, 3))
+    return _drawn(draw, channels, (1, *kernel, channels * multiplier), kernel, multiplier)
+
+
+_ENDING = (
+    "int input_offset, int output_offset, Tensor requantize_multipliers, Tensor requantize_shifts, int activation_min,"
+    " int activation_max, Tensor? scratch, *, Tensor(a!) out) -> Tensor(a!)"
+)
+
+OPS = [
+    Op(
+        f"{_CONV}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, {_ENDING}",
+        infer=_infer,
+        lower=_lower,
+        dtypes=(DType.INT8,),
+        reference=_reference,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=_CASES,
+        draw=_draw,
+    ),
+    Op(
+        f"{_DEPTHWISE}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int depth_multiplier, {_ENDING}",
+        infer=_infer_depthwise,
+        lower=_lower_depthwise,
+        dtypes=(DType.INT8,),
+        reference=_reference_depthwise,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=_DEPTHWISE_CASES,
+        draw=_draw_depthwise,
+    ),
+]
+
+RULES = [Rule("aten::convolution.out", _convolution)]
