@@ -31,9 +31,7 @@ def _promoted(*operands: TensorSpec | bool | int | float) -> DType:
     result: DType | None = None
     for priority in range(3):
         for dtype in candidates(priority):
-            if result is None:
-                result = dtype
-            elif _RANK_OF_KIND[dtype.numpy.kind] > _RANK_OF_KIND[result.numpy.kind]:
+            if result is None or _RANK_OF_KIND[dtype.numpy.kind] > _RANK_OF_KIND[result.numpy.kind]:
                 result = dtype
             elif dtype.numpy.kind in "uif" and result.numpy.kind in "uif" and _peers(operands, dtype, result, priority):
                 result = DType.of_numpy(np.promote_types(dtype.numpy, result.numpy))

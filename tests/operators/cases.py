@@ -99,7 +99,7 @@ def _reordered(arg: Any, draw: HypothesisDraw) -> Any:
 
 
 def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
-    """The case with content drawn from `seed`; `specials` sprinkles NaN, infinities and signed zeros over float inputs (weights stay finite)."""
+    """The case with content drawn from `seed`; `specials` sprinkles NaN, infinities and signed zeros over float inputs, not over weights."""
     random = np.random.default_rng(seed)
 
     def content(arg: Any) -> Any:
@@ -155,7 +155,8 @@ def fused_samples(op: Op, count: int) -> list[Sample]:
         random = np.random.default_rng(5000 + at)
         _, shape = infer(plain)[0]
         residual = np.asarray(random.uniform(-1, 1, shape), np.float32) if "residual" in op.absorbs and at % 3 != 2 else None
-        bounds = ((-0.5, 0.75), (0.0, math.inf), (-math.inf, 0.25))[at % 3] if "clamp" in op.absorbs and (at % 2 or residual is None) else None
+        clamps = "clamp" in op.absorbs and (at % 2 or residual is None)
+        bounds = ((-0.5, 0.75), (0.0, math.inf), (-math.inf, 0.25))[at % 3] if clamps else None
         if residual is not None or bounds is not None:
             found.append(replace(plain, residual=residual, bounds=bounds, note=f"{plain.note} (fused)"))
     return found

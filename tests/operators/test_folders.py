@@ -1,0 +1,65 @@
+"""A folder that is not complete is named."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etexport.op import Library, load_ops
+
+from .completeness import complaints
+
+
+def test_our_folders_are_complete(library: Library) -> None:
+    assert not complaints(library)
+
+
+def folder_with(tmp_path: Path, family: str, *changes: tuple[str, str]) -> Library:
+    """A library of one folder, copied from ours, with changes to its op.py."""
+    shutil.copytree(Path(__file__).parents[2] / "kernels" / family, tmp_path / "kernels" / family)
+    path = tmp_path / "kernels" / family / "op.py"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text, f"{family}/op.py has no {old!r}"
+        text = text.replace(old, new)
+    path.write_text(text)
+    return load_ops((tmp_path / "kernels",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([("        draw=_draw,\n", "")], "has no draw"),
+        ([("softmax/softmax.h", "softmax/missing.h")], "there is no header softmax/missing.h"),
+        ([("bool half_to_float, *,", "bool half, *,"), ('node["half_to_float"]', 'node["half"]')], "PyTorch has aten::_softmax.out"),
+    ],
+)
+def test_an_incomplete_folder_is_named(tmp_path: Path, changes: list[tuple[str, str]], words: str) -> None:
+    found = complaints(folder_with(tmp_path, "softmax", *changes))
+    assert found
+    assert all("softmax/op.py" in text for text in found)
+    assert any(words in text for text in found), found
+
+
+def test_a_folder_without_cases_is_named(tmp_path: Path) -> None:
+    library = folder_with(tmp_path, "full", ("        cases=(", "        cases=()[:0] and ("))
+    assert complaints(library) == ["full/op.py: aten::full.out has no cases"]
+
+
+def test_a_folder_without_operators_is_named(tmp_path: Path) -> None:
+    library = folder_with(tmp_path, "full")
+    (tmp_path / "kernels" / "nothing").mkdir()
+    (tmp_path / "kernels" / "nothing" / "nothing.h").write_text("// a kernel that nobody declares\n")
+    assert complaints(library) == ["nothing: no op.py declares an operator"]
+
+
+def test_two_folders_with_one_operator_are_refused(tmp_path: Path) -> None:
+    from etexport.errors import ModelError
+
+    shutil.copytree(Path(__file__).parents[2] / "kernels" / "full", tmp_path / "kernels" / "full")
+    shutil.copytree(tmp_path / "kernels" / "full", tmp_path / "kernels" / "full_again")
+    with pytest.raises(ModelError, match=re.escape("aten::full.out is declared in full and in full_again")):
+        load_ops((tmp_path / "kernels",))
