@@ -1,5 +1,5 @@
-// e^x and tanh x in float32, the same on every core, e^x within 1.4 half units in the last place, tanh x within 2.4. A C library's expf is larger, and on cores
-// without double precision several times slower where it computes in double.
+// e^x and tanh x in float32, the same on every core, e^x within 1.4 half units in the last place, tanh x within 2.4. A
+// C library's expf is larger, and on cores without double precision several times slower where it computes in double.
 #pragma once
 
 #include <stdint.h>
@@ -15,7 +15,8 @@ inline float exponential(float x) {
   if (x > 88.72283f) {
     return __builtin_inff();
   }
-  // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low bits
+  // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to the nearest integer, which then stands in the low
+  // bits
   const float shifted = x * 1.442695041f + 12582912.0f;
   const float n = shifted - 12582912.0f;
   float r = x - n * 0.693359375f;  // ln 2 in two parts; the first has 9 bits, so that its product with n is exact

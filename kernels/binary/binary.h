@@ -1,4 +1,5 @@
-// Arithmetic on two float tensors with broadcasting, or on a tensor and a number. out may be the memory of either operand of its size.
+// Arithmetic on two float tensors with broadcasting, or on a tensor and a number. out may be the memory of either
+// operand of its size.
 #pragma once
 
 #include <stdint.h>
@@ -16,7 +17,8 @@ inline __attribute__((always_inline)) float epilogue(const G& g, float v) {
 
 // G: sizes, out_strides, self_strides, other_strides (0 where an operand repeats), and the epilogue.
 template <class G, class F>
-inline __attribute__((always_inline)) void zip(const G& g, float* out, const float* self, const float* other, const F& f) {
+inline __attribute__((always_inline)) void zip(const G& g, float* out, const float* self, const float* other,
+                                               const F& f) {
   constexpr int32_t kInner = extent_of<decltype(G::sizes)> - 1;
   const int32_t n = g.sizes[kInner];
   const int32_t out_step = g.out_strides[kInner];

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType, TensorSpec
 from etexport.strided import broadcast_shape, broadcast_strides, nest
 
@@ -18,7 +18,12 @@ def _copy(node: Node, strides: tuple[int, ...], offset: int = 0, source: str = "
     """Copy the view of the operand that has the output's shape, these strides and this first element."""
     out = node.out
     loops = nest(out.spec.shape, out.spec.strides, strides)
-    geometry = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1], "offset": offset}
+    geometry: dict[str, GeometryField] = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+        "offset": offset,
+    }
     return Call("copy", "copy/copy.h", geometry, (Write(out.id), Read(node[source].id)))
 
 

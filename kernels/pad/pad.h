@@ -7,7 +7,8 @@
 
 namespace et {
 
-// G: count (elements of out), padded (anything is), out_offset and self_offset of the first element that is copied, and the nest.
+// G: count (elements of out), padded (anything is), out_offset and self_offset of the first element that is copied, and
+// the nest.
 template <class G, class T>
 void pad(const G& g, T* out, const T* self, const T* value) {
   if (g.padded) {

@@ -29,28 +29,30 @@ inline __attribute__((always_inline)) void fold(const G& g, float* out, const fl
 
 template <class G>
 void sum(const G& g, float* out, const float* self) {
-  fold(
-      g, out, self, false, [](float total, float v) { return total + v; }, [](float total) { return total; });
+  fold(g, out, self, false, [](float total, float v) { return total + v; }, [](float total) { return total; });
 }
 
 // G: also scale, 1 / the number of elements
 template <class G>
 void mean(const G& g, float* out, const float* self) {
   fold(
-      g, out, self, false, [](float total, float v) { return total + v; }, [&](float total) { return total * g.scale; });
+      g, out, self, false, [](float total, float v) { return total + v; },
+      [&](float total) { return total * g.scale; });
 }
 
 // NaN wins.
 template <class G>
 void amax(const G& g, float* out, const float* self) {
   fold(
-      g, out, self, true, [](float top, float v) { return v > top || v != v ? v : top; }, [](float top) { return top; });
+      g, out, self, true, [](float top, float v) { return v > top || v != v ? v : top; },
+      [](float top) { return top; });
 }
 
 template <class G>
 void amin(const G& g, float* out, const float* self) {
   fold(
-      g, out, self, true, [](float low, float v) { return v < low || v != v ? v : low; }, [](float low) { return low; });
+      g, out, self, true, [](float low, float v) { return v < low || v != v ? v : low; },
+      [](float low) { return low; });
 }
 
 }  // namespace et

@@ -99,7 +99,7 @@ def _reordered(arg: Any, draw: HypothesisDraw) -> Any:
 
 
 def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
-    """The case with content drawn from `seed`; `specials` sprinkles NaN, infinities and signed zeros over float inputs, not over weights."""
+    """The case with content drawn from `seed`; `specials` strews NaN, infinities and signed zeros over float inputs, not over weights."""
     random = np.random.default_rng(seed)
 
     def content(arg: Any) -> Any:
