@@ -7,18 +7,22 @@
 
 namespace et {
 
-// G: sizes, out_strides, self_strides of the dimensions that stay; searched_sizes, searched_strides of those that are searched,
-// in logical order, for that is how the index counts.
-template <class G, class Before>
-inline __attribute__((always_inline)) void search(const G& g, int64_t* out, const float* self, const Before& before) {
+inline bool is_nan(float v) { return v != v; }
+
+inline bool is_nan(int8_t) { return false; }
+
+// G: sizes, out_strides, self_strides of the dimensions that stay; searched_sizes, searched_strides of those that are
+// searched, in logical order, for that is how the index counts.
+template <class G, class T, class Before>
+inline __attribute__((always_inline)) void search(const G& g, int64_t* out, const T* self, const Before& before) {
   const auto element = [&](int32_t to, int32_t from) {
-    float best = self[from];
+    T best = self[from];
     int32_t found = 0;
     int32_t index = 0;
     const auto candidate = [&](int32_t at) {
-      const float v = self[from + at];
+      const T v = self[from + at];
       // once best is NaN nothing comes before it
-      if (before(v, best) || (v != v && best == best)) {
+      if (before(v, best) || (is_nan(v) && !is_nan(best))) {
         best = v;
         found = index;
       }
@@ -30,14 +34,14 @@ inline __attribute__((always_inline)) void search(const G& g, int64_t* out, cons
   each<extent_of<decltype(G::sizes)>>(g.sizes, element, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
 }
 
-template <class G>
-void argmax(const G& g, int64_t* out, const float* self) {
-  search(g, out, self, [](float v, float best) { return v > best; });
+template <class G, class T>
+void argmax(const G& g, int64_t* out, const T* self) {
+  search(g, out, self, [](T v, T best) { return v > best; });
 }
 
-template <class G>
-void argmin(const G& g, int64_t* out, const float* self) {
-  search(g, out, self, [](float v, float best) { return v < best; });
+template <class G, class T>
+void argmin(const G& g, int64_t* out, const T* self) {
+  search(g, out, self, [](T v, T best) { return v < best; });
 }
 
 }  // namespace et

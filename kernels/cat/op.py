@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Value, Write
-from etexport.program.model import DType
+from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.program.model import DType, Value
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule
 from etexport.strided import nest
 
 
@@ -34,7 +35,9 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error("a concatenation of no tensors")
     dtype = tensors[0].spec.dtype
     if any(value.spec.dtype is not dtype for value in tensors):
-        raise node.error(f"a concatenation of {', '.join(str(value.spec.dtype.numpy) for value in tensors)}", hint="convert them to one type")
+        raise node.error(
+            f"a concatenation of {', '.join(str(value.spec.dtype.numpy) for value in tensors)}", hint="convert them to one type"
+        )
     if any(not value.spec.shape for value in tensors):
         raise node.error("a concatenation of scalars")
     dim, shapes = _dim(node), _shapes(node)
@@ -97,6 +100,23 @@ def _draw(draw: Draw) -> Case:
         parts.append(T(tuple(shape), dtype, low=0.0, high=100.0, constant=draw.integer(0, 3) == 0))
     return Case((tuple(parts), dim - len(shape) * draw.integer(0, 1)))
 
+
+def _rule(node: IntegerNode) -> Fused | str:
+    """Stored values side by side, where all have the scale of the result."""
+    parts = node.quantized["tensors"]
+    wanted = (node.out.spec.dtype, node.out.scale, node.out.zero_point)
+    for value, part in zip(node.node["tensors"], parts, strict=True):
+        if not isinstance(part, Quantized) or part.axis is not None:
+            return f"its operand {value.name} is not quantised per tensor"
+        if (part.value.spec.dtype, part.scale, part.zero_point) != wanted:
+            return f"its operand {value.name} has another scale than its result"
+    limits = np.iinfo(node.out.spec.dtype.numpy)
+    if (node.out.low, node.out.high) != (limits.min, limits.max):
+        return "a concatenation has no activation of its own"
+    return Fused("aten::cat.out", (tuple(part.ref for part in parts), node.node["dim"]))
+
+
+RULES = [Rule("aten::cat.out", _rule)]
 
 OPS = [
     Op(

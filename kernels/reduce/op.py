@@ -1,4 +1,4 @@
-"""Reductions over a list of dimensions: mean, sum, amax, amin."""
+"""Reductions over a list of dimensions: mean, sum, amax, amin; the mean of int8 too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, word_multiplier
 from etexport.strided import nest
 
 
@@ -63,23 +64,28 @@ def _terms(node: Node) -> int:
     return math.prod(node["self"].spec.shape[dim] for dim in _dims(node))
 
 
+def _loops(node: Node) -> dict[str, GeometryField]:
+    """The loops over the dimensions that stay, and over those that go."""
+    out, self, gone = node.out.spec, node["self"].spec, _dims(node)
+    kept = [dim for dim in range(len(self.shape)) if dim not in gone]
+    own = kept if node["keepdim"] else range(len(kept))
+    shape = tuple(self.shape[dim] for dim in kept)
+    loops = nest(shape, tuple(out.strides[dim] for dim in own), tuple(self.strides[dim] for dim in kept), rank=3)
+    inner = nest(tuple(self.shape[dim] for dim in gone), tuple(self.strides[dim] for dim in gone), rank=2)
+    return {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+        "reduced_sizes": inner.sizes,
+        "reduced_strides": inner.strides[0],
+    }
+
+
 def _lower(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
-        out, self, gone = node.out.spec, node["self"].spec, _dims(node)
-        if out.dtype is not DType.FLOAT32:
-            raise node.error(f"no kernel for a result of {out.dtype.numpy}", hint="it gives float32")
-        kept = [dim for dim in range(len(self.shape)) if dim not in gone]
-        own = kept if node["keepdim"] else range(len(kept))
-        shape = tuple(self.shape[dim] for dim in kept)
-        loops = nest(shape, tuple(out.strides[dim] for dim in own), tuple(self.strides[dim] for dim in kept), rank=3)
-        inner = nest(tuple(self.shape[dim] for dim in gone), tuple(self.strides[dim] for dim in gone), rank=2)
-        geometry: dict[str, GeometryField] = {
-            "sizes": loops.sizes,
-            "out_strides": loops.strides[0],
-            "self_strides": loops.strides[1],
-            "reduced_sizes": inner.sizes,
-            "reduced_strides": inner.strides[0],
-        }
+        if node.out.spec.dtype is not DType.FLOAT32:
+            raise node.error(f"no kernel for a result of {node.out.spec.dtype.numpy}", hint="it gives float32")
+        geometry = _loops(node)
         if function == "mean":
             count = _terms(node)
             geometry["scale"] = 1.0 / count if count else math.inf  # the mean of nothing is NaN
@@ -157,6 +163,92 @@ def _extreme_op(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
+# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+
+_LEAST_SHIFT, _LARGEST_SHIFT = -31, 8
+"""Of the scale s_in / (n * s_out): below it every result is the zero point, above it an input step is hundreds of output steps."""
+
+
+def _mean8(node: Node) -> tuple[InferredSpec, ...]:
+    if not (0 < node["multiplier"] < 2**31 and _LEAST_SHIFT <= node["shift"] <= _LARGEST_SHIFT):
+        raise node.error(f"the scale's multiplier is {node['multiplier']}, its shift {node['shift']}")
+    if any(not -128 <= node[name] <= 127 for name in ("input_zero_point", "output_zero_point")):
+        raise node.error(f"zero points {node['input_zero_point']} and {node['output_zero_point']}; they lie in -128 to 127")
+    if _terms(node) == 0:
+        raise node.error(f"the mean of no elements, the shape is {list(node['self'].spec.shape)}")
+    return ((DType.INT8, _reduced(node)),)
+
+
+def _lower_mean8(node: Node, target: Target) -> Call:
+    word, left = word_multiplier(node["multiplier"], node["shift"])
+    if _overflows(_terms(node), node["input_zero_point"], left):
+        raise node.error(f"the sum of {_terms(node)} elements is too large")
+    geometry: dict[str, GeometryField] = {
+        **_loops(node),
+        "start": -node["input_zero_point"] * _terms(node),
+        "multiplier": word,
+        "left_shift": left,
+        "out_zero_point": node["output_zero_point"],
+    }
+    return Call("quantized_mean", "reduce/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id)))
+
+
+def _overflows(terms: int, zero_point: int, left: int) -> bool:
+    return (terms * (128 + abs(zero_point))) << left >= 2**31
+
+
+def _np_mean8(x: Any, dims: tuple[int, ...], keepdim: bool, zero_in: int, zero_out: int, multiplier: int, shift: int) -> Any:
+    total = np.sum(x.astype(np.int64) - zero_in, axis=_axes(x, dims), keepdims=keepdim)
+    return np.clip(requantize(total, *word_multiplier(multiplier, shift)) + zero_out, -128, 127).astype(np.int8)
+
+
+def _mean_rule(node: IntegerNode) -> Fused | str:
+    x = node.quantized["self"]
+    if not isinstance(x, Quantized) or x.axis is not None or x.value.spec.dtype is not DType.INT8:
+        return "its operand is not quantised per tensor to int8"
+    if (node.out.low, node.out.high) != (-128, 127):
+        return "a mean has no activation of its own"
+    terms = _terms(node.node)
+    multiplier, shift = multiplier_shift(x.scale / (max(terms, 1) * node.out.scale))
+    left = word_multiplier(multiplier, shift)[1]
+    if not terms or not _LEAST_SHIFT <= shift <= _LARGEST_SHIFT or _overflows(terms, x.zero_point, left):
+        return f"the mean of {terms} elements from scale {x.scale:.3g} to {node.out.scale:.3g} does not fit 32 bits"
+    args = (x.ref, _dims(node.node), node.node["keepdim"], x.zero_point, node.out.zero_point, multiplier, shift)
+    return Fused("etexport::quantized_mean.out", args)
+
+
+def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: tuple[int, int], scale: float, note: str = "",
+           order: tuple[int, ...] | None = None) -> Case:  # fmt: skip
+    terms = math.prod(shape[dim] for dim in dims) if dims else math.prod(shape)
+    return Case((T(shape, DType.INT8, -128, 128, dim_order=order), dims, keepdim, *zeros, *multiplier_shift(scale / terms)), note)
+
+
+def _draw_mean8(draw: Draw) -> Case:
+    operand, dims = _operand(draw)
+    zeros = draw.integer(-128, 127), draw.integer(-128, 127)
+    return _case8(operand.shape, dims, draw.flag(), zeros, draw.number(0.05, 3.0))
+
+
+_MEAN8 = Op(
+    "etexport::quantized_mean.out(Tensor self, int[] dim, bool keepdim, int input_zero_point, int output_zero_point, int multiplier, "
+    "int shift, *, Tensor(a!) out) -> Tensor(a!)",
+    infer=_mean8,
+    lower=_lower_mean8,
+    dtypes=(DType.INT8,),
+    reference=_np_mean8,
+    exact=True,
+    cases=(
+        _case8((2, 8, 5, 6), (2, 3), True, (3, -5), 0.9, "global average pooling"),
+        _case8((2, 8, 5, 6), (-1, -2), False, (-128, -128), 1.3, "of channels-last data", (0, 2, 3, 1)),
+        _case8((2, 8, 5, 6), (0, 2), False, (127, 0), 1.0, "dimensions that do not lie side by side"),
+        _case8((3, 40), (1,), False, (-128, 127), 1.0, "a sequence"),
+        _case8((6,), (0,), False, (0, 0), 100.0, "a scale that saturates"),
+    ),
+    draw=_draw_mean8,
+)
+
+RULES = [Rule("aten::mean.out", _mean_rule)]
+
 _ARGUMENTS = "(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None, Tensor(a!) out) -> Tensor(a!)"
 
 OPS = [
@@ -164,4 +256,5 @@ OPS = [
     _total_op(f"aten::sum.IntList_out{_ARGUMENTS}", "sum", np.sum),
     _extreme_op("amax", np.max),
     _extreme_op("amin", np.min),
+    _MEAN8,
 ]

@@ -1,0 +1,33 @@
+// Mean of int8 values over any set of dimensions.
+#pragma once
+
+#include <stdint.h>
+
+#include "et/requantize.h"
+#include "et/strided.h"
+
+namespace et {
+
+// G: sizes, out_strides, self_strides of the dimensions that stay; reduced_sizes, reduced_strides of those that go; start, minus the
+// zero point for each element of a sum; multiplier, left_shift, out_zero_point.
+template <class G>
+void quantized_mean(const G& g, int8_t* out, const int8_t* self) {
+  constexpr int32_t kInner = extent_of<decltype(G::reduced_sizes)> - 1;
+  const int32_t n = g.reduced_sizes[kInner];
+  const int32_t stride = g.reduced_strides[kInner];
+  const auto element = [&](int32_t to, int32_t from) {
+    int32_t sum = g.start;
+    const auto row = [&](int32_t at) {
+      const int8_t* x = self + from + at;
+      for (int32_t i = 0; i < n; ++i) {
+        sum += *x;
+        x += stride;
+      }
+    };
+    each<kInner>(g.reduced_sizes, row, Cursor{0, g.reduced_strides});
+    out[to] = saturated(requantized(sum, g.multiplier, g.left_shift) + g.out_zero_point, -128, 127);
+  };
+  each<extent_of<decltype(G::sizes)>>(g.sizes, element, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
+}
+
+}  // namespace et
