@@ -113,9 +113,9 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
 
 def _powers(multiplier: int, shift: int, n: int) -> Array:
     """exp(-d * scale) for d = 0 .. 255, in as many bits as leave the sum of n of them in 32; two bytes each do for short lines."""
-    bits = 15 if n <= 64 else min(23, 31 - n.bit_length())
+    bits = 14 if n <= 64 else min(22, 31 - n.bit_length())
     scale = real_scale(multiplier, shift) / 2**26
-    powers: Array = np.rint(np.exp(-scale * np.arange(256)) * 2**bits).astype(np.uint16 if n <= 64 else np.uint32)
+    powers: Array = np.rint(np.exp(-scale * np.arange(256)) * 2**bits).astype(np.int16 if n <= 64 else np.int32)
     return powers
 
 

@@ -24,10 +24,10 @@ void quantized_softmax(const G& g, int8_t* out, const int8_t* self, const Power*
     }
     uint32_t sum = 0;
     for (int32_t i = 0; i < n; ++i) {
-      sum += powers[top - x[i * self_step]];
+      sum += static_cast<uint32_t>(powers[top - x[i * self_step]]);
     }
     for (int32_t i = 0; i < n; ++i) {
-      const uint32_t power = powers[top - x[i * self_step]];
+      const uint32_t power = static_cast<uint32_t>(powers[top - x[i * self_step]]);
       const uint32_t probability = ((power << 8) + (sum >> 1)) / sum;
       y[i * out_step] = saturated(static_cast<int32_t>(probability) - 128, -128, 127);
     }
