@@ -14,6 +14,8 @@ from etexport.program.model import Epilogue, Instruction, Method, Ref
 
 ADD = "aten::add.out"
 CONVOLUTION = "aten::convolution.out"
+INTEGER_CONVOLUTIONS = {"cortex_m::quantized_conv2d.out": 6, "cortex_m::quantized_depthwise_conv2d.out": 7}
+"""Convolutions of int8, and which argument is minus the zero point, the stored value that pads their images."""
 PAD = "aten::constant_pad_nd.out"
 
 
@@ -24,13 +26,13 @@ def fuse(method: Method, library: Library) -> Method:
 
 def fuse_padding(method: Method) -> Method:
     """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at the two ends
-    of a dimension: `padding` is then (before each dimension, after each dimension)."""
+    of a dimension: `padding`, argument 4 of each, is then (before each dimension, after each dimension)."""
     pads = {instruction.outs[0]: instruction for instruction in method.instructions if instruction.op == PAD}
     uses = _uses(method)
     instructions: list[Instruction] = []
     fused: dict[int, int] = {}
     for instruction in method.instructions:
-        operand = instruction.args[0] if instruction.op == CONVOLUTION else None
+        operand = instruction.args[0] if instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS else None
         pad = pads.get(operand.id) if isinstance(operand, Ref) else None
         padding = None if pad is None else _joined_padding(method, pad, instruction)
         if pad is not None and padding is not None:
@@ -46,17 +48,23 @@ def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) 
     source, widths, fill = pad.args
     assert isinstance(source, Ref) and isinstance(widths, tuple)
     rank = len(method.values[source.id].spec.shape) - 2
-    own, transposed = convolution.args[4], convolution.args[6]
+    own = convolution.args[4]
     assert isinstance(own, tuple)
+    if convolution.op == CONVOLUTION:
+        zero, transposed = 0, convolution.args[6]
+    else:
+        offset = convolution.args[INTEGER_CONVOLUTIONS[convolution.op]]
+        assert isinstance(offset, int)
+        zero, transposed = -offset, False
     pairs = [widths[at : at + 2] for at in range(0, len(widths), 2)] + [(0, 0)] * (rank + 2)
     spatial, rest = pairs[:rank][::-1], pairs[rank:]  # listed from the last dimension on
-    if transposed or rank < 1 or fill != 0 or any(width != 0 for pair in rest for width in pair):
+    if transposed or rank < 1 or fill != zero or any(width != 0 for pair in rest for width in pair):
         return None
-    if any(width < 0 for pair in spatial for width in pair) or len(own) not in (1, rank):
+    if any(width < 0 for pair in spatial for width in pair) or len(own) not in (1, rank, 2 * rank):
         return None
-    own = own * rank if len(own) == 1 else own
-    before = tuple(pair[0] + width for pair, width in zip(spatial, own, strict=True))
-    return before + tuple(pair[1] + width for pair, width in zip(spatial, own, strict=True))
+    own = own * (2 * rank // len(own))
+    before = tuple(pair[0] + width for pair, width in zip(spatial, own[:rank], strict=True))
+    return before + tuple(pair[1] + width for pair, width in zip(spatial, own[rank:], strict=True))
 
 
 def fuse_residuals(method: Method, library: Library) -> Method:

@@ -12,6 +12,7 @@ What is left computes in float between quantise and dequantise kernels; `in_floa
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -34,6 +35,10 @@ KERNEL_DEQUANTIZE = "cortex_m::dequantize_per_tensor.out"
 
 MOVES = frozenset({"aten::slice_copy.Tensor_out", "aten::select_copy.int_out", "aten::expand_copy.out", "aten::clone.out"})
 """Operators without a view's or a permute's layout that give elements of their first operand and nothing else."""
+
+PAD = "aten::constant_pad_nd.out"
+SEARCHES = frozenset({"aten::argmax.out", "aten::argmin.out"})
+"""Operators that only compare elements of their first operand: stored values are in the order of the real ones."""
 
 
 def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFloat, ...]]:
@@ -75,13 +80,23 @@ class _Fusion:
         """move(dequantise(q)) as dequantise(move(q)), or nothing where that cannot be."""
         op = self.library.find(instruction.op)
         operand = instruction.args[0] if instruction.args else None
-        if op is None or not isinstance(operand, Ref) or not (op.layout in (Layout.VIEW, Layout.PERMUTE) or instruction.op in MOVES):
+        if op is None or not isinstance(operand, Ref) or len(instruction.outs) != 1:
             return ()
         dequantise = self.made_by.get(operand.id)
-        if dequantise is None or dequantise.op not in (DEQUANTIZE, DEQUANTIZE_CHANNELS) or len(instruction.outs) != 1:
+        if dequantise is None or dequantise.op not in (DEQUANTIZE, DEQUANTIZE_CHANNELS):
             return ()
         source = dequantise.args[0]
         assert isinstance(source, Ref)
+        if instruction.op in SEARCHES:
+            whole = dequantise.op == DEQUANTIZE and self.values[source.id].spec.dtype in op.dtypes
+            return (replace(instruction, args=(source, *instruction.args[1:])),) if whole else ()
+        if instruction.op == PAD:
+            fill = self._stored_fill(instruction, operand)
+            if fill is None:
+                return ()
+            instruction = replace(instruction, args=(*instruction.args[:2], fill))
+        elif not (op.layout in (Layout.VIEW, Layout.PERMUTE) or instruction.op in MOVES):
+            return ()
         stored, out = self.values[source.id], self.values[instruction.outs[0]]
         args = dequantise.args[1:]
         if dequantise.op == DEQUANTIZE_CHANNELS:
@@ -99,6 +114,16 @@ class _Fusion:
         moved = self._value(f"{out.name}_q", spec)
         move = replace(instruction, args=(source, *instruction.args[1:]), outs=(moved.id,))
         return move, replace(dequantise, args=(moved, *args), outs=instruction.outs, handle=self._handle())
+
+    def _stored_fill(self, pad: Instruction, operand: Ref) -> int | None:
+        """The stored value that a padding's real one is, if there is one: the zero point for zero."""
+        known, fill = self._quantized(operand), pad.args[2]
+        if known is None or known.axis is not None or not isinstance(fill, (bool, int, float)) or not math.isfinite(fill):
+            return None
+        stored = round(fill / known.scale) + known.zero_point
+        limits = np.iinfo(known.value.spec.dtype.numpy)
+        exact = np.float32(stored - known.zero_point) * np.float32(known.scale) == np.float32(fill)
+        return stored if exact and limits.min <= stored <= limits.max else None
 
     # ---- one quantise ----------------------------------------------------------------------------------------------------------
 

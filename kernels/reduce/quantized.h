@@ -8,8 +8,8 @@
 
 namespace et {
 
-// G: sizes, out_strides, self_strides of the dimensions that stay; reduced_sizes, reduced_strides of those that go; start, minus the
-// zero point for each element of a sum; multiplier, left_shift, out_zero_point.
+// G: sizes, out_strides, self_strides of the dimensions that stay; reduced_sizes, reduced_strides of those that go;
+// start, minus the zero point for each element of a sum; multiplier, left_shift, out_zero_point.
 template <class G>
 void quantized_mean(const G& g, int8_t* out, const int8_t* self) {
   constexpr int32_t kInner = extent_of<decltype(G::reduced_sizes)> - 1;
