@@ -66,8 +66,9 @@ class Layer:
 def fold_batch_norms(method: Method, library: Library) -> Method:
     """Fold every BatchNorm that stands directly after a layer, or directly before one that does not pad, and is read once."""
     draft = Draft(method)
-    while _fold_one(draft, library):
-        pass
+    with np.errstate(all="ignore"):  # a variance that is no variance gives NaN in PyTorch too
+        while _fold_one(draft, library):
+            pass
     return draft.done()
 
 
@@ -103,8 +104,7 @@ def _scale_and_shift(draft: Draft, norm: Instruction, library: Library) -> tuple
         return None
     eps = norm.args[6]
     assert isinstance(eps, (int, float)), norm.where
-    with np.errstate(all="ignore"):  # a variance that is no variance gives NaN in PyTorch too
-        scale = 1.0 / np.sqrt(variance.astype(np.float64) + eps)
+    scale = 1.0 / np.sqrt(variance.astype(np.float64) + eps)
     if weight is not None:
         scale = scale * weight
     shift = -mean.astype(np.float64) * scale

@@ -21,14 +21,12 @@ def split_into_slices(method: Method, library: Library) -> Method:
     instructions: list[Instruction] = []
     next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
     for instruction in method.instructions:
-        if instruction.op not in SIZES and instruction.op != UNBIND:
+        if not _is_split(draft, instruction):
             instructions.append(instruction)
             continue
-        operand = draft.value(instruction.args[0])
-        assert operand is not None, instruction.where
-        dim = instruction.args[-1]
-        assert isinstance(dim, int), instruction.where
-        dim %= max(len(operand.spec.shape), 1)
+        operand, dim = draft.value(instruction.args[0]), instruction.args[-1]
+        assert operand is not None and isinstance(dim, int), instruction.where
+        dim %= len(operand.spec.shape)
         start = 0
         for number, out in enumerate(instruction.outs):
             # the first piece keeps the handle, which jumps may aim at
@@ -45,3 +43,24 @@ def split_into_slices(method: Method, library: Library) -> Method:
         draft.changed = True
     draft.instructions = instructions
     return draft.done()
+
+
+def _is_split(draft: Draft, instruction: Instruction) -> bool:
+    """Whether it is one of these operators, and its results are the operand's pieces in order; in a damaged file they may not be."""
+    if (instruction.op not in SIZES and instruction.op != UNBIND) or len(instruction.args) < 2:
+        return False
+    operand, dim = draft.value(instruction.args[0]), instruction.args[-1]
+    if operand is None or not isinstance(dim, int) or not -len(operand.spec.shape) <= dim < len(operand.spec.shape):
+        return False
+    dim %= len(operand.spec.shape)
+    specs = [draft.values[out].spec for out in instruction.outs]
+    shape = operand.spec.shape
+    around = shape[:dim], shape[dim + 1 :]
+    if any(spec.dtype is not operand.spec.dtype for spec in specs):
+        return False
+    if instruction.op == UNBIND:
+        return len(specs) == shape[dim] and all(spec.shape == around[0] + around[1] for spec in specs)
+    if any(len(spec.shape) != len(shape) for spec in specs):
+        return False
+    pieces = [spec.shape[dim] for spec in specs if (spec.shape[:dim], spec.shape[dim + 1 :]) == around]
+    return len(pieces) == len(specs) and sum(pieces) == shape[dim]
