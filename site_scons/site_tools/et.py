@@ -85,6 +85,9 @@ def EtProgram(env, script, NAME=None):
         command = "$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS"
         env["ET_EXPORT"] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
     made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env["ET_EXPORT"])
+    # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with -j it would
+    # forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so nothing need be removed.
+    env.Precious(made)
     # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
     env.Depends(made, [*imported, *_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
     return _tag(made, name=name, pte=made[0], npz=made[1])
