@@ -1,3 +1,5 @@
+#pragma GCC optimize("Os")  // nothing in here is inside the counted part
+
 #include "runtime/link.h"
 
 #include "uart/uart.h"

@@ -1,4 +1,6 @@
 // The main loop: one question of the host after the other. Every question may come twice (schema/link.md).
+#pragma GCC optimize("Os")  // nothing in here is inside the counted part
+
 #include "et/program.h"
 #include "runtime/core.h"
 #include "runtime/link.h"

@@ -28,9 +28,7 @@ def build_tiny(
     objects = []
     for index, source in enumerate((*firmware_sources(board), TINY / "program.cpp", TINY / "binding.cpp")):
         target = out / f"{index}_{source.stem}.o"
-        # The runtime is small, the program fast.
-        size = ["-Os"] if source.is_relative_to(root() / "firmware") else []
-        _run([f"{board.toolchain.prefix}g++", *flags, *size, "-c", str(source), "-o", str(target)])
+        _run([f"{board.toolchain.prefix}g++", *flags, "-c", str(source), "-o", str(target)])
         objects.append(str(target))
     elf = out / "firmware.elf"
     link = [f"{board.toolchain.prefix}gcc", *board.toolchain.flags, *board.toolchain.link_flags, *(_SANITIZE if sanitize else ())]

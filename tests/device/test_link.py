@@ -64,7 +64,7 @@ def test_whatever_the_line_does_the_outputs_are_right(firmware: Firmware, name: 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_line_that_hardly_works_gives_right_outputs_or_a_named_error(firmware: Firmware, seed: int) -> None:
     board, elf = firmware("host")
-    awful = Noise(flip=1 / 300, drop=1 / 300, double=1 / 300, drop_run=1 / 1500, repeat_run=1 / 600)
+    awful = Noise(flip=1 / 400, drop=1 / 400, double=1 / 400, drop_run=1 / 2000, repeat_run=1 / 800)
     with noisy(board, elf, awful, awful, seed=seed) as line:
         try:
             check(run(elf, board, [sample(index) for index in range(2)], url=line.url, timeout_s=5), 2)

@@ -1,4 +1,6 @@
 // Start-up, traps and exit of RISC-V in machine mode (privileged specification, chapter 3).
+#pragma GCC optimize("Os")  // nothing in here is inside the counted part
+
 #include <stdint.h>
 
 #include "runtime/core.h"

@@ -63,7 +63,7 @@ void run() {
   // Two instructions a round, whatever the compiler thinks.
   uint32_t rounds = TINY_ROUNDS;
 #if defined(__arm__)
-  __asm volatile("1: subs %0, %0, #1\n bne 1b" : "+r"(rounds)::"cc");
+  __asm volatile(".syntax unified\n 1: subs %0, %0, #1\n bne 1b" : "+l"(rounds)::"cc");
 #elif defined(__riscv)
   __asm volatile("1: addi %0, %0, -1\n bnez %0, 1b" : "+r"(rounds));
 #endif
