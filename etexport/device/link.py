@@ -23,7 +23,7 @@ from etexport.program.model import Array, DType
 
 ASK_AGAIN_S = 0.25
 """First pause after which a question is asked again, until it is known how fast the board answers; it doubles up to `_LONGEST_PAUSE_S`."""
-_SHORTEST_PAUSE_S = 0.05
+_SHORTEST_PAUSE_S = 0.1
 _ROUND_TRIPS = 8
 """A board that takes so many times as long as the slowest answer yet is asked again."""
 _LONGEST_PAUSE_S = 0.5
