@@ -20,7 +20,8 @@ STEP = 8
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """`weights` int8 (outputs, k); `bias` int64 (outputs) with the input's zero point in; scale of output o: multipliers[o] * 2^(shifts[o] - 31)."""
+    """`weights` int8 (outputs, k); `bias` int64 (outputs) with the input's zero point in; the scale of output o is
+    multipliers[o] * 2^(shifts[o] - 31)."""
 
     weights: Array
     bias: Array
@@ -68,11 +69,9 @@ def problem(layer: Layer) -> str:
 
 def stored(layer: Layer, acc: Array, target: Target, zero_point: int, low: int, high: int) -> Array:
     """int8 results from int64 sums, outputs along the last axis: the rounding rule's definition."""
-    if target.rounding == "tflm":
-        scaled = requantize_tflm(acc, layer.multipliers, layer.shifts)
-    else:
-        scaled = requantize(acc, *layer.words)
-    return np.clip(scaled + zero_point, low, high).astype(np.int8)
+    scaled = requantize_tflm(acc, layer.multipliers, layer.shifts) if target.rounding == "tflm" else requantize(acc, *layer.words)
+    results: Array = np.clip(scaled + zero_point, low, high).astype(np.int8)
+    return results
 
 
 # ---- packing ------------------------------------------------------------------------------------------------------------------------
@@ -192,4 +191,3 @@ def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | Non
     if not np.all(np.abs(words) < 2**31):
         return "its bias needs more than 32 bits"
     return Fixed(words.astype(np.int32), multipliers, shifts)
-

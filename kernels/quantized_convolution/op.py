@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -81,9 +81,12 @@ def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
     return values * rank if len(values) == 1 else values
 
 
+_DTYPES = {"weight": DType.INT8, "bias": DType.INT32, "requantize_multipliers": DType.INT32, "requantize_shifts": DType.INT32}
+
+
 def _check(node: Node, outputs: int) -> None:
     """What both operators want of the operands beside the geometry."""
-    for name, dtype in (("weight", DType.INT8), ("bias", DType.INT32), ("requantize_multipliers", DType.INT32), ("requantize_shifts", DType.INT32)):
+    for name, dtype in _DTYPES.items():
         value = node[name]
         if value is None:
             continue
@@ -99,7 +102,7 @@ def _check(node: Node, outputs: int) -> None:
 
 def _layer(node: Node, weights: Array) -> Layer:
     """`weights` (outputs, k)."""
-    for name in ("weight", "bias", "requantize_multipliers", "requantize_shifts"):
+    for name in _DTYPES:
         if node[name] is not None and node[name].data is None:
             raise node.error(f"{name} is not a constant of the model", "only constant weights have a kernel")
     bias = None if node["bias"] is None else node["bias"].data.reshape(-1)
@@ -122,21 +125,25 @@ def _window(rows: _Axis, columns: _Axis) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, ahead: int) -> int:
-    """How many bytes above its output an input must start, for positions done one after the other.
+def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, at_once: int) -> int:
+    """How many bytes above its output an input must start, where `at_once` positions are read whole, then stored; image by image.
 
-    When a position is stored, windows from `ahead` positions later on are still to be read (0: its own too).
+    With 0 a position is read still while it is stored: its channels are computed one after the other.
     """
     y, x = (np.arange(axis.out) for axis in (rows, columns))
     top = np.clip(y * rows.stride - rows.before, 0, rows.size)
     left = np.clip(x * columns.stride - columns.before, 0, columns.size)
-    first = (top[:, None] * columns.size + left[None, :]) * channels
-    image = (np.arange(batch) * rows.size * columns.size * channels)[:, None]
-    first = np.minimum.accumulate((image + first.reshape(1, -1)).reshape(-1)[::-1])[::-1]  # first byte read from here on
-    stored_up_to = np.arange(1, len(first) + 1) * outputs
-    size = batch * rows.size * columns.size * channels
-    groups = len(first) - ahead
-    return int(max((stored_up_to[:groups] - first[ahead:]).max(initial=-size), -size))
+    window = ((top[:, None] * columns.size + left[None, :]) * channels).reshape(-1)
+    size = rows.size * columns.size * channels
+    positions = len(window)
+    first = (np.arange(batch)[:, None] * size + window[None, :]).reshape(-1)  # byte of each position's window
+    first = np.append(np.minimum.accumulate(first[::-1])[::-1], batch * size)  # ... and of all windows from there on
+    if at_once == 0:
+        stored = np.arange(1, batch * positions + 1) * outputs
+        return int((stored - first[:-1]).max(initial=-batch * size))
+    ends = np.minimum(np.arange(at_once, positions + at_once, at_once), positions)
+    done = (np.arange(batch)[:, None] * positions + ends[None, :]).reshape(-1)[:-1]  # after the last nothing is read
+    return int((done * outputs - first[done]).max(initial=-batch * size))
 
 
 # ---- dense and grouped --------------------------------------------------------------------------------------------------------------
@@ -176,20 +183,36 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     paired = all(can_pair(one, target) for one in each)
     packed = [pack_pairs(one) if paired else pack_singles(one, target) for one in each]
     core = "Paired" if paired else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
-    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 1 if groups == 1 else 0)}
-    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)), Scratch(DType.INT8, elements_of(k)))
+    fast = paired and "dsp" in target.features and groups == 1
+    variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
+    inputs = channels // groups
+    plain = groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
+    plain = plain and (not fast or inputs % 4 == 0)
     macs = out.spec.numel * k
-    header = "quantized_convolution/dense.h"
-    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+    reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
+    at_once = 2 if fast else 1
+    image = (batch, rows, columns) if not plain else (1, _ONE, replace(_ONE, size=batch * rows.size * columns.size))
+    overlaps = {x.id: _distance(*image, channels, outputs, at_once if groups == 1 else 0)}
+    if plain:
         geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
-        return Call(f"quantized_pointwise<et::{core}>", header, geometry, operands, None, macs, "portable", overlaps)
+        function = "quantized_pointwise_dsp" if fast else f"quantized_pointwise<et::{core}>"
+        columns_at_once = min(at_once, geometry["positions"])
+        scratch = Scratch(DType.INT16, columns_at_once * elements_of(k)) if fast else Scratch(DType.INT8, elements_of(k))
+        return Call(function, header, geometry, (*reads, scratch), None, macs, variant, overlaps)
+    merged = groups == 1 and columns.dilation == 1
     geometry = {
-        "batch": batch, "in_height": rows.size, "in_width": columns.size, "groups": groups, "inputs": channels // groups,
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "groups": groups, "inputs": inputs,
         "outputs": outputs // groups, "out_height": rows.out, "out_width": columns.out, **_window(rows, columns),
-        "input_zero": -node["input_offset"], "elements": elements_of(k), "merged": int(groups == 1 and columns.dilation == 1),
+        "input_zero": -node["input_offset"], "elements": elements_of(k), "merged": int(merged),
         "group_bytes": len(packed[0]), **_stored(node),
     }  # fmt: skip
-    return Call(f"quantized_convolution<et::{core}>", header, geometry, operands, None, macs, "portable", overlaps)
+    if not fast:
+        scratch = Scratch(DType.INT8, elements_of(k))
+        return Call(f"quantized_convolution<et::{core}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
+    padded = any(axis.before or axis.after for axis in (rows, columns))
+    gathered = padded or not merged or columns.kernel * inputs % 4 != 0
+    scratch = Scratch(DType.INT16, (3 if gathered else 2) * elements_of(k))
+    return Call("quantized_convolution_dsp", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -199,7 +222,8 @@ def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilati
     ends = padding if len(padding) == 2 * rank else (padding * rank if len(padding) == 1 else padding) * 2
     wide = np.pad(x.astype(np.int64) - zero, ((0, 0), (0, 0), *zip(ends[:rank], ends[rank:], strict=True)))
     kernel = weights.shape[1:-1]
-    sizes = [(size - far * (taps - 1) - 1) // step + 1 for size, far, taps, step in zip(wide.shape[2:], dilation, kernel, stride, strict=True)]
+    reach = [far * (taps - 1) + 1 for far, taps in zip(dilation, kernel, strict=True)]
+    sizes = [(size - length) // step + 1 for size, length, step in zip(wide.shape[2:], reach, stride, strict=True)]
     grouped = weights.astype(np.int64).reshape(groups, -1, *weights.shape[1:])
     out = np.zeros((x.shape[0], groups, grouped.shape[1], *sizes), np.int64)
     for tap in np.ndindex(*kernel):
@@ -428,7 +452,8 @@ OPS = [
         draw=_draw,
     ),
     Op(
-        f"{_DEPTHWISE}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int depth_multiplier, {_ENDING}",
+        f"{_DEPTHWISE}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation,"
+        f" int depth_multiplier, {_ENDING}",
         infer=_infer_depthwise,
         lower=_lower_depthwise,
         dtypes=(DType.INT8,),

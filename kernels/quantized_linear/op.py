@@ -70,12 +70,19 @@ def _lower(node: Node, target: Target) -> Call:
         "positions": positions, "inputs": inputs, "outputs": outputs,
         "zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"],
     }  # fmt: skip
-    operands = (Write(out.id), Read(x.id), Const("packed", packed), Scratch(DType.INT8, elements_of(inputs)))
     macs = positions * inputs * outputs
-    # each row is copied before it is stored; of what is stored then, the rows below are still to be read
-    ahead = [(row + 1) * (outputs - inputs) for row in (0, positions - 2) if positions > 1]
+    fast = paired and "dsp" in target.features and inputs % 4 == 0
+    at_once = 2 if fast else 1
+    # the rows done at once are copied before they are stored; the rows below are still to be read then
+    ahead = [done * (outputs - inputs) for done in (at_once, (positions - 1) // at_once * at_once) if 0 < done < positions]
     overlaps = {x.id: max([*ahead, -positions * inputs])}
-    return Call(f"quantized_pointwise<et::{core}>", "quantized_convolution/dense.h", geometry, operands, None, macs, "portable", overlaps)
+    reads = (Write(out.id), Read(x.id), Const("packed", packed))
+    if fast:
+        scratch = Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
+        header = "quantized_convolution/dsp.h"
+        return Call("quantized_pointwise_dsp", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
+    scratch, header = Scratch(DType.INT8, elements_of(inputs)), "quantized_convolution/dense.h"
+    return Call(f"quantized_pointwise<et::{core}>", header, geometry, (*reads, scratch), None, macs, "portable", overlaps)
 
 
 def _layer(weights: Array, bias: Array | None, kernel_sum: Array | None, node: Any) -> Layer:
