@@ -1,7 +1,7 @@
 """Integer fusion: dequantise -> operators -> quantise becomes one integer instruction.
 
-First the dequantisations sink through operators that only move data, so that they stand right before what computes. Then, for each
-quantise, what makes its operand is one of
+Dequantisations sink, and quantisations rise, through operators that only move data, so that they stand right before and behind what
+computes. For each quantise, what makes its operand is then one of
 
 - a chain of elementwise operators over one quantised tensor: a table of 256 entries, whatever the operators;
 - an operator for which a kernel folder has a rule (`RULES` in its `op.py`), perhaps with an activation after it: the rule's
@@ -33,7 +33,10 @@ TABLE = "cortex_m::quantized_activation.out"
 KERNEL_QUANTIZE = "cortex_m::quantize_per_tensor.out"
 KERNEL_DEQUANTIZE = "cortex_m::dequantize_per_tensor.out"
 
-MOVES = frozenset({"aten::slice_copy.Tensor_out", "aten::select_copy.int_out", "aten::expand_copy.out", "aten::clone.out"})
+MOVES = frozenset({
+    "aten::slice_copy.Tensor_out", "aten::select_copy.int_out", "aten::expand_copy.out", "aten::clone.out",
+    "aten::upsample_nearest2d.vec_out",
+})  # fmt: skip
 """Operators without a view's or a permute's layout that give elements of their first operand and nothing else."""
 
 PAD = "aten::constant_pad_nd.out"
@@ -59,13 +62,15 @@ class _Fusion:
         self.next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
         self.made_by: dict[int, Instruction] = {}
         self.same: dict[int, int] = {}
+        self.read_once: set[int] = set()
         self.reasons: dict[int, str] = {}
 
     def run(self) -> tuple[Method, tuple[InFloat, ...]]:
         instructions: list[Instruction] = []
         for instruction in self.method.instructions:
             instruction = replace(instruction, args=tuple(substitute(arg, self.same) for arg in instruction.args))
-            for step in self._sink(instruction) or (instruction,):
+            for step in self._risen(instruction) if instruction.op == QUANTIZE else self._sink(instruction) or (instruction,):
+                step = replace(step, args=tuple(substitute(arg, self.same) for arg in step.args))
                 for done in self._quantise(step) if step.op == QUANTIZE else (step,):
                     instructions.append(done)
                     self.made_by.update((out, done) for out in done.outs)
@@ -95,7 +100,7 @@ class _Fusion:
             if fill is None:
                 return ()
             instruction = replace(instruction, args=(*instruction.args[:2], fill))
-        elif not (op.layout in (Layout.VIEW, Layout.PERMUTE) or instruction.op in MOVES):
+        elif not self._moves(instruction):
             return ()
         stored, out = self.values[source.id], self.values[instruction.outs[0]]
         args = dequantise.args[1:]
@@ -114,6 +119,53 @@ class _Fusion:
         moved = self._value(f"{out.name}_q", spec)
         move = replace(instruction, args=(source, *instruction.args[1:]), outs=(moved.id,))
         return move, replace(dequantise, args=(moved, *args), outs=instruction.outs, handle=self._handle())
+
+    def _moves(self, instruction: Instruction) -> bool:
+        op = self.library.find(instruction.op)
+        return op is not None and (op.layout in (Layout.VIEW, Layout.PERMUTE) or instruction.op in MOVES)
+
+    # ---- quantisations rise ----------------------------------------------------------------------------------------------------
+
+    def _risen(self, quantise: Instruction) -> tuple[Instruction, ...]:
+        """quantise(move(x)) as move(quantise(x)); a clamp after the movement comes before the quantise, for it is the kernel's."""
+        path: list[Instruction] = []
+        at = quantise.args[0]
+        assert isinstance(at, Ref)
+        while (made := self.made_by.get(at.id)) is not None and len(made.outs) == 1 and self._uses(at.id) == 1:
+            source = made.args[0] if made.args else None
+            if not isinstance(source, Ref) or not (self._moves(made) or self._clamp(made) is not None):
+                break
+            path.append(made)
+            at = source
+        moves = [made for made in path[::-1] if self._moves(made)]
+        if not moves:
+            return (quantise,)
+        steps: list[Instruction] = []
+        for clamp in (made for made in path[::-1] if made not in moves):
+            source, at = at, self._value(self.values[clamp.outs[0]].name, self.values[at.id].spec)
+            self.read_once.add(at.id)
+            steps.append(replace(clamp, args=(source, *clamp.args[1:]), outs=(at.id,), handle=self._handle()))
+        out = self.values[quantise.outs[0]]
+        spec = self._output(quantise).spec
+
+        def stored(real: int) -> Ref:
+            """What holds in int8 the elements of this float value."""
+            return self._value(f"{out.name}_q", TensorSpec(spec.dtype, self.values[real].spec.shape, qparams=spec.qparams))
+
+        source, at = at, stored(at.id)
+        steps.append(replace(quantise, args=(source, *quantise.args[1:]), outs=(at.id,), handle=self._handle()))
+        for move in moves[:-1]:
+            source, at = at, stored(move.outs[0])
+            steps.append(replace(move, args=(source, *move.args[1:]), outs=(at.id,), handle=self._handle()))
+        self.values[out.id] = replace(out, spec=spec)
+        steps.append(replace(moves[-1], args=(at, *moves[-1].args[1:]), outs=quantise.outs, handle=quantise.handle))
+        return tuple(steps)
+
+    def _clamp(self, instruction: Instruction) -> tuple[float, float] | None:
+        """The bounds of an instruction that is nothing but a clamp, if they are in order."""
+        op = self.library.find(instruction.op)
+        bounds = op.clamp(self._node(instruction)) if op is not None and op.clamp is not None else None
+        return bounds if bounds is not None and bounds[0] <= bounds[1] else None
 
     def _stored_fill(self, pad: Instruction, operand: Ref) -> int | None:
         """The stored value that a padding's real one is, if there is one: the zero point for zero."""
@@ -215,11 +267,7 @@ class _Fusion:
         operand = quantise.args[0]
         assert isinstance(operand, Ref)
         made = self.made_by.get(operand.id)
-        while made is not None:
-            op = self.library.find(made.op)
-            bounds = op.clamp(self._node(made)) if op is not None and op.clamp is not None else None
-            if op is None or bounds is None or bounds[0] > bounds[1] or self._uses(made.outs[0]) != 1:
-                break
+        while made is not None and (bounds := self._clamp(made)) is not None and self._uses(made.outs[0]) == 1:
             low, high = (int(quantise_array(np.asarray(bound, np.float32), out)) for bound in bounds)
             out = replace(out, low=min(max(out.low, low), high), high=max(min(out.high, high), low))
             source = made.args[0]
@@ -293,6 +341,8 @@ class _Fusion:
         return node_of(replace(self.method, values=self.values), instruction, op)
 
     def _uses(self, value: int) -> int:
+        if value in self.read_once:
+            return 1
         reads = Counter(self.method.outputs)
         for instruction in self.method.instructions:
             reads.update(instruction.reads)

@@ -11,12 +11,13 @@ struct NearestShape {
 };
 
 // rows[i] and columns[j] say which input row and column output row i and column j are copies of.
-inline __attribute__((noinline)) void nearest(const NearestShape& shape, float* out, const float* x,
-                                              const int32_t* rows, const int32_t* columns) {
-  const uint32_t bytes = static_cast<uint32_t>(shape.channels) * sizeof(float);
+template <class T>
+inline __attribute__((noinline)) void nearest(const NearestShape& shape, T* out, const T* x, const int32_t* rows,
+                                              const int32_t* columns) {
+  const uint32_t bytes = static_cast<uint32_t>(shape.channels) * sizeof(T);
   for (int32_t n = 0; n < shape.batch; ++n) {
     for (int32_t i = 0; i < shape.out_height; ++i) {
-      const float* row = x + rows[i] * shape.in_width * shape.channels;
+      const T* row = x + rows[i] * shape.in_width * shape.channels;
       for (int32_t j = 0; j < shape.out_width; ++j) {
         memcpy(out, row + columns[j] * shape.channels, bytes);
         out += shape.channels;
@@ -26,8 +27,8 @@ inline __attribute__((noinline)) void nearest(const NearestShape& shape, float* 
   }
 }
 
-template <class G>
-inline void upsample_nearest(const G& g, float* out, const float* x, const int32_t* rows, const int32_t* columns) {
+template <class G, class T>
+inline void upsample_nearest(const G& g, T* out, const T* x, const int32_t* rows, const int32_t* columns) {
   nearest({g.batch, g.in_height, g.in_width, g.out_height, g.out_width, g.channels}, out, x, rows, columns);
 }
 
