@@ -7,12 +7,12 @@ there); biases int32 with the scale of the accumulator. Whatever only moves elem
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torchao.quantization.pt2e import HistogramObserver, MovingAverageMinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.fake_quantize import FakeQuantize, FusedMovingAvgObsFakeQuantize
 from torchao.quantization.pt2e.observer import MovingAveragePerChannelMinMaxObserver
@@ -42,6 +42,8 @@ WEIGHTED: dict[Any, int] = {
 PRODUCTS = (aten.matmul.default, aten.bmm.default)
 SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
 REDUCTIONS = (aten.mean.dim,)
+POINTWISE = (aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default)
+"""Elementwise operators that PyTorch does not tag as such."""
 
 CLAMPS = (
     aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default, aten.hardtanh.default, aten.hardtanh_.default,
@@ -80,8 +82,10 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.keep_float = tuple(keep_float)
         self.activation = _activation(training)
         self.weight = _weights(training)
+        self.roots: dict[Node, Node] = {}
 
     def annotate(self, model: GraphModule) -> GraphModule:
+        self.roots = _roots(model.graph)
         for node in model.graph.nodes:
             if node.op == "call_function" and not self._kept_float(node):
                 self._annotate(node)
@@ -100,38 +104,40 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             parts = node.args[0]
             assert isinstance(parts, Sequence)
             self._shared(node, parts)
-        elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_float_inputs(node)) == 2):
-            _note(node, dict.fromkeys(_float_inputs(node), self.activation), None if _clamped(node) else self.activation)
-        elif target in FIXED:
-            _note(node, dict.fromkeys(_float_inputs(node), self.activation), _fixed(*FIXED[target]))
-        elif _is_elementwise(node):
+        elif node in self.roots:
             self._elementwise(node)
+        elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_operands(node)) == 2):
+            _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self.activation)
+        elif target in FIXED:
+            _note(node, self._arriving(_operands(node)), _fixed(*FIXED[target]))
+        elif target in CLAMPS:
+            _note(node, {}, self.activation)
 
     def _weighted(self, node: Node, channel_dim: int) -> None:
         source, weight, *rest = node.args
         assert isinstance(source, Node) and isinstance(weight, Node)
-        inputs: dict[Node, Any] = {source: self.activation, weight: self.weight(channel_dim)}
+        inputs: dict[Node, Any] = {**self._arriving([source]), weight: self.weight(channel_dim)}
         if rest and isinstance(rest[0], Node):
             inputs[rest[0]] = _bias(source, weight, node)
-        _note(node, inputs, None if _clamped(node) else self.activation)
+        _note(node, inputs, None if _clamped(node, self.roots) else self.activation)
 
     def _shared(self, node: Node, inputs: Iterable[Any]) -> None:
         sources = list(dict.fromkeys(one for one in inputs if isinstance(one, Node) and _is_float(one)))
         if not sources or not _is_float(node, allow_list=True):
             return
         first = SharedQuantizationSpec((sources[0], node))
-        specs: dict[Node, Any] = {sources[0]: self.activation, **dict.fromkeys(sources[1:], first)}
+        specs: dict[Node, Any] = {**self._arriving(sources[:1]), **dict.fromkeys(sources[1:], first)}
         _note(node, specs, first if _is_float(node) else None)
 
     def _elementwise(self, node: Node) -> None:
-        """A chain of elementwise operators has a scale where it begins and where it ends: in int8 it is one table."""
-        inputs = _float_inputs(node)
-        within = {one for one in inputs if _is_elementwise(one) and _only_reader(one) is node}
-        clamp_of_kernel = node.target in CLAMPS and any(_clamped(one) for one in inputs)
-        follows = _only_reader(node)
-        inner = follows is not None and _is_elementwise(follows)
-        specs = {} if clamp_of_kernel else {one: self.activation for one in inputs if one not in within}
-        _note(node, specs, None if inner else self.activation)
+        """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
+        begin = [one for one in _operands(node) if not _is_inner(one, self.roots)]
+        end = _fixed(*FIXED[node.target]) if node.target in FIXED else self.activation
+        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) else end)
+
+    def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
+        """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation between the two."""
+        return {source: _known_spec(source) or self.activation for source in sources}
 
     def _kept_float(self, node: Node) -> bool:
         stack = node.meta.get("nn_module_stack") or {}
@@ -150,29 +156,62 @@ def _is_float(node: Node, *, allow_list: bool = False) -> bool:
     return isinstance(value, Tensor) and value.dtype == torch.float32
 
 
-def _float_inputs(node: Node) -> list[Node]:
-    """Float tensors that the operator computes from, each once; parameters and scalars that the graph holds are not among them."""
-    return [one for one in node.all_input_nodes if _is_float(one) and one.op != "get_attr"]
+def _operands(node: Node) -> list[Node]:
+    """Float tensors that the operator computes from, each once; scalars that the graph holds are not among them."""
+    floats = [one for one in node.all_input_nodes if _is_float(one)]
+    return [one for one in floats if one.op != "get_attr" or one.meta["val"].numel() != 1]
 
 
-def _is_elementwise(node: Node) -> bool:
-    """One float tensor in, one of the same shape out, element by element."""
-    if node.op != "call_function" or node.target in FIXED or torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+def _roots(graph: Graph) -> dict[Node, Node]:
+    """For each node that is computed from one tensor element by element, by whatever operators: that tensor.
+
+    An activation that the kernel before it does by saturating belongs to that kernel.
+    """
+    roots: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if node.op == "call_function" and _is_float(node) and _is_pointwise(node):
+            operands = _operands(node)
+            of_kernel = node.target in CLAMPS and any(_clamped(one, roots) for one in operands)
+            found = {roots.get(one, one) for one in operands}
+            if len(found) == 1 and not of_kernel:
+                roots[node] = found.pop()
+    return roots
+
+
+def _is_pointwise(node: Node) -> bool:
+    """One element of the result depends on the same element of each operand."""
+    if node.target not in POINTWISE and torch.Tag.pointwise not in getattr(node.target, "tags", ()):
         return False
-    inputs = _float_inputs(node)
-    constants = [one for one in node.all_input_nodes if one.op == "get_attr"]
-    small = all(one.meta["val"].numel() == 1 for one in constants if isinstance(one.meta.get("val"), Tensor))
-    return len(inputs) == 1 and small and _is_float(node) and inputs[0].meta["val"].shape == node.meta["val"].shape
+    shape = node.meta["val"].shape
+    return all(one.op != "get_attr" and one.meta["val"].shape == shape for one in _operands(node))
+
+
+def _is_inner(node: Node, roots: Mapping[Node, Node]) -> bool:
+    """Is the node part of an elementwise computation that goes on in all of its readers?"""
+    root = roots.get(node)
+    return root is not None and bool(node.users) and all(roots.get(reader) is root for reader in node.users)
+
+
+def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
+    """The fixed scale in which the node's result is stored, if it has one."""
+    annotation = node.meta.get(ANNOTATION)
+    spec = annotation.output_qspec if annotation is not None else None
+    while isinstance(spec, SharedQuantizationSpec):
+        source, reader = spec.edge_or_node
+        spec = reader.meta[ANNOTATION].input_qspec_map[source]
+    return spec if isinstance(spec, FixedQParamsQuantizationSpec) else None
 
 
 def _only_reader(node: Node) -> Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _clamped(node: Node) -> bool:
+def _clamped(node: Node, roots: Mapping[Node, Node]) -> bool:
     """Is the one reader of the result an activation that the kernel can do by saturating?"""
     reader = _only_reader(node)
-    computes = node.target in WEIGHTED or node.target in PRODUCTS or (node.target in SUMS and len(_float_inputs(node)) == 2)
+    computes = (
+        node.target in WEIGHTED or node.target in PRODUCTS or (node.target in SUMS and len(_operands(node)) == 2 and node not in roots)
+    )
     return computes and reader is not None and reader.target in CLAMPS
 
 
