@@ -29,8 +29,8 @@ def test_our_boards_load(name: str) -> None:
     assert all(isinstance(value, int) for value in firmware_defines(board, probe_count=3, trace=True).values())
 
 
-def test_the_four_are_there() -> None:
-    assert {"host", "qemu_mps2_an386", "qemu_mps2_an385", "qemu_virt_rv32"} <= set(board_names())
+def test_ours_are_there() -> None:
+    assert {"host", "qemu_mps2_an386", "qemu_mps2_an385", "qemu_microbit", "qemu_virt_rv32"} <= set(board_names())
 
 
 def test_a_path_works_as_a_name(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
         set_in("arch", to="cortexm"),
         r"'arch' is 'cortexm', which does not exist(.|\n)*did you mean 'cortex_m'\? known: cortex_m, host, riscv",
     ),
-    (set_in("uart", to="pl011"), r"'uart' is 'pl011', which does not exist(.|\n)*known: cmsdk, host, ns16550"),
+    (set_in("uart", to="pl011"), r"'uart' is 'pl011', which does not exist(.|\n)*known: cmsdk, host, nrf51, ns16550"),
     (set_in("counter", "driver", to="dwt2"), r"'counter.driver' is 'dwt2'(.|\n)*did you mean 'dwt'"),
     (set_in("counter", "denominator", to=0), r"must not be 0"),
     (set_in("simulator", "kind", to="qmu"), r"'simulator.kind' is 'qmu'(.|\n)*did you mean 'qemu'"),

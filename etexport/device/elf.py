@@ -67,13 +67,17 @@ def symbols(elf: Path) -> Symbols:
 def program_hash(elf: Path) -> int | None:
     """`et::program::hash` as it lies in the ELF; None where it has none."""
     address = symbols(elf).addresses.get(HASH_SYMBOL)
-    if address is None:
-        return None
+    found = loaded(elf, address, 8) if address is not None else None
+    return int.from_bytes(found, "little") if found is not None else None
+
+
+def loaded(elf: Path, address: int, size: int) -> bytes | None:
+    """What the file puts at this address; None where it puts nothing."""
     with elf.open("rb") as file:
         for segment in ELFFile(file).iter_segments():
             start = segment["p_vaddr"]
-            if segment["p_type"] == "PT_LOAD" and start <= address and address + 8 <= start + segment["p_filesz"]:
-                return int.from_bytes(segment.data()[address - start : address - start + 8], "little")
+            if segment["p_type"] == "PT_LOAD" and start <= address and address + size <= start + segment["p_filesz"]:
+                return bytes(segment.data()[address - start : address - start + size])
     return None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from etexport.board import Board
-from etexport.device.elf import Place, Symbols, places, symbols
+from etexport.device.elf import Place, Symbols, loaded, places, symbols
 from etexport.device.messages import Message, layout
 from etexport.errors import DeviceFaultError
 
@@ -68,7 +68,7 @@ def decode(message: Message, elf: Path, board: Board) -> Fault:
     at = message["step"] if message["step"] != _NOTHING else _step_of(found, elf.parent / "program.cpp")
     return Fault(
         core=core,
-        cause=_cause(core, registers, table),
+        cause=_cause(core, registers, table, elf),
         registers=registers,
         run=None if message["run"] == _NOTHING else message["run"],
         place=found[0] if own else (),
@@ -141,11 +141,13 @@ def _step(at: int | None, memory: Path) -> Mapping[str, Any] | None:
     return steps[at] if at < len(steps) else None
 
 
-def _cause(core: str, registers: Mapping[str, int], table: Symbols) -> str:
+def _cause(core: str, registers: Mapping[str, int], table: Symbols, elf: Path) -> str:
     bottom = table.addresses.get("__stack_bottom")
     if bottom is not None and registers.get("sp", 0) <= bottom:
         return "stack overflow"
     if core == "cortex_m":
+        if registers["cfsr"] == 0 and registers["hfsr"] == 0:  # Armv6-M has neither register
+            return cause_by_instruction(registers, loaded(elf, registers["pc"], 2))
         return _cortex_m_cause(registers)
     if core == "riscv":
         cause = registers["mcause"]
@@ -166,6 +168,44 @@ def _cortex_m_cause(registers: Mapping[str, int]) -> str:
     if cfsr & _MMFAR_VALID:
         return f"{cause} (0x{registers['mmfar']:08x})"
     return cause
+
+
+def cause_by_instruction(registers: Mapping[str, int], code: bytes | None) -> str:
+    """Why a core that only knows the hard fault may have stopped at this instruction of 16 bits."""
+    if code is None:
+        return f"instruction fetch from memory that holds no code (0x{registers['pc']:08x})"
+    word = int.from_bytes(code, "little")
+    if word >> 8 == 0xDE:
+        return "undefined instruction"
+    if word >> 8 == 0xBE:
+        return "breakpoint"
+    access = _access(word, registers)
+    if access is None:
+        return "hard fault"
+    address, size = access
+    if address is None:
+        return "access to an address where nothing is" + (", or unaligned access" if size > 1 else "")
+    return f"{'unaligned access' if address % size else 'access to an address where nothing is'} (0x{address:08x})"
+
+
+def _access(word: int, registers: Mapping[str, int]) -> tuple[int | None, int] | None:
+    """Address and bytes of a load or store (Armv6-M reference manual, sections A5.2.4 and A6.7), else None. The address is None where it
+    is in a register that a fault does not save: only r0 to r3 are."""
+
+    def register(at: int) -> int | None:
+        return registers.get(f"r{at & 7}") if at & 7 < 4 else None
+
+    base, kind = register(word >> 3), word >> 12
+    if kind == 5:
+        index = register(word >> 6)
+        size = (4, 2, 1, 1, 4, 2, 1, 2)[word >> 9 & 7]
+        return (None if base is None or index is None else (base + index) & 0xFFFFFFFF), size
+    if kind in (6, 7, 8):
+        size = {6: 4, 7: 1, 8: 2}[kind]
+        return (None if base is None else (base + size * (word >> 6 & 31)) & 0xFFFFFFFF), size
+    if kind == 12:  # several registers
+        return register(word >> 8), 4
+    return None
 
 
 def _in_groups(items: Sequence[tuple[str, int]], size: int) -> Iterator[Sequence[tuple[str, int]]]:

@@ -21,6 +21,17 @@ constexpr uint32_t kTransmit = 0x51C;
 constexpr uint32_t kBaud = 0x524;
 constexpr uint32_t kEnabled = 4;
 
+// QEMU looks whether the receiver is on when its main loop wakes. It looked before, and starting the receiver does not
+// make it look again, so that the first bytes would wait for seconds; a timer that ends does. TIMER1 (chapter 19) runs
+// once, for 50 microseconds, and stops.
+void wake_qemu() {
+  constexpr uint32_t kTimer1 = 0x40009000;
+  constexpr uint32_t kStopAtCompare0 = 1U << 8;
+  *reinterpret_cast<volatile uint32_t*>(kTimer1 + 0x200) = kStopAtCompare0;
+  *reinterpret_cast<volatile uint32_t*>(kTimer1 + 0x540) = 50;
+  *reinterpret_cast<volatile uint32_t*>(kTimer1) = 1;
+}
+
 }  // namespace
 
 void uart_init() {
@@ -34,6 +45,7 @@ void uart_init() {
   reg(kTransmitReady) = 0;
   reg(kStartTransmit) = 1;
   reg(kStartReceive) = 1;
+  wake_qemu();
 }
 
 void uart_put(uint8_t byte) {

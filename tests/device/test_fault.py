@@ -10,6 +10,7 @@ import pytest
 
 from etexport.board import Board
 from etexport.device import run
+from etexport.device.fault import cause_by_instruction
 from etexport.errors import DeviceFaultError
 from tests.device.building import TINY
 from tests.device.conftest import BOARDS, Firmware
@@ -70,3 +71,23 @@ def test_without_what_lies_beside_the_elf_the_function_is_still_named(firmware: 
     error = fault(board, Path(shutil.copy(built, tmp_path / "alone.elf")), WRITE_NOWHERE)
     assert "tiny::misbehave(float)" in error.what
     assert error.where == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("de01", "undefined instruction"),
+        ("6019", "access to an address where nothing is (0x70000000)"),  # str r1, [r3]
+        ("60d9", "access to an address where nothing is (0x7000000c)"),  # str r1, [r3, #12]
+        ("5898", "unaligned access (0x70000001)"),  # ldr r0, [r3, r2]
+        ("5c98", "access to an address where nothing is (0x70000001)"),  # ldrb r0, [r3, r2]
+        ("885a", "access to an address where nothing is (0x70000002)"),  # ldrh r2, [r3, #2]
+        ("c303", "access to an address where nothing is (0x70000000)"),  # stmia r3!, {r0, r1}
+        ("6021", "access to an address where nothing is, or unaligned access"),  # str r1, [r4], which a fault does not save
+        ("4770", "hard fault"),  # bx lr
+    ],
+)
+def test_what_a_core_without_fault_registers_may_have_done(code: str, told: str) -> None:
+    registers = {"r0": 0, "r1": 0, "r2": 1, "r3": 0x70000000, "pc": 0x100}
+    assert cause_by_instruction(registers, bytes.fromhex(code)[::-1]) == told
+    assert "0x00000100" in cause_by_instruction(registers, None)

@@ -60,8 +60,9 @@ void run() {
     sink = static_cast<int>(deep(100000));
   }
 #if defined(TINY_ROUNDS)
-  // Two instructions a round, whatever the compiler thinks.
-  uint32_t rounds = TINY_ROUNDS;
+  // Two instructions a round, whatever the compiler thinks; volatile, because some constants take two to make.
+  static const volatile uint32_t kRounds = TINY_ROUNDS;
+  uint32_t rounds = kRounds;
 #if defined(__arm__)
   __asm volatile(".syntax unified\n 1: subs %0, %0, #1\n bne 1b" : "+l"(rounds)::"cc");
 #elif defined(__riscv)
