@@ -228,6 +228,8 @@ def EtAsked(env, jobs):
         found["report"] = [(model, next(iter(jobs["report"]))[1] if board == "model" else board) for model, board in pairs]
     elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
+    if "build/bench.json" in COMMAND_LINE_TARGETS:
+        found["bench"] = jobs["bench"]
     if "compile_commands.json" in COMMAND_LINE_TARGETS:
         env.Tool("compilation_db")
         env.CompilationDatabase("#compile_commands.json")

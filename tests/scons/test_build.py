@@ -168,3 +168,14 @@ def test_a_project_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
     assert done.code == 0, done.text
     report = json.loads((tmp_path / "mine/build/host/mine-float32/report.json").read_text(encoding="utf-8"))
     assert report["compare"]["mismatched"] == 0 and report["compare"]["samples"] == 24
+
+
+def test_a_program_of_somebody_else_is_compared_with_the_host_board(house: Path, tmp_path: Path) -> None:
+    """Its name is an example's too, which must not be built in its place."""
+    assert scons(house, "BOARD=host", "MODEL=linear", "firmware").code == 0
+    shutil.copy(house / "build/model/linear-float32/model.pte", tmp_path / "add.pte")
+    done = scons(house, "BOARD=host", f"MODEL={tmp_path}/add.pte", "report")
+    assert done.code == 0 and "REFERENCE" in done.verbs() and "EXPORT" not in done.verbs(), done.text
+    assert "agree with the host board" in done.text
+    report = json.loads((house / "build/host/add-float32/report.json").read_text(encoding="utf-8"))
+    assert report["compare"]["samples"] == 16 and [op["name"] for op in report["ops"]] != ["add"]

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "CI": "true", **environment}
-    return subprocess.run(["./sconsw", *arguments], cwd=folder, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(
+        ["./sconsw", *arguments], cwd=folder, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False
+    )
 
 
 @pytest.fixture
