@@ -9,6 +9,7 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", nargs="+", type=Path, metavar="report.json")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="bench.json", help="the table goes beside it, as bench.txt")
+    parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -18,5 +19,6 @@ def main(args: argparse.Namespace) -> int:
 
     table = text(bench(args.report, args.out))
     write_whole(args.out.with_suffix(".txt"), table.encode())
-    print(table, end="")
+    if not args.quiet:
+        print(table, end="")
     return 0

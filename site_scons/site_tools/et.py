@@ -7,6 +7,7 @@ The only file that knows SCons. It asks `etexport boards` (a subprocess) what th
 
 import ast
 import difflib
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -172,7 +173,7 @@ def EtReport(env, run):
 
 def EtBench(env, target, reports):
     """All reports in one `bench.json`, and a table beside it."""
-    command = "$ETEXPORT bench $SOURCES -o $TARGET"
+    command = "$ETEXPORT bench $SOURCES -o $TARGET --quiet"
     table = str(Path(str(target)).with_suffix(".txt"))
     made = env.Command([target, table], [report[0] for report in reports], _action(env, "BENCH", command))
     env.Depends(made, _python(env, REPORT))
@@ -374,15 +375,25 @@ def _model_name(path):
 
 def _python(env, parts):
     """The files of these parts of etexport, with what all parts share."""
+    return [env.File(path) for path in _python_files(parts)]
+
+
+@functools.cache
+def _python_files(parts):
     package = _ROOT / "etexport"
     paths = [*package.glob("*.py"), *itertools.chain.from_iterable((package / part).rglob("*") for part in parts)]
-    return [env.File(str(path)) for path in sorted(paths) if path.is_file() and "__pycache__" not in path.parts]
+    return [str(path) for path in sorted(paths) if path.is_file() and "__pycache__" not in path.parts]
 
 
 def _operators(env):
+    return [env.File(path) for path in _operator_files()]
+
+
+@functools.cache
+def _operator_files():
     data = _ROOT / "etexport" / "data"
     root = data if data.is_dir() else _ROOT
-    return [env.File(str(path)) for path in sorted((root / "kernels").glob("*/op.py"))]
+    return [str(path) for path in sorted((root / "kernels").glob("*/op.py"))]
 
 
 def _version(distribution):
