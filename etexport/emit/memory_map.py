@@ -42,6 +42,16 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
         "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
         "buffers": buffers,
         "steps": [_step(placed, library, flash, index, uses) for index in range(len(placed.specialised.steps))],
+        "in_float": [
+            {
+                "handle": one.instruction.handle,
+                "name": one.instruction.name,
+                "op": one.instruction.op,
+                "source": str(one.instruction.source or ""),
+                "reason": one.reason,
+            }
+            for one in placed.specialised.in_float
+        ],
         "constants": {
             "size": len(flash.content),
             "symbols": [

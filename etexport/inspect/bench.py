@@ -1,4 +1,4 @@
-"""`build/bench.json`, a list of reports, and a table of them beside the peers' figures."""
+"""`build/bench.json`, a list of reports, and tables: they beside their peers, and quantised images beside what is asked of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from rich.table import Table
 from rich.text import Text
 
 from etexport.errors import ModelError
-from etexport.inspect.peers import Peer, peers_of
+from etexport.inspect.peers import Peer, goal_of, peers_of
 
 Json = Mapping[str, Any]
 
 COLUMNS = ("instructions", "a MAC", "flash", "RAM", "arena", "start-up")
+
+FIGURES = {
+    "count": "instructions an inference",
+    "code": "flash without constants",
+    "constants": "constants",
+    "arena": "arena, inputs and outputs in it",
+    "ram_without_link": "RAM under a main of one's own",
+    "init_count": "instructions of the start",
+}
+
+PEER = "TFLM + CMSIS-NN"
+BEST = "best known"
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,18 @@ class Row:
     times: float | None
     unit: str
     accuracy: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One figure of one of our images beside what it may be at most, the peer's, and the best known; None where there is none."""
+
+    model: str
+    figure: str
+    ours: int | None
+    at_most: int
+    peer: int | None
+    best: int | None
 
 
 def read_reports(paths: Sequence[Path]) -> list[Json]:
@@ -68,14 +92,9 @@ def rows(reports: Sequence[Json]) -> tuple[Row, ...]:
 
 
 def our_row(report: Json) -> Row:
-    compare = report["compare"]
-    accuracy = ""
-    if compare and compare["accuracy"] is not None:
-        accuracy = f"{compare['accuracy']:.1%} (eager {compare['accuracy_eager']:.1%})"
-    elif compare:
-        accuracy = "as eager" if compare["mismatched"] == 0 else f"{compare['mismatched']} differ"
+    quantization = "" if report["quantization"] == "float32" else f" {report['quantization']}"
     return Row(
-        model=report["model"],
+        model=report["model"] + quantization,
         who=f"etexport, {report['board']}" + (", size" if report["optimize"] == "size" else ""),
         ours=True,
         count=report["count"],
@@ -86,8 +105,80 @@ def our_row(report: Json) -> Row:
         init_count=report["init_count"],
         times=None,
         unit=report["counter"].split(" ")[0],
-        accuracy=accuracy,
+        accuracy=verdict(report["compare"]),
     )
+
+
+def verdict(compare: Json | None) -> str:
+    """Do the outputs agree, and how many are right?"""
+    if not compare:
+        return ""
+    if compare["mismatched"]:
+        return f"{compare['mismatched']} of {compare['samples']} differ"
+    text = "as eager"
+    if compare["accuracy"] is not None:
+        text = f"{compare['accuracy']:.1%} (eager {compare['accuracy_eager']:.1%})"
+    if compare["tolerance_lsb"] is not None and compare["same_class"] is not None:
+        text += f", same class as float in {compare['same_class']} of {compare['judged']}"
+    return text
+
+
+def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
+    """Every figure of which something is asked, in order of the reports."""
+    found = []
+    for report in reports:
+        goal = goal_of(report["core"], report["quantization"], report["model"])
+        peers = {peer.name: peer.figures[report["model"]] for peer in peers_of(report["core"], report["quantization"], report["model"])}
+        ours = our_figures(report)
+
+        def known(peer: str, figure: str, peers: Mapping[str, Mapping[str, float]] = peers) -> int | None:
+            value = peers.get(peer, {}).get(figure)
+            return None if value is None else int(value)
+
+        for figure, at_most in goal.items():
+            found.append(Asked(report["model"], figure, ours[figure], at_most, known(PEER, figure), known(BEST, figure)))
+    return tuple(found)
+
+
+def our_figures(report: Json) -> dict[str, int | None]:
+    flash, ram = report["flash"], report["ram"]
+    return {
+        "count": report["count"],
+        "code": flash["total"] - flash["constants"],
+        "constants": flash["constants"],
+        "arena": ram["arena"],
+        "ram_without_link": ram["total_without_link"],
+        "init_count": report["init_count"],
+    }
+
+
+def asked_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
+    """The second table: a line a figure."""
+    cells: list[tuple[str, ...]] = []
+    last = ""
+    for one in asked(reports):
+        share = "" if one.ours is None else f"{one.ours / one.at_most:.0%}"
+        name = "" if one.model == last else one.model
+        figures = (number(one.ours), number(one.at_most), share, number(one.peer), number(one.best))
+        cells.append((name, FIGURES[one.figure], *figures))
+        last = one.model
+    return cells
+
+
+ASKED_COLUMNS = ("etexport", "at most", "of that", PEER, BEST)
+
+
+def asked_table(reports: Sequence[Json]) -> Table:
+    made = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    made.add_column("int8", no_wrap=True)
+    made.add_column("figure", no_wrap=True)
+    for name in ASKED_COLUMNS:
+        made.add_column(name, justify="right", no_wrap=True)
+    for number_of, cells in enumerate(asked_cells(reports)):
+        if cells[0] and number_of:
+            made.add_row()
+        made.add_row(*cells)
+    return made
 
 
 def peer_row(peer: Peer, report: Json) -> Row:
@@ -149,11 +240,14 @@ def text(reports: Sequence[Json]) -> str:
     console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as capture:
         console.print(table(reports))
+        if asked(reports):
+            console.print()
+            console.print(asked_table(reports))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
 def markdown(reports: Sequence[Json]) -> str:
-    """The same table for docs/bench.md."""
+    """The same tables for docs/bench.md."""
     lines = [f"| model | system | {' | '.join(COLUMNS)} | outputs |", "|---|---|" + "---:|" * len(COLUMNS) + "---|"]
     for row in rows(reports):
         counted = number(row.count) if row.unit == "instructions" else f"{number(row.count)} {row.unit}"
@@ -164,4 +258,7 @@ def markdown(reports: Sequence[Json]) -> str:
         )
         name = (f"**{row.model}**", f"**{row.who}**") if row.ours else ("", row.who)
         lines.append(f"| {' | '.join((*name, *cells, row.accuracy))} |")
+    if asked(reports):
+        lines += ["", f"| int8 | figure | {' | '.join(ASKED_COLUMNS)} |", "|---|---|" + "---:|" * len(ASKED_COLUMNS)]
+        lines += [f"| {' | '.join((f'**{cells[0]}**' if cells[0] else '', *cells[1:]))} |" for cells in asked_cells(reports)]
     return "\n".join(lines) + "\n"

@@ -4,6 +4,10 @@ The tolerance is stated, not tuned. One operator may err by 2e-6 of its largest 
 its sum (rounding errors of a sum grow like a random walk). Errors of operators that follow each other add up like a random walk too,
 so a program may err by `2e-6 * sqrt(sum of all operators' sum lengths)` of the largest result: `relative_tolerance`. Integers, booleans
 and the results of programs that only move or compare numbers must be equal.
+
+A quantised program is compared with the quantised network, in steps of the output's quantisation. Each requantisation may round to the
+neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. What users ask of it, classes and accuracy, is judged
+against the float network, on samples that were not calibrated with.
 """
 
 from __future__ import annotations
@@ -19,14 +23,17 @@ from typing import Any
 import numpy as np
 
 from etexport.errors import MismatchError, ModelError
-from etexport.op import Library, node_of
-from etexport.program.model import Array, Method, Source
+from etexport.op import Layout, Library, node_of
+from etexport.program.model import Array, Method, Ref, Source
 
 UNIT = 2e-6
 """Error of one operator whose results are sums of one term, relative to the largest result."""
 
 QUANTIZED = ("int8", "uint8", "int16")
 """Types whose difference is spoken of in steps of the last place."""
+
+QUANTIZE = ("quantized_decomposed::quantize_per_tensor.out", "cortex_m::quantize_per_tensor.out")
+DEQUANTIZE = ("quantized_decomposed::dequantize_per_tensor.out", "cortex_m::dequantize_per_tensor.out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +47,23 @@ class Reference:
     """What each instruction of the program gives for sample 0, by handle."""
     by: str = "PyTorch"
     """Who computed the outputs; "the host board" for a program that came without eager ones."""
+    float_outputs: tuple[Array, ...] = ()
+    """What the float network gives, where `outputs` are those of the quantised one."""
+    calibrated: Array | None = None
+    """Which samples were calibrated with: accuracy is not judged on them."""
 
     @property
     def samples(self) -> int:
         return len(self.inputs[0]) if self.inputs else len(self.outputs[0])
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far a quantised program may be off: `allowed` steps; `sizes[i]` is one step of output i, None where it is computed in float
+    (then a step is 1/255 of the range of the expected results)."""
+
+    allowed: int
+    sizes: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -84,15 +104,19 @@ class Worst:
 class Comparison:
     """`mismatched` and `same_class` count samples; accuracies are fractions of the labelled samples.
 
-    `against` says who computed what is expected, `tolerance` is relative to the largest result. `flags` tells of what is allowed but
-    strange: NaN or infinity in both, an output that never changes.
+    `against` says who computed what is expected, `tolerance` is relative to the largest result; for a quantised program
+    `tolerance_lsb` counts instead, in steps of the outputs. `judged` samples were not calibrated with: on these the accuracies and
+    `same_class` are, against the float network. `flags` tells of what is allowed but strange: NaN or infinity in both, an output that
+    never changes.
     """
 
     against: str
     samples: int
+    judged: int
     max_abs_error: float
     max_lsb_error: int | None
     tolerance: float
+    tolerance_lsb: int | None
     mismatched: int
     first_difference: Difference | None
     accuracy: float | None
@@ -107,8 +131,16 @@ def read_reference(path: Path) -> Reference:
     outputs are not eager PyTorch's."""
     with _opened(path) as arrays:
         steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
-        by = str(arrays["reference"]) if "reference" in arrays else "PyTorch"
-        return Reference(numbered(arrays, "input"), numbered(arrays, "output"), arrays.get("labels"), steps, by)
+        by = str(arrays["reference"]) if "reference" in arrays else "PyTorch in int8" if "float_output_0" in arrays else "PyTorch"
+        return Reference(
+            numbered(arrays, "input"),
+            numbered(arrays, "output"),
+            arrays.get("labels"),
+            steps,
+            by,
+            numbered(arrays, "float_output"),
+            arrays.get("calibrated"),
+        )
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
@@ -149,8 +181,38 @@ def relative_tolerance(method: Method, library: Library) -> float:
     return UNIT * math.sqrt(terms)
 
 
-def compare(got: Sequence[Array], reference: Reference, tolerance: float, *, listed: int = 8) -> Comparison:
-    """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it. Lists the `listed` worst samples.
+def steps_of(method: Method, library: Library) -> Steps | None:
+    """What a quantised program may be off by; None for a program that computes in float."""
+    made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
+    rounds = sum(instruction.op in QUANTIZE or _is_integer(instruction.op) for instruction in method.instructions)
+    if not rounds:
+        return None
+
+    def size(value_id: int) -> float | None:
+        """The scale of the dequantisation that the value comes from, through operators that only move it."""
+        maker = made_by.get(value_id)
+        if method.values[value_id].spec.dtype.numpy.name in QUANTIZED:
+            return 1.0
+        if maker is None or not maker.args:
+            return None
+        if maker.op in DEQUANTIZE:
+            scale = maker.args[1]
+            return float(scale) if isinstance(scale, int | float) else None
+        op = library.find(maker.op)
+        moved = maker.args[0]
+        return size(moved.id) if op is not None and op.layout in (Layout.VIEW, Layout.PERMUTE) and isinstance(moved, Ref) else None
+
+    return Steps(max(2, math.ceil(math.sqrt(rounds))), tuple(size(one) for one in method.outputs))
+
+
+def _is_integer(op: str) -> bool:
+    """An operator of ExecuTorch's that requantises its result itself."""
+    return op.startswith("cortex_m::") and op not in (*QUANTIZE, *DEQUANTIZE)
+
+
+def compare(got: Sequence[Array], reference: Reference, tolerance: float, steps: Steps | None = None, *, listed: int = 8) -> Comparison:
+    """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it, or `steps` as `steps_of` does.
+    Lists the `listed` worst samples.
 
     NaN equals NaN, and an infinity equals the same infinity. ModelError where number, shape or type of the outputs differ.
     """
@@ -158,25 +220,32 @@ def compare(got: Sequence[Array], reference: Reference, tolerance: float, *, lis
     check_form(got, expected)
     samples = reference.samples
     errors = [absolute_error(g, e) for g, e in zip(got, expected, strict=True)]
-    allowed = [allowed_error(e, tolerance) for e in expected]
+    sizes = step_sizes(expected, steps)
+    if steps is None:
+        allowed = [allowed_error(e, tolerance) for e in expected]
+    else:
+        allowed = [allowed_steps(e, size, steps.allowed) for e, size in zip(expected, sizes, strict=True)]
     wrong = [error > limit for error, limit in zip(errors, allowed, strict=True)]
     bad = np.zeros(samples, dtype=bool)
     for one in wrong:
         bad |= flat(one).any(axis=1)
-    integer = [int(error.max(initial=0)) for error, e in zip(errors, expected, strict=True) if e.dtype.name in QUANTIZED]
-    mine, theirs = classes(got), classes(expected)
+    lsb = [whole_steps(float(error.max(initial=0)), size) for error, size in zip(errors, sizes, strict=True) if size is not None]
+    mine, theirs = classes(got), classes(reference.float_outputs or expected)
     labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
+    judged = np.ones(samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
     return Comparison(
         against=reference.by,
         samples=samples,
+        judged=int(judged.sum()),
         max_abs_error=max((float(error.max(initial=0)) for error in errors), default=0.0),
-        max_lsb_error=max(integer, default=None),
-        tolerance=tolerance,
+        max_lsb_error=max(lsb, default=None),
+        tolerance=0.0 if steps is not None else tolerance,
+        tolerance_lsb=None if steps is None else steps.allowed,
         mismatched=int(bad.sum()),
         first_difference=first_difference(got, expected, allowed, wrong, bad),
-        accuracy=agreement(mine, labels),
-        accuracy_eager=agreement(theirs, labels),
-        same_class=None if mine is None or theirs is None else int((mine == theirs).sum()),
+        accuracy=agreement(mine, labels, judged),
+        accuracy_eager=agreement(theirs, labels, judged),
+        same_class=None if mine is None or theirs is None else int((mine == theirs)[judged].sum()),
         flags=flags(got, expected, reference.by),
         worst=worst_samples(errors, allowed, mine, theirs, labels, listed),
     )
@@ -220,6 +289,30 @@ def allowed_error(expected: Array, tolerance: float) -> Array:
     return np.asarray(tolerance * np.maximum(largest, typical)).reshape(shape)
 
 
+def step_sizes(expected: Sequence[Array], steps: Steps | None) -> tuple[float | None, ...]:
+    """One step of each output in its own unit; None for what is not spoken of in steps. Integers that are indices have none."""
+    if steps is None:
+        return tuple(1.0 if e.dtype.name in QUANTIZED else None for e in expected)
+    return tuple(
+        size if size is not None else float(np.ptp(e[np.isfinite(e)])) / 255 if e.dtype.kind == "f" and np.isfinite(e).any() else None
+        for e, size in zip(expected, steps.sizes, strict=True)
+    )
+
+
+def allowed_steps(expected: Array, size: float | None, steps: int) -> Array:
+    """The error allowed in each sample, shaped to broadcast: so many steps, and what float32 adds when it multiplies by the scale."""
+    shape = (len(expected), *(1 for _ in expected.shape[1:]))
+    if size is None:
+        return np.zeros(shape)
+    rounding = UNIT * float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) if expected.dtype.kind == "f" else 0.0
+    return np.full(shape, steps * size + rounding)
+
+
+def whole_steps(error: float, size: float) -> int:
+    """An error in steps; what is not finite as the largest int32."""
+    return min(round(error / size), 2**31 - 1) if math.isfinite(error) and size > 0 else 0 if error == 0 else 2**31 - 1
+
+
 def flat(array: Array) -> Array:
     """(samples, elements), also for samples that are scalars."""
     flattened: Array = array.reshape(len(array), -1)
@@ -254,10 +347,10 @@ def classes(outputs: Sequence[Array]) -> Array | None:
     return np.asarray(flat(scores).argmax(axis=1))
 
 
-def agreement(voted: Array | None, labels: Array | None) -> float | None:
-    if voted is None or labels is None or not len(labels):
+def agreement(voted: Array | None, labels: Array | None, judged: Array) -> float | None:
+    if voted is None or labels is None or not judged.any():
         return None
-    return float(np.mean(voted == labels))
+    return float(np.mean((voted == labels)[judged]))
 
 
 def flags(got: Sequence[Array], expected: Sequence[Array], by: str = "PyTorch") -> tuple[str, ...]:
@@ -323,7 +416,7 @@ class Traced:
     data: Array
 
 
-def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float) -> Traced | None:
+def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float, steps: Steps | None = None) -> Traced | None:
     """The first instruction, in order of execution, whose result is not eager PyTorch's (`Reference.steps`); None where all agree.
 
     Instructions that eager PyTorch does not have (a layout conversion) are passed over. An instruction fused from several has the
@@ -333,7 +426,12 @@ def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolera
         expected = eager.get(traced.handle)
         if expected is None or expected.shape != traced.data.shape or expected.dtype != traced.data.dtype:
             continue
-        if (absolute_error(traced.data, expected) > allowed_error(expected[None], tolerance)[0]).any():
+        if steps is not None:
+            (size,) = step_sizes([expected], Steps(steps.allowed, (1.0 if expected.dtype.name in QUANTIZED else None,)))
+            limit = allowed_steps(expected[None], size, steps.allowed)[0]
+        else:
+            limit = allowed_error(expected[None], tolerance)[0]
+        if (absolute_error(traced.data, expected) > limit).any():
             return traced
     return None
 

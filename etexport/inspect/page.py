@@ -11,7 +11,8 @@ from markupsafe import Markup
 
 from etexport.inspect.compare import Comparison
 from etexport.inspect.profile import shares
-from etexport.inspect.report import Report
+from etexport.inspect.report import Report, allowance, judge
+from etexport.inspect.summary import error_line
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def page(
         samples=sample_rows(comparison),
         provenance=provenance,
         peak=peak_line(memory),
+        judge=judge(report.compare) if report.compare else "",
+        allowance=allowance_sentence(report),
     )
 
 
@@ -107,15 +110,22 @@ def cards(report: Report) -> tuple[Card, ...]:
                 f"Agreement with {compare.against}",
                 f"{compare.samples - compare.mismatched} / {compare.samples}",
                 "samples",
-                f"largest error {compare.max_abs_error:.2g}; allowed {compare.tolerance:.2g} of the largest result",
+                error_line(compare),
                 "good" if good else "bad",
             )
         )
     if report.count is not None:
         per_mac = f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
         found.append(Card("One inference", f"{report.count:,}", unit, per_mac))
-    found.append(Card("Flash", f"{report.flash.total:,}", "bytes", f"of which weights and tables {report.flash.constants:,}"))
-    found.append(Card("RAM", f"{report.ram.total:,}", "bytes", f"{report.ram.total_without_link:,} without the serial link"))
+    found.append(
+        Card(
+            "Flash",
+            f"{report.flash.total:,}",
+            "bytes",
+            f"code {report.flash.total - report.flash.constants:,}, weights and tables {report.flash.constants:,}",
+        )
+    )
+    found.append(Card("RAM", f"{report.ram.total:,}", "bytes", f"{report.ram.total_without_link:,} under a main of your own"))
     plan = report.plan
     against = "no plan can be smaller" if plan.optimal else f"at most {plan.gap:,} above the least"
     found.append(Card("Arena", f"{plan.arena:,}", "bytes", f"lower bound {plan.bound:,}: {against}"))
@@ -124,12 +134,27 @@ def cards(report: Report) -> tuple[Card, ...]:
     return tuple(found)
 
 
+def allowance_sentence(report: Report) -> str:
+    """What is allowed, and where that comes from."""
+    if report.compare is None:
+        return ""
+    if report.compare.tolerance_lsb is not None:
+        return (
+            f"{allowance(report.compare).capitalize()} of the output's quantisation: the square root of the number of requantisations, "
+            "each of which may round to the neighbour, and at least 2."
+        )
+    return (
+        f"{allowance(report.compare).capitalize()}: 2e-6 for one operation, growing with the square root of the number of terms added up "
+        "from input to output."
+    )
+
+
 def accuracy_bars(report: Report) -> tuple[tuple[str, float], ...]:
     """(who, fraction) where the samples have labels."""
     compare = report.compare
     if compare is None or compare.accuracy is None or compare.accuracy_eager is None:
         return ()
-    return (("board", compare.accuracy), (compare.against, compare.accuracy_eager))
+    return (("board", compare.accuracy), (judge(compare), compare.accuracy_eager))
 
 
 def stacked(title: str, sizes: Sequence[tuple[str, int, str]]) -> Bar:

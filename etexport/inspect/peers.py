@@ -14,7 +14,8 @@ MODELS = ("kws", "ic", "vww", "ad")
 
 @dataclass(frozen=True)
 class Peer:
-    """Another system's figures for the MLPerf Tiny networks; each figure by name: count, count_per_mac, flash, ram, arena, init_count."""
+    """Another system's figures for the MLPerf Tiny networks; each figure by name: count, count_per_mac, flash, code (flash without
+    constants), ram, arena, init_count."""
 
     name: str
     quantization: str
@@ -68,6 +69,15 @@ def best_per_mac(core: str, dtype: str, kind: str) -> float | None:
 
 def peers_of(core: str, quantization: str, model: str) -> tuple[Peer, ...]:
     return tuple(peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and model in peer.figures)
+
+
+def goal_of(core: str, quantization: str, model: str) -> Mapping[str, int]:
+    """What our image may need at most: count, code, constants, arena, ram_without_link, init_count; empty where nothing is asked for."""
+    for goal in _table()["goal"]:
+        if (goal["core"], goal["quantization"]) == (core, quantization):
+            found: Mapping[str, int] = goal.get(model, {})
+            return found
+    return {}
 
 
 @functools.cache

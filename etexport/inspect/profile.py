@@ -70,7 +70,8 @@ def kind_of(step: Mapping[str, Any]) -> str:
     """ "convolution", "depthwise", "linear", or "" for what has no rate a multiply-accumulate."""
     if "depthwise" in step["kernel"]:
         return "depthwise"
-    return step["family"] if step["family"] in ("convolution", "linear") else ""
+    family = str(step["family"]).removeprefix("quantized_")
+    return family if family in ("convolution", "linear") else ""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Ram:
     stack: int
     total: int
     total_without_link: int
-    """The same without the static memory of the bundled runtime: its serial link and main loop."""
+    """What the program needs under a main of one's own: arena, static memory without the bundled runtime's (serial link, main loop), and
+    the proven bound of the stack in place of the board's reserve."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,35 @@ class Plan:
 
 @dataclass(frozen=True)
 class Compared:
-    """The comparison's figures. `tolerance` is relative to the largest result; `mismatched` and `same_class` count samples."""
+    """The comparison's figures. `tolerance` is relative to the largest result, `tolerance_lsb` counts steps of a quantised output; it is
+    None where the other one holds. `mismatched` and `same_class` count samples, the latter and the accuracies among the `judged` ones."""
 
     against: str
-    """"PyTorch", or "the host board" for a program that came without eager outputs."""
+    """"PyTorch"; "PyTorch in int8" for what was quantised here; "the host board" for a program that came without eager outputs."""
     samples: int
+    judged: int
+    """Samples that were not calibrated with; all of a float program."""
     max_abs_error: float
     max_lsb_error: int | None
     tolerance: float
+    tolerance_lsb: int | None
     mismatched: int
     first_difference: Difference | None
     accuracy: float | None
     accuracy_eager: float | None
     same_class: int | None
     flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InFloat:
+    """A step of a quantised program that computes in float, and why."""
+
+    handle: int
+    name: str
+    op: str
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -100,11 +116,30 @@ class Report:
     plan: Plan
     compare: Compared | None
     ops: tuple[OpFigures, ...]
+    in_float: tuple[InFloat, ...] = ()
+    """What of a quantised program is not computed in integers; empty for a float program."""
 
 
 def compared(comparison: Comparison) -> Compared:
     names = [field.name for field in dataclasses.fields(Compared)]
     return Compared(**{name: getattr(comparison, name) for name in names})
+
+
+def judge(compare: Compared) -> str:
+    """Whose classes and accuracy those of the board are held against: the float network's, where it is known."""
+    return "float PyTorch" if compare.against == "PyTorch in int8" else compare.against
+
+
+def allowance(compare: Compared) -> str:
+    """The tolerance in words."""
+    if compare.tolerance_lsb is not None:
+        return f"allowed {compare.tolerance_lsb} steps"
+    return f"allowed {compare.tolerance:.2g} of the largest result" if compare.tolerance else "nothing is allowed"
+
+
+def in_float(memory: Json) -> tuple[InFloat, ...]:
+    names = [field.name for field in dataclasses.fields(InFloat)]
+    return tuple(InFloat(**{name: entry[name] for name in names}) for entry in memory.get("in_float", ()))
 
 
 def plan_figures(memory: Json, seconds: float | None) -> Plan:
@@ -118,11 +153,14 @@ def flash_figures(sizes: Json) -> Flash:
 
 
 def ram_figures(memory: Json, sizes: Json) -> Ram:
-    """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`)."""
+    """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`). Without the link, the stack is what
+    was proven to be enough: how much to reserve is for whoever writes the main."""
     arena = memory["arena"]
     static, stack = sizes["static"], sizes["stack"]
     total = sizes["arena"] + static["total"] + stack
-    return Ram(sizes["arena"], arena["io"], arena["state"], arena["scratch"], static["total"], stack, total, total - static["runtime"])
+    bound = sizes.get("stack_bound")
+    alone = sizes["arena"] + static["total"] - static["runtime"] + (stack if bound is None else bound)
+    return Ram(sizes["arena"], arena["io"], arena["state"], arena["scratch"], static["total"], stack, total, alone)
 
 
 def to_json(report: Report) -> str:

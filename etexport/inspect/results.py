@@ -23,7 +23,7 @@ from etexport.inspect import summary
 from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import measured, profile
-from etexport.inspect.report import Report, compared, flash_figures, plan_figures, ram_figures, to_json
+from etexport.inspect.report import Report, compared, flash_figures, in_float, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
 from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Problem, Region, Solution
@@ -60,12 +60,13 @@ def validate(folder: Path, program: Path, reference: Path | None = None, trace: 
         raise ModelError("there are no outputs", where=str(outputs), hint="`etexport run` writes them")
     got = compare_room.read_outputs(outputs)
     against = first(compare_room.read_reference(expected), len(got[0]) if got else 0)
-    tolerance = compare_room.relative_tolerance(pte.read(program.read_bytes()).method(), load_ops())
-    comparison = compare_room.compare(got, against, tolerance)
+    method, library = pte.read(program.read_bytes()).method(), load_ops()
+    tolerance, steps = compare_room.relative_tolerance(method, library), compare_room.steps_of(method, library)
+    comparison = compare_room.compare(got, against, tolerance, steps)
     if trace is None or comparison.first_difference is None:
         return comparison
     traced = read_trace(trace, read_json(folder / "memory.json", "`etexport build` writes it"))
-    return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance))
+    return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance, steps))
 
 
 def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:
@@ -95,6 +96,8 @@ def first(reference: compare_room.Reference, samples: int) -> compare_room.Refer
         inputs=tuple(array[:samples] for array in reference.inputs),
         outputs=tuple(array[:samples] for array in reference.outputs),
         labels=None if reference.labels is None else reference.labels[:samples],
+        float_outputs=tuple(array[:samples] for array in reference.float_outputs),
+        calibrated=None if reference.calibrated is None else reference.calibrated[:samples],
     )
 
 
@@ -146,6 +149,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         plan=plan_figures(memory, plan_seconds),
         compare=compared(comparison) if comparison else None,
         ops=profile(steps, step_counts(folder, memory), board.core, quantization),
+        in_float=in_float(memory),
     )
     write(folder / "report.json", to_json(made))
     write(folder / "report.txt", summary.text(made))
@@ -213,6 +217,5 @@ def write(path: Path, text: str) -> None:
 
 
 def quantization_of(memory: Json) -> str:
-    """ "int8" where the program computes with int8 values, else "float32"."""
-    types = {value["dtype"] for buffer in memory["buffers"] for value in buffer["values"]}
-    return "int8" if "int8" in types else "float32"
+    """ "int8" where a step computes in integers or between them and float, else "float32"."""
+    return "int8" if any(step["op"].startswith(("cortex_m::", "etexport::quantized_")) for step in memory["steps"]) else "float32"

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etexport.inspect.profile import slowest
-from etexport.inspect.report import Compared, Report
+from etexport.inspect.report import Compared, Report, allowance, judge
 
 WIDTH = 100
 
@@ -50,6 +50,12 @@ def facts(report: Report) -> RenderableType:
         table.add_row("error", Text(error_line(report.compare)))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))
+    if report.in_float:
+        listed = "; ".join(
+            f"{one.name} ({one.source}): {one.reason}" if one.source else f"{one.name}: {one.reason}" for one in report.in_float[:4]
+        )
+        more = f"; and {len(report.in_float) - 4} more" if len(report.in_float) > 4 else ""
+        table.add_row("in float", Text(listed + more, style="yellow"))
     unit = report.counter.split(" ")[0]
     if report.count is not None:
         per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
@@ -66,16 +72,16 @@ def facts(report: Report) -> RenderableType:
 def accuracy_line(compare: Compared) -> str:
     parts = []
     if compare.accuracy is not None and compare.accuracy_eager is not None:
-        parts.append(f"{compare.accuracy:.1%} on the board, {compare.accuracy_eager:.1%} in {compare.against}")
-    if compare.same_class is not None:
-        parts.append(f"same class in {compare.same_class} of {compare.samples}")
+        parts.append(f"{compare.accuracy:.1%} on the board, {compare.accuracy_eager:.1%} in {judge(compare)}")
+    if compare.same_class is not None and compare.judged:
+        others = " not calibrated with" if compare.judged < compare.samples else ""
+        parts.append(f"same class in {compare.same_class} of {compare.judged}{others}")
     return "; ".join(parts) or "no labels"
 
 
 def error_line(compare: Compared) -> str:
-    steps = f" ({compare.max_lsb_error} steps)" if compare.max_lsb_error is not None else ""
-    allowed = f"allowed {compare.tolerance:.2g} of the largest result" if compare.tolerance else "nothing is allowed"
-    return f"largest {compare.max_abs_error:.2g}{steps}; {allowed}"
+    steps = f" ({compare.max_lsb_error} steps of the output)" if compare.max_lsb_error is not None else ""
+    return f"largest {compare.max_abs_error:.2g}{steps}; {allowance(compare)}"
 
 
 def memory(report: Report) -> RenderableType:
@@ -88,7 +94,7 @@ def memory(report: Report) -> RenderableType:
     table.add_row(
         "flash bytes", *(f"{part:,}" for part in (flash.runtime, flash.kernels, flash.constants, flash.libc)), "", f"{flash.total:,}"
     )
-    table.add_row("", *(Text(word, style="dim") for word in ("arena", "of which io", "static", "stack", "without link", "total")))
+    table.add_row("", *(Text(word, style="dim") for word in ("arena", "of which io", "static", "stack", "under own main", "total")))
     parts = (ram.arena, ram.io, ram.static, ram.stack, ram.total_without_link, ram.total)
     table.add_row("RAM bytes", *(f"{part:,}" for part in parts))
     return table

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.inspect.compare import Comparison, Reference, compare
+from etexport.inspect.compare import Comparison, Reference, Steps, compare
 from etexport.inspect.profile import profile
-from etexport.inspect.report import Plan, Report, compared, flash_figures, ram_figures
+from etexport.inspect.report import InFloat, Plan, Report, compared, flash_figures, ram_figures
 
 LAYERS = (
     ("features_0", "aten::convolution.out", "convolution<et::M4f>", 9 * 8 * 64, 12_310, 352),
@@ -56,6 +56,7 @@ def sizes() -> dict:
         "static": {"runtime": 1_210, "kernels": 0, "constants": 0, "libc": 310, "total": 1_520},
         "arena": 2_304,
         "stack": 1_024,
+        "stack_bound": 612,
     }
 
 
@@ -92,6 +93,32 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
         compare=compared(comparison(wrong=wrong)),
         ops=ops,
     )
+
+
+def integer_comparison() -> Comparison:
+    """360 samples of which 100 were calibrated with; some off by a step, one of another class than the float network's."""
+    step = np.float32(1 / 16)
+    expected = np.random.default_rng(8).integers(-128, 128, size=(360, 1, 10)).astype(np.float32) * step
+    got = expected.copy()
+    got[::9, 0, 0] += step
+    labels = got[:, 0].argmax(axis=1)
+    eager = np.eye(10, dtype=np.float32)[labels][:, None]
+    eager[200] = np.roll(eager[200], 1)
+    reference = Reference(
+        inputs=(np.zeros((360, 1, 1, 8, 8), np.float32),),
+        outputs=(expected,),
+        labels=labels,
+        by="PyTorch in int8",
+        float_outputs=(eager,),
+        calibrated=np.arange(360) < 100,
+    )
+    return compare([got], reference, 0.0, Steps(4, (float(step),)))
+
+
+def integer_report() -> Report:
+    kept = InFloat(4, "features_3", "aten::max_pool2d_with_indices.out", "model.py:41", "no integer kernel for this mode")
+    made = report(model="kws")
+    return replace(made, quantization="int8", compare=compared(integer_comparison()), in_float=(kept,))
 
 
 def replace_error(made: Report, error: float) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,58 @@ def test_the_first_divergence_is_the_first_in_order() -> None:
     named = c.placed(c.compare([got], reference(expected), 1e-5), found)
     with pytest.raises(MismatchError, match=r"sample 4.*first wrong in op2 at model.py:12"):
         c.require_equal(named, "board")
+
+
+def quantized(steps: np.ndarray, scale: float) -> np.ndarray:
+    return steps.astype(np.float32) * np.float32(scale)
+
+
+def test_quantized_outputs_are_compared_in_steps() -> None:
+    whole = np.random.default_rng(3).integers(-128, 128, size=(9, 1, 6))
+    for scale in (1 / 256, 0.0893, 3.7):
+        expected = quantized(whole, scale)
+        allowed = c.Steps(3, (scale,))
+        near = quantized(whole + 3, scale)
+        result = c.compare([near], reference(expected), 0.0, allowed)
+        assert (result.mismatched, result.max_lsb_error, result.tolerance_lsb) == (0, 3, 3), scale
+        far = near.copy()
+        far[4, 0, 2] += np.float32(scale)
+        result = c.compare([far], reference(expected), 0.0, allowed)
+        assert (result.mismatched, result.max_lsb_error) == (1, 4) and result.first_difference is not None, scale
+        assert (result.first_difference.sample, result.first_difference.index) == (4, (0, 2))
+    stored = whole.astype(np.int8)
+    off = np.where(stored > 0, stored - 2, stored + 2).astype(np.int8)
+    assert c.compare([off], reference(stored), 0.0, c.Steps(2, (1.0,))).mismatched == 0
+    assert c.compare([off], reference(stored), 0.0, c.Steps(1, (1.0,))).mismatched == 9
+
+
+def test_an_index_is_no_quantized_number() -> None:
+    expected = np.array([[3], [4]], np.int64)
+    assert c.compare([expected + 1], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 2
+    assert c.compare([expected], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 0
+
+
+def test_what_is_computed_in_float_at_the_end_is_judged_by_its_range() -> None:
+    expected = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
+    got = expected + np.float32(3.9 / 255 * 2)
+    assert c.compare([got], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 0
+    got[6, 1] += np.float32(0.01)
+    assert c.compare([got], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 1
+    got[6, 1] = np.nan
+    broken = c.compare([got], reference(expected), 0.0, c.Steps(4, (None,)))
+    assert broken.mismatched == 1 and broken.max_lsb_error == 2**31 - 1
+
+
+def test_classes_of_a_quantized_network_are_the_float_network_s_on_new_samples() -> None:
+    expected = quantized(np.eye(4, dtype=np.int64)[np.arange(10) % 4] * 100, 0.01)
+    float_outputs = expected.copy()
+    float_outputs[7] = np.roll(float_outputs[7], 1)
+    float_outputs[1] = np.roll(float_outputs[1], 1)  # calibrated with, so it does not count
+    labels = expected.argmax(axis=1)
+    calibrated = np.arange(10) < 4
+    told = c.Reference((np.zeros((10, 1), np.float32),), (expected,), labels, float_outputs=(float_outputs,), calibrated=calibrated)
+    result = c.compare([expected.copy()], told, 0.0, c.Steps(2, (0.01,)))
+    assert (result.samples, result.judged, result.same_class) == (10, 6, 5)
+    assert result.accuracy == 1.0 and result.accuracy_eager == pytest.approx(5 / 6)
+    nothing_new = c.compare([expected], replace(told, calibrated=np.ones(10, bool)), 0.0, c.Steps(2, (0.01,)))
+    assert (nothing_new.judged, nothing_new.accuracy, nothing_new.same_class) == (0, None, 0)

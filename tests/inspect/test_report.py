@@ -21,11 +21,13 @@ from etexport.inspect.report import to_json
 from tests.inspect import handmade
 
 KEYS = {
-    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops",
+    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
+    " in_float",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal seconds",
-    "compare": "against samples max_abs_error max_lsb_error tolerance mismatched first_difference accuracy accuracy_eager same_class flags",
+    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched first_difference accuracy"
+    " accuracy_eager same_class flags",
 }
 
 OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
@@ -50,8 +52,8 @@ def test_profile_joins_counts_and_best_known() -> None:
     steps = handmade.memory()["steps"]
     ops = profile(steps, [layer[4] for layer in handmade.LAYERS], "Cortex-M4F", "float32")
     conv, pool, depthwise, _, linear, _ = ops
-    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.16 * 4_608), "convolution (m4f)")
-    assert depthwise.best_known == round(2.17 * 1_152) and linear.best_known == round(1.17 * 640)
+    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.05 * 4_608), "convolution (m4f)")
+    assert depthwise.best_known == round(1.62 * 1_152) and linear.best_known == round(1.13 * 640)
     assert pool.best_known is None
     assert sum(share.fraction for share in shares(ops)) == pytest.approx(1.0)
     assert [share.op.name for share in slowest(ops, 2)] == ["features_4", "features_0"]
@@ -115,7 +117,7 @@ def test_the_summary_is_one_screen(wrong: bool) -> None:
     for fact in (
         "98.3% on the board, 98.3% in PyTorch",
         "20,410",
-        "4,848",
+        "3,226",
         "49,260 instructions",
         "lower bound 2,304: optimal",
         "features_4",
@@ -158,3 +160,26 @@ def test_outputs_of_the_host_board_are_not_called_pytorch_s() -> None:
     text = page(other, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
     assert "agree with the host board" in text and "agree with PyTorch" not in text
     assert "agree with the host board" in summary.text(other) and "PyTorch" not in summary.text(other)
+
+
+def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
+    reports = [json.loads(to_json(handmade.integer_report())), json.loads(to_json(handmade.report(model="kws")))]
+    asked = {one.figure: one for one in bench.asked(reports)}
+    assert set(asked) == set(bench.FIGURES) and all(one.model == "kws" for one in asked.values())
+    assert (asked["count"].ours, asked["count"].peer, asked["count"].best) == (49_260, 7_697_400, 2_870_000)
+    assert asked["code"].ours == 20_410 - 7_944 and asked["code"].peer == 53_185
+    assert asked["ram_without_link"].ours == 2_304 + 310 + 612, "arena, static of the C library, proven stack"
+    shown = bench.text(reports)
+    assert "at most" in shown and "12,466" in shown and "same class as float in 259 of 260" in shown
+    assert "| at most |" in bench.markdown(reports) and "at most" not in bench.text(reports[1:])
+
+
+def test_what_stays_in_float_is_told_with_its_reason() -> None:
+    made = handmade.integer_report()
+    text = page(made, handmade.memory(), handmade.integer_comparison(), "<svg></svg>", [])
+    shown = " ".join(summary.text(made).split())
+    for word in ("features_3", "model.py:41", "no integer kernel for this mode"):
+        assert word in text and word in shown
+    assert "Nothing: every operator" in page(replace(made, in_float=()), handmade.memory(), None, "<svg></svg>", [])
+    assert "What stays in float" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
+    assert "allowed 4 steps" in shown and "float PyTorch" in shown and "260 not calibrated with" in shown
