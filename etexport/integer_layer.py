@@ -133,6 +133,15 @@ def pack_taps(layer: Layer, target: Target) -> Array:
     return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
 
 
+def pack_windows(layer: Layer) -> Array:
+    """int8 bytes of a depthwise layer with a 3x3 window; for each output, as words: pairs (w0, w1) of rows 0 and 1 for its 3 columns,
+    pairs (w1, w2) likewise, bias, multiplier."""
+    outputs = len(layer.weights)
+    weights = layer.weights.astype(np.int64).reshape(outputs, 3, 3) & 0xFFFF
+    upper, lower = weights[:, 0] | weights[:, 1] << 16, weights[:, 1] | weights[:, 2] << 16
+    return _bytes(np.concatenate([upper, lower, layer.bias[:, None], layer.words[0][:, None]], axis=1))
+
+
 def _bytes(words: Array) -> Array:
     """Little-endian 32-bit words, modulo 2^32."""
     return np.ascontiguousarray(words & 0xFFFFFFFF).astype("<u4").reshape(-1).view(np.int8)

@@ -18,6 +18,7 @@ from etexport.integer_layer import (
     pack_pairs,
     pack_singles,
     pack_taps,
+    pack_windows,
     problem,
     stored,
     weight,
@@ -277,6 +278,8 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     layer = _layer(node, node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T)
     if channels == 1:
         return _dense(node, target, rows, columns, 1, layer)
+    if _is_3x3(node, target, layer):
+        return _depthwise_3x3(node, rows, columns, layer)
     geometry = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
         "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
@@ -287,6 +290,41 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
     header = "quantized_convolution/depthwise.h"
     return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
+
+
+def _is_3x3(node: Node, target: Target, layer: Layer) -> bool:
+    """Whether the kernel for 3x3 windows of cores with DSP instructions can do it."""
+    rows, columns = _depthwise_geometry(node)
+    fits = all((axis.kernel, axis.dilation) == (3, 1) and axis.before <= 1 for axis in (rows, columns))
+    plain = rows.stride == columns.stride <= 2 and node["depth_multiplier"] == 1 and len(layer.weights) % 4 == 0
+    return fits and plain and "dsp" in target.features and target.rounding == "nearest" and not np.any(layer.words[1])
+
+
+def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Call:
+    """Two rows at once, and in place, where every input has one result; else one row at a time."""
+    x, out = node["input"], node.out
+    batch, channels = x.spec.shape[:2]
+    in_place = all((axis.stride, axis.before, axis.after) == (1, 1, 1) for axis in (rows, columns))
+    seen = (columns.out - 1) * columns.stride + 3
+    geometry = {
+        "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "out_height": rows.out,
+        "out_width": columns.out, "stride": columns.stride, "pad_y": rows.before, "pad_x": columns.before, "columns": seen,
+        "in_place": int(in_place), **_stored(node),
+    }  # fmt: skip
+    row = columns.size * channels
+    overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels)}
+    pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
+    scratch = Scratch(DType.INT32, 8 * seen + (3 * row // 4 if in_place else 0))
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
+    header = "quantized_convolution/depthwise_dsp.h"
+    return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
+
+
+def _rows_distance(batch: int, rows: _Axis, in_row: int, out_row: int) -> int:
+    """How many bytes above its output an input must start, where a row is stored while its window is still read."""
+    y = np.arange(rows.out)
+    first = (np.arange(batch)[:, None] * rows.size + np.clip(y * rows.stride - rows.before, 0, rows.size)[None, :]).reshape(-1)
+    return int((np.arange(1, batch * rows.out + 1) * out_row - first * in_row).max())
 
 
 def _reference_depthwise(
