@@ -81,7 +81,9 @@ class Bench:
         if not self.objects:
             self.objects = self._compile(firmware_sources(self.board), self.folder / "firmware", library, ())
         # following variables through the code that sanitizers add takes gcc ten times as long as compiling it
-        own = self._compile([out / name for name in gcc.GENERATED], out, library, ("-Werror", "-fno-var-tracking-assignments"))
+        less = ("-O1",) if "host" in self.board.features else ()
+        extra = ("-Werror", "-fno-var-tracking-assignments", *less)
+        own = self._compile([out / name for name in gcc.GENERATED], out, library, extra)
         return gcc.link(out, self.board, [*own, *self.objects], script_dir=out, sanitize=self.sanitize).elf
 
     def _compile(self, sources: Sequence[Path], out: Path, library: Library, extra: tuple[str, ...]) -> list[Path]:

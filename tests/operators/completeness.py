@@ -44,12 +44,12 @@ def _of_op(op: Op, folders: tuple[Path, ...]) -> Iterator[str]:
     if op.lower is None and op.reference is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
         yield f"{where} has neither a kernel nor a reference"
     if op.lower is not None and op.cases:
-        for call in _calls(op):
+        for call in calls(op):
             if not any((folder / call.header).is_file() or (folder / op.family / call.header).is_file() for folder in folders):
                 yield f"{where}: there is no header {call.header}"
 
 
-def _calls(op: Op) -> list[Call]:
+def calls(op: Op) -> list[Call]:
     """The calls of the documented cases on every core, one a header."""
     assert op.lower is not None
     calls = [op.lower(node, target) for node in batch(documented(op)).nodes for target in TARGETS]

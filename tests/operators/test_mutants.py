@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from etexport.errors import EtError
-from etexport.op import Library, load_ops
+from etexport.op import Library, Op, load_ops
 
 from .boards import Bench, bench
 from .cases import documented, families, random_samples
+from .completeness import calls
 
 OURS = Path(__file__).parents[2] / "kernels"
 SWAPS = ((" + ", " - "), (" - ", " + "), (" * ", " + "), (" > ", " <= "), (" < ", " >= "), (" / ", " * "), ("return ", "return -"))
@@ -44,13 +45,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench("host", "size", tmp_path_factory.mktemp("mutants"))
 
 
-def portable_headers(family: str) -> list[Path]:
-    """The headers that the host's calls use."""
-    from .completeness import _calls
-
-    library = load_ops()
-    used = {Path(call.header).name for op in library.ops.values() if op.family == family and op.lower is not None for call in _calls(op)}
-    return sorted(path for path in (OURS / family).glob("*.h") if path.name in used)
+def host_headers(ops: list[Op]) -> list[Path]:
+    """The headers that the host's calls of these operators name, relative to the folder of kernels."""
+    names = {Path(call.header) for op in ops for call in calls(op)}
+    found = {name if (OURS / name).is_file() else Path(op.family) / name for op in ops for name in names}
+    return sorted(name for name in found if (OURS / name).is_file())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -61,15 +60,14 @@ def test_a_broken_kernel_is_found(family: str, host: Bench, tmp_path: Path) -> N
     ops = [op for op in library.ops.values() if op.family == family and op.lower is not None]
     samples = [one for op in ops for one in (*documented(op), *random_samples(op, 8))]
     tried = 0
-    for header in portable_headers(family):
-        target = copy / family / header.name
-        for text in mutants(header)[:TRIES]:
-            target.write_text(text)
+    for header in host_headers(ops):
+        for text in mutants(OURS / header)[:TRIES]:
+            (copy / header).write_text(text)
             tried += 1
             try:
                 if host.mismatches(samples, library):
                     return
             except EtError:
                 pass  # it did not compile, or fell over: no word about the comparison
-        shutil.copy(header, target)
+        shutil.copy(OURS / header, copy / header)
     pytest.fail(f"none of {tried} mutants of {family} was found")
