@@ -93,6 +93,17 @@ def elements_of(k: int) -> int:
     return -(-k // STEP) * STEP
 
 
+def in_column_order(weights: Array, rows: int) -> Array:
+    """(outputs, k) with k = (rows of the window, bytes of a row) as columns have them: first what each row leaves over after its whole
+    quads of bytes, filled up to a quad, then the quads of every row."""
+    windows = weights.reshape(len(weights), rows, -1)
+    whole = windows.shape[2] // 4 * 4
+    rest = windows[:, :, whole:].reshape(len(weights), -1)
+    filled = np.zeros((len(weights), -(-rest.shape[1] // 4) * 4), weights.dtype)
+    filled[:, : rest.shape[1]] = rest
+    return np.concatenate([filled, windows[:, :, :whole].reshape(len(weights), -1)], axis=1)
+
+
 def pack_pairs(layer: Layer) -> Array:
     """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
     (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers.

@@ -17,7 +17,8 @@ struct Store8 {
   int32_t zero_point, low, high;
 };
 
-// A layer over (n, h, w, c). inputs, outputs: channels of each group; elements: bytes of a column, a multiple of 8;
+// A layer over (n, h, w, c). A column has what is left over of each row of the window after its quads of bytes, filled up to a quad, then
+// the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a multiple of 8;
 // merged: all taps of a row of the window are neighbours in memory; group_bytes: packed weights of a group.
 struct Convolution8 {
   int32_t batch, in_height, in_width, groups, inputs, outputs, out_height, out_width;
@@ -45,42 +46,49 @@ inline int32_t halfword_at(const int8_t* p) {
   return halfword;
 }
 
-// What output position (y, x) of an image sees of one group: (kernel_height, kernel_width, inputs), filled up to `elements`.
-inline void gather(const Convolution8& layer, int8_t* column, const int8_t* image, int32_t y, int32_t x) {
+// How bytes are moved: by the C library.
+struct LibraryBytes {
+  static void copy(int8_t* to, const int8_t* from, int32_t count) { memcpy(to, from, static_cast<size_t>(count)); }
+
+  static void fill(int8_t* to, int32_t value, int32_t count) { memset(to, value, static_cast<size_t>(count)); }
+};
+
+// What output position (y, x) of an image sees of one group, (kernel_height, kernel_width, inputs): rows of the window `step` bytes
+// apart. A row may reach into the next one, which is written after it; what it would lose so is copied to *tail before.
+template <class Bytes>
+inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8_t* tail, const int8_t* image,
+                   int32_t y, int32_t x) {
   const int32_t channels = layer.groups * layer.inputs;
   const int32_t run = layer.kernel_width * layer.inputs;
   const int32_t left = x * layer.stride_x - layer.pad_x;
-  int8_t* const end = column + layer.elements;
+  const int32_t before = smaller(larger(-left, 0), layer.kernel_width) * layer.inputs;
+  const int32_t after = smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
   for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
     const int32_t row = y * layer.stride_y - layer.pad_y + ky * layer.dilation_y;
-    if (row < 0 || row >= layer.in_height) {
-      memset(column, layer.input_zero, static_cast<size_t>(run));
-      column += run;
-      continue;
-    }
     const int8_t* const from = image + row * layer.in_width * channels;
-    if (layer.merged) {
-      const int32_t before = smaller(larger(-left, 0), layer.kernel_width) * layer.inputs;
-      const int32_t after = smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
-      memset(column, layer.input_zero, static_cast<size_t>(before));
+    if (row < 0 || row >= layer.in_height) {
+      Bytes::fill(column, layer.input_zero, run);
+    } else if (layer.merged != 0) {
+      Bytes::fill(column, layer.input_zero, before);
       if (before + after < run) {
-        memcpy(column + before, from + left * channels + before, static_cast<size_t>(run - before - after));
+        Bytes::copy(column + before, from + left * channels + before, run - before - after);
       }
-      memset(column + run - after, layer.input_zero, static_cast<size_t>(after));
-      column += run;
-      continue;
-    }
-    for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
-      const int32_t at = left + kx * layer.dilation_x;
-      if (at < 0 || at >= layer.in_width) {
-        memset(column, layer.input_zero, static_cast<size_t>(layer.inputs));
-      } else {
-        memcpy(column, from + at * channels, static_cast<size_t>(layer.inputs));
+      Bytes::fill(column + run - after, layer.input_zero, after);
+    } else {
+      for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
+        const int32_t at = left + kx * layer.dilation_x;
+        if (at < 0 || at >= layer.in_width) {
+          Bytes::fill(column + kx * layer.inputs, layer.input_zero, layer.inputs);
+        } else {
+          Bytes::copy(column + kx * layer.inputs, from + at * channels, layer.inputs);
+        }
       }
-      column += layer.inputs;
     }
+    for (int32_t i = step; i < run; ++i) {
+      *tail++ = column[i];
+    }
+    column += step;
   }
-  memset(column, 0, static_cast<size_t>(end - column));
 }
 
 // Two weights a halfword, h = 256 * upper + lower. Summing x * h and x * lower gives both sums: upper = (both - lower) >> 8, exact
@@ -146,12 +154,16 @@ template <class Core>
 __attribute__((noinline)) void convolution8(const Convolution8& layer, int8_t* out, const int8_t* in,
                                             const int8_t* packed, int8_t* column) {
   const int32_t channels = layer.groups * layer.inputs;
+  const int32_t run = layer.kernel_width * layer.inputs;
+  const int32_t whole = run / 4 * 4;
+  const int32_t tail = ((run - whole) * layer.kernel_height + 3) / 4 * 4;
+  memset(column, 0, static_cast<size_t>(layer.elements));
   for (int32_t n = 0; n < layer.batch; ++n) {
     const int8_t* const image = in + n * layer.in_height * layer.in_width * channels;
     for (int32_t y = 0; y < layer.out_height; ++y) {
       for (int32_t x = 0; x < layer.out_width; ++x) {
         for (int32_t group = 0; group < layer.groups; ++group) {
-          gather(layer, column, image + group * layer.inputs, y, x);
+          gather<LibraryBytes>(layer, column + tail, whole, column, image + group * layer.inputs, y, x);
           Core::column(layer.store, layer.elements, layer.outputs, out, column, packed + group * layer.group_bytes);
           out += layer.outputs;
         }

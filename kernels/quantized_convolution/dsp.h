@@ -17,23 +17,35 @@ struct Block8 {
   int32_t x_bytes, blocks, out_step, zero_point;
 };
 
+// `rows` stretches of `bytes` bytes of two columns; from the end of one to the start of the next it is so many bytes.
+struct Stretches {
+  int32_t bytes, rows, skip_a, skip_b;
+};
+
 // Bytes to int16 pairs (k0, k2), (k1, k3) for each 4 bytes of two columns in turn; returns the end of what it wrote. 9 instructions
-// for 8 bytes. `bytes` is a multiple of 4 and not 0.
+// for 8 bytes. `bytes` is a multiple of 4.
 __attribute__((naked, noipa)) inline int16_t* expand_two(const int8_t* /*a*/, const int8_t* /*b*/, int16_t* /*out*/,
-                                                         int32_t /*bytes*/) {
+                                                         const Stretches* /*stretches*/) {
   asm volatile(
-      "push {r4-r7, lr}\n"
+      "push {r4-r11, lr}\n"
+      "ldm r3, {r8-r11}\n"
+      "cmp r8, #0\n beq 3f\n"
       "1:\n"
+      "mov r3, r8\n"
+      "2:\n"
       "ldr r12, [r0], #4\n ldr lr, [r1], #4\n"
       "sxtb16 r4, r12\n sxtb16 r5, lr\n sxtb16 r6, r12, ror #8\n sxtb16 r7, lr, ror #8\n"
       "subs r3, r3, #4\n"
       "stm r2!, {r4-r7}\n"
-      "bne 1b\n"
+      "bne 2b\n"
+      "add r0, r0, r10\n add r1, r1, r11\n"
+      "subs r9, r9, #1\n bne 1b\n"
+      "3:\n"
       "mov r0, r2\n"
-      "pop {r4-r7, pc}\n");
+      "pop {r4-r11, pc}\n");
 }
 
-// The same for one column.
+// One column without gaps; `bytes` is not 0.
 __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, int16_t* /*out*/, int32_t /*bytes*/) {
   asm volatile(
       "push {r4, lr}\n"
@@ -45,6 +57,25 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
       "bne 1b\n"
       "mov r0, r1\n"
       "pop {r4, pc}\n");
+}
+
+// The stretches of two columns without their gaps, column b `distance` bytes behind column a.
+__attribute__((naked, noipa)) inline void pick_two(const int8_t* /*a*/, const int8_t* /*b*/, int8_t* /*out*/,
+                                                   const Stretches* /*stretches*/, int32_t /*distance*/) {
+  asm volatile(
+      "push {r4-r10, lr}\n"
+      "ldm r3, {r7-r10}\n"
+      "ldr r6, [sp, #32]\n"
+      "1:\n"
+      "mov r3, r7\n"
+      "2:\n"
+      "ldrb r4, [r0], #1\n ldrb r5, [r1], #1\n"
+      "subs r3, r3, #1\n"
+      "strb r5, [r2, r6]\n strb r4, [r2], #1\n"
+      "bne 2b\n"
+      "add r0, r0, r9\n add r1, r1, r10\n"
+      "subs r8, r8, #1\n bne 1b\n"
+      "pop {r4-r10, pc}\n");
 }
 
 // 2 k of 4 channels and 2 columns: lower sums r2, r4 (first column), r6, r8 (second); sums of both r3, r5, r7, r9.
@@ -150,6 +181,52 @@ __attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_
       "pop {r4-r6, pc}\n");
 }
 
+// The C library for small chips moves byte by byte. Words may lie anywhere here.
+struct WordBytes {
+  static __attribute__((naked, noipa)) void copy(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*count*/) {
+    asm volatile(
+        "subs r2, r2, #4\n"
+        "blt 2f\n"
+        "1:\n"
+        "ldr r3, [r1], #4\n"
+        "subs r2, r2, #4\n"
+        "str r3, [r0], #4\n"
+        "bge 1b\n"
+        "2:\n"
+        "adds r2, r2, #4\n"
+        "beq 4f\n"
+        "3:\n"
+        "ldrb r3, [r1], #1\n"
+        "subs r2, r2, #1\n"
+        "strb r3, [r0], #1\n"
+        "bne 3b\n"
+        "4:\n"
+        "bx lr\n");
+  }
+
+  static __attribute__((naked, noipa)) void fill(int8_t* /*to*/, int32_t /*value*/, int32_t /*count*/) {
+    asm volatile(
+        "uxtb r1, r1\n"
+        "orr r1, r1, r1, lsl #8\n"
+        "orr r1, r1, r1, lsl #16\n"
+        "subs r2, r2, #4\n"
+        "blt 2f\n"
+        "1:\n"
+        "str r1, [r0], #4\n"
+        "subs r2, r2, #4\n"
+        "bge 1b\n"
+        "2:\n"
+        "adds r2, r2, #4\n"
+        "beq 4f\n"
+        "3:\n"
+        "strb r1, [r0], #1\n"
+        "subs r2, r2, #1\n"
+        "bne 3b\n"
+        "4:\n"
+        "bx lr\n");
+  }
+};
+
 // Bounds within int8, after the cores have saturated to int8.
 inline __attribute__((noinline)) void clamp_bytes(const Store8& store, int8_t* out, int32_t bytes) {
   if (store.low == -128 && store.high == 127) {
@@ -162,88 +239,113 @@ inline __attribute__((noinline)) void clamp_bytes(const Store8& store, int8_t* o
   }
 }
 
-// All channels of `columns` (1 or 2) columns.
-inline __attribute__((noinline)) void store_columns(int32_t columns, int32_t elements, int32_t outputs,
-                                                    int32_t zero_point, int8_t* out, const int16_t* x,
-                                                    const int8_t* packed) {
-  const auto core = [&](const int8_t* stream, int8_t* to, const Block8& block) {
-    if (columns == 2) {
-      columns_two(x, stream, to, &block);
-    } else {
-      columns_one(x, stream, to, &block);
+// How a layer's columns become stored results, one or two at a time.
+class ColumnStore {
+ public:
+  ColumnStore(int32_t elements, int32_t outputs, int32_t zero_point, const int8_t* packed, const int16_t* x)
+      : block_{4 * elements, outputs / 4, outputs, zero_point}, outputs_(outputs), packed_(packed), x_(x) {}
+
+  void two(int8_t* out) {
+    if (block_.blocks > 0) {
+      columns_two(x_, packed_, out, &block_);
     }
-  };
-  const int32_t whole = outputs / 4;
-  Block8 block = {2 * columns * elements, whole, outputs, zero_point};
-  if (whole > 0) {
-    core(packed, out, block);
+    if (outputs_ % 4 != 0) {
+      last(out, 2);
+    }
   }
-  const int32_t left = outputs - 4 * whole;
-  if (left > 0) {
-    int8_t last[8];
-    block.blocks = 1;
-    block.out_step = 4;
-    core(packed + whole * (32 + 4 * elements), last, block);
+
+  void one(int8_t* out) {
+    block_.x_bytes /= 2;
+    if (block_.blocks > 0) {
+      columns_one(x_, packed_, out, &block_);
+    }
+    if (outputs_ % 4 != 0) {
+      last(out, 1);
+    }
+    block_.x_bytes *= 2;
+  }
+
+ private:
+  // The channels after the last whole block: 4 are computed.
+  __attribute__((noinline)) void last(int8_t* out, int32_t columns) {
+    int8_t results[8];
+    const int32_t whole = outputs_ / 4;
+    const Block8 block = {block_.x_bytes, 1, 4, block_.zero_point};
+    const int8_t* const packed = packed_ + whole * (32 + block_.x_bytes * 2 / columns);
+    if (columns == 2) {
+      columns_two(x_, packed, results, &block);
+    } else {
+      columns_one(x_, packed, results, &block);
+    }
     for (int32_t column = 0; column < columns; ++column) {
-      for (int32_t c = 0; c < left; ++c) {
-        out[column * outputs + 4 * whole + c] = last[4 * column + c];
+      for (int32_t c = 4 * whole; c < outputs_; ++c) {
+        out[column * outputs_ + c] = results[4 * column + c - 4 * whole];
       }
     }
   }
-}
 
-// Columns are made two at a time: `columns` is 4 * elements bytes for them, and with gathered columns 2 * elements more.
+  Block8 block_;
+  int32_t outputs_;
+  const int8_t* packed_;
+  const int16_t* x_;
+};
+
+// Columns are made two at a time. `columns`: 4 * elements bytes for them, then two columns' bytes left over after whole quads, then (for
+// padded or dilated windows) two gathered columns.
 inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, int16_t* columns) {
   const int32_t channels = layer.inputs;
   const int32_t row_bytes = layer.in_width * channels;
   const int32_t run = layer.kernel_width * channels;
-  const int32_t row_step = layer.dilation_y * row_bytes;
+  const int32_t whole = run / 4 * 4;
+  const int32_t left_over = (run - whole) * layer.kernel_height;
+  const int32_t tail = (left_over + 3) / 4 * 4;
   const int32_t last_top = layer.in_height - 1 - layer.dilation_y * (layer.kernel_height - 1);
-  const int32_t last_left = layer.in_width - layer.kernel_width;
-  const bool direct = layer.merged != 0 && run % 4 == 0;
-  int8_t* const bytes = reinterpret_cast<int8_t*>(columns + 2 * layer.elements);
+  const int32_t last_left = layer.merged != 0 ? layer.in_width - layer.kernel_width : -1;
+  int8_t* const tails = reinterpret_cast<int8_t*>(columns + 2 * layer.elements);
+  int8_t* const gathered = tails + 2 * tail;
+  ColumnStore store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
   int8_t* to = out;
   for (int32_t n = 0; n < layer.batch; ++n) {
-    int32_t y = 0;
-    int32_t x = 0;
-    for (int32_t left = layer.out_height * layer.out_width; left > 0;) {
-      const int32_t count = smaller(left, 2);
-      const int8_t* from[2];
-      bool inside = direct;
-      int32_t at[2][2];
-      for (int32_t column = 0; column < count; ++column) {
-        const int32_t top = y * layer.stride_y - layer.pad_y;
-        const int32_t begin = x * layer.stride_x - layer.pad_x;
-        inside = inside && top >= 0 && top <= last_top && begin >= 0 && begin <= last_left;
-        from[column] = in + top * row_bytes + begin * channels;
-        at[column][0] = y;
-        at[column][1] = x;
-        if (++x == layer.out_width) {
-          x = 0;
-          ++y;
-        }
-      }
-      if (inside) {
-        int16_t* end = columns;
-        for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
-          end = count == 2 ? expand_two(from[0], from[1], end, run) : expand_one(from[0], end, run);
-          from[0] += row_step;
-          from[1] += count == 2 ? row_step : 0;
-        }
-      } else {
-        for (int32_t column = 0; column < count; ++column) {
-          gather(layer, bytes + column * layer.elements, in, at[column][0], at[column][1]);
-        }
-        if (count == 2) {
-          expand_two(bytes, bytes + layer.elements, columns, layer.elements);
+    int32_t waiting = 0;
+    const int8_t* from[2];
+    int32_t skip[2];
+    int32_t top = -layer.pad_y;
+    for (int32_t y = 0; y < layer.out_height; ++y) {
+      const bool row_inside = top >= 0 && top <= last_top;
+      int32_t left = -layer.pad_x;
+      for (int32_t x = 0; x < layer.out_width; ++x) {
+        if (row_inside && left >= 0 && left <= last_left) {
+          from[waiting] = in + top * row_bytes + left * channels;
+          skip[waiting] = layer.dilation_y * row_bytes;
         } else {
-          expand_one(bytes, columns, layer.elements);
+          from[waiting] = gathered + waiting * run * layer.kernel_height;
+          skip[waiting] = run;
+          gather<WordBytes>(layer, gathered + waiting * run * layer.kernel_height, run, nullptr, in, y, x);
+        }
+        left += layer.stride_x;
+        if (++waiting == 2) {
+          waiting = 0;
+          int16_t* end = columns;
+          if (tail > 0) {
+            const Stretches rest = {run - whole, layer.kernel_height, skip[0] - (run - whole), skip[1] - (run - whole)};
+            pick_two(from[0] + whole, from[1] + whole, tails, &rest, tail);
+            const Stretches once = {tail, 1, 0, 0};
+            end = expand_two(tails, tails + tail, end, &once);
+          }
+          const Stretches quads = {whole, layer.kernel_height, skip[0] - whole, skip[1] - whole};
+          expand_two(from[0], from[1], end, &quads);
+          store.two(to);
+          to += 2 * layer.outputs;
         }
       }
-      store_columns(count, layer.elements, layer.outputs, layer.store.zero_point, to, columns, packed);
-      to += count * layer.outputs;
-      left -= count;
+      top += layer.stride_y;
+    }
+    if (waiting == 1) {
+      gather<WordBytes>(layer, gathered + tail, whole, gathered, in, layer.out_height - 1, layer.out_width - 1);
+      expand_one(gathered, columns, tail + whole * layer.kernel_height);
+      store.one(to);
+      to += layer.outputs;
     }
     in += layer.in_height * row_bytes;
   }
@@ -260,22 +362,22 @@ inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* in,
 inline __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs,
                                                      int32_t outputs, int8_t* out, const int8_t* in,
                                                      const int8_t* packed, int16_t* columns) {
-  const int32_t elements = (inputs + 7) / 8 * 8;
-  const int8_t* const start = out;
-  for (int32_t left = positions; left > 0;) {
-    const int32_t count = smaller(left, 2);
-    // what lies behind `inputs` is multiplied by weights of 0
-    if (count == 2) {
-      expand_two(in, in + inputs, columns, inputs);
-    } else {
-      expand_one(in, columns, inputs);
-    }
-    store_columns(count, elements, outputs, store.zero_point, out, columns, packed);
-    in += count * inputs;
-    out += count * outputs;
-    left -= count;
+  // what lies behind `inputs` in a column is multiplied by weights of 0
+  ColumnStore columns_to((inputs + 7) / 8 * 8, outputs, store.zero_point, packed, columns);
+  const Stretches all = {inputs, 1, 0, 0};
+  int8_t* to = out;
+  for (int32_t pair = positions / 2; pair > 0; --pair) {
+    expand_two(in, in + inputs, columns, &all);
+    columns_to.two(to);
+    in += 2 * inputs;
+    to += 2 * outputs;
   }
-  clamp_bytes(store, const_cast<int8_t*>(start), static_cast<int32_t>(out - start));
+  if (positions % 2 != 0) {
+    expand_one(in, columns, inputs);
+    columns_to.one(to);
+    to += outputs;
+  }
+  clamp_bytes(store, out, static_cast<int32_t>(to - out));
 }
 
 template <class G>

@@ -14,6 +14,7 @@ from etexport.integer_layer import (
     can_pair,
     elements_of,
     fixed,
+    in_column_order,
     layer_of,
     pack_pairs,
     pack_singles,
@@ -180,15 +181,18 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     outputs, k = layer.weights.shape
-    each = [layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)) for group in range(groups)]
-    paired = all(can_pair(one, target) for one in each)
-    packed = [pack_pairs(one) if paired else pack_singles(one, target) for one in each]
-    core = "Paired" if paired else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
-    fast = paired and "dsp" in target.features and groups == 1
-    variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
     inputs = channels // groups
+    fits = all(can_pair(layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)), target) for group in range(groups))
+    fast = fits and "dsp" in target.features and groups == 1
     plain = groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
     plain = plain and (not fast or inputs % 4 == 0)
+    if not plain:
+        layer = replace(layer, weights=in_column_order(layer.weights, rows.kernel))
+    elements = elements_of(layer.weights.shape[1])
+    each = [layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)) for group in range(groups)]
+    packed = [pack_pairs(one) if fits else pack_singles(one, target) for one in each]
+    core = "Paired" if fits else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
+    variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
     macs = out.spec.numel * k
     reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
     at_once = 2 if fast else 1
@@ -198,21 +202,22 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
         geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
         function = "quantized_pointwise_dsp" if fast else f"quantized_pointwise<et::{core}>"
         columns_at_once = min(at_once, geometry["positions"])
-        scratch = Scratch(DType.INT16, columns_at_once * elements_of(k)) if fast else Scratch(DType.INT8, elements_of(k))
+        scratch = Scratch(DType.INT16, columns_at_once * elements) if fast else Scratch(DType.INT8, elements)
         return Call(function, header, geometry, (*reads, scratch), None, macs, variant, overlaps)
     merged = groups == 1 and columns.dilation == 1
     geometry = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "groups": groups, "inputs": inputs,
         "outputs": outputs // groups, "out_height": rows.out, "out_width": columns.out, **_window(rows, columns),
-        "input_zero": -node["input_offset"], "elements": elements_of(k), "merged": int(merged),
+        "input_zero": -node["input_offset"], "elements": elements, "merged": int(merged),
         "group_bytes": len(packed[0]), **_stored(node),
     }  # fmt: skip
     if not fast:
-        scratch = Scratch(DType.INT8, elements_of(k))
+        scratch = Scratch(DType.INT8, elements + 4)  # a row of the window may be written up to 3 bytes behind the column's end
         return Call(f"quantized_convolution<et::{core}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
-    padded = any(axis.before or axis.after for axis in (rows, columns))
-    gathered = padded or not merged or columns.kernel * inputs % 4 != 0
-    scratch = Scratch(DType.INT16, (3 if gathered else 2) * elements_of(k))
+    run = columns.kernel * inputs
+    tail = -(-(run % 4 * rows.kernel) // 4) * 4
+    gathered = any(axis.before or axis.after for axis in (rows, columns)) or not merged or rows.out * columns.out % 2 != 0
+    scratch = Scratch(DType.INT16, 2 * elements + tail + (run * rows.kernel + 4 if gathered else 0))
     return Call("quantized_convolution_dsp", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
 
 
