@@ -14,8 +14,8 @@ from etexport.op import Target
 from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
 
-STEP = 8
-"""Columns and rows of packed weights are filled up to multiples of this: the unrolling of the fastest kernel."""
+STEP = 4
+"""Columns and rows of packed weights are filled up to multiples of this, a word of bytes."""
 
 
 @dataclass(frozen=True, eq=False)

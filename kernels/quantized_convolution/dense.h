@@ -18,7 +18,7 @@ struct Store8 {
 };
 
 // A layer over (n, h, w, c). A column has what is left over of each row of the window after its quads of bytes, filled up to a quad, then
-// the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a multiple of 8;
+// the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a multiple of 4;
 // merged: all taps of a row of the window are neighbours in memory; group_bytes: packed weights of a group.
 struct Convolution8 {
   int32_t batch, in_height, in_width, groups, inputs, outputs, out_height, out_width;
@@ -182,7 +182,7 @@ inline void quantized_convolution(const G& g, int8_t* out, const int8_t* in, con
 template <class Core>
 __attribute__((noinline)) void pointwise8(const Store8& store, int32_t positions, int32_t inputs, int32_t outputs,
                                           int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
-  const int32_t elements = (inputs + 7) / 8 * 8;
+  const int32_t elements = (inputs + 3) / 4 * 4;
   memset(column, 0, static_cast<size_t>(elements));
   for (int32_t position = 0; position < positions; ++position) {
     memcpy(column, in, static_cast<size_t>(inputs));

@@ -97,13 +97,19 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
       "mov r8, r2\n"
       "add r9, r2, r6\n"
       "mov r10, r5\n"
-      "sub sp, sp, #24\n"
+      "sub sp, sp, #28\n"
       "stm sp, {r0, r4, r7, r8, r9, r10}\n"  // x, its end, zero point, two outputs, blocks
+      "adr.w r11, 2f\n"                      // an odd number of quads begins in the middle of the loop
+      "sub r4, r4, r0\n tst r4, #16\n it ne\n adrne.w r11, 3f\n"
+      "orr r11, r11, #1\n str r11, [sp, #24]\n"
       "1:\n"
       "ldm r1!, {r2-r5}\n"
       "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"
+      "ldr pc, [sp, #24]\n"
       "2:\n"
-      ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
+      ET_DSP_TWO ET_DSP_TWO
+      "3:\n"
+      ET_DSP_TWO ET_DSP_TWO
       "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
       "ldm r1!, {r10, r11, r12, lr}\n"
@@ -120,7 +126,7 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
       "strd r10, r11, [sp, #12]\n"
       "subs r12, r12, #1\n str r12, [sp, #20]\n"
       "bne.w 1b\n"
-      "add sp, sp, #24\n"
+      "add sp, sp, #28\n"
       "pop {r4-r11, pc}\n");
 }
 
@@ -137,11 +143,17 @@ __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, cons
       "push {r4-r11, lr}\n"
       "ldm r3, {r4-r7}\n"
       "add r12, r4, r0\n"
-      "push {r0, r2, r5, r7}\n"  // x, output, blocks, zero point
+      "adr.w r11, 2f\n"
+      "tst r4, #8\n it ne\n adrne.w r11, 3f\n"
+      "orr r11, r11, #1\n"
+      "push {r0, r2, r5, r7, r11}\n"  // x, output, blocks, zero point, where the loop begins
       "1:\n"
       "ldm r1!, {r2-r5}\n"
+      "ldr pc, [sp, #16]\n"
       "2:\n"
-      ET_DSP_ONE ET_DSP_ONE
+      ET_DSP_ONE
+      "3:\n"
+      ET_DSP_ONE
       "cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n"
       "ldm r1!, {r6-r9}\n"
@@ -154,7 +166,7 @@ __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, cons
       "str r11, [sp, #4]\n"
       "subs r6, r6, #1\n str r6, [sp, #8]\n"
       "bne.w 1b\n"
-      "add sp, sp, #16\n"
+      "add sp, sp, #20\n"
       "pop {r4-r11, pc}\n");
 }
 
@@ -305,6 +317,9 @@ inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer
   int8_t* const tails = reinterpret_cast<int8_t*>(columns + 2 * layer.elements);
   int8_t* const gathered = tails + 2 * tail;
   ColumnStore store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
+  Stretches rest = {run - whole, layer.kernel_height, 0, 0};
+  Stretches quads = {whole, layer.kernel_height, 0, 0};
+  const Stretches picked = {tail, 1, 0, 0};
   int8_t* to = out;
   for (int32_t n = 0; n < layer.batch; ++n) {
     int32_t waiting = 0;
@@ -328,12 +343,13 @@ inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer
           waiting = 0;
           int16_t* end = columns;
           if (tail > 0) {
-            const Stretches rest = {run - whole, layer.kernel_height, skip[0] - (run - whole), skip[1] - (run - whole)};
+            rest.skip_a = skip[0] - (run - whole);
+            rest.skip_b = skip[1] - (run - whole);
             pick_two(from[0] + whole, from[1] + whole, tails, &rest, tail);
-            const Stretches once = {tail, 1, 0, 0};
-            end = expand_two(tails, tails + tail, end, &once);
+            end = expand_two(tails, tails + tail, end, &picked);
           }
-          const Stretches quads = {whole, layer.kernel_height, skip[0] - whole, skip[1] - whole};
+          quads.skip_a = skip[0] - whole;
+          quads.skip_b = skip[1] - whole;
           expand_two(from[0], from[1], end, &quads);
           store.two(to);
           to += 2 * layer.outputs;
@@ -362,8 +378,7 @@ inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* in,
 inline __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs,
                                                      int32_t outputs, int8_t* out, const int8_t* in,
                                                      const int8_t* packed, int16_t* columns) {
-  // what lies behind `inputs` in a column is multiplied by weights of 0
-  ColumnStore columns_to((inputs + 7) / 8 * 8, outputs, store.zero_point, packed, columns);
+  ColumnStore columns_to(inputs, outputs, store.zero_point, packed, columns);
   const Stretches all = {inputs, 1, 0, 0};
   int8_t* to = out;
   for (int32_t pair = positions / 2; pair > 0; --pair) {
