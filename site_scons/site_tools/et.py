@@ -19,7 +19,7 @@ from pathlib import Path
 
 from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
-QUANTIZATION = "float32"
+QUANTIZATIONS = ("float32", "int8")
 GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
 
 # The parts of etexport that a step runs: a change in them runs the step again.
@@ -34,10 +34,10 @@ HELP = """
   report     report.json and report.html of MODEL on BOARD, compared with eager PyTorch (the default)
   demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
   firmware   ELF, bin, hex and map of MODEL on BOARD
-  bench      the four MLPerf Tiny networks on the Arm and RISC-V boards: build/bench.json, and a table
+  bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
   test       pytest, with PYTEST="..." as its arguments
   compile_commands.json   for editors
-  a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf
+  a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf, or MODEL-int8
 
 Models: {models}. Boards: see `etexport boards`.
 -c removes what a target made; --debug=explain says why something is made again; --cache-... work as always.
@@ -55,7 +55,7 @@ def exists(env):
 def generate(env):
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
-    env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
+    env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
     # The etexport that this file belongs to, also where another one is installed.
     env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
     env.Replace(ETEXPORT_PYTHON=sys.executable, ETEXPORT=[sys.executable, "-m", "etexport"])
@@ -67,31 +67,38 @@ def generate(env):
 # ---- builders --------------------------------------------------------------------------------------------------------------------
 
 
-def EtProgram(env, script, NAME=None):
-    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with."""
+def EtProgram(env, script, NAME=None, QUANTIZE=None):
+    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with.
+
+    `QUANTIZE` ("float32", "int8") overrules what the script says."""
     script = env.File(script)
-    name = NAME or _model_name(Path(script.path))
-    folder = env.Dir(f"$ET_BUILD/model/{name}-{QUANTIZATION}")
+    name, said = NAME or _model_name(Path(script.path)), _quantization(Path(script.get_abspath()))
+    quantization = QUANTIZE or env.subst("$QUANTIZE") or said
+    folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
     if script.path.endswith(".pte"):
+        if quantization != said:
+            _stop(env, f"{script.path} is {said}, not {quantization}", "a program is quantised when it is exported")
         made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
-        return _tag(made, name=name, pte=made[0], npz=made[1])
+        return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
     sources, imported = [script], _local_imports(env, Path(script.get_abspath()))
     if _has_function(script, "train"):
         train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
         weights = env.Command(folder.File("weights.npz"), script, train)
         env.Depends(weights, imported)
         sources += weights
-    # One action object for all models: its batch key makes one start of torch of all that are out of date.
-    if "ET_EXPORT" not in env:
-        command = "$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS"
-        env["ET_EXPORT"] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
-    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env["ET_EXPORT"])
+    # One action object for all models with the same word: its batch key makes one start of torch of all that are out of date.
+    overrule = f" --quantize {quantization}" if quantization != said else ""
+    action = f"ET_EXPORT{overrule.replace(' --', '_').replace(' ', '_').upper()}"
+    if action not in env:
+        command = f"$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS{overrule}"
+        env[action] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
+    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env[action])
     # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with -j it would
     # forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so nothing need be removed.
     env.Precious(made)
     # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
     env.Depends(made, [*imported, *_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
-    return _tag(made, name=name, pte=made[0], npz=made[1])
+    return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1])
 
 
 def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
@@ -99,7 +106,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     of = program[0].attributes.et
     board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
     build = board["build"]
-    folder = env.Dir(f"$ET_BUILD/{board['name']}/{of['name']}-{QUANTIZATION}{'-size' if optimize == 'size' else ''}")
+    folder = env.Dir(f"$ET_BUILD/{board['name']}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
     here = _board_environment(env, board, folder)
     here.Replace(ET_NAME=of["name"], ET_OPTIMIZE=optimize)
 
@@ -209,7 +216,7 @@ def EtExamples(env, folder):
 def EtVariables(env, variables, models):
     """Refuse unknown variables and models, and explain them in `scons --help`. Returns the chosen scripts."""
     for name in variables.UnknownVariables():
-        _stop(env, f"unknown variable {name}", _near(name, variables.keys()))
+        _stop(env, f"unknown variable {name}", _near(name, list(variables.keys())))
     chosen = {}
     for name in filter(None, env.subst("$MODEL").split(",")):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
@@ -224,9 +231,11 @@ def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
     found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
     paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
-    pairs = [(parts[2].removesuffix("-size").removesuffix(f"-{QUANTIZATION}"), parts[1]) for parts in paths if len(parts) > 2]
-    if pairs:
-        found["report"] = [(model, next(iter(jobs["report"]))[1] if board == "model" else board) for model, board in pairs]
+    named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-")) for parts in paths if len(parts) > 2]
+    named = [(board, model, quantization) for board, model, _, quantization in named if quantization in QUANTIZATIONS]
+    if named:
+        some = jobs["report"][0][1]
+        found["report"] = [(model, some if board == "model" else board, quantization) for board, model, quantization in named]
     elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:
@@ -343,18 +352,20 @@ def _local_imports(env, script):
 
 
 def _imported(path):
-    """Names of the modules that a file imports; none where it does not parse, which export will say better."""
-    if path.suffix != ".py" or not path.is_file():
-        return
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
+    """Names of the modules that a file imports."""
+    for node in ast.walk(_parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (".".join(filter(None, (node.module, alias.name))) for alias in node.names)
+
+
+def _parsed(path):
+    """A file's syntax tree; an empty one where it does not parse, which export will say better."""
+    try:
+        return ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
 
 
 def _has_function(script, name):
@@ -364,6 +375,19 @@ def _has_function(script, name):
         and path.is_file()
         and re.search(rf"^def {name}\(", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
     )
+
+
+def _quantization(path):
+    """What a script says in `quantize = "..."`, read and not run; of a program or a `.pt2`, what its operators' names say."""
+    if path.suffix != ".py":
+        content = path.read_bytes() if path.is_file() else b""
+        return "int8" if b"quantized_decomposed" in content or b"cortex_m::" in content else "float32"
+    for node in _parsed(path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == "quantize" for target in targets):
+            word = node.value.value if isinstance(node.value, ast.Constant) else None
+            return word if word in QUANTIZATIONS else "float32"  # of another word, export says better what is wrong
+    return "float32"
 
 
 def _model_name(path):

@@ -84,6 +84,8 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
     ("arguments", "said"),
     [
         (["BORD=host"], "did you mean BOARD?"),
+        (["FOO=1"], "known: BOARD, MODEL, OPTIMIZE"),
+        (["QUANTIZE=int4"], "int4"),
         (["MODEL=digit", "BOARD=host"], "no model is called digit"),
         (["BOARD=hots", "MODEL=linear"], "no board is called 'hots'"),
         (["OPTIMIZE=sped"], "sped"),
@@ -181,3 +183,30 @@ def test_a_program_of_somebody_else_is_compared_with_the_host_board(house: Path,
     assert "agree with the host board" in done.text
     report = json.loads((house / "build/host/add-float32/report.json").read_text(encoding="utf-8"))
     assert report["compare"]["samples"] == 16 and [op["name"] for op in report["ops"]] != ["add"]
+
+
+def test_int8_has_a_folder_of_its_own_and_one_start_of_torch(house: Path) -> None:
+    """What the command line says, and what the script says, which is read and not run."""
+    script = house / "examples/linear/model.py"
+    good = script.read_text(encoding="utf-8")
+    calibration = "\n\ndef calibration():\n    return [example_inputs()[0] * scale for scale in (0.5, 1.0, -1.0)]\n"
+    try:
+        script.write_text(f'{good}{calibration}\n\nquantize = "int8"\n', encoding="utf-8")
+        done = scons(house, "BOARD=host", "MODEL=linear", "report")
+        assert done.code == 0 and done.verbs().count("EXPORT") == 1 and "linear int8 on host" in done.text, done.text
+        report = json.loads((house / "build/host/linear-int8/report.json").read_text(encoding="utf-8"))
+        assert report["quantization"] == "int8" and report["compare"]["tolerance_lsb"] >= 2 and report["compare"]["mismatched"] == 0
+        assert scons(house, "build/host/linear-int8/report.json").verbs() == []
+        shutil.rmtree(house / "build/model/own_project-float32")
+        over = scons(house, "BOARD=host", "MODEL=linear,own_project", "QUANTIZE=float32", "-n", "firmware")
+        assert over.code == 0 and "-int8" not in over.text and over.verbs().count("EXPORT") == 2, "one overruled, one as it says"
+        refused = scons(house, "BOARD=host", "MODEL=build/model/linear-int8/model.pte", "QUANTIZE=float32")
+        assert refused.code != 0 and "is int8, not float32" in refused.text
+    finally:
+        script.write_text(good, encoding="utf-8")
+
+
+def test_a_script_outside_the_tree(house: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples/add/model.py", tmp_path / "elsewhere.py")
+    done = scons(house, "BOARD=host", f"MODEL={tmp_path}/elsewhere.py", "firmware")
+    assert done.code == 0 and (house / "build/host/elsewhere-float32/firmware.elf").exists(), done.text
