@@ -99,17 +99,17 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
       "mov r10, r5\n"
       "sub sp, sp, #28\n"
       "stm sp, {r0, r4, r7, r8, r9, r10}\n"  // x, its end, zero point, two outputs, blocks
-      "adr.w r11, 2f\n"                      // an odd number of quads begins in the middle of the loop
-      "sub r4, r4, r0\n tst r4, #16\n it ne\n adrne.w r11, 3f\n"
+      "adr.w r11, 4f\n"  // the loop makes 4 quads of k, 96 bytes of code each, and begins so that it ends with the last
+      "sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"
+      "mov r5, #96\n mls r11, r4, r5, r11\n"
       "orr r11, r11, #1\n str r11, [sp, #24]\n"
       "1:\n"
       "ldm r1!, {r2-r5}\n"
       "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"
       "ldr pc, [sp, #24]\n"
       "2:\n"
-      ET_DSP_TWO ET_DSP_TWO
-      "3:\n"
-      ET_DSP_TWO ET_DSP_TWO
+      ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
+      "4:\n"
       "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
       "ldm r1!, {r10, r11, r12, lr}\n"
@@ -143,17 +143,17 @@ __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, cons
       "push {r4-r11, lr}\n"
       "ldm r3, {r4-r7}\n"
       "add r12, r4, r0\n"
-      "adr.w r11, 2f\n"
-      "tst r4, #8\n it ne\n adrne.w r11, 3f\n"
+      "adr.w r11, 4f\n"  // as above, with 56 bytes of code each
+      "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"
+      "mov r6, #56\n mls r11, r4, r6, r11\n"
       "orr r11, r11, #1\n"
       "push {r0, r2, r5, r7, r11}\n"  // x, output, blocks, zero point, where the loop begins
       "1:\n"
       "ldm r1!, {r2-r5}\n"
       "ldr pc, [sp, #16]\n"
       "2:\n"
-      ET_DSP_ONE
-      "3:\n"
-      ET_DSP_ONE
+      ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
+      "4:\n"
       "cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n"
       "ldm r1!, {r6-r9}\n"
