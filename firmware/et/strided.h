@@ -58,4 +58,31 @@ inline __attribute__((always_inline)) void map(const G& g, Out* out, const In* s
   each<kInner>(g.sizes, row, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
 }
 
+// out[...] = f(self[...], other[...]) over the nest of G: sizes, out_strides, self_strides, other_strides (0 where an
+// operand repeats). out may be the memory of either operand of its size.
+template <class G, class T, class F>
+inline __attribute__((always_inline)) void zip(const G& g, T* out, const T* self, const T* other, const F& f) {
+  constexpr int32_t kInner = extent_of<decltype(G::sizes)> - 1;
+  const int32_t n = g.sizes[kInner];
+  const int32_t out_step = g.out_strides[kInner];
+  const int32_t self_step = g.self_strides[kInner];
+  const int32_t other_step = g.other_strides[kInner];
+  const auto row = [&](int32_t to, int32_t left, int32_t right) {
+    T* const o = out + to;
+    const T* const a = self + left;
+    const T* const b = other + right;
+    if (out_step == 1 && self_step == 1 && other_step == 1) {
+      unrolled(n, [&](int32_t i) { o[i] = f(a[i], b[i]); });
+    } else if (out_step == 1 && self_step == 1 && other_step == 0) {
+      const T v = b[0];  // the compiler cannot know that out is not there
+      unrolled(n, [&](int32_t i) { o[i] = f(a[i], v); });
+    } else {
+      for (int32_t i = 0; i < n; ++i) {
+        o[i * out_step] = f(a[i * self_step], b[i * other_step]);
+      }
+    }
+  };
+  each<kInner>(g.sizes, row, Cursor{0, g.out_strides}, Cursor{0, g.self_strides}, Cursor{0, g.other_strides});
+}
+
 }  // namespace et
