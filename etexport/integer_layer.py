@@ -62,7 +62,8 @@ def problem(layer: Layer) -> str:
     if np.any(layer.shifts < -31) or np.any(layer.shifts > 30):
         return "a shift lies outside -31 to 30"
     left = np.maximum(np.maximum(layer.shifts, layer.words[1]), 0)
-    if any(int(bound) << int(p) >= 2**31 for bound, p in zip(reach(layer), left, strict=True)):
+    far = reach(layer) + 256 * np.abs(layer.weights.astype(np.int64)).sum(axis=1)  # a kernel may sum (x - zero point) * w as well
+    if any(int(bound) << int(p) >= 2**31 for bound, p in zip(far, left, strict=True)):
         return "its sums need more than 32 bits"
     return ""
 
@@ -131,15 +132,19 @@ def pack_singles(layer: Layer, target: Target) -> Array:
     return np.concatenate([words, weights], axis=1).reshape(-1)
 
 
-def pack_taps(layer: Layer, target: Target) -> Array:
-    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights."""
+def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
+    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights.
+
+    The kernel leaves out taps outside the image, so that biases are without the input's zero point.
+    """
     outputs, taps = layer.weights.shape
     blocks = -(-outputs // 4)
     weights = np.zeros((blocks * 4, taps), np.int8)
     weights[:outputs] = layer.weights
     multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
     words = np.zeros((3, blocks * 4), np.int64)
-    words[:, :outputs] = layer.bias, multipliers, shifts
+    bias = layer.bias + input_zero * layer.weights.astype(np.int64).sum(axis=1)
+    words[:, :outputs] = bias, multipliers, shifts
     head = _bytes(words.reshape(3, blocks, 4).transpose(1, 0, 2)).reshape(blocks, -1)
     return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
 

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "et/taps.h"
 #include "quantized_convolution/dense.h"
 
 namespace et {
@@ -22,44 +23,70 @@ inline Depthwise8 depthwise8_of(const G& g) {
           g.dilation_x,    g.input_zero,   {g.zero_point, g.low, g.high}};
 }
 
-// Packed for each block of 4 output channels: biases [4], multipliers [4], shifts [4], weights [tap][4].
-template <bool kTwice>
-__attribute__((noinline)) void depthwise8_row(const Depthwise8& layer, int8_t* out, const int8_t* image, int32_t y,
-                                              const int8_t* packed) {
-  const int32_t outputs = layer.channels * layer.multiplier;
-  const int32_t taps = layer.kernel_height * layer.kernel_width;
-  for (int32_t x = 0; x < layer.out_width; ++x) {
-    const int8_t* block = packed;
-    int32_t channel = 0;  // of the input
-    int32_t share = 0;    // which of its results
-    for (int32_t at = 0; at < outputs; at += 4) {
-      const int32_t count = smaller(outputs - at, 4);
-      for (int32_t c = 0; c < count; ++c) {
-        int32_t sum = word_at(block + 4 * c);
-        const int8_t* weight = block + 48 + c;
-        for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
-          const int32_t row = y * layer.stride_y - layer.pad_y + ky * layer.dilation_y;
-          const bool row_inside = row >= 0 && row < layer.in_height;
-          for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
-            const int32_t column = x * layer.stride_x - layer.pad_x + kx * layer.dilation_x;
-            const bool inside = row_inside && column >= 0 && column < layer.in_width;
-            const int32_t value =
-                inside ? image[(row * layer.in_width + column) * layer.channels + channel] : layer.input_zero;
-            sum += value * *weight;
-            weight += 4;
-          }
-        }
-        const int32_t multiplier = word_at(block + 16 + 4 * c);
-        const int32_t shift = word_at(block + 32 + 4 * c);
-        const int32_t scaled =
-            kTwice ? requantized_twice(sum, multiplier, shift) : requantized(sum, multiplier, shift);
-        *out++ = saturated(scaled + layer.store.zero_point, layer.store.low, layer.store.high);
-        if (++share == layer.multiplier) {
-          share = 0;
-          ++channel;
-        }
+// Taps [first, last) of a window in both directions, and where the first of them lies in an image.
+struct Seen {
+  Taps y, x;
+  const int8_t* from;
+};
+
+// kLanes output channels of one position: sums[c] += sum((x - zero) * w) over the taps inside the image. Inputs of neighbouring outputs
+// lie `apart` bytes apart (0: they share one).
+template <int32_t kLanes>
+inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& layer, const Seen& seen, int32_t apart,
+                                                          const int8_t* weight, int32_t (&sums)[kLanes]) {
+  const int32_t zero = layer.input_zero;
+  const int32_t step = layer.dilation_x * layer.channels;
+  const int8_t* row = seen.from;
+  for (int32_t ky = seen.y.first; ky < seen.y.last; ++ky) {
+    const int8_t* x = row;
+    const int8_t* w = weight + (ky * layer.kernel_width + seen.x.first) * 4;
+    for (int32_t kx = seen.x.first; kx < seen.x.last; ++kx) {
+#pragma GCC unroll 4
+      for (int32_t c = 0; c < kLanes; ++c) {
+        sums[c] += (x[c * apart] - zero) * w[c];
       }
-      block += 48 + 4 * taps;
+      x += step;
+      w += 4;
+    }
+    row += layer.dilation_y * layer.in_width * layer.channels;
+  }
+}
+
+// Packed for each block of 4 output channels: biases [4] (without the input's zero point), multipliers [4], shifts [4], weights [tap][4].
+template <bool kTwice>
+__attribute__((noinline)) void depthwise8_position(const Depthwise8& layer, int8_t* out, const Seen& seen,
+                                                   const int8_t* packed) {
+  const int32_t outputs = layer.channels * layer.multiplier;
+  const int32_t block = 48 + 4 * layer.kernel_height * layer.kernel_width;
+  const auto store = [&](int32_t at, int32_t sum, const int8_t* words) {
+    const int32_t multiplier = word_at(words + 16);
+    const int32_t shift = word_at(words + 32);
+    const int32_t scaled = kTwice ? requantized_twice(sum, multiplier, shift) : requantized(sum, multiplier, shift);
+    out[at] = saturated(scaled + layer.store.zero_point, layer.store.low, layer.store.high);
+  };
+  int32_t at = 0;
+  if (layer.multiplier == 1) {
+    for (; at + 4 <= outputs; at += 4) {
+      int32_t sums[4] = {word_at(packed), word_at(packed + 4), word_at(packed + 8), word_at(packed + 12)};
+      depthwise_sums<4>(layer, {seen.y, seen.x, seen.from + at}, 1, packed + 48, sums);
+#pragma GCC unroll 4
+      for (int32_t c = 0; c < 4; ++c) {
+        store(at + c, sums[c], packed + 4 * c);
+      }
+      packed += block;
+    }
+  }
+  int32_t channel = at;  // of the input
+  int32_t share = 0;     // which of its results
+  for (; at < outputs; ++at) {
+    const int32_t lane = at & 3;
+    int32_t sums[1] = {word_at(packed + 4 * lane)};
+    depthwise_sums<1>(layer, {seen.y, seen.x, seen.from + channel}, 0, packed + 48 + lane, sums);
+    store(at, sums[0], packed + 4 * lane);
+    packed += lane == 3 ? block : 0;
+    if (++share == layer.multiplier) {
+      share = 0;
+      ++channel;
     }
   }
 }
@@ -69,8 +96,17 @@ __attribute__((noinline)) void depthwise8(const Depthwise8& layer, int8_t* out, 
                                           const int8_t* packed) {
   for (int32_t n = 0; n < layer.batch; ++n) {
     for (int32_t y = 0; y < layer.out_height; ++y) {
-      depthwise8_row<kTwice>(layer, out, in, y, packed);
-      out += layer.out_width * layer.channels * layer.multiplier;
+      const int32_t top = y * layer.stride_y - layer.pad_y;
+      const Taps rows = taps_inside(top, layer.in_height, layer.kernel_height, layer.dilation_y);
+      for (int32_t x = 0; x < layer.out_width; ++x) {
+        const int32_t left = x * layer.stride_x - layer.pad_x;
+        const Taps columns = taps_inside(left, layer.in_width, layer.kernel_width, layer.dilation_x);
+        const int32_t row = top + rows.first * layer.dilation_y;
+        const int32_t column = left + columns.first * layer.dilation_x;
+        const int8_t* const from = in + (row * layer.in_width + column) * layer.channels;
+        depthwise8_position<kTwice>(layer, out, {rows, columns, from}, packed);
+        out += layer.channels * layer.multiplier;
+      }
     }
     in += layer.in_height * layer.in_width * layer.channels;
   }

@@ -291,7 +291,7 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     }  # fmt: skip
     outputs, taps = layer.weights.shape
     overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 0)}
-    operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, target)))
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, -node["input_offset"], target)))
     function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
     header = "quantized_convolution/depthwise.h"
     return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
