@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,27 @@ class OperatorRow:
 
 
 @dataclass(frozen=True)
+class LayerRow:
+    """`signal` is percent of the ruler, which ends at the best layer; `lost` the decibels lost since the step before.
+
+    On a ruler of its own, in percent, int8 reaches from `reach_left` over `reach_width`, and the network uses `range_left` over
+    `range_width`."""
+
+    name: str
+    source: str
+    signal: float
+    signal_text: str
+    lost: str
+    range_text: str
+    reach_left: float
+    reach_width: float
+    range_left: float
+    range_width: float
+    beyond: bool
+    saturated: str
+
+
+@dataclass(frozen=True)
 class SampleRow:
     sample: int
     error: str
@@ -91,6 +113,7 @@ def page(
         picture=Markup(picture),
         bars=(flash_bar(report), ram_bar(report)),
         operators=operator_rows(report, memory),
+        layers=layer_rows(report),
         samples=sample_rows(comparison),
         provenance=provenance,
         peak=peak_line(memory),
@@ -224,6 +247,34 @@ def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRo
                 constants=f"{op.bytes_constants:,}" if op.bytes_constants else "",
             )
         )
+    return tuple(rows)
+
+
+def layer_rows(report: Report) -> tuple[LayerRow, ...]:
+    """Where the accuracy of an int8 network goes, in order of execution."""
+    loudest = max((one.snr_db for one in report.quality if math.isfinite(one.snr_db)), default=0.0)
+    rows = []
+    before = math.inf
+    for one in report.quality:
+        left, right = min(one.low, one.least), max(one.high, one.most)
+        span = right - left or 1.0
+        rows.append(
+            LayerRow(
+                name=one.name,
+                source=one.source,
+                signal=100.0 if math.isinf(one.snr_db) else 100.0 * max(0.0, one.snr_db) / loudest if loudest > 0 else 0.0,
+                signal_text="exact" if math.isinf(one.snr_db) else f"{one.snr_db:.1f}",
+                lost=f"{before - one.snr_db:+.1f}" if math.isfinite(before) and math.isfinite(one.snr_db) else "",
+                range_text=f"{one.low:.3g} … {one.high:.3g}",
+                reach_left=100.0 * (one.least - left) / span,
+                reach_width=100.0 * (one.most - one.least) / span,
+                range_left=100.0 * (one.low - left) / span,
+                range_width=100.0 * (one.high - one.low) / span,
+                beyond=one.saturated > 0,
+                saturated=f"{one.saturated:.3%}" if one.saturated else "",
+            )
+        )
+        before = one.snr_db
     return tuple(rows)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from etexport.inspect.compare import Comparison, Difference
 from etexport.inspect.profile import OpFigures
+from etexport.inspect.quality import ActivationQuality
 
 Json = Mapping[str, Any]
 
@@ -96,6 +97,25 @@ class InFloat:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """What int8 made of one step's result, against the float network on up to 16 samples. Noise of the steps before is in it.
+
+    `low` .. `high` is the range in the float network, `least` .. `most` what int8 can say at this scale; `saturated` is the share of
+    values beyond.
+    """
+
+    handle: int
+    name: str
+    source: str
+    snr_db: float
+    low: float
+    high: float
+    least: float
+    most: float
+    saturated: float
+
+
+@dataclass(frozen=True)
 class Report:
     model: str
     board: str
@@ -118,6 +138,8 @@ class Report:
     ops: tuple[OpFigures, ...]
     in_float: tuple[InFloat, ...] = ()
     """What of a quantised program is not computed in integers; empty for a float program."""
+    quality: tuple[Layer, ...] = ()
+    """Where accuracy goes, in order of execution; empty for a float program, and for one that was quantised elsewhere."""
 
 
 def compared(comparison: Comparison) -> Compared:
@@ -140,6 +162,26 @@ def allowance(compare: Compared) -> str:
 def in_float(memory: Json) -> tuple[InFloat, ...]:
     names = [field.name for field in dataclasses.fields(InFloat)]
     return tuple(InFloat(**{name: entry[name] for name in names}) for entry in memory.get("in_float", ()))
+
+
+def layers(memory: Json, measured: Sequence[ActivationQuality]) -> tuple[Layer, ...]:
+    """What export measured, for the results that steps make; values that only move are those of the step before."""
+    steps = {step["handle"]: step for step in memory["steps"]}
+    return tuple(
+        Layer(
+            handle=one.handle,
+            name=steps[one.handle]["name"],
+            source=steps[one.handle]["source"],
+            snr_db=one.snr_db,
+            low=one.low,
+            high=one.high,
+            least=(-128 - one.zero_point) * one.scale,
+            most=(127 - one.zero_point) * one.scale,
+            saturated=one.saturated,
+        )
+        for one in measured
+        if one.handle in steps
+    )
 
 
 def plan_figures(memory: Json, seconds: float | None) -> Plan:

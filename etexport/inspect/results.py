@@ -23,7 +23,8 @@ from etexport.inspect import summary
 from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import measured, profile
-from etexport.inspect.report import Report, compared, flash_figures, in_float, plan_figures, ram_figures, to_json
+from etexport.inspect.quality import quality
+from etexport.inspect.report import Report, compared, flash_figures, in_float, layers, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
 from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Problem, Region, Solution
@@ -129,7 +130,8 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         raise ModelError(what, where=str(folder / "run.json"), hint="run it again")
     steps = memory["steps"]
     quantization = quantization_of(memory)
-    comparison = validate(folder, program, reference) if (reference or program.with_suffix(".npz")).is_file() else None
+    samples = reference or program.with_suffix(".npz")
+    comparison = validate(folder, program, reference) if samples.is_file() else None
     macs = sum(step["macs"] for step in steps)
     count = measured(run)
     made = Report(
@@ -150,10 +152,11 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         compare=compared(comparison) if comparison else None,
         ops=profile(steps, step_counts(folder, memory), board.core, quantization),
         in_float=in_float(memory),
+        quality=layers(memory, quality(samples)) if samples.is_file() else (),
     )
     write(folder / "report.json", to_json(made))
     write(folder / "report.txt", summary.text(made))
-    origin = reference_origin(reference or program.with_suffix(".npz"))
+    origin = reference_origin(samples)
     write(folder / "report.html", page(made, memory, comparison, memory_picture(memory), provenance(made, run, sizes, memory, origin)))
     return made
 

@@ -50,6 +50,9 @@ def facts(report: Report) -> RenderableType:
         table.add_row("error", Text(error_line(report.compare)))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))
+    if report.quality:
+        weakest = min(report.quality, key=lambda one: one.snr_db)
+        table.add_row("weakest", Text(f"{weakest.name} ({weakest.source}): {weakest.snr_db:.1f} dB of signal to noise in int8"))
     if report.in_float:
         listed = "; ".join(
             f"{one.name} ({one.source}): {one.reason}" if one.source else f"{one.name}: {one.reason}" for one in report.in_float[:4]

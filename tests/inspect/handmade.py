@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from etexport.inspect.compare import Comparison, Reference, Steps, compare
 from etexport.inspect.profile import profile
-from etexport.inspect.report import InFloat, Plan, Report, compared, flash_figures, ram_figures
+from etexport.inspect.quality import ActivationQuality
+from etexport.inspect.report import InFloat, Plan, Report, compared, flash_figures, layers, ram_figures
 
 LAYERS = (
     ("features_0", "aten::convolution.out", "convolution<et::M4f>", 9 * 8 * 64, 12_310, 352),
@@ -118,7 +120,14 @@ def integer_comparison() -> Comparison:
 def integer_report() -> Report:
     kept = InFloat(4, "features_3", "aten::max_pool2d_with_indices.out", "model.py:41", "no integer kernel for this mode")
     made = report(model="kws")
-    return replace(made, quantization="int8", compare=compared(integer_comparison()), in_float=(kept,))
+    measured = (
+        ActivationQuality("features_0", 1, 0.05, -128, 31.5, 0.0, 14.2, 0.0021),
+        ActivationQuality("reshape", 2, 0.05, -128, 31.5, 0.0, 14.2, 0.0021),
+        ActivationQuality("depthwise", 7, 0.1, 3, 24.25, -11.0, 9.0, 0.0),
+        ActivationQuality("softmax", 16, 1 / 256, -128, math.inf, 0.0, 0.5, 0.0),
+    )
+    quality = layers(memory(), measured)
+    return replace(made, quantization="int8", compare=compared(integer_comparison()), in_float=(kept,), quality=quality)
 
 
 def replace_error(made: Report, error: float) -> Report:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from etexport.errors import ModelError
 from etexport.inspect import bench, summary
-from etexport.inspect.page import page
+from etexport.inspect.page import layer_rows, page
 from etexport.inspect.peers import MODELS, bests, peers
 from etexport.inspect.profile import best_known, kind_of, profile, shares, slowest
 from etexport.inspect.report import to_json
@@ -22,7 +22,7 @@ from tests.inspect import handmade
 
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
-    " in_float",
+    " in_float quality",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal seconds",
@@ -183,3 +183,19 @@ def test_what_stays_in_float_is_told_with_its_reason() -> None:
     assert "Nothing: every operator" in page(replace(made, in_float=()), handmade.memory(), None, "<svg></svg>", [])
     assert "What stays in float" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
     assert "allowed 4 steps" in shown and "float PyTorch" in shown and "260 not calibrated with" in shown
+
+
+def test_where_accuracy_goes_is_drawn() -> None:
+    made = handmade.integer_report()
+    assert [layer.name for layer in made.quality] == ["features_0", "depthwise", "softmax"], "what only moves is left out"
+    assert (made.quality[0].least, made.quality[0].most) == (0.0, pytest.approx(12.75))
+    first, second, last = layer_rows(made)
+    assert (first.beyond, first.saturated, first.lost) == (True, "0.210%", "")
+    assert (second.signal_text, second.lost, second.beyond) == ("24.2", "+7.2", False)
+    assert second.range_width == pytest.approx(100 * 20 / 25.5) and second.reach_width == pytest.approx(100)
+    assert (last.signal_text, last.signal) == ("exact", 100.0)
+    text = page(made, handmade.memory(), handmade.integer_comparison(), "<svg></svg>", [])
+    assert "Where accuracy goes" in text and "0.210%" in text
+    assert "Where accuracy goes" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
+    assert json.loads(to_json(made))["quality"][2]["snr_db"] == "inf"
+    assert "depthwise (model.py:42): 24.2 dB" in " ".join(summary.text(made).split())

@@ -1,0 +1,48 @@
+"""Where the accuracy of an int8 network goes, layer by layer, from what export measured (`quality_*` in `model.npz`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ActivationQuality:
+    """One quantised activation against the same one of the float network, on up to 16 samples.
+
+    `name` is the layer that makes it (or the input), `handle` the quantise instruction in the `.pte`. `low` and `high` are the range that
+    the float network uses, `saturated` the share of its values beyond what int8 can say at this scale. `snr_db` is 10 log10 of signal to
+    noise power; noise of the layers before is in it. Infinite means the same values.
+    """
+
+    name: str
+    handle: int
+    scale: float
+    zero_point: int
+    snr_db: float
+    low: float
+    high: float
+    saturated: float
+
+    @property
+    def used(self) -> float:
+        """How much of the 256 steps the range takes up; more than 1 where it saturates."""
+        return (self.high - self.low) / (255 * self.scale)
+
+
+def quality(arrays: Path | Mapping[str, Any]) -> list[ActivationQuality]:
+    """The activations in order of execution; [] for a program that export did not quantise itself. Takes `model.npz` or its arrays."""
+    if isinstance(arrays, Path):
+        with np.load(arrays) as loaded:
+            return quality({name: loaded[name] for name in loaded.files if name.startswith("quality_")})
+    if "quality_names" not in arrays:
+        return []
+    columns = [arrays[f"quality_{name}"] for name in ("names", "handles", "scales", "zero_points", "snr_db", "low", "high", "saturated")]
+    return [
+        ActivationQuality(str(name), int(handle), float(scale), int(zero), float(snr), float(low), float(high), float(saturated))
+        for name, handle, scale, zero, snr, low, high, saturated in zip(*columns, strict=True)
+    ]
