@@ -1,0 +1,48 @@
+"""Files of ExecuTorch's default pipeline become the same firmware as our scripts: the same arena, and the same outputs on a board."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.op import Target, load_ops
+from etexport.passes import pipeline
+from etexport.plan import plan, validate
+from etexport.program import pte
+from etexport.target import memory
+from etexport.target.pipeline import specialise
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = 2
+ARENA = {"kws": 64_000, "ic": 131_072, "vww": 221_184, "ad": 3_072}
+"""Bytes at most, of float32; ExecuTorch's own plan for its ad.pte takes 330,752."""
+
+
+@pytest.mark.parametrize("name", ARENA)
+def test_the_arena_is_that_of_our_own(name: str, ours: dict[str, Path], theirs: dict[str, Path]) -> None:
+    sizes = []
+    for path in (ours[name], theirs[name]):
+        program = pipeline.run(pte.read(path.read_bytes()), load_ops())
+        problem = memory.problem(specialise(program, Target(), load_ops()))
+        solution = plan(problem)
+        validate(problem, solution)
+        sizes.append(solution.size["ram"])
+    assert sizes[0] == sizes[1] <= ARENA[name]
+
+
+@pytest.mark.parametrize("name", ["kws", "ic", "vww", "ad", "digits"])
+def test_outputs_are_those_of_our_own(name: str, ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path) -> None:
+    def etexport(*words: object) -> None:
+        done = subprocess.run([sys.executable, "-m", "etexport", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    samples = ours[name].with_suffix(".npz")
+    etexport("build", theirs[name], "--board", "host", "-o", tmp_path, "--name", name)
+    etexport("run", tmp_path, "--inputs", samples, "--samples", SAMPLES)
+    with np.load(samples) as eager, np.load(tmp_path / "outputs.npz") as board:
+        want, got = eager["output_0"][:SAMPLES], board["output_0"][:SAMPLES]
+    assert np.abs(got - want.reshape(got.shape)).max() <= 2e-5 * np.abs(want).max()
