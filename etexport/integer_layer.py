@@ -12,7 +12,9 @@ import numpy as np
 
 from etexport.op import Target
 from etexport.program.model import Array, DType, Role, Value
-from etexport.quantized import IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
+from etexport.quantized import Fused, IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
+
+BMM = "etexport::quantized_bmm.out"
 
 STEP = 4
 """Columns and rows of packed weights are filled up to multiples of this, a word of bytes."""
@@ -216,3 +218,18 @@ def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | Non
     if not np.all(np.abs(words) < 2**31):
         return "its bias needs more than 32 bits"
     return Fixed(words.astype(np.int32), multipliers, shifts)
+
+
+def product_of_activations(node: IntegerNode) -> Fused | str:
+    """The rule for `aten::bmm` and `aten::mm` of two activations."""
+    a, b = activation(node, "self"), activation(node, "mat2")
+    if isinstance(a, str) or isinstance(b, str):
+        return a if isinstance(a, str) else str(b)
+    scale = a.scale * b.scale / node.out.scale
+    if scale <= 0 or scale >= 2.0**8:
+        return "the scale of its sums is too large beside the result's"
+    multiplier, shift = multiplier_shift(scale)
+    if shift < -31 or a.value.spec.shape[-1] * 255 * 255 << max(word_multiplier(multiplier, shift)[1], shift, 0) >= 2**31:
+        return "its sums need more than 32 bits"
+    zeros = (a.zero_point, b.zero_point, node.out.zero_point)
+    return Fused(BMM, (a.ref, b.ref, *zeros, multiplier, shift, node.out.low, node.out.high))

@@ -17,12 +17,13 @@ from etexport.integer_layer import (
     pack_pairs,
     pack_singles,
     problem,
+    product_of_activations,
     stored,
     weight,
 )
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
-from etexport.program.model import Array, DType, Value
-from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
+from etexport.program.model import Array, DType, Role, Value
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift
 
 _NAME = "cortex_m::quantized_linear.out"
 
@@ -134,6 +135,14 @@ def _fused(node: IntegerNode, input_name: str, weight_name: str, axis: int, bias
     return Fused(_NAME, (x.ref, rows, constants.bias, None, *offsets, *scales, node.out.high, node.out.low))
 
 
+def _mm(node: IntegerNode) -> Fused | str:
+    """Two activations, or an activation and constant weights."""
+    both = [node.quantized[name] for name in ("self", "mat2")]
+    if all(isinstance(one, Quantized) and one.value.role is not Role.CONSTANT for one in both):
+        return product_of_activations(node)
+    return _fused(node, "self", "mat2", 1, None)
+
+
 def _addmm(node: IntegerNode) -> Fused | str:
     if node.node["alpha"] != 1 or node.node["beta"] != 1:
         return "alpha or beta is not 1"
@@ -213,6 +222,6 @@ OPS = [
 
 RULES = [
     Rule("aten::linear.out", lambda node: _fused(node, "input", "weight", 0, "bias")),
-    Rule("aten::mm.out", lambda node: _fused(node, "self", "mat2", 1, None)),
+    Rule("aten::mm.out", _mm),
     Rule("aten::addmm.out", _addmm),
 ]
