@@ -230,7 +230,8 @@ def compare(got: Sequence[Array], reference: Reference, tolerance: float, steps:
     for one in wrong:
         bad |= flat(one).any(axis=1)
     lsb = [whole_steps(float(error.max(initial=0)), size) for error, size in zip(errors, sizes, strict=True) if size is not None]
-    mine, theirs = classes(got), classes(reference.float_outputs or expected)
+    voted = () if reconstructs(reference) else got
+    mine, theirs = classes(voted), classes(voted and (reference.float_outputs or expected))
     labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
     judged = np.ones(samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
     return Comparison(
@@ -345,6 +346,14 @@ def classes(outputs: Sequence[Array]) -> Array | None:
     if scores.ndim < 2 or scores.shape[-1] < 2 or flat(scores).shape[1] != scores.shape[-1]:
         return None
     return np.asarray(flat(scores).argmax(axis=1))
+
+
+def reconstructs(reference: Reference) -> bool:
+    """The first output is as large as an input, as an autoencoder's: it votes for nothing."""
+    if reference.labels is not None or not reference.outputs:
+        return False
+    sizes = {flat(one).shape[1] for one in reference.inputs}
+    return flat(reference.outputs[0]).shape[1] in sizes - {0, 1}
 
 
 def agreement(voted: Array | None, labels: Array | None, judged: Array) -> float | None:

@@ -229,3 +229,10 @@ def test_classes_of_a_quantized_network_are_the_float_network_s_on_new_samples()
     assert result.accuracy == 1.0 and result.accuracy_eager == pytest.approx(5 / 6)
     nothing_new = c.compare([expected], replace(told, calibrated=np.ones(10, bool)), 0.0, c.Steps(2, (0.01,)))
     assert (nothing_new.judged, nothing_new.accuracy, nothing_new.same_class) == (0, None, 0)
+
+
+def test_a_reconstruction_votes_for_nothing() -> None:
+    expected = scores(6, 5)
+    told = c.Reference((np.zeros((6, 5), np.float32),), (expected,))
+    assert c.compare([expected], told, 1e-5).same_class is None
+    assert c.compare([expected], replace(told, labels=np.zeros(6, np.int64)), 1e-5).same_class == 6
