@@ -46,9 +46,12 @@ class Layer:
 
     @property
     def pads(self) -> bool:
-        padding = self.instruction.args[4] if self.instruction.op == CONVOLUTION else ()
+        """Whether some result sees less than all of the window: at the edges of a transposed convolution it always is so."""
+        if self.instruction.op != CONVOLUTION:
+            return False
+        padding = self.instruction.args[4]
         assert isinstance(padding, tuple), self.instruction.where
-        return any(padding)
+        return any(padding) or self.transposed
 
     def as_groups(self) -> Array:
         """The weights in float64 as [group, out in group, in in group, window]."""

@@ -1,4 +1,4 @@
-"""Convolution of sequences and images: one kernel for dense and grouped ones, one for 1x1, one for depthwise."""
+"""Convolution of sequences and images: one kernel for dense and grouped ones, one for 1x1, one for depthwise, one for transposed."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ def _axes(node: Node) -> tuple[_Axis, ...]:
     """The spatial dimensions, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
     x, weight, bias, groups = node["input"].spec, node["weight"].spec, node["bias"], node["groups"]
     rank = len(x.shape) - 2
-    if node["transposed"]:
-        raise node.error("transposed convolution has no kernel yet", "upsample and convolve, or keep this layer on the host")
     if rank not in (1, 2) or len(weight.shape) != rank + 2:
         raise node.error(f"convolution of {list(x.shape)} with a weight {list(weight.shape)}; sequences (N, C, L) and images have a kernel")
     if not 1 <= groups <= _LIMIT:
         raise node.error(f"groups is {groups}")
-    if x.shape[1] != weight.shape[1] * groups:
-        wanted = f"the weight {list(weight.shape)} in {groups} groups wants {weight.shape[1] * groups}"
-        raise node.error(f"the input has {x.shape[1]} channels, {wanted}")
-    if weight.shape[0] == 0 or weight.shape[0] % groups:
-        raise node.error(f"{weight.shape[0]} output channels cannot be split into {groups} groups")
-    if bias is not None and bias.spec.shape != weight.shape[:1]:
-        raise node.error(f"a bias {list(bias.spec.shape)} for {weight.shape[0]} output channels")
+    inputs, outputs = _channels(node)
+    if x.shape[1] != inputs:
+        raise node.error(f"the input has {x.shape[1]} channels, the weight {list(weight.shape)} in {groups} groups wants {inputs}")
+    if weight.shape[0] == 0 or weight.shape[0] % groups or outputs == 0:
+        raise node.error(f"a weight {list(weight.shape)} cannot be split into {groups} groups")
+    if bias is not None and bias.spec.shape != (outputs,):
+        raise node.error(f"a bias {list(bias.spec.shape)} for {outputs} output channels")
+    if node["transposed"]:
+        return _transposed_axes(node, rank)
     _per_axis(node, "output_padding", rank, 0)  # means nothing here, yet PyTorch checks it
     stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
     padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
@@ -101,6 +101,31 @@ def _axes(node: Node) -> tuple[_Axis, ...]:
     return tuple(axes)
 
 
+def _channels(node: Node) -> tuple[int, int]:
+    """Of the input and of the output, by the weight: (out, in / groups, ...), and transposed (in, out / groups, ...)."""
+    first, second, *_ = node["weight"].spec.shape
+    return (first, second * node["groups"]) if node["transposed"] else (second * node["groups"], first)
+
+
+def _transposed_axes(node: Node, rank: int) -> tuple[_Axis, ...]:
+    """For a transposed convolution `size` is the output's: it is what a convolution of these attributes would make the input from."""
+    x, weight = node["input"].spec, node["weight"].spec
+    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding, added = (_per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
+    axes = []
+    for at in range(rank):
+        size, kernel = x.shape[2 + at], weight.shape[2 + at]
+        out = (size - 1) * stride[at] - 2 * padding[at] + dilation[at] * (kernel - 1) + added[at] + 1
+        if kernel == 0 or size == 0 or out < 1:
+            raise node.error(f"an output of {out} elements from an input of {size} with a kernel of {kernel}")
+        if added[at] >= max(stride[at], dilation[at]):
+            raise node.error(f"output_padding {added[at]} is not smaller than stride {stride[at]} or dilation {dilation[at]}")
+        axes.append(_Axis(out, kernel, stride[at], dilation[at], padding[at], padding[at]))
+    if prod((x.shape[0], sum(_channels(node)), *(max(axis.size, axis.reach) + axis.before for axis in axes))) > _LIMIT:
+        raise node.error(f"an output of {[axis.size for axis in axes]} is too large for 32-bit offsets")
+    return tuple(axes)
+
+
 def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
     values: tuple[int, ...] = node[name]
     if len(values) not in (1, rank) or not all(least <= value <= _LIMIT for value in values):
@@ -109,13 +134,14 @@ def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    x = node["input"].spec
-    return ((x.dtype, (x.shape[0], node["weight"].spec.shape[0], *(axis.out for axis in _axes(node)))),)
+    x, axes = node["input"].spec, _axes(node)
+    sizes = (axis.size if node["transposed"] else axis.out for axis in axes)
+    return ((x.dtype, (x.shape[0], _channels(node)[1], *sizes)),)
 
 
 def _sum_length(node: Node) -> int:
     shape: tuple[int, ...] = node["weight"].spec.shape
-    return prod(shape[1:]) + 1
+    return prod(shape[2:]) * (shape[0] // int(node["groups"]) if node["transposed"] else shape[1]) + 1
 
 
 def _core(target: Target) -> tuple[str, str, int]:
@@ -134,6 +160,8 @@ def _lower(node: Node, target: Target) -> Call:
         if node[name] is not None and node[name].data is None:
             raise node.error(f"the {name} is not a constant of the model", "only constant weights have a kernel")
     weight: Array = node["weight"].data
+    if node["transposed"]:
+        return _lower_transposed(node, rows, columns)
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
     variant, core, lanes = _core(target)
@@ -184,6 +212,32 @@ def _lower(node: Node, target: Target) -> Call:
     return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant, overlaps)
 
 
+def _lower_transposed(node: Node, rows: _Axis, columns: _Axis) -> Call:
+    x, out, groups = node["input"].spec, node.out, node["groups"]
+    weight: Array = node["weight"].data
+    inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+    bias: Array = np.zeros(groups * outputs, np.float32) if node["bias"] is None else node["bias"].data
+    matrix = weight.reshape(groups, inputs, outputs, -1).transpose(0, 2, 3, 1).reshape(groups, outputs, -1)
+    epilogue = node.instruction.epilogue
+    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
+    height, width = (1, *x.shape[2:])[-2:]
+    geometry = {
+        "batch": x.shape[0], "in_height": height, "in_width": width, "out_height": rows.size, "out_width": columns.size, "groups": groups,
+        "inputs": inputs, "outputs": outputs, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
+        "stride_x": columns.stride, "pad_y": rows.before, "pad_x": columns.before, "dilation_y": rows.dilation,
+        "dilation_x": columns.dilation, "low": low, "high": high,
+    }  # fmt: skip
+    operands: tuple[Operand, ...] = (
+        Write(out.id),
+        Read(node["input"].id),
+        Const("weight", np.concatenate([pack_rows(group, 4) for group in matrix])),
+        Const("bias", np.concatenate([pack_vector(group, 4) for group in bias.reshape(groups, -1)])),
+        _residual(node, Read),
+    )
+    macs = x.numel * outputs * rows.kernel * columns.kernel
+    return Call("transposed_convolution", "convolution/transposed.h", geometry, operands, None, macs)
+
+
 def _is_3x3(rows: _Axis, columns: _Axis) -> bool:
     """A 3x3 window whose row of results has one for each input, each side padded by one."""
     return rows.kernel == 3 and (columns.kernel, columns.stride, columns.dilation, columns.before, columns.after) == (3, 1, 1, 1, 1)
@@ -205,7 +259,8 @@ def _reference(
     groups: int,
 ) -> Array:
     """Shifted products, one for each tap, summed in float64."""
-    assert not transposed
+    if transposed:
+        return _np_transposed(x, weight, bias, stride, padding, dilation, output_padding, groups)
     rank = x.ndim - 2
     stride, dilation = (values * rank if len(values) == 1 else values for values in (stride, dilation))
     ends = padding if len(padding) == 2 * rank else (padding * rank if len(padding) == 1 else padding) * 2
@@ -222,6 +277,31 @@ def _reference(
     out = out.reshape(x.shape[0], weight.shape[0], *sizes)
     if bias is not None:
         out += bias.reshape(1, -1, *[1] * rank)
+    return out.astype(x.dtype)
+
+
+def _np_transposed(
+    x: Array, weight: Array, bias: Array | None, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+    output_padding: tuple[int, ...], groups: int,
+) -> Array:  # fmt: skip
+    """Every tap adds a scaled image to every `stride`th element of the result."""
+    rank = x.ndim - 2
+    stride, padding, dilation, added = (
+        tuple(values) * rank if len(values) == 1 else tuple(values) for values in (stride, padding, dilation, output_padding)
+    )
+    axes = tuple(zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, added, strict=True))
+    sizes = [(size - 1) * step + far * (kernel - 1) + more + 1 for size, kernel, step, _, far, more in axes]
+    out = np.zeros((x.shape[0], groups, weight.shape[1], *sizes))
+    grouped = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
+    seen = x.astype(np.float64).reshape(x.shape[0], groups, -1, *x.shape[2:])
+    for tap in np.ndindex(*weight.shape[2:]):
+        spots = zip(tap, axes, strict=True)
+        picks = [slice(at * far, at * far + step * (size - 1) + 1, step) for at, (size, _, step, _, far, _) in spots]
+        out[(slice(None),) * 3 + tuple(picks)] += np.einsum("ngi...,gio->ngo...", seen, grouped[(..., *tap)])
+    out = out.reshape(x.shape[0], -1, *sizes)
+    out = out[(slice(None),) * 2 + tuple(slice(around, size - around) for around, size in zip(padding, sizes, strict=True))]
+    if bias is not None:
+        out = out + bias.reshape(1, -1, *[1] * rank)
     return out.astype(x.dtype)
 
 
@@ -243,6 +323,25 @@ def _case(
     wide = [values * rank if len(values) == 1 else values for values in (stride, padding, dilation)]
     weights = T(weight, low=-1.0, high=1.0, constant=True)
     return Case((T(x), weights, T(weight[:1], constant=True) if bias else None, *wide, False, (0,) * rank, groups), note)
+
+
+def _turned(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    note: str,
+    *,
+    bias: bool = True,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] = (0,),
+    output_padding: tuple[int, ...] = (0,),
+    dilation: tuple[int, ...] = (1,),
+    groups: int = 1,
+) -> Case:
+    """Transposed: the weight is (in, out / groups, ...)."""
+    plain = _case(x, weight, note, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    biases = T((weight[1] * groups,), constant=True) if bias else None
+    added = output_padding * (len(x) - 2) if len(output_padding) == 1 else output_padding
+    return replace(plain, args=(*plain.args[:2], biases, *plain.args[3:6], True, added, groups))
 
 
 _SPECIAL = T((1, 1, 3, 3), values=(1.0, float("nan"), -0.0, _INF, 1.0, 1.0, 1.0, 1.0, 2.0))
@@ -272,6 +371,11 @@ _CASES = (
     _case((2, 4, 11), (6, 2, 4), "sequences in two groups, stride 3, dilated", groups=2, stride=(3,), dilation=(2,), padding=(2,)),
     _case((1, 12, 9), (12, 1, 3), "depthwise along a sequence", groups=12, padding=(1,)),
     _case((1, 16, 8), (24, 16, 1), "pointwise along a sequence"),
+    _turned((1, 4, 5, 5), (4, 6, 2, 2), "transposed: twice the size", stride=(2,)),
+    _turned((2, 3, 4, 5), (3, 5, 3, 3), "transposed, windows overlap", stride=(2,), padding=(1,), output_padding=(1,)),
+    _turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
+    _turned((1, 4, 7), (4, 3, 5), "transposed, a sequence, dilated", stride=(3,), dilation=(2,), padding=(4,), output_padding=(2,)),
+    _turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
     Case((_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "NaN and infinity"),
 )
 
@@ -286,6 +390,8 @@ def _draw(draw: Draw) -> Case:
     kernel = tuple(draw.choice((1, 1, 2, 3, 3, 3, 4, 5)) for _ in range(rank))
     stride = tuple(draw.integer(1, 3) for _ in range(rank))
     dilation = tuple(draw.choice((1, 1, 1, 2, 3)) for _ in range(rank))
+    if draw.integer(0, 3) == 0:
+        return _draw_turned(draw, inputs * groups, outputs // groups, groups, kernel, stride, dilation)
     padding = tuple(draw.choice((0, 0, 1, size // 2, draw.integer(0, size + 1))) for size in kernel)
     sizes = tuple(
         max(draw.integer(1, 10), far * (size - 1) + 1 - 2 * around) for size, far, around in zip(kernel, dilation, padding, strict=True)
@@ -300,6 +406,18 @@ def _draw(draw: Draw) -> Case:
         dilation=dilation,
         groups=groups,
     )
+
+
+def _draw_turned(
+    draw: Draw, inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> Case:
+    padding = tuple(draw.integer(0, far * (size - 1) // 2) for size, far in zip(kernel, dilation, strict=True))
+    added = tuple(draw.integer(0, max(pair) - 1) for pair in zip(stride, dilation, strict=True))
+    sizes = tuple(draw.integer(1, 6) for _ in kernel)
+    return _turned(
+        (draw.choice((1, 1, 2)), inputs, *sizes), (inputs, outputs, *kernel), "",
+        bias=draw.flag(), stride=stride, padding=padding, output_padding=added, dilation=dilation, groups=groups,
+    )  # fmt: skip
 
 
 OPS = [
