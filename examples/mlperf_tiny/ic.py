@@ -9,6 +9,8 @@ from torch import Tensor, nn
 CLASSES = 10
 SEED = 32
 
+int8_io = True  # in int8, inputs and outputs are int8 too, as in the references
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions round a shortcut; at stride 2 the shortcut is a 1x1 convolution (without BatchNorm, as in the reference)."""

@@ -17,6 +17,8 @@ CHANNELS = 64
 CLASSES = 12
 SEED = 49
 
+int8_io = True  # in int8, inputs and outputs are int8 too, as in the references
+
 
 class DsCnn(nn.Module):
     """`batch_norm` False is the form in which the reference's trained weights come: folded into the convolutions."""

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 CLASSES = 2
 SEED = 96
 
+int8_io = True  # in int8, inputs and outputs are int8 too, as in the references
+
 BLOCKS = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1), (256, 2), (256, 1))
 """Output channels and stride of the 13 depthwise separable blocks, at a quarter of the original width."""
 
