@@ -16,6 +16,9 @@ from etexport.errors import Errors, EtError, ModelError, raise_all
 from etexport.frontend.capture import capture
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.mistakes import explain
+from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
+from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
+from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
@@ -68,47 +71,96 @@ def _read_weights(path: Path) -> dict[str, Array]:
 
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
     samples = samples_of(script)
-    original = script
-    script = _quantized(script)
+    converted = _converted(script)
+    original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script)
     lowered = lower(exported, script, library.ops)
     passed = pipeline.run(lowered.program, library)
     supported.check(passed, library)
     if stock:
         _refuse_own_operators(passed)
+    if script.int8_io and (converted is not None or _is_quantized(script)):  # in float32 the same script has float inputs
+        passed = _with_int8_io(passed, script)
     program, nodes = _numbered(passed, lowered)
+    method = program.method()
     outputs = eager_outputs(script, samples)
-    _check_outputs(script, program.method(), outputs)
-    arrays = _arrays(program.method(), samples, outputs)
-    if script is not original:
-        arrays.update({f"float_output_{at}": one for at, one in enumerate(eager_outputs(original, samples))})
-        arrays["calibrated"] = _calibrated(original, samples)
+    arrays = _arrays(method, samples, outputs)
+    _check_outputs(script, method, arrays)
+    if converted is not None:
+        arrays.update(_float_arrays(original, converted, samples))
+        arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
     first = [one[0] for one in samples.inputs]
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
-    return program, arrays
+    return replace(program, methods=(without_scales(method),)), arrays
 
 
-def _quantized(script: Script) -> Script:
-    """The script with its network in int8, if it asks for that; the very same object if not."""
-    if script.quantize == "float32":
-        return script
-    if script.program is not None:
-        raise ModelError("a .pt2 is quantised before it is saved", where=str(script.path), hint="prepare and convert it with torchao")
-    if script.calibration is None:
-        hint = "calibration() returns real inputs, as samples() does; a hundred are plenty"
-        raise ModelError("int8 needs a function calibration()", where=str(script.path), hint=hint)
-    from etexport.frontend.quantize import quantized
-
-    assert isinstance(script.model, torch.nn.Module)
-    inputs = samples_of(replace(script, samples=script.calibration)).inputs
-    calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
+def _converted(script: Script) -> Converted | None:
+    """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it is."""
     try:
-        return replace(script, model=quantized(script.model, script.inputs, calibration, script.keep_float))
+        if is_prepared(script.model):
+            return converted(script.model)
+        if script.quantize == "float32" or _is_quantized(script):
+            return None
+        if script.program is not None:
+            raise ModelError("a .pt2 is quantised before it is saved", hint="prepare and convert it with torchao")
+        if script.calibration is None:
+            hint = "calibration() returns real inputs, as samples() does; a hundred are plenty"
+            raise ModelError("int8 needs a function calibration()", hint=hint)
+        assert isinstance(script.model, torch.nn.Module)
+        inputs = samples_of(replace(script, samples=script.calibration)).inputs
+        calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
+        return quantized(script.model, script.inputs, calibration, script.keep_float)
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except Exception as error:
         raise explain(error, script.path, "the model cannot be quantised") from None
+
+
+def _is_quantized(script: Script) -> bool:
+    """Whether the network has quantise operators already: a `.pt2`, or a graph that torchao converted."""
+    graph = script.program.graph if script.program is not None else getattr(script.model, "graph", None)
+    return isinstance(graph, torch.fx.Graph) and is_quantized(graph)
+
+
+def _with_int8_io(program: Program, script: Script) -> Program:
+    (method,) = program.methods
+    try:
+        return replace(program, methods=(without_boundary(method),))
+    except EtError as error:
+        raise ModelError(error.what, where=str(script.path), hint=error.hint) from None
+
+
+def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dict[str, Array]:
+    """What the network gives in float, and which samples served as calibration data, if it was there to run before the conversion."""
+    float_script = replace(script, model=without_observers(converted.observed)) if is_prepared(script.model) else script
+    arrays = {f"float_output_{at}": one for at, one in enumerate(eager_outputs(float_script, samples))}
+    if script.calibration is not None:
+        arrays["calibrated"] = _calibrated(script, samples)
+    return arrays
+
+
+def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Activation]) -> dict[str, Array]:
+    """One entry for each quantise that is in the program or at its boundary; `etexport.inspect.quality` reads them."""
+    handle_of = {node: handle for handle, node in nodes.items()}
+    by_handle = {instruction.handle: instruction for instruction in method.instructions}
+    makers = {out: instruction.name for instruction in method.instructions for out in instruction.outs}
+    rows = []
+    for one in activations:
+        quantise = by_handle.get(handle_of.get(one.node, -1))
+        if quantise is not None:
+            (source, *_) = quantise.reads
+            rows.append((makers.get(source, method.values[source].name), quantise.handle, one))
+    return {
+        "quality_names": np.array([name for name, _, _ in rows], dtype=np.str_),
+        "quality_handles": np.array([handle for _, handle, _ in rows], dtype=np.int64),
+        "quality_scales": np.array([one.scale for _, _, one in rows], dtype=np.float64),
+        "quality_zero_points": np.array([one.zero_point for _, _, one in rows], dtype=np.int64),
+        "quality_snr_db": np.array([one.snr_db for _, _, one in rows], dtype=np.float64),
+        "quality_low": np.array([one.low for _, _, one in rows], dtype=np.float64),
+        "quality_high": np.array([one.high for _, _, one in rows], dtype=np.float64),
+        "quality_saturated": np.array([one.saturated / max(one.elements, 1) for _, _, one in rows], dtype=np.float64),
+    }
 
 
 def _calibrated(script: Script, samples: Samples) -> Array:
@@ -135,9 +187,23 @@ def _seen_from_here(error: EtError, folder: Path) -> EtError:
     return error
 
 
+def _rows(samples: Samples) -> list[list[torch.Tensor]]:
+    """The inputs of each sample."""
+    return [[one[at] for one in samples.inputs] for at in range(len(samples))]
+
+
 def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dict[str, Array]:
-    arrays: dict[str, Array] = {f"input_{at}": one.contiguous().numpy() for at, one in enumerate(samples.inputs)}
-    arrays.update({f"output_{at}": one for at, one in enumerate(outputs)})
+    """Samples and results; those of int8 inputs and outputs as they are stored, with scales and zero points beside them."""
+    arrays: dict[str, Array] = {}
+    reals = {"input": [one.contiguous().numpy() for one in samples.inputs], "output": list(outputs)}
+    for what, ids in (("input", method.inputs), ("output", method.outputs)):
+        specs = [method.values[one].spec for one in ids]
+        for at, (real, spec) in enumerate(zip(reals[what], specs, strict=True)):
+            arrays[f"{what}_{at}"] = stored(real, spec) if spec.qparams is not None else real
+        if any(spec.qparams is not None for spec in specs):
+            known = [(0.0, 0) if spec.qparams is None else (spec.qparams.scales[0], spec.qparams.zero_points[0]) for spec in specs]
+            arrays[f"{what}_scales"] = np.array([scale for scale, _ in known])
+            arrays[f"{what}_zero_points"] = np.array([zero_point for _, zero_point in known])
     if samples.labels is not None:
         arrays["labels"] = samples.labels
     arrays["input_names"] = np.array([method.values[one].name for one in method.inputs])
@@ -146,8 +212,9 @@ def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dic
     return arrays
 
 
-def _check_outputs(script: Script, method: Method, outputs: tuple[Array, ...]) -> None:
+def _check_outputs(script: Script, method: Method, arrays: dict[str, Array]) -> None:
     """That eager PyTorch and the program agree on how many outputs there are, and on their shapes and types."""
+    outputs = [arrays[name] for at in range(len(arrays)) if (name := f"output_{at}") in arrays]
     eager = [(array.dtype, array.shape[1:]) for array in outputs]
     planned = [(method.values[one].spec.dtype.numpy, method.values[one].spec.shape) for one in method.outputs]
     if eager != planned:

@@ -46,6 +46,8 @@ class Script:
     """The result of `calibration()`: inputs that show the ranges of activations, in the form of `samples()`."""
     keep_float: tuple[str, ...] = ()
     """Paths of modules that stay in float."""
+    int8_io: bool = False
+    """Inputs and outputs of an int8 network are int8 too."""
 
     @property
     def folder(self) -> Path:
@@ -140,6 +142,9 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     keep_float = getattr(module, "keep_float", ())
     if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
         raise ModelError(f"keep_float = {keep_float!r} is no list of module paths", where=str(path))
+    int8_io = getattr(module, "int8_io", False)
+    if not isinstance(int8_io, bool):
+        raise ModelError(f"int8_io = {int8_io!r} is neither True nor False", where=str(path))
     network = _call(path, module, "model") if weights is None else _call(path, module, "model", dict(weights))
     if not isinstance(network, nn.Module):
         what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
@@ -154,7 +159,7 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
         raise ModelError(f"channels_last = {channels_last!r} is neither True nor False", where=str(path))
     return Script(
         path,
-        network.eval(),
+        _evaluating(network),
         tuple(value.detach() for value in inputs),
         _call(path, module, "samples") if callable(getattr(module, "samples", None)) else None,
         channels_last,
@@ -162,10 +167,24 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
         quantize=quantize,
         calibration=_call(path, module, "calibration") if callable(getattr(module, "calibration", None)) else None,
         keep_float=tuple(keep_float),
+        int8_io=int8_io,
     )
 
 
+def _evaluating(network: nn.Module) -> nn.Module:
+    """The network as it computes after training."""
+    try:
+        return network.eval()
+    except NotImplementedError:  # a graph that torchao has prepared or converted
+        from torchao.quantization.pt2e import move_exported_model_to_eval
+
+        moved: nn.Module = move_exported_model_to_eval(network)
+        return moved
+
+
 def _load_pt2(path: Path) -> Script:
+    import torch.ao.quantization.fx._decomposed  # a quantised graph names operators that this file defines
+
     try:
         program = torch.export.load(path)
     except Exception as error:

@@ -3,46 +3,73 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from etexport.errors import ModelError
+
+_OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.")
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """`model` has quantise and dequantise round what can compute in int8, a graph to export again. `observed` is the same graph before:
+    it computes in float, with an observer at each place where `model` quantises."""
+
+    model: nn.Module
+    observed: GraphModule
 
 
 def quantized(
     model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[tuple[Tensor, ...]], keep_float: Sequence[str] = ()
-) -> nn.Module:
-    """The network with quantise and dequantise round what can compute in int8, as a graph to export again.
+) -> Converted:
+    """Post-training quantisation. Batch normalisation is folded into the layers before it.
 
-    Batch normalisation is folded into the layers before it. `calibration` holds inputs as `inputs` are shaped; `keep_float` names
-    modules by their path. A network that holds quantise operators already, because the user prepared it, comes back as it is.
+    `calibration` holds inputs as `inputs` are shaped; `keep_float` names modules by their path. The network's states are as before it.
     """
     with _quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
         from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
     unknown = [name for name in keep_float if name not in dict(model.named_modules())]
     if unknown:
         known = ", ".join(sorted(name for name, _ in model.named_modules() if name))
         raise ModelError(f"keep_float names {', '.join(unknown)}, which the model does not have", hint=f"it has {known}")
-    exported = torch.export.export(model, inputs, strict=False)
-    if is_quantized(exported.graph):
-        return model
     with _quiet():
-        prepared = prepare_pt2e(exported.module(), MicrocontrollerQuantizer(keep_float))
+        prepared = prepare_pt2e(torch.export.export(model, inputs, strict=False).module(), MicrocontrollerQuantizer(keep_float))
+        states = {name: buffer.clone() for name, buffer in prepared.named_buffers() if "activation_post_process" not in name}
         with torch.no_grad():
             for one in calibration:
                 prepared(*one)
-        converted: nn.Module = convert_pt2e(prepared)
-    return converted
+                for name, content in states.items():
+                    prepared.get_buffer(name).copy_(content)
+    return converted(prepared)
+
+
+def converted(prepared: GraphModule) -> Converted:
+    """What torchao makes of a network that it has prepared (also for training) and that has seen its data."""
+    with _quiet():
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+        observed = copy.deepcopy(prepared)
+        return Converted(convert_pt2e(prepared), observed)
 
 
 def is_quantized(graph: torch.fx.Graph) -> bool:
     """Does the graph hold quantise or dequantise operators?"""
     return any("quantized_decomposed" in str(node.target) for node in graph.nodes if node.op == "call_function")
+
+
+def is_prepared(model: object) -> TypeGuard[GraphModule]:
+    """Is it a graph with torchao's observers in it? Asked without importing torchao, which takes a second."""
+    return isinstance(model, GraphModule) and any(type(one).__module__.startswith(_OBSERVERS) for one in model.modules())
 
 
 @contextlib.contextmanager

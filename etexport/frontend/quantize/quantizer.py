@@ -42,6 +42,8 @@ WEIGHTED: dict[Any, int] = {
 PRODUCTS = (aten.matmul.default, aten.bmm.default)
 SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
 REDUCTIONS = (aten.mean.dim,)
+NORMS = (aten.batch_norm.default,)
+"""Networks that are trained with quantisation have them still, behind the layers into which they will be folded."""
 POINTWISE = (aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default)
 """Elementwise operators that PyTorch does not tag as such."""
 
@@ -112,6 +114,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             _note(node, self._arriving(_operands(node)), _fixed(*FIXED[target]))
         elif target in CLAMPS:
             _note(node, {}, self.activation)
+        elif _is_folded(node):
+            _note(node, {}, None if _clamped(node, self.roots) else self.activation)
 
     def _weighted(self, node: Node, channel_dim: int) -> None:
         source, weight, *rest = node.args
@@ -119,7 +123,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         inputs: dict[Node, Any] = {**self._arriving([source]), weight: self.weight(channel_dim)}
         if rest and isinstance(rest[0], Node):
             inputs[rest[0]] = _bias(source, weight, node)
-        _note(node, inputs, None if _clamped(node, self.roots) else self.activation)
+        norm = _only_reader(node)
+        folded = norm is not None and _is_folded(norm)
+        _note(node, inputs, None if folded or _clamped(node, self.roots) else self.activation)
 
     def _shared(self, node: Node, inputs: Iterable[Any]) -> None:
         sources = list(dict.fromkeys(one for one in inputs if isinstance(one, Node) and _is_float(one)))
@@ -202,6 +208,12 @@ def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
     return spec if isinstance(spec, FixedQParamsQuantizationSpec) else None
 
 
+def _is_folded(node: Node) -> bool:
+    """A batch normalisation right behind a layer with weights."""
+    layer = node.args[0] if node.target in NORMS else None
+    return isinstance(layer, Node) and layer.target in WEIGHTED and _only_reader(layer) is node
+
+
 def _only_reader(node: Node) -> Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
@@ -209,9 +221,8 @@ def _only_reader(node: Node) -> Node | None:
 def _clamped(node: Node, roots: Mapping[Node, Node]) -> bool:
     """Is the one reader of the result an activation that the kernel can do by saturating?"""
     reader = _only_reader(node)
-    computes = (
-        node.target in WEIGHTED or node.target in PRODUCTS or (node.target in SUMS and len(_operands(node)) == 2 and node not in roots)
-    )
+    is_sum = node.target in SUMS and len(_operands(node)) == 2 and node not in roots
+    computes = node.target in WEIGHTED or node.target in PRODUCTS or _is_folded(node) or is_sum
     return computes and reader is not None and reader.target in CLAMPS
 
 
@@ -226,7 +237,8 @@ def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
     def of(channel_dim: int) -> QuantizationSpec:
         observer: Any = PerChannelMinMaxObserver.with_args(eps=2**-24)
         if training:
-            observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, eps=2**-24)
+            # the range of the weights as they are now: an average would lag behind the statistics that are folded into them
+            observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-24)
         return QuantizationSpec(torch.int8, observer, -127, 127, torch.per_channel_symmetric, channel_dim)
 
     return of

@@ -1,0 +1,88 @@
+"""int8 inputs and outputs: the quantise behind an input and the dequantise before an output are left to the caller."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from etexport.errors import ModelError
+from etexport.program.model import Arg, Array, Instruction, Method, QParams, Ref, Role, TensorSpec, substitute
+
+QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
+DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
+
+
+def without_boundary(method: Method) -> Method:
+    """The method whose inputs are what their quantises give, and whose outputs are what the last dequantises take, each with its scale.
+
+    An input that something reads in float stays in float, as does an output that is computed in float; ModelError if all do.
+    """
+    made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
+    same: dict[int, int] = {}
+    values = dict(method.values)
+    for value in method.inputs:
+        readers = [one for one in method.instructions if value in one.reads]
+        if readers and value not in method.outputs and len({_stored(method, one) for one in readers}) == 1:
+            spec = _stored(method, readers[0])
+            if spec is not None:
+                values[value] = replace(values[value], spec=replace(spec, dim_order=values[value].spec.dim_order))
+                same.update({reader.outs[0]: value for reader in readers})
+    outputs: list[int] = []
+    for value in method.outputs:
+        made = made_by.get(value)
+        source = made.args[0] if made is not None and made.op == DEQUANTIZE else None
+        keeps_order = isinstance(source, Ref) and values[source.id].spec.dim_order == values[value].spec.dim_order
+        if made is not None and isinstance(source, Ref) and keeps_order and source.id not in method.inputs:
+            spec = values[source.id].spec
+            values[source.id] = replace(values[source.id], spec=replace(spec, qparams=_qparams(made)), role=values[value].role)
+            value = source.id
+        outputs.append(value)
+    if not same and tuple(outputs) == method.outputs:
+        raise ModelError("int8_io, but no input is quantised and no output dequantised", hint='quantize = "int8" does that')
+    left = [one for one in method.instructions if not (one.outs and one.outs[0] in same)]
+    instructions = [replace(one, args=tuple(substitute(arg, same) for arg in one.args)) for one in left]
+    read = {value for one in instructions for value in one.reads} | set(outputs)
+    gone = {out for out in method.outputs if out not in read}
+    for value in set(method.outputs) - set(outputs) - gone:  # something else computes from the dequantised one
+        values[value] = replace(values[value], role=Role.ACTIVATION)
+    return replace(
+        method,
+        values={number: value for number, value in values.items() if number not in same and number not in gone},
+        instructions=tuple(one for one in instructions if not (one.outs and one.outs[0] in gone)),
+        outputs=tuple(same.get(out, out) for out in outputs),
+    )
+
+
+def without_scales(method: Method) -> Method:
+    """The method as a file keeps it: without the scales of its inputs and outputs."""
+    plain = {number: replace(value, spec=replace(value.spec, qparams=None)) for number, value in method.values.items()}
+    return replace(method, values=plain)
+
+
+def stored(real: Array, spec: TensorSpec) -> Array:
+    """What quantize_per_tensor gives for real numbers: clamp(zero_point + rint(x / scale)), the reciprocal in float32, NaN as 0."""
+    if spec.qparams is None or real.dtype.kind != "f":
+        return real
+    (scale,), (zero_point,) = spec.qparams.scales, spec.qparams.zero_points
+    with np.errstate(all="ignore"):
+        scaled = np.rint(real * np.float32(1.0 / np.float32(scale))).astype(np.float64)
+    clamped = np.clip(np.nan_to_num(scaled) + zero_point, spec.qparams.qmin, spec.qparams.qmax)
+    return np.where(np.isnan(scaled), 0, clamped).astype(spec.dtype.numpy)
+
+
+def _stored(method: Method, instruction: Instruction) -> TensorSpec | None:
+    """What a quantise gives; None for any other instruction."""
+    if instruction.op != QUANTIZE:
+        return None
+    return replace(method.values[instruction.outs[0]].spec, qparams=_qparams(instruction))
+
+
+def _qparams(instruction: Instruction) -> QParams:
+    scale, zero_point, low, high = (_number(arg) for arg in instruction.args[1:5])
+    return QParams((float(scale),), (int(zero_point),), int(low), int(high))
+
+
+def _number(arg: Arg) -> float:
+    assert isinstance(arg, (int, float)), arg
+    return arg

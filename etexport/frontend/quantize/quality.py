@@ -1,0 +1,123 @@
+"""Where accuracy goes: each activation of the quantised network beside the same activation of the float network, on the same samples."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from etexport.frontend.trace import trace
+
+SAMPLES = 16
+"""How many samples are looked at, at most."""
+
+
+@dataclass
+class Activation:
+    """One place where the network quantises: `node` of the exported graph. Sums are over all samples and elements of float values x and
+    of what int8 makes of them."""
+
+    node: str
+    scale: float
+    zero_point: int
+    signal: float = 0.0
+    noise: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    saturated: int = 0
+    elements: int = 0
+
+    @property
+    def snr_db(self) -> float:
+        """10 log10(sum x^2 / sum (x - int8)^2); infinite without noise."""
+        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else (math.inf if self.signal else 0.0)
+
+
+def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]) -> list[Activation]:
+    """The activations in the order of the graph, after running each sample through both networks; [] where the two cannot be paired.
+
+    `observed` is the float network with observers, `exported` what became of it: its k-th quantise stands where the k-th observer of an
+    activation stood.
+    """
+    quantises = [node for node in exported.graph.nodes if str(node.target) == "quantized_decomposed.quantize_per_tensor.default"]
+    observers = [node for node in observed.graph.nodes if _observes(node)]
+    if len(quantises) != len(observers):
+        return []
+    found = [Activation(node.name, float(node.args[1]), int(node.args[2])) for node in quantises]
+    for inputs in samples[:SAMPLES]:
+        reals = _reals(observed, observers, inputs)
+        integers = trace(exported, inputs)
+        for one, node, real in zip(found, quantises, reals, strict=True):
+            _add(one, real, torch.from_numpy(integers[node.name]), int(node.args[3]), int(node.args[4]))
+    return found
+
+
+def _observes(node: fx.Node) -> bool:
+    """An observer of what depends on the network's inputs: those of weights become constants, not instructions."""
+    if not _is_observer(node):
+        return False
+    todo, seen = [node], {node}
+    while todo:
+        for source in todo.pop().all_input_nodes:
+            if source.op == "placeholder":
+                return True
+            if source not in seen:
+                seen.add(source)
+                todo.append(source)
+    return False
+
+
+def _is_observer(node: fx.Node) -> bool:
+    return node.op == "call_module" and "activation_post_process" in str(node.target)
+
+
+def without_observers(observed: fx.GraphModule) -> fx.GraphModule:
+    """The float network alone, with batch normalisation where training put it."""
+    plain = copy.deepcopy(observed)
+    for node in list(plain.graph.nodes):
+        if _is_observer(node):
+            node.replace_all_uses_with(node.args[0])
+            plain.graph.erase_node(node)
+    plain.recompile()
+    return plain
+
+
+class _Reals(fx.Interpreter):
+    """Runs the network without its observers observing or rounding."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.seen: dict[fx.Node, Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Tensor:
+        if _is_observer(n):
+            (source,), _ = self.fetch_args_kwargs_from_env(n)
+            self.seen[n] = source.detach().clone()
+            return source  # type: ignore[no-any-return]
+        return super().run_node(n)  # type: ignore[no-any-return]
+
+
+def _reals(observed: fx.GraphModule, observers: Sequence[fx.Node], inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    runner = _Reals(observed)
+    states = {name: buffer.clone() for name, buffer in observed.named_buffers()}
+    with torch.no_grad():
+        runner.run(*inputs)
+        for name, content in states.items():
+            observed.get_buffer(name).copy_(content)
+    return (runner.seen[node] for node in observers)
+
+
+def _add(one: Activation, real: Tensor, integers: Tensor, qmin: int, qmax: int) -> None:
+    real = real.double()
+    restored = (integers.double() - one.zero_point) * one.scale
+    one.signal += float((real**2).sum())
+    one.noise += float(((real - restored) ** 2).sum())
+    one.low, one.high = min(one.low, float(real.min())), max(one.high, float(real.max()))
+    least, most = ((bound - one.zero_point) * one.scale for bound in (qmin - 0.5, qmax + 0.5))
+    one.saturated += int(((real < least) | (real > most)).sum())
+    one.elements += real.numel()

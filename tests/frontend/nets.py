@@ -1,0 +1,145 @@
+"""Small networks for int8: each an idiom of real ones, as a model script with calibration data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.frontend.scripts import script
+
+
+@dataclass(frozen=True)
+class Net:
+    """`layers` are assignments of __init__, `forward` the statements of forward(self, x); inputs are drawn for `shape`."""
+
+    layers: tuple[str, ...]
+    forward: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+_CONV = "self.conv = nn.Conv2d(3, 8, 3, padding=1)"
+
+NETS = {
+    "conv_bn_relu": Net(
+        ("self.conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)", "self.norm = nn.BatchNorm2d(8)"),
+        ("return torch.relu(self.norm(self.conv(x)))",),
+        (1, 3, 9, 9),
+    ),
+    "depthwise": Net(
+        ("self.first = nn.Conv2d(3, 8, 3, stride=2)", "self.depthwise = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8)",
+         "self.pointwise = nn.Conv2d(8, 12, 1)", "self.norm = nn.BatchNorm2d(8)"),
+        ("x = F.relu6(self.first(x))", "x = F.relu6(self.norm(self.depthwise(x)))", "return self.pointwise(x)"),
+        (1, 3, 13, 11),
+    ),
+    "grouped": Net(
+        ("self.first = nn.Conv2d(4, 8, 3, padding=2, dilation=2, groups=2)",
+         "self.second = nn.Conv2d(8, 4, (1, 3), stride=(2, 1), groups=4)"),
+        ("return self.second(F.leaky_relu(self.first(x), 0.1))",),
+        (1, 4, 8, 9),
+    ),
+    "residual": Net(
+        ("self.first = nn.Conv2d(3, 8, 3, padding=1)", "self.second = nn.Conv2d(8, 8, 3, padding=1)", "self.norm = nn.BatchNorm2d(8)"),
+        ("x = torch.relu(self.first(x))", "y = self.norm(self.second(x))", "return torch.relu(x + y)"),
+        (1, 3, 8, 8),
+    ),
+    "concatenation": Net(
+        ("self.left = nn.Conv2d(3, 4, 1)", "self.right = nn.Conv2d(3, 6, 3, padding=1)", "self.last = nn.Conv2d(10, 5, 1)"),
+        ("return self.last(torch.cat([torch.relu(self.left(x)), self.right(x)], dim=1))",),
+        (1, 3, 6, 7),
+    ),
+    "pools": Net(
+        (_CONV, "self.largest = nn.MaxPool2d(3, stride=2, padding=1)", "self.average = nn.AvgPool2d(2, padding=1)",
+         "self.whole = nn.AdaptiveAvgPool2d(1)", "self.fc = nn.Linear(8, 5)"),
+        ("x = self.average(self.largest(torch.relu(self.conv(x))))", "return self.fc(torch.flatten(self.whole(x), 1))"),
+        (1, 3, 12, 12),
+    ),
+    "linear": Net(
+        ("self.first = nn.Linear(20, 16)", "self.second = nn.Linear(16, 7, bias=False)"),
+        ("return torch.softmax(self.second(torch.relu(self.first(x))), dim=-1)",),
+        (1, 20),
+    ),
+    "linear_of_rows": Net(("self.fc = nn.Linear(12, 6)",), ("return torch.tanh(self.fc(x))",), (2, 5, 12)),
+    "hardswish": Net((_CONV,), ("return F.hardswish(self.conv(x))",), (1, 3, 8, 8)),
+    "silu": Net((_CONV,), ("return F.silu(self.conv(x))",), (1, 3, 8, 8)),
+    "gelu_chain": Net((_CONV,), ("return torch.tanh(F.gelu(self.conv(x)) * 0.5 + 1.0)",), (1, 3, 8, 8)),
+    "sigmoid": Net((_CONV,), ("return torch.sigmoid(self.conv(x))",), (1, 3, 8, 8)),
+    "one_dimension": Net(
+        ("self.first = nn.Conv1d(4, 8, 5, padding=2)", "self.norm = nn.BatchNorm1d(8)", "self.pool = nn.MaxPool1d(2)",
+         "self.second = nn.Conv1d(8, 8, 3, groups=8)", "self.fc = nn.Linear(8, 3)"),
+        ("x = self.pool(torch.relu(self.norm(self.first(x))))", "return self.fc(self.second(x).mean(-1))"),
+        (1, 4, 24),
+    ),
+    "squeeze_excite": Net(
+        (_CONV, "self.down = nn.Conv2d(8, 2, 1)", "self.up = nn.Conv2d(2, 8, 1)"),
+        ("x = torch.relu(self.conv(x))", "s = torch.relu(self.down(x.mean((2, 3), keepdim=True)))", "return x * F.hardsigmoid(self.up(s))"),
+        (1, 3, 8, 8),
+    ),
+    "uneven_padding": Net(
+        ("self.conv = nn.Conv2d(3, 8, 3, stride=2)", "self.next = nn.Conv2d(8, 4, 2, padding=1)"),
+        ("x = torch.relu(self.conv(F.pad(x, (0, 1, 0, 1))))", "return self.next(F.pad(x, (1, 0, 2, 0)))"),
+        (1, 3, 8, 8),
+    ),
+    "movement": Net(
+        ("self.first = nn.Conv2d(4, 8, 1)", "self.second = nn.Conv2d(4, 6, 3)"),
+        ("x = self.first(x)", "a, b = x.chunk(2, dim=1)",
+         "x = torch.cat([b, a], 1).view(1, 2, 4, 6, 6).transpose(1, 2).reshape(1, 8, 6, 6)",
+         "return self.second(x[:, 2:6]).permute(0, 2, 3, 1).flatten(1)"),
+        (1, 4, 6, 6),
+    ),
+    "upsampling": Net(
+        ("self.first = nn.Conv2d(3, 4, 3, stride=2, padding=1)", "self.last = nn.Conv2d(4, 2, 1)"),
+        ("return self.last(F.interpolate(torch.relu(self.first(x)), scale_factor=2, mode='nearest'))",),
+        (1, 3, 8, 8),
+    ),
+    "difference": Net(
+        ("self.left = nn.Linear(10, 6)", "self.right = nn.Linear(10, 6)"),
+        ("a, b = self.left(x), self.right(x)", "return (a - b) * a"),
+        (3, 10),
+    ),
+    "largest_class": Net(("self.fc = nn.Linear(10, 6)",), ("y = self.fc(x)", "return y, y.argmax(1)"), (2, 10)),
+    "attention": Net(
+        ("self.q = nn.Linear(8, 8)", "self.k = nn.Linear(8, 8)", "self.v = nn.Linear(8, 8)"),
+        ("return torch.softmax(self.q(x) @ self.k(x).transpose(1, 2) * 0.35, dim=-1) @ self.v(x)",),
+        (1, 6, 8),
+    ),
+    "own_silu": Net(
+        (_CONV,),
+        ("x = torch.relu(self.conv(x))", "return torch.exp(x * torch.sigmoid(x) - 1.5)"),
+        (1, 3, 8, 8),
+    ),
+    "rows_and_relu": Net(
+        ("self.first = nn.Linear(12, 6)", "self.second = nn.Linear(6, 4)"),
+        ("return self.second(torch.relu(self.first(x))).transpose(0, 1)",),
+        (2, 5, 12),
+    ),
+    "position": Net(
+        ("self.fc = nn.Linear(12, 6)", "self.place = nn.Parameter(torch.randn(5, 6))"),
+        ("return self.fc(x) + self.place",),
+        (1, 5, 12),
+    ),
+}  # fmt: skip
+
+STATISTICS = """
+        for one in self.modules():
+            if hasattr(one, "running_mean"):
+                one.weight.data.uniform_(0.7, 1.3)
+                one.bias.data.uniform_(-0.2, 0.2)
+                one.running_mean.uniform_(-0.3, 0.3)
+                one.running_var.uniform_(0.5, 1.5)
+"""
+"""A batch normalisation that is not the identity."""
+
+
+def net_script(folder: Path, net: Net, more: str = "", samples: int = 6) -> Path:
+    """`more` is put at the end; the script's samples follow its calibration data's distribution and are others."""
+    lines = ["import torch", "from torch import nn", "from torch.nn import functional as F", "class Model(nn.Module):"]
+    lines += ["    def __init__(self):", "        super().__init__()"]
+    lines += [f"        {layer}" for layer in net.layers]
+    lines += STATISTICS.strip("\n").splitlines()
+    lines += ["    def forward(self, x):"]
+    lines += [f"        {statement}" for statement in net.forward]
+    lines += ["def model():", "    return Model()", "def example_inputs():", f"    return torch.zeros{net.shape}"]
+    drawn = "torch.randn({count}, *{shape}, generator=torch.Generator().manual_seed({seed}))"
+    lines += ["def calibration():", f"    return {drawn.format(count=16, shape=net.shape, seed=1)}"]
+    lines += ["def samples():", f"    return {drawn.format(count=samples, shape=net.shape, seed=2)}"]
+    return script(folder, "\n".join(lines) + "\n" + more)

@@ -1,0 +1,286 @@
+"""int8 at the waist: what the quantizer makes of networks, and what users bring quantised themselves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.errors import ModelError
+from etexport.frontend import export
+from etexport.inspect.quality import quality
+from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
+from tests.frontend.nets import NETS, net_script
+from tests.frontend.scripts import exported, script
+
+QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
+DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
+DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
+SAME_SCALE = ("aten::cat.out", "aten::max_pool2d_with_indices.out", "aten::avg_pool2d.out", "aten::slice_copy.Tensor_out")
+
+
+def int8(folder: Path, name: str, more: str = "") -> tuple[Program, dict[str, Array]]:
+    return exported(net_script(folder, NETS[name], more), quantize="int8")
+
+
+def maker(method: Method, value: Ref) -> Instruction | None:
+    return next((one for one in method.instructions if value.id in one.outs), None)
+
+
+def scale_of(method: Method, value: Ref) -> tuple[object, ...] | None:
+    """(scale, zero point) with which a float value is quantised or dequantised right here, whichever side."""
+    made = maker(method, value)
+    if made is not None and made.op == DEQUANTIZE:
+        return made.args[1:3]
+    readers = [one for one in method.instructions if value in one.args and one.op == QUANTIZE]
+    return readers[0].args[1:3] if readers else None
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_networks(name: str, tmp_path: Path) -> None:
+    """Close to the float network; every weight int8 in [-127, 127], its float original gone; each activation measured."""
+    program, arrays = int8(tmp_path, name)
+    method = program.method()
+    for at in range(len(method.outputs)):
+        real, got = arrays[f"float_output_{at}"], arrays[f"output_{at}"]
+        if real.dtype.kind == "f":
+            noise = ((real.astype(float) - got) ** 2).sum()
+            assert 10 * np.log10((real.astype(float) ** 2).sum() / noise) > 20, "dB"
+    weights = [method.values[one.reads[0]] for one in method.instructions if one.op == DEQUANTIZE_CHANNELS]
+    assert all(value.data is not None and value.data.min() >= -127 for value in weights if value.spec.dtype is DType.INT8)
+    floats = [value for value in method.values.values() if value.role is Role.CONSTANT and value.spec.dtype is DType.FLOAT32]
+    assert all(len(value.spec.shape) < 2 for value in floats), f"{[value.name for value in floats]}: scales, nothing else"
+    activations = quality(arrays)
+    assert [one.handle for one in activations] == [one.handle for one in method.instructions if one.op == QUANTIZE]
+    assert all(one.snr_db > 18 and one.saturated < 0.05 and 0.05 < one.used < 1.5 for one in activations), activations
+
+
+def test_names_and_lines(tmp_path: Path) -> None:
+    program, _ = int8(tmp_path, "depthwise")
+    found = {one.name: str(one.source) for one in program.method().instructions if one.op == "aten::convolution.out"}
+    lines = (tmp_path / "model.py").read_text().splitlines()
+    assert set(found) == {"first", "depthwise", "pointwise"}
+    for layer, place in found.items():
+        file, _, line = place.partition(":")
+        assert file == "model.py" and f"self.{layer}(" in lines[int(line) - 1]
+
+
+def test_the_floats_are_not_in_the_file(tmp_path: Path) -> None:
+    path = net_script(tmp_path, NETS["linear"], "", samples=1)
+    export(path, tmp_path / "f.pte")
+    export(path, tmp_path / "i.pte", quantize="int8")
+    weights = 20 * 16 + 16 * 7
+    whole, small = ((tmp_path / name).stat().st_size for name in ("f.pte", "i.pte"))
+    program, _ = exported(path, quantize="int8")
+    constants = sum(value.spec.nbytes for value in program.method().values.values() if value.role is Role.CONSTANT)
+    assert whole > 4 * weights
+    per_channel = 16 + 7
+    assert constants <= weights + per_channel * (4 + 8) + 16 * (4 + 4 + 4 + 4)  # scales and zero points; biases with theirs
+    assert small < whole + 4000, "more instructions, fewer constants"
+
+
+def test_the_same_bytes_again(tmp_path: Path) -> None:
+    path = net_script(tmp_path, NETS["squeeze_excite"])
+    for name in ("a", "b"):
+        export(path, tmp_path / f"{name}.pte", quantize="int8")
+    for suffix in (".pte", ".npz"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["concatenation", "pools", "movement", "upsampling"])
+def test_movement_and_pooling_keep_the_scale(name: str, tmp_path: Path) -> None:
+    method = int8(tmp_path, name)[0].method()
+    seen = 0
+    for instruction in method.instructions:
+        if instruction.op in SAME_SCALE or "upsample" in instruction.op:
+            operands = instruction.args[0] if isinstance(instruction.args[0], tuple) else instruction.args[:1]
+            scales = {scale_of(method, ref) for ref in (*operands, Ref(instruction.outs[0])) if isinstance(ref, Ref)} - {None}
+            assert len(scales) == 1, f"{instruction.name}: {scales}"
+            seen += 1
+    assert seen
+
+
+@pytest.mark.parametrize(("name", "operators"), [("own_silu", 4), ("gelu_chain", 4), ("hardswish", 3), ("silu", 2)])
+def test_elementwise_operators_have_no_scales_between(name: str, operators: int, tmp_path: Path) -> None:
+    method = int8(tmp_path, name)[0].method()
+    assert sum(one.op == QUANTIZE for one in method.instructions) == 3, "input, convolution, result"
+    assert sum("decomposed" not in one.op for one in method.instructions) - 1 >= operators - 1
+
+
+def test_known_scales_are_kept(tmp_path: Path) -> None:
+    method = int8(tmp_path, "attention")[0].method()
+    softmax = next(one for one in method.instructions if one.op == "aten::_softmax.out")
+    product = method.instructions[-3]
+    assert product.op == "aten::bmm.out"
+    assert scale_of(method, Ref(softmax.outs[0])) == (1 / 256, -128) == scale_of(method, product.args[0])  # type: ignore[arg-type]
+    assert sum(one.args[1:3] == (1 / 256, -128) for one in method.instructions if one.op == QUANTIZE) == 1
+
+
+def test_a_layer_kept_in_float(tmp_path: Path) -> None:
+    program, _ = int8(tmp_path, "depthwise", 'keep_float = ["depthwise"]\n')
+    method = program.method()
+    convolutions = {one.name: one for one in method.instructions if one.op == "aten::convolution.out"}
+    for name, one in convolutions.items():
+        weight = one.args[1]
+        assert isinstance(weight, Ref)
+        made = maker(method, weight)
+        assert (made is None) == (name == "depthwise")
+    kept = method.values[convolutions["depthwise"].args[1].id]  # type: ignore[union-attr]
+    assert kept.spec.dtype is DType.FLOAT32 and kept.data is not None
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="keep_float names deepwise, which the model does not have") as caught:
+        int8(tmp_path / "a", "depthwise", 'keep_float = ["deepwise"]\n')
+    assert "depthwise" in caught.value.hint and caught.value.where.endswith("model.py")
+    path = net_script(tmp_path / "b", NETS["linear"], "del calibration\n")
+    with pytest.raises(ModelError, match=r"int8 needs a function calibration\(\)") as caught:
+        exported(path, quantize="int8")
+    assert caught.value.where.endswith("model.py") and caught.value.hint
+    program, arrays = exported(net_script(tmp_path / "c", NETS["linear"], "int8_io = True\n"))
+    assert arrays["input_0"].dtype == np.float32, "float32 has no int8 inputs"
+    with pytest.raises(ModelError, match="int8_io = 1 is neither True nor False"):
+        exported(net_script(tmp_path / "d", NETS["linear"], "int8_io = 1\n"))
+
+
+def test_calibration_leaves_states_alone(tmp_path: Path) -> None:
+    path = script(
+        tmp_path,
+        """\
+        import torch
+        from torch import nn
+        quantize = "int8"
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Linear(8, 8)
+                self.register_buffer("last", torch.zeros(1, 8))
+            def forward(self, x):
+                y = self.fc(x) + self.last
+                self.last.copy_(x)
+                return y
+        def model():
+            return Model()
+        def example_inputs():
+            return torch.zeros(1, 8)
+        def calibration():
+            return torch.randn(8, 1, 8)
+        """,
+    )
+    method = exported(path)[0].method()
+    (state,) = (value for value in method.values.values() if value.role is Role.STATE)
+    assert state.data is None or not state.data.any()
+
+
+# ---- what users quantise themselves ---------------------------------------------------------------------------------------------------
+
+OWN = """\
+import torch
+from torch import nn
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=BIAS)
+        self.norm = nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8, 4)
+    def forward(self, x):
+        x = torch.relu(self.norm(self.conv(x)))
+        return self.fc(x.mean((2, 3)))
+
+def data():
+    return torch.randn(4, 3, 8, 8)
+
+def prepared():
+    graph = prepare_pt2e(torch.export.export(Model().eval(), (data(),)).module(), MicrocontrollerQuantizer())
+    for _ in range(4):
+        graph(data())
+    return graph
+
+@torch.enable_grad()
+def trained():
+    graph = prepare_qat_pt2e(torch.export.export(Model().train(), (data(),)).module(), MicrocontrollerQuantizer(training=True))
+    optimizer = torch.optim.SGD(graph.parameters(), 0.003)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (graph(data()) - 1).square().mean().backward()
+        optimizer.step()
+    return graph
+
+def example_inputs():
+    return data()
+
+def samples():
+    return torch.randn(3, 4, 3, 8, 8)
+"""
+
+
+def own(folder: Path, made: str, bias: bool = True, more: str = "") -> Path:
+    return script(folder, OWN.replace("BIAS", str(bias)) + f"def model():\n    return {made}\n" + more)
+
+
+@pytest.mark.parametrize(
+    ("made", "bias"), [("convert_pt2e(prepared())", True), ("prepared()", True), ("trained()", True), ("trained()", False)]
+)
+@pytest.mark.parametrize("more", ["", 'quantize = "int8"\n'])
+def test_own_models_are_taken_as_they_are(made: str, bias: bool, more: str, tmp_path: Path) -> None:
+    """Whether prepared, trained or converted by the user: no calibration is asked for, nothing of it remains but q and dq."""
+    program, arrays = exported(own(tmp_path, made, bias, more))
+    method = program.method()
+    counts: dict[str, int] = defaultdict(int)
+    for one in method.instructions:
+        counts[one.op] += 1
+    assert counts[QUANTIZE] == 4 and counts["aten::convolution.out"] == counts["aten::relu.out"] == 1, counts
+    assert not any("norm" in op or "fake" in op or op in ("aten::div.out", "aten::sqrt.out") for op in counts), counts
+    assert counts[DEQUANTIZE_CHANNELS] >= 3, "weights, and biases where layers have them"
+    if "convert" not in made:
+        activations = quality(arrays)
+        assert [one.snr_db > least for one, least in zip(activations, (30, 30, 20, 10), strict=True)] == [True] * 4, activations
+
+
+def test_a_saved_program_with_quantise_operators(tmp_path: Path) -> None:
+    save = "torch.export.save(torch.export.export(convert_pt2e(prepared()), (data(),)), 'FILE')\n"
+    file = tmp_path / "own.pt2"
+    own(tmp_path, "None")
+    namespace: dict[str, object] = {"__name__": "own"}
+    exec((tmp_path / "model.py").read_text() + save.replace("FILE", str(file)), namespace)
+    for quantize in (None, "int8"):
+        program, _ = exported(file, tmp_path / "out.pte", quantize=quantize)
+        assert sum(one.op == QUANTIZE for one in program.method().instructions) == 4
+
+
+def test_a_saved_float_program_cannot_be_quantised(tmp_path: Path) -> None:
+    file = tmp_path / "own.pt2"
+    own(tmp_path, "None")
+    save = f"torch.export.save(torch.export.export(Model().eval(), (data(),)), {str(file)!r})\n"
+    exec((tmp_path / "model.py").read_text() + save, {"__name__": "own"})
+    with pytest.raises(ModelError, match=r"a \.pt2 is quantised before it is saved"):
+        exported(file, tmp_path / "out.pte", quantize="int8")
+
+
+# ---- int8 inputs and outputs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["conv_bn_relu", "linear", "largest_class", "movement", "difference"])
+def test_int8_inputs_and_outputs(name: str, tmp_path: Path) -> None:
+    program, arrays = int8(tmp_path / "q", name, "int8_io = True\n")
+    real_program, reals = int8(tmp_path / "f", name)
+    method, real_method = program.method(), real_program.method()
+    assert all(method.values[one].spec.dtype is not DType.FLOAT32 for one in (*method.inputs, *method.outputs))
+    boundary = 1 + sum(real_method.values[one].spec.dtype is DType.FLOAT32 for one in real_method.outputs)
+    assert len(method.instructions) >= len(real_method.instructions) - boundary
+    for what, ids in (("input", method.inputs), ("output", method.outputs)):
+        scales, zeros = arrays[f"{what}_scales"], arrays[f"{what}_zero_points"]
+        for at, value in enumerate(ids):
+            if method.values[value].spec.dtype is not DType.INT8:
+                np.testing.assert_array_equal(arrays[f"{what}_{at}"], reals[f"{what}_{at}"])
+                continue
+            restored = (arrays[f"{what}_{at}"].astype(np.float32) - zeros[at]) * np.float32(scales[at])
+            half = 0.5 * scales[at] * 1.001 if what == "input" else 1e-5
+            inside = np.abs(arrays[f"{what}_{at}"].astype(int) * 2 + 1) < 255
+            np.testing.assert_allclose(restored[inside], reals[f"{what}_{at}"][inside], rtol=0, atol=half)
+    assert [quality(arrays)[-1].snr_db] == [quality(reals)[-1].snr_db]
