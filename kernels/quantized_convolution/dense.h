@@ -69,11 +69,15 @@ inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8
     if (row < 0 || row >= layer.in_height) {
       Bytes::fill(column, layer.input_zero, run);
     } else if (layer.merged != 0) {
-      Bytes::fill(column, layer.input_zero, before);
+      if (before > 0) {
+        Bytes::fill(column, layer.input_zero, before);
+      }
       if (before + after < run) {
         Bytes::copy(column + before, from + left * channels + before, run - before - after);
       }
-      Bytes::fill(column + run - after, layer.input_zero, after);
+      if (after > 0) {
+        Bytes::fill(column + run - after, layer.input_zero, after);
+      }
     } else {
       for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
         const int32_t at = left + kx * layer.dilation_x;

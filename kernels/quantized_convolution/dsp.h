@@ -302,64 +302,100 @@ class ColumnStore {
   const int16_t* x_;
 };
 
-// Columns are made two at a time. `columns`: 4 * elements bytes for them, then two columns' bytes left over after whole quads, then (for
-// padded or dilated windows) two gathered columns.
+// Two windows of the image, or gathered ones, as a pair of columns in scratch: 4 * elements bytes for it, then the bytes that the rows of
+// both windows leave over after whole quads.
+class WindowPair {
+ public:
+  WindowPair(const Convolution8& layer, int16_t* columns)
+      : run_(layer.kernel_width * layer.inputs),
+        whole_(run_ / 4 * 4),
+        tail_(((run_ - whole_) * layer.kernel_height + 3) / 4 * 4),
+        quads_{whole_, layer.kernel_height, 0, 0},
+        rest_{run_ - whole_, layer.kernel_height, 0, 0},
+        tails_{tail_, 1, 0, 0},
+        columns_(columns),
+        left_over_(reinterpret_cast<int8_t*>(columns + 2 * layer.elements)) {}
+
+  // What lies behind.
+  int8_t* end() const { return left_over_ + 2 * tail_; }
+
+  // a and b: the windows' first bytes; their rows lie `step` bytes apart.
+  void expand(const int8_t* a, int32_t a_step, const int8_t* b, int32_t b_step) {
+    int16_t* to = columns_;
+    quads_.skip_a = a_step - whole_;
+    quads_.skip_b = b_step - whole_;
+    if (tail_ > 0) {
+      rest_.skip_a = a_step - rest_.bytes;
+      rest_.skip_b = b_step - rest_.bytes;
+      pick_two(a + whole_, b + whole_, left_over_, &rest_, tail_);
+      to = expand_two(left_over_, left_over_ + tail_, to, &tails_);
+    }
+    expand_two(a, b, to, &quads_);
+  }
+
+  // A single column, gathered: what is left over, then the quads.
+  void expand(const int8_t* a) { expand_one(a, columns_, tail_ + whole_ * quads_.rows); }
+
+  int32_t whole() const { return whole_; }
+  int32_t tail() const { return tail_; }
+
+ private:
+  int32_t run_, whole_, tail_;
+  Stretches quads_, rest_, tails_;
+  int16_t* columns_;
+  int8_t* left_over_;
+};
+
+// columns: as WindowPair wants it, then (for padded or dilated windows, or an odd number of positions) two gathered columns.
 inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, int16_t* columns) {
-  const int32_t channels = layer.inputs;
-  const int32_t row_bytes = layer.in_width * channels;
-  const int32_t run = layer.kernel_width * channels;
-  const int32_t whole = run / 4 * 4;
-  const int32_t left_over = (run - whole) * layer.kernel_height;
-  const int32_t tail = (left_over + 3) / 4 * 4;
+  const int32_t row_bytes = layer.in_width * layer.inputs;
+  const int32_t run = layer.kernel_width * layer.inputs;
+  const int32_t step = layer.dilation_y * row_bytes;
   const int32_t last_top = layer.in_height - 1 - layer.dilation_y * (layer.kernel_height - 1);
   const int32_t last_left = layer.merged != 0 ? layer.in_width - layer.kernel_width : -1;
-  int8_t* const tails = reinterpret_cast<int8_t*>(columns + 2 * layer.elements);
-  int8_t* const gathered = tails + 2 * tail;
+  WindowPair pair(layer, columns);
   ColumnStore store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
-  Stretches rest = {run - whole, layer.kernel_height, 0, 0};
-  Stretches quads = {whole, layer.kernel_height, 0, 0};
-  const Stretches picked = {tail, 1, 0, 0};
   int8_t* to = out;
   for (int32_t n = 0; n < layer.batch; ++n) {
     int32_t waiting = 0;
     const int8_t* from[2];
-    int32_t skip[2];
-    int32_t top = -layer.pad_y;
+    int32_t steps[2];
     for (int32_t y = 0; y < layer.out_height; ++y) {
-      const bool row_inside = top >= 0 && top <= last_top;
-      int32_t left = -layer.pad_x;
+      const int32_t top = y * layer.stride_y - layer.pad_y;
+      const int32_t inside_to = top >= 0 && top <= last_top ? last_left : -1;
+      const int8_t* const row = in + top * row_bytes;
       for (int32_t x = 0; x < layer.out_width; ++x) {
-        if (row_inside && left >= 0 && left <= last_left) {
-          from[waiting] = in + top * row_bytes + left * channels;
-          skip[waiting] = layer.dilation_y * row_bytes;
+        const int32_t left = x * layer.stride_x - layer.pad_x;
+        const int8_t* const window = row + left * layer.inputs;
+        if (left >= 0 && left <= inside_to) {
+          if (waiting == 0 && left + layer.stride_x <= inside_to && x + 1 < layer.out_width) {
+            pair.expand(window, step, window + layer.stride_x * layer.inputs, step);
+            store.two(to);
+            to += 2 * layer.outputs;
+            ++x;
+            continue;
+          }
+          from[waiting] = window;
+          steps[waiting] = step;
         } else {
-          from[waiting] = gathered + waiting * run * layer.kernel_height;
-          skip[waiting] = run;
-          gather<WordBytes>(layer, gathered + waiting * run * layer.kernel_height, run, nullptr, in, y, x);
+          int8_t* const column = pair.end() + waiting * run * layer.kernel_height;
+          gather<WordBytes>(layer, column, run, nullptr, in, y, x);
+          from[waiting] = column;
+          steps[waiting] = run;
         }
-        left += layer.stride_x;
         if (++waiting == 2) {
           waiting = 0;
-          int16_t* end = columns;
-          if (tail > 0) {
-            rest.skip_a = skip[0] - (run - whole);
-            rest.skip_b = skip[1] - (run - whole);
-            pick_two(from[0] + whole, from[1] + whole, tails, &rest, tail);
-            end = expand_two(tails, tails + tail, end, &picked);
-          }
-          quads.skip_a = skip[0] - whole;
-          quads.skip_b = skip[1] - whole;
-          expand_two(from[0], from[1], end, &quads);
+          pair.expand(from[0], steps[0], from[1], steps[1]);
           store.two(to);
           to += 2 * layer.outputs;
         }
       }
-      top += layer.stride_y;
     }
     if (waiting == 1) {
-      gather<WordBytes>(layer, gathered + tail, whole, gathered, in, layer.out_height - 1, layer.out_width - 1);
-      expand_one(gathered, columns, tail + whole * layer.kernel_height);
+      int8_t* const column = pair.end();
+      gather<WordBytes>(layer, column + pair.tail(), pair.whole(), column, in, layer.out_height - 1, layer.out_width - 1);
+      pair.expand(column);
       store.one(to);
       to += layer.outputs;
     }
