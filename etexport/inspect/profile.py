@@ -67,10 +67,12 @@ def best_known(step: Mapping[str, Any], core: str, quantization: str) -> int | N
 
 
 def kind_of(step: Mapping[str, Any]) -> str:
-    """ "convolution", "depthwise", "linear", or "" for what has no rate a multiply-accumulate."""
+    """ "convolution", "pointwise", "depthwise", "linear", or "" for what has no rate a multiply-accumulate."""
     if "depthwise" in step["kernel"]:
         return "depthwise"
     family = str(step["family"]).removeprefix("quantized_")
+    if family == "convolution" and "pointwise" in step["kernel"]:
+        return "pointwise"
     return family if family in ("convolution", "linear") else ""
 
 

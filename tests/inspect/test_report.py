@@ -59,7 +59,9 @@ def test_profile_joins_counts_and_best_known() -> None:
     assert [share.op.name for share in slowest(ops, 2)] == ["features_4", "features_0"]
     assert all(op.count is None for op in profile(steps, None, "Cortex-M4F", "float32"))
     assert best_known(steps[0], "Cortex-M3", "float32") is None
-    assert [kind_of(step) for step in steps] == ["convolution", "", "depthwise", "convolution", "linear", ""]
+    assert [kind_of(step) for step in steps] == ["convolution", "", "depthwise", "pointwise", "linear", ""]
+    assert best_known(steps[3], "Cortex-M4F", "float32") == round(1.14 * 2_048)
+    assert all(set(best.per_mac) == {"convolution", "pointwise", "depthwise", "linear"} for best in bests())
 
 
 def test_the_peers_are_complete() -> None:
