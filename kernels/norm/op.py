@@ -1,4 +1,4 @@
-"""Layer and group normalisation, by the statistics of the input itself."""
+"""Layer, group and instance normalisation, by the statistics of the input itself."""
 
 from __future__ import annotations
 
@@ -134,6 +134,44 @@ def _np_group(x: Any, weight: Any, bias: Any, n: int, c: int, inside: int, group
     return out.astype(x.dtype), mean[..., 0].astype(x.dtype), rstd[..., 0].astype(x.dtype)
 
 
+# ---- batch norm without stored statistics, which is what an instance norm becomes -----------------------------------------------------
+
+
+def _infer_batch(node: Node) -> tuple[InferredSpec, ...]:
+    x = node["input"].spec
+    if len(x.shape) < 2:
+        raise node.error(f"batch norm of {list(x.shape)}: no dimension of channels")
+    if x.numel == 0:
+        raise node.error("batch norm of no elements")
+    if not node["training"]:
+        raise node.error("batch norm neither of the input's statistics nor of stored ones")
+    _checked(node, x.shape[1:2])
+    return ((x.dtype, x.shape), (x.dtype, x.shape[1:2]), (x.dtype, x.shape[1:2]))
+
+
+def _lower_batch(node: Node, target: Target) -> Call:
+    def split(strides: _Strides) -> _Strides:
+        """Channels first."""
+        return strides[1], strides[0], *strides[2:]
+
+    x = node["input"].spec
+    by_channel = (1, *(0 for _ in x.shape[1:]))
+    return _call(node, split(x.shape), (split(node.out.spec.strides), split(x.strides), by_channel, by_channel), 1)
+
+
+def _batch_length(node: Node) -> int:
+    shape: tuple[int, ...] = node["input"].spec.shape
+    return math.prod(shape) // max(shape[1], 1)
+
+
+def _np_batch(x: Any, weight: Any, bias: Any, training: bool, momentum: float, eps: float) -> tuple[Any, Any, Any]:
+    out, mean, rstd = _normalized(x, (0, *range(2, x.ndim)), eps)
+    by_channel = (1, -1, *(1,) * (x.ndim - 2))
+    out = out if weight is None else out * weight.reshape(by_channel)
+    out = out if bias is None else out + bias.reshape(by_channel)
+    return out.astype(x.dtype), mean.reshape(-1).astype(x.dtype), rstd.reshape(-1).astype(x.dtype)
+
+
 # ---- cases ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +197,17 @@ def _draw_group(draw: Draw) -> Case:
     groups = draw.integer(1, 4)
     shape = (draw.integer(1, 3), groups * draw.integer(1, 4), *(draw.integer(2, 6) for _ in range(draw.integer(0, 2))))
     return _group(shape, groups, weight=draw.flag())
+
+
+def _batch(shape: tuple[int, ...], note: str = "", *, weight: bool = True) -> Case:
+    scale, shift = (T(shape[1:2], low=0.5, constant=True), T(shape[1:2], constant=True)) if weight else (None, None)
+    return Case((T(shape), scale, shift, True, 0.1, 1e-5), note)
+
+
+def _draw_batch(draw: Draw) -> Case:
+    # two elements a channel and more: PyTorch refuses to train on one
+    shape = (draw.integer(2, 3), draw.integer(1, 12), *(draw.integer(2, 6) for _ in range(draw.integer(0, 2))))
+    return _batch(shape, weight=draw.flag())
 
 
 OPS = [
@@ -196,5 +245,21 @@ OPS = [
             _group((3, 12), 4, "features"),
         ),
         draw=_draw_group,
+    ),
+    Op(
+        "aten::_native_batch_norm_legit.no_stats_out(Tensor input, Tensor? weight, Tensor? bias, bool training, float momentum, float eps, *, "
+        "Tensor(a!) out, Tensor(b!) save_mean, Tensor(c!) save_invstd) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
+        infer=_infer_batch,
+        lower=_lower_batch,
+        reference=_np_batch,
+        layout=Layout.CHANNELS_LAST,
+        inplace=("input",),
+        sum_length=_batch_length,
+        cases=(
+            _batch((1, 6, 4, 5), "instance norm: batch and channels are one dimension"),
+            _batch((1, 8, 9), "of sequences", weight=False),
+            _batch((2, 3, 3, 3), "over a batch"),
+        ),
+        draw=_draw_batch,
     ),
 ]

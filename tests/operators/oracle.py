@@ -32,8 +32,9 @@ def functional(name: str) -> Any:
     wanted = parse_schema(_text(out_variant))
     if not overload:
         return lambda destination, *rest: out_variant(destination.clone(), *rest)
-    for candidate in packet.overloads():
-        found = getattr(packet, candidate)
+    candidates = [getattr(packet, candidate) for candidate in packet.overloads()]
+    # those with no further parameters first: max(self) is not the beginning of max(self, other)
+    for found in sorted(candidates, key=lambda one: len(one._schema.arguments)):
         schema = parse_schema(_text(found))
         if not schema.outs and schema.parameters[: len(wanted.parameters)] == wanted.parameters:
             return functools.partial(_called, found, wanted)
