@@ -127,10 +127,11 @@ def _window(rows: _Axis, columns: _Axis) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, at_once: int) -> int:
+def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, at_once: int, within: int | None = None) -> int:
     """How many bytes above its output an input must start, where `at_once` positions are read whole, then stored; image by image.
 
-    With 0 a position is read still while it is stored: its channels are computed one after the other.
+    With `within`, a position is read while it is stored: what is still to be read of it begins so many bytes less behind its window's
+    start than what is stored lies behind its result's.
     """
     y, x = (np.arange(axis.out) for axis in (rows, columns))
     top = np.clip(y * rows.stride - rows.before, 0, rows.size)
@@ -140,12 +141,10 @@ def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: i
     positions = len(window)
     first = (np.arange(batch)[:, None] * size + window[None, :]).reshape(-1)  # byte of each position's window
     first = np.append(np.minimum.accumulate(first[::-1])[::-1], batch * size)  # ... and of all windows from there on
-    if at_once == 0:
-        stored = np.arange(1, batch * positions + 1) * outputs
-        return int((stored - first[:-1]).max(initial=-batch * size))
+    meanwhile = -batch * size if within is None else int((np.arange(batch * positions) * outputs + within - first[:-1]).max())
     ends = np.minimum(np.arange(at_once, positions + at_once, at_once), positions)
     done = (np.arange(batch)[:, None] * positions + ends[None, :]).reshape(-1)[:-1]  # after the last nothing is read
-    return int((done * outputs - first[done]).max(initial=-batch * size))
+    return int((done * outputs - first[done]).max(initial=meanwhile))
 
 
 # ---- dense and grouped --------------------------------------------------------------------------------------------------------------
@@ -197,7 +196,9 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
     at_once = 2 if fast else 1
     image = (batch, rows, columns) if not plain else (1, _ONE, replace(_ONE, size=batch * rows.size * columns.size))
-    overlaps = {x.id: _distance(*image, channels, outputs, at_once if groups == 1 else 0)}
+    each_more = outputs // groups - inputs
+    within = None if groups == 1 else max(each_more, (groups - 1) * each_more)  # group after group of a position
+    overlaps = {x.id: _distance(*image, channels, outputs, at_once, within)}
     if plain:
         geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
         function = "quantized_pointwise_dsp" if fast else f"quantized_pointwise<et::{core}>"
@@ -290,7 +291,7 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
         "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
     }  # fmt: skip
     outputs, taps = layer.weights.shape
-    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 0)}
+    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 1, outputs - channels)}
     operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, -node["input_offset"], target)))
     function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
     header = "quantized_convolution/depthwise.h"
@@ -317,7 +318,7 @@ def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Cal
         "in_place": int(in_place), **_stored(node),
     }  # fmt: skip
     row = columns.size * channels
-    overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels)}
+    overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels, channels)}
     pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
     scratch = Scratch(DType.INT32, 8 * seen + (3 * row // 4 if in_place else 0))
     operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
@@ -325,11 +326,15 @@ def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Cal
     return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
 
 
-def _rows_distance(batch: int, rows: _Axis, in_row: int, out_row: int) -> int:
-    """How many bytes above its output an input must start, where a row is stored while its window is still read."""
+def _rows_distance(batch: int, rows: _Axis, in_row: int, out_row: int, channels: int) -> int:
+    """How many bytes above its output an input must start, where rows are made one after the other, 4 channels of a row at a time."""
     y = np.arange(rows.out)
-    first = (np.arange(batch)[:, None] * rows.size + np.clip(y * rows.stride - rows.before, 0, rows.size)[None, :]).reshape(-1)
-    return int((np.arange(1, batch * rows.out + 1) * out_row - first * in_row).max())
+    top = np.clip(y * rows.stride - rows.before, 0, rows.size)
+    first = (np.arange(batch)[:, None] * rows.size + top[None, :]).reshape(-1) * in_row
+    row = np.arange(batch * rows.out) * out_row
+    # the last position of the row in the channels done, beside the first one in those to come
+    meanwhile = int((row + out_row - channels - first).max()) if channels > 4 else -batch * rows.size * in_row
+    return int((row[1:] - first[1:]).max(initial=meanwhile))
 
 
 def _reference_depthwise(
@@ -433,7 +438,7 @@ _DEPTHWISE_CASES = (
     _case((1, 8, 7, 5), (1, 3, 3, 8), "3x3, an odd number of rows", padding=(1,), depthwise=1),
     _case((1, 64, 6, 5), (1, 3, 3, 64), "3x3, an even number of rows", padding=(1,), zeros=(-128, -128), depthwise=1),
     _case((2, 12, 4, 6), (1, 3, 3, 12), "a batch", padding=(1,), bias=False, depthwise=1),
-    _case((1, 16, 7, 8), (1, 3, 3, 16), "stride 2", padding=(1,), stride=(2,), depthwise=1),
+    _case((1, 12, 7, 8), (1, 3, 3, 12), "stride 2", padding=(1,), stride=(2,), depthwise=1),
     _case((1, 16, 8, 8), (1, 3, 3, 16), "stride 2, padded at the ends only", padding=(0, 0, 1, 1), stride=(2,), depthwise=1),
     _case((1, 8, 5, 5), (1, 3, 3, 8), "no padding", depthwise=1, bounds=(-20, 60)),
     _case((1, 4, 1, 1), (1, 3, 3, 4), "one pixel", padding=(1,), depthwise=1),
