@@ -12,7 +12,7 @@ struct Registers {
 
 Registers& timer() { return *reinterpret_cast<Registers*>(ET_COUNTER_ADDRESS); }
 
-constexpr int kTries = 24;
+constexpr uint32_t kTries = 24;
 
 }  // namespace
 
@@ -22,27 +22,31 @@ void counter_init() {
   timer().control = 1;
 }
 
-// With QEMU's -icount shift=6 an instruction is 64 ns and a tick 40 ns: 8 ticks are 5 instructions. Of five reads in a
-// row, one instruction apart, the differences are a stretch of 1 2 1 2 2 1 2 1 2 2 ..., and 1 2 1 2 occurs at only one
-// phase: the last read is then 0.4 ticks after its tick. From there ticks * 5 / 8, rounded, is the number of
-// instructions, whatever it is; from an unknown phase it may be one off. A timer that keeps another time never shows
-// the pattern, and is read as it is.
+// With QEMU's -icount shift=6 an instruction is 64 ns and a tick 40 ns: 8 ticks are 5 instructions. Of two reads one
+// instruction apart the second is 1 or 2 ticks later; where it is 2, the second is 0, 0.2 or 0.4 ticks after its tick.
+// From there ticks * 5 / 8, rounded, is the number of instructions, whatever it is; from an unknown phase it may be one
+// off. A round is seven instructions, so that the next one meets another phase. In assembler, because the compiler
+// would put instructions between the reads, and leave the loop at more than one place. A timer that keeps another time
+// may never show the difference, and is read as it is.
 uint64_t counter_start() {
-  for (int i = 0;; ++i) {
-    const uint32_t a = timer().value;
-    const uint32_t b = timer().value;
-    const uint32_t c = timer().value;
-    const uint32_t d = timer().value;
-    const uint32_t e = timer().value;
-    const uint32_t steps = (a - b) << 24 | (b - c) << 16 | (c - d) << 8 | (d - e);
-    if (steps == 0x01020102 || i == kTries) {
-      return ~e;
-    }
-    // A loop of 5, 10, ... instructions would meet the same phase for ever: eight tries with each of three lengths.
-    for (int j = i >> 3; j > 0; --j) {
-      __asm volatile("");
-    }
-  }
+  uint32_t tries = kTries;
+  uint32_t first;
+  uint32_t second;
+  __asm volatile(
+      ".syntax unified\n"
+      "1:\n"
+      "ldr %[first], [%[value]]\n"
+      "ldr %[second], [%[value]]\n"
+      "subs %[first], %[first], %[second]\n"
+      "cmp %[first], #2\n"
+      "beq 2f\n"
+      "subs %[tries], %[tries], #1\n"
+      "bne 1b\n"
+      "2:\n"
+      : [first] "=&l"(first), [second] "=&l"(second), [tries] "+l"(tries)
+      : [value] "l"(&timer().value)
+      : "cc", "memory");
+  return ~second;
 }
 
 uint64_t counter_since(uint64_t start) { return static_cast<uint32_t>(~timer().value - static_cast<uint32_t>(start)); }

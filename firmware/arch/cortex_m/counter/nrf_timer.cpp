@@ -1,5 +1,4 @@
-// TIMER0 of nRF51 and nRF52 (nRF51 reference manual 3.0, chapter 19): 32 bits at 16 MHz. Right for runs of up to 2^32
-// ticks.
+// TIMER0 of the nRF51 (reference manual 3.0, chapter 19): 32 bits at 16 MHz. Right for runs of up to 2^32 ticks.
 #include "runtime/core.h"
 
 namespace et {
