@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_argument, model_name, name_argument, note_origin, optimize_argument
+from etexport.cli.options import board_argument, model_name, name_argument, note_origin, optimize_argument, rounding_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=2)
     board_argument(parser)
     optimize_argument(parser)
+    rounding_argument(parser)
     name_argument(parser)
 
 
@@ -36,7 +37,10 @@ def main(args: argparse.Namespace) -> int:
     gcc.tool(board, "g++")  # before the work, not after it
     sources = args.sources or args.out
     if args.sources is None:
-        generate(args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison)
+        generate(
+            args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
+            rounding=args.rounding,
+        )  # fmt: skip
     steps = len(json.loads((sources / "memory.json").read_text())["steps"])
     made = gcc.build(
         sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,

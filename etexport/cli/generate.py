@@ -6,7 +6,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from etexport.cli.options import board_argument, existing, model_name, name_argument, optimize_argument
+from etexport.cli.options import board_argument, existing, model_name, name_argument, optimize_argument, rounding_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,20 +16,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution")
     board_argument(parser)
     optimize_argument(parser)
+    rounding_argument(parser)
     name_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     generate(
         args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
-        planner=args.planner,
+        planner=args.planner, rounding=args.rounding,
     )  # fmt: skip
     return 0
 
 
 def generate(
-    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None
-) -> list[Path]:
+    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None,
+    rounding: str | None = None,
+) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     from etexport.board import load_board
     from etexport.emit import emit
@@ -44,7 +46,8 @@ def generate(
     board, library = load_board(board_name), load_ops()
     content = existing(pte).read_bytes()
     program = board_neutral.run(wire.read(content), library)
-    specialised = for_board.specialise(program, Target(board.features, optimize), library)
+    target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
+    specialised = for_board.specialise(program, target, library)
     problem = memory.problem(specialised)
     solution = plan(problem, planner)
     validate(problem, solution)

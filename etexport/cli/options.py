@@ -11,6 +11,7 @@ from etexport.errors import ModelError
 
 QUANTIZATIONS = ("float32", "int8")
 OPTIMIZE = ("speed", "size")
+ROUNDINGS = ("nearest", "tflm")
 
 
 def board_argument(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +22,13 @@ def optimize_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimize", choices=OPTIMIZE, default="speed", help="fixed kernels for each layer, or shared ones that are smaller"
     )
+
+
+def rounding_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounding", choices=ROUNDINGS,
+        help="of int8 results: once, to the nearest, or TFLite's double rounding (default: tflm for a file made of cortex_m operators)",
+    )  # fmt: skip
 
 
 def name_argument(parser: argparse.ArgumentParser) -> None:

@@ -39,8 +39,9 @@ def _plan_seconds(folder: Path, program: Path, features: frozenset[str]) -> floa
     from etexport.target import pipeline as for_board
 
     library = load_ops()
-    optimize = read_json(folder / "memory.json", "`etexport build` writes it")["optimize"]
-    specialised = for_board.specialise(board_neutral.run(wire.read(program.read_bytes()), library), Target(features, optimize), library)
+    built = read_json(folder / "memory.json", "`etexport build` writes it")
+    target = Target(features, built["optimize"], built["rounding"])
+    specialised = for_board.specialise(board_neutral.run(wire.read(program.read_bytes()), library), target, library)
     problem = memory.problem(specialised)
     start = time.perf_counter()
     plan(problem)

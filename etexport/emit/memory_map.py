@@ -28,6 +28,7 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
         "board": board,
         "program_hash": f"{program_hash:016x}",
         "optimize": placed.specialised.target.optimize,
+        "rounding": placed.specialised.target.rounding,
         "arena": {
             "size": arena_bytes,
             "bound": bound,

@@ -12,10 +12,16 @@ MEAN_OF_ALL = "aten::mean.dtype_out"
 MEAN = "aten::mean.out"
 PAD = "aten::constant_pad_nd.out"
 SLICE = "aten::slice_copy.Tensor_out"
+PHYSICAL_PAD = "cortex_m::pad.out"
+PHYSICAL_TRANSPOSE = "cortex_m::transpose.out"
+PERMUTE = "aten::permute_copy.out"
 
 
 def use_one_form(method: Method, library: Library) -> Method:
-    """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads)."""
+    """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads).
+
+    What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8.
+    """
     draft = Draft(method)
     jumps = any(instruction.op == JUMP_FALSE for instruction in method.instructions)
     instructions: list[Instruction] = []
@@ -25,6 +31,13 @@ def use_one_form(method: Method, library: Library) -> Method:
             every = contiguous(len(operand.spec.shape))
             instruction = replace(instruction, op=MEAN, args=(instruction.args[0], every, False, instruction.args[1]))
             draft.changed = True
+        elif instruction.op == PHYSICAL_PAD and operand is not None:
+            logical = _logical_pad(instruction, operand.spec, draft.values[instruction.outs[0]].spec)
+            if logical is not None:
+                instruction, draft.changed = logical, True
+        elif instruction.op == PHYSICAL_TRANSPOSE:
+            instruction = replace(instruction, op=PERMUTE)
+            draft.changed = True
         elif instruction.op == PAD and operand is not None and not jumps:  # a jump might aim between slice and pad
             next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
             slices, instruction = _crop(draft, instruction, operand, next_handle)
@@ -32,6 +45,28 @@ def use_one_form(method: Method, library: Library) -> Method:
         instructions.append(instruction)
     draft.instructions = instructions
     return draft.done()
+
+
+def _logical_pad(pad: Instruction, operand: TensorSpec, out: TensorSpec) -> Instruction | None:
+    """`cortex_m::pad(x, before[4], after[4], value)` as PyTorch's; None where its arguments are not of that form.
+
+    The amounts are for the last 4 dimensions as they lie in memory. A tensor of one channel or one pixel lies both ways; ExecuTorch takes
+    it for channels last.
+    """
+    rank = len(operand.shape)
+    if len(pad.args) != 4 or rank > 4:
+        return None
+    ends = [[one for one in arg if isinstance(one, int)] if isinstance(arg, tuple) else [] for arg in pad.args[1:3]]
+    if any(len(end) != 4 or any(end[: 4 - rank]) for end in ends):
+        return None
+    order = operand.dim_order
+    if rank == 4 and (order[:2] == (0, 2) or operand.shape[1] == 1 or operand.shape[2:] == (1, 1)):
+        ends = [[end[at] for at in (0, 3, 1, 2)] for end in ends]
+    before, after = (end[4 - rank :] for end in ends)
+    if out.shape != tuple(sum(sizes) for sizes in zip(before, operand.shape, after, strict=True)):
+        return None
+    amounts = tuple(amount for pair in zip(before[::-1], after[::-1], strict=True) for amount in pair)
+    return replace(pad, op=PAD, args=(pad.args[0], amounts, pad.args[3]))
 
 
 def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:

@@ -26,6 +26,16 @@ LIST_OUT = frozenset(
 )
 """Operators whose one out argument is a list of tensors: the number of results says nothing about which form a call has."""
 
+SCRATCH = {
+    "cortex_m::quantized_conv2d.out": 1,
+    "cortex_m::quantized_depthwise_conv2d.out": 1,
+    "cortex_m::quantized_transpose_conv2d.out": 2,
+    "cortex_m::quantized_avg_pool2d.out": 1,
+    "cortex_m::quantized_batch_matmul.out": 1,
+}
+"""Operators whose last arguments before the out, so many, are memory that the call may use. Its size is made for one core's kernels, and
+nothing has written it: in a Program it is None."""
+
 
 def is_in_place(op: str) -> bool:
     """PyTorch's rule of names: `aten::copy_` writes onto its first argument and returns it, without an out argument."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from etexport.errors import ProgramError
 from etexport.program import wire
-from etexport.program.calls import ET_VIEW, LIST_OUT, VIEW_COPY, is_in_place
+from etexport.program.calls import ET_VIEW, LIST_OUT, SCRATCH, VIEW_COPY, is_in_place
 from etexport.program.model import (
     JUMP_FALSE,
     MOVE,
@@ -402,7 +402,8 @@ class _MethodReader:
         if op.startswith("executorch_prim::") or op == "aten::sym_size.int":
             raise ProgramError("it computes with sizes at run time, which is not supported", where=where, hint="export with fixed shapes")
         count, outs = self.outs(op, args, where)
-        return Instruction(op, self.arguments(args[:count]), outs, index)
+        scratch = min(SCRATCH.get(op, 0), count)
+        return Instruction(op, (*self.arguments(args[: count - scratch]), *[None] * scratch), outs, index)
 
     def outs(self, op: str, args: tuple[int, ...], where: str) -> tuple[int, tuple[int, ...]]:
         """(how many arguments come before the outs, the outs)."""

@@ -28,6 +28,13 @@ def specialise(program: Program, target: Target, library: Library, *, method: st
     return Specialised(graph, choose_kernels(graph, target, library), target, in_float)
 
 
+def rounding_of(program: Program) -> str:
+    """How the program wants integer results rounded: those that come with `cortex_m::` operators mean TFLite's double rounding, by which
+    these are defined."""
+    named = any(instruction.op.startswith("cortex_m::") for method in program.methods for instruction in method.instructions)
+    return "tflm" if named else "nearest"
+
+
 def check_supported(method: Method, library: Library) -> None:
     """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
     errors = supported.errors_of(method, library)
