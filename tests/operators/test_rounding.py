@@ -1,0 +1,38 @@
+"""Programs that round as TFLite does: the kernels against the double rounding in numpy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+
+from etexport.op import Library, Target
+from etexport.target.pipeline import specialise
+
+from .batch import batch
+from .boards import Bench
+from .cases import documented, random_samples
+from .oracle import expected
+
+NAMES = ("cortex_m::quantized_conv2d.out", "cortex_m::quantized_depthwise_conv2d.out", "cortex_m::quantized_linear.out")
+
+
+@pytest.mark.parametrize("board", ["host", "qemu_mps2_an386"])
+def test_double_rounding(board: str, library: Library, bench_of: Callable[[str, str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some results must differ from those of the house rule, or this shows nothing."""
+    samples = [sample for name in NAMES for sample in (*documented(library.ops[name]), *random_samples(library.ops[name], 12))]
+    once = [expected(sample)[0] for sample in samples]
+    for name in NAMES:
+        module = f"etexport_kernels.{library.ops[name].family}"
+        monkeypatch.setattr(sys.modules[module], "Target", partial(Target, rounding="tflm"))
+    twice = [expected(sample)[0] for sample in samples]
+    assert any(np.any(one != two) for one, two in zip(once, twice, strict=True))
+    bench = bench_of(board, "speed")
+    whole = batch(samples)
+    specialised = specialise(whole.program, Target(bench.board.features, "speed", "tflm"), library)
+    outputs = bench.run(specialised, whole.inputs, library)
+    for sample, positions, wanted in zip(samples, whole.results, twice, strict=True):
+        assert np.array_equal(outputs[positions[0]], wanted), str(sample)
