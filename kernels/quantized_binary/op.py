@@ -57,12 +57,29 @@ def _sum_words(args: dict[str, int]) -> dict[str, int]:
 
 
 def _lower_add(node: Node, target: Target) -> Call:
+    if target.rounding == "tflm":
+        return _lower_add_twice(node)
     words = _sum_words({name.name: node[name.name] for name in node.schema.parameters if name.kind == "int"})
     reach = 128 * (abs(words["self_multiplier"]) + abs(words["other_multiplier"])) + abs(words["constant"])
     if max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) >= 2**15 or reach >= 2**31:
         raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
     bounds = {"low": node["activation_min"], "high": node["activation_max"]}
     return _call("quantized_add", node, {**words, **bounds})
+
+
+def _lower_add_twice(node: Node) -> Call:
+    total = 0.0
+    for one in ("self", "other"):
+        largest = (128 + abs(node[f"{one}_zero_point"])) << _ADD_BITS
+        total += largest * abs(real_scale(node[f"{one}_multiplier"], node[f"{one}_shift"])) + 1
+        if largest << max(node[f"{one}_shift"], 0) >= 2**31:
+            raise node.error(f"the scale of {one} is too large beside the other's")
+    if total * 2.0 ** max(node["output_shift"], 0) >= 2**31:
+        raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
+    kept = ("self_zero_point", "self_multiplier", "self_shift", "other_zero_point", "other_multiplier", "other_shift")
+    result = {"zero_point": "output_zero_point", "multiplier": "output_multiplier", "shift": "output_shift"}
+    bounds = {"low": "activation_min", "high": "activation_max"}
+    return _call("quantized_add_twice", node, {field: node[name] for field, name in {**{n: n for n in kept}, **result, **bounds}.items()})
 
 
 def _np_add(x: Any, zx: int, mx: int, ex: int, y: Any, zy: int, my: int, ey: int, zo: int, mo: int, eo: int, low: int, high: int) -> Any:
@@ -95,11 +112,16 @@ def _sum(node: IntegerNode, sign: int) -> Fused | str:
 
 def _lower_mul(node: Node, target: Target) -> Call:
     word, left = word_multiplier(node["output_multiplier"], node["output_shift"])
+    twice = target.rounding == "tflm"
+    left = max(node["output_shift"], 0) if twice else left
     reach = (128 + abs(node["self_zero_point"])) * (128 + abs(node["other_zero_point"]))
     if reach << left >= 2**31:
         raise node.error("the product's scale is too large beside the result's")
     zeros = {"self_zero_point": node["self_zero_point"], "other_zero_point": node["other_zero_point"]}
-    return _call("quantized_mul", node, {**zeros, "zero_point": node["output_zero_point"], "multiplier": word, "left_shift": left})
+    zeros["zero_point"] = node["output_zero_point"]
+    if twice:
+        return _call("quantized_mul_twice", node, {**zeros, "multiplier": node["output_multiplier"], "shift": node["output_shift"]})
+    return _call("quantized_mul", node, {**zeros, "multiplier": word, "left_shift": left})
 
 
 def _np_mul(x: Any, zx: int, y: Any, zy: int, zo: int, multiplier: int, shift: int) -> Any:

@@ -111,11 +111,13 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
     return ((DType.INT8, spec.shape),)
 
 
-def _powers(multiplier: int, shift: int, n: int) -> Array:
-    """exp(-d * scale) for d = 0 .. 255, in as many bits as leave the sum of n of them in 32; two bytes each do for short lines."""
-    bits = 14 if n <= 64 else min(22, 31 - n.bit_length())
+def _powers(multiplier: int, shift: int, n: int, target: Target) -> Array:
+    """exp(-d * scale) for d = 0 .. 255, in as many bits as leave the sum of n of them in 32; two bytes each do for short lines, unless
+    the program wants ExecuTorch's results, which are those of a softmax in float."""
+    short = n <= 64 and target.rounding == "nearest"
+    bits = 14 if short else min(22, 31 - n.bit_length())
     scale = real_scale(multiplier, shift) / 2**26
-    powers: Array = np.rint(np.exp(-scale * np.arange(256)) * 2**bits).astype(np.int16 if n <= 64 else np.int32)
+    powers: Array = np.rint(np.exp(-scale * np.arange(256)) * 2**bits).astype(np.int16 if short else np.int32)
     return powers
 
 
@@ -123,13 +125,13 @@ def _lower8(node: Node, target: Target) -> Call:
     geometry = _lines(node)
     n = geometry["n"]
     assert isinstance(n, int)
-    powers = Const("powers", _powers(node["input_multiplier"], node["input_shift"], n))
+    powers = Const("powers", _powers(node["input_multiplier"], node["input_shift"], n, target))
     return Call("quantized_softmax", "softmax/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id), powers))
 
 
 def _np_softmax8(x: Any, dim: int, zero_in: int, zero_out: int, multiplier: int, shift: int, diff_min: int) -> Any:
     wide = np.atleast_1d(x.astype(np.int64))
-    powers = _powers(multiplier, shift, wide.shape[dim]).astype(np.int64)[wide.max(axis=dim, keepdims=True) - wide]
+    powers = _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[wide.max(axis=dim, keepdims=True) - wide]
     total = powers.sum(axis=dim, keepdims=True)
     stored = np.minimum((powers * 256 + total // 2) // total + _ZERO_POINT, 127)
     return stored.reshape(x.shape).astype(np.int8)
