@@ -139,7 +139,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"int8 needs a function calibration\(\)") as caught:
         exported(path, quantize="int8")
     assert caught.value.where.endswith("model.py") and caught.value.hint
-    program, arrays = exported(net_script(tmp_path / "c", NETS["linear"], "int8_io = True\n"))
+    _, arrays = exported(net_script(tmp_path / "c", NETS["linear"], "int8_io = True\n"))
     assert arrays["input_0"].dtype == np.float32, "float32 has no int8 inputs"
     with pytest.raises(ModelError, match="int8_io = 1 is neither True nor False"):
         exported(net_script(tmp_path / "d", NETS["linear"], "int8_io = 1\n"))

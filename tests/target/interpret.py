@@ -6,7 +6,7 @@ back. Bytes of buffers that are not live are overwritten with poison between the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,13 @@ from etexport.target.model import Placed
 POISON = 0xA5
 
 
-def interpret(placed: Placed, library: Library, inputs: Sequence[Array], state: Mapping[int, Array] | None = None) -> list[Array]:
-    """Outputs of one run, logical order."""
+Watch = Callable[[Value, Array], Array]
+
+
+def interpret(
+    placed: Placed, library: Library, inputs: Sequence[Array], state: Mapping[int, Array] | None = None, watch: Watch | None = None
+) -> list[Array]:
+    """Outputs of one run, logical order. `watch` sees each result and says what is stored in its place."""
     method = placed.specialised.method
     arena = np.full(max(placed.solution.size.get("ram", 0), 1), POISON, dtype=np.uint8)
 
@@ -52,7 +57,7 @@ def interpret(placed: Placed, library: Library, inputs: Sequence[Array], state: 
         for index, (out, result) in enumerate(zip(node.outs, results if isinstance(results, tuple) else (results,), strict=False)):
             if index == 0:
                 result = finish(node, result, read)
-            view(out)[...] = result
+            view(out)[...] = result if watch is None else watch(out, np.asarray(result))
     return [read(method.values[out]) for out in method.outputs]
 
 

@@ -1,0 +1,169 @@
+"""Integer programs against torchao's converted graph, operator by operator: each gets that graph's own int8 operands, and may differ from
+its int8 result by one step at most. Then whole runs, on the bytes of the placed program."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.frontend import export
+from etexport.op import Library, Target, load_ops
+from etexport.plan import plan, validate
+from etexport.program.model import Array, DType, Method, Value
+from etexport.program.pte import read
+from etexport.target.memory import problem
+from etexport.target.model import Placed
+from etexport.target.pipeline import specialise
+from tests.frontend.nets import NETS, Net, net_script
+from tests.target.interpret import interpret
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = {name: ROOT / "examples" / "mlperf_tiny" / f"{name}.py" for name in ("kws", "ic", "vww", "ad")}
+EXAMPLES["digits"] = ROOT / "examples" / "digits" / "model.py"
+TABLE = "cortex_m::quantized_activation.out"
+EDGES = ("cortex_m::quantize_per_tensor.out", "cortex_m::dequantize_per_tensor.out")
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return load_ops()
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    waist: Method
+    placed: Placed
+    arrays: dict[str, Array]
+
+    def ops(self) -> Counter[str]:
+        return Counter(step.instruction.op for step in self.placed.specialised.steps)
+
+    def inputs(self, sample: int) -> list[Array]:
+        return [self.arrays[f"input_{at}"][sample] for at in range(len(self.waist.inputs))]
+
+
+def build(script: Path, folder: Path, library: Library) -> Built:
+    out = folder / "model.pte"
+    export(script, out, quantize="int8")
+    program = read(out.read_bytes())
+    specialised = specialise(program, Target(frozenset()), library)
+    the_problem = problem(specialised)
+    solution = plan(the_problem)
+    validate(the_problem, solution)
+    with np.load(out.with_suffix(".npz")) as arrays:
+        return Built(program.method(), Placed(specialised, the_problem, solution), {name: arrays[name] for name in arrays.files})
+
+
+def check_operators(built: Built, library: Library) -> Counter[int]:
+    """How many elements differ by how much, after comparing each int8 result that torchao's graph has too."""
+    reference = {
+        one.outs[0]: built.arrays[f"step_{one.handle}"] for one in built.waist.instructions if f"step_{one.handle}" in built.arrays
+    }
+    reference.update(seen_through_views(built, reference))
+    differences: Counter[int] = Counter()
+    compared = set()
+
+    def watch(value: Value, result: Array) -> Array:
+        wanted = reference.get(value.id)
+        if wanted is None:
+            return result
+        assert result.shape == wanted.shape, f"{value.name}: {result.shape} where {wanted.shape} belongs"
+        if wanted.dtype == np.int8:
+            apart = np.abs(result.astype(int) - wanted)
+            assert apart.max() <= 1, f"{value.name}: {apart.max()} steps apart, {(apart > 1).sum()} of {apart.size} elements more than one"
+            differences.update(apart.ravel().tolist())
+            compared.add(value.id)
+        return wanted
+
+    interpret(built.placed, library, built.inputs(0), watch=watch)
+    made = {out for step in built.placed.specialised.steps for out in step.instruction.outs if step.instruction.op not in EDGES}
+    int8 = {one for one in made & set(reference) if reference[one].dtype == np.int8}
+    assert int8 <= compared and int8
+    return differences
+
+
+def seen_through_views(built: Built, reference: Mapping[int, Array]) -> dict[int, Array]:
+    """References of results that torchao's graph quantises only after a view: the fusion names them after what is quantised there."""
+    named = {f"{built.waist.values[one].name}_q": array for one, array in reference.items()}
+    made = [value for step in built.placed.specialised.steps for value in step.instruction.outs if value not in reference]
+    values = [built.placed.specialised.method.values[one] for one in made]
+    return {value.id: named[value.name].reshape(value.spec.shape) for value in values if value.name in named}
+
+
+def check_run(built: Built, library: Library, samples: int, decibel: float) -> None:
+    """Whole runs: the difference to torchao's converted network is small beside its outputs."""
+    for sample in range(min(samples, len(built.arrays["input_0"]))):
+        outputs = interpret(built.placed, library, built.inputs(sample))
+        for at, got in enumerate(outputs):
+            wanted = built.arrays[f"output_{at}"][sample]
+            assert got.dtype == wanted.dtype
+            if wanted.dtype == np.int64:
+                np.testing.assert_array_equal(got, wanted)
+                continue
+            noise = ((got.astype(float) - wanted) ** 2).mean()
+            spread = ((wanted.astype(float) - wanted.mean()) ** 2).mean()
+            assert noise <= spread * 10 ** (-decibel / 10) or noise <= 1, f"sample {sample}: noise {noise}, signal {spread}"
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_networks(name: str, tmp_path: Path, library: Library) -> None:
+    built = build(net_script(tmp_path, NETS[name]), tmp_path, library)
+    differences = check_operators(built, library)
+    assert differences[1] <= 0.02 * differences.total(), f"{differences}: rounding differs at ties only"
+    assert built.placed.specialised.in_float == ()
+    check_run(built, library, 2, 30)
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_examples(name: str, tmp_path: Path, library: Library) -> None:
+    """Nothing stays in float; sizes of constants and arena are those of an int8 program."""
+    built = build(EXAMPLES[name], tmp_path, library)
+    assert built.placed.specialised.in_float == ()
+    differences = check_operators(built, library)
+    assert differences[1] <= 0.01 * differences.total(), differences
+    check_run(built, library, 1, 20)
+
+
+@pytest.mark.parametrize(("name", "tables"), [("own_silu", 1), ("gelu_chain", 1), ("hardswish", 1), ("silu", 1), ("squeeze_excite", 1)])
+def test_a_chain_of_elementwise_operators_is_one_table(name: str, tables: int, tmp_path: Path, library: Library) -> None:
+    built = build(net_script(tmp_path, NETS[name]), tmp_path, library)
+    assert built.ops()[TABLE] == tables
+    (table,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == TABLE)
+    lut = built.placed.specialised.method.values[table.args[1].id].data  # type: ignore[union-attr]
+    assert lut is not None and lut.shape == (256,) and lut.dtype == np.int8
+
+
+def test_activations_and_padding_go_into_the_kernels(tmp_path: Path, library: Library) -> None:
+    steps = build(net_script(tmp_path / "a", NETS["residual"]), tmp_path / "a", library).ops()
+    assert steps == Counter({
+        EDGES[0]: 1, "cortex_m::quantized_conv2d.out": 2, "cortex_m::quantized_add.out": 1, EDGES[1]: 1,
+    })  # fmt: skip
+    padded = build(net_script(tmp_path / "b", NETS["uneven_padding"]), tmp_path / "b", library)
+    assert padded.ops()["aten::constant_pad_nd.out"] == 0
+    paddings = [step.instruction.args[4] for step in padded.placed.specialised.steps if "conv2d" in step.instruction.op]
+    assert paddings == [(0, 0, 1, 1), (3, 2, 1, 1)], "top, left, bottom, right"
+
+
+def test_argmax_reads_int8(tmp_path: Path, library: Library) -> None:
+    built = build(net_script(tmp_path, NETS["largest_class"]), tmp_path, library)
+    (argmax,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == "aten::argmax.out")
+    assert built.placed.specialised.method.values[argmax.reads[0]].spec.dtype is DType.INT8
+
+
+def test_kept_in_float_says_so(tmp_path: Path, library: Library) -> None:
+    built = build(net_script(tmp_path, NETS["depthwise"], 'keep_float = ["depthwise"]\n'), tmp_path, library)
+    found = {one.instruction.name: one.reason for one in built.placed.specialised.in_float}
+    assert "depthwise" in found and "first" not in found and "pointwise" not in found and all(found.values())
+    check_run(built, library, 2, 30)
+
+
+def test_what_has_no_integer_form_says_so(tmp_path: Path, library: Library) -> None:
+    norm = Net(("self.fc = nn.Linear(8, 6)", "self.norm = nn.LayerNorm(6)"), ("return self.norm(self.fc(x))",), (2, 8))
+    built = build(net_script(tmp_path, norm), tmp_path, library)
+    (only,) = built.placed.specialised.in_float
+    assert only.instruction.op == "aten::native_layer_norm.out" and only.reason == "its operands or its result are not quantised"
