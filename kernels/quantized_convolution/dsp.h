@@ -302,6 +302,17 @@ class ColumnStore {
   const int16_t* x_;
 };
 
+// A column of bytes with room for twice as many behind it: a core as `dense.h` has them.
+struct PairedDsp {
+  static void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out, int8_t* x,
+                     const int8_t* packed) {
+    int16_t* const wide = reinterpret_cast<int16_t*>(x + elements);
+    expand_one(x, wide, elements);
+    ColumnStore(elements, outputs, store.zero_point, packed, wide).one(out);
+    clamp_bytes(store, out, outputs);
+  }
+};
+
 // Two windows of the image, or gathered ones, as a pair of columns in scratch: 4 * elements bytes for it, then the bytes that the rows of
 // both windows leave over after whole quads.
 class WindowPair {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
 _LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
 _CONV = "cortex_m::quantized_conv2d.out"
 _DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
+_TRANSPOSED = "cortex_m::quantized_transpose_conv2d.out"
 
 
 @dataclass(frozen=True)
@@ -346,18 +347,133 @@ def _reference_depthwise(
     return _finish(sums, rows, bias, multipliers, shifts, output_offset, low, high)
 
 
+# ---- transposed ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """One dimension of a transposed convolution. Output o sees tap k where o + pad - k * dilation is a multiple of the stride, there the
+    input at the quotient; so outputs at distances of the stride see the same taps, `taps[(o + pad) % stride]`."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    out: int
+
+    @property
+    def taps(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(
+            tuple(tap for tap in range(self.kernel) if (phase - tap * self.dilation) % self.stride == 0) for phase in range(self.stride)
+        )
+
+    @property
+    def back(self) -> int:
+        """Inputs from one tap of a phase to the next."""
+        return self.dilation // gcd(self.dilation, self.stride)
+
+
+def _phases(node: Node) -> tuple[_Phases, _Phases]:
+    x, weights = node["input"].spec, node["weight"].spec
+    rank = len(x.shape) - 2
+    if rank not in (1, 2) or len(weights.shape) != rank + 2 or 0 in weights.shape or weights.shape[-1] != x.shape[1]:
+        raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (O, KH, KW, I)")
+    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding, more = (_per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
+    axes = []
+    for at in range(rank):
+        size, kernel = x.shape[2 + at], weights.shape[1 + at]
+        out = (size - 1) * stride[at] - 2 * padding[at] + dilation[at] * (kernel - 1) + more[at] + 1
+        if out < 1 or more[at] >= max(stride[at], dilation[at]) or stride[at] > 2**15:
+            raise node.error(f"an output of {out}, by stride {stride[at]} and output padding {more[at]}")
+        axes.append(_Phases(size, kernel, stride[at], dilation[at], padding[at], out))
+    if prod((x.shape[0], max(x.shape[1], weights.shape[0]), *(max(axis.out, axis.size) + axis.before for axis in axes))) > _LIMIT:
+        raise node.error(f"an input {list(x.shape)} is too large for 32-bit offsets")
+    return (_Phases(1, 1, 1, 1, 0, 1), *axes)[-2], axes[-1]
+
+
+def _infer_transposed(node: Node) -> tuple[InferredSpec, ...]:
+    rows, columns = _phases(node)
+    outputs: int = node["weight"].spec.shape[0]
+    _check(node, outputs)
+    x = node["input"].spec.shape
+    return ((DType.INT8, (x[0], outputs, *((rows.out, columns.out) if len(x) == 4 else (columns.out,)))),)
+
+
+def _lower_transposed(node: Node, target: Target) -> Call:
+    rows, columns = _phases(node)
+    x, out = node["input"], node.out
+    batch, inputs = x.spec.shape[:2]
+    weights = node["weight"].data
+    outputs = len(weights)
+    layer = _layer(node, weights.reshape(outputs, -1))
+    windows = weights.reshape(outputs, rows.kernel, columns.kernel, inputs)
+    # a tap that a phase does not see has no part in its sums, so that each phase has biases of its own
+    bias = None if node["bias"] is None else node["bias"].data
+    parts = [
+        layer_of(part, bias, -node["input_offset"], layer.multipliers, layer.shifts)
+        for y in rows.taps
+        for x_taps in columns.taps
+        for part in [np.zeros((outputs, 4), np.int8) if not y or not x_taps else windows[:, y][:, :, x_taps].reshape(outputs, -1)]
+    ]
+    fits = all(can_pair(part, target) for part in parts)
+    fast = fits and "dsp" in target.features
+    packed = [pack_pairs(part) if fits else pack_singles(part, target) for part in parts]
+    ends = np.cumsum([0, *(len(one) for one in packed)])
+    elements = max(elements_of(part.weights.shape[1]) for part in parts)
+    geometry = {
+        "batch": batch, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
+        "in_sizes": (rows.size, columns.size), "out_sizes": (rows.out, columns.out), "strides": (rows.stride, columns.stride),
+        "pads": (rows.before, columns.before), "backs": (rows.back, columns.back),
+        "reach_y": tuple(taps[0] * rows.dilation if taps else phase for phase, taps in enumerate(rows.taps)),
+        "count_y": tuple(map(len, rows.taps)),
+        "reach_x": tuple(taps[0] * columns.dilation if taps else phase for phase, taps in enumerate(columns.taps)),
+        "count_x": tuple(map(len, columns.taps)),
+        "offsets": tuple(int(end) for end in ends[:-1]), **_stored(node),
+    }  # fmt: skip
+    core = "PairedDsp" if fast else "Paired" if fits else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
+    scratch = Scratch(DType.INT8, (3 if fast else 1) * elements)
+    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)), scratch)
+    header = "quantized_convolution/transposed_dsp.h" if fast else "quantized_convolution/transposed.h"
+    macs = x.spec.numel * outputs * rows.kernel * columns.kernel
+    return Call(f"quantized_transposed<et::{core}>", header, geometry, operands, None, macs, "dsp" if fast else "portable")
+
+
+def _reference_transposed(
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, more: Any, dilation: Any, input_offset: int,
+    output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any, output_scratch: Any,
+) -> Array:  # fmt: skip
+    rank = x.ndim - 2
+    stride, padding, more, dilation = (values * rank if len(values) == 1 else values for values in (stride, padding, more, dilation))
+    sizes = [
+        (size - 1) * step + far * (taps - 1) + 1
+        for size, step, far, taps in zip(x.shape[2:], stride, dilation, weights.shape[1:-1], strict=True)
+    ]
+    whole = np.zeros((x.shape[0], len(weights), *(size + extra for size, extra in zip(sizes, more, strict=True))), np.int64)
+    wide = x.astype(np.int64) + input_offset
+    for tap in np.ndindex(*weights.shape[1:-1]):
+        starts = [at * far for at, far in zip(tap, dilation, strict=True)]
+        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, x.shape[2:], strict=True))
+        whole[(slice(None), slice(None), *picks)] += np.einsum("ni...,oi->no...", wide, weights[(slice(None), *tap)].astype(np.int64))
+    cut = tuple(slice(around, size - around) for around, size in zip(padding, whole.shape[2:], strict=True))
+    return _finish(whole[(slice(None), slice(None), *cut)], weights, bias, multipliers, shifts, output_offset, low, high)
+
+
 # ---- the rule -----------------------------------------------------------------------------------------------------------------------
 
 
 def _convolution(node: IntegerNode) -> Fused | str:
     plain = node.node
-    if plain["transposed"]:
-        return "it is transposed"
-    x, weights = activation(node, "input"), weight(node, "weight", 0)
+    transposed, groups = plain["transposed"], plain["groups"]
+    if transposed and groups != 1:
+        return "it is transposed and has groups"
+    x, weights = activation(node, "input"), weight(node, "weight", 1 if transposed else 0)
     if isinstance(x, str) or isinstance(weights, str):
         return x if isinstance(x, str) else str(weights)
     data = weights.value.data
     assert data is not None
+    data = data.swapaxes(0, 1) if transposed else data
     rank = data.ndim - 2
     if rank not in (1, 2):
         return f"it has {rank} spatial dimensions"
@@ -371,7 +487,10 @@ def _convolution(node: IntegerNode) -> Fused | str:
     padding = tuple(plain["padding"]) * (rank if len(plain["padding"]) == 1 else 1)
     last = (constants.multipliers, constants.shifts, node.out.low, node.out.high, None)
     offsets = (-x.zero_point, node.out.zero_point)
-    groups = plain["groups"]
+    if transposed:
+        more = tuple(plain["output_padding"]) * (rank if len(plain["output_padding"]) == 1 else 1)
+        turned = np.ascontiguousarray(np.moveaxis(data, 1, -1))
+        return Fused(_TRANSPOSED, (x.ref, turned, constants.bias, stride, padding, more, dilation, *offsets, *last, None))
     if 1 < groups == x.value.spec.shape[1]:
         packed = np.moveaxis(data.reshape(len(data), *data.shape[2:]), 0, -1)[None]
         return Fused(_DEPTHWISE, (x.ref, packed, constants.bias, stride, padding, dilation, len(data) // groups, *offsets, *last))
@@ -395,10 +514,12 @@ def _case(
     scale: float = 1.0,
     least: int = -127,
     depthwise: int = 0,
+    transposed: tuple[int, ...] | None = None,
 ) -> Case:
     """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`."""
     rank = len(x) - 2
-    wide = [values * rank if len(values) == 1 else values for values in (stride, padding, dilation)]
+    attributes = (stride, padding, dilation) if transposed is None else (stride, padding, transposed, dilation)
+    wide = [values * rank if len(values) == 1 else values for values in attributes]
     outputs = weights[-1] if depthwise else weights[0]
     k = prod(weights) // outputs
     spread = [multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * k**0.5)) for at in range(outputs)]
@@ -406,7 +527,8 @@ def _case(
     added = T((outputs,), DType.INT32, -2000, 2000, constant=True) if bias else None
     arguments = (T(x, DType.INT8, -128, 128), T(weights, DType.INT8, least, 128, constant=True), added, *wide)
     middle = (depthwise,) if depthwise else ()
-    return Case((*arguments, *middle, -zeros[0], zeros[1], multipliers, shifts, *bounds, None), note)
+    scratch = (None,) if transposed is None else (None, None)
+    return Case((*arguments, *middle, -zeros[0], zeros[1], multipliers, shifts, *bounds, *scratch), note)
 
 
 _CASES = (
@@ -450,6 +572,32 @@ _DEPTHWISE_CASES = (
     _case((1, 8, 4, 4), (1, 3, 3, 8), "weights of -128", padding=(1,), least=-128, depthwise=1),
     _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),
 )
+
+
+_TRANSPOSED_CASES = (
+    _case((1, 4, 5, 5), (6, 2, 2, 4), "twice the size", stride=(2,), transposed=(0,)),
+    _case((2, 3, 4, 5), (5, 3, 3, 3), "windows overlap", stride=(2,), padding=(1,), transposed=(1,)),
+    _case((1, 8, 3, 3), (4, 4, 4, 8), "padded", stride=(2,), padding=(1,), transposed=(0,), bounds=(-50, 50)),
+    _case((1, 4, 3, 4), (5, 3, 2, 4), "stride 1", stride=(1,), transposed=(0,), bias=False),
+    _case((1, 4, 3, 3), (3, 2, 2, 4), "a stride beyond the window: some outputs are the bias", stride=(3,), transposed=(2,)),
+    _case((1, 4, 4, 3), (6, 3, 4, 4), "dilated, strides differ", stride=(2, 3), dilation=(3, 2), padding=(2, 0), transposed=(1, 0)),
+    _case((1, 4, 7), (3, 5, 4), "a sequence", stride=(3,), dilation=(2,), padding=(4,), transposed=(2,)),
+    _case((1, 4, 3, 3), (3, 3, 3, 4), "scales above one half", stride=(2,), scale=150.0, transposed=(0,)),
+)
+
+
+def _draw_transposed(draw: Draw) -> Case:
+    kernel = tuple(draw.choice((1, 2, 2, 3, 3, 4, 5)) for _ in range(draw.choice((1, 2, 2))))
+    stride, dilation = (tuple(draw.choice((1, 2, 2, 3)) for _ in kernel) for _ in range(2))
+    more = tuple(draw.integer(0, max(step, far) - 1) for step, far in zip(stride, dilation, strict=True))
+    sizes = tuple(draw.integer(1, 6) for _ in kernel)
+    reach = [(n - 1) * step + far * (taps - 1) for n, step, far, taps in zip(sizes, stride, dilation, kernel, strict=True)]
+    padding = tuple(draw.integer(0, length // 2) for length in reach)
+    inputs, outputs = draw.choice((1, 2, 3, 4, 5, 8, 16)), draw.integer(1, 12)
+    return _case(
+        (draw.choice((1, 1, 2)), inputs, *sizes), (outputs, *kernel, inputs), bias=draw.flag(), stride=stride, padding=padding,
+        dilation=dilation, zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), transposed=more,
+    )  # fmt: skip
 
 
 def _drawn(draw: Draw, channels: int, weights: tuple[int, ...], kernel: tuple[int, ...], depthwise: int) -> Case:
@@ -510,6 +658,18 @@ OPS = [
         exact=True,
         cases=_DEPTHWISE_CASES,
         draw=_draw_depthwise,
+    ),
+    Op(
+        f"{_TRANSPOSED}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] output_padding,"
+        f" int[] dilation, {_ENDING.replace('scratch,', 'scratch, Tensor? output_scratch,')}",
+        infer=_infer_transposed,
+        lower=_lower_transposed,
+        dtypes=(DType.INT8,),
+        reference=_reference_transposed,
+        layout=Layout.CHANNELS_LAST,
+        exact=True,
+        cases=_TRANSPOSED_CASES,
+        draw=_draw_transposed,
     ),
 ]
 

@@ -1,0 +1,76 @@
+// int8 transposed convolution over (n, h, w, c): what each output position sees is gathered, then it is a column like any other.
+#pragma once
+
+#include <stdint.h>
+
+#include "quantized_convolution/dense.h"
+
+namespace et {
+
+// One direction. Outputs at distances of `stride` see the same taps: phase (o + pad) % stride sees `count` of them, of which the first
+// lies at input (o + pad - reach) / stride, each further one `back` inputs before.
+struct Phases8 {
+  int32_t in_size, out_size, stride, pad, back;
+  const int32_t* reach;
+  const int32_t* count;
+};
+
+struct Transposed8 {
+  int32_t batch, inputs, outputs, input_zero;
+  Phases8 y, x;
+  const int32_t* offset;  // bytes from the start of the packed weights to those of phase (y, x)
+  Store8 store;
+};
+
+template <class Core>
+__attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out, const int8_t* in,
+                                           const int8_t* packed, int8_t* column) {
+  for (int32_t n = 0; n < layer.batch; ++n) {
+    for (int32_t y = 0; y < layer.y.out_size; ++y) {
+      const int32_t phase_y = (y + layer.y.pad) % layer.y.stride;
+      const int32_t bottom = (y + layer.y.pad - layer.y.reach[phase_y]) / layer.y.stride;
+      for (int32_t x = 0; x < layer.x.out_size; ++x) {
+        const int32_t phase_x = (x + layer.x.pad) % layer.x.stride;
+        const int32_t right = (x + layer.x.pad - layer.x.reach[phase_x]) / layer.x.stride;
+        int8_t* to = column;
+        for (int32_t ky = 0; ky < layer.y.count[phase_y]; ++ky) {
+          const int32_t row = bottom - ky * layer.y.back;
+          for (int32_t kx = 0; kx < layer.x.count[phase_x]; ++kx) {
+            const int32_t at = right - kx * layer.x.back;
+            if (row < 0 || row >= layer.y.in_size || at < 0 || at >= layer.x.in_size) {
+              memset(to, layer.input_zero, static_cast<size_t>(layer.inputs));
+            } else {
+              memcpy(to, in + (row * layer.x.in_size + at) * layer.inputs, static_cast<size_t>(layer.inputs));
+            }
+            to += layer.inputs;
+          }
+        }
+        const int32_t seen = static_cast<int32_t>(to - column);
+        const int32_t elements = larger((seen + 3) / 4 * 4, 4);
+        memset(to, 0, static_cast<size_t>(elements - seen));
+        const int8_t* const weights = packed + layer.offset[phase_y * layer.x.stride + phase_x];
+        Core::column(layer.store, elements, layer.outputs, out, column, weights);
+        out += layer.outputs;
+      }
+    }
+    in += layer.y.in_size * layer.x.in_size * layer.inputs;
+  }
+}
+
+// G: batch, inputs, outputs, input_zero; in_sizes, out_sizes, strides, pads, backs (y, x); reach_y, count_y, reach_x, count_x by phase;
+// offsets; zero_point, low, high.
+template <class Core, class G>
+inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
+  const int32_t* const in_sizes = g.in_sizes;
+  const int32_t* const out_sizes = g.out_sizes;
+  const int32_t* const strides = g.strides;
+  const int32_t* const pads = g.pads;
+  const int32_t* const backs = g.backs;
+  const Phases8 y = {in_sizes[0], out_sizes[0], strides[0], pads[0], backs[0], g.reach_y, g.count_y};
+  const Phases8 x = {in_sizes[1], out_sizes[1], strides[1], pads[1], backs[1], g.reach_x, g.count_x};
+  const Transposed8 layer = {
+      g.batch, g.inputs, g.outputs, g.input_zero, y, x, g.offsets, {g.zero_point, g.low, g.high}};
+  transposed8<Core>(layer, out, in, packed, column);
+}
+
+}  // namespace et
