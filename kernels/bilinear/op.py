@@ -1,0 +1,100 @@
+"""Bilinear resizing of images, with and without aligned corners."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.program.model import Array
+
+_LIMIT = 2**31 - 1
+
+
+def _sizes(node: Node) -> tuple[int, int]:
+    """Height and width of the result."""
+    x, size, factors = node["input"].spec, node["output_size"], node["scale_factors"]
+    if len(x.shape) != 4 or 0 in x.shape[1:]:
+        raise node.error(f"resizing of {list(x.shape)}; images (N, C, H, W) have a kernel")
+    if (size is None) == (factors is None) or len(size or factors) != 2:
+        raise node.error(f"output_size is {size} and scale_factors is {factors}", "one of them, with two entries")
+    if factors is not None and not all(math.isfinite(factor) and 0 < factor * max(x.shape) <= _LIMIT for factor in factors):
+        raise node.error(f"scale_factors is {list(factors)}")
+    height, width = size or (int(x.shape[2] * factors[0]), int(x.shape[3] * factors[1]))
+    if min(height, width) < 1 or x.shape[0] * x.shape[1] * height * width > _LIMIT:
+        raise node.error(f"a result of {height} x {width}")
+    return height, width
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    return ((node["input"].spec.dtype, (*node["input"].spec.shape[:2], *_sizes(node))),)
+
+
+def _between(inputs: int, outputs: int, aligned: bool, factor: float | None) -> tuple[Array, Array]:
+    """The two inputs between which each output lies, and how far towards the second: PyTorch's `area_pixel_compute_source_index`."""
+    at = np.arange(outputs, dtype=np.float64)
+    if aligned:
+        source = at * ((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0)
+    else:
+        source = np.maximum((1.0 / factor if factor else inputs / outputs) * (at + 0.5) - 0.5, 0.0)
+    if inputs == outputs:
+        source = at
+    first = np.minimum(np.floor(source), inputs - 1).astype(np.int32)
+    share = np.clip(source - first, 0.0, 1.0)
+    return np.stack([first, np.minimum(first + 1, inputs - 1)], axis=1).astype(np.int32), share.astype(np.float32)
+
+
+def _lower(node: Node, target: Target) -> Call:
+    x, out, aligned = node["input"], node.out, node["align_corners"]
+    height, width = _sizes(node)
+    down, across = node["scale_factors"] or (None, None)
+    batch, channels, in_height, in_width = x.spec.shape
+    rows, row_shares = _between(in_height, height, aligned, down)
+    columns, column_shares = _between(in_width, width, aligned, across)
+    geometry = {
+        "batch": batch, "in_height": in_height, "in_width": in_width, "out_height": height, "out_width": width, "channels": channels,
+    }  # fmt: skip
+    tables = (
+        Const("rows", rows.reshape(-1)), Const("row_shares", row_shares), Const("columns", columns.reshape(-1)),
+        Const("column_shares", column_shares),
+    )  # fmt: skip
+    return Call("upsample_bilinear", "bilinear/bilinear.h", geometry, (Write(out.id), Read(x.id), *tables))
+
+
+def _reference(x: Array, size: tuple[int, ...] | None, aligned: bool, factors: tuple[float, ...] | None) -> Array:
+    down, across = factors or (None, None)
+    height, width = size or (int(x.shape[2] * (down or 1.0)), int(x.shape[3] * (across or 1.0)))
+    rows, row_shares = _between(x.shape[2], height, aligned, down)
+    columns, column_shares = _between(x.shape[3], width, aligned, across)
+    share = row_shares.astype(np.float64)[:, None]
+    tall = x[:, :, rows[:, 0]] * (1 - share) + x[:, :, rows[:, 1]] * share
+    wide: Array = tall[..., columns[:, 0]] * (1 - column_shares) + tall[..., columns[:, 1]] * column_shares
+    return wide.astype(x.dtype)
+
+
+def _draw(draw: Draw) -> Case:
+    x = T((draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8)))
+    if draw.flag():
+        return Case((x, (draw.integer(1, 17), draw.integer(1, 17)), draw.flag(), None))
+    return Case((x, None, draw.flag(), (draw.number(1.0, 3.5), draw.number(1.0, 3.5))))
+
+
+OPS = [
+    Op(
+        schema="aten::upsample_bilinear2d.vec_out(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors, *, "
+        "Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower,
+        reference=_reference,
+        layout=Layout.CHANNELS_LAST,
+        sum_length=lambda node: 4,
+        cases=(
+            Case((T((1, 8, 4, 4)), None, False, (2.0, 2.0)), "twice the size"),
+            Case((T((2, 3, 4, 5)), (7, 9), True, None), "to a size, with aligned corners"),
+            Case((T((1, 2, 6, 5)), (3, 1), False, None), "smaller"),
+            Case((T((1, 1, 1, 1)), (3, 2), True, None), "one pixel"),
+        ),
+        draw=_draw,
+    )
+]

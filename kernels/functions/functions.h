@@ -1,0 +1,114 @@
+// Further functions of float tensors, element by element, by the C library. out may be the memory of an operand.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#include "et/strided.h"
+
+namespace et {
+
+template <class G>
+void floor(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return floorf(v); });
+}
+
+template <class G>
+void ceil(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return ceilf(v); });
+}
+
+template <class G>
+void trunc(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return truncf(v); });
+}
+
+// Halves go to the even neighbour.
+template <class G>
+void round(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return rintf(v); });
+}
+
+// 0 for both zeros and NaN.
+template <class G>
+void sign(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return static_cast<float>(v > 0.0f) - static_cast<float>(v < 0.0f); });
+}
+
+template <class G>
+void sin(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return sinf(v); });
+}
+
+template <class G>
+void cos(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return cosf(v); });
+}
+
+template <class G>
+void atan(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return atanf(v); });
+}
+
+template <class G>
+void erf(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return erff(v); });
+}
+
+template <class G>
+void expm1(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return expm1f(v); });
+}
+
+template <class G>
+void log1p(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return log1pf(v); });
+}
+
+template <class G>
+void log2(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return log2f(v); });
+}
+
+template <class G>
+void log10(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return log10f(v); });
+}
+
+// G: also number. The usual exponents of networks are products and roots, as in PyTorch.
+template <class G>
+void power(const G& g, float* out, const float* self) {
+  const float exponent = g.number;
+  if (exponent == 2.0f) {
+    map(g, out, self, [](float v) { return v * v; });
+  } else if (exponent == 3.0f) {
+    map(g, out, self, [](float v) { return v * v * v; });
+  } else if (exponent == 0.5f) {
+    map(g, out, self, [](float v) { return sqrtf(v); });
+  } else if (exponent == -0.5f) {
+    map(g, out, self, [](float v) { return 1.0f / sqrtf(v); });
+  } else if (exponent == -1.0f) {
+    map(g, out, self, [](float v) { return 1.0f / v; });
+  } else if (exponent == -2.0f) {
+    map(g, out, self, [](float v) { return 1.0f / (v * v); });
+  } else {
+    map(g, out, self, [&](float v) { return powf(v, exponent); });
+  }
+}
+
+// The rest has the sign of self.
+template <class G>
+void fmod_number(const G& g, float* out, const float* self) {
+  map(g, out, self, [&](float v) { return fmodf(v, g.number); });
+}
+
+// The rest has the sign of the number.
+template <class G>
+void remainder_number(const G& g, float* out, const float* self) {
+  map(g, out, self, [&](float v) {
+    const float rest = fmodf(v, g.number);
+    return rest != 0.0f && (rest < 0.0f) != (g.number < 0.0f) ? rest + g.number : rest;
+  });
+}
+
+}  // namespace et
