@@ -323,8 +323,10 @@ def _lower_avg8(node: Node, target: Target) -> Call:
         "stride_x": columns.stride, "pad_y": rows.pad, "pad_x": columns.pad, "include_pad": how.include_pad, "same": bool(one),
         "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left, "low": how.low, "high": how.high,
     }  # fmt: skip
-    operands = (Write(node.out.id), Read(node["self"].id), Const("multipliers", np.array(words, np.int32)))
-    return Call("quantized_avg_pool", "pooling/quantized.h", geometry, operands)
+    operands = (Write(node.out.id), Read(node["self"].id))
+    if target.rounding == "tflm" and node.schema.name != _AVERAGE8:
+        return Call("quantized_avg_pool_divided", "pooling/quantized.h", geometry, operands)
+    return Call("quantized_avg_pool", "pooling/quantized.h", geometry, (*operands, Const("multipliers", np.array(words, np.int32))))
 
 
 def _average8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,

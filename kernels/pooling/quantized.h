@@ -51,8 +51,10 @@ inline int32_t counted8(int32_t first, int32_t size, int32_t kernel, int32_t pad
   return include_pad ? smaller(first + kernel, size + pad) - first : taps.last - taps.first;
 }
 
-inline __attribute__((noinline)) void average8_images(const Average8Images& shape, int8_t* out, const int8_t* x,
-                                                      const int32_t* multipliers) {
+// With kByDivision as TFLite divides, the nearest stored value, ties away from 0; scale and zero point stay.
+template <bool kByDivision>
+__attribute__((noinline)) void average8_images(const Average8Images& shape, int8_t* out, const int8_t* x,
+                                               const int32_t* multipliers) {
   const int32_t row_step = shape.in_width * shape.channels;
   for (int32_t n = 0; n < shape.batch; ++n) {
     for (int32_t row = 0; row < shape.out_height; ++row) {
@@ -64,11 +66,11 @@ inline __attribute__((noinline)) void average8_images(const Average8Images& shap
         const Taps across = taps_inside(left, shape.in_width, shape.kernel_width, 1);
         const int32_t columns =
             counted8(left, shape.in_width, shape.kernel_width, shape.pad_x, across, shape.include_pad);
-        const int32_t multiplier = multipliers[shape.same ? 0 : rows * columns - 1];
+        const int32_t multiplier = kByDivision ? 0 : multipliers[shape.same ? 0 : rows * columns - 1];
         const int32_t inside = (down.last - down.first) * (across.last - across.first);
         const int8_t* const corner = x + (top + down.first) * row_step + (left + across.first) * shape.channels;
         for (int32_t channel = 0; channel < shape.channels; ++channel) {
-          int32_t sum = -inside * shape.in_zero_point;
+          int32_t sum = kByDivision ? 0 : -inside * shape.in_zero_point;
           for (int32_t ky = down.first; ky < down.last; ++ky) {
             const int8_t* at = corner + (ky - down.first) * row_step + channel;
             for (int32_t kx = across.first; kx < across.last; ++kx) {
@@ -76,8 +78,12 @@ inline __attribute__((noinline)) void average8_images(const Average8Images& shap
               at += shape.channels;
             }
           }
-          const int32_t v = requantized(sum, multiplier, shape.left_shift) + shape.out_zero_point;
-          *out++ = saturated(v, shape.low, shape.high);
+          if constexpr (kByDivision) {
+            *out++ = static_cast<int8_t>((sum > 0 ? sum + inside / 2 : sum - inside / 2) / inside);
+          } else {
+            const int32_t v = requantized(sum, multiplier, shape.left_shift) + shape.out_zero_point;
+            *out++ = saturated(v, shape.low, shape.high);
+          }
         }
       }
     }
@@ -85,12 +91,22 @@ inline __attribute__((noinline)) void average8_images(const Average8Images& shap
   }
 }
 
+template <class G, bool kByDivision>
+inline void quantized_avg_pool_by(const G& g, int8_t* out, const int8_t* x, const int32_t* multipliers) {
+  average8_images<kByDivision>({g.batch, g.in_height, g.in_width, g.out_height, g.out_width, g.channels,
+                                g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x,
+                                g.include_pad, g.same, g.in_zero_point, g.out_zero_point, g.left_shift, g.low, g.high},
+                               out, x, multipliers);
+}
+
 template <class G>
 inline void quantized_avg_pool(const G& g, int8_t* out, const int8_t* x, const int32_t* multipliers) {
-  average8_images({g.batch, g.in_height, g.in_width, g.out_height, g.out_width, g.channels, g.kernel_height,
-                   g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x, g.include_pad, g.same, g.in_zero_point,
-                   g.out_zero_point, g.left_shift, g.low, g.high},
-                  out, x, multipliers);
+  quantized_avg_pool_by<G, false>(g, out, x, multipliers);
+}
+
+template <class G>
+inline void quantized_avg_pool_divided(const G& g, int8_t* out, const int8_t* x) {
+  quantized_avg_pool_by<G, true>(g, out, x, nullptr);
 }
 
 }  // namespace et
