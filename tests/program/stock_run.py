@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import executorch.kernels.quantized  # noqa: F401  the operators of int8 programs
 import numpy as np
 import torch
 from executorch.runtime import Runtime, Verification

@@ -1,0 +1,38 @@
+"""int8 programs of ours in the stock runtime: what torchao's converted graph gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from etexport.frontend import export
+from etexport.program.model import Array
+from tests.frontend.nets import NETS, net_script
+from tests.program import stock
+
+RUNS = 3
+
+
+def test_int8_programs_run_in_executorch(tmp_path: Path) -> None:
+    """Each network, with float inputs and outputs and with int8 ones; at most one step of the output's scale apart, and that rarely."""
+    jobs: dict[Path, list[list[Array]]] = {}
+    wanted: dict[Path, dict[str, Array]] = {}
+    for name, net in NETS.items():
+        for ending, more in (("float", ""), ("int8", "int8_io = True\n")):
+            out = tmp_path / f"{name}_{ending}.pte"
+            export(net_script(tmp_path / name, net, more), out, stock=True, quantize="int8")
+            with np.load(out.with_suffix(".npz")) as arrays:
+                wanted[out] = {each: arrays[each] for each in arrays.files}
+            jobs[out] = [[wanted[out]["input_0"][run]] for run in range(RUNS)]
+    found = stock.run(jobs, tmp_path)
+    for path, runs in found.items():
+        arrays = wanted[path]
+        assert arrays["input_0"].dtype == (np.int8 if path.stem.endswith("int8") else np.float32)
+        for run, outputs in enumerate(runs):
+            for at, got in enumerate(outputs):
+                want = arrays[f"output_{at}"][run]
+                assert got.dtype == want.dtype and got.shape == want.shape, path.stem
+                apart = np.abs(got.astype(float) - want.astype(float))
+                step = 1.0 if want.dtype.kind == "i" else np.diff(np.unique(want)).min()
+                assert apart.max() <= 1.001 * step and (apart > 0).mean() <= 0.02, f"{path.stem}: {apart.max()} of {step}"
