@@ -11,6 +11,8 @@ from etexport.program.model import Arg, Array, Instruction, Method, QParams, Ref
 
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
 DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
+LAYOUT = "dim_order_ops::_clone_dim_order.out"
+"""Stands beside an input or an output that is not contiguous."""
 
 
 def without_boundary(method: Method) -> Method:
@@ -18,6 +20,7 @@ def without_boundary(method: Method) -> Method:
 
     An input that something reads in float stays in float, as does an output that is computed in float; ModelError if all do.
     """
+    method = _layout_in_int8(method)
     made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
     same: dict[int, int] = {}
     values = dict(method.values)
@@ -52,6 +55,35 @@ def without_boundary(method: Method) -> Method:
         instructions=tuple(one for one in instructions if not (one.outs and one.outs[0] in gone)),
         outputs=tuple(same.get(out, out) for out in outputs),
     )
+
+
+def _layout_in_int8(method: Method) -> Method:
+    """The method with the layout of an input changed behind its quantise, that of an output before its dequantise."""
+    values = dict(method.values)
+    instructions = list(method.instructions)
+    for at, layout in enumerate(method.instructions):
+        if layout.op != LAYOUT:
+            continue
+        source, out = layout.args[0], layout.outs[0]
+        assert isinstance(source, Ref)
+        readers = [one for one in method.instructions if out in one.reads]
+        dequantise = next((one for one in method.instructions if one.op == DEQUANTIZE and source.id in one.outs), None)
+        if source.id in method.inputs and len(readers) == 1 and readers[0].op == QUANTIZE:
+            # input -> layout -> quantise: the quantise reads the input, the layout what it gives
+            (quantise,) = readers
+            spec = replace(values[quantise.outs[0]].spec, dim_order=values[source.id].spec.dim_order)
+            values[out] = replace(values[out], spec=spec)
+            instructions[at] = replace(quantise, args=(source, *quantise.args[1:]), outs=(out,))
+            instructions[method.instructions.index(quantise)] = replace(layout, args=(Ref(out), *layout.args[1:]), outs=quantise.outs)
+        elif out in method.outputs and not readers and dequantise is not None and source.id not in method.outputs:
+            # dequantise -> layout -> output: the layout changes what the dequantise reads
+            stored = dequantise.args[0]
+            assert isinstance(stored, Ref)
+            spec = replace(values[stored.id].spec, dim_order=values[out].spec.dim_order)
+            values[source.id] = replace(values[source.id], spec=spec)
+            instructions[method.instructions.index(dequantise)] = replace(layout, args=(stored, *layout.args[1:]), outs=(source.id,))
+            instructions[at] = replace(dequantise, args=(source, *dequantise.args[1:]), outs=(out,))
+    return replace(method, values=values, instructions=tuple(instructions))
 
 
 def without_scales(method: Method) -> Method:
