@@ -98,6 +98,8 @@ inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8
 // Two weights a halfword, h = 256 * upper + lower. Summing x * h and x * lower gives both sums: upper = (both - lower) >> 8, exact
 // as long as it fits 24 bits, which the host has proven.
 struct Paired {
+  using Bytes = LibraryBytes;
+
   static __attribute__((noinline)) void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out,
                                                const int8_t* x, const int8_t* packed) {
     for (int32_t channel = 0; channel < outputs; channel += 4) {
@@ -136,6 +138,8 @@ struct Paired {
 // For what cannot be paired: for each channel bias, multiplier and shift, then its weights. kTwice: rounded as TFLite does.
 template <bool kTwice>
 struct Single {
+  using Bytes = LibraryBytes;
+
   static __attribute__((noinline)) void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out,
                                                const int8_t* x, const int8_t* packed) {
     for (int32_t channel = 0; channel < outputs; ++channel) {
@@ -167,7 +171,7 @@ __attribute__((noinline)) void convolution8(const Convolution8& layer, int8_t* o
     for (int32_t y = 0; y < layer.out_height; ++y) {
       for (int32_t x = 0; x < layer.out_width; ++x) {
         for (int32_t group = 0; group < layer.groups; ++group) {
-          gather<LibraryBytes>(layer, column + tail, whole, column, image + group * layer.inputs, y, x);
+          gather<typename Core::Bytes>(layer, column + tail, whole, column, image + group * layer.inputs, y, x);
           Core::column(layer.store, layer.elements, layer.outputs, out, column, packed + group * layer.group_bytes);
           out += layer.outputs;
         }

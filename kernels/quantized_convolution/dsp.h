@@ -304,6 +304,8 @@ class ColumnStore {
 
 // A column of bytes with room for twice as many behind it: a core as `dense.h` has them.
 struct PairedDsp {
+  using Bytes = WordBytes;
+
   static void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out, int8_t* x,
                      const int8_t* packed) {
     int16_t* const wide = reinterpret_cast<int16_t*>(x + elements);

@@ -183,7 +183,7 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     outputs, k = layer.weights.shape
     inputs = channels // groups
     fits = all(can_pair(layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)), target) for group in range(groups))
-    fast = fits and "dsp" in target.features and groups == 1
+    fast = fits and "dsp" in target.features
     plain = groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
     plain = plain and (not fast or inputs % 4 == 0)
     if not plain:
@@ -195,7 +195,7 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
     macs = out.spec.numel * k
     reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
-    at_once = 2 if fast else 1
+    at_once = 2 if fast and groups == 1 else 1
     image = (batch, rows, columns) if not plain else (1, _ONE, replace(_ONE, size=batch * rows.size * columns.size))
     each_more = outputs // groups - inputs
     within = None if groups == 1 else max(each_more, (groups - 1) * each_more)  # group after group of a position
@@ -213,8 +213,10 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
         "input_zero": -node["input_offset"], "elements": elements, "merged": int(merged),
         "group_bytes": len(packed[0]), **_stored(node),
     }  # fmt: skip
-    if not fast:
-        scratch = Scratch(DType.INT8, elements + 4)  # a row of the window may be written up to 3 bytes behind the column's end
+    if not fast or groups > 1:
+        core = "PairedDsp" if fast else core
+        # a row of the window may be written up to 3 bytes behind the column's end
+        scratch = Scratch(DType.INT8, (3 if fast else 1) * elements + 4)
         return Call(f"quantized_convolution<et::{core}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
     run = columns.kernel * inputs
     tail = -(-(run % 4 * rows.kernel) // 4) * 4

@@ -38,9 +38,9 @@ __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out
           for (int32_t kx = 0; kx < layer.x.count[phase_x]; ++kx) {
             const int32_t at = right - kx * layer.x.back;
             if (row < 0 || row >= layer.y.in_size || at < 0 || at >= layer.x.in_size) {
-              memset(to, layer.input_zero, static_cast<size_t>(layer.inputs));
+              Core::Bytes::fill(to, layer.input_zero, layer.inputs);
             } else {
-              memcpy(to, in + (row * layer.x.in_size + at) * layer.inputs, static_cast<size_t>(layer.inputs));
+              Core::Bytes::copy(to, in + (row * layer.x.in_size + at) * layer.inputs, layer.inputs);
             }
             to += layer.inputs;
           }
