@@ -1,19 +1,22 @@
 """The stock ExecuTorch, 1.5.1, as a tool of the tests: it is installed into `build/` and used by processes of its own.
 
 Its Python package runs on the project's own pins of torch, torchao, numpy and flatbuffers (seen with these versions), so only the wheel
-itself and three pure Python packages are added: 131 MB, some seconds.
+itself and three pure Python packages are added: 131 MB, some seconds. Its Cortex-M flow needs tosa-tools and ml_dtypes, which want an older
+numpy and flatbuffers: all of these lie in a folder of their own, 424 MB, 20 s.
 
     python -m tests.program.stock        installs, and says where
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from etexport.program.model import Array
 ROOT = Path(__file__).parents[2]
 PINS = ("executorch==1.5.1", "ruamel.yaml==0.19.1", "pyyaml==6.0.3", "tabulate==0.10.0")
 NETRON = ("netron==9.3.3",)
+CORTEX_M = (*PINS, "tosa-tools==2026.5.0", "ml_dtypes==0.5.1", "numpy==2.1.3", "flatbuffers==25.2.10")
 
 
 def installed(name: str, pins: Sequence[str]) -> Path:
@@ -52,8 +56,12 @@ def netron() -> Path:
     return installed("netron", NETRON)
 
 
-def _run(program: str, *arguments: str) -> str:
-    path = os.pathsep.join((str(executorch()), str(ROOT)))
+def cortex_m() -> Path:
+    return installed("executorch-cortex-m", CORTEX_M)
+
+
+def _run(program: str, *arguments: str, tool: Callable[[], Path] = executorch) -> str:
+    path = os.pathsep.join((str(tool()), str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / program), *arguments], env=environment, capture_output=True, text=True, timeout=600
@@ -67,6 +75,29 @@ def export(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
     pairs = [f"{script}={folder / name}.pte" for name, script in scripts.items()]
     _run("stock_export.py", *pairs)
     return {name: folder / f"{name}.pte" for name in scripts}
+
+
+def export_cortex_m(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """An int8 `.pte` of each model script, by ExecuTorch's Cortex-M flow, and beside it the `.npz` of `cortex_m_export.py`."""
+    pairs = [f"{script}={folder / name}.pte" for name, script in scripts.items()]
+    _run("cortex_m_export.py", *pairs, tool=cortex_m)
+    return {name: folder / f"{name}.pte" for name in scripts}
+
+
+def define_cortex_m(calls: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> list[Array | str]:
+    """What ExecuTorch's Python definitions give for calls (operator, arguments), or why they refuse one. Arrays are channels last."""
+    arrays: dict[str, Array] = {}
+    texts: list[tuple[str, list[Any]]] = []
+    for number, (op, args) in enumerate(calls):
+        names = {at: f"{number}_{at}" for at, arg in enumerate(args) if isinstance(arg, np.ndarray)}
+        arrays.update({name: args[at] for at, name in names.items()})
+        texts.append((op, [{"array": names[at]} if at in names else arg for at, arg in enumerate(args)]))
+    (folder / "calls.json").write_text(json.dumps(texts))
+    np.savez(folder / "arguments.npz", allow_pickle=False, **arrays)
+    _run("cortex_m_define.py", str(folder), tool=cortex_m)
+    refused = json.loads((folder / "refused.json").read_text())
+    with np.load(folder / "results.npz") as results:
+        return [refused.get(str(number)) or results[str(number)] for number in range(len(calls))]
 
 
 def special(folder: Path) -> None:
@@ -90,4 +121,5 @@ def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Pa
 
 if __name__ == "__main__":
     print(executorch())
+    print(cortex_m())
     print(netron())
