@@ -118,7 +118,7 @@ def verdict(compare: Json | None) -> str:
     text = "as eager"
     if compare["accuracy"] is not None:
         text = f"{compare['accuracy']:.1%} (eager {compare['accuracy_eager']:.1%})"
-    if compare["tolerance_lsb"] is not None and compare["same_class"] is not None:
+    if compare["tolerance_lsb"] is not None and compare["same_class"] is not None and compare["judged"]:
         text += f", same class as float in {compare['same_class']} of {compare['judged']}"
     return text
 

@@ -45,6 +45,7 @@ Models: {models}. Boards: see `etexport boards`.
 
 _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
 _facts = {}  # boards asked about, by name
+_nodes = {}  # files of etexport, by parts
 _shared = {}  # objects of the firmware, by build folder and board: the same for every model
 
 
@@ -399,7 +400,9 @@ def _model_name(path):
 
 def _python(env, parts):
     """The files of these parts of etexport, with what all parts share."""
-    return [env.File(path) for path in _python_files(parts)]
+    if parts not in _nodes:
+        _nodes[parts] = [env.File(path) for path in _python_files(parts)]
+    return _nodes[parts]
 
 
 @functools.cache
