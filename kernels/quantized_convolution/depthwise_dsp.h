@@ -1,8 +1,9 @@
 // int8 depthwise convolution with a 3x3 window on Armv7E-M with DSP instructions, 4 channels at a time.
 //
-// First 4 input rows become, for each column and channel, the int16 pairs (row 0, row 1) and (row 2, row 3): 22 instructions for 4
-// channels of a column. Then one channel after the other, its weights in registers as pairs (w0, w1) and (w1, w2) of each column of the window:
-// 26 instructions for two results (two output rows), 18 for one. Two rows at once: 1.4 instructions a multiply-accumulate in the loop.
+// First 4 input rows become, for each column and channel, the int16 pairs (row 0, row 1) and (row 2, row 3): 22
+// instructions for 4 channels of a column. Then one channel after the other, its weights in registers as pairs (w0, w1)
+// and (w1, w2) of each column of the window: 26 instructions for two results (two output rows), 18 for one. Two rows at
+// once: 1.4 instructions a multiply-accumulate in the loop.
 #pragma once
 
 #include <stddef.h>
@@ -18,7 +19,8 @@ struct Depthwise3x3 {
   Store8 store;
 };
 
-// 4 channels of four rows, `bytes` long, pixels `step` apart -> 8 words a pixel: for each channel (row 0, row 1), (row 2, row 3).
+// 4 channels of four rows, `bytes` long, pixels `step` apart -> 8 words a pixel: for each channel (row 0, row 1), (row
+// 2, row 3).
 __attribute__((naked, noipa)) inline void interleave_rows(const int8_t* /*row0*/, const int8_t* /*row1*/,
                                                           const int8_t* /*row2*/, const int8_t* /*row3*/,
                                                           int32_t* /*out*/, int32_t /*step*/, int32_t /*bytes*/) {
@@ -44,12 +46,15 @@ struct Lanes8 {
 };
 
 // One column of the window for two output rows: r12 = (row 0, row 1), lr = (row 2, row 3).
-#define ET_DSP_TAPS_TWO(offset, upper, lower, from0, from1)                                                    \
-  "ldrd r12, lr, [r0" offset "\n"                                                                              \
-  "smlad r10, r12, " upper ", " from0 "\n smlad r11, lr, " lower ", " from1 "\n"                               \
+#define ET_DSP_TAPS_TWO(offset, upper, lower, from0, from1)                 \
+  "ldrd r12, lr, [r0" offset                                                \
+  "\n"                                                                      \
+  "smlad r10, r12, " upper ", " from0 "\n smlad r11, lr, " lower ", " from1 \
+  "\n"                                                                      \
   "smlabt r10, lr, " lower ", r10\n smlatb r11, r12, " upper ", r11\n"
 
-// 4 channels of two output rows, stride 1. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias, multiplier.
+// 4 channels of two output rows, stride 1. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias,
+// multiplier.
 __attribute__((naked, noipa)) inline void depthwise_two_rows(const int32_t* /*x*/, const int8_t* /*packed*/,
                                                              int8_t* /*out*/, const Lanes8* /*lanes*/) {
   asm volatile(
@@ -128,16 +133,24 @@ __attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/
       "pop {r4-r11, pc}\n");
 }
 
-// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column, and in place 3 rows of the image.
+// 4 channels of a row, pixels `step` apart. Rows begin at words, for channels come in fours.
+inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t bytes) {
+  for (int32_t at = 0; at < bytes; at += step) {
+    __builtin_memcpy(__builtin_assume_aligned(to + at, 4), __builtin_assume_aligned(from + at, 4), 4);
+  }
+}
+
+// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column, and in place a row of the
+// image.
 //
-// In place two output rows are computed aside; the lower one of the input rows that they replace is kept for the next two.
+// In place two output rows replace two input rows, four channels at a time: these have been read by then, and those of
+// the lower row are kept for the next two.
 inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, const int8_t* pad_row, int32_t* scratch) {
   const int32_t row_bytes = layer.in_width * layer.channels;
   const int32_t out_row = layer.out_width * layer.channels;
   const int32_t at_once = layer.in_place != 0 ? 2 : 1;
-  int8_t* const aside = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
-  int8_t* const kept = aside + 2 * row_bytes;
+  int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
   const int32_t zero = *pad_row;
   const int32_t padding = (zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(zero) << 16);
   const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x);
@@ -162,26 +175,19 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
       }
       const Lanes8 lanes = {layer.channels, out_row, 32 * layer.stride, 32 * layer.stride * layer.out_width,
                             layer.store.zero_point};
-      int8_t* const target = at_once == 2 ? aside : to;
       const int8_t* weights = packed;
       for (int32_t channel = 0; channel < layer.channels; channel += 4) {
         interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, (two ? rows[3] : rows[2]) + channel,
                         records, layer.channels, inner * layer.channels);
         if (two) {
-          depthwise_two_rows(scratch, weights, target + channel, &lanes);
+          keep_channels(kept + channel, rows[2] + channel, layer.channels, row_bytes);
+          depthwise_two_rows(scratch, weights, to + channel, &lanes);
         } else {
-          depthwise_one_row(scratch, weights, target + channel, &lanes);
+          depthwise_one_row(scratch, weights, to + channel, &lanes);
         }
         weights += 128;
       }
-      const int32_t stored = two ? 2 * out_row : out_row;
-      if (at_once == 2) {
-        if (two) {
-          copy_words(kept, rows[2], row_bytes);
-        }
-        copy_words(to, aside, stored);
-      }
-      to += stored;
+      to += two ? 2 * out_row : out_row;
     }
     in += layer.in_height * row_bytes;
   }
@@ -191,8 +197,9 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
 template <class G>
 inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
                                     const int8_t* pad_row, int32_t* scratch) {
-  const Depthwise3x3 layer = {g.batch,  g.in_height, g.in_width, g.channels, g.out_height, g.out_width,
-                              g.stride, g.pad_y,     g.pad_x,    g.columns,  g.in_place,   {g.zero_point, g.low, g.high}};
+  const Depthwise3x3 layer = {g.batch,      g.in_height, g.in_width, g.channels,
+                              g.out_height, g.out_width, g.stride,   g.pad_y,
+                              g.pad_x,      g.columns,   g.in_place, {g.zero_point, g.low, g.high}};
   depthwise3x3_dsp(layer, out, in, packed, pad_row, scratch);
 }
 

@@ -170,29 +170,6 @@ __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, cons
       "pop {r4-r11, pc}\n");
 }
 
-// Copies whole words, 4 at a time as long as there are so many.
-__attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*bytes*/) {
-  asm volatile(
-      "push {r4-r6, lr}\n"
-      "subs r2, r2, #16\n"
-      "blt 2f\n"
-      "1:\n"
-      "ldm r1!, {r3-r6}\n"
-      "subs r2, r2, #16\n"
-      "stm r0!, {r3-r6}\n"
-      "bge 1b\n"
-      "2:\n"
-      "adds r2, r2, #16\n"
-      "beq 4f\n"
-      "3:\n"
-      "ldr r3, [r1], #4\n"
-      "subs r2, r2, #4\n"
-      "str r3, [r0], #4\n"
-      "bne 3b\n"
-      "4:\n"
-      "pop {r4-r6, pc}\n");
-}
-
 // The C library for small chips moves byte by byte. Words may lie anywhere here.
 struct WordBytes {
   static __attribute__((naked, noipa)) void copy(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*count*/) {
