@@ -11,8 +11,8 @@ inline __attribute__((always_inline)) int32_t requantized(int32_t acc, int32_t m
   return static_cast<int32_t>((static_cast<int64_t>(shifted) * multiplier + (INT64_C(1) << 31)) >> 32);
 }
 
-// TFLite's rule, rounded twice: a doubling high multiply, ties up, then a right shift, ties away from zero. scale = multiplier *
-// 2^(shift - 31).
+// TFLite's rule, rounded twice: a doubling high multiply, ties up, then a right shift, ties away from zero.
+// scale = multiplier * 2^(shift - 31).
 inline int32_t requantized_twice(int32_t acc, int32_t multiplier, int32_t shift) {
   const int32_t left = shift > 0 ? shift : 0;
   const int32_t right = shift < 0 ? -shift : 0;

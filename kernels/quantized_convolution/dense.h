@@ -1,7 +1,8 @@
-// int8 convolution and linear layers: a column (what one output position sees) times packed weights, in exact 32-bit integers.
+// int8 convolution and linear layers: a column (what one output position sees) times packed weights, in exact 32-bit
+// integers.
 //
-// Two packings, both for 4 output channels at a time (etexport/integer_packing.py is the definition). Zero points of inputs are in
-// the biases, so a position outside the image is a byte of the input's zero point.
+// Two packings, both for 4 output channels at a time (etexport/integer_packing.py is the definition). Zero points of
+// inputs are in the biases, so a position outside the image is a byte of the input's zero point.
 #pragma once
 
 #include <stdint.h>
@@ -17,9 +18,10 @@ struct Store8 {
   int32_t zero_point, low, high;
 };
 
-// A layer over (n, h, w, c). A column has what is left over of each row of the window after its quads of bytes, filled up to a quad, then
-// the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a multiple of 4;
-// merged: all taps of a row of the window are neighbours in memory; group_bytes: packed weights of a group.
+// A layer over (n, h, w, c). A column has what is left over of each row of the window after its quads of bytes, filled
+// up to a quad, then the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a
+// multiple of 4; merged: all taps of a row of the window are neighbours in memory; group_bytes: packed weights of a
+// group.
 struct Convolution8 {
   int32_t batch, in_height, in_width, groups, inputs, outputs, out_height, out_width;
   int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
@@ -29,9 +31,13 @@ struct Convolution8 {
 
 template <class G>
 inline Convolution8 convolution8_of(const G& g) {
-  return {g.batch,         g.in_height,    g.in_width, g.groups,   g.inputs, g.outputs, g.out_height, g.out_width,
-          g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y,  g.pad_x,   g.dilation_y, g.dilation_x,
-          g.input_zero,    g.elements,     g.merged,   g.group_bytes, {g.zero_point, g.low, g.high}};
+  return {g.batch,        g.in_height,   g.in_width,
+          g.groups,       g.inputs,      g.outputs,
+          g.out_height,   g.out_width,   g.kernel_height,
+          g.kernel_width, g.stride_y,    g.stride_x,
+          g.pad_y,        g.pad_x,       g.dilation_y,
+          g.dilation_x,   g.input_zero,  g.elements,
+          g.merged,       g.group_bytes, {g.zero_point, g.low, g.high}};
 }
 
 inline int32_t word_at(const int8_t* p) {
@@ -53,8 +59,9 @@ struct LibraryBytes {
   static void fill(int8_t* to, int32_t value, int32_t count) { memset(to, value, static_cast<size_t>(count)); }
 };
 
-// What output position (y, x) of an image sees of one group, (kernel_height, kernel_width, inputs): rows of the window `step` bytes
-// apart. A row may reach into the next one, which is written after it; what it would lose so is copied to *tail before.
+// What output position (y, x) of an image sees of one group, (kernel_height, kernel_width, inputs): rows of the window
+// `step` bytes apart. A row may reach into the next one, which is written after it; what it would lose so is copied to
+// *tail before.
 template <class Bytes>
 inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8_t* tail, const int8_t* image,
                    int32_t y, int32_t x) {
@@ -62,7 +69,8 @@ inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8
   const int32_t run = layer.kernel_width * layer.inputs;
   const int32_t left = x * layer.stride_x - layer.pad_x;
   const int32_t before = smaller(larger(-left, 0), layer.kernel_width) * layer.inputs;
-  const int32_t after = smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
+  const int32_t after =
+      smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
   for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
     const int32_t row = y * layer.stride_y - layer.pad_y + ky * layer.dilation_y;
     const int8_t* const from = image + row * layer.in_width * channels;
@@ -95,8 +103,8 @@ inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8
   }
 }
 
-// Two weights a halfword, h = 256 * upper + lower. Summing x * h and x * lower gives both sums: upper = (both - lower) >> 8, exact
-// as long as it fits 24 bits, which the host has proven.
+// Two weights a halfword, h = 256 * upper + lower. Summing x * h and x * lower gives both sums: upper = (both - lower)
+// >> 8, exact as long as it fits 24 bits, which the host has proven.
 struct Paired {
   using Bytes = LibraryBytes;
 
@@ -135,7 +143,8 @@ struct Paired {
   }
 };
 
-// For what cannot be paired: for each channel bias, multiplier and shift, then its weights. kTwice: rounded as TFLite does.
+// For what cannot be paired: for each channel bias, multiplier and shift, then its weights. kTwice: rounded as TFLite
+// does.
 template <bool kTwice>
 struct Single {
   using Bytes = LibraryBytes;

@@ -18,9 +18,23 @@ struct Depthwise8 {
 
 template <class G>
 inline Depthwise8 depthwise8_of(const G& g) {
-  return {g.batch,         g.in_height,    g.in_width, g.channels, g.multiplier, g.out_height, g.out_width,
-          g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y,      g.pad_x,      g.dilation_y,
-          g.dilation_x,    g.input_zero,   {g.zero_point, g.low, g.high}};
+  return {g.batch,
+          g.in_height,
+          g.in_width,
+          g.channels,
+          g.multiplier,
+          g.out_height,
+          g.out_width,
+          g.kernel_height,
+          g.kernel_width,
+          g.stride_y,
+          g.stride_x,
+          g.pad_y,
+          g.pad_x,
+          g.dilation_y,
+          g.dilation_x,
+          g.input_zero,
+          {g.zero_point, g.low, g.high}};
 }
 
 // Taps [first, last) of a window in both directions, and where the first of them lies in an image.
@@ -29,8 +43,8 @@ struct Seen {
   const int8_t* from;
 };
 
-// kLanes output channels of one position: sums[c] += sum((x - zero) * w) over the taps inside the image. Inputs of neighbouring outputs
-// lie `apart` bytes apart (0: they share one).
+// kLanes output channels of one position: sums[c] += sum((x - zero) * w) over the taps inside the image. Inputs of
+// neighbouring outputs lie `apart` bytes apart (0: they share one).
 template <int32_t kLanes>
 inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& layer, const Seen& seen, int32_t apart,
                                                           const int8_t* weight, int32_t (&sums)[kLanes]) {
@@ -52,7 +66,8 @@ inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& laye
   }
 }
 
-// Packed for each block of 4 output channels: biases [4] (without the input's zero point), multipliers [4], shifts [4], weights [tap][4].
+// Packed for each block of 4 output channels: biases [4] (without the input's zero point), multipliers [4], shifts [4],
+// weights [tap][4].
 template <bool kTwice>
 __attribute__((noinline)) void depthwise8_position(const Depthwise8& layer, int8_t* out, const Seen& seen,
                                                    const int8_t* packed) {

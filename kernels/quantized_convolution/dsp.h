@@ -1,8 +1,9 @@
 // int8 convolution on Armv7E-M with DSP instructions (Cortex-M4, M7, M33): Paired's bytes, the same results.
 //
-// A core makes 4 channels of two columns (or of one) in registers, from an int16 column in scratch and the packed stream, which it reads
-// from first to last; it loops over the blocks of channels by itself and stores bytes. Instructions a multiply-accumulate, in the loop:
-// two columns 0.80 (12 for 16, and 3 for 64: 8 accumulators, 2 x 2 operands, 2 pointers use all 14 registers), one column 0.94.
+// A core makes 4 channels of two columns (or of one) in registers, from an int16 column in scratch and the packed
+// stream, which it reads from first to last; it loops over the blocks of channels by itself and stores bytes.
+// Instructions a multiply-accumulate, in the loop: two columns 0.80 (12 for 16, and 3 for 64: 8 accumulators, 2 x 2
+// operands, 2 pointers use all 14 registers), one column 0.94.
 #pragma once
 
 #include <stddef.h>
@@ -22,8 +23,8 @@ struct Stretches {
   int32_t bytes, rows, skip_a, skip_b;
 };
 
-// Bytes to int16 pairs (k0, k2), (k1, k3) for each 4 bytes of two columns in turn; returns the end of what it wrote. 9 instructions
-// for 8 bytes. `bytes` is a multiple of 4.
+// Bytes to int16 pairs (k0, k2), (k1, k3) for each 4 bytes of two columns in turn; returns the end of what it wrote. 9
+// instructions for 8 bytes. `bytes` is a multiple of 4.
 __attribute__((naked, noipa)) inline int16_t* expand_two(const int8_t* /*a*/, const int8_t* /*b*/, int16_t* /*out*/,
                                                          const Stretches* /*stretches*/) {
   asm volatile(
@@ -79,12 +80,12 @@ __attribute__((naked, noipa)) inline void pick_two(const int8_t* /*a*/, const in
 }
 
 // 2 k of 4 channels and 2 columns: lower sums r2, r4 (first column), r6, r8 (second); sums of both r3, r5, r7, r9.
-#define ET_DSP_TWO                                                        \
-  "ldrd r10, r11, [r1], #8\n ldrd r12, lr, [r0], #8\n"                    \
-  "smlad r3, r12, r10, r3\n smlad r7, lr, r10, r7\n"                      \
-  "smlad r5, r12, r11, r5\n smlad r9, lr, r11, r9\n"                      \
-  "sxtb16 r10, r10\n sxtb16 r11, r11\n"                                   \
-  "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"                      \
+#define ET_DSP_TWO                                     \
+  "ldrd r10, r11, [r1], #8\n ldrd r12, lr, [r0], #8\n" \
+  "smlad r3, r12, r10, r3\n smlad r7, lr, r10, r7\n"   \
+  "smlad r5, r12, r11, r5\n smlad r9, lr, r11, r9\n"   \
+  "sxtb16 r10, r10\n sxtb16 r11, r11\n"                \
+  "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"   \
   "smlad r4, r12, r11, r4\n smlad r8, lr, r11, r8\n"
 
 // `blocks` x 4 channels of two columns; the second column's bytes lie out_step behind the first one's.
@@ -107,8 +108,7 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
       "ldm r1!, {r2-r5}\n"
       "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"
       "ldr pc, [sp, #24]\n"
-      "2:\n"
-      ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
+      "2:\n" ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
       "4:\n"
       "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
@@ -131,10 +131,10 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
 }
 
 // 4 k of 4 channels and one column: lower sums r2, r4; sums of both r3, r5.
-#define ET_DSP_ONE                                                                                     \
-  "ldm r1!, {r6-r9}\n ldrd r10, r11, [r0], #8\n"                                                       \
-  "smlad r3, r10, r6, r3\n smlad r5, r10, r7, r5\n smlad r3, r11, r8, r3\n smlad r5, r11, r9, r5\n"    \
-  "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                    \
+#define ET_DSP_ONE                                                                                  \
+  "ldm r1!, {r6-r9}\n ldrd r10, r11, [r0], #8\n"                                                    \
+  "smlad r3, r10, r6, r3\n smlad r5, r10, r7, r5\n smlad r3, r11, r8, r3\n smlad r5, r11, r9, r5\n" \
+  "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                 \
   "smlad r2, r10, r6, r2\n smlad r4, r10, r7, r4\n smlad r2, r11, r8, r2\n smlad r4, r11, r9, r4\n"
 
 __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
@@ -151,8 +151,7 @@ __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, cons
       "1:\n"
       "ldm r1!, {r2-r5}\n"
       "ldr pc, [sp, #16]\n"
-      "2:\n"
-      ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
+      "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
       "4:\n"
       "cmp r0, r12\n bne.w 2b\n"
       "sub r3, r3, r2\n sub r5, r5, r4\n"
@@ -292,8 +291,8 @@ struct PairedDsp {
   }
 };
 
-// Two windows of the image, or gathered ones, as a pair of columns in scratch: 4 * elements bytes for it, then the bytes that the rows of
-// both windows leave over after whole quads.
+// Two windows of the image, or gathered ones, as a pair of columns in scratch: 4 * elements bytes for it, then the
+// bytes that the rows of both windows leave over after whole quads.
 class WindowPair {
  public:
   WindowPair(const Convolution8& layer, int16_t* columns)
@@ -336,7 +335,8 @@ class WindowPair {
   int8_t* left_over_;
 };
 
-// columns: as WindowPair wants it, then (for padded or dilated windows, or an odd number of positions) two gathered columns.
+// columns: as WindowPair wants it, then (for padded or dilated windows, or an odd number of positions) two gathered
+// columns.
 inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, int16_t* columns) {
   const int32_t row_bytes = layer.in_width * layer.inputs;
@@ -384,7 +384,8 @@ inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer
     }
     if (waiting == 1) {
       int8_t* const column = pair.end();
-      gather<WordBytes>(layer, column + pair.tail(), pair.whole(), column, in, layer.out_height - 1, layer.out_width - 1);
+      gather<WordBytes>(layer, column + pair.tail(), pair.whole(), column, in, layer.out_height - 1,
+                        layer.out_width - 1);
       pair.expand(column);
       store.one(to);
       to += layer.outputs;

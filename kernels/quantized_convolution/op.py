@@ -142,7 +142,9 @@ def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: i
     positions = len(window)
     first = (np.arange(batch)[:, None] * size + window[None, :]).reshape(-1)  # byte of each position's window
     first = np.append(np.minimum.accumulate(first[::-1])[::-1], batch * size)  # ... and of all windows from there on
-    meanwhile = -batch * size if within is None else int((np.arange(batch * positions) * outputs + within - first[:-1]).max())
+    meanwhile = (
+        -batch * size if within is None else int((np.arange(batch * positions) * outputs + within - first[:-1]).max(initial=-batch * size))
+    )
     ends = np.minimum(np.arange(at_once, positions + at_once, at_once), positions)
     done = (np.arange(batch)[:, None] * positions + ends[None, :]).reshape(-1)[:-1]  # after the last nothing is read
     return int((done * outputs - first[done]).max(initial=meanwhile))
@@ -306,7 +308,10 @@ def _is_3x3(node: Node, target: Target, layer: Layer) -> bool:
     rows, columns = _depthwise_geometry(node)
     fits = all((axis.kernel, axis.dilation) == (3, 1) and axis.before <= 1 for axis in (rows, columns))
     plain = rows.stride == columns.stride <= 2 and node["depth_multiplier"] == 1 and len(layer.weights) % 4 == 0
-    return fits and plain and "dsp" in target.features and target.rounding == "nearest" and not np.any(layer.words[1])
+    # it moves whole words; a part of another tensor may begin anywhere
+    aligned = all(value.storage is None or value.storage.offset % 4 == 0 for value in (node["input"], node.out))
+    fast = "dsp" in target.features and target.rounding == "nearest" and not np.any(layer.words[1])
+    return fits and plain and aligned and fast
 
 
 def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Call:
@@ -336,7 +341,8 @@ def _rows_distance(batch: int, rows: _Axis, in_row: int, out_row: int, channels:
     first = (np.arange(batch)[:, None] * rows.size + top[None, :]).reshape(-1) * in_row
     row = np.arange(batch * rows.out) * out_row
     # the last position of the row in the channels done, beside the first one in those to come
-    meanwhile = int((row + out_row - channels - first).max()) if channels > 4 else -batch * rows.size * in_row
+    apart = -batch * rows.size * in_row
+    meanwhile = int((row + out_row - channels - first).max(initial=apart)) if channels > 4 else apart
     return int((row[1:] - first[1:]).max(initial=meanwhile))
 
 

@@ -1,4 +1,5 @@
-// int8 transposed convolution over (n, h, w, c): what each output position sees is gathered, then it is a column like any other.
+// int8 transposed convolution over (n, h, w, c): what each output position sees is gathered, then it is a column like
+// any other.
 #pragma once
 
 #include <stdint.h>
@@ -7,8 +8,8 @@
 
 namespace et {
 
-// One direction. Outputs at distances of `stride` see the same taps: phase (o + pad) % stride sees `count` of them, of which the first
-// lies at input (o + pad - reach) / stride, each further one `back` inputs before.
+// One direction. Outputs at distances of `stride` see the same taps: phase (o + pad) % stride sees `count` of them, of
+// which the first lies at input (o + pad - reach) / stride, each further one `back` inputs before.
 struct Phases8 {
   int32_t in_size, out_size, stride, pad, back;
   const int32_t* reach;
@@ -57,8 +58,8 @@ __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out
   }
 }
 
-// G: batch, inputs, outputs, input_zero; in_sizes, out_sizes, strides, pads, backs (y, x); reach_y, count_y, reach_x, count_x by phase;
-// offsets; zero_point, low, high.
+// G: batch, inputs, outputs, input_zero; in_sizes, out_sizes, strides, pads, backs (y, x); reach_y, count_y, reach_x,
+// count_x by phase; offsets; zero_point, low, high.
 template <class Core, class G>
 inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
   const int32_t* const in_sizes = g.in_sizes;
@@ -68,8 +69,8 @@ inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, cons
   const int32_t* const backs = g.backs;
   const Phases8 y = {in_sizes[0], out_sizes[0], strides[0], pads[0], backs[0], g.reach_y, g.count_y};
   const Phases8 x = {in_sizes[1], out_sizes[1], strides[1], pads[1], backs[1], g.reach_x, g.count_x};
-  const Transposed8 layer = {
-      g.batch, g.inputs, g.outputs, g.input_zero, y, x, g.offsets, {g.zero_point, g.low, g.high}};
+  const Transposed8 layer = {g.batch, g.inputs, g.outputs, g.input_zero,
+                             y,       x,        g.offsets, {g.zero_point, g.low, g.high}};
   transposed8<Core>(layer, out, in, packed, column);
 }
 

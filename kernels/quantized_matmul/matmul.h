@@ -8,7 +8,8 @@
 
 namespace et {
 
-// Elements from one index to the next: of the batch, of the rows (b: of the inner dimension), of the columns (a: inner).
+// Elements from one index to the next: of the batch, of the rows (b: of the inner dimension), of the columns (a:
+// inner).
 struct Steps {
   int32_t batch, row, column;
 };
@@ -21,8 +22,8 @@ struct Matmul8 {
 
 template <bool kTwice>
 inline int8_t stored_product(const Matmul8& shape, int32_t sum) {
-  const int32_t scaled = kTwice ? requantized_twice(sum, shape.multiplier, shape.shift)
-                                : requantized(sum, shape.multiplier, shape.shift);
+  const int32_t scaled =
+      kTwice ? requantized_twice(sum, shape.multiplier, shape.shift) : requantized(sum, shape.multiplier, shape.shift);
   return saturated(scaled + shape.zero_point, shape.low, shape.high);
 }
 
@@ -67,7 +68,8 @@ __attribute__((noinline)) void matmul8(const Matmul8& shape, int8_t* out, const 
   }
 }
 
-// G: batch, rows, inner, columns; a_steps, b_steps, out_steps; a_zero, b_zero, zero_point, multiplier, shift, low, high.
+// G: batch, rows, inner, columns; a_steps, b_steps, out_steps; a_zero, b_zero, zero_point, multiplier, shift, low,
+// high.
 template <bool kTwice, class G>
 inline void quantized_matmul(const G& g, int8_t* out, const int8_t* a, const int8_t* b) {
   const int32_t* const sa = g.a_steps;
