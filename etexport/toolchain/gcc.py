@@ -36,8 +36,11 @@ LANGUAGE = (
     "-Wconversion",
 )
 
-WISHES = ("-fno-move-loop-stores",)
-"""Flags that not every compiler has. gcc 12.2 moves volatile stores out of loops and writes bytes twice; this one stops it."""
+WISHES = ("-fno-move-loop-stores", "-fno-ipa-modref", "-fno-ipa-pure-const")
+"""Flags that not every compiler has. gcc 12.2 moves volatile stores out of loops and writes bytes twice; the first stops it. And where
+a kernel's operands have elements of different sizes (bool from float), it writes one address as a difference of others, forgets what that
+points to, takes the kernel for one without effects, and leaves its call out; the other two stop that.
+"""
 
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
