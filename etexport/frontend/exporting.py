@@ -74,6 +74,10 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script)
+    if converted is not None and not is_quantized(exported.graph):
+        raise ModelError(
+            "nothing in this network can be computed in int8", where=str(script.path), hint="docs/quantization.md says what can"
+        )
     lowered = lower(exported, script, library.ops)
     passed = pipeline.run(lowered.program, library)
     supported.check(passed, library)

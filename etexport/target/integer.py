@@ -39,6 +39,9 @@ MOVES = frozenset({
 })  # fmt: skip
 """Operators without a view's or a permute's layout that give elements of their first operand and nothing else."""
 
+CLONE = "dim_order_ops::_clone_dim_order.out"
+"""A tensor in another dim order: at the inputs and outputs of a channels-last model, and no computing."""
+
 PAD = "aten::constant_pad_nd.out"
 SEARCHES = frozenset({"aten::argmax.out", "aten::argmin.out"})
 """Operators that only compare elements of their first operand: stored values are in the order of the real ones."""
@@ -397,11 +400,11 @@ class _Fusion:
         return alive[::-1]
 
     def _in_float(self, instructions: list[Instruction]) -> list[InFloat]:
-        """The instructions that read or make float tensors, but for the quantise and dequantise at the edges themselves."""
+        """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor another layout of these."""
         found = []
         for instruction in instructions:
             touched = [self.values[value].spec.dtype for value in (*instruction.reads, *instruction.outs)]
-            if DType.FLOAT32 in touched and instruction.op not in (KERNEL_QUANTIZE, KERNEL_DEQUANTIZE):
+            if DType.FLOAT32 in touched and instruction.op not in (KERNEL_QUANTIZE, KERNEL_DEQUANTIZE, CLONE):
                 reason = self.reasons.get(instruction.handle, "its operands or its result are not quantised")
                 found.append(InFloat(instruction, reason))
         return found

@@ -117,6 +117,28 @@ NETS = {
         ("return self.fc(x) + self.place",),
         (1, 5, 12),
     ),
+    "transposed": Net(
+        ("self.first = nn.Conv2d(3, 4, 3, padding=1)", "self.up = nn.ConvTranspose2d(4, 5, 3, stride=2, padding=1, output_padding=1)"),
+        ("return torch.relu(self.up(torch.relu(self.first(x))))",),
+        (1, 3, 6, 6),
+    ),
+    "transposed_rows": Net(("self.up = nn.ConvTranspose1d(3, 4, 4, stride=2)",), ("return self.up(x)",), (1, 3, 8)),
+    "pixel_shuffle": Net((_CONV,), ("return F.pixel_shuffle(self.conv(x), 2)",), (1, 3, 6, 6)),
+    "skip": Net(
+        ("self.first = nn.Conv2d(3, 6, 3, padding=1)", "self.down = nn.Conv2d(6, 6, 3, stride=2, padding=1)",
+         "self.last = nn.Conv2d(12, 4, 1)"),
+        ("a = torch.relu(self.first(x))", "b = torch.sigmoid(self.down(a))",
+         "return self.last(torch.cat([a, F.interpolate(b, scale_factor=2.0)], 1))"),
+        (1, 3, 8, 8),
+    ),
+    "stack": Net(
+        ("self.fc = nn.Linear(6, 4)",), ("a, b = self.fc(x).unbind(0)", "return torch.stack([b, a * 2, a])"), (2, 6),
+    ),
+    "residual_rows": Net(
+        ("self.first = nn.Linear(6, 6)", "self.second = nn.Linear(6, 6)"),
+        ("x = x + F.gelu(self.first(x))", "return x + self.second(x) / 2"),
+        (16, 6),
+    ),
 }  # fmt: skip
 
 STATISTICS = """

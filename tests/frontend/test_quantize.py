@@ -12,7 +12,7 @@ from etexport.errors import ModelError
 from etexport.frontend import export
 from etexport.inspect.quality import quality
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
-from tests.frontend.nets import NETS, net_script
+from tests.frontend.nets import NETS, Net, net_script
 from tests.frontend.scripts import exported, script
 
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
@@ -135,6 +135,9 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="keep_float names deepwise, which the model does not have") as caught:
         int8(tmp_path / "a", "depthwise", 'keep_float = ["deepwise"]\n')
     assert "depthwise" in caught.value.hint and caught.value.where.endswith("model.py")
+    nothing = Net((), ("return x.amax(1)",), (2, 8))
+    with pytest.raises(ModelError, match="nothing in this network can be computed in int8"):
+        exported(net_script(tmp_path / "n", nothing), quantize="int8")
     path = net_script(tmp_path / "b", NETS["linear"], "del calibration\n")
     with pytest.raises(ModelError, match=r"int8 needs a function calibration\(\)") as caught:
         exported(path, quantize="int8")

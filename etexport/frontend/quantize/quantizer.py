@@ -34,6 +34,7 @@ WEIGHTED: dict[Any, int] = {
     aten.conv1d.padding: 0,
     aten.conv2d.padding: 0,
     aten.convolution.default: 0,
+    aten.conv_transpose1d.default: 1,
     aten.conv_transpose2d.input: 1,
     aten.linear.default: 0,
 }
