@@ -133,24 +133,42 @@ __attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/
       "pop {r4-r11, pc}\n");
 }
 
-// 4 channels of a row, pixels `step` apart. Rows begin at words, for channels come in fours.
-inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t bytes) {
-  for (int32_t at = 0; at < bytes; at += step) {
-    __builtin_memcpy(__builtin_assume_aligned(to + at, 4), __builtin_assume_aligned(from + at, 4), 4);
-  }
+// Copies whole words, 4 at a time as long as there are so many.
+__attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*bytes*/) {
+  asm volatile(
+      "push {r4-r6, lr}\n"
+      "subs r2, r2, #16\n"
+      "blt 2f\n"
+      "1:\n"
+      "ldm r1!, {r3-r6}\n"
+      "subs r2, r2, #16\n"
+      "stm r0!, {r3-r6}\n"
+      "bge 1b\n"
+      "2:\n"
+      "adds r2, r2, #16\n"
+      "beq 4f\n"
+      "3:\n"
+      "ldr r3, [r1], #4\n"
+      "subs r2, r2, #4\n"
+      "str r3, [r0], #4\n"
+      "bne 3b\n"
+      "4:\n"
+      "pop {r4-r6, pc}\n");
 }
 
-// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column, and in place a row of the
+// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column, and in place 3 rows of the
 // image.
 //
-// In place two output rows replace two input rows, four channels at a time: these have been read by then, and those of
-// the lower row are kept for the next two.
+// In place two output rows are computed aside; the lower one of the input rows that they replace is kept for the next
+// two. Stored at once, four channels of a row would be safe only with the output exactly over the input: a few bytes
+// below, they would meet channels of the pixel before that are still to be read.
 inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, const int8_t* pad_row, int32_t* scratch) {
   const int32_t row_bytes = layer.in_width * layer.channels;
   const int32_t out_row = layer.out_width * layer.channels;
   const int32_t at_once = layer.in_place != 0 ? 2 : 1;
-  int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
+  int8_t* const aside = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
+  int8_t* const kept = aside + 2 * row_bytes;
   const int32_t zero = *pad_row;
   const int32_t padding = (zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(zero) << 16);
   const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x);
@@ -175,19 +193,26 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
       }
       const Lanes8 lanes = {layer.channels, out_row, 32 * layer.stride, 32 * layer.stride * layer.out_width,
                             layer.store.zero_point};
+      int8_t* const target = at_once == 2 ? aside : to;
       const int8_t* weights = packed;
       for (int32_t channel = 0; channel < layer.channels; channel += 4) {
         interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, (two ? rows[3] : rows[2]) + channel,
                         records, layer.channels, inner * layer.channels);
         if (two) {
-          keep_channels(kept + channel, rows[2] + channel, layer.channels, row_bytes);
-          depthwise_two_rows(scratch, weights, to + channel, &lanes);
+          depthwise_two_rows(scratch, weights, target + channel, &lanes);
         } else {
-          depthwise_one_row(scratch, weights, to + channel, &lanes);
+          depthwise_one_row(scratch, weights, target + channel, &lanes);
         }
         weights += 128;
       }
-      to += two ? 2 * out_row : out_row;
+      const int32_t stored = two ? 2 * out_row : out_row;
+      if (at_once == 2) {
+        if (two) {
+          copy_words(kept, rows[2], row_bytes);
+        }
+        copy_words(to, aside, stored);
+      }
+      to += stored;
     }
     in += layer.in_height * row_bytes;
   }

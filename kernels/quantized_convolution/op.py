@@ -328,7 +328,7 @@ def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Cal
     row = columns.size * channels
     overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels, channels)}
     pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
-    scratch = Scratch(DType.INT32, 8 * seen + (row // 4 if in_place else 0))
+    scratch = Scratch(DType.INT32, 8 * seen + (3 * row // 4 if in_place else 0))
     operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
     header = "quantized_convolution/depthwise_dsp.h"
     return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
