@@ -18,6 +18,7 @@ torch.set_num_threads(1)
 
 TORCH_DTYPES = {dtype: getattr(torch, str(dtype.numpy)) for dtype in DType}
 TOLERANCE = 2e-6
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @functools.cache
@@ -136,7 +137,7 @@ def tolerance(sample: Sample, node: Node, wanted: Array) -> float:
     """2e-6 of the largest result, times the root of the number of terms of a sum: rounding errors of n additions add up like a walk.
 
     Where the terms cancel, the size of a result says nothing about them, so that their own size (the result for absolute operands) counts
-    for as much as a sum of random signs would have.
+    for as much as a sum of random signs would have. Below the smallest normal number float32 may flush to 0.
     """
     finite = wanted[np.isfinite(wanted)]
     magnitude = float(np.max(np.abs(finite), initial=0.0))
@@ -145,7 +146,7 @@ def tolerance(sample: Sample, node: Node, wanted: Array) -> float:
         absolute = _absolute(sample)
         terms = max((float(np.max(np.abs(one[np.isfinite(one)]), initial=0.0)) for one in absolute), default=0.0)
         magnitude = max(magnitude, terms / math.sqrt(length))
-    return TOLERANCE * magnitude * math.sqrt(max(length, 1))
+    return max(TOLERANCE * magnitude * math.sqrt(max(length, 1)), SMALLEST)
 
 
 def _absolute(sample: Sample) -> tuple[Array, ...]:
