@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "etexport"
 
 EVERYONE = {"errors", "resources", "numpy"}
-SHARED = {"packing", "strided", "quantized", "integer_layer", "supported"}  # arithmetic and layouts that kernel folders and the target side must agree on
+# arithmetic and layouts that kernel folders and the target side must agree on
+SHARED = {"packing", "strided", "quantized", "integer_layer", "supported"}
 ROOMS = {
     "program": {"program", "flatbuffers"},
     "frontend": {"frontend", "program", "op", "passes", "supported", "torch", "torchao"},
