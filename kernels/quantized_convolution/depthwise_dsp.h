@@ -15,7 +15,7 @@ namespace et {
 
 // stride counts in both directions; columns: those that the records of a row have, padding included.
 struct Depthwise3x3 {
-  int32_t batch, in_height, in_width, channels, out_height, out_width, stride, pad_y, pad_x, columns, in_place;
+  int32_t batch, in_height, in_width, channels, out_height, out_width, stride, pad_y, pad_x, columns, in_place, aside;
   Store8 store;
 };
 
@@ -156,19 +156,27 @@ __attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_
       "pop {r4-r6, pc}\n");
 }
 
-// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column, and in place 3 rows of the
-// image.
+// 4 channels of a row, pixels `step` apart. Rows begin at words, for channels come in fours.
+inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t bytes) {
+  for (int32_t at = 0; at < bytes; at += step) {
+    __builtin_memcpy(__builtin_assume_aligned(to + at, 4), __builtin_assume_aligned(from + at, 4), 4);
+  }
+}
+
+// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column; in place a row of the image,
+// with `aside` three.
 //
-// In place two output rows are computed aside; the lower one of the input rows that they replace is kept for the next
-// two. Stored at once, four channels of a row would be safe only with the output exactly over the input: a few bytes
-// below, they would meet channels of the pixel before that are still to be read.
+// In place, two output rows replace two input rows, of which the lower one is kept for the next two. Stored at once,
+// four channels of a row are safe where the output begins whole pixels below the input, as it does if a pixel divides
+// the 16 bytes to which tensors are aligned. Else they would meet channels of other pixels that are still to be read,
+// and both rows are made aside.
 inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer, int8_t* out, const int8_t* in,
                                                        const int8_t* packed, const int8_t* pad_row, int32_t* scratch) {
   const int32_t row_bytes = layer.in_width * layer.channels;
   const int32_t out_row = layer.out_width * layer.channels;
   const int32_t at_once = layer.in_place != 0 ? 2 : 1;
-  int8_t* const aside = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
-  int8_t* const kept = aside + 2 * row_bytes;
+  int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
+  int8_t* const aside = kept + row_bytes;
   const int32_t zero = *pad_row;
   const int32_t padding = (zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(zero) << 16);
   const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x);
@@ -193,12 +201,15 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
       }
       const Lanes8 lanes = {layer.channels, out_row, 32 * layer.stride, 32 * layer.stride * layer.out_width,
                             layer.store.zero_point};
-      int8_t* const target = at_once == 2 ? aside : to;
+      int8_t* const target = layer.aside != 0 ? aside : to;
       const int8_t* weights = packed;
       for (int32_t channel = 0; channel < layer.channels; channel += 4) {
         interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, (two ? rows[3] : rows[2]) + channel,
                         records, layer.channels, inner * layer.channels);
         if (two) {
+          if (layer.aside == 0) {
+            keep_channels(kept + channel, rows[2] + channel, layer.channels, row_bytes);
+          }
           depthwise_two_rows(scratch, weights, target + channel, &lanes);
         } else {
           depthwise_one_row(scratch, weights, target + channel, &lanes);
@@ -206,7 +217,7 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
         weights += 128;
       }
       const int32_t stored = two ? 2 * out_row : out_row;
-      if (at_once == 2) {
+      if (layer.aside != 0) {
         if (two) {
           copy_words(kept, rows[2], row_bytes);
         }
@@ -222,9 +233,19 @@ inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer
 template <class G>
 inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
                                     const int8_t* pad_row, int32_t* scratch) {
-  const Depthwise3x3 layer = {g.batch,      g.in_height, g.in_width, g.channels,
-                              g.out_height, g.out_width, g.stride,   g.pad_y,
-                              g.pad_x,      g.columns,   g.in_place, {g.zero_point, g.low, g.high}};
+  const Depthwise3x3 layer = {g.batch,
+                              g.in_height,
+                              g.in_width,
+                              g.channels,
+                              g.out_height,
+                              g.out_width,
+                              g.stride,
+                              g.pad_y,
+                              g.pad_x,
+                              g.columns,
+                              g.in_place,
+                              g.aside,
+                              {g.zero_point, g.low, g.high}};
   depthwise3x3_dsp(layer, out, in, packed, pad_row, scratch);
 }
 

@@ -29,6 +29,7 @@ from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
 
 _LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
+_ALIGN = 16  # of every tensor in the arena (etexport.target.memory)
 _CONV = "cortex_m::quantized_conv2d.out"
 _DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
 _TRANSPOSED = "cortex_m::quantized_transpose_conv2d.out"
@@ -319,16 +320,18 @@ def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Cal
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     in_place = all((axis.stride, axis.before, axis.after) == (1, 1, 1) for axis in (rows, columns))
+    parts = any(value.storage is not None and value.storage.offset % _ALIGN for value in (x, out))
+    aside = in_place and (_ALIGN % channels != 0 or parts)
     seen = (columns.out - 1) * columns.stride + 3
     geometry = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "out_height": rows.out,
         "out_width": columns.out, "stride": columns.stride, "pad_y": rows.before, "pad_x": columns.before, "columns": seen,
-        "in_place": int(in_place), **_stored(node),
+        "in_place": int(in_place), "aside": int(aside), **_stored(node),
     }  # fmt: skip
     row = columns.size * channels
     overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels, channels)}
     pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
-    scratch = Scratch(DType.INT32, 8 * seen + (3 * row // 4 if in_place else 0))
+    scratch = Scratch(DType.INT32, 8 * seen + (3 if aside else 1 if in_place else 0) * row // 4)
     operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
     header = "quantized_convolution/depthwise_dsp.h"
     return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
@@ -567,6 +570,7 @@ _CASES = (
 _DEPTHWISE_CASES = (
     _case((1, 8, 7, 5), (1, 3, 3, 8), "3x3, an odd number of rows", padding=(1,), depthwise=1),
     _case((1, 64, 6, 5), (1, 3, 3, 64), "3x3, an even number of rows", padding=(1,), zeros=(-128, -128), depthwise=1),
+    _case((1, 16, 5, 6), (1, 3, 3, 16), "3x3, sixteen channels", padding=(1,), depthwise=1),
     _case((2, 12, 4, 6), (1, 3, 3, 12), "a batch", padding=(1,), bias=False, depthwise=1),
     _case((1, 12, 7, 8), (1, 3, 3, 12), "stride 2", padding=(1,), stride=(2,), depthwise=1),
     _case((1, 16, 8, 8), (1, 3, 3, 16), "stride 2, padded at the ends only", padding=(0, 0, 1, 1), stride=(2,), depthwise=1),

@@ -31,6 +31,7 @@ TIGHT = (
     ("cortex_m::quantized_conv2d.out", "two groups of 12"),
     ("cortex_m::quantized_depthwise_conv2d.out", "3x3, an even number of rows"),
     ("cortex_m::quantized_depthwise_conv2d.out", "3x3, an odd number of rows"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "3x3, sixteen channels"),
     ("cortex_m::quantized_depthwise_conv2d.out", "stride 2"),
     ("cortex_m::quantized_depthwise_conv2d.out", "a batch"),
     ("cortex_m::quantized_depthwise_conv2d.out", "5x3, five channels"),
