@@ -88,7 +88,9 @@ def can_pair(layer: Layer, target: Target) -> bool:
     upper = slice(1, None, 2)
     lower = layer.weights[::2][: len(layer.weights[upper])]
     too_low = (layer.weights[upper] == -128) & (lower < 0)
-    return target.rounding == "nearest" and not np.any(layer.words[1]) and bool(np.all(reach(layer)[upper] < 2**23)) and not np.any(too_low)
+    twice = bool(np.all(layer.shifts <= -2) and np.all(reach(layer) < 2**30))
+    scaled = twice if target.rounding == "tflm" else not np.any(layer.words[1])
+    return bool(scaled and np.all(reach(layer)[upper] < 2**23) and not np.any(too_low))
 
 
 def elements_of(k: int) -> int:
@@ -107,16 +109,18 @@ def in_column_order(weights: Array, rows: int) -> Array:
     return np.concatenate([filled, windows[:, :, :whole].reshape(len(weights), -1)], axis=1)
 
 
-def pack_pairs(layer: Layer) -> Array:
+def pack_pairs(layer: Layer, target: Target) -> Array:
     """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
-    (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers.
+    (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers,
+    each with 2^(32 - right shift) behind it where rounding is TFLite's.
     """
     outputs, k = layer.weights.shape
     blocks = -(-outputs // 4)
     weights = np.zeros((blocks * 4, elements_of(k)), np.int64)
     weights[:outputs, :k] = layer.weights
-    bias, words = (np.zeros(blocks * 4, np.int64) for _ in range(2))
-    bias[:outputs], words[:outputs] = layer.bias, layer.words[0]
+    scales = [layer.multipliers, np.int64(1) << (32 + layer.shifts)] if target.rounding == "tflm" else [layer.words[0]]
+    bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, len(scales)), np.int64)
+    bias[:outputs], words[:outputs] = layer.bias, np.stack(scales, axis=1)
     bias[1::2] = bias[::2] + 256 * bias[1::2]
     halves = (256 * weights[1::2] + weights[::2]).reshape(blocks, 2, -1, 2, 2)  # block, pair, quad, (k / 2) % 2, k % 2
     stream = halves.transpose(0, 2, 4, 1, 3).reshape(blocks, -1).astype(np.int16).view(np.int8)

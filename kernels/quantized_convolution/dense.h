@@ -103,8 +103,15 @@ inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8
   }
 }
 
+// requantized_twice with a right shift r of at least 2, given as k = 2^(32 - r).
+inline int32_t rounded_twice(int32_t acc, int32_t multiplier, int32_t k) {
+  const int32_t high = static_cast<int32_t>((static_cast<int64_t>(acc) * multiplier + (INT64_C(1) << 30)) >> 31);
+  return static_cast<int32_t>((static_cast<int64_t>(high - (high < 0 ? 1 : 0)) * k + (INT64_C(1) << 31)) >> 32);
+}
+
 // Two weights a halfword, h = 256 * upper + lower. Summing x * h and x * lower gives both sums: upper = (both - lower)
 // >> 8, exact as long as it fits 24 bits, which the host has proven.
+template <bool kTwice>
 struct Paired {
   using Bytes = LibraryBytes;
 
@@ -135,10 +142,12 @@ struct Paired {
                                static_cast<int32_t>(lower1), static_cast<int32_t>(both1 - lower1) >> 8};
       const int32_t left = smaller(outputs - channel, 4);
       for (int32_t c = 0; c < left; ++c) {
-        const int32_t result = requantized(sums[c], word_at(packed + 4 * c), 0) + store.zero_point;
-        out[channel + c] = saturated(result, store.low, store.high);
+        const int8_t* const scale = packed + (kTwice ? 8 : 4) * c;
+        const int32_t scaled = kTwice ? rounded_twice(sums[c], word_at(scale), word_at(scale + (kTwice ? 4 : 0)))
+                                      : requantized(sums[c], word_at(scale), 0);
+        out[channel + c] = saturated(scaled + store.zero_point, store.low, store.high);
       }
-      packed += 16;
+      packed += kTwice ? 32 : 16;
     }
   }
 };

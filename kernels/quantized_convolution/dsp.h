@@ -88,46 +88,67 @@ __attribute__((naked, noipa)) inline void pick_two(const int8_t* /*a*/, const in
   "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"   \
   "smlad r4, r12, r11, r4\n smlad r8, lr, r11, r8\n"
 
+// The rest of the two cores below. NEAREST and TWICE scale the sums: the house's rule, and TFLite's, where r0 is the
+// zero point, a doubled high multiply by m comes first, and k = 2^(32 - right shift) rounds ties away from zero.
+#define ET_DSP_TWICE(r, m, k)                                                                                      \
+  "lsl " r ", " r ", #1\n smmulr " r ", " r ", " m "\n add " r ", " r ", " r ", asr #31\n smmlar " r ", " r ", " k \
+  ", r0\n"
+#define ET_DSP_TWO_BEGIN                                                                                               \
+  "push {r4-r11, lr}\n"                                                                                                \
+  "ldm r3, {r4-r7}\n"                                                                                                  \
+  "add r4, r4, r0\n" /* end of x */                                                                                    \
+  "mov r8, r2\n"                                                                                                       \
+  "add r9, r2, r6\n"                                                                                                   \
+  "mov r10, r5\n"                                                                                                      \
+  "sub sp, sp, #28\n"                                                                                                  \
+  "stm sp, {r0, r4, r7, r8, r9, r10}\n" /* x, its end, zero point, two outputs, blocks */                              \
+  "adr.w r11, 4f\n" /* the loop makes 4 quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
+  "sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                               \
+  "mov r5, #96\n mls r11, r4, r5, r11\n"                                                                               \
+  "orr r11, r11, #1\n str r11, [sp, #24]\n"                                                                            \
+  "1:\n"                                                                                                               \
+  "ldm r1!, {r2-r5}\n"                                                                                                 \
+  "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"                                                                \
+  "ldr pc, [sp, #24]\n"                                                                                                \
+  "2:\n" ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO                       \
+  "4:\n"                                                                                                               \
+  "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"                                                                       \
+  "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
+#define ET_DSP_TWO_NEAREST                                                                             \
+  "ldm r1!, {r10, r11, r12, lr}\n"                                                                     \
+  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                \
+  "ldr r0, [sp, #8]\n"                                                                                 \
+  "smmlar r2, r2, r10, r0\n smmlar r3, r3, r11, r0\n smmlar r4, r4, r12, r0\n smmlar r5, r5, lr, r0\n" \
+  "smmlar r6, r6, r10, r0\n smmlar r7, r7, r11, r0\n smmlar r8, r8, r12, r0\n smmlar r9, r9, lr, r0\n"
+#define ET_DSP_TWO_TWICE                                                                                    \
+  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                     \
+  "ldr r0, [sp, #8]\n"                                                                                      \
+  "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r2", "r10", "r11") ET_DSP_TWICE("r6", "r10", "r11")        \
+      ET_DSP_TWICE("r3", "r12", "lr")                                                                       \
+          ET_DSP_TWICE("r7", "r12", "lr") "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r4", "r10", "r11") \
+              ET_DSP_TWICE("r8", "r10", "r11") ET_DSP_TWICE("r5", "r12", "lr") ET_DSP_TWICE("r9", "r12", "lr")
+#define ET_DSP_TWO_END                                                                  \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
+  "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n"             \
+  "ldrd r10, r11, [sp, #12]\n"                                                          \
+  "strb r2, [r10], #1\n strb r3, [r10], #1\n strb r4, [r10], #1\n strb r5, [r10], #1\n" \
+  "strb r6, [r11], #1\n strb r7, [r11], #1\n strb r8, [r11], #1\n strb r9, [r11], #1\n" \
+  "ldr r12, [sp, #20]\n ldr r0, [sp]\n"                                                 \
+  "strd r10, r11, [sp, #12]\n"                                                          \
+  "subs r12, r12, #1\n str r12, [sp, #20]\n"                                            \
+  "bne.w 1b\n"                                                                          \
+  "add sp, sp, #28\n"                                                                   \
+  "pop {r4-r11, pc}\n"
+
 // `blocks` x 4 channels of two columns; the second column's bytes lie out_step behind the first one's.
 __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
                                                       const Block8* /*block*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r7}\n"
-      "add r4, r4, r0\n"  // end of x
-      "mov r8, r2\n"
-      "add r9, r2, r6\n"
-      "mov r10, r5\n"
-      "sub sp, sp, #28\n"
-      "stm sp, {r0, r4, r7, r8, r9, r10}\n"  // x, its end, zero point, two outputs, blocks
-      "adr.w r11, 4f\n"  // the loop makes 4 quads of k, 96 bytes of code each, and begins so that it ends with the last
-      "sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"
-      "mov r5, #96\n mls r11, r4, r5, r11\n"
-      "orr r11, r11, #1\n str r11, [sp, #24]\n"
-      "1:\n"
-      "ldm r1!, {r2-r5}\n"
-      "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"
-      "ldr pc, [sp, #24]\n"
-      "2:\n" ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
-      "4:\n"
-      "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"
-      "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
-      "ldm r1!, {r10, r11, r12, lr}\n"
-      "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"
-      "ldr r0, [sp, #8]\n"
-      "smmlar r2, r2, r10, r0\n smmlar r3, r3, r11, r0\n smmlar r4, r4, r12, r0\n smmlar r5, r5, lr, r0\n"
-      "smmlar r6, r6, r10, r0\n smmlar r7, r7, r11, r0\n smmlar r8, r8, r12, r0\n smmlar r9, r9, lr, r0\n"
-      "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"
-      "ldrd r10, r11, [sp, #12]\n"
-      "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n"
-      "strb r2, [r10], #1\n strb r3, [r10], #1\n strb r4, [r10], #1\n strb r5, [r10], #1\n"
-      "strb r6, [r11], #1\n strb r7, [r11], #1\n strb r8, [r11], #1\n strb r9, [r11], #1\n"
-      "ldr r12, [sp, #20]\n ldr r0, [sp]\n"
-      "strd r10, r11, [sp, #12]\n"
-      "subs r12, r12, #1\n str r12, [sp, #20]\n"
-      "bne.w 1b\n"
-      "add sp, sp, #28\n"
-      "pop {r4-r11, pc}\n");
+  asm volatile(ET_DSP_TWO_BEGIN ET_DSP_TWO_NEAREST ET_DSP_TWO_END);
+}
+
+__attribute__((naked, noipa)) inline void columns_two_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
+                                                            int8_t* /*out*/, const Block8* /*block*/) {
+  asm volatile(ET_DSP_TWO_BEGIN ET_DSP_TWO_TWICE ET_DSP_TWO_END);
 }
 
 // 4 k of 4 channels and one column: lower sums r2, r4; sums of both r3, r5.
@@ -137,36 +158,51 @@ __attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, cons
   "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                 \
   "smlad r2, r10, r6, r2\n smlad r4, r10, r7, r4\n smlad r2, r11, r8, r2\n smlad r4, r11, r9, r4\n"
 
+#define ET_DSP_ONE_BEGIN                                                                    \
+  "push {r4-r11, lr}\n"                                                                     \
+  "ldm r3, {r4-r7}\n"                                                                       \
+  "add r12, r4, r0\n"                                                                       \
+  "adr.w r11, 4f\n" /* as above, with 56 bytes of code each */                              \
+  "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                     \
+  "mov r6, #56\n mls r11, r4, r6, r11\n"                                                    \
+  "orr r11, r11, #1\n"                                                                      \
+  "push {r0, r2, r5, r7, r11}\n" /* x, output, blocks, zero point, where the loop begins */ \
+  "1:\n"                                                                                    \
+  "ldm r1!, {r2-r5}\n"                                                                      \
+  "ldr pc, [sp, #16]\n"                                                                     \
+  "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE                                        \
+  "4:\n"                                                                                    \
+  "cmp r0, r12\n bne.w 2b\n"                                                                \
+  "sub r3, r3, r2\n sub r5, r5, r4\n"
+#define ET_DSP_ONE_NEAREST                   \
+  "ldm r1!, {r6-r9}\n"                       \
+  "asr r3, r3, #8\n asr r5, r5, #8\n"        \
+  "ldr r10, [sp, #12]\n ldr r11, [sp, #4]\n" \
+  "smmlar r2, r2, r6, r10\n smmlar r3, r3, r7, r10\n smmlar r4, r4, r8, r10\n smmlar r5, r5, r9, r10\n"
+#define ET_DSP_ONE_TWICE                                                                 \
+  "asr r3, r3, #8\n asr r5, r5, #8\n"                                                    \
+  "ldr r0, [sp, #12]\n ldr r11, [sp, #4]\n"                                              \
+  "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r2", "r6", "r7")                                    \
+      ET_DSP_TWICE("r3", "r8", "r9") "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r4", "r6", "r7") \
+          ET_DSP_TWICE("r5", "r8", "r9")
+#define ET_DSP_ONE_END                                                                  \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
+  "strb r2, [r11], #1\n strb r3, [r11], #1\n strb r4, [r11], #1\n strb r5, [r11], #1\n" \
+  "ldr r6, [sp, #8]\n ldr r0, [sp]\n"                                                   \
+  "str r11, [sp, #4]\n"                                                                 \
+  "subs r6, r6, #1\n str r6, [sp, #8]\n"                                                \
+  "bne.w 1b\n"                                                                          \
+  "add sp, sp, #20\n"                                                                   \
+  "pop {r4-r11, pc}\n"
+
 __attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
                                                       const Block8* /*block*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r7}\n"
-      "add r12, r4, r0\n"
-      "adr.w r11, 4f\n"  // as above, with 56 bytes of code each
-      "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"
-      "mov r6, #56\n mls r11, r4, r6, r11\n"
-      "orr r11, r11, #1\n"
-      "push {r0, r2, r5, r7, r11}\n"  // x, output, blocks, zero point, where the loop begins
-      "1:\n"
-      "ldm r1!, {r2-r5}\n"
-      "ldr pc, [sp, #16]\n"
-      "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
-      "4:\n"
-      "cmp r0, r12\n bne.w 2b\n"
-      "sub r3, r3, r2\n sub r5, r5, r4\n"
-      "ldm r1!, {r6-r9}\n"
-      "asr r3, r3, #8\n asr r5, r5, #8\n"
-      "ldr r10, [sp, #12]\n ldr r11, [sp, #4]\n"
-      "smmlar r2, r2, r6, r10\n smmlar r3, r3, r7, r10\n smmlar r4, r4, r8, r10\n smmlar r5, r5, r9, r10\n"
-      "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"
-      "strb r2, [r11], #1\n strb r3, [r11], #1\n strb r4, [r11], #1\n strb r5, [r11], #1\n"
-      "ldr r6, [sp, #8]\n ldr r0, [sp]\n"
-      "str r11, [sp, #4]\n"
-      "subs r6, r6, #1\n str r6, [sp, #8]\n"
-      "bne.w 1b\n"
-      "add sp, sp, #20\n"
-      "pop {r4-r11, pc}\n");
+  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_NEAREST ET_DSP_ONE_END);
+}
+
+__attribute__((naked, noipa)) inline void columns_one_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
+                                                            int8_t* /*out*/, const Block8* /*block*/) {
+  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_TWICE ET_DSP_ONE_END);
 }
 
 // The C library for small chips moves byte by byte. Words may lie anywhere here.
@@ -228,6 +264,7 @@ inline __attribute__((noinline)) void clamp_bytes(const Store8& store, int8_t* o
 }
 
 // How a layer's columns become stored results, one or two at a time.
+template <bool kTwice>
 class ColumnStore {
  public:
   ColumnStore(int32_t elements, int32_t outputs, int32_t zero_point, const int8_t* packed, const int16_t* x)
@@ -235,7 +272,7 @@ class ColumnStore {
 
   void two(int8_t* out) {
     if (block_.blocks > 0) {
-      columns_two(x_, packed_, out, &block_);
+      core_two(x_, packed_, out, &block_);
     }
     if (outputs_ % 4 != 0) {
       last(out, 2);
@@ -245,7 +282,7 @@ class ColumnStore {
   void one(int8_t* out) {
     block_.x_bytes /= 2;
     if (block_.blocks > 0) {
-      columns_one(x_, packed_, out, &block_);
+      core_one(x_, packed_, out, &block_);
     }
     if (outputs_ % 4 != 0) {
       last(out, 1);
@@ -254,16 +291,32 @@ class ColumnStore {
   }
 
  private:
+  static void core_two(const int16_t* x, const int8_t* packed, int8_t* out, const Block8* block) {
+    if constexpr (kTwice) {
+      columns_two_twice(x, packed, out, block);
+    } else {
+      columns_two(x, packed, out, block);
+    }
+  }
+
+  static void core_one(const int16_t* x, const int8_t* packed, int8_t* out, const Block8* block) {
+    if constexpr (kTwice) {
+      columns_one_twice(x, packed, out, block);
+    } else {
+      columns_one(x, packed, out, block);
+    }
+  }
+
   // The channels after the last whole block: 4 are computed.
   __attribute__((noinline)) void last(int8_t* out, int32_t columns) {
     int8_t results[8];
     const int32_t whole = outputs_ / 4;
     const Block8 block = {block_.x_bytes, 1, 4, block_.zero_point};
-    const int8_t* const packed = packed_ + whole * (32 + block_.x_bytes * 2 / columns);
+    const int8_t* const packed = packed_ + whole * ((kTwice ? 48 : 32) + block_.x_bytes * 2 / columns);
     if (columns == 2) {
-      columns_two(x_, packed, results, &block);
+      core_two(x_, packed, results, &block);
     } else {
-      columns_one(x_, packed, results, &block);
+      core_one(x_, packed, results, &block);
     }
     for (int32_t column = 0; column < columns; ++column) {
       for (int32_t c = 4 * whole; c < outputs_; ++c) {
@@ -279,6 +332,7 @@ class ColumnStore {
 };
 
 // A column of bytes with room for twice as many behind it: a core as `dense.h` has them.
+template <bool kTwice>
 struct PairedDsp {
   using Bytes = WordBytes;
 
@@ -286,7 +340,7 @@ struct PairedDsp {
                      const int8_t* packed) {
     int16_t* const wide = reinterpret_cast<int16_t*>(x + elements);
     expand_one(x, wide, elements);
-    ColumnStore(elements, outputs, store.zero_point, packed, wide).one(out);
+    ColumnStore<kTwice>(elements, outputs, store.zero_point, packed, wide).one(out);
     clamp_bytes(store, out, outputs);
   }
 };
@@ -337,15 +391,16 @@ class WindowPair {
 
 // columns: as WindowPair wants it, then (for padded or dilated windows, or an odd number of positions) two gathered
 // columns.
-inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
-                                                       const int8_t* packed, int16_t* columns) {
+template <bool kTwice>
+__attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
+                                                const int8_t* packed, int16_t* columns) {
   const int32_t row_bytes = layer.in_width * layer.inputs;
   const int32_t run = layer.kernel_width * layer.inputs;
   const int32_t step = layer.dilation_y * row_bytes;
   const int32_t last_top = layer.in_height - 1 - layer.dilation_y * (layer.kernel_height - 1);
   const int32_t last_left = layer.merged != 0 ? layer.in_width - layer.kernel_width : -1;
   WindowPair pair(layer, columns);
-  ColumnStore store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
+  ColumnStore<kTwice> store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
   int8_t* to = out;
   for (int32_t n = 0; n < layer.batch; ++n) {
     int32_t waiting = 0;
@@ -395,17 +450,17 @@ inline __attribute__((noinline)) void convolution8_dsp(const Convolution8& layer
   clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
 }
 
-template <class G>
+template <bool kTwice, class G>
 inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
                                       int16_t* columns) {
-  convolution8_dsp(convolution8_of(g), out, in, packed, columns);
+  convolution8_dsp<kTwice>(convolution8_of(g), out, in, packed, columns);
 }
 
 // (positions, inputs) -> (positions, outputs); inputs is a multiple of 4.
-inline __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs,
-                                                     int32_t outputs, int8_t* out, const int8_t* in,
-                                                     const int8_t* packed, int16_t* columns) {
-  ColumnStore columns_to(inputs, outputs, store.zero_point, packed, columns);
+template <bool kTwice>
+__attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs, int32_t outputs,
+                                              int8_t* out, const int8_t* in, const int8_t* packed, int16_t* columns) {
+  ColumnStore<kTwice> columns_to(inputs, outputs, store.zero_point, packed, columns);
   const Stretches all = {inputs, 1, 0, 0};
   int8_t* to = out;
   for (int32_t pair = positions / 2; pair > 0; --pair) {
@@ -422,10 +477,10 @@ inline __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_
   clamp_bytes(store, out, static_cast<int32_t>(to - out));
 }
 
-template <class G>
+template <bool kTwice, class G>
 inline void quantized_pointwise_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int16_t* columns) {
   const Store8 store = {g.zero_point, g.low, g.high};
-  pointwise8_dsp(store, g.positions, g.inputs, g.outputs, out, in, packed, columns);
+  pointwise8_dsp<kTwice>(store, g.positions, g.inputs, g.outputs, out, in, packed, columns);
 }
 
 }  // namespace et

@@ -193,8 +193,9 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
         layer = replace(layer, weights=in_column_order(layer.weights, rows.kernel))
     elements = elements_of(layer.weights.shape[1])
     each = [layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)) for group in range(groups)]
-    packed = [pack_pairs(one) if fits else pack_singles(one, target) for one in each]
-    core = "Paired" if fits else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
+    packed = [pack_pairs(one, target) if fits else pack_singles(one, target) for one in each]
+    twice = "true" if target.rounding == "tflm" else "false"
+    core = f"{'Paired' if fits else 'Single'}<{twice}>"
     variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
     macs = out.spec.numel * k
     reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
@@ -205,7 +206,7 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     overlaps = {x.id: _distance(*image, channels, outputs, at_once, within)}
     if plain:
         geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
-        function = "quantized_pointwise_dsp" if fast else f"quantized_pointwise<et::{core}>"
+        function = f"quantized_pointwise_dsp<{twice}>" if fast else f"quantized_pointwise<et::{core}>"
         columns_at_once = min(at_once, geometry["positions"])
         scratch = Scratch(DType.INT16, columns_at_once * elements) if fast else Scratch(DType.INT8, elements)
         return Call(function, header, geometry, (*reads, scratch), None, macs, variant, overlaps)
@@ -217,7 +218,7 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
         "group_bytes": len(packed[0]), **_stored(node),
     }  # fmt: skip
     if not fast or groups > 1:
-        core = "PairedDsp" if fast else core
+        core = f"PairedDsp<{twice}>" if fast else core
         # a row of the window may be written up to 3 bytes behind the column's end
         scratch = Scratch(DType.INT8, (3 if fast else 1) * elements + 4)
         return Call(f"quantized_convolution<et::{core}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
@@ -225,7 +226,7 @@ def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int,
     tail = -(-(run % 4 * rows.kernel) // 4) * 4
     gathered = any(axis.before or axis.after for axis in (rows, columns)) or not merged or rows.out * columns.out % 2 != 0
     scratch = Scratch(DType.INT16, 2 * elements + tail + (run * rows.kernel + 4 if gathered else 0))
-    return Call("quantized_convolution_dsp", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
+    return Call(f"quantized_convolution_dsp<{twice}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -430,7 +431,7 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     ]
     fits = all(can_pair(part, target) for part in parts)
     fast = fits and "dsp" in target.features
-    packed = [pack_pairs(part) if fits else pack_singles(part, target) for part in parts]
+    packed = [pack_pairs(part, target) if fits else pack_singles(part, target) for part in parts]
     ends = np.cumsum([0, *(len(one) for one in packed)])
     elements = max(elements_of(part.weights.shape[1]) for part in parts)
     geometry = {
@@ -443,7 +444,8 @@ def _lower_transposed(node: Node, target: Target) -> Call:
         "count_x": tuple(map(len, columns.taps)),
         "offsets": tuple(int(end) for end in ends[:-1]), **_stored(node),
     }  # fmt: skip
-    core = "PairedDsp" if fast else "Paired" if fits else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
+    twice = "true" if target.rounding == "tflm" else "false"
+    core = f"{'PairedDsp' if fast else 'Paired' if fits else 'Single'}<{twice}>"
     scratch = Scratch(DType.INT8, (3 if fast else 1) * elements)
     operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)), scratch)
     header = "quantized_convolution/transposed_dsp.h" if fast else "quantized_convolution/transposed.h"

@@ -65,8 +65,9 @@ def _lower(node: Node, target: Target) -> Call:
         raise node.error(reason)
     positions = prod(x.spec.shape[:-1])
     paired = can_pair(layer, target)
-    core = "Paired" if paired else f"Single<{'true' if target.rounding == 'tflm' else 'false'}>"
-    packed = pack_pairs(layer) if paired else pack_singles(layer, target)
+    twice = "true" if target.rounding == "tflm" else "false"
+    core = f"{'Paired' if paired else 'Single'}<{twice}>"
+    packed = pack_pairs(layer, target) if paired else pack_singles(layer, target)
     geometry = {
         "positions": positions, "inputs": inputs, "outputs": outputs,
         "zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"],
@@ -81,7 +82,7 @@ def _lower(node: Node, target: Target) -> Call:
     if fast:
         scratch = Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
         header = "quantized_convolution/dsp.h"
-        return Call("quantized_pointwise_dsp", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
+        return Call(f"quantized_pointwise_dsp<{twice}>", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
     scratch, header = Scratch(DType.INT8, elements_of(inputs)), "quantized_convolution/dense.h"
     return Call(f"quantized_pointwise<et::{core}>", header, geometry, (*reads, scratch), None, macs, "portable", overlaps)
 
