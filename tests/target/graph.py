@@ -47,7 +47,9 @@ class Graph:
         outs: list[int] = []
         for index in range(len(found.signature.outs)):
             spec = TensorSpec(DType.FLOAT32, ())
-            outs.append(into.id if into else self._add(f"{name or op.split('::')[1].split('.')[0]}_{handle}_{index}", spec, Role.ACTIVATION).id)
+            outs.append(
+                into.id if into else self._add(f"{name or op.split('::')[1].split('.')[0]}_{handle}_{index}", spec, Role.ACTIVATION).id
+            )
         instruction = Instruction(op, args, tuple(outs), handle, name, source)
         method = Method("forward", self.values, (instruction,), (), ())
         for out, (dtype, shape) in zip(outs, found.infer(node_of(method, instruction, found)), strict=True):
@@ -60,9 +62,7 @@ class Graph:
     def conv(self, x: Ref, out_channels: int, kernel: int = 3, *, stride: int = 1, pad: int = 1, name: str = "", line: int = 0) -> Ref:
         channels = self.values[x.id].spec.shape[1]
         args = (x, self.weight(out_channels, channels, kernel, kernel), self.weight(out_channels))
-        return self.call(
-            "aten::convolution.out", *args, (stride, stride), (pad, pad), (1, 1), False, (0, 0), 1, name=name, line=line
-        )
+        return self.call("aten::convolution.out", *args, (stride, stride), (pad, pad), (1, 1), False, (0, 0), 1, name=name, line=line)
 
     def relu(self, x: Ref, **how: Any) -> Ref:
         return self.call("aten::relu.out", x, **how)
