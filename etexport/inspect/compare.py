@@ -6,7 +6,7 @@ so a program may err by `2e-6 * sqrt(sum of all operators' sum lengths)` of the 
 and the results of programs that only move or compare numbers must be equal.
 
 A quantised program is compared with the quantised network, in steps of the output's quantisation. Each requantisation may round to the
-neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. What users ask of it, classes and accuracy, is judged
+neighbour, so `2 * ceil(sqrt(requantisations))` steps are allowed: `steps_of`. What users ask of it, classes and accuracy, is judged
 against the float network, on samples that were not calibrated with.
 """
 
@@ -202,7 +202,7 @@ def steps_of(method: Method, library: Library) -> Steps | None:
         moved = maker.args[0]
         return size(moved.id) if op is not None and op.layout in (Layout.VIEW, Layout.PERMUTE) and isinstance(moved, Ref) else None
 
-    return Steps(max(2, math.ceil(math.sqrt(rounds))), tuple(size(one) for one in method.outputs))
+    return Steps(2 * math.ceil(math.sqrt(rounds)), tuple(size(one) for one in method.outputs))
 
 
 def _is_integer(op: str) -> bool:
