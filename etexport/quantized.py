@@ -58,6 +58,14 @@ def requantize(acc: Array, word: Array | int, p: Array | int = 0) -> Array:
     return (wide * np.asarray(word, dtype=np.int64) + (1 << 31)) >> 32
 
 
+def tie_to_even(nearest: Array, total: Array, count: int) -> Array:
+    """`nearest` is total / count to the nearest, ties whichever way: now to the even neighbour. Where an average keeps its scale ties are
+    frequent, and up they would move every average."""
+    twice = 2 * (total - nearest * count)
+    tied: Array = nearest + np.where((np.abs(twice) == count) & (nearest & 1 == 1), np.sign(twice), 0)
+    return tied
+
+
 def requantize_tflm(acc: Array, multiplier: Array | int, shift: Array | int) -> Array:
     """TFLite's double rounding, as `cortex_m::` operators define it: a rounding doubling high multiply, then a rounding right shift."""
     shift = np.asarray(shift, dtype=np.int64)

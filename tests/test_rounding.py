@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from etexport.quantized import multiplier_shift, requantize, requantize_tflm, word_multiplier
+from etexport.quantized import multiplier_shift, requantize, requantize_tflm, tie_to_even, word_multiplier
 
 DRAWS, ACCUMULATORS = 40, 100_000
 
@@ -37,3 +37,13 @@ def test_scales_keep_30_bits_or_what_is_left_of_the_word() -> None:
         word, left = word_multiplier(*multiplier_shift(scale))
         assert 0 < word < 2**31 and left >= 0
         assert abs(word * 2.0 ** (left - 32) / scale - 1) <= max(2.0**-30, 2.0 ** (-32 - exponent))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 6, 7, 10, 14, 49, 64, 126, 1000])
+def test_averages_that_keep_their_scale_are_rounded_to_even(count: int) -> None:
+    """As PyTorch rounds them, and whichever way the multiplier's own rounding pushes a tie."""
+    totals = np.arange(-128 * count, 128 * count)
+    word, left = word_multiplier(*multiplier_shift(1 / count))
+    nearest = requantize(totals, word, left)
+    np.testing.assert_array_equal(tie_to_even(nearest, totals, count), np.rint(totals / count))
+    assert (nearest != np.rint(totals / count)).any() == (count % 2 == 0)

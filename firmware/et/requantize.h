@@ -11,6 +11,14 @@ inline __attribute__((always_inline)) int32_t requantized(int32_t acc, int32_t m
   return static_cast<int32_t>((static_cast<int64_t>(shifted) * multiplier + (INT64_C(1) << 31)) >> 32);
 }
 
+// nearest: total / count, an even count, to the nearest, ties whichever way. Ties to the even neighbour: where an
+// average keeps its scale ties are frequent, and up they would move every average.
+inline __attribute__((always_inline)) int32_t tie_to_even(int32_t nearest, int32_t total, int32_t count) {
+  const int32_t twice = 2 * (total - nearest * count);
+  if ((nearest & 1) == 0 || (twice != count && twice != -count)) return nearest;
+  return nearest + (twice > 0 ? 1 : -1);
+}
+
 // TFLite's rule, rounded twice: a doubling high multiply, ties up, then a right shift, ties away from zero.
 // scale = multiplier * 2^(shift - 31).
 inline int32_t requantized_twice(int32_t acc, int32_t multiplier, int32_t shift) {

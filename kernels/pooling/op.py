@@ -26,7 +26,7 @@ from etexport.op import (
     swept_distance,
 )
 from etexport.program.model import Array, DType
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, word_multiplier
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, tie_to_even, word_multiplier
 
 _INF = float("inf")
 _LIMIT = 2**31 - 1
@@ -303,6 +303,11 @@ def _averaged(node: Node) -> _Averaged:
     return _Averaged(node["count_include_pad"], node["divisor_override"] or 0, *zeros, scale, *bounds)
 
 
+def _to_even(how: _Averaged, counts: list[int]) -> bool:
+    """Whether ties occur that are rounded to even: the scale stays, and a count is even."""
+    return how.scale == 1.0 and any(count % 2 == 0 for count in counts)
+
+
 def _words(scale: float, counts: list[int]) -> tuple[list[int], int]:
     """The multiplier for each count, with the left shift that suits all of them."""
     left = max(word_multiplier(*multiplier_shift(scale / count))[1] for count in counts)
@@ -314,19 +319,22 @@ def _lower_avg8(node: Node, target: Target) -> Call:
     how = _averaged(node)
     size = rows.kernel * columns.kernel
     one = how.divisor or (size if rows.whole and columns.whole and (how.include_pad or rows.pad == columns.pad == 0) else 0)
-    words, left = _words(how.scale, [one] if one else list(range(1, size + 1)))
+    counts = [one] if one else list(range(1, size + 1))
+    words, left = _words(how.scale, counts)
     if (size * (128 + abs(how.zero_in))) << left >= 2**31:
         raise node.error(f"the sum of {size} elements is too large")
     geometry: dict[str, GeometryField] = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "out_height": rows.out, "out_width": columns.out,
         "channels": channels, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
         "stride_x": columns.stride, "pad_y": rows.pad, "pad_x": columns.pad, "include_pad": how.include_pad, "same": bool(one),
-        "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left, "low": how.low, "high": how.high,
+        "divisor": how.divisor, "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left,
+        "low": how.low, "high": how.high,
     }  # fmt: skip
     operands = (Write(node.out.id), Read(node["self"].id))
     if target.rounding == "tflm" and node.schema.name != _AVERAGE8:
         return Call("quantized_avg_pool_divided", "pooling/quantized.h", geometry, operands)
-    return Call("quantized_avg_pool", "pooling/quantized.h", geometry, (*operands, Const("multipliers", np.array(words, np.int32))))
+    function = "quantized_avg_pool_to_even" if _to_even(how, counts) else "quantized_avg_pool"
+    return Call(function, "pooling/quantized.h", geometry, (*operands, Const("multipliers", np.array(words, np.int32))))
 
 
 def _average8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
@@ -342,8 +350,10 @@ def _average8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], paddin
         padded = [[at for at in span if at < axis.size + axis.pad] for span, axis in zip((down, across), axes, strict=True)]
         count = prod(len(span) for span in (padded if how.include_pad else inside))
         total = (x[..., inside[0], :][..., inside[1]].astype(np.int64) - how.zero_in).sum((-2, -1))
-        stored = requantize(total, words[0 if len(words) == 1 else count - 1], left) + how.zero_out
-        out[..., row, column] = np.clip(stored, how.low, how.high)
+        stored = requantize(total, words[0 if len(words) == 1 else count - 1], left)
+        if _to_even(how, counts):
+            stored = tie_to_even(stored, total, how.divisor or count)
+        out[..., row, column] = np.clip(stored + how.zero_out, how.low, how.high)
     return out
 
 
@@ -400,8 +410,9 @@ def _draw_max8(draw: Draw) -> Case:
 
 def _draw_avg8(draw: Draw) -> Case:
     x, kernel, stride, padding, _ = _draw_window(draw, (1,))
-    zeros, scale = (draw.integer(-128, 127), draw.integer(-128, 127)), multiplier_shift(draw.number(0.05, 2.0))
-    divisor = draw.choice((None, None, 1, 7))
+    zeros = draw.integer(-128, 127), draw.integer(-128, 127)
+    scale = draw.choice((_ONE, multiplier_shift(draw.number(0.05, 2.0))))
+    divisor = draw.choice((None, None, 1, 6, 7))
     return Case((_eight(x), kernel, stride, padding, draw.flag(), draw.flag(), divisor, *zeros, *scale, -128, 127))
 
 
@@ -460,6 +471,10 @@ _OPS8 = [
             Case(
                 (T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), True, True, None, 4, -3, *_ONE, -128, 127),
                 "padding counts",
+            ),
+            Case(
+                (T((1, 5, 6, 6), DType.INT8, -128, 128), (2, 2), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127),
+                "the scale stays: ties to even",
             ),
         ),
         draw=lambda draw: _draw_avg8(draw),

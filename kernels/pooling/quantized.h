@@ -44,6 +44,7 @@ struct Average8Images {
   int32_t batch, in_height, in_width, out_height, out_width, channels;
   int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x;
   bool include_pad, same;
+  int32_t divisor;  // 0 for the number of elements
   int32_t in_zero_point, out_zero_point, left_shift, low, high;
 };
 
@@ -51,10 +52,14 @@ inline int32_t counted8(int32_t first, int32_t size, int32_t kernel, int32_t pad
   return include_pad ? smaller(first + kernel, size + pad) - first : taps.last - taps.first;
 }
 
-// With kByDivision as TFLite divides, the nearest stored value, ties away from 0; scale and zero point stay.
-template <bool kByDivision>
+// kToEven: the scale stays, and ties go to the even value. kDivided: as TFLite divides, the nearest stored value, ties
+// away from 0; scale and zero point stay.
+enum class AverageRounding { kNearest, kToEven, kDivided };
+
+template <AverageRounding kRounding>
 __attribute__((noinline)) void average8_images(const Average8Images& shape, int8_t* out, const int8_t* x,
                                                const int32_t* multipliers) {
+  constexpr bool kByDivision = kRounding == AverageRounding::kDivided;
   const int32_t row_step = shape.in_width * shape.channels;
   for (int32_t n = 0; n < shape.batch; ++n) {
     for (int32_t row = 0; row < shape.out_height; ++row) {
@@ -81,8 +86,11 @@ __attribute__((noinline)) void average8_images(const Average8Images& shape, int8
           if constexpr (kByDivision) {
             *out++ = static_cast<int8_t>((sum > 0 ? sum + inside / 2 : sum - inside / 2) / inside);
           } else {
-            const int32_t v = requantized(sum, multiplier, shape.left_shift) + shape.out_zero_point;
-            *out++ = saturated(v, shape.low, shape.high);
+            int32_t v = requantized(sum, multiplier, shape.left_shift);
+            if constexpr (kRounding == AverageRounding::kToEven) {
+              v = tie_to_even(v, sum, shape.divisor != 0 ? shape.divisor : rows * columns);
+            }
+            *out++ = saturated(v + shape.out_zero_point, shape.low, shape.high);
           }
         }
       }
@@ -91,22 +99,28 @@ __attribute__((noinline)) void average8_images(const Average8Images& shape, int8
   }
 }
 
-template <class G, bool kByDivision>
+template <class G, AverageRounding kRounding>
 inline void quantized_avg_pool_by(const G& g, int8_t* out, const int8_t* x, const int32_t* multipliers) {
-  average8_images<kByDivision>({g.batch, g.in_height, g.in_width, g.out_height, g.out_width, g.channels,
-                                g.kernel_height, g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x,
-                                g.include_pad, g.same, g.in_zero_point, g.out_zero_point, g.left_shift, g.low, g.high},
-                               out, x, multipliers);
+  average8_images<kRounding>(
+      {g.batch,        g.in_height,     g.in_width,       g.out_height, g.out_width, g.channels,    g.kernel_height,
+       g.kernel_width, g.stride_y,      g.stride_x,       g.pad_y,      g.pad_x,     g.include_pad, g.same,
+       g.divisor,      g.in_zero_point, g.out_zero_point, g.left_shift, g.low,       g.high},
+      out, x, multipliers);
 }
 
 template <class G>
 inline void quantized_avg_pool(const G& g, int8_t* out, const int8_t* x, const int32_t* multipliers) {
-  quantized_avg_pool_by<G, false>(g, out, x, multipliers);
+  quantized_avg_pool_by<G, AverageRounding::kNearest>(g, out, x, multipliers);
+}
+
+template <class G>
+inline void quantized_avg_pool_to_even(const G& g, int8_t* out, const int8_t* x, const int32_t* multipliers) {
+  quantized_avg_pool_by<G, AverageRounding::kToEven>(g, out, x, multipliers);
 }
 
 template <class G>
 inline void quantized_avg_pool_divided(const G& g, int8_t* out, const int8_t* x) {
-  quantized_avg_pool_by<G, true>(g, out, x, nullptr);
+  quantized_avg_pool_by<G, AverageRounding::kDivided>(g, out, x, nullptr);
 }
 
 }  // namespace et

@@ -10,7 +10,7 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, word_multiplier
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
 from etexport.strided import nest
 
 
@@ -189,8 +189,14 @@ def _lower_mean8(node: Node, target: Target) -> Call:
         "multiplier": word,
         "left_shift": left,
         "out_zero_point": node["output_zero_point"],
+        "terms_that_tie": _terms_that_tie(_terms(node), node["multiplier"], node["shift"]),
     }
     return Call("quantized_mean", "reduce/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id)))
+
+
+def _terms_that_tie(terms: int, multiplier: int, shift: int) -> int:
+    """The number of elements where the scale stays and ties occur, which go to even; else 0."""
+    return terms if terms % 2 == 0 and (multiplier, shift) == multiplier_shift(1 / terms) else 0
 
 
 def _overflows(terms: int, zero_point: int, left: int) -> bool:
@@ -199,7 +205,10 @@ def _overflows(terms: int, zero_point: int, left: int) -> bool:
 
 def _np_mean8(x: Any, dims: tuple[int, ...], keepdim: bool, zero_in: int, zero_out: int, multiplier: int, shift: int) -> Any:
     total = np.sum(x.astype(np.int64) - zero_in, axis=_axes(x, dims), keepdims=keepdim)
-    return np.clip(requantize(total, *word_multiplier(multiplier, shift)) + zero_out, -128, 127).astype(np.int8)
+    stored = requantize(total, *word_multiplier(multiplier, shift))
+    if terms := _terms_that_tie(x.size // max(np.size(total), 1), multiplier, shift):
+        stored = tie_to_even(stored, total, terms)
+    return np.clip(stored + zero_out, -128, 127).astype(np.int8)
 
 
 def _mean_rule(node: IntegerNode) -> Fused | str:
@@ -226,7 +235,7 @@ def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: 
 def _draw_mean8(draw: Draw) -> Case:
     operand, dims = _operand(draw)
     zeros = draw.integer(-128, 127), draw.integer(-128, 127)
-    return _case8(operand.shape, dims, draw.flag(), zeros, draw.number(0.05, 3.0))
+    return _case8(operand.shape, dims, draw.flag(), zeros, draw.choice((1.0, draw.number(0.05, 3.0))))
 
 
 _MEAN8 = Op(

@@ -9,7 +9,8 @@
 namespace et {
 
 // G: sizes, out_strides, self_strides of the dimensions that stay; reduced_sizes, reduced_strides of those that go;
-// start, minus the zero point for each element of a sum; multiplier, left_shift, out_zero_point.
+// start, minus the zero point for each element of a sum; multiplier, left_shift, out_zero_point; terms_that_tie, the
+// number of elements where the scale stays and ties go to even, else 0.
 template <class G>
 void quantized_mean(const G& g, int8_t* out, const int8_t* self) {
   constexpr int32_t kInner = extent_of<decltype(G::reduced_sizes)> - 1;
@@ -25,7 +26,9 @@ void quantized_mean(const G& g, int8_t* out, const int8_t* self) {
       }
     };
     each<kInner>(g.reduced_sizes, row, Cursor{0, g.reduced_strides});
-    out[to] = saturated(requantized(sum, g.multiplier, g.left_shift) + g.out_zero_point, -128, 127);
+    int32_t v = requantized(sum, g.multiplier, g.left_shift);
+    if (g.terms_that_tie != 0) v = tie_to_even(v, sum, g.terms_that_tie);
+    out[to] = saturated(v + g.out_zero_point, -128, 127);
   };
   each<extent_of<decltype(G::sizes)>>(g.sizes, element, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
 }
