@@ -30,13 +30,14 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((DType.INT8, shape),)
 
 
-def _call(function: str, node: Node, geometry: dict[str, Any]) -> Call:
+def _call(function: str, node: Node, geometry: dict[str, Any], variant: str = "portable") -> Call:
     shape = node.out.spec.shape
     operands = (node["self"], node["other"])
     loops = nest(shape, node.out.spec.strides, *(broadcast_strides(operand.spec, shape) for operand in operands))
     strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1], "other_strides": loops.strides[2]}
     reads = tuple(Read(operand.id) for operand in operands)
-    return Call(function, "quantized_binary/quantized_binary.h", {**strides, **geometry}, (Write(node.out.id), *reads))
+    header = f"quantized_binary/quantized_binary{'' if variant == 'portable' else '_' + variant}.h"
+    return Call(function, header, {**strides, **geometry}, (Write(node.out.id), *reads), variant=variant)
 
 
 # ---- addition ----------------------------------------------------------------------------------------------------------------------
@@ -64,6 +65,9 @@ def _lower_add(node: Node, target: Target) -> Call:
     if max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) >= 2**15 or reach >= 2**31:
         raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
     bounds = {"low": node["activation_min"], "high": node["activation_max"]}
+    if "dsp" in target.features:
+        own = "false" if tuple(bounds.values()) == (-128, 127) else "true"
+        return _call(f"quantized_add_dsp<{words.pop('shift')}, {own}>", node, {**words, **bounds}, "dsp")
     return _call("quantized_add", node, {**words, **bounds})
 
 
@@ -121,6 +125,8 @@ def _lower_mul(node: Node, target: Target) -> Call:
     zeros["zero_point"] = node["output_zero_point"]
     if twice:
         return _call("quantized_mul_twice", node, {**zeros, "multiplier": node["output_multiplier"], "shift": node["output_shift"]})
+    if "dsp" in target.features and left == 0:
+        return _call("quantized_mul_dsp", node, {**zeros, "multiplier": word}, "dsp")
     return _call("quantized_mul", node, {**zeros, "multiplier": word, "left_shift": left})
 
 
@@ -153,11 +159,14 @@ def _int8(*shape: int, dim_order: tuple[int, ...] | None = None) -> T:
     return T(shape, DType.INT8, -128, 128, dim_order=dim_order)
 
 
-def _sum_case(x: T, y: T, scales: tuple[float, float, float], zeros: tuple[int, int, int], sign: int = 1, note: str = "") -> Case:
+def _sum_case(
+    x: T, y: T, scales: tuple[float, float, float], zeros: tuple[int, int, int], sign: int = 1, note: str = "",
+    bounds: tuple[int, int] = (-128, 127),
+) -> Case:  # fmt: skip
     twice = 2 * max(scales[:2])
     first, second = multiplier_shift(scales[0] / twice), multiplier_shift(sign * scales[1] / twice)
     out = multiplier_shift(twice / (scales[2] * 2**_ADD_BITS))
-    return Case((x, zeros[0], *first, y, zeros[1], *second, zeros[2], *out, -128, 127), note)
+    return Case((x, zeros[0], *first, y, zeros[1], *second, zeros[2], *out, *bounds), note)
 
 
 def _product_case(x: T, y: T, scale: float, zeros: tuple[int, int, int], note: str = "") -> Case:
@@ -165,14 +174,15 @@ def _product_case(x: T, y: T, scale: float, zeros: tuple[int, int, int], note: s
 
 
 def _shapes(draw: Draw) -> tuple[T, T]:
-    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(1, 4)))
+    shape = (*(draw.integer(1, 4) for _ in range(draw.integer(0, 3))), draw.integer(1, 21))
     other = tuple(1 if draw.integer(0, 3) == 0 else size for size in shape)
     return (_int8(*shape), _int8(*other)) if draw.flag() else (_int8(*other), _int8(*shape))
 
 
 def _draw_add(draw: Draw) -> Case:
     scales = (draw.number(0.01, 0.5), draw.number(0.01, 0.5), draw.number(0.01, 0.5))
-    return _sum_case(*_shapes(draw), scales, _zeros(draw), draw.choice((1, -1)))
+    low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.flag() else (-128, 127)
+    return _sum_case(*_shapes(draw), scales, _zeros(draw), draw.choice((1, -1)), bounds=(low, high))
 
 
 def _draw_mul(draw: Draw) -> Case:
@@ -198,6 +208,8 @@ OPS = [
             _sum_case(_int8(2, 3, 4), _int8(2, 3, 4), (0.1, 0.2, 0.25), (3, -5, 7)),
             _sum_case(_int8(1, 3, 4, 4), _int8(1, 3, 1, 1), (0.1, 0.01, 0.1), (0, 0, -128), note="broadcasting"),
             _sum_case(_int8(2, 3, 4), _int8(2, 3, 4), (0.1, 0.2, 0.3), (3, -5, 7), -1, "a difference"),
+            _sum_case(_int8(3, 37), _int8(3, 37), (0.1, 0.2, 0.1), (3, -5, -20), 1, "a relu", (-20, 127)),
+            _sum_case(_int8(1, 1, 9), _int8(2, 11, 1), (0.3, 0.2, 0.4), (3, -5, -20), -1, "both repeat"),
         ),
         draw=_draw_add,
     ),
@@ -213,6 +225,7 @@ OPS = [
         cases=(
             _product_case(_int8(2, 3, 4), _int8(2, 3, 4), 0.003, (3, -5, 7)),
             _product_case(_int8(1, 3, 4, 4), _int8(1, 3, 1, 1), 0.01, (0, -154, 0), "broadcasting; a zero point outside int8"),
+            _product_case(_int8(2, 1, 21), _int8(1, 5, 21), 0.6, (9, 4, 0), "a scale above one half"),
         ),
         draw=_draw_mul,
     ),
