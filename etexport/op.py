@@ -355,6 +355,8 @@ class Op:
     alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must be copied
     parts       for a concatenation: byte offset of each operand inside output 0, or None where it must be copied
     elementwise output i depends on element i of its tensor operands only, which broadcast: chains of such become a table in int8
+    carries     names of operands of whose elements the first result consists, moved, chosen or repeated, never computed with: what is so
+                for real numbers is so for int8 of one scale, for these are in the same order (a view or a permute carries its first)
     exact       results must be eager PyTorch's bit for bit (movement, comparison); else 2e-6 * magnitude * sqrt(`sum_length`)
     sum_length  how many terms are added up for one result
     cases, draw the documented cases, and a function that draws more within the schema's legal range
@@ -372,6 +374,7 @@ class Op:
     alias: Callable[[Node], int | None] | None = None
     parts: Callable[[Node], tuple[int, ...] | None] | None = None
     elementwise: bool = False
+    carries: tuple[str, ...] = ()
     exact: bool = False
     sum_length: Callable[[Node], int] | None = None
     cases: tuple[Case, ...] = ()

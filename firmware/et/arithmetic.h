@@ -8,6 +8,10 @@ namespace et {
 // PyTorch's clamp: a NaN stays one.
 inline float clamped(float value, float low, float high) { return value < low ? low : (value > high ? high : value); }
 
+inline bool is_nan(float value) { return value != value; }
+
+inline bool is_nan(int8_t) { return false; }
+
 inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 
 inline int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }

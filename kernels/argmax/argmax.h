@@ -3,13 +3,10 @@
 
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
-
-inline bool is_nan(float v) { return v != v; }
-
-inline bool is_nan(int8_t) { return false; }
 
 // G: sizes, out_strides, self_strides of the dimensions that stay; searched_sizes, searched_strides of those that are
 // searched, in logical order, for that is how the index counts.

@@ -51,12 +51,22 @@ void div(const G& g, float* out, const float* self, const float* other) {
 // NaN in either operand gives NaN.
 template <class G>
 void maximum(const G& g, float* out, const float* self, const float* other) {
-  zip_clamped(g, out, self, other, [](float a, float b) { return a > b || a != a ? a : b; });
+  zip_clamped(g, out, self, other, [](float a, float b) { return a > b || is_nan(a) ? a : b; });
 }
 
 template <class G>
 void minimum(const G& g, float* out, const float* self, const float* other) {
-  zip_clamped(g, out, self, other, [](float a, float b) { return a < b || a != a ? a : b; });
+  zip_clamped(g, out, self, other, [](float a, float b) { return a < b || is_nan(a) ? a : b; });
+}
+
+template <class G>
+void maximum(const G& g, int8_t* out, const int8_t* self, const int8_t* other) {
+  zip(g, out, self, other, [](int8_t a, int8_t b) { return a > b ? a : b; });
+}
+
+template <class G>
+void minimum(const G& g, int8_t* out, const int8_t* self, const int8_t* other) {
+  zip(g, out, self, other, [](int8_t a, int8_t b) { return a < b ? a : b; });
 }
 
 template <class G>

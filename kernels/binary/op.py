@@ -41,11 +41,7 @@ def _promoted(*operands: TensorSpec | bool | int | float) -> DType:
 
 def _peers(operands: tuple[Any, ...], dtype: DType, result: DType, priority: int) -> bool:
     """Both types come from operands of this priority, so neither yields to the other."""
-    own = {
-        operand.dtype
-        for operand in operands
-        if isinstance(operand, TensorSpec) and (0 if operand.shape else 1) == priority
-    }
+    own = {operand.dtype for operand in operands if isinstance(operand, TensorSpec) and (0 if operand.shape else 1) == priority}
     return dtype in own and result in own and _RANK_OF_KIND[dtype.numpy.kind] == _RANK_OF_KIND[result.numpy.kind]
 
 
@@ -72,10 +68,15 @@ def _bounds(node: Node) -> dict[str, GeometryField]:
     return {"clamps": bool(epilogue and epilogue.clamps), "low": float(low), "high": float(high)}
 
 
+def _types(name: str) -> tuple[DType, ...]:
+    """What of two tensors is larger can be said of int8 too."""
+    return (DType.FLOAT32, DType.INT8) if name in ("maximum", "minimum") else (DType.FLOAT32,)
+
+
 def _tensors(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
         out, self, other = node.out, node["self"], node["other"]
-        if self.spec.dtype is not DType.FLOAT32 or other.spec.dtype is not DType.FLOAT32:
+        if self.spec.dtype not in _types(function) or other.spec.dtype is not self.spec.dtype:
             raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert both to float32")
         loops = nest(out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in (self, other)))
         geometry: dict[str, GeometryField] = {
@@ -182,14 +183,42 @@ def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False
         f"aten::{name}.out(Tensor self, Tensor other, *, {'Scalar alpha=1, ' if alpha else ''}Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_tensors(name),
+        dtypes=_types(name),
         reference=reference,
         absorbs=frozenset({"clamp"}),
         inplace=("self", "other"),
         elementwise=True,
+        carries=("self", "other") if DType.INT8 in _types(name) else (),
         cases=tuple(Case((*pair, 1) if alpha else pair, note) for pair, note in _PAIRS)
-        + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ()),
+        + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ())
+        + ((Case((_int8((2, 3, 4)), _int8((3, 1))), "int8"),) if DType.INT8 in _types(name) else ()),
         draw=_draw_tensors(alpha),
     )
+
+
+def _int8(shape: tuple[int, ...]) -> T:
+    return T(shape, DType.INT8, -128, 128)
+
+
+def _stored(name: str, reference: Callable[..., Any]) -> Op:
+    """ExecuTorch's name for it where both are int8 of one scale."""
+    return Op(
+        f"cortex_m::{name}.out(Tensor self, Tensor other, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_stored,
+        lower=_tensors(name),
+        dtypes=(DType.INT8,),
+        reference=reference,
+        inplace=("self", "other"),
+        exact=True,
+        cases=(Case((_int8((2, 3, 4)), _int8((2, 3, 4)))), Case((_int8((1, 8, 5, 5)), _int8((8, 1, 1))), "one number a channel")),
+        draw=lambda draw: Case(tuple(_int8(one.shape) for one in _draw_pair(draw))),
+    )
+
+
+def _infer_stored(node: Node) -> tuple[InferredSpec, ...]:
+    if node["other"].spec.dtype is not DType.INT8:
+        raise node.error(f"{node['self'].spec} with {node['other'].spec}")
+    return _infer(node)
 
 
 def _of_number(name: str, reference: Callable[..., Any], *, alpha: bool = False) -> Op:
@@ -215,6 +244,8 @@ OPS = [
     # not exact: of 0 and -0 PyTorch takes either, as its vector registers fall
     _of_tensors("maximum", lambda x, y: np.maximum(x, y)),
     _of_tensors("minimum", lambda x, y: np.minimum(x, y)),
+    _stored("maximum", lambda x, y: np.maximum(x, y)),
+    _stored("minimum", lambda x, y: np.minimum(x, y)),
     _of_number("add", _np_add, alpha=True),
     _of_number("sub", _np_sub, alpha=True),
     _of_number("mul", _np_mul),

@@ -8,7 +8,6 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType, Value
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule
 from etexport.strided import nest
 
 
@@ -101,23 +100,6 @@ def _draw(draw: Draw) -> Case:
     return Case((tuple(parts), dim - len(shape) * draw.integer(0, 1)))
 
 
-def _rule(node: IntegerNode) -> Fused | str:
-    """Stored values side by side, where all have the scale of the result."""
-    parts = node.quantized["tensors"]
-    wanted = (node.out.spec.dtype, node.out.scale, node.out.zero_point)
-    for value, part in zip(node.node["tensors"], parts, strict=True):
-        if not isinstance(part, Quantized) or part.axis is not None:
-            return f"its operand {value.name} is not quantised per tensor"
-        if (part.value.spec.dtype, part.scale, part.zero_point) != wanted:
-            return f"its operand {value.name} has another scale than its result"
-    limits = np.iinfo(node.out.spec.dtype.numpy)
-    if (node.out.low, node.out.high) != (limits.min, limits.max):
-        return "a concatenation has no activation of its own"
-    return Fused("aten::cat.out", (tuple(part.ref for part in parts), node.node["dim"]))
-
-
-RULES = [Rule("aten::cat.out", _rule)]
-
 OPS = [
     Op(
         "aten::cat.out(Tensor[] tensors, int dim=0, *, Tensor(a!) out) -> Tensor(a!)",
@@ -125,6 +107,7 @@ OPS = [
         lower=_lower,
         dtypes=tuple(DType),
         reference=_np_cat,
+        carries=("tensors",),
         parts=_parts,
         exact=True,
         cases=(

@@ -193,7 +193,18 @@ def _view_op(
     def alias(node: Node) -> int | None:
         return _alias(node, *view(node))
 
-    return Op(schema, infer=infer, lower=lower, dtypes=_ALL, reference=reference, alias=alias, exact=True, cases=cases, draw=draw)
+    return Op(
+        schema,
+        infer=infer,
+        lower=lower,
+        dtypes=_ALL,
+        reference=reference,
+        alias=alias,
+        carries=("self",),
+        exact=True,
+        cases=cases,
+        draw=draw,
+    )
 
 
 # ---- copies ---------------------------------------------------------------------------------------------------------------------------
@@ -313,6 +324,7 @@ OPS = [
         reference=lambda x, memory_format: x,
         inplace=("self",),
         alias=_alias_same,
+        carries=("self",),
         exact=True,
         cases=(Case((_IMAGE, None)),),
         draw=lambda draw: Case((_operand(draw), None)),

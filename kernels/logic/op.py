@@ -233,10 +233,12 @@ def _op(
     draw: Callable[[Draw], Case],
     dtypes: tuple[DType, ...] = _ALL,
     inplace: tuple[str, ...] = ("self",),
+    carries: tuple[str, ...] = (),
 ) -> Op:
     return Op(
         f"aten::{schema}, *, Tensor(a!) out) -> Tensor(a!)",
-        infer=infer, lower=lower, dtypes=dtypes, reference=reference, inplace=inplace, elementwise=True, exact=True, cases=cases, draw=draw,
+        infer=infer, lower=lower, dtypes=dtypes, reference=reference, inplace=inplace, elementwise=True, carries=carries, exact=True,
+        cases=cases, draw=draw,
     )  # fmt: skip
 
 
@@ -275,6 +277,6 @@ OPS = [
             Case((T((2, 3, 4, 5), DType.BOOL, dim_order=(0, 2, 3, 1)), T((3, 1, 1)), T((2, 3, 4, 5))), "one number a channel"),
             Case((T((6,), DType.BOOL), T((6,), DType.INT64), T((), DType.FLOAT32)), "of two types: the wider one"),
         ),
-        _draw_where, (DType.BOOL,), ("self", "other"),
+        _draw_where, (DType.BOOL,), ("self", "other"), ("self", "other"),
     ),
 ]  # fmt: skip

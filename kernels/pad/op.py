@@ -76,6 +76,7 @@ OPS = [
         lower=_lower,
         dtypes=tuple(DType),
         reference=_np_pad,
+        carries=("self",),
         exact=True,
         cases=(
             Case((T((1, 3, 4, 5)), (1, 1, 1, 1), 0.0), "images"),

@@ -133,8 +133,8 @@ def _np_layer(x: Array, last: tuple[int, ...], *rest: Any) -> Array:
 def _np_group(x: Array, groups: int, *rest: Any) -> Array:
     by_channel = (1, -1, *(1,) * (x.ndim - 2))
     weight, bias = (np.broadcast_to(one.reshape(by_channel if one.size > 1 else -1), x.shape) for one in rest[:2])
-    rows = (one.reshape(x.shape[0] * groups, -1) for one in (x, weight, bias))
-    return _normalized(*rows, *rest[2:]).reshape(x.shape)
+    rows, weights, biases = (one.reshape(x.shape[0] * groups, -1) for one in (x, weight, bias))
+    return _normalized(rows, weights, biases, *rest[2:]).reshape(x.shape)
 
 
 def _normalized(rows: Array, weight: Array, bias: Array, eps: int, shift: int, low: int, high: int) -> Array:
@@ -183,7 +183,8 @@ def _fixed(weight: Array, bias: Array, count: int, zero_point: int) -> tuple[Arr
 
 
 def _eps_word(eps: float, count: int, scale: float) -> int:
-    return round(eps * (count / scale) ** 2 * 2**_EPS_BITS)
+    word: int = round(eps * (count / scale) ** 2 * 2**_EPS_BITS)
+    return word
 
 
 def _fused(node: IntegerNode, op: str, first: Any, count: int, parameters: tuple[int, ...]) -> Fused | str:

@@ -81,9 +81,14 @@ def _loops(node: Node) -> dict[str, GeometryField]:
     }
 
 
+def _kept_types(function: str) -> tuple[DType, ...]:
+    """Beside float32: an extreme is one of the elements, whatever they are."""
+    return (DType.INT8,) if function in ("amax", "amin") else ()
+
+
 def _lower(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
-        if node.out.spec.dtype is not DType.FLOAT32:
+        if node.out.spec.dtype not in (DType.FLOAT32, *_kept_types(function)):
             raise node.error(f"no kernel for a result of {node.out.spec.dtype.numpy}", hint="it gives float32")
         geometry = _loops(node)
         if function == "mean":
@@ -120,7 +125,7 @@ def _draw_total(draw: Draw) -> Case:
 
 def _draw_extreme(draw: Draw) -> Case:
     operand, dims = _operand(draw)
-    return Case((operand, dims, draw.flag()))
+    return Case((draw.choice((operand, T(operand.shape, DType.INT8, -128, 128))), dims, draw.flag()))
 
 
 _IMAGE = T((2, 8, 5, 6))
@@ -152,12 +157,15 @@ def _extreme_op(name: str, reference: Callable[..., Any]) -> Op:
         f"aten::{name}.out(Tensor self, int[1] dim=[], bool keepdim=False, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_extreme,
         lower=_lower(name),
+        dtypes=(DType.FLOAT32, *_kept_types(name)),
         reference=lambda x, dims, keepdim: np.asarray(reference(x, axis=_axes(x, dims), keepdims=keepdim)),
+        carries=("self",),
         exact=True,
         cases=(
             Case((_IMAGE, (2, 3), False)),
             Case((_LAST, (1,), True), "over channels of channels-last data"),
             Case((_IMAGE, (), False), "all"),
+            Case((T((2, 8, 5, 6), DType.INT8, -128, 128), (2, 3), True), "int8"),
         ),
         draw=_draw_extreme,
     )

@@ -3,22 +3,23 @@
 
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
 
 // G: sizes, out_strides, self_strides of the dimensions that stay; reduced_sizes, reduced_strides of those that go.
 // A sum starts at 0; `first` true makes the first element the start, for the largest of nothing is not defined.
-template <class G, class Step, class Finish>
-inline __attribute__((always_inline)) void fold(const G& g, float* out, const float* self, bool first, const Step& step,
+template <class G, class T, class Step, class Finish>
+inline __attribute__((always_inline)) void fold(const G& g, T* out, const T* self, bool first, const Step& step,
                                                 const Finish& finish) {
   constexpr int32_t kInner = extent_of<decltype(G::reduced_sizes)> - 1;
   const int32_t n = g.reduced_sizes[kInner];
   const int32_t stride = g.reduced_strides[kInner];
   const auto element = [&](int32_t to, int32_t from) {
-    float result = first ? self[from] : 0.0f;
+    T result = first ? self[from] : T{};
     const auto row = [&](int32_t at) {
-      const float* const x = self + from + at;
+      const T* const x = self + from + at;
       unrolled(n, [&](int32_t i) { result = step(result, x[i * stride]); });
     };
     each<kInner>(g.reduced_sizes, row, Cursor{0, g.reduced_strides});
@@ -41,18 +42,14 @@ void mean(const G& g, float* out, const float* self) {
 }
 
 // NaN wins.
-template <class G>
-void amax(const G& g, float* out, const float* self) {
-  fold(
-      g, out, self, true, [](float top, float v) { return v > top || v != v ? v : top; },
-      [](float top) { return top; });
+template <class G, class T>
+void amax(const G& g, T* out, const T* self) {
+  fold(g, out, self, true, [](T top, T v) { return v > top || is_nan(v) ? v : top; }, [](T top) { return top; });
 }
 
-template <class G>
-void amin(const G& g, float* out, const float* self) {
-  fold(
-      g, out, self, true, [](float low, float v) { return v < low || v != v ? v : low; },
-      [](float low) { return low; });
+template <class G, class T>
+void amin(const G& g, T* out, const T* self) {
+  fold(g, out, self, true, [](T low, T v) { return v < low || is_nan(v) ? v : low; }, [](T low) { return low; });
 }
 
 }  // namespace et

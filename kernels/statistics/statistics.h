@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
@@ -78,16 +79,15 @@ void variance(const G& g, float* out, const float* self) {
 
 // The first of the largest (or, where `smallest`, of the smallest), or the first NaN, and where it stands along the
 // reduced dimension. indices may be null. G: also index_strides.
-template <class G>
-void extreme(const G& g, float* out, int64_t* indices, const float* self) {
+template <class G, class T>
+void extreme(const G& g, T* out, int64_t* indices, const T* self) {
   const auto element = [&](int32_t to, int32_t from, int32_t index) {
-    const float sign = g.smallest ? -1.0f : 1.0f;
-    float best = self[from];
+    T best = self[from];
     int32_t found = 0;
     int32_t place = 0;
     const auto candidate = [&](int32_t at) {
-      const float v = self[from + at];
-      if (sign * v > sign * best || (v != v && best == best)) {
+      const T v = self[from + at];
+      if ((g.smallest ? v < best : v > best) || (is_nan(v) && !is_nan(best))) {
         best = v;
         found = place;
       }

@@ -80,6 +80,7 @@ OPS = [
         lower=_lower,
         dtypes=(DType.FLOAT32, DType.INT8),  # PyTorch itself has no int8
         reference=_reference,
+        carries=("input",),
         layout=Layout.CHANNELS_LAST,
         exact=True,
         cases=(

@@ -55,6 +55,8 @@ def interpret(
         node = node_of(method, step.instruction, op)
         results = op.reference(*(read(node[parameter.name]) for parameter in node.schema.parameters))
         for index, (out, result) in enumerate(zip(node.outs, results if isinstance(results, tuple) else (results,), strict=False)):
+            if index in node.unused_outs:
+                continue
             if index == 0:
                 result = finish(node, result, read)
             view(out)[...] = result if watch is None else watch(out, np.asarray(result))
