@@ -78,7 +78,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         raise ModelError(
             "nothing in this network can be computed in int8", where=str(script.path), hint="docs/quantization.md says what can"
         )
-    lowered = lower(exported, script, library.ops)
+    lowered = lower(exported, script, library)
     passed = pipeline.run(lowered.program, library)
     supported.check(passed, library)
     if stock:

@@ -8,7 +8,7 @@ for them is reported later, with everything else that has none.
 from __future__ import annotations
 
 import operator
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
 from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of
+from etexport.op import Library
 from etexport.program.model import (
     Arg,
     Array,
@@ -72,18 +73,18 @@ class Lowered:
     """The path of the layer that each instruction lies in, by the instruction's name: "features.0"."""
 
 
-def lower(exported: ExportedProgram, script: Script, kernels: Container[str]) -> Lowered:
-    """`kernels` are the operators that need not be computed here when they depend on constants only: the passes know them.
+def lower(exported: ExportedProgram, script: Script, library: Library) -> Lowered:
+    """What depends on constants only is computed here where `library` has no kernel for it; the passes compute the rest.
 
     ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no tensors."""
-    return _Lowering(exported, script, kernels).run()
+    return _Lowering(exported, script, library).run()
 
 
 @dataclass
 class _Lowering:
     exported: ExportedProgram
     script: Script
-    kernels: Container[str]
+    library: Library
     values: dict[int, Value] = field(default_factory=dict)
     instructions: list[Instruction] = field(default_factory=list)
     names: Names = field(default_factory=Names)
@@ -93,6 +94,9 @@ class _Lowering:
     modules: dict[str, str] = field(default_factory=dict)
     errors: list[EtError] = field(default_factory=list)
     failed: set[fx.Node] = field(default_factory=set)
+    known: dict[fx.Node, bool] = field(default_factory=dict)
+    contents: dict[fx.Node, Any] = field(default_factory=dict)
+    """What PyTorch computed here: a tensor, or a tuple of them, for each node."""
 
     def __post_init__(self) -> None:
         self.fallback = line(self.script.path, self.script.model_line)
@@ -206,7 +210,7 @@ class _Lowering:
 
     def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
         if self._is_constant(node, overload):
-            self.lowered[node] = self._computed(node, overload)
+            self.lowered[node] = self._computed(node)
             return
         op, args = self._operation(node, overload)
         results = self._results(node)
@@ -215,21 +219,43 @@ class _Lowering:
         self.lowered[node] = results
 
     def _is_constant(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
-        """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes (weight_norm)."""
-        if torch.Tag.nondeterministic_seeded in overload.tags or not node.all_input_nodes or out_name(overload) in self.kernels:
-            return False
-        refs = [self.lowered.get(operand) for operand in node.all_input_nodes]
-        return all(isinstance(ref, Ref) and self.values[ref.id].role is Role.CONSTANT for ref in refs)
+        """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes (weight_norm,
+        indices made by arange)."""
+        return bool(node.all_input_nodes) and not self._has_kernel(node, overload) and self._is_known(node)
 
-    def _computed(self, node: fx.Node, overload: torch._ops.OpOverload) -> Any:
-        """The node's results as constants, by PyTorch."""
+    def _has_kernel(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
+        op, first = self.library.find(out_name(overload)), node.all_input_nodes[0].meta.get("val")
+        if op is None or op.lower is None or not isinstance(first, Tensor):
+            return op is not None
+        return SCALAR_TYPES.get(first.dtype) in [dtype.code for dtype in op.dtypes]
 
-        def tensor(operand: fx.Node) -> Tensor:
-            data = self.values[self.lowered[operand].id].data
-            assert data is not None
+    def _is_known(self, node: fx.Node) -> bool:
+        """Whether all that the node depends on are constants, and tensors made from nothing."""
+        if node not in self.known:
+            ref, target = self.lowered.get(node), node.target
+            if node.op != "call_function" or (isinstance(ref, Ref) and self.values[ref.id].data is not None):
+                found = isinstance(ref, Ref) and self.values[ref.id].role is Role.CONSTANT
+            else:
+                random = isinstance(target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
+                computes = target is operator.getitem or (isinstance(target, torch._ops.OpOverload) and not random)
+                found = computes and target is not aten.empty.memory_format and all(map(self._is_known, node.all_input_nodes))
+            self.known[node] = found
+        return self.known[node]
+
+    def _content(self, node: fx.Node) -> Any:
+        """What a known node gives, by PyTorch."""
+        ref = self.lowered.get(node)
+        data = self.values[ref.id].data if isinstance(ref, Ref) else None
+        if data is not None:
             return torch.from_numpy(data.copy())
+        if node not in self.contents:
+            assert callable(node.target), node
+            self.contents[node] = node.target(*fx.node.map_arg(node.args, self._content), **fx.node.map_arg(node.kwargs, self._content))
+        return self.contents[node]
 
-        results = overload(*fx.node.map_arg(node.args, tensor), **fx.node.map_arg(node.kwargs, tensor))
+    def _computed(self, node: fx.Node) -> Any:
+        """The node's results as constants."""
+        results = self._content(node)
         every = results if isinstance(results, (tuple, list)) else (results,)
         refs = tuple(self._constant(node.name, self._array(one.contiguous(), node.name)) for one in every)
         return refs if isinstance(results, (tuple, list)) else refs[0]

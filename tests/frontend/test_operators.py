@@ -46,6 +46,11 @@ CASES = {
     "views of a view": ("torch.relu(x.permute(0, 2, 1, 3)).flatten(2), x.unflatten(1, (2, 2))", IMAGE, ""),
     "integers into float": ("x * y, x + self.i", (ROWS, "torch.randint(0, 5, (2, 6))"), "self.register_buffer('i', torch.arange(6))"),
     "constants made on the way": ("x + torch.arange(6) + torch.full((6,), 0.5) + torch.zeros_like(x) + torch.ones(2, 1)", ROWS, ""),
+    "positions made on the way": (
+        "x * 10000 ** (self.t / 6) + (self.t // 2).clamp(0, 1), torch.roll(x, 2, 1), x * torch.arange(6).cumsum(0)",
+        ROWS,
+        "self.t = torch.arange(6)",
+    ),
     "dropout and identity": ("F.dropout(self.d(x), 0.3, self.training) * 1.5", ROWS, "self.d = nn.Sequential(nn.Dropout(), nn.Identity())"),
     "a sequential": ("self.s(x)", ROWS, "self.s = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 4), nn.Softmax(1))"),
     "weights made of weights": ("self.a(x)", ROWS, "self.a = nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))"),
