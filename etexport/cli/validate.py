@@ -12,7 +12,10 @@ from etexport.cli.options import board_of, folder_arguments, program_of
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
     parser.add_argument(
-        "--trace", action="store_true", help="where outputs differ, run a build with traces, and name the first wrong instruction"
+        "--trace",
+        action="store_true",
+        help="run a build with traces: name the instruction where outputs first differ, and of an int8 program check every operator on the "
+        "board's own operands",
     )
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
@@ -20,14 +23,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from etexport.emit.write import write_whole
     from etexport.inspect.compare import require_equal
+    from etexport.inspect.replay import require_right
     from etexport.inspect.report import compared, plain
-    from etexport.inspect.results import validate
+    from etexport.inspect.results import replayed, validate
 
     program = program_of(args.folder, args.program)
     comparison = validate(args.folder, program, args.reference)
-    if args.trace and comparison.mismatched:
+    if args.trace and (comparison.mismatched or comparison.tolerance_lsb is not None):
         trace = _traced(args.folder, args.reference or program.with_suffix(".npz"))
         comparison = validate(args.folder, program, args.reference, trace)
+        if comparison.tolerance_lsb is not None:
+            checked = replayed(args.folder, program, trace, args.reference)
+            require_right(checked, str(args.folder))
+            worst = max((one.worst for one in checked if one.in_steps), default=0.0)
+            print(f"{args.folder}: each of {len(checked)} results is right by its own operands, integers within {worst:.4f} steps of exact")
     require_equal(comparison, str(args.folder))
     print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
     if args.out:

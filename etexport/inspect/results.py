@@ -24,6 +24,7 @@ from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import measured, profile
 from etexport.inspect.quality import quality
+from etexport.inspect.replay import Replayed, replay
 from etexport.inspect.report import Report, compared, flash_figures, in_float, layers, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
 from etexport.plan.picture import picture
@@ -68,6 +69,13 @@ def validate(folder: Path, program: Path, reference: Path | None = None, trace: 
         return comparison
     traced = read_trace(trace, read_json(folder / "memory.json", "`etexport build` writes it"))
     return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance, steps))
+
+
+def replayed(folder: Path, program: Path, trace: Path, reference: Path | None = None) -> tuple[Replayed, ...]:
+    """Each result of the traced run, of sample 0, against the program's own operators on the operands that the board had."""
+    inputs = [array[0] for array in compare_room.read_reference(reference or program.with_suffix(".npz")).inputs]
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    return replay(pte.read(program.read_bytes()).method(), load_ops(), read_trace(trace, memory), inputs, memory["rounding"])
 
 
 def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:

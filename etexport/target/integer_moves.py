@@ -123,8 +123,9 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
     if made is None or not sources or not _takes(graph, made, out.spec.dtype) or not is_read_once(graph, made):
         return ()
     op = graph.op(made)
-    # what is computed keeps the name of the result where nothing but a view lies between
-    name = f"{graph.values[quantise.outs[0]].name}_q" if op is not None and op.layout is Layout.VIEW else ""
+    # what is computed keeps the name of the result, and the handle by which it is traced, where nothing but a view lies between
+    is_view = op is not None and op.layout is Layout.VIEW
+    name = f"{graph.values[quantise.outs[0]].name}_q" if is_view else ""
     steps: list[Instruction] = []
     stored: dict[int, int] = {}
     for source in dict.fromkeys(sources):
@@ -135,13 +136,15 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
             steps.append(replace(clamp, args=args, outs=(real.id,), handle=graph.handle()))
         spec = TensorSpec(out.spec.dtype, graph.spec(source).shape, qparams=out.spec.qparams)
         integers = graph.value(name or f"{graph.values[source.id].name}_q", spec)
-        steps.append(replace(quantise, args=(real, *quantise.args[1:]), outs=(integers.id,), handle=graph.handle()))
+        steps.append(
+            replace(quantise, args=(real, *quantise.args[1:]), outs=(integers.id,), handle=quantise.handle if is_view else graph.handle())
+        )
         stored[source.id] = integers.id
     move_args = tuple(substitute(arg, stored) for arg in made.args)
     if made.op == PAD:
         move_args = _filled(move_args, _stored_fill(graph, move_args[PAD_FILL], clamps, out))
     graph.values[quantise.outs[0]] = replace(graph.values[quantise.outs[0]], spec=out.spec)
-    return *steps, replace(made, args=move_args, outs=quantise.outs, handle=quantise.handle)
+    return *steps, replace(made, args=move_args, outs=quantise.outs, handle=graph.handle() if is_view else quantise.handle)
 
 
 def behind_clamps(graph: Graph, operand: Ref) -> tuple[list[Instruction], Instruction | None]:

@@ -1,0 +1,182 @@
+"""Is each integer result of a board right, given the board's own operands?
+
+A network amplifies what its layers round: after ten of them outputs may be several steps from PyTorch's although every operator is right,
+and an operator may be wrong by a step without an output that tells. So each quantised result that a run with traces left is computed again
+from the results before it, by the program's own float operators between dequantise and quantise, and must be what exact arithmetic rounds
+to: at most half a step away, and `LEEWAY` for multipliers of finite length. A zero point that is off by one fails at nearly every element,
+a multiplier by 1 % wherever a result is some ten steps from zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from etexport.errors import MismatchError
+from etexport.inspect.compare import DEQUANTIZE, QUANTIZE, UNIT, Traced, absolute_error, requantises
+from etexport.op import Library, Op, node_of
+from etexport.program.model import Array, Instruction, Method, Ref, Role, Source, TensorSpec, Value
+
+DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
+
+LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
+"""By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier
+for each operand, 2^-15 of at most 255 steps twice; TFLite's second rounding sees what the first made of it, in the worst case quarters."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One instruction, as the board names it: `wrong` of `elements` results are beyond what is allowed. `worst` is the largest distance
+    from the exact result `in_steps` (0.5 is perfect rounding), or for other results the largest error divided by what is allowed."""
+
+    handle: int
+    name: str
+    source: Source | None
+    elements: int
+    wrong: int
+    worst: float
+    in_steps: bool
+
+    def __str__(self) -> str:
+        place = f"{self.name} at {self.source}" if self.source else self.name
+        off = f"{self.worst:.3g} steps from exact" if self.in_steps else f"{self.worst:.3g} times the tolerance off"
+        return f"{place}: {self.wrong} of {self.elements} results are up to {off}, computed from the board's own operands"
+
+
+def replay(
+    method: Method, library: Library, board: Sequence[Traced], inputs: Sequence[Array], rounding: str = "nearest"
+) -> tuple[Replayed, ...]:
+    """Each instruction that the board has a result of, in order. `inputs` are those of the traced sample, the first since the reset.
+
+    What the board has no result of (a view, the inside of a fused operator) is computed here; what cannot be is passed over, and
+    with it what depends on nothing else.
+    """
+    return _Replay(method, library, board, inputs, LEEWAY[rounding]).run()
+
+
+class _Replay:
+    def __init__(self, method: Method, library: Library, board: Sequence[Traced], inputs: Sequence[Array], leeway: float) -> None:
+        self.method, self.library, self.leeway = method, library, leeway
+        self.board = {traced.handle: traced for traced in board}
+        self.known: dict[int, Array] = {}
+        self.terms: dict[int, int] = {}
+        """Float additions since the last result of the board's, by value: what float rounding errors grow with."""
+        for value in method.values.values():
+            if value.role is Role.CONSTANT and value.data is not None:
+                self.known[value.id] = value.data
+            elif value.role is Role.STATE:
+                self.known[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
+        self.known.update(zip(method.inputs, inputs, strict=True))
+
+    def run(self) -> tuple[Replayed, ...]:
+        found = []
+        for instruction in self.method.instructions:
+            op = self.library.find(instruction.op)
+            if op is None or not instruction.outs or any(read not in self.known for read in instruction.reads):
+                continue
+            if instruction.op in QUANTIZE:
+                result: Array | None = self._exact(instruction)
+            elif instruction.op in (*DEQUANTIZE, DEQUANTIZE_CHANNELS):
+                result = self._dequantised(instruction)
+            else:
+                result = self._computed(instruction, op)
+            if result is None:
+                continue
+            spec = self.method.values[instruction.outs[0]].spec
+            got = self._traced(instruction, spec)
+            if got is not None:
+                found.append(self._checked(instruction, op, got, result))
+                self.known[instruction.outs[0]], self.terms[instruction.outs[0]] = got.data, 0
+            else:
+                stored = np.rint(result) if instruction.op in QUANTIZE else result
+                self.known[instruction.outs[0]] = np.asarray(stored).astype(spec.dtype.numpy)
+                self.terms[instruction.outs[0]] = 0 if instruction.op in QUANTIZE else self._terms(instruction, op)
+        return tuple(found)
+
+    def _traced(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
+        """The board's result of the instruction; of a quantise whose result the board computes before a view, in the view's shape."""
+        got = self.board.get(instruction.handle)
+        if got is None or got.data.dtype != spec.dtype.numpy or got.data.size != math.prod(spec.shape):
+            return None
+        if instruction.op in QUANTIZE:
+            return replace(got, data=got.data.reshape(spec.shape))
+        return got if got.data.shape == spec.shape else None
+
+    def _dequantised(self, instruction: Instruction) -> Array:
+        """(q - zero point) * scale in float32; scales and zero points for each index of one dimension, or numbers."""
+        operand, scale, zero_point = instruction.args[:3]
+        assert isinstance(operand, Ref)
+        stored = self.known[operand.id].astype(np.int64)
+        if instruction.op == DEQUANTIZE_CHANNELS:
+            axis = instruction.args[3]
+            assert isinstance(axis, int) and isinstance(scale, Ref)
+            shape = [-1 if dim == axis % stored.ndim else 1 for dim in range(stored.ndim)]
+            zeros = self.known[zero_point.id].reshape(shape) if isinstance(zero_point, Ref) else 0
+            return np.asarray((stored - zeros).astype(np.float32) * self.known[scale.id].astype(np.float32).reshape(shape))
+        assert isinstance(scale, (int, float)) and isinstance(zero_point, int)
+        return np.asarray((stored - zero_point).astype(np.float32) * np.float32(scale))
+
+    def _computed(self, instruction: Instruction, op: Op) -> Array | None:
+        """The instruction's first result by its numpy meaning; the others become known as well."""
+        if op.reference is None:
+            return None
+        node = node_of(self.method, instruction, op)
+        with np.errstate(all="ignore"):
+            results = op.reference(*(self._content(node[parameter.name]) for parameter in node.schema.parameters))
+        whole = results if isinstance(results, tuple) else (results,)
+        self.known.update({out: np.asarray(result) for out, result in zip(instruction.outs[1:], whole[1:], strict=False)})
+        return np.asarray(whole[0])
+
+    def _content(self, operand: object) -> object:
+        if isinstance(operand, tuple):
+            return tuple(self._content(item) for item in operand)
+        return self.known[operand.id] if isinstance(operand, Value) else operand
+
+    def _exact(self, quantise: Instruction) -> Array:
+        """Stored values before they are rounded, float64, saturated; NaN is stored as 0."""
+        operand, scale, zero_point, low, high = quantise.args[:5]
+        assert isinstance(operand, Ref) and isinstance(scale, (int, float)) and isinstance(zero_point, int)
+        assert isinstance(low, int) and isinstance(high, int)
+        real = self.known[operand.id].astype(np.float64)
+        exact: Array = np.where(np.isnan(real), 0.0, np.clip(real / float(np.float32(scale)) + zero_point, low, high))
+        return exact
+
+    def _terms(self, instruction: Instruction, op: Op) -> int:
+        own = 0 if op.exact else max(1, op.sum_length(node_of(self.method, instruction, op))) if op.sum_length else 1
+        return own + max((self.terms.get(read, 0) for read in instruction.reads), default=0)
+
+    def _checked(self, instruction: Instruction, op: Op, got: Traced, wanted: Array) -> Replayed:
+        """`wanted` is the exact value of a quantise, before rounding; of any other instruction, its result."""
+        if instruction.op in QUANTIZE:
+            allowed = 0.5 + self.leeway + self._float_noise(instruction)
+            error = np.abs(got.data - wanted)
+        else:
+            error = absolute_error(got.data, wanted.astype(got.data.dtype))
+            largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0) if wanted.dtype.kind == "f" else 0
+            allowed = UNIT * math.sqrt(max(1, self._terms(instruction, op))) * float(largest)
+            if requantises(instruction.op):
+                allowed = 1.0  # the program rounds by itself, perhaps by the other rule
+        wrong, worst = int((error > allowed).sum()), float(error.max(initial=0))
+        in_steps = instruction.op in QUANTIZE or requantises(instruction.op)
+        if not in_steps and worst:
+            worst = worst / allowed if allowed else math.inf
+        return Replayed(got.handle, got.name, got.source, got.data.size, wrong, worst, in_steps)
+
+    def _float_noise(self, quantise: Instruction) -> float:
+        """By how much of a step the float sums behind the exact value may themselves be off."""
+        operand, scale = quantise.args[:2]
+        assert isinstance(operand, Ref) and isinstance(scale, (int, float))
+        real = self.known[operand.id]
+        largest = float(np.abs(real[np.isfinite(real)]).max(initial=0))
+        return UNIT * math.sqrt(self.terms.get(operand.id, 0)) * largest / scale
+
+
+def require_right(replayed: Sequence[Replayed], where: str) -> None:
+    """MismatchError (exit code 2) that names the first instruction with a wrong result."""
+    wrong = [one for one in replayed if one.wrong]
+    if wrong:
+        more = f"; {len(wrong) - 1} more are wrong by their own operands" if wrong[1:] else ""
+        raise MismatchError(f"first wrong is {wrong[0]}{more}", where=where)

@@ -1,0 +1,186 @@
+"""Each integer result, computed again from the operands that the board had: right programs are within half a step of exact arithmetic, and
+a planted error in a middle layer is found, and found there, even where the outputs still agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from etexport.__main__ import main
+from etexport.errors import MismatchError
+from etexport.inspect.compare import Traced
+from etexport.inspect.replay import Replayed, replay, require_right
+from etexport.op import Library, Target, load_ops, node_of
+from etexport.plan import plan
+from etexport.program.model import Array, Instruction, Program, Ref, Value
+from etexport.target.memory import problem
+from etexport.target.model import Placed, Specialised
+from etexport.target.pipeline import specialise
+from tests.frontend.nets import NETS, Net, net_script
+from tests.frontend.scripts import exported
+from tests.target.interpret import interpret
+
+DEEP = Net(
+    ("self.first = nn.Conv2d(3, 8, 3, padding=1)", "self.second = nn.Conv2d(8, 8, 3, stride=2, padding=1)",
+     "self.third = nn.Conv2d(8, 8, 3, padding=1, groups=8)", "self.fourth = nn.Conv2d(8, 12, 1)", "self.pool = nn.AvgPool2d(2)",
+     "self.fc = nn.Linear(48, 5)"),
+    ("x = torch.relu(self.first(x))", "x = torch.relu(self.second(x))", "y = F.silu(self.third(x)) + x",
+     "y = self.pool(torch.relu(self.fourth(y)) * 0.7)", "return torch.softmax(self.fc(torch.flatten(y, 1)), -1)"),
+    (1, 3, 8, 8),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    program: Program
+    specialised: Specialised
+    inputs: list[Array]
+
+    def run(self, specialised: Specialised | None = None) -> tuple[Replayed, ...]:
+        """What replaying says of the first sample as this specialised program computes it."""
+        computed = specialised or self.specialised
+        the_problem = problem(computed)
+        traced: list[Traced] = []
+        by_out = {step.instruction.outs[0]: step.instruction for step in computed.steps}
+
+        def watch(value: Value, result: Array) -> Array:
+            if (made := by_out.get(value.id)) is not None:
+                data = np.asarray(result, value.spec.dtype.numpy).reshape(value.spec.shape)
+                traced.append(Traced(made.handle, made.name, made.source, data))
+            return result
+
+        interpret(Placed(computed, the_problem, plan(the_problem)), load_ops(), self.inputs, watch=watch)
+        return replay(self.program.method(), load_ops(), traced, self.inputs)
+
+
+def build(net: Net, folder: Path, more: str = "") -> Built:
+    program, arrays = exported(net_script(folder, net, more), quantize="int8")
+    inputs = [arrays[f"input_{at}"][0] for at in range(len(program.method().inputs))]
+    return Built(program, specialise(program, Target(frozenset()), load_ops()), inputs)
+
+
+@pytest.mark.parametrize("more", ["", "int8_io = True\n"])
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_right_programs_are_right(name: str, more: str, tmp_path: Path) -> None:
+    checked = build(NETS[name], tmp_path, more).run()
+    require_right(checked, "board")
+    assert any(one.in_steps for one in checked) and max(one.worst for one in checked if one.in_steps) <= 0.52
+
+
+# ---- planted errors -----------------------------------------------------------------------------------------------------------------
+
+Change = Callable[[Any], Any]
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(DEEP, tmp_path_factory.mktemp("deep"))
+
+
+def planted(built: Built, layer: str, parameter: str, change: Change, library: Library) -> Specialised:
+    """The program with one argument of one instruction changed; of constants the content."""
+    method = built.specialised.method
+    values = dict(method.values)
+
+    def changed(instruction: Instruction) -> Instruction:
+        op = library.find(instruction.op)
+        assert op is not None
+        names = [one.name for one in node_of(method, instruction, op).schema.parameters]
+        args = list(instruction.args)
+        arg = args[names.index(parameter)]
+        if isinstance(arg, Ref):
+            data = values[arg.id].data
+            assert data is not None
+            values[arg.id] = replace(values[arg.id], data=np.asarray(change(data)).astype(data.dtype))
+        else:
+            args[names.index(parameter)] = change(arg)
+        return replace(instruction, args=tuple(args))
+
+    steps = tuple(
+        replace(step, instruction=changed(step.instruction)) if step.instruction.name == layer else step for step in built.specialised.steps
+    )
+    assert steps != built.specialised.steps, f"{layer} is not among {[step.instruction.name for step in steps]}"
+    return replace(built.specialised, method=replace(method, values=values), steps=steps)
+
+
+def percent(more: float) -> Change:
+    def change(number: Any) -> Any:
+        scaled = np.rint(np.asarray(number, np.float64) * (1 + more / 100)).astype(np.int64)
+        return scaled if isinstance(number, np.ndarray) else int(scaled)
+
+    return change
+
+
+def one_more(number: Any) -> Any:
+    return np.minimum(number.astype(np.int64) + 1, 127) if isinstance(number, np.ndarray) else number + 1
+
+
+def second_output_half(multipliers: Array) -> Array:
+    wrong = multipliers.copy()
+    wrong[1] //= 2
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("layer", "parameter", "change"),
+    [
+        ("second", "requantize_multipliers", percent(1)),
+        ("second", "requantize_multipliers", second_output_half),
+        ("second", "output_offset", one_more),
+        ("second", "input_offset", one_more),
+        ("second", "bias", percent(5)),
+        ("third", "requantize_multipliers", percent(-1)),
+        ("third", "output_offset", one_more),
+        ("fourth", "requantize_multipliers", percent(1)),
+        ("add", "other_multiplier", percent(1)),
+        ("add", "output_zero_point", one_more),
+        ("fc", "output_offset", one_more),
+        ("fc", "requantize_multipliers", lambda all_of: tuple(round(one * 1.01) for one in all_of)),
+        ("pool", "output_zero_point", one_more),
+        ("pool", "multiplier", percent(-1)),
+        ("mul", "lut", one_more),
+    ],
+)
+def test_planted_errors_are_found_where_they_are(deep: Built, layer: str, parameter: str, change: Change) -> None:
+    names = [step.instruction.name for step in deep.specialised.steps]
+    name = layer if layer in names else next(one for one in names if one.startswith(f"{layer}_"))
+    wrong = [one for one in deep.run(planted(deep, name, parameter, change, load_ops())) if one.wrong]
+    assert [one.name for one in wrong] == [name], "nothing after it is wrong by its own operands"
+    with pytest.raises(MismatchError, match=f"first wrong is {name} at model.py:.* steps from exact") as caught:
+        require_right(wrong, "board")
+    assert caught.value.exit_code == 2
+
+
+def test_a_board_s_own_results_are_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A zero point changed by one in the generated code: outputs of the run before still agree, the trace of a new build tells."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed")
+    script, program, folder = net_script(tmp_path, DEEP), tmp_path / "deep.pte", tmp_path / "board"
+    assert main(["export", str(script), "-o", str(program), "--quantize", "int8"]) == 0
+    assert main(["build", str(program), "--board", "host", "-o", str(folder)]) == 0
+    assert main(["run", str(folder), "--inputs", str(program.with_suffix(".npz")), "--samples", "2"]) == 0
+    arguments = ["validate", str(folder), "--program", str(program), "--trace"]
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert re.search(
+        r"each of 1\d results is right by its own operands, integers within 0\.[45]\d* steps of exact", capsys.readouterr().out
+    )
+
+    source = folder / "program.cpp"
+    text = source.read_text()
+    changed, count = re.subn(r"(struct third_geometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text)
+    assert count == 1
+    source.write_text(changed)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    memory = json.loads((folder / "memory.json").read_text())
+    (third,) = (step for step in memory["steps"] if step["name"] == "third")
+    assert f"first wrong is third at {third['source']}" in said and "more are wrong" not in said
