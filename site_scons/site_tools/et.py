@@ -6,9 +6,8 @@ The only file that knows SCons. It asks `etexport boards` (a subprocess) what th
 """
 
 import ast
-import difflib
 import functools
-import importlib.metadata
+import importlib.util
 import itertools
 import json
 import os
@@ -45,7 +44,7 @@ Models: {models}. Boards: see `etexport boards`.
 
 _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
 _facts = {}  # boards asked about, by name
-_nodes = {}  # files of etexport, by parts
+_nodes = {}  # files of etexport, by what they are together
 _shared = {}  # objects of the firmware, by build folder and board: the same for every model
 
 
@@ -59,7 +58,9 @@ def generate(env):
     env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
     # The etexport that this file belongs to, also where another one is installed.
     env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
-    env.Replace(ETEXPORT_PYTHON=sys.executable, ETEXPORT=[sys.executable, "-m", "etexport"])
+    env.Replace(ETEXPORT_PYTHON=sys.executable)
+    env.Replace(ETEXPORT=["$(", sys.executable, "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
+    env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)  # a search of PATH for each command; what is compiled names its compiler itself
     env.Decider("content")
     for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
         env.AddMethod(method)
@@ -97,8 +98,10 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with -j it would
     # forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so nothing need be removed.
     env.Precious(made)
+    if made[0].exists() and not made[1].exists():
+        env.AlwaysBuild(made)  # of a batch, SCons asks about the first target alone
     # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
-    env.Depends(made, [*imported, *_python(env, EXPORT), *_operators(env), env.Value(f"torch {_version('torch')}")])
+    env.Depends(made, [*imported, _python(env, EXPORT), _operators(env), *_torch(env)])
     return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1])
 
 
@@ -114,7 +117,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
     step = _action(here, "GENERATE", "$ETEXPORT generate $SOURCE -o $ET_DIR --board $ET_BOARD --optimize $ET_OPTIMIZE --name $ET_NAME")
     sources = here.Command([folder.File(file) for file in files], of["pte"], step)
-    here.Depends(sources, [*_python(env, GENERATE), *_operators(env), env.File(board["file"])])
+    here.Depends(sources, [_python(env, GENERATE), _operators(env), env.File(board["file"])])
     made = {node.name: node for node in sources}
 
     objects = [_object(here, made[file], folder) for file in build["generated"]]
@@ -153,7 +156,7 @@ def EtSimulate(env, firmware, SAMPLES=""):
     steps = here.Command(
         [profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes")
     )
-    here.Depends([made, steps], [*python, env.File(of["board"]["file"]), of["sizes"]])
+    here.Depends([made, steps], [python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
 
@@ -175,7 +178,7 @@ def EtReport(env, run):
     sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
-    here.Depends(made, [*_python(env, REPORT), env.File(of["board"]["file"])])
+    here.Depends(made, [_python(env, REPORT), env.File(of["board"]["file"])])
     return _tag(made, **of)
 
 
@@ -264,7 +267,7 @@ def _remembered(env, kept):
 
 
 def _asked(env, name, kept):
-    command = [*map(str, env["ETEXPORT"]), "boards", "--json", "--build", name]
+    command = [sys.executable, "-m", "etexport", "boards", "--json", "--build", name]
     done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.stderr.write(done.stderr)
@@ -352,15 +355,16 @@ def _local_imports(env, script):
     return [env.File(str(file)) for file in sorted(seen)]
 
 
+@functools.cache
 def _imported(path):
     """Names of the modules that a file imports."""
-    for node in ast.walk(_parsed(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (".".join(filter(None, (node.module, alias.name))) for alias in node.names)
+    nodes = list(ast.walk(_parsed(path)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    parts = ((node.module, alias.name) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return [*names, *(".".join(filter(None, part)) for part in parts)]
 
 
+@functools.cache
 def _parsed(path):
     """A file's syntax tree; an empty one where it does not parse, which export will say better."""
     try:
@@ -399,38 +403,33 @@ def _model_name(path):
 
 
 def _python(env, parts):
-    """The files of these parts of etexport, with what all parts share."""
-    if parts not in _nodes:
-        _nodes[parts] = [env.File(path) for path in _python_files(parts)]
-    return _nodes[parts]
-
-
-@functools.cache
-def _python_files(parts):
+    """The files of these parts of etexport, with what all parts share, as one node: SCons compares every edge of the graph."""
     package = _ROOT / "etexport"
-    paths = [*package.glob("*.py"), *itertools.chain.from_iterable((package / part).rglob("*") for part in parts)]
-    return [str(path) for path in sorted(paths) if path.is_file() and "__pycache__" not in path.parts]
+    return _as_one(env, f"etexport/{{{','.join(parts)}}}", package, ("*.py", *(f"{part}/**/*" for part in parts)))
 
 
 def _operators(env):
-    return [env.File(path) for path in _operator_files()]
-
-
-@functools.cache
-def _operator_files():
     data = _ROOT / "etexport" / "data"
-    root = data if data.is_dir() else _ROOT
-    return [str(path) for path in sorted((root / "kernels").glob("*/op.py"))]
+    return _as_one(env, "kernels/*/op.py", data if data.is_dir() else _ROOT, ("kernels/*/op.py",))
 
 
-def _version(distribution):
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def _as_one(env, name, folder, patterns):
+    if name not in _nodes:
+        paths = itertools.chain.from_iterable(folder.glob(pattern) for pattern in patterns)
+        files = [env.File(str(path)) for path in sorted(paths) if "__pycache__" not in path.parts and path.is_file()]
+        _nodes[name] = env.Alias(name, files)[0]
+    return _nodes[name]
+
+
+def _torch(env):
+    """The file that changes with torch's version: found, not imported, which would take two seconds."""
+    found = importlib.util.find_spec("torch")
+    return [env.File(str(Path(found.origin).with_name("version.py")))] if found and found.origin else []
 
 
 def _near(word, known):
+    import difflib  # here: most builds have nothing to say
+
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
     return f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(sorted(known))};"
 

@@ -17,15 +17,27 @@ Build = Callable[..., Built]
 
 
 def test_nothing_to_do_does_nothing_quickly(house: Path, build: Build) -> None:
-    assert build("report").verbs() == []
-    times = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        build("report")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    # of processor time, which hardly depends on what else the machine does: 0.4 s, and importing torch alone takes 2
-    assert min(times) < 1.0, times
+    """In processor time, and against a start of SCons that does nothing: whatever the machine and its load (docs/build.md has seconds)."""
+
+    def least(run: Callable[[], Built]) -> float:
+        times = []
+        for _ in range(5):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            assert run().verbs() == []
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(times)
+
+    start = least(lambda: scons(house, "--version"))
+    assert least(lambda: build("report")) < 4 * start, start
+
+
+def test_a_changed_planner_plans_again_and_says_so(house: Path, build: Build) -> None:
+    planner = house / "etexport/plan/first_fit.py"
+    planner.write_text(planner.read_text(encoding="utf-8") + "# A remark.\n", encoding="utf-8")
+    done = build("--debug=explain", "report")
+    assert done.code == 0 and set(done.verbs()) == {"GENERATE"}, done.text
+    assert re.search(r"linear-float32/program.h' because `etexport/{program,passes,target,plan,emit}' changed", done.text), done.text
 
 
 def test_every_stage_left_its_file(house: Path) -> None:
