@@ -62,6 +62,13 @@ inline __attribute__((always_inline)) uint32_t add_odd_bytes(uint32_t to, uint32
 inline __attribute__((always_inline)) int32_t lower_of(uint32_t pair) { return static_cast<int16_t>(pair); }
 inline __attribute__((always_inline)) int32_t upper_of(uint32_t pair) { return static_cast<int32_t>(pair) >> 16; }
 
+// to + the four bytes, which are unsigned
+inline __attribute__((always_inline)) uint32_t add_four(uint32_t to, uint32_t word) {
+  uint32_t sum;
+  asm("usada8 %0, %1, %2, %3" : "=r"(sum) : "r"(word), "r"(0), "r"(to));
+  return sum;
+}
+
 // acc + a.lower * b.lower + a.upper * b.upper
 inline __attribute__((always_inline)) int32_t multiply_both(uint32_t a, uint32_t b, int32_t acc) {
   int32_t sum;
@@ -107,15 +114,15 @@ inline __attribute__((always_inline)) void put_shifted8(int8_t*& to, int32_t val
 
 // The larger and the smaller of each pair of signed bytes.
 inline __attribute__((always_inline)) uint32_t larger4(uint32_t a, uint32_t b) {
-  uint32_t chosen;
-  asm("ssub8 %0, %1, %2\n sel %0, %1, %2" : "=&r"(chosen) : "r"(a), "r"(b) : "cc");
-  return chosen;
+  uint32_t difference;
+  asm("ssub8 %1, %0, %2\n sel %0, %0, %2" : "+r"(a), "=&r"(difference) : "r"(b) : "cc");
+  return a;
 }
 
 inline __attribute__((always_inline)) uint32_t smaller4(uint32_t a, uint32_t b) {
-  uint32_t chosen;
-  asm("ssub8 %0, %1, %2\n sel %0, %2, %1" : "=&r"(chosen) : "r"(a), "r"(b) : "cc");
-  return chosen;
+  uint32_t difference;
+  asm("ssub8 %1, %0, %2\n sel %0, %2, %0" : "+r"(a), "=&r"(difference) : "r"(b) : "cc");
+  return a;
 }
 
 // Bounds within int8 for n bytes that are stored: 1.75 instructions each.

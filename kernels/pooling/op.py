@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
 import numpy as np
 
+from etexport.integer_average import Average, Columns, column_averages, windows
 from etexport.op import (
     Call,
     Case,
@@ -27,6 +28,7 @@ from etexport.op import (
 )
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, tie_to_even, word_multiplier
+from etexport.strided import nest
 
 _INF = float("inf")
 _LIMIT = 2**31 - 1
@@ -262,7 +264,14 @@ def _lower_max8(node: Node, target: Target) -> Call:
         "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.pad, "dilation": columns.dilation,
         "low": node["activation_min"], "high": node["activation_max"],
     }  # fmt: skip
-    return _swept(node, "quantized_max_pool", "pooling/quantized.h", geometry, -128)
+    core, variant = windows(
+        target, channels, bounds=(-128, node["activation_max"]), most_words=4
+    )  # a result begins at the least value allowed
+    return replace(_swept(node, f"quantized_max_pool<{core}>", _header8(variant), geometry, -128), variant=variant)
+
+
+def _header8(variant: str) -> str:
+    return f"pooling/quantized{'' if variant == 'portable' else '_dsp'}.h"
 
 
 def _reference_max8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
@@ -323,6 +332,14 @@ def _lower_avg8(node: Node, target: Target) -> Call:
     words, left = _words(how.scale, counts)
     if (size * (128 + abs(how.zero_in))) << left >= 2**31:
         raise node.error(f"the sum of {size} elements is too large")
+    divided = target.rounding == "tflm" and node.schema.name != _AVERAGE8
+    even = (how.divisor or size) if _to_even(how, counts) else 0
+    average = Average(-size * how.zero_in, words[0], left, how.zero_out, even, divided, how.low, how.high)
+    operands = (Write(node.out.id), Read(node["self"].id))
+    if one and rows.out == columns.out == 1 and rows.pad == columns.pad == 0:
+        loops = nest((batch,), (channels,), (rows.size * columns.size * channels,))
+        window = Columns(rows.kernel, columns.size * channels, columns.kernel, channels, channels)
+        return column_averages(target, loops, window, average, operands)
     geometry: dict[str, GeometryField] = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "out_height": rows.out, "out_width": columns.out,
         "channels": channels, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
@@ -330,11 +347,10 @@ def _lower_avg8(node: Node, target: Target) -> Call:
         "divisor": how.divisor, "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left,
         "low": how.low, "high": how.high,
     }  # fmt: skip
-    operands = (Write(node.out.id), Read(node["self"].id))
-    if target.rounding == "tflm" and node.schema.name != _AVERAGE8:
-        return Call("quantized_avg_pool_divided", "pooling/quantized.h", geometry, operands)
-    function = "quantized_avg_pool_to_even" if _to_even(how, counts) else "quantized_avg_pool"
-    return Call(function, "pooling/quantized.h", geometry, (*operands, Const("multipliers", np.array(words, np.int32))))
+    core, variant = ("et::PortableWindows", "portable") if divided else windows(target, channels, size, left, (how.low, how.high))
+    table = Const("multipliers", None if divided else np.array(words, np.int32))
+    function = f"quantized_avg_pool<{core}, {average.rounding}>"
+    return Call(function, _header8(variant), geometry, (*operands, table), variant=variant)
 
 
 def _average8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
@@ -398,14 +414,18 @@ def _average_rule(node: IntegerNode) -> Fused | str:
     return Fused(_AVERAGE8, (x.ref, *window, x.zero_point, node.out.zero_point, *scale, node.out.low, node.out.high))
 
 
-def _eight(image: T) -> T:
-    return T(image.shape, DType.INT8, -128, 128)
+def _eight(draw: Draw, image: T) -> T:
+    """Cores with DSP instructions take 4, 8 or 16 channels at a time."""
+    *batch, channels, height, width = image.shape
+    return T((*batch, draw.choice((channels, channels, 11, 16, 21)), height, width), DType.INT8, -128, 128)
 
 
 def _draw_max8(draw: Draw) -> Case:
     x, kernel, stride, padding, dilation = _draw_window(draw, (1, 1, 2))
     zero = draw.integer(-128, 127)
-    return Case((_eight(x), kernel, stride, padding, dilation, draw.flag(), zero, zero, draw.choice((-128, zero)), 127))
+    return Case(
+        (_eight(draw, x), kernel, stride, padding, dilation, draw.flag(), zero, zero, draw.choice((-128, zero)), draw.choice((127, zero)))
+    )
 
 
 def _draw_avg8(draw: Draw) -> Case:
@@ -413,12 +433,13 @@ def _draw_avg8(draw: Draw) -> Case:
     zeros = draw.integer(-128, 127), draw.integer(-128, 127)
     scale = draw.choice((_ONE, multiplier_shift(draw.number(0.05, 2.0))))
     divisor = draw.choice((None, None, 1, 6, 7))
-    return Case((_eight(x), kernel, stride, padding, draw.flag(), draw.flag(), divisor, *zeros, *scale, -128, 127))
+    bounds = draw.choice(((-128, 127), (-128, 127), (-20, 90)))
+    return Case((_eight(draw, x), kernel, stride, padding, draw.flag(), draw.flag(), divisor, *zeros, *scale, *bounds))
 
 
 def _draw_stock_avg8(draw: Draw) -> Case:
     x, kernel, stride, padding, _ = _draw_window(draw, (1,))
-    return Case((_eight(x), kernel, stride, padding, draw.flag(), draw.integer(-128, 127), 2**30, 1, None))
+    return Case((_eight(draw, x), kernel, stride, padding, draw.flag(), draw.integer(-128, 127), 2**30, 1, None))
 
 
 _ONE = multiplier_shift(1.0)
@@ -475,6 +496,11 @@ _OPS8 = [
             Case(
                 (T((1, 5, 6, 6), DType.INT8, -128, 128), (2, 2), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127),
                 "the scale stays: ties to even",
+            ),
+            Case((T((2, 13, 20, 17), DType.INT8, -128, 128), (20, 17), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127), "long"),
+            Case(
+                (T((1, 6, 19, 33), DType.INT8, -128, 128), (17, 16), (2, 9), (0, 0), False, True, None, -128, 0, *_ONE, -9, 127),
+                "long windows side by side, a relu",
             ),
         ),
         draw=lambda draw: _draw_avg8(draw),

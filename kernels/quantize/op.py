@@ -48,17 +48,25 @@ def _lower_quantize(node: Node, target: Target) -> Call:
     zero = node["zero_point"]
     inverse = float(np.float32(1.0) / np.float32(node["scale"]))
     geometry = {"inverse": inverse, "zero_point": zero, "low": node["quant_min"] - zero, "high": node["quant_max"] - zero}
-    return _call("quantize", node, geometry)
+    whole = node.out.spec.dtype is DType.INT8 and (node["quant_min"], node["quant_max"]) == (-128, 127)
+    return _call("quantize", node, geometry, "m4f" if whole and target.features >= _M4F else "portable")
 
 
 def _lower_dequantize(node: Node, target: Target) -> Call:
-    return _call("dequantize", node, {"scale": float(np.float32(node["scale"])), "zero_point": node["zero_point"]})
+    geometry = {"scale": float(np.float32(node["scale"])), "zero_point": node["zero_point"]}
+    of_bytes = node["input"].spec.dtype is DType.INT8
+    return _call("dequantize", node, geometry, "m4f" if of_bytes and target.features >= _M4F else "portable")
 
 
-def _call(function: str, node: Node, geometry: dict[str, Any]) -> Call:
+_M4F = {"dsp", "fpu"}
+
+
+def _call(function: str, node: Node, geometry: dict[str, Any], variant: str) -> Call:
     loops = nest(node.out.spec.shape, node.out.spec.strides, node["input"].spec.strides)
     strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
-    return Call(function, "quantize/quantize.h", {**strides, **geometry}, (Write(node.out.id), Read(node["input"].id)))
+    ending = "" if variant == "portable" else f"_{variant}"
+    operands = (Write(node.out.id), Read(node["input"].id))
+    return Call(f"{function}{ending}", f"quantize/quantize{ending}.h", {**strides, **geometry}, operands, variant=variant)
 
 
 def _np_quantize(x: Any, scale: float, zero_point: int, low: int, high: int, dtype: int) -> Any:
@@ -73,12 +81,12 @@ def _np_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int, d
 
 
 def _draw_quantize(draw: Draw) -> Case:
-    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(0, 4)))
+    shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4)))
     return Case((T(shape), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
 
 
 def _draw_dequantize(draw: Draw) -> Case:
-    shape = tuple(draw.integer(1, 5) for _ in range(draw.integer(0, 4)))
+    shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4)))
     return Case((T(shape, DType.INT8, -128, 128), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
 
 
@@ -100,6 +108,8 @@ def _waist(name: str, arguments: str, infer: Callable[[Node], tuple[InferredSpec
 _PER_TENSOR = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype"
 _PER_CHANNEL = "Tensor input, Tensor scales, Tensor? zero_points, int axis, int quant_min, int quant_max, ScalarType dtype"
 
+_ENDS = (0.5, 3.0e38, -3.0e38, 2.0**31, -(2.0**31), float("nan"), float("inf"), -float("inf"), -2.5)
+
 OPS = [
     _waist("quantize_per_tensor", _PER_TENSOR, _quantize),
     _waist("dequantize_per_tensor", f"{_PER_TENSOR}, ScalarType? out_dtype=None", _dequantize),
@@ -115,6 +125,9 @@ OPS = [
             Case((T((2, 3, 4)), 0.02, -300, -32768, 32767, 2), "int16"),
             Case((T((1, 2, 4, 4), dim_order=(0, 2, 3, 1)), 0.01, -128, -128, 127, 1), "channels last, saturating"),
             Case((T((6,), values=(0.5, 1.5, 2.5, -0.5, -1.5, 1e9)), 1.0, 0, -128, 127, 1), "ties go to even"),
+            Case((T((9,), values=_ENDS), 1.0, -128, -128, 127, 1), "NaN is 0; what 32 bits cannot hold"),
+            Case((T((9,), values=_ENDS), 1.0, 127, -128, 127, 1), "the same at the other end"),
+            Case((T((3,), values=(-(2.0**31), 2.0**31 - 128, 0.5)), 1.0, -100, -128, 127, 1), "what 32 bits can just hold"),
         ),
         draw=_draw_quantize,
     ),

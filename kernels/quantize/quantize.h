@@ -1,8 +1,10 @@
-// Between float and int8: quantised values are real / scale + zero_point, rounded to the nearest (ties to even) and saturated.
+// Between float and int8: quantised values are real / scale + zero_point, rounded to the nearest (ties to even) and
+// saturated.
 #pragma once
 
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
@@ -10,21 +12,22 @@ namespace et {
 // Rounds to the nearest integer, ties to even, for |v| < 2^22: the sum has no bits left for a fraction.
 inline __attribute__((always_inline)) float nearest(float v) {
   constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
-  volatile float sum = v + kShift;       // keeps the compiler from taking the two apart
-  return sum - kShift;
+  return (v + kShift) - kShift;
+}
+
+// low, high: the bounds minus zero_point. A NaN becomes 0, as PyTorch stores it.
+template <class Out>
+inline __attribute__((always_inline)) Out quantized(float real, float inverse, int32_t zero_point, int32_t low,
+                                                    int32_t high) {
+  const float v = real * inverse;
+  const float inside = clamped(v, static_cast<float>(low), static_cast<float>(high));
+  return static_cast<Out>(v != v ? 0 : static_cast<int32_t>(nearest(inside)) + zero_point);
 }
 
 // G: sizes, out_strides, self_strides; inverse (1 / scale), zero_point, low, high (the bounds minus zero_point).
 template <class G, class Out>
 void quantize(const G& g, Out* out, const float* self) {
-  const float low = static_cast<float>(g.low);
-  const float high = static_cast<float>(g.high);
-  map(g, out, self, [&](float real) {
-    const float v = real * g.inverse;
-    const float inside = v < low ? low : (v > high ? high : v);
-    // as PyTorch stores a NaN
-    return static_cast<Out>(v != v ? 0 : static_cast<int32_t>(nearest(inside)) + g.zero_point);
-  });
+  map(g, out, self, [&](float real) { return quantized<Out>(real, g.inverse, g.zero_point, g.low, g.high); });
 }
 
 // G: sizes, out_strides, self_strides; scale, zero_point.

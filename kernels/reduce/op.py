@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from etexport.integer_average import Average, Columns, column_averages
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
-from etexport.strided import nest
+from etexport.strided import Nest, nest
 
 
 def _dims(node: Node) -> tuple[int, ...]:
@@ -64,7 +66,10 @@ def _terms(node: Node) -> int:
     return math.prod(node["self"].spec.shape[dim] for dim in _dims(node))
 
 
-def _loops(node: Node) -> dict[str, GeometryField]:
+_LOOPS = ("sizes", "reduced_sizes", "out_strides", "self_strides", "reduced_strides")
+
+
+def _loops(node: Node) -> dict[str, tuple[int, ...]]:
     """The loops over the dimensions that stay, and over those that go."""
     out, self, gone = node.out.spec, node["self"].spec, _dims(node)
     kept = [dim for dim in range(len(self.shape)) if dim not in gone]
@@ -90,7 +95,7 @@ def _lower(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
         if node.out.spec.dtype not in (DType.FLOAT32, *_kept_types(function)):
             raise node.error(f"no kernel for a result of {node.out.spec.dtype.numpy}", hint="it gives float32")
-        geometry = _loops(node)
+        geometry: dict[str, GeometryField] = {**_loops(node)}
         if function == "mean":
             count = _terms(node)
             geometry["scale"] = 1.0 / count if count else math.inf  # the mean of nothing is NaN
@@ -191,15 +196,25 @@ def _lower_mean8(node: Node, target: Target) -> Call:
     word, left = word_multiplier(node["multiplier"], node["shift"])
     if _overflows(_terms(node), node["input_zero_point"], left):
         raise node.error(f"the sum of {_terms(node)} elements is too large")
+    loops = _loops(node)
+    kept, gone, out_strides, self_strides, steps = (loops[name] for name in _LOOPS)
+    ties = _terms_that_tie(_terms(node), node["multiplier"], node["shift"])
+    average = Average(-node["input_zero_point"] * _terms(node), word, left, node["output_zero_point"], ties)
+    operands = (Write(node.out.id), Read(node["self"].id))
+    if kept[-1] >= 4 and out_strides[-1] == self_strides[-1] == 1 and len(gone) == 2:
+        outer = Nest(kept[:-1], (out_strides[:-1], self_strides[:-1]))
+        return column_averages(target, outer, Columns(gone[0], steps[0], gone[1], steps[1], kept[-1]), average, operands)
     geometry: dict[str, GeometryField] = {
-        **_loops(node),
-        "start": -node["input_zero_point"] * _terms(node),
+        **loops,
+        "start": average.start,
         "multiplier": word,
         "left_shift": left,
-        "out_zero_point": node["output_zero_point"],
-        "terms_that_tie": _terms_that_tie(_terms(node), node["multiplier"], node["shift"]),
+        "out_zero_point": average.zero_point,
+        "terms_that_tie": ties,
     }
-    return Call("quantized_mean", "reduce/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id)))
+    variant = "dsp" if "dsp" in target.features and steps[-1] == 1 and gone[-1] >= 4 else "portable"
+    header = f"reduce/quantized{'' if variant == 'portable' else '_dsp'}.h"
+    return Call(f"quantized_mean<et::{variant.capitalize()}Sum>", header, geometry, operands, variant=variant)
 
 
 def _terms_that_tie(terms: int, multiplier: int, shift: int) -> int:
@@ -219,19 +234,25 @@ def _np_mean8(x: Any, dims: tuple[int, ...], keepdim: bool, zero_in: int, zero_o
     return np.clip(stored + zero_out, -128, 127).astype(np.int8)
 
 
-def _mean_rule(node: IntegerNode) -> Fused | str:
-    x = node.quantized["self"]
-    if not isinstance(x, Quantized) or x.axis is not None or x.value.spec.dtype is not DType.INT8:
-        return "its operand is not quantised per tensor to int8"
-    if (node.out.low, node.out.high) != (-128, 127):
-        return "a mean has no activation of its own"
-    terms = _terms(node.node)
-    multiplier, shift = multiplier_shift(x.scale / (max(terms, 1) * node.out.scale))
-    left = word_multiplier(multiplier, shift)[1]
-    if not terms or not _LEAST_SHIFT <= shift <= _LARGEST_SHIFT or _overflows(terms, x.zero_point, left):
-        return f"the mean of {terms} elements from scale {x.scale:.3g} to {node.out.scale:.3g} does not fit 32 bits"
-    args = (x.ref, _dims(node.node), node.node["keepdim"], x.zero_point, node.out.zero_point, multiplier, shift)
-    return Fused("etexport::quantized_mean.out", args)
+def _rule8(op: str) -> Rule:
+    """The rule for `aten::mean.out` or `aten::sum.IntList_out`."""
+    name = "mean" if "mean" in op else "sum"
+
+    def build(node: IntegerNode) -> Fused | str:
+        x = node.quantized["self"]
+        if not isinstance(x, Quantized) or x.axis is not None or x.value.spec.dtype is not DType.INT8:
+            return "its operand is not quantised per tensor to int8"
+        if (node.out.low, node.out.high) != (-128, 127):
+            return f"a {name} has no activation of its own"
+        terms = _terms(node.node)
+        multiplier, shift = multiplier_shift(x.scale / ((max(terms, 1) if name == "mean" else 1) * node.out.scale))
+        left = word_multiplier(multiplier, shift)[1]
+        if not terms or not _LEAST_SHIFT <= shift <= _LARGEST_SHIFT or _overflows(terms, x.zero_point, left):
+            return f"the {name} of {terms} elements from scale {x.scale:.3g} to {node.out.scale:.3g} does not fit 32 bits"
+        args = (x.ref, _dims(node.node), node.node["keepdim"], x.zero_point, node.out.zero_point, multiplier, shift)
+        return Fused(f"etexport::quantized_{name}.out", args)
+
+    return Rule(op, build)
 
 
 def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: tuple[int, int], scale: float, note: str = "",
@@ -242,8 +263,10 @@ def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: 
 
 def _draw_mean8(draw: Draw) -> Case:
     operand, dims = _operand(draw)
+    wide = draw.integer(0, 3)  # kernels take several elements at a time along this one
+    shape = tuple(size * (7 if dim == wide else 1) for dim, size in enumerate(operand.shape))
     zeros = draw.integer(-128, 127), draw.integer(-128, 127)
-    return _case8(operand.shape, dims, draw.flag(), zeros, draw.choice((1.0, draw.number(0.05, 3.0))))
+    return _case8(shape, dims, draw.flag(), zeros, draw.choice((1.0, draw.number(0.05, 3.0))))
 
 
 _MEAN8 = Op(
@@ -258,13 +281,26 @@ _MEAN8 = Op(
         _case8((2, 8, 5, 6), (2, 3), True, (3, -5), 0.9, "global average pooling"),
         _case8((2, 8, 5, 6), (-1, -2), False, (-128, -128), 1.3, "of channels-last data", (0, 2, 3, 1)),
         _case8((2, 8, 5, 6), (0, 2), False, (127, 0), 1.0, "dimensions that do not lie side by side"),
-        _case8((3, 40), (1,), False, (-128, 127), 1.0, "a sequence"),
+        _case8((3, 43), (1,), False, (-128, 127), 1.0, "a sequence"),
+        _case8((1, 13, 20, 20), (2, 3), False, (-128, -128), 1.0, "many elements", (0, 2, 3, 1)),
+        _case8((3, 300, 5), (1,), True, (7, 9), 1.0, "of the middle"),
         _case8((6,), (0,), False, (0, 0), 100.0, "a scale that saturates"),
     ),
     draw=_draw_mean8,
 )
 
-RULES = [Rule("aten::mean.out", _mean_rule)]
+_SUM8 = replace(
+    _MEAN8,
+    schema=_MEAN8.schema.replace("quantized_mean", "quantized_sum"),
+    cases=(
+        _case8((2, 8, 5, 6), (1,), True, (3, -5), 4.0, "over channels"),
+        _case8((1, 30), (0, 1), False, (-128, -128), 30.0, "all"),
+        _case8((3, 40), (1,), False, (0, 0), 8.0, "a sum that saturates"),
+    ),
+)
+"""The same arithmetic, named for the report: a mean is a sum whose scale has the number of elements in it."""
+
+RULES = [_rule8("aten::mean.out"), _rule8("aten::sum.IntList_out")]
 
 _ARGUMENTS = "(Tensor self, int[1]? dim, bool keepdim=False, *, ScalarType? dtype=None, Tensor(a!) out) -> Tensor(a!)"
 
@@ -274,4 +310,5 @@ OPS = [
     _extreme_op("amax", np.max),
     _extreme_op("amin", np.min),
     _MEAN8,
+    _SUM8,
 ]
