@@ -25,6 +25,8 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from etexport.frontend.quantize.parts import written_out
+
 aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
 
@@ -40,9 +42,13 @@ WEIGHTED: dict[Any, int] = {
 }
 """Layers with weights (arguments: input, weight, bias), and the weight's dimension of output channels."""
 
-PRODUCTS = (aten.matmul.default, aten.bmm.default)
+PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
 SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
-REDUCTIONS = (aten.mean.dim,)
+REDUCTIONS = (aten.mean.dim, aten.mean.default, aten.sum.dim_IntList, aten.sum.default)
+OWN_STATISTICS = (
+    aten.layer_norm.default, aten.group_norm.default, aten.instance_norm.default, aten.native_layer_norm.default,
+)  # fmt: skip
+"""Normalisations by the statistics of their input; weights and biases stay as they are."""
 NORMS = (aten.batch_norm.default,)
 """Networks that are trained with quantisation have them still, behind the layers into which they will be folded."""
 POINTWISE = (aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default)
@@ -61,11 +67,16 @@ SHARING = (
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.slice.Tensor,
     aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default, aten.contiguous.default, aten.clone.default,
     aten.dropout.default, aten.upsample_nearest2d.vec, aten.repeat.default, aten.flip.default, aten.chunk.default, aten.split.Tensor,
-    aten.split_with_sizes.default, aten.unbind.int, operator.getitem,
+    aten.split_with_sizes.default, aten.unbind.int, operator.getitem, aten.amax.default, aten.amin.default, aten.max.default,
+    aten.min.default, aten.max.dim, aten.min.dim, aten.index_select.default, aten.index.Tensor, aten.gather.default, aten.roll.default,
+    aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.embedding.default, aten.movedim.int,
+    aten.expand_as.default, aten.reshape_as.default, aten.view_as.default,
 )  # fmt: skip
 """Movement and pooling: input and output have one scale."""
 
 LISTS = (aten.cat.default, aten.stack.default, aten.concat.default)
+CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self)
+"""Each element of the result is one of an operand: all have one scale."""
 
 FIXED = {
     aten.sigmoid.default: (1 / 256, -128),
@@ -87,6 +98,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.weight = _weights(training)
         self.roots: dict[Node, Node] = {}
 
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        return written_out(model)
+
     def annotate(self, model: GraphModule) -> GraphModule:
         self.roots = _roots(model.graph)
         for node in model.graph.nodes:
@@ -107,13 +121,17 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             parts = node.args[0]
             assert isinstance(parts, Sequence)
             self._shared(node, parts)
+        elif target in CHOICES and node not in self.roots:
+            self._shared(node, _operands(node))
         elif node in self.roots:
             self._elementwise(node)
         elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_operands(node)) == 2):
             _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self.activation)
         elif target in FIXED:
             _note(node, self._arriving(_operands(node)), _fixed(*FIXED[target]))
-        elif target in CLAMPS:
+        elif target in OWN_STATISTICS and isinstance(node.args[0], Node) and _is_float(node, allow_list=True):
+            _note(node, self._arriving([node.args[0]]), self.activation if _is_float(node) else None)
+        elif target in CLAMPS and _is_float(node):
             _note(node, {}, self.activation)
         elif _is_folded(node):
             _note(node, {}, None if _clamped(node, self.roots) else self.activation)

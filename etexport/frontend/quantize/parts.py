@@ -1,0 +1,117 @@
+"""Operators that do several things at once, written out before scales are chosen: each part that computes gets a scale of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+aten = torch.ops.aten
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
+    """scaled_dot_product_attention without a mask; PyTorch's own parts guard against rows that are masked altogether."""
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    return torch.softmax(torch.matmul(query, key.transpose(-2, -1)) * factor, dim=-1) @ value
+
+
+def gated(x: Tensor, dim: int = -1) -> Tensor:
+    left, gate = x.chunk(2, dim)
+    return left * torch.sigmoid(gate)
+
+
+def by_column(matrix: Tensor, vector: Tensor) -> Tensor:
+    return torch.matmul(matrix, vector.unsqueeze(-1)).squeeze(-1)
+
+
+def by_reciprocal(x: Tensor, divisor: Tensor) -> Tensor:
+    return x * torch.reciprocal(divisor)
+
+
+def written_out(model: GraphModule) -> GraphModule:
+    """The graph with the parts of such operators in their place, each with source and module of the whole."""
+    for node in list(model.graph.nodes):
+        if node.op != "call_function":
+            continue
+        _as_layer(model, node)
+        write = _writer(node)
+        if write is not None:
+            _replace(model, node, write)
+    model.graph.eliminate_dead_code()
+    model.recompile()
+    return model
+
+
+def _writer(node: Node) -> Callable[..., Any] | None:
+    target, args = node.target, node.args
+    if target is aten.scaled_dot_product_attention.default:
+        plain = not any(args[3:]) and set(node.kwargs) <= {"scale"}
+        return attention if plain else None
+    if target is aten.glu.default:
+        return gated
+    if target is aten.einsum.default:
+        return torch.einsum
+    if target is aten.matmul.default and isinstance(args[1], Node) and args[1].meta["val"].dim() == 1:
+        return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else None
+    if target is aten.div.Tensor and len(args) == 2 and _is_parameter(args[1]):
+        return by_reciprocal
+    return None
+
+
+def _is_parameter(arg: Any) -> bool:
+    return isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor)
+
+
+def _as_layer(model: GraphModule, node: Node) -> None:
+    """A product with a matrix of the model is a linear layer, with a scale for each column; and the rows of a linear layer lie one
+    behind the other, for else PyTorch makes a batched product with copies of the weights of it."""
+    if node.target in (aten.matmul.default, aten.mm.default) and _is_parameter(node.args[1]):
+        weight = node.args[1]
+        assert isinstance(weight, Node)
+        if weight.meta["val"].dim() == 2:
+            node.args = (node.args[0], _before(model, node, aten.permute.default, weight, [1, 0]))
+            node.target = aten.linear.default
+    rows = node.args[0] if node.target is aten.linear.default else None
+    if isinstance(rows, Node) and rows.meta["val"].dim() > 2 and not rows.meta["val"].is_contiguous():
+        node.replace_input_with(rows, _before(model, node, aten.clone.default, rows, memory_format=torch.contiguous_format))
+
+
+def _before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any, **kwargs: Any) -> Node:
+    with model.graph.inserting_before(node):
+        made = model.graph.call_function(target, (source, *args), kwargs)
+    with node.meta["val"].fake_mode:
+        made.meta["val"] = target(source.meta["val"], *args, **kwargs)
+    _keep_source(made, node)
+    return made
+
+
+def _keep_source(part: Node, whole: Node) -> None:
+    part.meta.update({key: whole.meta[key] for key in ("nn_module_stack", "stack_trace", "source_fn_stack") if key in whole.meta})
+
+
+def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
+    """The trace of `write` on the node's operands in the node's place."""
+    operands = list(node.all_input_nodes)
+    values = [one.meta["val"] for one in operands]
+
+    def rebuilt(*tensors: Tensor) -> Any:
+        known = dict(zip(operands, tensors, strict=True))
+        args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), lambda one: known[one])
+        return write(*args, **kwargs)
+
+    with node.meta["val"].fake_mode:
+        trace = make_fx(rebuilt)(*values)
+    replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
+    with model.graph.inserting_before(node):
+        for part in trace.graph.nodes:
+            if part.op == "output":
+                node.replace_all_uses_with(replaced[part.args[0]])
+            elif part.op != "placeholder":
+                replaced[part] = model.graph.node_copy(part, replaced.__getitem__)
+                _keep_source(replaced[part], node)
+    model.graph.erase_node(node)
