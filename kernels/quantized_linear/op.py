@@ -73,7 +73,7 @@ def _lower(node: Node, target: Target) -> Call:
         "zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"],
     }  # fmt: skip
     macs = positions * inputs * outputs
-    fast = paired and "dsp" in target.features and inputs % 4 == 0
+    fast = paired and "dsp" in target.features
     at_once = 2 if fast else 1
     # the rows done at once are copied before they are stored; the rows below are still to be read then
     ahead = [done * (outputs - inputs) for done in (at_once, (positions - 1) // at_once * at_once) if 0 < done < positions]
@@ -81,8 +81,10 @@ def _lower(node: Node, target: Target) -> Call:
     reads = (Write(out.id), Read(x.id), Const("packed", packed))
     if fast:
         scratch = Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
-        header = "quantized_convolution/dsp.h"
-        return Call(f"quantized_pointwise_dsp<{twice}>", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
+        words = inputs % 4 == 0
+        function = "quantized_pointwise_dsp" if words else "quantized_linear_dsp"
+        header = "quantized_convolution/dsp.h" if words else "quantized_linear/linear_dsp.h"
+        return Call(f"{function}<{twice}>", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
     scratch, header = Scratch(DType.INT8, elements_of(inputs)), "quantized_convolution/dense.h"
     return Call(f"quantized_pointwise<et::{core}>", header, geometry, (*reads, scratch), None, macs, "portable", overlaps)
 
