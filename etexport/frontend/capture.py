@@ -30,9 +30,18 @@ def capture(script: Script) -> ExportedProgram:
                 if program is None:
                     program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
                 decomposed: ExportedProgram = program.run_decompositions()
+            _fill_empty(decomposed.graph)
             return decomposed
         except Exception as error:
             raise explain(error, script.path, "the model cannot be captured") from None
+
+
+def _fill_empty(graph: torch.fx.Graph) -> None:
+    """Memory that the model writes before it reads it (circular padding) holds zeros at first, so that every run gives the same."""
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.empty.memory_format:
+            node.target = torch.ops.aten.zeros.default
+            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "memory_format"}
 
 
 @contextlib.contextmanager

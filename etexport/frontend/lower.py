@@ -238,7 +238,7 @@ class _Lowering:
             else:
                 random = isinstance(target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in target.tags
                 computes = target is operator.getitem or (isinstance(target, torch._ops.OpOverload) and not random)
-                found = computes and target is not aten.empty.memory_format and all(map(self._is_known, node.all_input_nodes))
+                found = computes and all(map(self._is_known, node.all_input_nodes))
             self.known[node] = found
         return self.known[node]
 
@@ -267,9 +267,18 @@ class _Lowering:
             assert isinstance(source, fx.Node)
             (spec,) = self._specs(node)
             return CAST if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
+        if overload is aten.as_strided.default and not self._in_logical_order(node.all_input_nodes[0]):
+            raise self._error(node, "it depends on how its operand lies in memory", "write it with reshape, permute or slices")
         common = self._common_type(node, overload)
         args = tuple(self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs))
         return out_name(overload), args
+
+    def _in_logical_order(self, node: fx.Node) -> bool:
+        """Whether the tensor lies in PyTorch's memory as it does here."""
+        meta = node.meta["val"]
+        assert isinstance(meta, Tensor), node
+        sizes = meta.squeeze()  # where there is one element only, strides say nothing
+        return sizes.is_contiguous()
 
     def _results(self, node: fx.Node) -> Any:
         """New values for what the node gives."""

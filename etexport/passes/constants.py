@@ -20,6 +20,8 @@ FACTORIES: dict[str, Callable[..., Array]] = {
     "aten::zeros.out": lambda shape, *_: np.zeros(shape),
     "aten::ones.out": lambda shape, *_: np.ones(shape),
     "aten::scalar_tensor.out": lambda shape, value, *_: np.full(shape, value),
+    "aten::empty.out": lambda shape, *_: np.zeros(shape),
+    "dim_order_ops::_empty_dim_order.out": lambda shape, *_: np.zeros(shape),
     "aten::full_like.out": lambda shape, like, fill, *_: np.full(shape, fill),
     "aten::zeros_like.out": lambda shape, *_: np.zeros(shape),
     "aten::ones_like.out": lambda shape, *_: np.ones(shape),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from etexport.op import Library
 from etexport.passes.draft import Draft
+from etexport.passes.rewrites import FORMS, rewritten
 from etexport.program.model import JUMP_FALSE, Instruction, Method, Ref, TensorSpec, Value, contiguous
 
 MEAN_OF_ALL = "aten::mean.dtype_out"
@@ -20,7 +21,8 @@ PERMUTE = "aten::permute_copy.out"
 def use_one_form(method: Method, library: Library) -> Method:
     """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads).
 
-    What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8.
+    What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8. What has no kernel of its own
+    and can be said in others (`rewrites.py`) is said so.
     """
     draft = Draft(method)
     jumps = any(instruction.op == JUMP_FALSE for instruction in method.instructions)
@@ -42,6 +44,10 @@ def use_one_form(method: Method, library: Library) -> Method:
             next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
             slices, instruction = _crop(draft, instruction, operand, next_handle)
             instructions.extend(slices)
+        elif instruction.op in FORMS and not jumps:
+            next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
+            *steps, instruction = rewritten(draft, instruction, next_handle)
+            instructions.extend(steps)
         instructions.append(instruction)
     draft.instructions = instructions
     return draft.done()

@@ -1,0 +1,165 @@
+"""Operators without a kernel of their own that are a few others: each form gives the instructions that stand in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from etexport.passes.draft import Draft
+from etexport.program.model import Arg, Array, Instruction, Ref, TensorSpec, contiguous
+
+VIEW = "aten::view_copy.out"
+SELECT = "aten::index_select.out"
+INDEX_BYTES = 64 * 1024
+"""Indices that say which element comes where may take up so much of the file."""
+
+
+@dataclass
+class Rewrite:
+    """One instruction that becomes several. Each step's result is read by the next; the last one gives the instruction's own result."""
+
+    draft: Draft
+    instruction: Instruction
+    handle: int
+    """Free, as are all that follow."""
+    steps: list[Instruction]
+
+    @property
+    def out(self) -> TensorSpec:
+        return self.draft.values[self.instruction.outs[0]].spec
+
+    def spec(self, at: int) -> TensorSpec | None:
+        """Of the argument at this position, where it is a tensor in its logical order."""
+        args = self.instruction.args
+        value = self.draft.value(args[at]) if at < len(args) else None
+        return value.spec if value is not None and value.spec.physical_dims == _plain(value.spec).physical_dims else None
+
+    def numbers(self, at: int, count: int | None = None) -> tuple[int, ...] | None:
+        """The argument at this position as whole numbers; one number stands for `count` equal ones."""
+        arg = self.instruction.args[at]
+        if not isinstance(arg, tuple):
+            return None
+        found = tuple(one for one in arg if isinstance(one, int) and not isinstance(one, bool))
+        if len(found) != len(arg):
+            return None
+        if count is not None and len(found) == 1:
+            found *= count
+        return found if count is None or len(found) == count else None
+
+    def step(self, op: str, args: tuple[Arg, ...], shape: tuple[int, ...], *, last: bool = False) -> Ref:
+        """Append a step; its result, which is the instruction's own if it is the last."""
+        if last:
+            self.steps.append(replace(self.instruction, op=op, args=args))
+            return Ref(self.instruction.outs[0])
+        number = len(self.steps)
+        name = f"{self.instruction.name}_{op.partition('::')[2].partition('.')[0]}"
+        made = self.draft.add_value(f"{self.draft.values[self.instruction.outs[0]].name}_{number}", TensorSpec(self.out.dtype, shape))
+        self.steps.append(Instruction(op, args, (made.id,), self.handle + number, name, self.instruction.source))
+        return Ref(made.id)
+
+
+def rewritten(draft: Draft, instruction: Instruction, handle: int) -> list[Instruction]:
+    """What stands for an instruction of `FORMS`: itself where its arguments are not of the form. Handles from `handle` on are free."""
+    rewrite = Rewrite(draft, instruction, handle, [])
+    if len(instruction.outs) == 1:
+        FORMS[instruction.op](rewrite)
+    draft.changed = draft.changed or bool(rewrite.steps)
+    return rewrite.steps or [instruction]
+
+
+def _plain(spec: TensorSpec) -> TensorSpec:
+    return spec.with_order(contiguous(len(spec.shape)))
+
+
+def _clamp(rewrite: Rewrite) -> None:
+    """clamp between tensors: the larger of x and min, then the smaller of that and max."""
+    args = rewrite.instruction.args
+    bounds = [(op, bound) for op, bound in zip(("maximum", "minimum"), args[1:], strict=False) if isinstance(bound, Ref)]
+    if len(args) != 3 or not isinstance(args[0], Ref) or not bounds:
+        return
+    x: Arg = args[0]
+    for op, bound in bounds:
+        x = rewrite.step(f"aten::{op}.out", (x, bound), rewrite.out.shape, last=bound is bounds[-1][1])
+
+
+def _as_strided(rewrite: Rewrite) -> None:
+    """Elements at computed places of what lies in logical order."""
+    x = rewrite.spec(0)
+    if x is None or len(rewrite.instruction.args) != 4:
+        return
+    sizes, strides, offset = rewrite.numbers(1), rewrite.numbers(2), rewrite.instruction.args[3]
+    if sizes != rewrite.out.shape or strides is None or len(strides) != len(sizes) or not isinstance(offset, int | None):
+        return
+    if prod(sizes) * 8 > max(INDEX_BYTES, 8 * x.numel):
+        return
+    at = np.full(sizes, offset or 0, np.int64)
+    for size, stride, axis in zip(sizes, strides, np.indices(sizes, sparse=True), strict=True):
+        at += axis * min(stride, x.numel) if size > 1 else 0
+    if at.size and (at.min() < 0 or at.max() >= x.numel):
+        return
+    _gather(rewrite, x, at)
+
+
+def _gather(rewrite: Rewrite, x: TensorSpec, at: Array) -> None:
+    """Element `at[i]` of the flattened operand is element i of the result."""
+    operand, sizes = rewrite.instruction.args[0], rewrite.out.shape
+    if np.array_equal(at.reshape(-1), np.arange(x.numel)):
+        rewrite.step(VIEW, (operand, sizes), sizes, last=True)
+        return
+    flat = rewrite.step(VIEW, (operand, (x.numel,)), (x.numel,))
+    places = rewrite.draft.add_constant(f"{rewrite.instruction.name}_places", at.reshape(-1))
+    chosen = rewrite.step(SELECT, (flat, 0, places), (at.size,))
+    rewrite.step(VIEW, (chosen, sizes), sizes, last=True)
+
+
+def _unfold(rewrite: Rewrite) -> None:
+    """Windows along a dimension: its elements are repeated, and the place within the window becomes the last dimension."""
+    x, args = rewrite.spec(0), rewrite.instruction.args
+    if x is None or len(args) != 4 or not all(isinstance(arg, int) for arg in args[1:]):
+        return
+    dim, size, step = (arg for arg in args[1:] if isinstance(arg, int))
+    rank = len(x.shape)
+    if not -rank <= dim < rank or size < 1 or step < 1 or size > x.shape[dim]:
+        return
+    dim %= rank
+    windows = (x.shape[dim] - size) // step + 1
+    before, behind = x.shape[:dim], x.shape[dim + 1 :]
+    if rewrite.out.shape != (*before, windows, *behind, size) or windows * size * 8 > INDEX_BYTES:
+        return
+    places = (np.arange(windows) * step)[:, None] + np.arange(size)
+    index = rewrite.draft.add_constant(f"{rewrite.instruction.name}_places", places.reshape(-1))
+    chosen = rewrite.step(SELECT, (args[0], dim, index), (*before, windows * size, *behind))
+    split = (*before, windows, size, *behind)
+    if dim == rank - 1:
+        rewrite.step(VIEW, (chosen, split), split, last=True)
+        return
+    order = (*range(dim + 1), *range(dim + 2, rank + 1), dim + 1)
+    rewrite.step("aten::permute_copy.out", (rewrite.step(VIEW, (chosen, split), split), order), rewrite.out.shape, last=True)
+
+
+def _average_of_rows(rewrite: Rewrite) -> None:
+    """An average over the first of three dimensions (as in local response normalisation) is one over rows of images."""
+    x, args = rewrite.spec(0), rewrite.instruction.args
+    if x is None or len(x.shape) not in (4, 5) or len(args) != 7:
+        return
+    kernel, padding = rewrite.numbers(1, 3), rewrite.numbers(3, 3)
+    stride = kernel if args[2] == () else rewrite.numbers(2, 3)
+    if kernel is None or padding is None or stride is None or (*kernel[1:], *stride[1:], *padding[1:]) != (1, 1, 1, 1, 0, 0):
+        return
+    *outer, depth, height, width = x.shape
+    rows, averaged = (*outer, depth, height * width), (*outer, rewrite.out.shape[-3], height * width)
+    flat = rewrite.step(VIEW, (args[0], rows), rows)
+    pooling = ((kernel[0], 1), (stride[0], 1), (padding[0], 0), *args[4:])
+    pooled = rewrite.step("aten::avg_pool2d.out", (flat, *pooling), averaged)
+    rewrite.step(VIEW, (pooled, rewrite.out.shape), rewrite.out.shape, last=True)
+
+
+FORMS: Mapping[str, Callable[[Rewrite], None]] = {
+    "aten::clamp.Tensor_out": _clamp,
+    "aten::as_strided_copy.out": _as_strided,
+    "aten::unfold_copy.out": _unfold,
+    "aten::avg_pool3d.out": _average_of_rows,
+}
