@@ -1,4 +1,4 @@
-"""Resizing of images."""
+"""Resizing of images: nearest and bilinear, the latter with and without aligned corners."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((node["input"].spec.dtype, (*node["input"].spec.shape[:2], *_sizes(node))),)
 
 
+def _geometry(node: Node) -> dict[str, int]:
+    (batch, channels, in_height, in_width), (height, width) = node["input"].spec.shape, _sizes(node)
+    return {"batch": batch, "in_height": in_height, "in_width": in_width, "out_height": height, "out_width": width, "channels": channels}
+
+
 def _source(inputs: int, outputs: int, factor: float | None) -> Array:
     """Which input each output is a copy of, in the float32 arithmetic of PyTorch's `nearest_idx`."""
     at = np.arange(outputs)
@@ -46,30 +51,71 @@ def _sources(shape: tuple[int, ...], height: int, width: int, factors: tuple[flo
     return _source(shape[2], height, down), _source(shape[3], width, across)
 
 
-def _lower(node: Node, target: Target) -> Call:
+def _lower_nearest(node: Node, target: Target) -> Call:
     x, out = node["input"], node.out
     height, width = _sizes(node)
     rows, columns = _sources(x.spec.shape, height, width, node["scale_factors"])
-    batch, channels, in_height, in_width = x.spec.shape
-    geometry = {
-        "batch": batch, "in_height": in_height, "in_width": in_width, "out_height": height, "out_width": width, "channels": channels,
-    }  # fmt: skip
     operands = (Write(out.id), Read(x.id), Const("rows", rows), Const("columns", columns))
-    return Call("upsample_nearest", "upsample/nearest.h", geometry, operands)
+    return Call("upsample_nearest", "upsample/nearest.h", _geometry(node), operands)
 
 
-def _reference(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] | None) -> Array:
+def _nearest(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] | None) -> Array:
     down, across = factors or (1.0, 1.0)
     height, width = size or (int(x.shape[2] * down), int(x.shape[3] * across))
     rows, columns = _sources(x.shape, height, width, factors)
     return x[:, :, rows][:, :, :, columns]
 
 
-def _draw(draw: Draw) -> Case:
+def _draw_nearest(draw: Draw) -> Case:
     x = T((draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8)))
     if draw.flag():
         return Case((x, (draw.integer(1, 17), draw.integer(1, 17)), None))
     return Case((x, None, (draw.number(1.0, 3.5), draw.number(1.0, 3.5))))
+
+
+def _between(inputs: int, outputs: int, aligned: bool, factor: float | None) -> tuple[Array, Array]:
+    """The two inputs between which each output lies, and how far towards the second: PyTorch's `area_pixel_compute_source_index`."""
+    at = np.arange(outputs, dtype=np.float64)
+    if aligned:
+        source = at * ((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0)
+    else:
+        source = np.maximum((1.0 / factor if factor else inputs / outputs) * (at + 0.5) - 0.5, 0.0)
+    if inputs == outputs:
+        source = at
+    first = np.minimum(np.floor(source), inputs - 1).astype(np.int32)
+    share = np.clip(source - first, 0.0, 1.0)
+    return np.stack([first, np.minimum(first + 1, inputs - 1)], axis=1).astype(np.int32), share.astype(np.float32)
+
+
+def _lower_bilinear(node: Node, target: Target) -> Call:
+    x, out, aligned = node["input"], node.out, node["align_corners"]
+    height, width = _sizes(node)
+    down, across = node["scale_factors"] or (None, None)
+    rows, row_shares = _between(x.spec.shape[2], height, aligned, down)
+    columns, column_shares = _between(x.spec.shape[3], width, aligned, across)
+    tables = (
+        Const("rows", rows.reshape(-1)), Const("row_shares", row_shares), Const("columns", columns.reshape(-1)),
+        Const("column_shares", column_shares),
+    )  # fmt: skip
+    return Call("upsample_bilinear", "upsample/bilinear.h", _geometry(node), (Write(out.id), Read(x.id), *tables))
+
+
+def _bilinear(x: Array, size: tuple[int, ...] | None, aligned: bool, factors: tuple[float, ...] | None) -> Array:
+    down, across = factors or (None, None)
+    height, width = size or (int(x.shape[2] * (down or 1.0)), int(x.shape[3] * (across or 1.0)))
+    rows, row_shares = _between(x.shape[2], height, aligned, down)
+    columns, column_shares = _between(x.shape[3], width, aligned, across)
+    share = row_shares.astype(np.float64)[:, None]
+    tall = x[:, :, rows[:, 0]] * (1 - share) + x[:, :, rows[:, 1]] * share
+    wide: Array = tall[..., columns[:, 0]] * (1 - column_shares) + tall[..., columns[:, 1]] * column_shares
+    return wide.astype(x.dtype)
+
+
+def _draw_bilinear(draw: Draw) -> Case:
+    x = T((draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8)))
+    if draw.flag():
+        return Case((x, (draw.integer(1, 17), draw.integer(1, 17)), draw.flag(), None))
+    return Case((x, None, draw.flag(), (draw.number(1.0, 3.5), draw.number(1.0, 3.5))))
 
 
 OPS = [
@@ -77,9 +123,9 @@ OPS = [
         schema="aten::upsample_nearest2d.vec_out(Tensor input, SymInt[]? output_size, float[]? scale_factors, *, Tensor(a!) out)"
         " -> Tensor(a!)",
         infer=_infer,
-        lower=_lower,
+        lower=_lower_nearest,
         dtypes=(DType.FLOAT32, DType.INT8),  # PyTorch itself has no int8
-        reference=_reference,
+        reference=_nearest,
         carries=("input",),
         layout=Layout.CHANNELS_LAST,
         exact=True,
@@ -89,6 +135,22 @@ OPS = [
             Case((T((1, 1, 1, 1)), (3, 2), None), "one pixel"),
             Case((T((1, 2, 5, 3)), None, (1.5, 2.6)), "fractional factors"),
         ),
-        draw=_draw,
-    )
+        draw=_draw_nearest,
+    ),
+    Op(
+        schema="aten::upsample_bilinear2d.vec_out(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors, *, "
+        "Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower_bilinear,
+        reference=_bilinear,
+        layout=Layout.CHANNELS_LAST,
+        sum_length=lambda node: 4,
+        cases=(
+            Case((T((1, 8, 4, 4)), None, False, (2.0, 2.0)), "twice the size"),
+            Case((T((2, 3, 4, 5)), (7, 9), True, None), "to a size, with aligned corners"),
+            Case((T((1, 2, 6, 5)), (3, 1), False, None), "smaller"),
+            Case((T((1, 1, 1, 1)), (3, 2), True, None), "one pixel"),
+        ),
+        draw=_draw_bilinear,
+    ),
 ]

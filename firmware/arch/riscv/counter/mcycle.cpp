@@ -1,24 +1,3 @@
-// Cycles (RISC-V privileged specification, section 3.1.11): 64 bits, read in halves.
-#include "runtime/core.h"
-
-namespace et {
-namespace {
-
-uint64_t now() {
-  uint32_t high;
-  uint32_t low;
-  uint32_t again;
-  do {
-    __asm volatile("csrr %0, mcycleh\n csrr %1, mcycle\n csrr %2, mcycleh" : "=r"(high), "=r"(low), "=r"(again));
-  } while (high != again);
-  return static_cast<uint64_t>(high) << 32 | low;
-}
-
-}  // namespace
-
-void counter_init() { __asm volatile("csrw mcycle, zero\n csrw mcycleh, zero"); }
-
-uint64_t counter_start() { return now(); }
-uint64_t counter_since(uint64_t start) { return now() - start; }
-
-}  // namespace et
+// Cycles.
+#define ET_COUNTER_CSR "mcycle"
+#include "arch/riscv/counter/csr.h"
