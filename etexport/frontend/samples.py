@@ -61,7 +61,7 @@ def samples_of(script: Script) -> Samples:
 
 def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
     """(inputs, labels) of what samples() returned. A pair is that, unless the model has two inputs and the first is an array."""
-    given, count = script.samples, len(script.inputs)
+    given, count = _columns(script), len(script.inputs)
     if not isinstance(given, tuple):
         if count > 1:
             raise _wrong(script, f"it returns {type(given).__name__} for {count} inputs")
@@ -76,6 +76,18 @@ def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
     if len(given) == 2 and isinstance(given[0], tuple) and len(given[0]) == count:
         return given[0], given[1]
     raise _wrong(script, f"it returns {len(given)} things for {count} inputs")
+
+
+def _columns(script: Script) -> Any:
+    """What samples() returned; a dataset, or a list of tuples, as a tuple of the lists of their first, second, ... parts."""
+    given = script.samples
+    if isinstance(given, torch.utils.data.Dataset) and hasattr(given, "__len__"):
+        given = [tuple(one) if isinstance(one, list) else one for one in (given[at] for at in range(len(given)))]
+    if not isinstance(given, list) or not given or not all(isinstance(one, tuple) and len(one) == len(given[0]) for one in given):
+        return given
+    columns = [list(column) for column in zip(*given, strict=True)]
+    inputs = len(script.inputs)
+    return (tuple(columns[:inputs]), columns[inputs]) if len(columns) == inputs + 1 else tuple(columns)
 
 
 def _wrong(script: Script, what: str) -> ModelError:

@@ -217,6 +217,10 @@ TWO = (
 @pytest.mark.parametrize(
     ("text", "samples", "count", "labels"),
     [
+        (ONE, "[(torch.rand(3), 1), (torch.rand(3), 2)]", 2, [1, 2]),
+        (ONE, "torch.utils.data.TensorDataset(torch.rand(4, 3), torch.arange(4))", 4, [0, 1, 2, 3]),
+        (TWO, "[(torch.rand(1, 3), torch.rand(2, 3)), (torch.rand(1, 3), torch.rand(2, 3))]", 2, None),
+        (TWO, "[(torch.rand(1, 3), torch.rand(2, 3), 7)]", 1, [7]),
         (ONE, "torch.rand(5, 1, 3)", 5, None),
         (ONE, "torch.rand(5, 3)", 5, None),
         (ONE, "torch.rand(5, 1, 3).numpy()", 5, None),
