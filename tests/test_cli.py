@@ -40,11 +40,14 @@ def test_help_lists_every_verb() -> None:
         (["generate"], 1, "required"),
         (["generate", "missing.pte", "--board", "host", "-o", "out"], 1, "missing.pte: no such file"),
         (["boards", "qemu_mps2_an368"], 1, "no board is called 'qemu_mps2_an368'"),
+        (["run", ".", "--samples", "-3"], 1, "-3 is not positive"),
+        (["run", ".", "--inputs", "text.npz"], 1, "text.npz: cannot be read"),
         (["validate", "."], 1, "not known what this was built from"),
         (["export", "a.py", "b.py", "-o", "a.pte"], 1, "2 scripts and 1 outputs"),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(tmp_path: Path, arguments: list[str], code: int, what: str) -> None:
+    (tmp_path / "text.npz").write_text("not arrays", encoding="utf-8")
     done = etexport(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert what in done.stderr and "Traceback" not in done.stderr

@@ -63,7 +63,7 @@ def note_origin(folder: Path, program: Path, board: str) -> None:
 def _origin(folder: Path, key: str, option: str) -> str:
     try:
         return str(json.loads((folder / "build.json").read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         hint = f"give {option}; `etexport build` notes it in the folder"
         raise ModelError("it is not known what this was built from", where=str(folder / "build.json"), hint=hint) from None
 
@@ -77,6 +77,22 @@ def board_of(folder: Path, given: str | None) -> str:
         return given
     board = _origin(folder, "board", "--board")
     return os.path.normpath(folder / board) if board.endswith(".toml") else board
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up, as argparse reads it."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time above 0, as argparse reads it."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time")
+    return number
 
 
 def existing(path: Path) -> Path:

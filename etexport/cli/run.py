@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import board_of, existing, program_of
+from etexport.cli.options import board_of, existing, positive, program_of, seconds
+from etexport.errors import ModelError
 
 if TYPE_CHECKING:
     from etexport.program.model import Array
@@ -18,10 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
     parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
-    parser.add_argument("--samples", type=int, metavar="N", help="only the first N")
+    parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     parser.add_argument("--probes", action="store_true", help="the firmware counts every step (`build --probes`)")
     parser.add_argument("--port", metavar="URL", help="a serial port as pyserial takes it, instead of starting the board's simulator")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds for one run of the program")
+    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -49,11 +51,15 @@ def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
     """The inputs of each sample: arrays `input_0`, `input_1`, ... of the file, whose first axis counts samples."""
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as file:
-        inputs: list[Array] = []
-        while f"input_{len(inputs)}" in file:
-            inputs.append(file[f"input_{len(inputs)}"])
-    count = len(inputs[0]) if inputs else 1
+    inputs: list[Array] = []
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            while f"input_{len(inputs)}" in file:
+                inputs.append(file[f"input_{len(inputs)}"])
+        count = min((len(one) for one in inputs), default=1)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        hint = "arrays input_0, input_1, ... with samples along the first axis, as `etexport export` writes them"
+        raise ModelError(f"cannot be read: {str(error).partition('.')[0]}", where=str(path), hint=hint) from None
     return [tuple(one[index] for one in inputs) for index in range(min(count, limit or count))]
 
 
