@@ -15,6 +15,7 @@ from etexport.emit.memory_map import memory_map
 from etexport.emit.names import identifier
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.write import write_whole
+from etexport.errors import PlanError
 from etexport.op import Library
 from etexport.program.model import Role
 from etexport.target.model import Placed
@@ -45,6 +46,7 @@ def emit(
     """
     name = identifier(model_name)
     flash = collect(placed, name)
+    _check_flash(flash, board)
     shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)
     code = prepare(placed, library, flash, shapes)
     arena_bytes = max(sum(placed.solution.size.values()), 1)  # C++ has no array of no bytes
@@ -64,6 +66,19 @@ def emit(
         texts["link.ld"] = _link_script(board, model_name, arena_bytes)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
     return [*files, write_whole(out / "constants.bin", flash.content)]
+
+
+def _check_flash(flash: Flash, board: Board) -> None:
+    """PlanError in the model's terms where the constants alone are more than the board's flash: no need to compile anything."""
+    size = next((memory.size for memory in board.memory if memory.kind == "flash"), 0)
+    if not size or len(flash.content) <= size:
+        return
+    largest = sorted(flash.constants, key=lambda constant: -constant.size)[:5]
+    raise PlanError(
+        f"the program's constants take {len(flash.content):,} bytes of flash, the board has {size:,}",
+        where=f"board {board.name}",
+        hint=f"the largest: {', '.join(f'{constant.symbol} {constant.size:,} ({constant.note})' for constant in largest)}",
+    )
 
 
 def _link_script(board: Board, model_name: str, arena_bytes: int) -> str:

@@ -68,6 +68,14 @@ def test_a_full_memory_is_told_in_bytes_of_the_board(tmp_path: Path, board: Boar
         image(tmp_path, replace(board, memory=(flash, replace(ram, size=4096))))
 
 
+def test_constants_beyond_the_flash_are_told_before_anything_is_compiled(tmp_path: Path) -> None:
+    flash, ram = toy.ARM.memory
+    board = replace(toy.ARM, memory=(replace(flash, size=64), ram))
+    with pytest.raises(PlanError, match=r"constants take [0-9,]+ bytes of flash, the board has 64") as caught:
+        emit(toy.placed(), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
+    assert "toy_fc_weight" in caught.value.hint and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("board", BOARDS)
 def test_an_arena_of_another_size_does_not_link(tmp_path: Path, board: Board) -> None:
     image(tmp_path, board)
