@@ -245,6 +245,15 @@ def test_own_models_are_taken_as_they_are(made: str, bias: bool, more: str, tmp_
         assert [one.snr_db > least for one, least in zip(activations, (30, 30, 20, 10), strict=True)] == [True] * 4, activations
 
 
+def test_transposed_convolutions_are_trained_by_their_output_channels(tmp_path: Path) -> None:
+    """Their weights are (in, out, ...): a scale for each of the 5 and 6 outputs, and biases with these."""
+    layers = "nn.ConvTranspose2d(3, 5, 3, stride=2), nn.BatchNorm2d(5), nn.ReLU(), nn.ConvTranspose2d(5, 6, 2)"
+    program, _ = exported(own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers}, nn.Flatten(2))\n"))
+    method = program.method()
+    scales = [method.values[one.args[1].id].spec.shape for one in method.instructions if one.op == DEQUANTIZE_CHANNELS]  # type: ignore[union-attr]
+    assert sorted(scales) == [(5,), (5,), (6,), (6,)]
+
+
 def test_a_saved_program_with_quantise_operators(tmp_path: Path) -> None:
     save = "torch.export.save(torch.export.export(convert_pt2e(prepared()), (data(),)), 'FILE')\n"
     file = tmp_path / "own.pt2"

@@ -256,8 +256,11 @@ def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
     def of(channel_dim: int) -> QuantizationSpec:
         observer: Any = PerChannelMinMaxObserver.with_args(eps=2**-24)
         if training:
-            # the range of the weights as they are now: an average would lag behind the statistics that are folded into them
-            observer = FakeQuantize.with_args(observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-24)
+            # the range of the weights as they are now: an average would lag behind the statistics that are folded into them;
+            # torchao passes ch_axis on to observers only, not to what has one
+            observer = FakeQuantize.with_args(
+                observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-24, ch_axis=channel_dim
+            )
         return QuantizationSpec(torch.int8, observer, -127, 127, torch.per_channel_symmetric, channel_dim)
 
     return of
