@@ -46,8 +46,48 @@ void cos(const G& g, float* out, const float* self) {
 }
 
 template <class G>
+void tan(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return tanf(v); });
+}
+
+template <class G>
+void asin(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return asinf(v); });
+}
+
+template <class G>
+void acos(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return acosf(v); });
+}
+
+template <class G>
 void atan(const G& g, float* out, const float* self) {
   map(g, out, self, [](float v) { return atanf(v); });
+}
+
+template <class G>
+void sinh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return sinhf(v); });
+}
+
+template <class G>
+void cosh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return coshf(v); });
+}
+
+template <class G>
+void asinh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return asinhf(v); });
+}
+
+template <class G>
+void acosh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return acoshf(v); });
+}
+
+template <class G>
+void atanh(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return atanhf(v); });
 }
 
 template <class G>
@@ -96,6 +136,38 @@ void power(const G& g, float* out, const float* self) {
   }
 }
 
+// Two tensors.
+template <class G>
+void power(const G& g, float* out, const float* self, const float* exponent) {
+  zip(g, out, self, exponent, [](float a, float b) { return powf(a, b); });
+}
+
+template <class G>
+void power_of_number(const G& g, float* out, const float* exponent) {
+  map(g, out, exponent, [&](float v) { return powf(g.number, v); });
+}
+
+template <class G>
+void atan2(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return atan2f(a, b); });
+}
+
+// The rest with the sign of the divisor.
+inline float rest_of(float v, float divisor) {
+  const float rest = fmodf(v, divisor);
+  return rest != 0.0f && (rest < 0.0f) != (divisor < 0.0f) ? rest + divisor : rest;
+}
+
+template <class G>
+void fmod(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return fmodf(a, b); });
+}
+
+template <class G>
+void remainder(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return rest_of(a, b); });
+}
+
 // The rest has the sign of self.
 template <class G>
 void fmod_number(const G& g, float* out, const float* self) {
@@ -105,10 +177,7 @@ void fmod_number(const G& g, float* out, const float* self) {
 // The rest has the sign of the number.
 template <class G>
 void remainder_number(const G& g, float* out, const float* self) {
-  map(g, out, self, [&](float v) {
-    const float rest = fmodf(v, g.number);
-    return rest != 0.0f && (rest < 0.0f) != (g.number < 0.0f) ? rest + g.number : rest;
-  });
+  map(g, out, self, [&](float v) { return rest_of(v, g.number); });
 }
 
 }  // namespace et

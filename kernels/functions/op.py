@@ -1,4 +1,4 @@
-"""Further functions element by element: rounding, sign, sine and cosine, logarithms, powers and rests of division by a number."""
+"""Further functions element by element: rounding, sign, circular and hyperbolic functions, logarithms, powers and rests of division."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType
-from etexport.strided import nest
+from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 
 def _call(node: Node, function: str, number: float | None = None) -> Call:
@@ -84,7 +84,8 @@ def _np_fmod(x: Any, number: Any) -> Any:
 
 
 def _np_remainder(x: Any, number: Any) -> Any:
-    rest, divisor = np.fmod(x, x.dtype.type(number)), x.dtype.type(number)
+    divisor = np.asarray(number, x.dtype)
+    rest = np.fmod(x, divisor)
     return np.where((rest != 0) & ((rest < 0) != (divisor < 0)), rest + divisor, rest)
 
 
@@ -116,6 +117,82 @@ def _rest(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
+# ---- of two tensors ---------------------------------------------------------------------------------------------------------------
+
+
+def _second(node: Node) -> tuple[Any, Any]:
+    """The two operands; the second one has another name in each schema."""
+    self, other = (operand for name, operand in node.operands.items() if name != "out")
+    return self, other
+
+
+def _infer_pair(node: Node) -> tuple[InferredSpec, ...]:
+    self, other = _second(node)
+    if {self.spec.dtype, other.spec.dtype} != {DType.FLOAT32}:
+        raise node.error(f"{self.spec} with {other.spec}", hint="convert both to float32")
+    shape = broadcast_shape(self.spec.shape, other.spec.shape)
+    if shape is None:
+        raise node.error(f"shapes {list(self.spec.shape)} and {list(other.spec.shape)} do not broadcast")
+    return ((DType.FLOAT32, shape),)
+
+
+def _lower_pair(function: str) -> Callable[[Node, Target], Call]:
+    def lower(node: Node, target: Target) -> Call:
+        pair, out = _second(node), node.out
+        loops = nest(out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in pair))
+        names = ("out_strides", "self_strides", "other_strides")
+        geometry = {"sizes": loops.sizes, **dict(zip(names, loops.strides, strict=True))}
+        return Call(function, "functions/functions.h", geometry, (Write(out.id), *(Read(one.id) for one in pair)))
+
+    return lower
+
+
+def _pair(name: str, operands: str, function: str, reference: Callable[..., Any], low: float, high: float, *, exact: bool = False) -> Op:
+    def one(*shape: int) -> T:
+        return T(shape, low=low, high=high)
+
+    def draw(draw: Draw) -> Case:
+        shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+        other = tuple(draw.choice((1, size, size)) for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :])
+        pair = (one(*shape), one(*other))
+        return Case(pair if draw.flag() else pair[::-1])
+
+    return Op(
+        f"aten::{name}({operands}, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_pair,
+        lower=_lower_pair(function),
+        reference=reference,
+        inplace=tuple(part.split()[1] for part in operands.split(", ")),
+        elementwise=True,
+        exact=exact,
+        cases=(
+            Case((one(3, 20), one(3, 20))),
+            Case((one(4, 1), one(3)), "both repeat"),
+            Case((T((2, 3, 4, 5), low=low, high=high, dim_order=(0, 2, 3, 1)), one(2, 3, 4, 5)), "two dim orders"),
+        ),
+        draw=draw,
+    )
+
+
+def _infer_base(node: Node) -> tuple[InferredSpec, ...]:
+    spec = node["exponent"].spec
+    if spec.dtype.numpy.kind != "f":
+        raise node.error(f"a power of {spec.dtype.numpy}", hint="convert to float32 before")
+    return ((spec.dtype, spec.shape),)
+
+
+def _lower_base(node: Node, target: Target) -> Call:
+    exponent = node["exponent"]
+    loops = nest(node.out.spec.shape, node.out.spec.strides, exponent.spec.strides)
+    geometry: dict[str, GeometryField] = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
+    geometry["number"] = float(node["self"])
+    return Call("power_of_number", "functions/functions.h", geometry, (Write(node.out.id), Read(exponent.id)))
+
+
+def _draw_base(draw: Draw) -> Case:
+    return Case((draw.choice((2, 10, 0.5, draw.number(0.1, 4.0))), T(tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4))))))
+
+
 _HALVES = Case((T((6,), values=(0.5, 1.5, 2.5, -0.5, -1.5, 1e9)),), "halves go to the even neighbour")
 
 OPS = [
@@ -126,7 +203,15 @@ OPS = [
     _op("sign", lambda x: np.where(np.isnan(x), x.dtype.type(0), np.sign(x)), -2.0, 2.0),
     _op("sin", lambda x: np.sin(x), -20.0, 20.0),
     _op("cos", lambda x: np.cos(x), -20.0, 20.0),
+    _op("tan", lambda x: np.tan(x), -1.5, 1.5),
+    _op("asin", lambda x: np.arcsin(x), -1.0, 1.0),
+    _op("acos", lambda x: np.arccos(x), -1.0, 1.0),
     _op("atan", lambda x: np.arctan(x), -9.0, 9.0),
+    _op("sinh", lambda x: np.sinh(x), -5.0, 5.0),
+    _op("cosh", lambda x: np.cosh(x), -5.0, 5.0),
+    _op("asinh", lambda x: np.arcsinh(x), -20.0, 20.0),
+    _op("acosh", lambda x: np.arccosh(x), 1.0, 20.0),
+    _op("atanh", lambda x: np.arctanh(x), -0.99, 0.99),
     _op("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x), -4.0, 4.0),
     _op("expm1", lambda x: np.expm1(x), -5.0, 5.0),
     _op("log1p", lambda x: np.log1p(x), -0.9, 50.0),
@@ -147,6 +232,20 @@ OPS = [
         ),
         draw=_draw_power,
     ),
+    Op(
+        "aten::pow.Scalar_out(Scalar self, Tensor exponent, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_base,
+        lower=_lower_base,
+        reference=lambda number, exponent: np.power(exponent.dtype.type(number), exponent),
+        inplace=("exponent",),
+        elementwise=True,
+        cases=(Case((2, T((3, 20)))), Case((0.3, T((2, 3, 4, 5), dim_order=(0, 2, 3, 1))), "channels last")),
+        draw=_draw_base,
+    ),
+    _pair("pow.Tensor_Tensor_out", "Tensor self, Tensor exponent", "power", lambda x, y: np.power(x, y), 0.1, 3.0),
+    _pair("atan2.out", "Tensor self, Tensor other", "atan2", lambda x, y: np.arctan2(x, y), -4.0, 4.0),
+    _pair("fmod.Tensor_out", "Tensor self, Tensor other", "fmod", lambda x, y: np.fmod(x, y), 0.5, 9.0, exact=True),
+    _pair("remainder.Tensor_out", "Tensor self, Tensor other", "remainder", _np_remainder, 0.5, 9.0, exact=True),
     _rest("fmod", _np_fmod),
     _rest("remainder", _np_remainder),
 ]
