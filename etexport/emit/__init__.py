@@ -14,6 +14,7 @@ from etexport.emit.geometry import geometry
 from etexport.emit.memory_map import memory_map
 from etexport.emit.names import identifier
 from etexport.emit.poison import poison as poison_of
+from etexport.emit.table import table
 from etexport.emit.write import write_whole
 from etexport.errors import PlanError
 from etexport.op import Library
@@ -49,12 +50,13 @@ def emit(
     _check_flash(flash, board)
     shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)
     code = prepare(placed, library, flash, shapes)
+    steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" else None
     arena_bytes = max(sum(placed.solution.size.values()), 1)  # C++ has no array of no bytes
     texts = {
         "program.h": _render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
                              constant_bytes=len(flash.content)),
         "program.cpp": _render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
-                               optimize=placed.specialised.target.optimize, poison=_poison(placed) if poison else None),
+                               table=steps, optimize=placed.specialised.target.optimize, poison=_poison(placed) if poison else None),
         "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
         "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
         "memory.json": json.dumps(
@@ -63,7 +65,7 @@ def emit(
         ) + "\n",
     }  # fmt: skip
     if "host" not in board.features:
-        texts["link.ld"] = _link_script(board, model_name, arena_bytes)
+        texts["link.ld"] = _link_script(board, model_name, arena_bytes, words=steps is not None and "arm" in board.features)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
     return [*files, write_whole(out / "constants.bin", flash.content)]
 
@@ -81,9 +83,10 @@ def _check_flash(flash: Flash, board: Board) -> None:
     )
 
 
-def _link_script(board: Board, model_name: str, arena_bytes: int) -> str:
+def _link_script(board: Board, model_name: str, arena_bytes: int, *, words: bool) -> str:
+    """With `words` every function starts at a multiple of 4."""
     regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
-    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, **regions)
+    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, words=words, **regions)
 
 
 def _groups(flash: Flash) -> list[dict[str, object]]:

@@ -47,35 +47,59 @@ class Pointer:
 
 
 @dataclass(frozen=True)
+class Argument:
+    """An operand of a call: `text` inside run(), and `place` as a constant expression, both "nullptr" where there is none.
+
+    `type` is what it points to ("const float"; empty for none). `by_row`: a swept call gets it at the row that it makes.
+    """
+
+    type: str
+    text: str
+    place: str
+    by_row: bool = False
+
+
+NOTHING = Argument("", "nullptr", "nullptr")
+
+
+@dataclass(frozen=True)
 class Sweep:
-    """The loop over output rows round a windowed call."""
+    """The loop over output rows round a windowed call. `row` is the number of elements of an output row."""
 
     window: str
     type: str
-    output: str
-    input: str
-    pad: str
+    output: Argument
+    input: Argument
+    pad: Argument
+    row: int
     uses_row: bool
 
 
 @dataclass(frozen=True)
 class Trace:
-    pointer: str
+    value: Argument
     bytes: int
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One step: two lines of comment and one call of `function` (qualified) with `arguments`."""
+    """One step: two lines of comment and one call of `function` (qualified) with `geometry` and `arguments`."""
 
     index: int
     handle: int
     title: str
     code: str
     function: str
-    arguments: tuple[str, ...]
+    geometry: str
+    arguments: tuple[Argument, ...]
     sweep: Sweep | None
     traces: tuple[Trace, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The arguments behind the geometry as they stand in run()."""
+        row = f" + row * {self.sweep.row}" if self.sweep else ""
+        return [argument.text + row if argument.by_row else argument.text for argument in self.arguments]
 
 
 @dataclass(frozen=True)
@@ -146,14 +170,16 @@ class _Pointers:
         self.pointers: dict[str, Pointer] = {}
         self._taken = {"arena", *(struct.name for struct in geometry.structs), *(instance.name for instance in geometry.instances)}
 
-    def value(self, id: int) -> str:
+    def value(self, id: int, qualifier: str = "const ", *, by_row: bool = False) -> Argument:
         method = self.placed.specialised.method
         value = method.values[id]
         if in_flash(method, value):
-            return _flash_expression(method, self.flash, value)
-        return self._pointer(f"value {id}", value.name, value.spec.dtype, self.placed.offset(value), layout_note(value.spec))
+            dtype, place = value.spec.dtype, _flash_place(method, self.flash, value)
+            return Argument(f"const {dtype.cpp}", _flash_expression(method, self.flash, value), place, by_row)
+        pointer = self._pointer(f"value {id}", value.name, value.spec.dtype, self.placed.offset(value), layout_note(value.spec))
+        return Argument(f"{qualifier}{pointer.type}", pointer.name, _arena_place(pointer.offset), by_row)
 
-    def scratch(self, step: Step, position: int) -> str:
+    def scratch(self, step: Step, position: int) -> Argument:
         operands = step.call.operands
         operand = operands[position]
         assert isinstance(operand, Scratch)
@@ -162,12 +188,17 @@ class _Pointers:
         name = f"{step.instruction.name}_scratch"
         start = self.placed.scratch_offset(step.instruction) + offset
         key = f"scratch {step.instruction.handle} {step.instruction.name} {position}"
-        return self._pointer(key, name, operand.dtype, start, f"{operand.elements} x {operand.dtype.numpy}, scratch")
+        pointer = self._pointer(key, name, operand.dtype, start, f"{operand.elements} x {operand.dtype.numpy}, scratch")
+        return Argument(pointer.type, pointer.name, _arena_place(pointer.offset))
 
-    def _pointer(self, key: str, name: str, dtype: DType, offset: int, note: str) -> str:
+    def _pointer(self, key: str, name: str, dtype: DType, offset: int, note: str) -> Pointer:
         if key not in self.pointers:
             self.pointers[key] = Pointer(unique(name, self._taken), dtype.cpp, offset, note)
-        return self.pointers[key].name
+        return self.pointers[key]
+
+
+def _arena_place(offset: int) -> str:
+    return f"detail::arena + {offset}"
 
 
 def _flash_expression(method: Method, flash: Flash, value: Value) -> str:
@@ -176,6 +207,17 @@ def _flash_expression(method: Method, flash: Flash, value: Value) -> str:
     assert value.storage is not None, f"{value.name} has no bytes"
     owner = flash.of_value[base(method, value).id]
     return f"reinterpret_cast<const {value.spec.dtype.cpp}*>(reinterpret_cast<const uint8_t*>({owner}) + {value.storage.offset})"
+
+
+def _flash_place(method: Method, flash: Flash, value: Value) -> str:
+    """Where it lies, without a cast: those are no constant expressions."""
+    if value.id in flash.of_value:
+        return flash.of_value[value.id]
+    assert value.storage is not None, f"{value.name} has no bytes"
+    owner = base(method, value)
+    elements, rest = divmod(value.storage.offset, owner.spec.dtype.itemsize)
+    assert rest == 0, f"{value.name} begins inside an element of {owner.name}"
+    return f"{flash.of_value[owner.id]} + {elements}"
 
 
 def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometry: Geometry, flash: Flash) -> Statement:
@@ -192,7 +234,8 @@ def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometr
         comment(title),
         comment(f"{instruction.source}  {instruction.source.code}") if instruction.source else "",
         f"et::{step.call.function}",
-        (geometry.of_step[index], *arguments),
+        geometry.of_step[index],
+        arguments,
         _sweep(index, step, method, names, geometry, flash),
         tuple(Trace(names.value(value.id), value.spec.nbytes) for value in traced),
     )
@@ -202,15 +245,20 @@ def _shapes(specs: list[TensorSpec]) -> str:
     return ", ".join(layout_note(spec) for spec in specs)
 
 
-def _argument(index: int, position: int, step: Step, names: _Pointers, flash: Flash) -> str:
+def _argument(index: int, position: int, step: Step, names: _Pointers, flash: Flash) -> Argument:
     operand: Operand = step.call.operands[position]
-    if isinstance(operand, (Read, Write)):
+    if isinstance(operand, Read):
         return names.value(operand.value)
+    if isinstance(operand, Write):
+        return names.value(operand.value, "")
     if isinstance(operand, RowRead):
         assert step.call.window is not None, f"{step.instruction.name} reads a row without a window"
-        return f"{names.value(operand.value)} + row * {step.call.window.out_row}"
+        return names.value(operand.value, by_row=True)
     if isinstance(operand, Const):
-        return "nullptr" if operand.data is None else flash.of_operand[index, position]
+        if operand.data is None:
+            return NOTHING
+        symbol = flash.of_operand[index, position]
+        return Argument(f"const {DType.of_numpy(operand.data.dtype).cpp}", symbol, symbol)
     return names.scratch(step, position)
 
 
@@ -218,10 +266,14 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
     window = step.call.window
     if window is None:
         return None
-    dtype = method.values[window.input].spec.dtype
-    pad = flash.of_pad[pad_key(method, window)] if reads_outside(window) else f"static_cast<const {dtype.cpp}*>(nullptr)"
+    type = method.values[window.input].spec.dtype.cpp
+    output, input = names.value(window.output, ""), names.value(window.input)
+    pad = Argument(f"const {type}", f"static_cast<const {type}*>(nullptr)", "nullptr")
+    if reads_outside(window):
+        symbol = flash.of_pad[pad_key(method, window)]
+        pad = Argument(f"const {type}", symbol, symbol)
     uses_row = any(isinstance(operand, RowRead) for operand in step.call.operands)
-    return Sweep(geometry.of_window[index], dtype.cpp, names.value(window.output), names.value(window.input), pad, uses_row)
+    return Sweep(geometry.of_window[index], type, output, input, pad, window.out_row, uses_row)
 
 
 def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from etexport.emit.geometry import rows_of
 from etexport.emit.names import comment, identifier, layout_note, unique
 from etexport.op import Const, Read, RowRead, Window
 from etexport.program.model import Array, DType, Method, Role, Value
@@ -142,6 +143,6 @@ def pad_key(method: Method, window: Window) -> tuple[DType, float]:
 
 def reads_outside(window: Window) -> bool:
     """Whether any output row reads a row outside the image."""
-    rows = window.kernel + (window.rows_per_call - 1) * window.stride
+    rows = rows_of(window)
     last = (window.out_rows - 1) // window.rows_per_call * window.rows_per_call
     return window.pad > 0 or last * window.stride - window.pad + (rows - 1) * window.dilation >= window.in_rows

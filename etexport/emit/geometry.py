@@ -12,8 +12,8 @@ from etexport.emit.names import identifier, unique
 from etexport.op import GeometryField, Window
 from etexport.target.model import Step
 
-WINDOW_TYPE_FIELDS = ("kernel", "stride", "rows_per_call")
-"""Members of a window that `et::sweep` uses as constants, so they belong to the type in both forms."""
+MOST_ROWS = "most_rows"
+"""How many pointers to input rows `et::sweep` keeps: a constant in both forms, in the shared one that of the largest window."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,15 @@ def window_fields(window: Window) -> dict[str, GeometryField]:
     return {name: getattr(window, name) for name in names}
 
 
+MOST_FIXED = 16
+"""Words of a geometry that only one step has: as constants they cost less than as an object, but gcc copies more by a call of memcpy."""
+
+
+def rows_of(window: Window) -> int:
+    """Input rows that one call sees."""
+    return window.kernel + (window.rows_per_call - 1) * window.stride
+
+
 def geometry(steps: tuple[Step, ...], optimize: str) -> Geometry:
     """The types and objects of all steps; steps with the same geometry share them, and with them the compiled kernel."""
     return _fixed(steps) if optimize == "speed" else _shared(steps)
@@ -115,37 +124,69 @@ def _fixed(steps: tuple[Step, ...]) -> Geometry:
         name = step.instruction.name or f"step{index}"
         of_step[index] = type_of(step.call.function, f"{name}_geometry", members(step.call.geometry)) + "{}"
         if step.call.window is not None:
-            of_window[index] = type_of("window", f"{name}_window", members(window_fields(step.call.window))) + "{}"
+            fields = {**window_fields(step.call.window), MOST_ROWS: rows_of(step.call.window)}
+            of_window[index] = type_of("window", f"{name}_window", members(fields)) + "{}"
     return Geometry(tuple(structs), (), of_step, of_window)
+
+
+_NARROW = (("uint8_t", 0, 2**8), ("int8_t", -(2**7), 2**7), ("uint16_t", 0, 2**16), ("int16_t", -(2**15), 2**15))
+
+
+@dataclass(frozen=True)
+class _Object:
+    """What one step passes, before its type's fields are made as narrow as the values of all such objects allow."""
+
+    name: str
+    fields: tuple[Member, ...]
+
+    @property
+    def form(self) -> tuple[tuple[str, str, int | None], ...]:
+        return tuple((member.type, member.name, member.count) for member in self.fields)
 
 
 def _shared(steps: tuple[Step, ...]) -> Geometry:
     taken: set[str] = set()
-    types: dict[tuple[str, tuple[Member, ...], tuple[tuple[str, str, int | None], ...]], str] = {}
-    objects: dict[tuple[str, tuple[Member, ...]], str] = {}
-    structs: list[Struct] = []
-    instances: list[Instance] = []
+    kinds: dict[tuple[str, object], list[_Object]] = {}
+    most_rows = members({MOST_ROWS: max((rows_of(step.call.window) for step in steps if step.call.window is not None), default=0)})
     of_step: dict[int, str] = {}
     of_window: dict[int, str] = {}
 
-    def object_of(key: str, name: str, constants: tuple[Member, ...], fields: tuple[Member, ...]) -> str:
-        shape = tuple((member.type, member.name, member.count) for member in fields)
-        if (key, constants, shape) not in types:
-            types[key, constants, shape] = unique(key, taken)
-            structs.append(Struct(types[key, constants, shape], constants, fields))
-        type = types[key, constants, shape]
-        if (type, fields) not in objects:
-            objects[type, fields] = unique(name, taken)
-            instances.append(Instance(type, objects[type, fields], fields))
-        return objects[type, fields]
+    def object_of(key: str, name: str, fields: tuple[Member, ...]) -> str:
+        made = _Object(name, fields)
+        same = kinds.setdefault((key, made.form), [])
+        known = next((other for other in same if other.fields == fields), None)
+        if known is None:
+            known = _Object(unique(name, taken), fields)
+            same.append(known)
+        return known.name
 
     for index, step in enumerate(steps):
         name = step.instruction.name or f"step{index}"
         key = identifier(step.call.function.replace("::", "_"))
-        of_step[index] = object_of(f"{key}_geometry", f"{name}_geometry", (), members(step.call.geometry))
+        of_step[index] = object_of(f"{key}_geometry", f"{name}_geometry", members(step.call.geometry))
         if step.call.window is not None:
-            every = members(window_fields(step.call.window))
-            constants = tuple(member for member in every if member.name in WINDOW_TYPE_FIELDS)
-            fields = tuple(member for member in every if member.name not in WINDOW_TYPE_FIELDS)
-            of_window[index] = object_of("sweep_window", f"{name}_window", constants, fields)
+            of_window[index] = object_of("sweep_window", f"{name}_window", members(window_fields(step.call.window)))
+    structs, instances = [], []
+    fixed: dict[str, str] = {}
+    for (key, _), objects in kinds.items():
+        type = unique(key, taken)
+        if len(objects) == 1 and sum(member.count or 1 for member in objects[0].fields) <= MOST_FIXED:
+            rows = most_rows if key == "sweep_window" else ()
+            structs.append(Struct(type, (*rows, *objects[0].fields)))
+            fixed[objects[0].name] = f"{type}{{}}"
+            continue
+        narrow = [_narrowed([made.fields[at] for made in objects]) for at in range(len(objects[0].fields))]
+        structs.append(Struct(type, most_rows if key == "sweep_window" else (), tuple(narrow)))
+        instances += [Instance(type, made.name, made.fields) for made in objects]
+    of_step, of_window = ({step: fixed.get(name, name) for step, name in names.items()} for names in (of_step, of_window))
     return Geometry(tuple(structs), tuple(instances), of_step, of_window)
+
+
+def _narrowed(values: list[Member]) -> Member:
+    """The member with the narrowest integer type that holds all of its values. Arrays stay as they are: kernels take their address."""
+    first = values[0]
+    if first.type != "int32_t" or first.count is not None:
+        return first
+    numbers = [-(2**31) if "-" in member.value[1:] else int(member.value) for member in values]
+    fits = (type for type, low, end in _NARROW if all(low <= number < end for number in numbers))
+    return Member(next(fits, first.type), first.name, None, first.value)

@@ -42,7 +42,8 @@ a kernel's operands have elements of different sizes (bool from float), it write
 points to, takes the kernel for one without effects, and leaves its call out; the other two stop that.
 """
 
-SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-fno-var-tracking-assignments")
+"""The last one spares the compiler where each variable is at each instruction, half of its time where sanitizers make functions long."""
 
 
 @dataclass(frozen=True)

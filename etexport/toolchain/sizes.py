@@ -63,6 +63,8 @@ class _Extent:
 # Names of the objects that hold the program; see `etexport.emit`.
 _PROGRAM, _CONSTANTS = "program", "constants"
 _ARENA, _STACK = ".arena", ".stack"
+_TABLE = ".rodata.et_table"
+"""The steps as a table that generated code walks (OPTIMIZE=size): it stands for code, so it is counted as such."""
 
 
 def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
@@ -98,7 +100,8 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
     pieces = [piece for piece in pieces if piece.output in in_memory]  # debug information has addresses too, from 0 up
 
     def part(piece: Piece) -> Part:
-        return _part(piece, own, is_code=piece.section.startswith(".text") or (piece.output in code and piece.section.startswith(".init")))
+        generated = piece.section.startswith((".text", _TABLE))
+        return _part(piece, own, is_code=generated or (piece.output in code and piece.section.startswith(".init")))
 
     named = [extent for name, extent in writable if name in (_ARENA, _STACK)]
     # The linker of a host has no NOLOAD: its file holds the zeros of the arena, which on a board take no flash.

@@ -10,17 +10,7 @@ namespace et {
 // `rank` entries. `dtype` is ExecuTorch's ScalarType code.
 struct TensorInfo {
   const char* name;
-  void* data;
-  uint32_t bytes;
-  uint8_t dtype;
-  uint8_t rank;
-  const int32_t* sizes;
-  const uint8_t* dim_order;
-};
-
-struct ConstTensorInfo {
-  const char* name;
-  const void* data;
+  const void* data;  // of an input: in memory that is written to before each run
   uint32_t bytes;
   uint8_t dtype;
   uint8_t rank;
@@ -36,7 +26,7 @@ extern const uint64_t hash;  // first 8 bytes (big-endian) of the SHA-256 of mod
 extern const uint32_t input_count;
 extern const TensorInfo inputs[];
 extern const uint32_t output_count;
-extern const ConstTensorInfo outputs[];
+extern const TensorInfo outputs[];
 extern const uint32_t step_count;
 extern const uint16_t step_handles[];  // debug handle of each step, in order of execution
 

@@ -20,7 +20,8 @@ void report_fault(Core core, const uint32_t* registers, uint8_t count, const voi
     send_bytes(stack, bytes < kFaultStackBytes ? bytes : kFaultStackBytes);
     send_end();
     // The frame may have been lost: whatever the host asks, this is the answer.
-    const Frame frame = link_receive();
+    Frame frame;
+    link_receive(&frame);
     if (frame.kind == kExit && frame.size == 1) {
       core_exit(frame.body[0]);
     }

@@ -18,11 +18,11 @@ uint32_t crc_start(uint8_t kind) { return kind == kIdentify || kind == kHello ? 
 
 struct Receiver {
   uint8_t frame[kLongestFrame];
-  uint32_t count;  // bytes in `frame`
-  uint32_t left;   // bytes until the next COBS code
   bool zero;       // the block under way ends with a zero, unless the frame ends first
   bool any;        // something came since the last delimiter
   bool overflow;   // more came than a frame holds
+  uint32_t count;  // bytes in `frame`
+  uint32_t left;   // bytes until the next COBS code
   uint32_t bad_frames;
 };
 
@@ -118,12 +118,11 @@ bool link_take(uint8_t byte, Frame* frame) {
 
 uint32_t link_bad_frames() { return receiver.bad_frames; }
 
-Frame link_receive() {
-  Frame frame = {};
+void link_receive(Frame* frame) {
   for (;;) {
     const int32_t byte = uart_get();
-    if (byte >= 0 && link_take(static_cast<uint8_t>(byte), &frame)) {
-      return frame;
+    if (byte >= 0 && link_take(static_cast<uint8_t>(byte), frame)) {
+      return;
     }
   }
 }
@@ -150,7 +149,6 @@ void send_u8(uint8_t value) { send_bytes(&value, 1); }
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the link sends integers as they lie in memory");
 void send_u16(uint16_t value) { send_bytes(&value, 2); }
 void send_u32(uint32_t value) { send_bytes(&value, 4); }
-void send_u64(uint64_t value) { send_bytes(&value, 8); }
 
 void send_text(const char* text) {
   uint8_t length = 0;

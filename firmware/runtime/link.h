@@ -65,14 +65,13 @@ uint32_t crc32(uint32_t crc, const void* data, uint32_t bytes);
 bool link_take(uint8_t byte, Frame* frame);
 uint32_t link_bad_frames();
 
-Frame link_receive();  // waits for a good frame
+void link_receive(Frame* frame);  // waits for a good one
 
 // One frame: begin, its fields in order, end.
 void send_begin(Kind kind, uint16_t sequence);
 void send_u8(uint8_t value);
 void send_u16(uint16_t value);
 void send_u32(uint32_t value);
-void send_u64(uint64_t value);
 void send_bytes(const void* data, uint32_t bytes);
 void send_text(const char* text);  // at most 255 bytes of it
 void send_end();

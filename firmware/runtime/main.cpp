@@ -1,6 +1,8 @@
 // The main loop: one question of the host after the other. Every question may come twice (schema/link.md).
 #pragma GCC optimize("Os")  // nothing in here is inside the counted part
 
+#include <stddef.h>
+
 #include "et/program.h"
 #include "runtime/core.h"
 #include "runtime/link.h"
@@ -9,34 +11,41 @@
 
 namespace et {
 
-volatile uint32_t current_run = kNoRun;
-volatile uint32_t current_step = kNoStep;
+volatile uint32_t current_run;
+volatile uint32_t current_step;
 
 namespace {
 
-uint32_t boot;
-uint64_t init_ticks;
-uint32_t runs;
-bool image_known;
-uint32_t image_crc;
-uint32_t image_bytes;
+// All that is kept from one question to the next, in one piece: each object by itself would cost its address, in every
+// function that uses it. Numbers that a frame has one after the other lie one after the other.
+struct State {
+  Frame frame;  // the question that is being answered
+  uint64_t init_ticks;
+  uint32_t boot;
+  uint32_t image_crc;
+  uint32_t image_bytes;  // 0 until they are asked for
+  // the last run, as DONE has it
+  uint32_t runs;
+  uint32_t ticks[2];
+  uint32_t overhead;
+  uint32_t output_crc;
+};
 
-// The last run.
-uint64_t ticks;
-uint32_t overhead;
-uint32_t output_crc;
+State state;
+static_assert(sizeof(State) - offsetof(State, runs) == 20, "run:u32 ticks:u64 overhead:u32 crc:u32");
 
-void refuse(const Frame& frame, Reason reason, uint32_t item, uint32_t ours, uint32_t theirs) {
-  send_begin(kRefused, frame.sequence);
+void begin(Kind kind) { send_begin(kind, state.frame.sequence); }
+
+void refuse(Reason reason, uint32_t item, uint32_t ours, uint32_t theirs) {
+  const uint32_t numbers[] = {item, ours, theirs};
+  begin(kRefused);
   send_u8(reason);
-  send_u32(item);
-  send_u32(ours);
-  send_u32(theirs);
+  send_bytes(numbers, sizeof(numbers));
   send_end();
 }
 
-void say(Kind kind, const Frame& frame, uint32_t run) {
-  send_begin(kind, frame.sequence);
+void say(Kind kind, uint32_t run) {
+  begin(kind);
   send_u32(run);
   send_end();
 }
@@ -45,15 +54,20 @@ void learn_image() {
   const uint8_t* start;
   uint32_t bytes;
   for (uint32_t part = 0; image_part(part, &start, &bytes); ++part) {
-    image_crc = crc32(image_crc, start, bytes);
-    image_bytes += bytes;
+    state.image_crc = crc32(state.image_crc, start, bytes);
+    state.image_bytes += bytes;
   }
-  image_known = true;
 }
 
-template <class Info>
-void send_tensor(const Frame& frame, uint8_t role, uint32_t index, const Info& info) {
-  send_begin(kTensor, frame.sequence);
+void answer_describe() {
+  const uint8_t role = state.frame.body[0];
+  const uint32_t index = read_u16(state.frame.body + 1);
+  const uint32_t count = role == kRoleInput ? program::input_count : role == kRoleOutput ? program::output_count : 0;
+  if (index >= count) {
+    return refuse(kReasonIndex, role, count, index);
+  }
+  const TensorInfo& info = role == kRoleInput ? program::inputs[index] : program::outputs[index];
+  begin(kTensor);
   send_u8(role);
   send_u16(static_cast<uint16_t>(index));
   send_u8(info.dtype);
@@ -65,87 +79,74 @@ void send_tensor(const Frame& frame, uint8_t role, uint32_t index, const Info& i
   send_end();
 }
 
-void answer_describe(const Frame& frame) {
-  const uint8_t role = frame.body[0];
-  const uint32_t index = read_u16(frame.body + 1);
-  const uint32_t count = role == kRoleInput ? program::input_count : role == kRoleOutput ? program::output_count : 0;
-  if (index >= count) {
-    refuse(frame, kReasonIndex, role, count, index);
-  } else if (role == kRoleInput) {
-    send_tensor(frame, role, index, program::inputs[index]);
-  } else {
-    send_tensor(frame, role, index, program::outputs[index]);
-  }
-}
-
 // The next run and an input of it; else refused, and false.
-bool names_input(const Frame& frame, uint32_t* index) {
-  const uint32_t run = read_u32(frame.body);
-  *index = read_u16(frame.body + 4);
-  if (run != runs + 1) {
-    refuse(frame, kReasonRun, 0, runs + 1, run);
+bool names_input(uint32_t* index) {
+  const uint32_t run = read_u32(state.frame.body);
+  *index = read_u16(state.frame.body + 4);
+  if (run != state.runs + 1) {
+    refuse(kReasonRun, 0, state.runs + 1, run);
     return false;
   }
   if (*index >= program::input_count) {
-    refuse(frame, kReasonIndex, kRoleInput, program::input_count, *index);
+    refuse(kReasonIndex, kRoleInput, program::input_count, *index);
     return false;
   }
   return true;
 }
 
-void answer_input(const Frame& frame) {
+void answer_input() {
   uint32_t index;
-  if (!names_input(frame, &index)) {
+  if (!names_input(&index)) {
     return;
   }
   const TensorInfo& info = program::inputs[index];
-  const uint8_t* const told = frame.body + 6;
+  const uint8_t* const told = state.frame.body + 6;
   const uint32_t rank = told[1];
   if (told[0] != info.dtype) {
-    return refuse(frame, kReasonDtype, index, info.dtype, told[0]);
+    return refuse(kReasonDtype, index, info.dtype, told[0]);
   }
   if (rank != info.rank) {
-    return refuse(frame, kReasonRank, index, info.rank, rank);
+    return refuse(kReasonRank, index, info.rank, rank);
   }
-  if (frame.size != 8 + 5 * rank) {
-    return refuse(frame, kReasonLength, kInput, 8 + 5 * rank, frame.size);
+  if (state.frame.size != 8 + 5 * rank) {
+    return refuse(kReasonLength, kInput, 8 + 5 * rank, state.frame.size);
   }
   for (uint32_t i = 0; i < rank; ++i) {
     const uint32_t size = read_u32(told + 2 + 4 * i);
     if (size != static_cast<uint32_t>(info.sizes[i])) {
-      return refuse(frame, kReasonSize, i, static_cast<uint32_t>(info.sizes[i]), size);
+      return refuse(kReasonSize, i, static_cast<uint32_t>(info.sizes[i]), size);
     }
   }
   for (uint32_t i = 0; i < rank; ++i) {
     const uint32_t dimension = told[2 + 4 * rank + i];
     if (dimension != info.dim_order[i]) {
-      return refuse(frame, kReasonOrder, i, info.dim_order[i], dimension);
+      return refuse(kReasonOrder, i, info.dim_order[i], dimension);
     }
   }
-  say(kAccepted, frame, runs + 1);
+  say(kAccepted, state.runs + 1);
 }
 
-void answer_write(const Frame& frame) {
+void answer_write() {
   uint32_t index;
-  if (!names_input(frame, &index)) {
+  if (!names_input(&index)) {
     return;
   }
   const TensorInfo& info = program::inputs[index];
-  const uint32_t offset = read_u32(frame.body + 6);
-  const uint32_t bytes = frame.size - 10;
+  const uint32_t offset = read_u32(state.frame.body + 6);
+  const uint32_t bytes = state.frame.size - 10;
   if (offset > info.bytes || bytes > info.bytes - offset) {
-    return refuse(frame, kReasonBounds, index, info.bytes, offset + bytes);
+    return refuse(kReasonBounds, index, info.bytes, offset + bytes);
   }
-  uint8_t* const to = static_cast<uint8_t*>(info.data) + offset;
+  uint8_t* const to = static_cast<uint8_t*>(const_cast<void*>(info.data)) + offset;
   for (uint32_t i = 0; i < bytes; ++i) {
-    to[i] = frame.body[10 + i];
+    to[i] = state.frame.body[10 + i];
   }
-  say(kAccepted, frame, runs + 1);
+  say(kAccepted, state.runs + 1);
 }
 
-void send_data(uint16_t sequence, uint8_t role, uint32_t index, const uint8_t* data, uint32_t offset, uint32_t bytes) {
-  send_begin(kData, sequence);
-  send_u32(runs);
+void send_data(uint8_t role, uint32_t index, const uint8_t* data, uint32_t offset, uint32_t bytes) {
+  begin(kData);
+  send_u32(state.runs);
   send_u8(role);
   send_u16(static_cast<uint16_t>(index));
   send_u32(offset);
@@ -153,14 +154,14 @@ void send_data(uint16_t sequence, uint8_t role, uint32_t index, const uint8_t* d
   send_end();
 }
 
-void answer_read(const Frame& frame) {
-  const uint32_t run = read_u32(frame.body);
-  const uint8_t role = frame.body[4];
-  const uint32_t index = read_u16(frame.body + 5);
-  const uint32_t offset = read_u32(frame.body + 7);
-  const uint32_t bytes = read_u16(frame.body + 11);
-  if (run != runs) {
-    return refuse(frame, kReasonRun, 0, runs, run);
+void answer_read() {
+  const uint32_t run = read_u32(state.frame.body);
+  const uint8_t role = state.frame.body[4];
+  const uint32_t index = read_u16(state.frame.body + 5);
+  const uint32_t offset = read_u32(state.frame.body + 7);
+  const uint32_t bytes = read_u16(state.frame.body + 11);
+  if (run != state.runs) {
+    return refuse(kReasonRun, 0, state.runs, run);
   }
   const uint8_t* data = nullptr;
   uint32_t size = 0;
@@ -175,20 +176,19 @@ void answer_read(const Frame& frame) {
   }
 #endif
   if (data == nullptr) {
-    return refuse(frame, kReasonIndex, role, role == kRoleOutput ? program::output_count : 0, index);
+    return refuse(kReasonIndex, role, role == kRoleOutput ? program::output_count : 0, index);
   }
   if (offset > size || bytes > size - offset) {
-    return refuse(frame, kReasonBounds, index, size, offset + bytes);
+    return refuse(kReasonBounds, index, size, offset + bytes);
   }
-  send_data(frame.sequence, role, index, data, offset, bytes);
+  send_data(role, index, data, offset, bytes);
 }
 
 uint32_t crc_of_inputs() {
   uint32_t crc = 0;
   for (uint32_t i = 0; i < program::input_count; ++i) {
     const TensorInfo& info = program::inputs[i];
-    crc = crc32(crc, &info.dtype, 1);
-    crc = crc32(crc, &info.rank, 1);
+    crc = crc32(crc, &info.dtype, 2);  // and rank
     crc = crc32(crc, info.sizes, 4U * info.rank);
     crc = crc32(crc, info.dim_order, info.rank);
     crc = crc32(crc, info.data, info.bytes);
@@ -197,7 +197,7 @@ uint32_t crc_of_inputs() {
 }
 
 void run_program() {
-  overhead = static_cast<uint32_t>(counter_since(counter_start()));
+  state.overhead = static_cast<uint32_t>(counter_since(counter_start()));
 #if defined(ET_PROBES)
   probes_calibrate(counter_start());
 #endif
@@ -209,91 +209,90 @@ void run_program() {
   probes_begin(start);
 #endif
   program::run();
-  ticks = counter_since(start);
+  const uint64_t ticks = counter_since(start);
+  state.ticks[0] = static_cast<uint32_t>(ticks);
+  state.ticks[1] = static_cast<uint32_t>(ticks >> 32);
 }
 
-void send_outputs(const Frame& frame) {
-  output_crc = 0;
+void send_outputs() {
+  state.output_crc = 0;
   for (uint32_t i = 0; i < program::output_count; ++i) {
-    const ConstTensorInfo& info = program::outputs[i];
+    const TensorInfo& info = program::outputs[i];
     const uint8_t* const data = static_cast<const uint8_t*>(info.data);
-    output_crc = crc32(output_crc, data, info.bytes);
+    state.output_crc = crc32(state.output_crc, data, info.bytes);
     for (uint32_t offset = 0; offset < info.bytes; offset += kSendChunk) {
       const uint32_t left = info.bytes - offset;
-      send_data(frame.sequence, kRoleOutput, i, data, offset, left < kSendChunk ? left : kSendChunk);
+      send_data(kRoleOutput, i, data, offset, left < kSendChunk ? left : kSendChunk);
     }
   }
 }
 
-void answer_run(const Frame& frame) {
-  const uint32_t run = read_u32(frame.body);
-  const uint32_t crc = read_u32(frame.body + 4);
-  const bool repeated = run == runs && runs != 0;
+void answer_run() {
+  const uint32_t run = read_u32(state.frame.body);
+  const uint32_t crc = read_u32(state.frame.body + 4);
+  const bool repeated = run == state.runs && state.runs != 0;
   if (!repeated) {
-    if (run != runs + 1) {
-      return refuse(frame, kReasonRun, 0, runs + 1, run);
+    if (run != state.runs + 1) {
+      return refuse(kReasonRun, 0, state.runs + 1, run);
     }
     const uint32_t ours = crc_of_inputs();
     if (ours != crc) {
-      return refuse(frame, kReasonCrc, 0, ours, crc);
+      return refuse(kReasonCrc, 0, ours, crc);
     }
-    say(kBusy, frame, run);
+    say(kBusy, run);
     current_run = run;
     run_program();
     current_run = kNoRun;
     current_step = kNoStep;
-    runs = run;
-    send_outputs(frame);
+    state.runs = run;
+    send_outputs();
   }
-  send_begin(kDone, frame.sequence);
-  send_u32(runs);
-  send_u64(ticks);
-  send_u32(overhead);
-  send_u32(output_crc);
+  begin(kDone);
+  send_bytes(&state.runs, sizeof(state) - offsetof(State, runs));
   send_end();
 }
 
-void answer_exit(const Frame& frame) {
-  const uint8_t code = frame.body[0];
-  say(kAccepted, frame, runs);
+void answer_exit() {
+  const uint8_t code = state.frame.body[0];
+  say(kAccepted, state.runs);
   core_exit(code);
 }
 
 // Bytes of the body of a question, at least; INPUT and WRITE go on, the others have exactly these.
-bool length_is_right(const Frame& frame) {
+bool length_is_right() {
   static const uint8_t kLengths[] = {0, 6, 3, 8, 10, 8, 13, 0, 1};
   static_assert(sizeof(kLengths) == kExit + 1, "one entry a question");
-  const uint32_t length = kLengths[frame.kind];
-  const bool more = frame.kind == kInput || frame.kind == kWrite;
-  if (frame.size == length || (more && frame.size > length)) {
+  const uint32_t length = kLengths[state.frame.kind];
+  const bool more = state.frame.kind == kInput || state.frame.kind == kWrite;
+  if (state.frame.size == length || (more && state.frame.size > length)) {
     return true;
   }
-  refuse(frame, kReasonLength, frame.kind, length, frame.size);
+  refuse(kReasonLength, state.frame.kind, length, state.frame.size);
   return false;
 }
 
-void answer(const Frame& frame) {
-  if (frame.kind == 0 || frame.kind > kExit) {
-    return refuse(frame, kReasonKind, 0, 0, frame.kind);
+void answer() {
+  if (state.frame.kind == 0 || state.frame.kind > kExit) {
+    return refuse(kReasonKind, 0, 0, state.frame.kind);
   }
-  if (!length_is_right(frame)) {
+  if (!length_is_right()) {
     return;
   }
-  switch (frame.kind) {
+  switch (state.frame.kind) {
     case kIdentify:
-      return answer_identify(frame.sequence);
+      return answer_identify(state.frame.sequence);
     case kDescribe:
-      return answer_describe(frame);
+      return answer_describe();
     case kInput:
-      return answer_input(frame);
+      return answer_input();
     case kWrite:
-      return answer_write(frame);
+      return answer_write();
     case kRun:
-      return answer_run(frame);
+      return answer_run();
     case kRead:
-      return answer_read(frame);
+      return answer_read();
     case kExit:
-      return answer_exit(frame);
+      return answer_exit();
     default:
       return;  // CONTINUE that came late
   }
@@ -302,24 +301,23 @@ void answer(const Frame& frame) {
 }  // namespace
 
 void answer_identify(uint16_t sequence) {
-  if (!image_known) {
+  if (state.image_bytes == 0) {
     learn_image();
   }
   send_begin(kHello, sequence);
   send_u16(kLinkVersion);
   send_u32(kLinkLayout);
-  send_u32(boot);
+  send_u32(state.boot);
   send_u8(0);  // no core can tell yet why it was reset
-  send_u32(runs);
-  send_u64(program::hash);
-  send_u32(image_crc);
-  send_u32(image_bytes);
+  send_u32(state.runs);
+  send_bytes(&program::hash, 8);
+  send_bytes(&state.image_crc, 8);  // and image_bytes
   send_u16(static_cast<uint16_t>(program::input_count));
   send_u16(static_cast<uint16_t>(program::output_count));
   send_u32(program::step_count);
-  send_u64(init_ticks);
-  send_u32(stack_bytes());
-  send_u32(stack_used());
+  const uint32_t stack[] = {stack_bytes(), stack_used()};
+  send_bytes(&state.init_ticks, 8);
+  send_bytes(stack, sizeof(stack));
   send_u16(kReceiveChunk);
   uint8_t features = 0;
 #if defined(ET_PROBES)
@@ -336,12 +334,15 @@ void answer_identify(uint16_t sequence) {
 }
 
 void serve() {
+  current_run = kNoRun;  // here, for no other data need be copied from flash at the start
+  current_step = kNoStep;
   uart_init();
-  boot = boot_number();
+  state.boot = boot_number();
   program::init();
-  init_ticks = counter_since(0);
+  state.init_ticks = counter_since(0);
   for (;;) {
-    answer(link_receive());
+    link_receive(&state.frame);
+    answer();
   }
 }
 

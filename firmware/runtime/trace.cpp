@@ -55,7 +55,8 @@ void send_trace(uint32_t step, uint32_t output, const uint8_t* data, uint32_t si
 bool host_continues(bool* repeat) {
   *repeat = false;
   for (;;) {
-    const Frame frame = link_receive();
+    Frame frame;
+    link_receive(&frame);
     if (frame.kind == kContinue && frame.sequence == traced_frames) {
       return true;
     }

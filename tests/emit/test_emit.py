@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -15,7 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # toy.py
 import toy
 
 from etexport.emit import emit
+from etexport.op import Call
+from etexport.program.model import Instruction
 from etexport.resources import root
+from etexport.target.model import Step
 
 HERE = Path(__file__).parent
 HASH = 0x0123456789ABCDEF
@@ -60,10 +64,11 @@ FORGED = [
 ]
 
 
+@pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("offsets", FORGED, ids=[next(iter(case)) for case in FORGED])
-def test_poison_shows_a_forged_overlap(tmp_path: Path, image: np.ndarray, offsets: dict[str, int]) -> None:
+def test_poison_shows_a_forged_overlap(tmp_path: Path, image: np.ndarray, offsets: dict[str, int], optimize: str) -> None:
     logits, memory = toy.expected(image)
-    run = build_and_run(tmp_path, image, poison=True, offsets=offsets)[0]
+    run = build_and_run(tmp_path, image, poison=True, offsets=offsets, optimize=optimize)[0]
     same = np.allclose(run[0], logits, rtol=1e-5, atol=1e-5) and np.allclose(run[1], memory.reshape(6), rtol=1e-5, atol=1e-5)
     assert not same, "the overlap went unnoticed"
 
@@ -108,10 +113,32 @@ def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
     assert found["program_hash"] == f"{HASH:016x}"
 
 
+def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> None:
+    """Both linears: one passes no bias, the other does. Their geometry is two objects of one type, as narrow as its values allow."""
+    emit(toy.placed("size"), toy.ARM, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    text = (tmp_path / "program.cpp").read_text()
+    assert text.count("et::toy_linear(") == text.count("et::toy_column(") == text.count("et::toy_add(") == 1
+    assert "kCalls[] = {0, 1, 2, 1};" in text
+    assert "  uint8_t in;\n  uint8_t out;\n  float low;\n" in text
+    assert "toy_logits_bias" in text and "nullptr," in text
+
+
+def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> None:
+    from etexport.emit.geometry import geometry
+
+    def step(**fields: int) -> Step:
+        return Step(Instruction("toy::op.out", (), (), 0, "op"), Call("op", "op.h", fields, ()))
+
+    found = geometry((step(a=1, b=255, c=0, d=-(2**31)), step(a=-1, b=256, c=-300, d=7)), "size")
+    (struct,) = found.structs
+    assert [member.type for member in struct.fields] == ["int8_t", "uint16_t", "int16_t", "int32_t"]
+    assert [member.value for member in found.instances[0].fields] == ["1", "255", "0", "-2147483647 - 1"]
+
+
 def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
-    for board in (toy.HOST, toy.ARM, toy.RISCV):
+    for board, optimize in itertools.product((toy.HOST, toy.ARM, toy.RISCV), ("speed", "size")):
         one, two = (
-            emit(toy.placed(), board, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path / board.name / name)
+            emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path / board.name / optimize / name)
             for name in ("one", "two")
         )
         assert [path.name for path in one] == [path.name for path in two]

@@ -42,15 +42,21 @@ def boards() -> list[object]:
     return found
 
 
+@pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("board", boards())
-def test_no_warning_in_firmware_and_generated_code(tmp_path: Path, board: Board) -> None:
-    emit(toy.placed(), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
+def test_no_warning_in_firmware_and_generated_code(tmp_path: Path, board: Board, optimize: str) -> None:
+    emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
     for extra in ({}, {"probe_count": 5, "trace": True}):
         defines = firmware_defines(board, **extra)
-        for source in (tmp_path / "program.cpp", tmp_path / "binding.cpp", *firmware_sources(board)):
+        for source in _compiled(tmp_path, board, optimize):
             command = gcc.compile_command(board, source, tmp_path / "x.o", tmp_path, [toy.KERNELS], defines)
             done = subprocess.run([*command, "-Werror"], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
+
+
+def _compiled(out: Path, board: Board, optimize: str) -> tuple[Path, ...]:
+    """The firmware is the same for both."""
+    return (out / "program.cpp", *((out / "binding.cpp", *firmware_sources(board)) if optimize == "speed" else ()))
 
 
 @pytest.mark.parametrize("board", boards())

@@ -69,6 +69,20 @@ def test_each_part_has_its_own(built: Built) -> None:
     assert found.static[Part.KERNELS] + found.static[Part.CONSTANTS] >= 8
 
 
+def test_a_table_of_steps_is_code(tmp_path: Path) -> None:
+    """It is read-only data of the program, as tables of kernels are, but it stands for calls (OPTIMIZE=size)."""
+    steps = """
+extern const int steps[300];
+__attribute__((section(".rodata.et_table"))) const int steps[300] = {1};
+"""
+    without = build(tmp_path / "without", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS})
+    other = PROGRAM.replace("arena[5] = 1;", "arena[5] = static_cast<uint8_t>(steps[static_cast<int>(x)]);")
+    table = build(tmp_path / "table", M3, MAIN, more={"program.cpp": steps + other, "constants.cpp": CONSTANTS})
+    one, two = (sizes(made.elf, made.map, made.objects).flash for made in (without, table))
+    assert 1200 <= two[Part.KERNELS] - one[Part.KERNELS] <= 1200 + 64
+    assert two[Part.CONSTANTS] == one[Part.CONSTANTS]
+
+
 def test_more_weights_are_more_constants(tmp_path: Path) -> None:
     small = build(tmp_path / "small", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS})
     large = build(tmp_path / "large", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS.replace("500", "600")})

@@ -27,7 +27,7 @@ const TensorInfo inputs[] = {
     {"image", tiny::arena.image, sizeof(tiny::arena.image), 1, 4, image_sizes, image_order},
 };
 const uint32_t output_count = 2;
-const ConstTensorInfo outputs[] = {
+const TensorInfo outputs[] = {
     {"sum", tiny::arena.sum, sizeof(tiny::arena.sum), 6, 1, sum_sizes, vector_order},
     {"table", tiny::arena.table, sizeof(tiny::arena.table), 3, 1, table_sizes, vector_order},
 };
