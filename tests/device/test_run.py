@@ -33,7 +33,7 @@ def test_outputs_of_every_run(firmware: Firmware, tmp_path: Path, name: str) -> 
     assert done.hello.image_crc == image(elf).crc
     if name != "host":
         assert 100 < done.stack_used < 1024 < done.hello.stack_bytes == board.stack
-        assert 1000 < done.init_count < 8000
+        assert 300 < done.init_count < 3000
     lines = (tmp_path / "wire.log").read_text().splitlines()
     kinds = {line.split()[1] for line in lines}
     assert {"IDENTIFY", "HELLO", "INPUT", "WRITE", "ACCEPTED", "RUN", "BUSY", "DATA", "DONE", "EXIT"} <= kinds

@@ -35,6 +35,27 @@ const Vectors vectors = {__stack_top,
                          {_start, et_fault, et_fault, et_fault, et_fault, et_fault, nullptr, nullptr, nullptr, nullptr,
                           et_fault, et_fault, nullptr, et_fault, et_systick}};
 
+// Words up to `end`, 4 at a time: painting the stack is most of start-up.
+__attribute__((noinline)) void fill(uint32_t* to, const uint32_t* end, uint32_t word) {
+  const uint32_t* const last = end - 3;
+  __asm volatile(
+      ".syntax unified\n"
+      "mov r4, %[word]\n mov r5, %[word]\n mov r6, %[word]\n mov r7, %[word]\n"
+      "b 2f\n"
+      "1:\n"
+      "stm %[to]!, {r4-r7}\n"
+      "2:\n"
+      "cmp %[to], %[last]\n blo 1b\n"
+      "b 4f\n"
+      "3:\n"
+      "stm %[to]!, {r4}\n"
+      "4:\n"
+      "cmp %[to], %[end]\n blo 3b\n"
+      : [to] "+l"(to)
+      : [word] "l"(word), [last] "l"(last), [end] "l"(end)
+      : "r4", "r5", "r6", "r7", "cc", "memory");
+}
+
 }  // namespace
 }  // namespace et
 
@@ -49,14 +70,9 @@ extern "C" __attribute__((noreturn, optimize("no-tree-loop-distribute-patterns")
   for (uint32_t* to = __data_start; to < __data_end;) {
     *to++ = *from++;
   }
-  for (uint32_t* to = __bss_start; to < __bss_end;) {
-    *to++ = 0;
-  }
+  et::fill(__bss_start, __bss_end, 0);
   // What is painted over was used; this function's own frame is at the top.
-  const uint32_t* const here = static_cast<const uint32_t*>(__builtin_frame_address(0)) - 16;
-  for (uint32_t* to = __stack_bottom; to < here;) {
-    *to++ = et::kPaint;
-  }
+  et::fill(__stack_bottom, static_cast<const uint32_t*>(__builtin_frame_address(0)) - 16, et::kPaint);
 #if __ARM_ARCH >= 7
   // Memory, bus and usage faults come as what they are, so that one on a broken stack can still become a hard fault.
   et::reg(0xE000ED24) = et::reg(0xE000ED24) | 7U << 16;

@@ -42,6 +42,26 @@ extern "C" __attribute__((naked, section(".vectors"), used)) void _start() {
       "j et_start\n");
 }
 
+namespace et {
+namespace {
+
+// Words up to `end`, 4 at a time: painting the stack is most of start-up.
+__attribute__((noinline, optimize("no-tree-loop-distribute-patterns"))) void fill(uint32_t* to, const uint32_t* end,
+                                                                                  uint32_t word) {
+  for (; to < end - 3; to += 4) {
+    to[0] = word;
+    to[1] = word;
+    to[2] = word;
+    to[3] = word;
+  }
+  while (to < end) {
+    *to++ = word;
+  }
+}
+
+}  // namespace
+}  // namespace et
+
 // Before it knows what memory holds: no library call, so the loops must stay loops.
 extern "C" __attribute__((noreturn, used, optimize("no-tree-loop-distribute-patterns"))) void et_start() {
   et::counter_init();
@@ -60,14 +80,9 @@ extern "C" __attribute__((noreturn, used, optimize("no-tree-loop-distribute-patt
   for (uint32_t* to = __data_start; to < __data_end;) {
     *to++ = *from++;
   }
-  for (uint32_t* to = __bss_start; to < __bss_end;) {
-    *to++ = 0;
-  }
+  et::fill(__bss_start, __bss_end, 0);
   // What is painted over was used; this function's own frame is at the top.
-  const uint32_t* const here = static_cast<const uint32_t*>(__builtin_frame_address(0)) - 16;
-  for (uint32_t* to = __stack_bottom; to < here;) {
-    *to++ = et::kPaint;
-  }
+  et::fill(__stack_bottom, static_cast<const uint32_t*>(__builtin_frame_address(0)) - 16, et::kPaint);
   et::serve();
 }
 
