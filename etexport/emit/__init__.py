@@ -93,7 +93,7 @@ def _groups(flash: Flash) -> list[dict[str, object]]:
     """Constants by offset: all symbols of one stretch of `constants.bin` together."""
     offsets = sorted({constant.offset for constant in flash.constants})
     by_offset = {offset: [constant for constant in flash.constants if constant.offset == offset] for offset in offsets}
-    return [{"offset": offset, "size": group[0].size, "constants": group} for offset, group in by_offset.items()]
+    return [{"offset": at, "size": max(one.size for one in group), "constants": group} for at, group in by_offset.items()]
 
 
 def _poison(placed: Placed) -> object:

@@ -19,7 +19,8 @@ ALIGN = 16
 
 @dataclass(frozen=True)
 class Constant:
-    """One symbol of `constants.S`: `offset` and `size` in `constants.bin`, in bytes. Symbols with equal content share their bytes."""
+    """One symbol of `constants.S`: `offset` and `size` in `constants.bin`, in bytes. Symbols with equal content share their bytes,
+    and one whose content another begins with lies there."""
 
     symbol: str
     dtype: DType
@@ -43,25 +44,49 @@ class Flash:
     """Bytes of constants that each step reads, shared ones counted at each reader."""
 
 
+@dataclass(frozen=True)
+class _Named:
+    """A constant before it has a place."""
+
+    symbol: str
+    dtype: DType
+    content: bytes
+    note: str
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+
 @dataclass
 class _Writer:
     """Collects constants in the order in which the program reads them."""
 
     prefix: str
     taken: set[str] = field(default_factory=set)
-    offsets: dict[bytes, int] = field(default_factory=dict)
-    content: bytearray = field(default_factory=bytearray)
-    constants: list[Constant] = field(default_factory=list)
+    named: list[_Named] = field(default_factory=list)
 
-    def add(self, name: str, dtype: DType, content: bytes, note: str) -> Constant:
-        if content not in self.offsets:
-            self.content.extend(bytes(-len(self.content) % ALIGN))
-            self.offsets[content] = len(self.content)
-            self.content.extend(content)
-        symbol = unique(f"{self.prefix}_{name}", self.taken)
-        constant = Constant(symbol, dtype, len(content) // dtype.itemsize, self.offsets[content], len(content), comment(note))
-        self.constants.append(constant)
-        return constant
+    def add(self, name: str, dtype: DType, content: bytes, note: str) -> _Named:
+        made = _Named(unique(f"{self.prefix}_{name}", self.taken), dtype, content, comment(note))
+        self.named.append(made)
+        return made
+
+    def placed(self) -> tuple[tuple[Constant, ...], bytes]:
+        """Every constant with its place, and all bytes. What another one begins with (rows of padding) lies there."""
+        contents = list(dict.fromkeys(one.content for one in self.named))
+        stored, offsets = bytearray(), {}
+        for content in contents:
+            if not any(len(other) > len(content) and other.startswith(content) for other in contents):
+                stored.extend(bytes(-len(stored) % ALIGN))
+                offsets[content] = len(stored)
+                stored.extend(content)
+        for content in contents:
+            if content not in offsets:
+                offsets[content] = next(at for other, at in offsets.items() if other.startswith(content))
+        constants = (
+            Constant(one.symbol, one.dtype, one.size // one.dtype.itemsize, offsets[one.content], one.size, one.note) for one in self.named
+        )
+        return tuple(constants), bytes(stored)
 
 
 def collect(placed: Placed, prefix: str) -> Flash:
@@ -69,8 +94,8 @@ def collect(placed: Placed, prefix: str) -> Flash:
     method = placed.specialised.method
     steps = placed.specialised.steps
     writer = _Writer(prefix)
-    of_value: dict[int, Constant] = {}
-    of_operand: dict[tuple[int, int], Constant] = {}
+    of_value: dict[int, _Named] = {}
+    of_operand: dict[tuple[int, int], _Named] = {}
     for index, step in enumerate(steps):
         for position, operand in enumerate(step.call.operands):
             if isinstance(operand, Const) and operand.data is not None:
@@ -87,9 +112,10 @@ def collect(placed: Placed, prefix: str) -> Flash:
         for value in method.values.values()
         if value.role is Role.STATE and value.data is not None and value.data.any()
     }
+    constants, content = writer.placed()
     return Flash(
-        tuple(writer.constants),
-        bytes(writer.content),
+        constants,
+        content,
         {id: constant.symbol for id, constant in of_value.items()},
         {key: constant.symbol for key, constant in of_operand.items()},
         {key: constant.symbol for key, constant in of_pad.items()},
@@ -107,19 +133,19 @@ def _read_ids(step: Step) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*window, *(operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))))))
 
 
-def _operand(writer: _Writer, step: Step, name: str, data: Array) -> Constant:
+def _operand(writer: _Writer, step: Step, name: str, data: Array) -> _Named:
     dtype = DType.of_numpy(data.dtype)
     content = np.ascontiguousarray(data, dtype=dtype.numpy.newbyteorder("<")).tobytes()
     note = f"{dtype.numpy} {list(data.shape)}" + (f"  {step.instruction.source}" if step.instruction.source else "")
     return writer.add(f"{identifier(step.instruction.name)}_{name}", dtype, content, note)
 
 
-def _value(writer: _Writer, value: Value, suffix: str = "") -> Constant:
+def _value(writer: _Writer, value: Value, suffix: str = "") -> _Named:
     name = f"{value.name}_{suffix}" if suffix else value.name
     return writer.add(name, value.spec.dtype, value.physical_bytes, layout_note(value.spec))
 
 
-def _pad(writer: _Writer, dtype: DType, value: float, elements: int) -> Constant:
+def _pad(writer: _Writer, dtype: DType, value: float, elements: int) -> _Named:
     word = identifier(f"{value:g}".replace("-", "minus_").replace("+", "").replace(".", "_point_"))
     content = np.full(elements, value, dtype=dtype.numpy.newbyteorder("<")).tobytes()
     name = f"pad_{dtype.name.lower()}_{word.removeprefix('n')}"

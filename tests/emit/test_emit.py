@@ -17,7 +17,7 @@ import toy
 
 from etexport.emit import emit
 from etexport.op import Call
-from etexport.program.model import Instruction
+from etexport.program.model import DType, Instruction
 from etexport.resources import root
 from etexport.target.model import Step
 
@@ -93,6 +93,19 @@ def test_equal_constants_share_bytes_and_keep_their_names(tmp_path: Path) -> Non
     content = (tmp_path / "constants.bin").read_bytes()
     at = symbols["toy_fc_weight"]["offset"]
     assert content[at : at + toy.FC.nbytes] == toy.FC.tobytes()
+
+
+def test_what_another_constant_begins_with_is_stored_once() -> None:
+    """Rows of padding: each as long as the widest image that needs its value."""
+    from etexport.emit.constants import ALIGN, _Writer
+
+    writer = _Writer("net")
+    contents = [bytes([7]) * 40, bytes([7]) * 100, b"", bytes([7]) * 64 + b"x", bytes([9]) * 3, bytes([7]) * 40]
+    for content in contents:
+        writer.add("pad", DType.INT8, content, "")
+    constants, stored = writer.placed()
+    assert [stored[one.offset : one.offset + one.size] for one in constants] == contents
+    assert len(stored) == 112 + 80 + 3 and all(one.offset % ALIGN == 0 for one in constants)
 
 
 def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
