@@ -23,7 +23,7 @@ from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
 from etexport.target.integer_moves import behind_clamps, is_read_once, rise, sink
-from etexport.target.integer_table import condition, table
+from etexport.target.integer_table import condition, ends_chain, table
 from etexport.target.model import InFloat
 
 KERNEL_QUANTIZE = "cortex_m::quantize_per_tensor.out"
@@ -55,7 +55,9 @@ def _integers(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
     if instruction.op != QUANTIZE:
         yield from sink(graph, instruction) or (instruction,)
         return
-    risen = rise(graph, instruction)
+    operand = instruction.args[0]
+    assert isinstance(operand, Ref)
+    risen = () if ends_chain(graph, operand) else rise(graph, instruction)
     for step in risen:
         yield from _integers(graph, step)
     if not risen:

@@ -41,6 +41,12 @@ def table(graph: Graph, quantise: Instruction, out: QuantizedOutput) -> tuple[In
     return (replace(last, op=TABLE, args=(chain.source.ref, lut), outs=quantise.outs, handle=quantise.handle),)
 
 
+def ends_chain(graph: Graph, operand: Ref) -> bool:
+    """Whether elementwise operators over one quantised int8 tensor make this value."""
+    chain = _chain(graph, operand.id)
+    return chain is not None and bool(chain.instructions)
+
+
 def condition(graph: Graph, instruction: Instruction) -> Instruction:
     """A condition on a chain over one quantised int8 tensor as a comparison of stored values with a number, where that says it: true
     from one on or up to one, for one alone or for all others. Any other instruction as it is."""

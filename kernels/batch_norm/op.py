@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from etexport.integer_layer import activation, fixed, layer_of, problem
 from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
-from etexport.program.model import Array
+from etexport.program.model import Array, DType, Role, TensorSpec, Value
+from etexport.quantized import Fused, IntegerNode, Quantized, Rule
 from etexport.strided import nest
 
 _INF = float("inf")
@@ -59,6 +61,52 @@ def _reference(
         out += bias.reshape(by_channel)
     empty = np.zeros(0, x.dtype)
     return out.astype(x.dtype), empty, empty
+
+
+# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+
+_DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
+
+
+def _rule(node: IntegerNode) -> Fused | str:
+    """A factor and a shift for each channel are a depthwise convolution with windows of one element."""
+    plain = node.node
+    x = activation(node, "input")
+    if isinstance(x, str):
+        return x
+    rank = len(x.value.spec.shape) - 2
+    if rank not in (1, 2):
+        return f"it normalises {rank} spatial dimensions; images and sequences have a kernel"
+    contents = [None if plain[name] is None else plain[name].data for name in ("weight", "bias", "running_mean", "running_var")]
+    if any(plain[name] is not None and found is None for name, found in zip(("weight", "bias"), contents, strict=False)):
+        return "its weight or its bias is not a constant"
+    weight, bias, mean, variance = contents
+    if mean is None or variance is None:
+        return "its statistics are not constants"
+    factor = _scale(weight, variance, plain["eps"]).astype(np.float64)
+    shift = (0.0 if bias is None else bias.astype(np.float64)) - mean * factor
+    if not (np.all(np.isfinite(factor)) and np.all(np.isfinite(shift))):
+        return "its statistics are not finite"
+    # of a factor next to nothing fewer bits count, and the shift must fit beside it
+    steps = np.maximum(np.abs(factor) / 127, node.out.scale / x.scale * 2.0**-16)
+    taps = np.rint(factor / steps).astype(np.int8)
+    channels = len(factor)
+    added = Value(-1, "bias", TensorSpec(DType.FLOAT32, (channels,)), Role.CONSTANT, shift.astype(np.float32))
+    constants = fixed(node, x, Quantized(added, steps, np.zeros(channels, np.int64), 0), added, None, channels)
+    if isinstance(constants, str):
+        return constants
+    reason = problem(layer_of(taps[:, None], constants.bias, x.zero_point, constants.multipliers, constants.shifts))
+    one = (1,) * rank
+    window = (one, (0,) * rank, one)  # stride, padding, dilation
+    last = (constants.multipliers, constants.shifts, node.out.low, node.out.high, None)
+    args = (x.ref, taps.reshape(1, *one, channels), constants.bias, *window, 1, -x.zero_point, node.out.zero_point, *last)
+    return reason or Fused(_DEPTHWISE, args)
+
+
+RULES = [Rule("aten::_native_batch_norm_legit_no_training.out", _rule)]
+
+
+# ---- cases -----------------------------------------------------------------------------------------------------------------------------
 
 
 def _case(shape: tuple[int, ...], note: str, *, affine: bool = True, eps: float = 1e-5, low: float = 0.1) -> Case:

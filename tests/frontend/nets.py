@@ -134,6 +134,73 @@ NETS = {
     "stack": Net(
         ("self.fc = nn.Linear(6, 4)",), ("a, b = self.fc(x).unbind(0)", "return torch.stack([b, a * 2, a])"), (2, 6),
     ),
+    "layer_norm": Net(
+        ("self.norm = nn.LayerNorm(10)", "self.fc = nn.Linear(10, 6)", "self.last = nn.LayerNorm((5, 6), elementwise_affine=False)"),
+        ("return self.last(F.gelu(self.fc(self.norm(x))))",),
+        (2, 5, 10),
+    ),
+    "group_norm": Net(
+        (_CONV, "self.norm = nn.GroupNorm(2, 8)", "self.last = nn.Conv2d(8, 8, 1)"),
+        ("return F.instance_norm(self.last(torch.relu(self.norm(self.conv(x)))))",),
+        (1, 3, 8, 8),
+    ),
+    "norm_before": Net(
+        ("self.norm = nn.BatchNorm2d(3)", _CONV, "self.between = nn.BatchNorm2d(8)", "self.last = nn.Conv2d(8, 8, 1)"),
+        ("y = self.conv(self.norm(x))", "return y + self.last(torch.relu(self.between(y)))"),
+        (1, 3, 8, 8),
+    ),
+    "rows_and_columns": Net(
+        ("self.norm = nn.LayerNorm(6)", "self.mix = nn.Linear(7, 7)"),
+        ("return x + self.mix(self.norm(x).transpose(1, 2)).transpose(1, 2)",),
+        (2, 7, 6),
+    ),
+    "other_scales": Net(
+        (_CONV,), ("y = self.conv(x)", "return torch.cat([torch.sigmoid(y), torch.tanh(y), 3 * y], 1)"), (1, 3, 6, 6),
+    ),
+    "extremes": Net(
+        (_CONV, "self.other = nn.Conv2d(3, 8, 1)", "self.fc = nn.Linear(8, 4)"),
+        ("a, b = self.conv(x), self.other(x)", "y = torch.minimum(torch.maximum(a, b), 1.5 * a)", "peak, place = y.max(1)",
+         "return self.fc(y.amax((2, 3))), y.amin(1), peak, place, y.max()"),
+        (1, 3, 6, 6),
+    ),
+    "choices": Net(
+        (_CONV, "self.other = nn.Conv2d(3, 8, 1)"),
+        ("a, b = self.conv(x), self.other(x)", "y = torch.where(a > 0.1, a, b)", "return torch.where(y < 0.2, 0.3, y), y > 0.25"),
+        (1, 3, 6, 6),
+    ),
+    "places": Net(
+        (_CONV, "self.last = nn.Conv2d(16, 4, 1)"),
+        ("y = torch.roll(self.conv(x).flip(3), (1, 2), (2, 3))", "y = F.pad(y[:, [3, 1, 0, 2]], (1, 1, 1, 1), mode='reflect')",
+         "y = F.pad(F.pixel_unshuffle(y.repeat(1, 1, 1, 1), 2), (0, 1, 0, 0), value=-0.5)", "return torch.relu(self.last(y))"),
+        (1, 3, 6, 6),
+    ),
+    "words": Net(
+        ("self.first = nn.Linear(6, 10)", "self.words = nn.Embedding(10, 8)", "self.fc = nn.Linear(8, 6)"),
+        ("return self.fc(self.words(self.first(x).argmax(1)))",),
+        (4, 6),
+    ),
+    "totals": Net(
+        (_CONV, "self.divisor = nn.Parameter(torch.rand(8, 1, 1) + 1)"),
+        ("y = self.conv(x) / self.divisor", "return y.sum((2, 3)), torch.relu(y).mean(), y.sum(1, keepdim=True) + y"),
+        (1, 3, 6, 6),
+    ),
+    "heads": Net(
+        ("self.qkv = nn.Linear(8, 24)", "self.out = nn.Linear(8, 8)"),
+        ("q, k, v = self.qkv(x).view(1, 6, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)",
+         "return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 6, 8))"),
+        (1, 6, 8),
+    ),
+    "encoder": Net(
+        ("self.block = nn.TransformerEncoderLayer(16, 2, 32, activation='gelu', batch_first=True)",), ("return self.block(x)",), (1, 6, 16),
+    ),
+    "adaptive": Net(
+        (_CONV,), ("y = self.conv(x)", "return F.adaptive_avg_pool2d(torch.relu(y), (3, 4)), F.adaptive_avg_pool2d(y, 5)"), (1, 3, 8, 9),
+    ),
+    "products": Net(
+        ("self.fc = nn.Linear(8, 8)", "self.weights = nn.Parameter(torch.randn(8, 5))"),
+        ("y = self.fc(x)", "z = torch.einsum('bij,bkj->bik', y, y)", "return F.glu(z, 2) @ y[0, 0:3, 0], y @ self.weights"),
+        (1, 6, 8),
+    ),
     "residual_rows": Net(
         ("self.first = nn.Linear(6, 6)", "self.second = nn.Linear(6, 6)"),
         ("x = x + F.gelu(self.first(x))", "return x + self.second(x) / 2"),

@@ -158,6 +158,24 @@ def test_activations_and_padding_go_into_the_kernels(tmp_path: Path, library: Li
     assert paddings == [(0, 0, 1, 1), (3, 2, 1, 1)], "top, left, bottom, right"
 
 
+def test_a_transformer_block_is_integers(tmp_path: Path, library: Library) -> None:
+    """Attention, normalisations, GELU and residuals: float is quantised once and dequantised once."""
+    built = build(net_script(tmp_path, NETS["encoder"]), tmp_path, library)
+    steps = built.ops()
+    computing = {
+        "etexport::quantized_layer_norm.out": 2, "cortex_m::softmax.out": 1, "etexport::quantized_bmm.out": 2,
+        "cortex_m::quantized_linear.out": 4, "cortex_m::quantized_add.out": 2, EDGES[0]: 1, EDGES[1]: 1,
+    }  # fmt: skip
+    assert {name: steps[name] for name in computing} == computing
+    assert steps[TABLE] >= 1, "GELU"
+    values = built.placed.specialised.method.values
+    for step in built.placed.specialised.steps:
+        floats = [value for value in (*step.instruction.reads, *step.instruction.outs) if values[value].spec.dtype is DType.FLOAT32]
+        assert not floats or step.instruction.op in EDGES, step.instruction
+    check_operators(built, library)
+    check_run(built, library, 4, 25)
+
+
 def test_argmax_reads_int8(tmp_path: Path, library: Library) -> None:
     built = build(net_script(tmp_path, NETS["largest_class"]), tmp_path, library)
     (argmax,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == "aten::argmax.out")

@@ -13,6 +13,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 
+PADDED_BY_NAME = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
+"""Convolutions whose padding is a word, and what is the same with numbers."""
+
 
 def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
     """scaled_dot_product_attention without a mask; PyTorch's own parts guard against rows that are masked altogether."""
@@ -39,10 +42,22 @@ def written_out(model: GraphModule) -> GraphModule:
         if node.op != "call_function":
             continue
         _as_layer(model, node)
+        _as_numbers(model, node)
         write = _writer(node)
         if write is not None:
             _replace(model, node, write)
     model.graph.eliminate_dead_code()
+    model.recompile()
+    return model
+
+
+def without_shared_folding(model: GraphModule) -> GraphModule:
+    """torchao folds a batch normalisation into the convolution before it, also where something else reads that convolution and would then
+    see it normalised: a copy between the two keeps them apart."""
+    for node in list(model.graph.nodes):
+        source = node.args[0] if node.op == "call_function" and node.target is aten.batch_norm.default else None
+        if isinstance(source, Node) and len(source.users) > 1:
+            node.replace_input_with(source, _before(model, node, aten.clone.default, source))
     model.recompile()
     return model
 
@@ -74,11 +89,28 @@ def _as_layer(model: GraphModule, node: Node) -> None:
         weight = node.args[1]
         assert isinstance(weight, Node)
         if weight.meta["val"].dim() == 2:
-            node.args = (node.args[0], _before(model, node, aten.permute.default, weight, [1, 0]))
+            node.replace_input_with(weight, _before(model, node, aten.permute.default, weight, [1, 0]))
             node.target = aten.linear.default
     rows = node.args[0] if node.target is aten.linear.default else None
     if isinstance(rows, Node) and rows.meta["val"].dim() > 2 and not rows.meta["val"].is_contiguous():
         node.replace_input_with(rows, _before(model, node, aten.clone.default, rows, memory_format=torch.contiguous_format))
+
+
+def _as_numbers(model: GraphModule, node: Node) -> None:
+    """A convolution with its padding in numbers where it says "same" or "valid": torchao folds batch normalisation into no others while
+    networks are trained. What "same" has to add unevenly comes last, as in PyTorch."""
+    if node.target not in PADDED_BY_NAME:
+        return
+    args: list[Any] = [*node.args, *(None, [1], "valid", [1], 1)[len(node.args) - 2 :]]
+    x, weight, bias, stride, padding, dilation, groups = args
+    sizes = weight.meta["val"].shape[2:]
+    steps = [*dilation] * (len(sizes) // len(dilation))
+    total = [step * (size - 1) if padding == "same" else 0 for step, size in zip(steps, sizes, strict=True)]
+    uneven = [bit for whole in reversed(total) for bit in (0, whole % 2)]
+    if any(uneven):
+        x = _before(model, node, aten.pad.default, x, uneven)
+    node.args = (x, weight, bias, stride, [whole // 2 for whole in total], steps, groups)
+    node.target = PADDED_BY_NAME[node.target]
 
 
 def _before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any, **kwargs: Any) -> Node:

@@ -51,7 +51,13 @@ OWN_STATISTICS = (
 """Normalisations by the statistics of their input; weights and biases stay as they are."""
 NORMS = (aten.batch_norm.default,)
 """Networks that are trained with quantisation have them still, behind the layers into which they will be folded."""
-POINTWISE = (aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default)
+FILLS = {aten.where.ScalarOther: 2, aten.where.ScalarSelf: 1, aten.masked_fill.Scalar: 2, aten.masked_fill_.Scalar: 2}
+"""A tensor, and in places that a condition names a number: which argument that is."""
+MASKED = 1e4
+"""No activation comes near it; numbers that stand for minus infinity lie beyond."""
+POINTWISE = (
+    aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default, *FILLS,
+)  # fmt: skip
 """Elementwise operators that PyTorch does not tag as such."""
 
 CLAMPS = (
@@ -96,15 +102,18 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.keep_float = tuple(keep_float)
         self.activation = _activation(training)
         self.weight = _weights(training)
+        self.model: Any = None
         self.roots: dict[Node, Node] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         return written_out(model)
 
     def annotate(self, model: GraphModule) -> GraphModule:
+        self.model = model
         self.roots = _roots(model.graph)
+        varies = _varying(model.graph)
         for node in model.graph.nodes:
-            if node.op == "call_function" and not self._kept_float(node):
+            if node in varies and node.op == "call_function" and not self._kept_float(node):
                 self._annotate(node)
         return model
 
@@ -121,7 +130,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             parts = node.args[0]
             assert isinstance(parts, Sequence)
             self._shared(node, parts)
-        elif target in CHOICES and node not in self.roots:
+        elif self._masks(node) or any(self._masks(one) for one in node.all_input_nodes if target in FIXED):
+            pass  # a range with room for what stands for minus infinity has none for anything else
+        elif target in (*CHOICES, *FILLS) and node not in self.roots:
             self._shared(node, _operands(node))
         elif node in self.roots:
             self._elementwise(node)
@@ -133,8 +144,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             _note(node, self._arriving([node.args[0]]), self.activation if _is_float(node) else None)
         elif target in CLAMPS and _is_float(node):
             _note(node, {}, self.activation)
-        elif _is_folded(node):
-            _note(node, {}, None if _clamped(node, self.roots) else self.activation)
+        elif target in NORMS:
+            sources = [] if _is_folded(node) else [node.args[0]]
+            _note(node, self._arriving(sources), None if _clamped(node, self.roots) else self.activation)  # type: ignore[arg-type]
 
     def _weighted(self, node: Node, channel_dim: int) -> None:
         source, weight, *rest = node.args
@@ -151,18 +163,29 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         if not sources or not _is_float(node, allow_list=True):
             return
         first = SharedQuantizationSpec((sources[0], node))
-        specs: dict[Node, Any] = {**self._arriving(sources[:1]), **dict.fromkeys(sources[1:], first)}
+        fixed = {(spec.scale, spec.zero_point) if (spec := _known_spec(one)) is not None else None for one in sources}
+        # a scale that one operand is bound to would cut off the others
+        common = self._arriving(sources[:1]) if len(fixed) == 1 else {sources[0]: self.activation}
+        specs: dict[Node, Any] = {**common, **dict.fromkeys(sources[1:], first)}
         _note(node, specs, first if _is_float(node) else None)
 
     def _elementwise(self, node: Node) -> None:
         """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
         begin = [one for one in _operands(node) if not _is_inner(one, self.roots)]
         end = _fixed(*FIXED[node.target]) if node.target in FIXED else self.activation
-        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) else end)
+        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else end)
 
     def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
         """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation between the two."""
         return {source: _known_spec(source) or self.activation for source in sources}
+
+    def _masks(self, node: Node) -> bool:
+        """Whether it puts numbers in places or adds them that stand for minus infinity, as masks of attention do."""
+        if node.target in FILLS:
+            return not abs(float(node.args[FILLS[node.target]])) < MASKED  # type: ignore[arg-type]
+        constants = [one for one in node.all_input_nodes if one.op == "get_attr" and _is_float(one)]
+        contents = [operator.attrgetter(str(one.target))(self.model) for one in constants if node.target in (*CHOICES, *SUMS)]
+        return any(bool((~(one.detach().abs() < MASKED)).any()) for one in contents)
 
     def _kept_float(self, node: Node) -> bool:
         stack = node.meta.get("nn_module_stack") or {}
@@ -172,6 +195,15 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
 def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
     node.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=output, _annotated=True)
+
+
+def _varying(graph: Graph) -> set[Node]:
+    """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
+    varies: set[Any] = {node.args[0] for node in graph.nodes if node.target is aten.copy_.default}
+    for node in graph.nodes:
+        if node.op == "placeholder" or not varies.isdisjoint(node.all_input_nodes):
+            varies.add(node)
+    return varies
 
 
 def _is_float(node: Node, *, allow_list: bool = False) -> bool:
@@ -188,14 +220,14 @@ def _operands(node: Node) -> list[Node]:
 
 
 def _roots(graph: Graph) -> dict[Node, Node]:
-    """For each node that is computed from one tensor element by element, by whatever operators: that tensor.
+    """For each node that is computed from one tensor element by element, by whatever operators, conditions too: that tensor.
 
     An activation that the kernel before it does by saturating belongs to that kernel.
     """
     roots: dict[Node, Node] = {}
     for node in graph.nodes:
-        if node.op == "call_function" and _is_float(node) and _is_pointwise(node):
-            operands = _operands(node)
+        if node.op == "call_function" and (_is_float(node) or _is_condition(node)) and _is_pointwise(node):
+            operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
             of_kernel = node.target in CLAMPS and any(_clamped(one, roots) for one in operands)
             found = {roots.get(one, one) for one in operands}
             if len(found) == 1 and not of_kernel:
@@ -208,7 +240,13 @@ def _is_pointwise(node: Node) -> bool:
     if node.target not in POINTWISE and torch.Tag.pointwise not in getattr(node.target, "tags", ()):
         return False
     shape = node.meta["val"].shape
-    return all(one.op != "get_attr" and one.meta["val"].shape == shape for one in _operands(node))
+    operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
+    return all(one.op != "get_attr" and one.meta["val"].shape == shape for one in operands)
+
+
+def _is_condition(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.dtype == torch.bool
 
 
 def _is_inner(node: Node, roots: Mapping[Node, Node]) -> bool:
@@ -241,7 +279,7 @@ def _clamped(node: Node, roots: Mapping[Node, Node]) -> bool:
     """Is the one reader of the result an activation that the kernel can do by saturating?"""
     reader = _only_reader(node)
     is_sum = node.target in SUMS and len(_operands(node)) == 2 and node not in roots
-    computes = node.target in WEIGHTED or node.target in PRODUCTS or _is_folded(node) or is_sum
+    computes = node.target in WEIGHTED or node.target in PRODUCTS or node.target in NORMS or is_sum
     return computes and reader is not None and reader.target in CLAMPS
 
 
