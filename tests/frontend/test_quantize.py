@@ -254,6 +254,22 @@ def test_transposed_convolutions_are_trained_by_their_output_channels(tmp_path: 
     assert sorted(scales) == [(5,), (5,), (6,), (6,)]
 
 
+def test_padding_by_name_is_trained_like_padding_by_numbers(tmp_path: Path) -> None:
+    """torchao folds batch normalisation only behind convolutions whose padding is in numbers."""
+    layers = 'nn.Conv2d(3, 5, 4, padding="same"), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(2)'
+    program, _ = exported(own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers})\n"))
+    ops = [one.op for one in program.method().instructions if "decomposed" not in one.op]
+    assert ops == ["aten::constant_pad_nd.out", "aten::convolution.out", "aten::relu.out", "aten::view_copy.out"], ops
+
+
+def test_what_batch_normalisation_counts_while_it_is_trained_is_left_out(tmp_path: Path) -> None:
+    layers = "nn.Conv2d(3, 5, 3), nn.ReLU(), nn.BatchNorm2d(5), nn.Conv2d(5, 4, 1), nn.Flatten(2)"
+    program, _ = exported(own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers})\n"))
+    method = program.method()
+    roles = {value.role for value in method.values.values()}
+    assert Role.STATE not in roles and not any("copy_" in one.op or one.op == "aten::add.out" for one in method.instructions)
+
+
 def test_a_saved_program_with_quantise_operators(tmp_path: Path) -> None:
     save = "torch.export.save(torch.export.export(convert_pt2e(prepared()), (data(),)), 'FILE')\n"
     file = tmp_path / "own.pt2"

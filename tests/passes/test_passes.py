@@ -321,6 +321,19 @@ def test_what_nobody_reads_is_gone_but_inputs() -> None:
     assert len(after.method().values) == 3 and after.method().inputs == (x.id, unread.id)
 
 
+def test_a_state_that_only_counts_is_gone() -> None:
+    """As in a batch normalisation that was trained; one that another state is computed from stays, if that is read."""
+    graph = Graph(LIBRARY)
+    x = graph.input(3)
+    counter, first, second = (graph.state(np.zeros(3, np.float32)) for _ in range(3))
+    result = graph.add(x, second)
+    for at, (state, new) in enumerate([(counter, graph.add(counter, x)), (first, graph.relu(x)), (second, graph.add(second, first))]):
+        graph.instructions.append(Instruction("aten::copy_", (state, new, False), (state.id,), 20 + at))
+    after = passed(graph.program(result)).method()
+    assert counter.id not in after.values and {first.id, second.id} <= after.values.keys()
+    assert [one.op for one in after.instructions].count("aten::copy_") == 2
+
+
 def test_an_input_and_a_constant_may_be_outputs() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(3)
