@@ -1,0 +1,168 @@
+"""Sorting along a dimension, and the largest or smallest of it in order, each with its indices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Operand, Read, Scratch, T, Target, Write
+from etexport.program.model import DType
+from etexport.strided import nest
+
+
+def _axis(node: Node) -> int | None:
+    """The dimension that is put in order; None of a scalar."""
+    rank, dim = len(node["self"].spec.shape), node["dim"]
+    if not -max(rank, 1) <= dim < max(rank, 1):
+        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
+    return dim % rank if rank else None
+
+
+def _length(node: Node) -> int:
+    axis = _axis(node)
+    return 1 if axis is None else node["self"].spec.shape[axis]
+
+
+def _infer(node: Node) -> tuple[InferredSpec, ...]:
+    spec, axis, count = node["self"].spec, _axis(node), node.operands.get("k", _length(node))
+    if spec.dtype is DType.BOOL:
+        raise node.error("an order of bool")
+    if not 0 <= count <= _length(node):
+        raise node.error(f"the first {count} of {_length(node)}")
+    shape = tuple(count if dim == axis else size for dim, size in enumerate(spec.shape))
+    return ((spec.dtype, shape), (DType.INT64, shape))
+
+
+def _lower(descends: Callable[[Node], bool]) -> Callable[[Node, Target], Call]:
+    def lower(node: Node, target: Target) -> Call:
+        axis, self, outs = _axis(node), node["self"].spec, [out.spec for out in node.outs]
+        kept = [dim for dim in range(len(self.shape)) if dim != axis]
+        shape = tuple(self.shape[dim] for dim in kept)
+        loops = nest(shape, *(tuple(spec.strides[dim] for dim in kept) for spec in (outs[0], outs[1], self)), rank=3)
+        steps = [1 if axis is None else spec.strides[axis] for spec in (outs[0], outs[1], self)]
+        geometry = {
+            "sizes": loops.sizes,
+            "out_strides": loops.strides[0],
+            "index_strides": loops.strides[1],
+            "self_strides": loops.strides[2],
+            "out_step": steps[0],
+            "index_step": steps[1],
+            "self_step": steps[2],
+            "length": _length(node),
+            "count": 1 if axis is None else outs[0].shape[axis],
+            "descending": descends(node),
+        }
+        # places, and the same again that runs are merged into
+        scratch = Scratch(DType.INT32, 2 * _length(node))
+        operands: tuple[Operand, ...] = (Write(node.outs[0].id), Write(node.outs[1].id), scratch, Read(node["self"].id))
+        return Call("order", "order/order.h", geometry, operands)
+
+    return lower
+
+
+def _ordered(x: Any, axis: int, descending: bool) -> tuple[Any, Any]:
+    """Stable in both directions; NaN counts as the largest."""
+    if x.ndim == 0:
+        return x, np.zeros((), np.int64)
+    if not descending:
+        places = np.argsort(x, axis=axis, kind="stable")
+    else:
+        places = x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+    return np.take_along_axis(x, places, axis), places.astype(np.int64)
+
+
+def _np_sort(x: Any, dim: int = -1, descending: bool = False) -> Any:
+    return _ordered(x, dim, descending)
+
+
+def _np_stable(x: Any, stable: bool | None, dim: int = -1, descending: bool = False) -> Any:
+    return _ordered(x, dim, descending)
+
+
+def _np_first(x: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    return tuple(one if x.ndim == 0 else one.take(range(k), axis=dim) for one in _ordered(x, dim, largest))
+
+
+def _shape(draw: Draw) -> tuple[int, ...]:
+    return tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 3)))
+
+
+def _dim(draw: Draw, shape: tuple[int, ...]) -> int:
+    return draw.integer(-max(len(shape), 1), max(len(shape), 1) - 1)
+
+
+def _draw_sort(draw: Draw) -> Case:
+    shape = _shape(draw)
+    dtype = draw.choice((DType.FLOAT32, DType.FLOAT32, DType.INT8))  # of int8 there are ties
+    return Case((T(shape, dtype, -4.0, 4.0), _dim(draw, shape), draw.flag()))
+
+
+def _draw_stable(draw: Draw) -> Case:
+    tensor, dim, descending = _draw_sort(draw).args
+    return Case((tensor, draw.choice((True, False, None)), dim, descending))
+
+
+def _draw_first(draw: Draw) -> Case:
+    shape = _shape(draw)
+    dim = _dim(draw, shape)
+    # all different: which one of two equal ones is the first, PyTorch leaves open
+    values = np.random.default_rng(draw.integer(0, 2**31 - 1)).permutation(math.prod(shape)) * 0.25 - 3.0
+    case = T(shape, values=tuple(values.tolist()))
+    return Case((case, draw.integer(1, shape[dim] if shape else 1), dim, draw.flag(), True))
+
+
+_LAST = T((2, 6, 4, 5), dim_order=(0, 2, 3, 1))
+_EIGHT = T((3, 40), DType.INT8, -9, 9)
+_NAN, _INF = float("nan"), float("inf")
+_ODD = T((7,), values=(1.0, _NAN, -0.0, _INF, 0.0, _NAN, -_INF))
+
+OPS = [
+    Op(
+        "aten::topk.values(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True, *, Tensor(a!) values, "
+        "Tensor(b!) indices) -> (Tensor(a!) values, Tensor(b!) indices)",
+        infer=_infer,
+        lower=_lower(lambda node: bool(node["largest"])),
+        dtypes=(DType.FLOAT32, DType.INT8),
+        reference=_np_first,
+        carries=("self",),
+        exact=True,
+        cases=(
+            Case((T((2, 10)), 3, -1, True, True), "classes"),
+            Case((_LAST, 2, 1, False, True), "the smallest, over channels of channels-last data"),
+            Case((T((300,)), 300, 0, True, True), "all of many"),
+        ),
+        draw=_draw_first,
+    ),
+    Op(
+        "aten::sort.values(Tensor self, int dim=-1, bool descending=False, *, Tensor(a!) values, Tensor(b!) indices) -> "
+        "(Tensor(a!) values, Tensor(b!) indices)",
+        infer=_infer,
+        lower=_lower(lambda node: bool(node["descending"])),
+        dtypes=(DType.FLOAT32, DType.INT8),
+        reference=_np_sort,
+        carries=("self",),
+        exact=True,
+        cases=(Case((T((3, 20)), -1, False)), Case((_LAST, 1, True), "descending, over channels of channels-last data")),
+        draw=_draw_sort,
+    ),
+    Op(
+        "aten::sort.values_stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False, Tensor(a!) values, Tensor(b!) indices)"
+        " -> (Tensor(a!) values, Tensor(b!) indices)",
+        infer=_infer,
+        lower=_lower(lambda node: bool(node["descending"])),
+        dtypes=(DType.FLOAT32, DType.INT8),
+        reference=_np_stable,
+        carries=("self",),
+        exact=True,
+        cases=(
+            Case((_EIGHT, True, 1, False), "equal ones keep their order"),
+            Case((_EIGHT, True, 1, True), "descending too"),
+            Case((_ODD, True, 0, False), "NaN is the largest, and both zeros are one"),
+            Case((_ODD, True, 0, True), "NaN first"),
+        ),
+        draw=_draw_stable,
+    ),
+]
