@@ -1,4 +1,5 @@
-"""`build/bench.json`, a list of reports, and tables: they beside their peers, and quantised images beside what is asked of them."""
+"""`build/bench.json`, a list of reports, and tables: they beside their peers, quantised images beside what is asked of them, and images
+for speed beside those for size."""
 
 from __future__ import annotations
 
@@ -82,19 +83,23 @@ def bench_json(reports: Sequence[Json]) -> str:
 
 
 def rows(reports: Sequence[Json]) -> tuple[Row, ...]:
-    """Each report followed by the peers that ran the same model on the same core."""
+    """Each report of an image for speed, followed by the peers that ran the same model on the same core."""
     found: list[Row] = []
-    for report in reports:
+    for report in for_speed(reports):
         found.append(our_row(report))
         peers = peers_of(report["core"], report["quantization"], report["model"])
         found.extend(peer_row(peer, report) for peer in peers)
     return tuple(found)
 
 
+def for_speed(reports: Sequence[Json]) -> list[Json]:
+    """Reports of default images; all where there is none."""
+    return [report for report in reports if report["optimize"] == "speed"] or list(reports)
+
+
 def our_row(report: Json) -> Row:
-    quantization = "" if report["quantization"] == "float32" else f" {report['quantization']}"
     return Row(
-        model=report["model"] + quantization,
+        model=_title(report),
         who=f"etexport, {report['board']}" + (", size" if report["optimize"] == "size" else ""),
         ours=True,
         count=report["count"],
@@ -124,9 +129,9 @@ def verdict(compare: Json | None) -> str:
 
 
 def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
-    """Every figure of which something is asked, in order of the reports."""
+    """Every figure of which something is asked of one image, the default one, in order of the reports."""
     found = []
-    for report in reports:
+    for report in for_speed(reports):
         goal = goal_of(report["core"], report["quantization"], report["model"])
         peers = {peer.name: peer.figures[report["model"]] for peer in peers_of(report["core"], report["quantization"], report["model"])}
         ours = our_figures(report)
@@ -168,17 +173,75 @@ def asked_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
 ASKED_COLUMNS = ("etexport", "at most", "of that", PEER, BEST)
 
 
-def asked_table(reports: Sequence[Json]) -> Table:
+def figure_table(title: str, columns: Sequence[str], lines: Sequence[tuple[str, ...]]) -> Table:
+    """Lines of model, figure and numbers, a blank line before each model."""
     made = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
-    made.add_column("int8", no_wrap=True)
+    made.add_column(title, no_wrap=True)
     made.add_column("figure", no_wrap=True)
-    for name in ASKED_COLUMNS:
+    for name in columns:
         made.add_column(name, justify="right", no_wrap=True)
-    for number_of, cells in enumerate(asked_cells(reports)):
+    for number_of, cells in enumerate(lines):
         if cells[0] and number_of:
             made.add_row()
         made.add_row(*cells)
     return made
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One figure of the image for speed and of the one for size."""
+
+    model: str
+    figure: str
+    speed: int | None
+    size: int | None
+
+    @property
+    def change(self) -> float | None:
+        """Of the figure for speed, by what part the other one is larger."""
+        return None if not self.speed or self.size is None else self.size / self.speed - 1
+
+
+PAIRED = {
+    "count": "instructions an inference",
+    "code": "flash without constants",
+    "total": "flash",
+    "ram_without_link": FIGURES["ram_without_link"],
+}
+
+
+def pairs(reports: Sequence[Json]) -> tuple[Pair, ...]:
+    """Figures of the models that are there in both forms for the same board and arithmetic."""
+
+    def key(report: Json) -> tuple[str, ...]:
+        return report["model"], report["board"], report["quantization"]
+
+    small = {key(report): report for report in reports if report["optimize"] == "size"}
+    found = []
+    for report in reports:
+        if report["optimize"] == "speed" and key(report) in small:
+            one, other = ({**our_figures(each), "total": each["flash"]["total"]} for each in (report, small[key(report)]))
+            found += [Pair(_title(report), figure, one[figure], other[figure]) for figure in PAIRED]
+    return tuple(found)
+
+
+def _title(report: Json) -> str:
+    model, quantization = str(report["model"]), report["quantization"]
+    return model if quantization == "float32" else f"{model} {quantization}"
+
+
+PAIR_COLUMNS = ("for speed", "for size", "change")
+
+
+def pair_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
+    """The third table: a line a figure."""
+    cells: list[tuple[str, ...]] = []
+    last = ""
+    for one in pairs(reports):
+        change = "" if one.change is None else f"{one.change:+.1%}"
+        cells.append(("" if one.model == last else one.model, PAIRED[one.figure], number(one.speed), number(one.size), change))
+        last = one.model
+    return cells
 
 
 def peer_row(peer: Peer, report: Json) -> Row:
@@ -235,14 +298,20 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
+def figure_tables(reports: Sequence[Json]) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """What is asked, and speed beside size, where there is something to show: title, columns, lines."""
+    both = (("int8", ASKED_COLUMNS, asked_cells(reports)), ("speed and size", PAIR_COLUMNS, pair_cells(reports)))
+    return [one for one in both if one[2]]
+
+
 def text(reports: Sequence[Json]) -> str:
     """The table in plain lines."""
     console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as capture:
         console.print(table(reports))
-        if asked(reports):
+        for title, columns, lines in figure_tables(reports):
             console.print()
-            console.print(asked_table(reports))
+            console.print(figure_table(title, columns, lines))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
@@ -258,7 +327,7 @@ def markdown(reports: Sequence[Json]) -> str:
         )
         name = (f"**{row.model}**", f"**{row.who}**") if row.ours else ("", row.who)
         lines.append(f"| {' | '.join((*name, *cells, row.accuracy))} |")
-    if asked(reports):
-        lines += ["", f"| int8 | figure | {' | '.join(ASKED_COLUMNS)} |", "|---|---|" + "---:|" * len(ASKED_COLUMNS)]
-        lines += [f"| {' | '.join((f'**{cells[0]}**' if cells[0] else '', *cells[1:]))} |" for cells in asked_cells(reports)]
+    for title, columns, figures in figure_tables(reports):
+        lines += ["", f"| {title} | figure | {' | '.join(columns)} |", "|---|---|" + "---:|" * len(columns)]
+        lines += [f"| {' | '.join((f'**{cells[0]}**' if cells[0] else '', *cells[1:]))} |" for cells in figures]
     return "\n".join(lines) + "\n"

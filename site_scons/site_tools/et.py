@@ -235,11 +235,14 @@ def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
     found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
     paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
-    named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-")) for parts in paths if len(parts) > 2]
-    named = [(board, model, quantization) for board, model, _, quantization in named if quantization in QUANTIZATIONS]
+    named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-"), parts[2].endswith("-size")) for parts in paths if len(parts) > 2]
+    named = [(board, model, quantization, size) for board, model, _, quantization, size in named if quantization in QUANTIZATIONS]
     if named:
         some = jobs["report"][0][1]
-        found["report"] = [(model, some if board == "model" else board, quantization) for board, model, quantization in named]
+        found["report"] = [
+            (model, some if board == "model" else board, quantization, "size" if size else "speed")
+            for board, model, quantization, size in named
+        ]
     elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:

@@ -176,6 +176,19 @@ def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
     assert "| at most |" in bench.markdown(reports) and "at most" not in bench.text(reports[1:])
 
 
+def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
+    speed = handmade.integer_report()
+    small = replace(speed, optimize="size", count=50_000, flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410))
+    reports = [json.loads(to_json(report)) for report in (speed, small, handmade.report(model="ad"))]
+    pairs = {one.figure: one for one in bench.pairs(reports)}
+    assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(740 / 49_260)
+    assert (pairs["code"].size, pairs["total"].size) == (19_410 - 7_944, 19_410)
+    assert bench.asked(reports) == bench.asked(reports[:1]), "one image meets all that is asked: the default one"
+    assert sum(row.ours for row in bench.rows(reports)) == 2
+    assert "+1.5%" in bench.text(reports) and "| for speed | for size | change |" in bench.markdown(reports)
+    assert "for size" not in bench.text([reports[0], reports[2]])
+
+
 def test_what_stays_in_float_is_told_with_its_reason() -> None:
     made = handmade.integer_report()
     text = page(made, handmade.memory(), handmade.integer_comparison(), "<svg></svg>", [])

@@ -132,7 +132,12 @@ def test_size_has_a_folder_of_its_own(house: Path) -> None:
     done = scons(house, "BOARD=host", "MODEL=linear", "OPTIMIZE=size", "firmware")
     assert done.code == 0, done.text
     text = (house / "build/host/linear-float32-size/program.cpp").read_text(encoding="utf-8")
-    assert re.search(r"constexpr \w+_geometry \w+ = \{/\*", text), "geometry is in fields of an object"
+    assert "constexpr const void* kOperands[]" in text, "the steps are a table"
+
+
+def test_a_path_says_what_for(house: Path) -> None:
+    done = scons(house, "build/host/add-float32-size/firmware.bin")
+    assert done.code == 0 and (house / "build/host/add-float32-size/firmware.bin").exists(), done.text
 
 
 def digests(folder: Path) -> dict[str, str]:
