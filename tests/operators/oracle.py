@@ -35,7 +35,9 @@ def functional(name: str) -> Any:
         return lambda destination, *rest: out_variant(destination.clone(), *rest)
     every = (getattr(packet, candidate) for candidate in packet.overloads())
     # TorchScript's lists and dictionaries have a copy, too
-    candidates = [one for one in every if not any(word in _text(one) for word in ("Dict(", " t)", "t[](a)", "[](a) self) -> ", "[](a!) self"))]
+    candidates = [
+        one for one in every if not any(word in _text(one) for word in ("Dict(", " t)", "t[](a)", "[](a) self) -> ", "[](a!) self"))
+    ]
     # those with no further parameters first: max(self) is not the beginning of max(self, other)
     for found in sorted(candidates, key=lambda one: len(one._schema.arguments)):
         schema = parse_schema(_text(found))
