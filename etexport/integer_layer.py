@@ -138,6 +138,28 @@ def pack_singles(layer: Layer, target: Target) -> Array:
     return np.concatenate([words, weights], axis=1).reshape(-1)
 
 
+def pack_blocks(layer: Layer, target: Target, block: int) -> Array:
+    """int8 bytes; for each `block` outputs (the last ones in a block of 4 where that is enough): biases (words), weights [k][block],
+    multipliers, and shifts where there are any (words)."""
+    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
+    scales = [multipliers, shifts] if has_shifts(layer, target) else [multipliers]
+    parts: list[Array] = []
+    outputs = len(layer.weights)
+    for first in range(0, outputs, block):
+        part = slice(first, first + block)
+        width = 4 if outputs - first <= 4 else block
+        filled = width - len(layer.bias[part])
+        weights = np.pad(layer.weights[part], ((0, filled), (0, 0)))
+        bias, *words = (np.pad(values[part], (0, filled)) for values in (layer.bias, *scales))
+        parts += [_bytes(bias), np.ascontiguousarray(weights.T).reshape(-1), *map(_bytes, words)]
+    return np.concatenate(parts)
+
+
+def has_shifts(layer: Layer, target: Target) -> bool:
+    """Whether sums are scaled by more than a multiplier."""
+    return target.rounding == "tflm" or bool(np.any(layer.words[1]))
+
+
 def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
     """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights.
 

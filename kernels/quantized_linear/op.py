@@ -13,15 +13,16 @@ from etexport.integer_layer import (
     can_pair,
     elements_of,
     fixed,
+    has_shifts,
     layer_of,
+    pack_blocks,
     pack_pairs,
-    pack_singles,
     problem,
     product_of_activations,
     stored,
     weight,
 )
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
+from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
 from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift
 
@@ -64,29 +65,32 @@ def _lower(node: Node, target: Target) -> Call:
     if reason:
         raise node.error(reason)
     positions = prod(x.spec.shape[:-1])
-    paired = can_pair(layer, target)
-    twice = "true" if target.rounding == "tflm" else "false"
-    core = f"{'Paired' if paired else 'Single'}<{twice}>"
-    packed = pack_pairs(layer, target) if paired else pack_singles(layer, target)
-    geometry = {
+    twice = target.rounding == "tflm"
+    geometry: dict[str, GeometryField] = {
         "positions": positions, "inputs": inputs, "outputs": outputs,
         "zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"],
     }  # fmt: skip
     macs = positions * inputs * outputs
-    fast = paired and "dsp" in target.features
-    at_once = 2 if fast else 1
-    # the rows done at once are copied before they are stored; the rows below are still to be read then
-    ahead = [done * (outputs - inputs) for done in (at_once, (positions - 1) // at_once * at_once) if 0 < done < positions]
-    overlaps = {x.id: max([*ahead, -positions * inputs])}
-    reads = (Write(out.id), Read(x.id), Const("packed", packed))
-    if fast:
-        scratch = Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
+    if "dsp" in target.features and can_pair(layer, target):
+        # the rows done at once are copied before they are stored; the rows below are still to be read then
+        ahead = [done * (outputs - inputs) for done in (2, (positions - 1) // 2 * 2) if 0 < done < positions]
+        overlaps = {x.id: max([*ahead, -positions * inputs])}
         words = inputs % 4 == 0
         function = "quantized_pointwise_dsp" if words else "quantized_linear_dsp"
         header = "quantized_convolution/dsp.h" if words else "quantized_linear/linear_dsp.h"
-        return Call(f"{function}<{twice}>", header, geometry, (*reads, scratch), None, macs, "dsp", overlaps)
-    scratch, header = Scratch(DType.INT8, elements_of(inputs)), "quantized_convolution/dense.h"
-    return Call(f"quantized_pointwise<et::{core}>", header, geometry, (*reads, scratch), None, macs, "portable", overlaps)
+        packed, scratch = Const("packed", pack_pairs(layer, target)), Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
+        reads = (Write(out.id), Read(x.id), packed, scratch)
+        return Call(f"{function}<{str(twice).lower()}>", header, geometry, reads, None, macs, "dsp", overlaps)
+    eight_registers = "arm" in target.features and "thumb2" not in target.features
+    two = positions > 1 and not eight_registers
+    at_once = 2 if two else 1
+    # rows are read where they lie, until all of their outputs are stored
+    distances = [min(first + at_once, positions) * outputs - first * inputs for first in (0, (positions - 1) // at_once * at_once)]
+    scale = "kTwice" if twice else "kShifted" if has_shifts(layer, target) else "kNearest"
+    function = f"quantized_linear<et::LinearScale::{scale}, {str(two).lower()}, {1 if target.optimize == 'size' else 4}>"
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, 4 if two else 8)))
+    overlaps = {x.id: max(distances)}
+    return Call(function, "quantized_linear/linear.h", geometry, operands, None, macs, "portable", overlaps)
 
 
 def _layer(weights: Array, bias: Array | None, kernel_sum: Array | None, node: Any) -> Layer:
