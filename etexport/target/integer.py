@@ -23,7 +23,7 @@ from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
 from etexport.target.integer_moves import behind_clamps, is_read_once, rise, sink
-from etexport.target.integer_table import condition, ends_chain, table
+from etexport.target.integer_table import condition, continues_chain, ends_chain, table
 from etexport.target.model import InFloat
 
 KERNEL_QUANTIZE = "cortex_m::quantize_per_tensor.out"
@@ -34,12 +34,16 @@ CLONE = "dim_order_ops::_clone_dim_order.out"
 
 
 def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFloat, ...]]:
-    """The method with integer instructions, and what stayed in float. The very same method where nothing is quantised."""
-    if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in method.instructions):
+    """The method with integer instructions, and what stayed in float. The very same method where nothing is quantised.
+
+    What ExecuTorch's own flow left in float between `cortex_m::` quantise and dequantise is looked at alike.
+    """
+    marks = [_marked(instruction) for instruction in method.instructions]
+    if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in marks):
         return method, ()
     graph = Graph(method, library)
     instructions: list[Instruction] = []
-    for instruction in method.instructions:
+    for instruction in marks:
         for done in _integers(graph, instruction):
             instructions.append(done)
             graph.made_by.update((out, done) for out in done.outs)
@@ -49,11 +53,19 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     return method, tuple(_in_float(graph, instructions))
 
 
+def _marked(instruction: Instruction) -> Instruction:
+    """Kernels that quantise and dequantise by the names of the board-neutral form."""
+    if instruction.op == KERNEL_QUANTIZE:
+        return replace(instruction, op=QUANTIZE)
+    return replace(instruction, op=DEQUANTIZE, args=(*instruction.args, None)) if instruction.op == KERNEL_DEQUANTIZE else instruction
+
+
 def _integers(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
     """The instruction as far as it can be in integers, each step after those that it reads from."""
     instruction = graph.renamed(instruction)
     if instruction.op != QUANTIZE:
-        yield from sink(graph, instruction) or (instruction,)
+        sunk = () if continues_chain(graph, instruction) else sink(graph, instruction)
+        yield from sunk or (instruction,)
         return
     operand = instruction.args[0]
     assert isinstance(operand, Ref)

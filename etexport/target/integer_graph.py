@@ -112,8 +112,9 @@ class Graph:
         scale, zero_point, low, high = (quantise.args[at] for at in (1, 2, 3, 4))
         assert isinstance(scale, (int, float)) and isinstance(zero_point, int) and isinstance(low, int) and isinstance(high, int)
         spec = self.values[quantise.outs[0]].spec
-        qparams = QParams((float(scale),), (zero_point,), low, high)
-        return QuantizedOutput(replace(spec, qparams=qparams), float(scale), zero_point, low, high)
+        single = float(np.float32(scale))  # as the scales of operands are
+        qparams = QParams((single,), (zero_point,), low, high)
+        return QuantizedOutput(replace(spec, qparams=qparams), single, zero_point, low, high)
 
     # ---- making ----------------------------------------------------------------------------------------------------------------
 

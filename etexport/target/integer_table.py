@@ -47,6 +47,15 @@ def ends_chain(graph: Graph, operand: Ref) -> bool:
     return chain is not None and bool(chain.instructions)
 
 
+def continues_chain(graph: Graph, instruction: Instruction) -> bool:
+    """Whether it is one more elementwise operator of such a chain."""
+    op = graph.op(instruction)
+    if op is None or not op.elementwise or len(instruction.outs) != 1:
+        return False
+    graph.made_by[instruction.outs[0]] = instruction
+    return ends_chain(graph, Ref(instruction.outs[0]))
+
+
 def condition(graph: Graph, instruction: Instruction) -> Instruction:
     """A condition on a chain over one quantised int8 tensor as a comparison of stored values with a number, where that says it: true
     from one on or up to one, for one alone or for all others. Any other instruction as it is."""

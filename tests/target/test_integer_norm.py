@@ -40,14 +40,14 @@ class Norm:
 
     def real(self) -> torch.Tensor:
         """In float32, as torchao's graph has it."""
-        x = (torch.from_numpy(self.x).float() - self.zero_point) * np.float32(self.scale)
+        x = (torch.from_numpy(self.x).float() - self.zero_point) * self.scale
         weight, bias = (None if one is None else torch.from_numpy(one) for one in (self.weight, self.bias))
         if self.groups:
             return functional.group_norm(x, self.groups, weight, bias, self.eps)
         return functional.layer_norm(x, x.shape[1:], weight, bias, self.eps)
 
     def wanted(self) -> Array:
-        stored = torch.round(self.real() * np.float32(1 / np.float32(self.out_scale))) + self.out_zero_point
+        stored = torch.round(self.real() * float(np.float32(1) / np.float32(self.out_scale))) + self.out_zero_point
         return stored.clamp(-128, 127).numpy().astype(np.int8)
 
     def graph(self) -> Graph:
