@@ -1,7 +1,4 @@
-"""Integer layers: sums of int8 products, stored as int8. What convolutions and linear layers share: proofs, packing, rules.
-
-The packers are the definition of the layouts; every variant of a kernel reads the same bytes.
-"""
+"""Integer layers: sums of int8 products, stored as int8. What convolutions and linear layers share: proofs and rules."""
 
 from __future__ import annotations
 
@@ -15,9 +12,6 @@ from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import Fused, IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
 
 BMM = "etexport::quantized_bmm.out"
-
-STEP = 4
-"""Columns and rows of packed weights are filled up to multiples of this, a word of bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +71,6 @@ def stored(layer: Layer, acc: Array, target: Target, zero_point: int, low: int, 
     return results
 
 
-# ---- packing ------------------------------------------------------------------------------------------------------------------------
-
-
 def can_pair(layer: Layer, target: Target) -> bool:
     """Whether two rows fit into one row of halfwords, 256 * upper + lower, and the upper one's sum into 24 bits.
 
@@ -88,107 +79,14 @@ def can_pair(layer: Layer, target: Target) -> bool:
     upper = slice(1, None, 2)
     lower = layer.weights[::2][: len(layer.weights[upper])]
     too_low = (layer.weights[upper] == -128) & (lower < 0)
-    twice = bool(np.all(layer.shifts <= -2) and np.all(reach(layer) < 2**30))
-    scaled = twice if target.rounding == "tflm" else not np.any(layer.words[1])
-    return bool(scaled and np.all(reach(layer)[upper] < 2**23) and not np.any(too_low))
+    return bool(scales_at_once(layer, target) and np.all(reach(layer)[upper] < 2**23) and not np.any(too_low))
 
 
-def elements_of(k: int) -> int:
-    """`k` filled up to whole steps."""
-    return -(-k // STEP) * STEP
-
-
-def in_column_order(weights: Array, rows: int) -> Array:
-    """(outputs, k) with k = (rows of the window, bytes of a row) as columns have them: first what each row leaves over after its whole
-    quads of bytes, filled up to a quad, then the quads of every row."""
-    windows = weights.reshape(len(weights), rows, -1)
-    whole = windows.shape[2] // 4 * 4
-    rest = windows[:, :, whole:].reshape(len(weights), -1)
-    filled = np.zeros((len(weights), -(-rest.shape[1] // 4) * 4), weights.dtype)
-    filled[:, : rest.shape[1]] = rest
-    return np.concatenate([filled, windows[:, :, :whole].reshape(len(weights), -1)], axis=1)
-
-
-def pack_pairs(layer: Layer, target: Target) -> Array:
-    """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
-    (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers,
-    each with 2^(32 - right shift) behind it where rounding is TFLite's.
-    """
-    outputs, k = layer.weights.shape
-    blocks = -(-outputs // 4)
-    weights = np.zeros((blocks * 4, elements_of(k)), np.int64)
-    weights[:outputs, :k] = layer.weights
-    scales = [layer.multipliers, np.int64(1) << (32 + layer.shifts)] if target.rounding == "tflm" else [layer.words[0]]
-    bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, len(scales)), np.int64)
-    bias[:outputs], words[:outputs] = layer.bias, np.stack(scales, axis=1)
-    bias[1::2] = bias[::2] + 256 * bias[1::2]
-    halves = (256 * weights[1::2] + weights[::2]).reshape(blocks, 2, -1, 2, 2)  # block, pair, quad, (k / 2) % 2, k % 2
-    stream = halves.transpose(0, 2, 4, 1, 3).reshape(blocks, -1).astype(np.int16).view(np.int8)
-    parts = (_bytes(bias).reshape(blocks, -1), stream, _bytes(words).reshape(blocks, -1))
-    return np.concatenate(parts, axis=1).reshape(-1)
-
-
-def pack_singles(layer: Layer, target: Target) -> Array:
-    """int8 bytes; for each output: bias, multiplier and shift (words), then its weights."""
-    outputs, k = layer.weights.shape
-    weights = np.zeros((outputs, elements_of(k)), np.int8)
-    weights[:, :k] = layer.weights
-    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
-    words = _bytes(np.stack([layer.bias, multipliers, shifts], axis=1)).reshape(outputs, -1)
-    return np.concatenate([words, weights], axis=1).reshape(-1)
-
-
-def pack_blocks(layer: Layer, target: Target, block: int) -> Array:
-    """int8 bytes; for each `block` outputs (the last ones in a block of 4 where that is enough): biases (words), weights [k][block],
-    multipliers, and shifts where there are any (words)."""
-    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
-    scales = [multipliers, shifts] if has_shifts(layer, target) else [multipliers]
-    parts: list[Array] = []
-    outputs = len(layer.weights)
-    for first in range(0, outputs, block):
-        part = slice(first, first + block)
-        width = 4 if outputs - first <= 4 else block
-        filled = width - len(layer.bias[part])
-        weights = np.pad(layer.weights[part], ((0, filled), (0, 0)))
-        bias, *words = (np.pad(values[part], (0, filled)) for values in (layer.bias, *scales))
-        parts += [_bytes(bias), np.ascontiguousarray(weights.T).reshape(-1), *map(_bytes, words)]
-    return np.concatenate(parts)
-
-
-def has_shifts(layer: Layer, target: Target) -> bool:
-    """Whether sums are scaled by more than a multiplier."""
-    return target.rounding == "tflm" or bool(np.any(layer.words[1]))
-
-
-def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
-    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights.
-
-    The kernel leaves out taps outside the image, so that biases are without the input's zero point.
-    """
-    outputs, taps = layer.weights.shape
-    blocks = -(-outputs // 4)
-    weights = np.zeros((blocks * 4, taps), np.int8)
-    weights[:outputs] = layer.weights
-    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
-    words = np.zeros((3, blocks * 4), np.int64)
-    bias = layer.bias + input_zero * layer.weights.astype(np.int64).sum(axis=1)
-    words[:, :outputs] = bias, multipliers, shifts
-    head = _bytes(words.reshape(3, blocks, 4).transpose(1, 0, 2)).reshape(blocks, -1)
-    return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
-
-
-def pack_windows(layer: Layer) -> Array:
-    """int8 bytes of a depthwise layer with a 3x3 window; for each output, as words: pairs (w0, w1) of rows 0 and 1 for its 3 columns,
-    pairs (w1, w2) likewise, bias, multiplier."""
-    outputs = len(layer.weights)
-    weights = layer.weights.astype(np.int64).reshape(outputs, 3, 3) & 0xFFFF
-    upper, lower = weights[:, 0] | weights[:, 1] << 16, weights[:, 1] | weights[:, 2] << 16
-    return _bytes(np.concatenate([upper, lower, layer.bias[:, None], layer.words[0][:, None]], axis=1))
-
-
-def _bytes(words: Array) -> Array:
-    """Little-endian 32-bit words, modulo 2^32."""
-    return np.ascontiguousarray(words & 0xFFFFFFFF).astype("<u4").reshape(-1).view(np.int8)
+def scales_at_once(layer: Layer, target: Target) -> bool:
+    """Whether sums are scaled without a shift to the left: by one high multiply (TFLite's rounding: by two)."""
+    if target.rounding == "tflm":
+        return bool(np.all(layer.shifts <= -2) and np.all(reach(layer) < 2**30))
+    return not np.any(layer.words[1])
 
 
 # ---- rules --------------------------------------------------------------------------------------------------------------------------

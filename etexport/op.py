@@ -215,8 +215,9 @@ Operand = Read | Write | RowRead | Const | Scratch
 class Window:
     """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows.
 
-    Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1; a row outside the image is a
-    pointer to `pad_elements` constants of `pad_value`. Row sizes are in elements.
+    Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1 (with more rows a call further ones,
+    up to those of the last); a row outside the image is a pointer to `pad_elements` constants of `pad_value`. Row sizes are in
+    elements.
     """
 
     input: int
@@ -233,6 +234,7 @@ class Window:
     pad_value: float
     pad_elements: int
     rows_per_call: int = 1
+    counted: bool = False
 
 
 GeometryField = int | float | bool | tuple[int, ...] | tuple[float, ...]
@@ -243,7 +245,8 @@ class Call:
     """The C++ call of one instruction.
 
     Without a window:  `et::<function>(geometry, <operand>, ...)`, operands in this order.
-    With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`.
+    With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`;
+                       where `counted` how many rows there are comes behind `rows`, an int32_t.
     `geometry` is the first argument, an object whose members are the fields: int32_t, float, bool, or arrays `const int32_t[N]`.
     `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
     `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from etexport.op import Target
 from etexport.program.model import Array
+
+
+def tiles_for(target: Target) -> tuple[str, str, int]:
+    """Of the float kernels for a core: the variant's name, its C++ type, and how many channels a block of packed weights has."""
+    if {"arm", "fpu"} <= target.features:
+        return "m4f", "M4f", 8
+    if {"riscv", "fpu"} <= target.features:
+        return "rv32f", "Rv32f", 16
+    return "portable", "Plain<2, 4>", 4
 
 
 def padded_rows(rows: int, lanes: int) -> int:

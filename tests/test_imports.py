@@ -14,7 +14,7 @@ PACKAGE = ROOT / "etexport"
 
 EVERYONE = {"errors", "resources", "numpy"}
 # arithmetic and layouts that kernel folders and the target side must agree on
-SHARED = {"packing", "strided", "quantized", "integer_average", "integer_layer", "supported"}
+SHARED = {"packing", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows", "supported"}
 ROOMS = {
     "program": {"program", "flatbuffers"},
     "frontend": {"frontend", "program", "op", "passes", "supported", "torch", "torchao"},

@@ -73,6 +73,7 @@ class Sweep:
     pad: Argument
     row: int
     uses_row: bool
+    counted: bool
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
         symbol = flash.of_pad[pad_key(method, window)]
         pad = Argument(f"const {type}", symbol, symbol)
     uses_row = any(isinstance(operand, RowRead) for operand in step.call.operands)
-    return Sweep(geometry.of_window[index], type, output, input, pad, window.out_row, uses_row)
+    return Sweep(geometry.of_window[index], type, output, input, pad, window.out_row, uses_row, window.counted)
 
 
 def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -30,6 +30,7 @@ class Sweeping:
     window: str
     type: str
     uses_row: bool
+    counted: bool
     arguments: tuple[str, ...]
 
 
@@ -73,6 +74,7 @@ class _Shape:
     geometry: str
     window: str
     swept: str
+    counted: bool
     operands: tuple[tuple[str, bool], ...]
 
     @staticmethod
@@ -83,6 +85,7 @@ class _Shape:
             types.get(statement.geometry, statement.geometry),
             types.get(sweep.window, sweep.window) if sweep else "",
             sweep.type if sweep else "",
+            sweep is not None and sweep.counted,
             tuple((argument.type, argument.by_row) for argument in statement.arguments),
         )
 
@@ -93,7 +96,7 @@ class _Shape:
     def completed(self, known: Mapping[tuple[object, int], tuple[str, bool]]) -> _Shape:
         """With the types of what other steps pass where this one passes nothing."""
         operands = tuple(known.get((self.call, at), operand) if not operand[0] else operand for at, operand in enumerate(self.operands))
-        return _Shape(self.function, self.geometry, self.window, self.swept, operands)
+        return _Shape(self.function, self.geometry, self.window, self.swept, self.counted, operands)
 
     def case(self) -> Case:
         words = iter(range(2**16))
@@ -103,8 +106,10 @@ class _Shape:
         places = tuple(f"et::as<{type}>(o[{next(words)}])" for type in swept)
         geometry = _object(self.geometry, words)
         operands = tuple(_operand(type, row if by_row else "", words) for type, by_row in self.operands)
-        sweep = Sweeping(window, self.swept, any(by_row for _, by_row in self.operands), places) if self.window else None
-        return Case(self.function, (geometry, *(("out", "rows") if self.window else ()), *operands), sweep, next(words))
+        uses_row = any(by_row for _, by_row in self.operands)
+        sweep = Sweeping(window, self.swept, uses_row, self.counted, places) if self.window else None
+        given = ("out", "rows", *(("count",) if self.counted else ())) if self.window else ()
+        return Case(self.function, (geometry, *given, *operands), sweep, next(words))
 
 
 def _object(type: str, words: Iterator[int]) -> str:

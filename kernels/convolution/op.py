@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -21,55 +21,23 @@ from etexport.op import (
     RowRead,
     T,
     Target,
-    Window,
     Write,
     swept_distance,
 )
-from etexport.packing import pack_rows, pack_vector
+from etexport.packing import pack_rows, pack_vector, tiles_for
 from etexport.program.model import Array
+from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
 
 _INF = float("inf")
-_LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One spatial dimension: padding may differ at its two ends."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-
-    @property
-    def reach(self) -> int:
-        """From the first to one past the last input of a window."""
-        return self.dilation * (self.kernel - 1) + 1
-
-    @property
-    def out(self) -> int:
-        return (self.size + self.before + self.after - self.reach) // self.stride + 1
-
-    @property
-    def inner(self) -> tuple[int, int]:
-        """The output positions [begin, end) whose window lies inside."""
-        begin = min(-(-self.before // self.stride), self.out)
-        end = (self.size + self.before - self.reach) // self.stride + 1
-        return begin, min(max(begin, end), self.out)
-
-
-_ONE = _Axis(1, 1, 1, 1, 0, 0)  # a sequence is an image of height 1
-
-
-def _axes(node: Node) -> tuple[_Axis, ...]:
+def _axes(node: Node) -> tuple[Axis, ...]:
     """The spatial dimensions, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
     x, weight, bias, groups = node["input"].spec, node["weight"].spec, node["bias"], node["groups"]
     rank = len(x.shape) - 2
     if rank not in (1, 2) or len(weight.shape) != rank + 2:
         raise node.error(f"convolution of {list(x.shape)} with a weight {list(weight.shape)}; sequences (N, C, L) and images have a kernel")
-    if not 1 <= groups <= _LIMIT:
+    if not 1 <= groups <= LIMIT:
         raise node.error(f"groups is {groups}")
     inputs, outputs = _channels(node)
     if x.shape[1] != inputs:
@@ -80,25 +48,11 @@ def _axes(node: Node) -> tuple[_Axis, ...]:
         raise node.error(f"a bias {list(bias.spec.shape)} for {outputs} output channels")
     if node["transposed"]:
         return _transposed_axes(node, rank)
-    _per_axis(node, "output_padding", rank, 0)  # means nothing here, yet PyTorch checks it
-    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
-    axes = []
-    for at in range(rank):
-        before, after = padding[at], padding[rank + at]
-        if not (0 <= before <= _LIMIT and 0 <= after <= _LIMIT):
-            raise node.error(f"padding is {list(node['padding'])}")
-        axis = _Axis(x.shape[2 + at], weight.shape[2 + at], stride[at], dilation[at], before, after)
-        padded = axis.size + before + after
-        if axis.kernel == 0:
-            raise node.error(f"a kernel without elements, {list(weight.shape)}")
-        if axis.reach > padded:
-            raise node.error(f"a kernel that reaches over {axis.reach} elements of an input with {padded} (padding included)")
-        # A distance that is never gone is 1, so that the kernels' products stay small.
-        axes.append(replace(axis, stride=min(stride[at], padded), dilation=dilation[at] if axis.kernel > 1 else 1))
-    if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.size + axis.before + axis.after for axis in axes))) > _LIMIT:
+    per_axis(node, "output_padding", rank, 0)  # means nothing here, yet PyTorch checks it
+    axes = axes_of(node, weight.shape[2:])
+    if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.padded for axis in axes))) > LIMIT:
         raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
-    return tuple(axes)
+    return axes
 
 
 def _channels(node: Node) -> tuple[int, int]:
@@ -107,11 +61,11 @@ def _channels(node: Node) -> tuple[int, int]:
     return (first, second * node["groups"]) if node["transposed"] else (second * node["groups"], first)
 
 
-def _transposed_axes(node: Node, rank: int) -> tuple[_Axis, ...]:
+def _transposed_axes(node: Node, rank: int) -> tuple[Axis, ...]:
     """For a transposed convolution `size` is the output's: it is what a convolution of these attributes would make the input from."""
     x, weight = node["input"].spec, node["weight"].spec
-    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding, added = (_per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
+    stride, dilation = (per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding, added = (per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
     axes = []
     for at in range(rank):
         size, kernel = x.shape[2 + at], weight.shape[2 + at]
@@ -120,17 +74,10 @@ def _transposed_axes(node: Node, rank: int) -> tuple[_Axis, ...]:
             raise node.error(f"an output of {out} elements from an input of {size} with a kernel of {kernel}")
         if added[at] >= max(stride[at], dilation[at]):
             raise node.error(f"output_padding {added[at]} is not smaller than stride {stride[at]} or dilation {dilation[at]}")
-        axes.append(_Axis(out, kernel, stride[at], dilation[at], padding[at], padding[at]))
-    if prod((x.shape[0], sum(_channels(node)), *(max(axis.size, axis.reach) + axis.before for axis in axes))) > _LIMIT:
+        axes.append(Axis(out, kernel, stride[at], dilation[at], padding[at], padding[at]))
+    if prod((x.shape[0], sum(_channels(node)), *(max(axis.size, axis.reach) + axis.before for axis in axes))) > LIMIT:
         raise node.error(f"an output of {[axis.size for axis in axes]} is too large for 32-bit offsets")
     return tuple(axes)
-
-
-def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
-    values: tuple[int, ...] = node[name]
-    if len(values) not in (1, rank) or not all(least <= value <= _LIMIT for value in values):
-        raise node.error(f"{name} is {list(values)} for {rank} spatial dimension{'s' if rank > 1 else ''}")
-    return values * rank if len(values) == 1 else values
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -144,17 +91,8 @@ def _sum_length(node: Node) -> int:
     return prod(shape[2:]) * (shape[0] // int(node["groups"]) if node["transposed"] else shape[1]) + 1
 
 
-def _core(target: Target) -> tuple[str, str, int]:
-    """The set of tiles for a core: its variant's name, its C++ type, and how many channels a block of packed weights has."""
-    if {"arm", "fpu"} <= target.features:
-        return "m4f", "M4f", 8
-    if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Rv32f", 16
-    return "portable", "Plain<2, 4>", 4
-
-
 def _lower(node: Node, target: Target) -> Call:
-    rows, columns = (_ONE, *_axes(node))[-2:]
+    rows, columns = (ONE, *_axes(node))[-2:]
     x, out, groups = node["input"], node.out, node["groups"]
     for name in ("weight", "bias"):
         if node[name] is not None and node[name].data is None:
@@ -164,7 +102,7 @@ def _lower(node: Node, target: Target) -> Call:
         return _lower_transposed(node, rows, columns)
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
-    variant, core, lanes = _core(target)
+    variant, core, lanes = tiles_for(target)
     depthwise = inputs == 1 and groups > 1
     if depthwise:
         lanes = min(lanes, 8) if variant == "m4f" else 4
@@ -188,21 +126,7 @@ def _lower(node: Node, target: Target) -> Call:
         "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,
         "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low, "high": high,
     }  # fmt: skip
-    window = Window(
-        input=x.id,
-        output=out.id,
-        batch=batch,
-        in_rows=rows.size,
-        in_row=columns.size * x.spec.shape[1],
-        out_rows=rows.out,
-        out_row=columns.out * weight.shape[0],
-        kernel=rows.kernel,
-        stride=rows.stride,
-        pad=rows.before,
-        dilation=rows.dilation,
-        pad_value=0.0,
-        pad_elements=columns.size * x.spec.shape[1] if rows.before or rows.after else 0,
-    )
+    window = window_over(node, rows, columns, 0.0)
     overlaps = {x.id: swept_distance(window, x.spec.dtype.itemsize, out.spec.dtype.itemsize)}
     if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None:
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
@@ -212,7 +136,7 @@ def _lower(node: Node, target: Target) -> Call:
     return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant, overlaps)
 
 
-def _lower_transposed(node: Node, rows: _Axis, columns: _Axis) -> Call:
+def _lower_transposed(node: Node, rows: Axis, columns: Axis) -> Call:
     x, out, groups = node["input"].spec, node.out, node["groups"]
     weight: Array = node["weight"].data
     inputs, outputs = weight.shape[0] // groups, weight.shape[1]
@@ -238,7 +162,7 @@ def _lower_transposed(node: Node, rows: _Axis, columns: _Axis) -> Call:
     return Call("transposed_convolution", "convolution/transposed.h", geometry, operands, None, macs)
 
 
-def _is_3x3(rows: _Axis, columns: _Axis) -> bool:
+def _is_3x3(rows: Axis, columns: Axis) -> bool:
     """A 3x3 window whose row of results has one for each input, each side padded by one."""
     return rows.kernel == 3 and (columns.kernel, columns.stride, columns.dilation, columns.before, columns.after) == (3, 1, 1, 1, 1)
 

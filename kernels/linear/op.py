@@ -7,19 +7,10 @@ from math import prod
 import numpy as np
 
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, T, Target, Write
-from etexport.packing import pack_rows, pack_vector
+from etexport.packing import pack_rows, pack_vector, tiles_for
 from etexport.program.model import Array, TensorSpec, Value
 
 _INF = float("inf")
-
-
-def _core(target: Target) -> tuple[str, str, int]:
-    """The set of tiles for a core: its variant's name, its C++ type, and how many channels a block of packed weights has."""
-    if {"arm", "fpu"} <= target.features:
-        return "m4f", "M4f", 8
-    if {"riscv", "fpu"} <= target.features:
-        return "rv32f", "Rv32f", 16
-    return "portable", "Plain<2, 4>", 4
 
 
 def _clamp(node: Node) -> tuple[float, float]:
@@ -31,7 +22,7 @@ def _layer(node: Node, target: Target, x: Value, weight: Array, bias: Array) -> 
     """`weight` (outputs, inputs), `bias` (outputs)."""
     outputs, inputs = weight.shape
     positions = prod(x.spec.shape[:-1])
-    variant, core, lanes = _core(target)
+    variant, core, lanes = tiles_for(target)
     low, high = _clamp(node)
     geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
     residual = Const("residual", None) if node.residual is None else Read(node.residual.id)

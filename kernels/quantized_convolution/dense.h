@@ -18,27 +18,46 @@ struct Store8 {
   int32_t zero_point, low, high;
 };
 
-// A layer over (n, h, w, c). A column has what is left over of each row of the window after its quads of bytes, filled
-// up to a quad, then the quads of every row. inputs, outputs: channels of each group; elements: bytes of a column, a
-// multiple of 4; merged: all taps of a row of the window are neighbours in memory; group_bytes: packed weights of a
-// group.
+// Rows of a layer over (n, h, w, c). A column is what an output position sees of one group of channels: stretches of
+// bytes, the rows of the window where all taps of a row are neighbours in memory (`merged`), else the taps. What each
+// stretch has left over after its quads comes first, filled up to a quad, then the quads of every stretch. inputs,
+// outputs: channels of each group; elements: bytes of a column, a multiple of 4; inner: the output positions [begin,
+// end) whose windows lie inside the row; group_bytes: packed weights of a group; words: stretches begin at words and
+// have nothing left over.
 struct Convolution8 {
-  int32_t batch, in_height, in_width, groups, inputs, outputs, out_height, out_width;
-  int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
-  int32_t input_zero, elements, merged, group_bytes;
+  int32_t in_width, groups, inputs, outputs, out_width, kernel_height, kernel_width, stride_y, stride_x, pad_x;
+  int32_t dilation_x, input_zero, elements, merged, inner_begin, inner_end, group_bytes, words;
   Store8 store;
 };
 
 template <class G>
-inline Convolution8 convolution8_of(const G& g) {
-  return {g.batch,        g.in_height,   g.in_width,
-          g.groups,       g.inputs,      g.outputs,
-          g.out_height,   g.out_width,   g.kernel_height,
-          g.kernel_width, g.stride_y,    g.stride_x,
-          g.pad_y,        g.pad_x,       g.dilation_y,
-          g.dilation_x,   g.input_zero,  g.elements,
-          g.merged,       g.group_bytes, {g.zero_point, g.low, g.high}};
+constexpr Convolution8 convolution8_of(const G& g) {
+  return {g.in_width,
+          g.groups,
+          g.inputs,
+          g.outputs,
+          g.out_width,
+          g.kernel_height,
+          g.kernel_width,
+          g.stride_y,
+          g.stride_x,
+          g.pad_x,
+          g.dilation_x,
+          g.input_zero,
+          g.elements,
+          g.merged,
+          g.inner_begin,
+          g.inner_end,
+          g.group_bytes,
+          g.words,
+          {g.zero_point, g.low, g.high}};
 }
+
+// The description of a layer whose geometry is fixed, in flash.
+template <class G>
+struct Fixed8 {
+  static constexpr Convolution8 kLayer = convolution8_of(G{});
+};
 
 inline int32_t word_at(const int8_t* p) {
   int32_t word;
@@ -59,47 +78,40 @@ struct LibraryBytes {
   static void fill(int8_t* to, int32_t value, int32_t count) { memset(to, value, static_cast<size_t>(count)); }
 };
 
-// What output position (y, x) of an image sees of one group, (kernel_height, kernel_width, inputs): rows of the window
-// `step` bytes apart. A row may reach into the next one, which is written after it; what it would lose so is copied to
-// *tail before.
+// Where the e-th of the bytes that are left over stands in a column: quads are filled in the order k0, k2, k1, k3, as
+// their halfwords are in a core with 16-bit lanes.
+inline int32_t left_over_at(int32_t e) { return (e & ~3) | (e & 1) << 1 | (e >> 1 & 1); }
+
+// What position x of an output row sees, from byte `offset` of each pixel on; rows[ky] points to the rows of its
+// window. Stretches are written `step` bytes apart. One may reach into the next, which is written after it; what it
+// would lose so is copied to `left_over` before.
 template <class Bytes>
-inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8_t* tail, const int8_t* image,
-                   int32_t y, int32_t x) {
-  const int32_t channels = layer.groups * layer.inputs;
-  const int32_t run = layer.kernel_width * layer.inputs;
+inline void gather(const Convolution8& layer, int8_t* column, int32_t step, int8_t* left_over,
+                   const int8_t* const* rows, int32_t offset, int32_t x) {
+  const int32_t pixel = layer.groups * layer.inputs;
+  const int32_t taps = layer.merged != 0 ? layer.kernel_width : 1;  // of a stretch
+  const int32_t bytes = taps * layer.inputs;
   const int32_t left = x * layer.stride_x - layer.pad_x;
-  const int32_t before = smaller(larger(-left, 0), layer.kernel_width) * layer.inputs;
-  const int32_t after =
-      smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
+  int32_t e = 0;
   for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
-    const int32_t row = y * layer.stride_y - layer.pad_y + ky * layer.dilation_y;
-    const int8_t* const from = image + row * layer.in_width * channels;
-    if (row < 0 || row >= layer.in_height) {
-      Bytes::fill(column, layer.input_zero, run);
-    } else if (layer.merged != 0) {
+    for (int32_t kx = 0; kx < layer.kernel_width; kx += taps) {
+      const int32_t at = left + kx * layer.dilation_x;
+      const int32_t before = smaller(larger(-at, 0), taps) * layer.inputs;
+      const int32_t after = smaller(larger(at + taps - layer.in_width, 0), taps) * layer.inputs;
       if (before > 0) {
         Bytes::fill(column, layer.input_zero, before);
       }
-      if (before + after < run) {
-        Bytes::copy(column + before, from + left * channels + before, run - before - after);
+      if (before + after < bytes) {
+        Bytes::copy(column + before, rows[ky] + at * pixel + offset + before, bytes - before - after);
       }
       if (after > 0) {
-        Bytes::fill(column + run - after, layer.input_zero, after);
+        Bytes::fill(column + bytes - after, layer.input_zero, after);
       }
-    } else {
-      for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
-        const int32_t at = left + kx * layer.dilation_x;
-        if (at < 0 || at >= layer.in_width) {
-          Bytes::fill(column + kx * layer.inputs, layer.input_zero, layer.inputs);
-        } else {
-          Bytes::copy(column + kx * layer.inputs, from + at * channels, layer.inputs);
-        }
+      for (int32_t i = step; i < bytes; ++i) {
+        left_over[left_over_at(e++)] = column[i];
       }
+      column += step;
     }
-    for (int32_t i = step; i < run; ++i) {
-      *tail++ = column[i];
-    }
-    column += step;
   }
 }
 
@@ -176,42 +188,62 @@ struct Single {
   }
 };
 
+// How a layer's stretches make a column.
+struct Stretches8 {
+  int32_t count, bytes, quads, left_over;
+
+  explicit Stretches8(const Convolution8& layer)
+      : count(layer.kernel_height * (layer.merged != 0 ? 1 : layer.kernel_width)),
+        bytes(layer.inputs * (layer.merged != 0 ? layer.kernel_width : 1)),
+        quads(bytes & ~3),
+        left_over((count * (bytes - quads) + 3) & ~3) {}
+};
+
+// One row. scratch: a column, and 4 bytes.
 template <class Core>
-__attribute__((noinline)) void convolution8(const Convolution8& layer, int8_t* out, const int8_t* in,
-                                            const int8_t* packed, int8_t* column) {
-  const int32_t channels = layer.groups * layer.inputs;
-  const int32_t run = layer.kernel_width * layer.inputs;
-  const int32_t whole = run / 4 * 4;
-  const int32_t tail = ((run - whole) * layer.kernel_height + 3) / 4 * 4;
-  memset(column, 0, static_cast<size_t>(layer.elements));
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    const int8_t* const image = in + n * layer.in_height * layer.in_width * channels;
-    for (int32_t y = 0; y < layer.out_height; ++y) {
-      for (int32_t x = 0; x < layer.out_width; ++x) {
-        for (int32_t group = 0; group < layer.groups; ++group) {
-          gather<typename Core::Bytes>(layer, column + tail, whole, column, image + group * layer.inputs, y, x);
-          Core::column(layer.store, layer.elements, layer.outputs, out, column, packed + group * layer.group_bytes);
-          out += layer.outputs;
-        }
-      }
+__attribute__((noinline)) void convolution8_row(const Convolution8& layer, int8_t* out, const int8_t* const* rows,
+                                                const int8_t* packed, int8_t* scratch) {
+  const Stretches8 stretches(layer);
+  int8_t* const quads = scratch + stretches.left_over;
+  memset(scratch, 0, static_cast<size_t>(stretches.left_over));
+  for (int32_t x = 0; x < layer.out_width; ++x) {
+    for (int32_t group = 0; group < layer.groups; ++group) {
+      gather<typename Core::Bytes>(layer, quads, stretches.quads, scratch, rows, group * layer.inputs, x);
+      Core::column(layer.store, layer.elements, layer.outputs, out, scratch, packed + group * layer.group_bytes);
+      out += layer.outputs;
     }
   }
 }
 
 // G: the members of Convolution8, and zero_point, low, high of what is stored.
 template <class Core, class G>
-inline void quantized_convolution(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
-  convolution8<Core>(convolution8_of(g), out, in, packed, column);
+inline void quantized_convolution(const G& g, int8_t* out, const int8_t* const* rows, const int8_t* packed,
+                                  int8_t* scratch) {
+  if constexpr (__is_empty(G)) {
+    convolution8_row<Core>(Fixed8<G>::kLayer, out, rows, packed, scratch);
+  } else {
+    convolution8_row<Core>(convolution8_of(g), out, rows, packed, scratch);
+  }
+}
+
+// A column of one stretch.
+template <class Bytes>
+inline void arrange(int8_t* column, const int8_t* x, int32_t bytes) {
+  const int32_t quads = bytes & ~3;
+  for (int32_t i = quads; i < bytes; ++i) {
+    column[left_over_at(i - quads)] = x[i];
+  }
+  Bytes::copy(column + ((bytes - quads + 3) & ~3), x, quads);
 }
 
 // A linear layer, or a 1x1 convolution: (positions, inputs) -> (positions, outputs).
 template <class Core>
 __attribute__((noinline)) void pointwise8(const Store8& store, int32_t positions, int32_t inputs, int32_t outputs,
                                           int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
-  const int32_t elements = (inputs + 3) / 4 * 4;
+  const int32_t elements = (inputs + 3) & ~3;
   memset(column, 0, static_cast<size_t>(elements));
   for (int32_t position = 0; position < positions; ++position) {
-    memcpy(column, in, static_cast<size_t>(inputs));
+    arrange<typename Core::Bytes>(column, in, inputs);
     Core::column(store, elements, outputs, out, column, packed);
     in += inputs;
     out += outputs;

@@ -1,252 +1,185 @@
-// int8 depthwise convolution with a 3x3 window on Armv7E-M with DSP instructions, 4 channels at a time.
+// int8 depthwise convolution with any window on Armv7E-M with DSP instructions: 4 channels of one position at a time.
 //
-// First 4 input rows become, for each column and channel, the int16 pairs (row 0, row 1) and (row 2, row 3): 22
-// instructions for 4 channels of a column. Then one channel after the other, its weights in registers as pairs (w0, w1)
-// and (w1, w2) of each column of the window: 26 instructions for two results (two output rows), 18 for one. Two rows at
-// once: 1.4 instructions a multiply-accumulate in the loop.
+// Two taps are multiplied at once: of two words of 4 channels each come 4 pairs of int16, one a channel. 14
+// instructions for 8 multiply-accumulates, and 24 for what is round it in each block of 4 channels, so 2.7 a
+// multiply-accumulate for a 3x3 window and 2.0 for a 5x5 one. Windows lie where they are; nothing is copied.
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
-#include "quantized_convolution/dsp.h"
+#include "quantized_convolution/columns_dsp.h"
 
 namespace et {
 
-// stride counts in both directions; columns: those that the records of a row have, padding included.
-struct Depthwise3x3 {
-  int32_t batch, in_height, in_width, channels, out_height, out_width, stride, pad_y, pad_x, columns, in_place, aside;
+// Rows of a depthwise layer over (n, h, w, c). multiplier: output channels for each of the `channels` input channels;
+// inner: the output positions [begin, end) whose windows lie inside the row; pairs: of taps, of which the loop makes 5
+// at once, the first time first_pairs; share_bytes: packed weights of one result of every channel.
+struct DepthwiseTaps8 {
+  int32_t in_width, channels, multiplier, out_width, kernel_height, kernel_width, stride_x, pad_x, dilation_x;
+  int32_t input_zero, inner_begin, inner_end, pairs, first_pairs, share_bytes;
   Store8 store;
 };
 
-// 4 channels of four rows, `bytes` long, pixels `step` apart -> 8 words a pixel: for each channel (row 0, row 1), (row
-// 2, row 3).
-__attribute__((naked, noipa)) inline void interleave_rows(const int8_t* /*row0*/, const int8_t* /*row1*/,
-                                                          const int8_t* /*row2*/, const int8_t* /*row3*/,
-                                                          int32_t* /*out*/, int32_t /*step*/, int32_t /*bytes*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldr lr, [sp, #36]\n"
-      "mov r12, #0\n"
-      "1:\n"
-      "ldr r4, [r0, r12]\n ldr r5, [r1, r12]\n ldr r6, [r2, r12]\n ldr r7, [r3, r12]\n"
-      "pkhtb r8, r5, r4, asr #16\n pkhtb r9, r7, r6, asr #16\n"
-      "pkhbt r4, r4, r5, lsl #16\n pkhbt r5, r6, r7, lsl #16\n"
-      "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"
-      "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"
-      "stm lr!, {r4-r11}\n"
-      "ldrd r4, r5, [sp, #40]\n"
-      "add r12, r12, r4\n cmp r12, r5\n bne 1b\n"
-      "pop {r4-r11, pc}\n");
+template <class G>
+constexpr DepthwiseTaps8 depthwise_taps8_of(const G& g) {
+  return {g.in_width,      g.channels,     g.multiplier,  g.out_width,
+          g.kernel_height, g.kernel_width, g.stride_x,    g.pad_x,
+          g.dilation_x,    g.input_zero,   g.inner_begin, g.inner_end,
+          g.pairs,         g.first_pairs,  g.share_bytes, {g.zero_point, g.low, g.high}};
 }
 
-// What the cores read beside their pointers, in bytes; the assembly knows the order.
-struct Lanes8 {
-  int32_t step, row_step, x_step, x_bytes, zero_point;
+template <class G>
+struct FixedTaps8 {
+  static constexpr DepthwiseTaps8 kLayer = depthwise_taps8_of(G{});
 };
 
-// One column of the window for two output rows: r12 = (row 0, row 1), lr = (row 2, row 3).
-#define ET_DSP_TAPS_TWO(offset, upper, lower, from0, from1)                 \
-  "ldrd r12, lr, [r0" offset                                                \
-  "\n"                                                                      \
-  "smlad r10, r12, " upper ", " from0 "\n smlad r11, lr, " lower ", " from1 \
-  "\n"                                                                      \
-  "smlabt r10, lr, " lower ", r10\n smlatb r11, r12, " upper ", r11\n"
+// A run of positions; the assembly knows the order.
+struct TapsRun8 {
+  int8_t* out;
+  int32_t multiplier;    // from a channel's result to the next one's
+  const int8_t** table;  // the taps of the first position
+  int32_t base_end;      // bytes from a tap to the end of its whole blocks of 4 channels
+  const int8_t** table_end;
+  int32_t zero_point;  // of the results
+  int32_t first_pairs;
+  const int8_t* packed;
+  int32_t positions;
+  int32_t step;  // bytes from a position to the next one
+  int32_t left;  // channels after the whole blocks: their block begins before them, with weights of zero
+  int32_t base;  // bytes from a tap to the first block
+};
 
-// 4 channels of two output rows, stride 1. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias,
-// multiplier.
-__attribute__((naked, noipa)) inline void depthwise_two_rows(const int32_t* /*x*/, const int8_t* /*packed*/,
-                                                             int8_t* /*out*/, const Lanes8* /*lanes*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r8}\n"            // step, row step, -, x bytes, zero point
-      "sub sp, sp, #40\n"
-      "add r7, r7, r0\n"             // end of x
-      "mov r9, #4\n"
-      "strd r4, r7, [sp, #8]\n"      // 8: step, 12: end
-      "str r8, [sp, #4]\n"           // 4: zero point (0: multiplier)
-      "strd r0, r2, [sp, #16]\n"     // 16: x, 20: out
-      "strd r9, r5, [sp, #24]\n"     // 24: lanes left, 28: row step
-      "1:\n"
-      "ldm r1!, {r3-r10}\n"
-      "str r1, [sp, #32]\n"          // 32: packed
-      "str r10, [sp]\n"
-      "ldr r1, [sp, #28]\n"
-      "2:\n"
-      ET_DSP_TAPS_TWO("], #32", "r3", "r6", "r9", "r9")
-      ET_DSP_TAPS_TWO("]", "r4", "r7", "r10", "r11")
-      ET_DSP_TAPS_TWO(", #32]", "r5", "r8", "r10", "r11")
-      "ldrd r12, lr, [sp]\n"
-      "smmlar r10, r10, r12, lr\n smmlar r11, r11, r12, lr\n"
-      "ldrd r12, lr, [sp, #8]\n"
-      "ssat r10, #8, r10\n ssat r11, #8, r11\n"
-      "strb r11, [r2, r1]\n strb r10, [r2]\n"
-      "add r2, r2, r12\n cmp r0, lr\n bne.w 2b\n"
-      "ldrd r0, r2, [sp, #16]\n ldr r12, [sp, #24]\n ldr r1, [sp, #32]\n"
-      "add r0, r0, #8\n add r2, r2, #1\n add lr, lr, #8\n"
-      "subs r12, r12, #1\n"
-      "strd r0, r2, [sp, #16]\n str r12, [sp, #24]\n str lr, [sp, #12]\n"
-      "bne.w 1b\n"
-      "add sp, sp, #40\n"
-      "pop {r4-r11, pc}\n");
+// Two taps of 4 channels, 56 bytes of code: sums r3 to r6.
+#define ET_DSP_TAPS                                                     \
+  "ldrd r11, r12, [r2], #8\n ldr r11, [r11, r0]\n ldr r12, [r12, r0]\n" \
+  "ldm r1!, {r7-r10}\n"                                                 \
+  "pkhtb lr, r12, r11, asr #16\n pkhbt r11, r11, r12, lsl #16\n"        \
+  "sxtb16 r12, r11\n smlad r3, r12, r7, r3\n"                           \
+  "sxtb16 r11, r11, ror #8\n smlad r4, r11, r8, r4\n"                   \
+  "sxtb16 r12, lr\n smlad r5, r12, r9, r5\n"                            \
+  "sxtb16 lr, lr, ror #8\n smlad r6, lr, r10, r6\n"
+
+// The frame: TapsRun8, where the loop begins (48), 4 results (52), out and multiplier while they go there (56).
+#define ET_DSP_TAPS_BEGIN                                                        \
+  "push {r4-r11, lr}\n"                                                          \
+  "sub sp, sp, #64\n"                                                            \
+  "mov r12, sp\n"                                                                \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r4}\n stm r12!, {r1-r4}\n" \
+  "adr.w r11, 4f\n"                                                              \
+  "ldr r4, [sp, #24]\n mov r5, #56\n mls r11, r4, r5, r11\n orr r11, r11, #1\n"  \
+  "str r11, [sp, #48]\n"                                                         \
+  "0:\n"                                                                         \
+  "ldr r0, [sp, #44]\n ldr r1, [sp, #28]\n ldr r2, [sp, #8]\n"                   \
+  "1:\n"                                                                         \
+  "ldm r1!, {r3-r6}\n"                                                           \
+  "ldr pc, [sp, #48]\n"                                                          \
+  "2:\n" ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS             \
+  "4:\n"                                                                         \
+  "ldr r11, [sp, #16]\n cmp r2, r11\n bne.w 2b\n"                                \
+  "ldr lr, [sp, #20]\n"                                                          \
+  "ldm r1!, {r7-r10}\n"
+#define ET_DSP_TAPS_NEAREST \
+  "smmlar r3, r3, r7, lr\n smmlar r4, r4, r8, lr\n smmlar r5, r5, r9, lr\n smmlar r6, r6, r10, lr\n"
+#define ET_DSP_TAPS_TWICE                                                                          \
+  ET_DSP_TWICE("r3", "r7", "r8", "lr")                                                             \
+  ET_DSP_TWICE("r4", "r9", "r10", "lr") "ldm r1!, {r7-r10}\n" ET_DSP_TWICE("r5", "r7", "r8", "lr") \
+      ET_DSP_TWICE("r6", "r9", "r10", "lr")
+#define ET_DSP_TAPS_END                                                          \
+  "ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n ssat r6, #8, r6\n"      \
+  "ldrd r12, r7, [sp]\n"                                                         \
+  "strb r3, [r12]\n strb r4, [r12, r7]\n add r12, r12, r7, lsl #1\n"             \
+  "strb r5, [r12]\n strb r6, [r12, r7]\n add r12, r12, r7, lsl #1\n"             \
+  "str r12, [sp]\n"                                                              \
+  "ldrd r2, r11, [sp, #8]\n"                                                     \
+  "add r0, r0, #4\n cmp r0, r11\n bne.w 1b\n"                                    \
+  "ldr r3, [sp, #40]\n cmp r3, #0\n bne 7f\n"                                    \
+  "6:\n"                                                                         \
+  "ldr r5, [sp, #36]\n ldr r0, [sp, #44]\n"                                      \
+  "add r11, r11, r5\n str r11, [sp, #12]\n add r0, r0, r5\n str r0, [sp, #44]\n" \
+  "ldr r4, [sp, #32]\n subs r4, r4, #1\n str r4, [sp, #32]\n bne.w 0b\n"         \
+  "add sp, sp, #64\n"                                                            \
+  "pop {r4-r11, pc}\n"                                                           \
+  "7:\n" /* the channels that are left: the last ones of a block */              \
+  "add r4, sp, #56\n cmp r12, r4\n beq 8f\n"                                     \
+  "strd r12, r7, [sp, #56]\n"                                                    \
+  "add r4, sp, #52\n mov r5, #1\n strd r4, r5, [sp]\n"                           \
+  "add r4, r0, r3\n str r4, [sp, #12]\n sub r0, r4, #4\n"                        \
+  "b.w 1b\n"                                                                     \
+  "8:\n"                                                                         \
+  "ldrd r12, r7, [sp, #56]\n"                                                    \
+  "sub r4, r4, r3\n sub r11, r0, r3\n"                                           \
+  "10:\n"                                                                        \
+  "ldrb r5, [r4], #1\n strb r5, [r12]\n add r12, r12, r7\n"                      \
+  "subs r3, r3, #1\n bne 10b\n"                                                  \
+  "strd r12, r7, [sp]\n"                                                         \
+  "b 6b\n"
+
+__attribute__((naked, noipa)) inline void taps_nearest(const TapsRun8* /*run*/) {
+  asm volatile(ET_DSP_TAPS_BEGIN ET_DSP_TAPS_NEAREST ET_DSP_TAPS_END);
 }
 
-#define ET_DSP_TAPS_ONE(offset, upper, lower, from) \
-  "ldrd r12, lr, [r0" offset "]\n smlad r10, r12, " upper ", " from "\n smlabt r10, lr, " lower ", r10\n"
-
-// 4 channels of one output row, any stride; row 3 of x counts for nothing.
-__attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/, const int8_t* /*packed*/,
-                                                            int8_t* /*out*/, const Lanes8* /*lanes*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r8}\n"            // step, -, x step, x bytes, zero point
-      "sub sp, sp, #40\n"
-      "mov r11, r6\n"
-      "add r7, r7, r0\n"
-      "mov r9, #4\n"
-      "strd r4, r7, [sp, #8]\n"      // 8: step, 12: end
-      "str r8, [sp, #4]\n"           // 4: zero point (0: multiplier)
-      "strd r0, r2, [sp, #16]\n"     // 16: x, 20: out
-      "str r9, [sp, #24]\n"          // 24: lanes left
-      "1:\n"
-      "ldm r1!, {r3-r10}\n"
-      "str r1, [sp, #32]\n"
-      "str r10, [sp]\n"
-      "ldr r1, [sp, #8]\n"
-      "2:\n"
-      ET_DSP_TAPS_ONE("", "r3", "r6", "r9")
-      ET_DSP_TAPS_ONE(", #32", "r4", "r7", "r10")
-      ET_DSP_TAPS_ONE(", #64", "r5", "r8", "r10")
-      "ldrd r12, lr, [sp]\n"
-      "add r0, r0, r11\n"
-      "smmlar r10, r10, r12, lr\n"
-      "ldr r12, [sp, #12]\n"
-      "ssat r10, #8, r10\n"
-      "strb r10, [r2]\n"
-      "add r2, r2, r1\n cmp r0, r12\n bne.w 2b\n"
-      "ldrd r0, r2, [sp, #16]\n ldr lr, [sp, #24]\n ldr r1, [sp, #32]\n"
-      "add r0, r0, #8\n add r2, r2, #1\n add r12, r12, #8\n"
-      "subs lr, lr, #1\n"
-      "strd r0, r2, [sp, #16]\n str lr, [sp, #24]\n str r12, [sp, #12]\n"
-      "bne.w 1b\n"
-      "add sp, sp, #40\n"
-      "pop {r4-r11, pc}\n");
+__attribute__((naked, noipa)) inline void taps_twice(const TapsRun8* /*run*/) {
+  asm volatile(ET_DSP_TAPS_BEGIN ET_DSP_TAPS_TWICE ET_DSP_TAPS_END);
 }
 
-// Copies whole words, 4 at a time as long as there are so many.
-__attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*bytes*/) {
-  asm volatile(
-      "push {r4-r6, lr}\n"
-      "subs r2, r2, #16\n"
-      "blt 2f\n"
-      "1:\n"
-      "ldm r1!, {r3-r6}\n"
-      "subs r2, r2, #16\n"
-      "stm r0!, {r3-r6}\n"
-      "bge 1b\n"
-      "2:\n"
-      "adds r2, r2, #16\n"
-      "beq 4f\n"
-      "3:\n"
-      "ldr r3, [r1], #4\n"
-      "subs r2, r2, #4\n"
-      "str r3, [r0], #4\n"
-      "bne 3b\n"
-      "4:\n"
-      "pop {r4-r6, pc}\n");
-}
-
-// 4 channels of a row, pixels `step` apart. Rows begin at words, for channels come in fours.
-inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t bytes) {
-  for (int32_t at = 0; at < bytes; at += step) {
-    __builtin_memcpy(__builtin_assume_aligned(to + at, 4), __builtin_assume_aligned(from + at, 4), 4);
+// One row. scratch: two pointers for each pair of taps, one more, and for windows that reach out of the row a byte for
+// each channel.
+template <bool kTwice>
+__attribute__((noinline)) void depthwise8_taps_row(const DepthwiseTaps8& layer, int8_t* out, const int8_t* const* rows,
+                                                   const int8_t* packed, int32_t* scratch) {
+  const int8_t** const table = reinterpret_cast<const int8_t**>(scratch);
+  int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * layer.pairs + 1);
+  if (layer.inner_begin > 0 || layer.inner_end < layer.out_width) {
+    WordBytes::fill(aside, layer.input_zero, layer.channels);
   }
-}
-
-// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column; in place a row of the image,
-// with `aside` three.
-//
-// In place, two output rows replace two input rows, of which the lower one is kept for the next two. Stored at once,
-// four channels of a row are safe where the output begins whole pixels below the input, as it does if a pixel divides
-// the 16 bytes to which tensors are aligned. Else they would meet channels of other pixels that are still to be read,
-// and both rows are made aside.
-inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer, int8_t* out, const int8_t* in,
-                                                       const int8_t* packed, const int8_t* pad_row, int32_t* scratch) {
-  const int32_t row_bytes = layer.in_width * layer.channels;
-  const int32_t out_row = layer.out_width * layer.channels;
-  const int32_t at_once = layer.in_place != 0 ? 2 : 1;
-  int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
-  int8_t* const aside = kept + row_bytes;
-  const int32_t zero = *pad_row;
-  const int32_t padding = (zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(zero) << 16);
-  const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x);
-  for (int32_t word = 0; word < 8 * layer.pad_x; ++word) {
-    scratch[word] = padding;
-  }
-  for (int32_t word = 8 * (layer.pad_x + inner); word < 8 * layer.columns; ++word) {
-    scratch[word] = padding;
-  }
-  int32_t* const records = scratch + 8 * layer.pad_x;
   int8_t* to = out;
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    for (int32_t y = 0; y < layer.out_height; y += at_once) {
-      const bool two = at_once == 2 && y + 1 < layer.out_height;
-      const int8_t* rows[4];
-      for (int32_t k = 0; k < 4; ++k) {
-        const int32_t row = y * layer.stride - layer.pad_y + k;
-        rows[k] = row < 0 || row >= layer.in_height ? pad_row : in + row * row_bytes;
+  int32_t x = 0;
+  while (x < layer.out_width) {
+    const bool inside = x >= layer.inner_begin && x < layer.inner_end;
+    const int32_t left = x * layer.stride_x - layer.pad_x;
+    const int8_t** tap = table;
+    for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
+      int32_t at = left;
+      for (int32_t kx = 0; kx < layer.kernel_width; ++kx) {
+        *tap++ = at < 0 || at >= layer.in_width ? aside : rows[ky] + at * layer.channels;
+        at += layer.dilation_x;
       }
-      if (at_once == 2 && y > 0) {
-        rows[0] = kept;
-      }
-      const Lanes8 lanes = {layer.channels, out_row, 32 * layer.stride, 32 * layer.stride * layer.out_width,
-                            layer.store.zero_point};
-      int8_t* const target = layer.aside != 0 ? aside : to;
-      const int8_t* weights = packed;
-      for (int32_t channel = 0; channel < layer.channels; channel += 4) {
-        interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, (two ? rows[3] : rows[2]) + channel,
-                        records, layer.channels, inner * layer.channels);
-        if (two) {
-          if (layer.aside == 0) {
-            keep_channels(kept + channel, rows[2] + channel, layer.channels, row_bytes);
-          }
-          depthwise_two_rows(scratch, weights, target + channel, &lanes);
-        } else {
-          depthwise_one_row(scratch, weights, target + channel, &lanes);
-        }
-        weights += 128;
-      }
-      const int32_t stored = two ? 2 * out_row : out_row;
-      if (layer.aside != 0) {
-        if (two) {
-          copy_words(kept, rows[2], row_bytes);
-        }
-        copy_words(to, aside, stored);
-      }
-      to += stored;
     }
-    in += layer.in_height * row_bytes;
+    *tap = table[0];  // the second one of a pair that has but one: its weights are zero
+    const int32_t positions = inside ? layer.inner_end - x : 1;
+    for (int32_t share = 0; share < layer.multiplier; ++share) {
+      const TapsRun8 run = {to + share,
+                            layer.multiplier,
+                            table,
+                            layer.channels & ~3,
+                            table + 2 * layer.pairs,
+                            layer.store.zero_point,
+                            layer.first_pairs,
+                            packed + share * layer.share_bytes,
+                            positions,
+                            layer.stride_x * layer.channels,
+                            layer.channels & 3,
+                            0};
+      if constexpr (kTwice) {
+        taps_twice(&run);
+      } else {
+        taps_nearest(&run);
+      }
+    }
+    to += positions * layer.channels * layer.multiplier;
+    x += positions;
   }
   clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
 }
 
-template <class G>
-inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
-                                    const int8_t* pad_row, int32_t* scratch) {
-  const Depthwise3x3 layer = {g.batch,
-                              g.in_height,
-                              g.in_width,
-                              g.channels,
-                              g.out_height,
-                              g.out_width,
-                              g.stride,
-                              g.pad_y,
-                              g.pad_x,
-                              g.columns,
-                              g.in_place,
-                              g.aside,
-                              {g.zero_point, g.low, g.high}};
-  depthwise3x3_dsp(layer, out, in, packed, pad_row, scratch);
+template <bool kTwice, class G>
+inline void quantized_depthwise_dsp(const G& g, int8_t* out, const int8_t* const* rows, const int8_t* packed,
+                                    int32_t* scratch) {
+  if constexpr (__is_empty(G)) {
+    depthwise8_taps_row<kTwice>(FixedTaps8<G>::kLayer, out, rows, packed, scratch);
+  } else {
+    depthwise8_taps_row<kTwice>(depthwise_taps8_of(g), out, rows, packed, scratch);
+  }
 }
 
 }  // namespace et

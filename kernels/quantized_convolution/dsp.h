@@ -1,486 +1,209 @@
-// int8 convolution on Armv7E-M with DSP instructions (Cortex-M4, M7, M33): Paired's bytes, the same results.
-//
-// A core makes 4 channels of two columns (or of one) in registers, from an int16 column in scratch and the packed
-// stream, which it reads from first to last; it loops over the blocks of channels by itself and stores bytes.
-// Instructions a multiply-accumulate, in the loop: two columns 0.80 (12 for 16, and 3 for 64: 8 accumulators, 2 x 2
-// operands, 2 pointers use all 14 registers), one column 0.94.
+// int8 convolution and linear layers on Armv7E-M with DSP instructions: pairs of windows, expanded straight from the
+// image where they lie inside it.
 #pragma once
 
-#include <stddef.h>
 #include <stdint.h>
 
+#include "quantized_convolution/columns_dsp.h"
 #include "quantized_convolution/dense.h"
 
 namespace et {
 
-// What the cores read beside their pointers; the assembly knows the order.
-struct Block8 {
-  int32_t x_bytes, blocks, out_step, zero_point;
+// What all runs of a layer have in common; across: results of a position, of all groups.
+inline Pairs8 pairs_of(const Store8& store, int32_t outputs, int32_t across, int16_t* columns, int32_t elements,
+                       int32_t left_over) {
+  Pairs8 run;
+  run.columns = columns;
+  run.columns_end = columns + 2 * elements;
+  run.quads = columns + 2 * left_over;
+  run.zero_point = store.zero_point;
+  run.out_left = outputs & 3;
+  run.out_step = across;
+  run.out_next = 2 * across;
+  run.out_skip = 2 * across - (outputs & ~3);
+  return run;
+}
+
+// How the windows of a layer lie in its rows, and room for what must be put together.
+struct Windows8 {
+  const Convolution8& layer;
+  Stretches8 stretches;
+  bool by_taps;  // a row that reaches outside is made of taps, and of `aside` as those outside; else it is gathered
+  const int8_t** table;
+  int8_t* aside;
 };
 
-// `rows` stretches of `bytes` bytes of two columns; from the end of one to the start of the next it is so many bytes.
-struct Stretches {
-  int32_t bytes, rows, skip_a, skip_b;
-};
-
-// Bytes to int16 pairs (k0, k2), (k1, k3) for each 4 bytes of two columns in turn; returns the end of what it wrote. 9
-// instructions for 8 bytes. `bytes` is a multiple of 4.
-__attribute__((naked, noipa)) inline int16_t* expand_two(const int8_t* /*a*/, const int8_t* /*b*/, int16_t* /*out*/,
-                                                         const Stretches* /*stretches*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r8-r11}\n"
-      "cmp r8, #0\n beq 3f\n"
-      "1:\n"
-      "mov r3, r8\n"
-      "2:\n"
-      "ldr r12, [r0], #4\n ldr lr, [r1], #4\n"
-      "sxtb16 r4, r12\n sxtb16 r5, lr\n sxtb16 r6, r12, ror #8\n sxtb16 r7, lr, ror #8\n"
-      "subs r3, r3, #4\n"
-      "stm r2!, {r4-r7}\n"
-      "bne 2b\n"
-      "add r0, r0, r10\n add r1, r1, r11\n"
-      "subs r9, r9, #1\n bne 1b\n"
-      "3:\n"
-      "mov r0, r2\n"
-      "pop {r4-r11, pc}\n");
-}
-
-// One column without gaps; `bytes` is not 0.
-__attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, int16_t* /*out*/, int32_t /*bytes*/) {
-  asm volatile(
-      "push {r4, lr}\n"
-      "1:\n"
-      "ldr r12, [r0], #4\n"
-      "sxtb16 r3, r12\n sxtb16 r4, r12, ror #8\n"
-      "subs r2, r2, #4\n"
-      "stm r1!, {r3, r4}\n"
-      "bne 1b\n"
-      "mov r0, r1\n"
-      "pop {r4, pc}\n");
-}
-
-// The stretches of two columns without their gaps, column b `distance` bytes behind column a.
-__attribute__((naked, noipa)) inline void pick_two(const int8_t* /*a*/, const int8_t* /*b*/, int8_t* /*out*/,
-                                                   const Stretches* /*stretches*/, int32_t /*distance*/) {
-  asm volatile(
-      "push {r4-r10, lr}\n"
-      "ldm r3, {r7-r10}\n"
-      "ldr r6, [sp, #32]\n"
-      "1:\n"
-      "mov r3, r7\n"
-      "2:\n"
-      "ldrb r4, [r0], #1\n ldrb r5, [r1], #1\n"
-      "subs r3, r3, #1\n"
-      "strb r5, [r2, r6]\n strb r4, [r2], #1\n"
-      "bne 2b\n"
-      "add r0, r0, r9\n add r1, r1, r10\n"
-      "subs r8, r8, #1\n bne 1b\n"
-      "pop {r4-r10, pc}\n");
-}
-
-// 2 k of 4 channels and 2 columns: lower sums r2, r4 (first column), r6, r8 (second); sums of both r3, r5, r7, r9.
-#define ET_DSP_TWO                                     \
-  "ldrd r10, r11, [r1], #8\n ldrd r12, lr, [r0], #8\n" \
-  "smlad r3, r12, r10, r3\n smlad r7, lr, r10, r7\n"   \
-  "smlad r5, r12, r11, r5\n smlad r9, lr, r11, r9\n"   \
-  "sxtb16 r10, r10\n sxtb16 r11, r11\n"                \
-  "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"   \
-  "smlad r4, r12, r11, r4\n smlad r8, lr, r11, r8\n"
-
-// The rest of the two cores below. NEAREST and TWICE scale the sums: the house's rule, and TFLite's, where r0 is the
-// zero point, a doubled high multiply by m comes first, and k = 2^(32 - right shift) rounds ties away from zero.
-#define ET_DSP_TWICE(r, m, k)                                                                                      \
-  "lsl " r ", " r ", #1\n smmulr " r ", " r ", " m "\n add " r ", " r ", " r ", asr #31\n smmlar " r ", " r ", " k \
-  ", r0\n"
-#define ET_DSP_TWO_BEGIN                                                                                               \
-  "push {r4-r11, lr}\n"                                                                                                \
-  "ldm r3, {r4-r7}\n"                                                                                                  \
-  "add r4, r4, r0\n" /* end of x */                                                                                    \
-  "mov r8, r2\n"                                                                                                       \
-  "add r9, r2, r6\n"                                                                                                   \
-  "mov r10, r5\n"                                                                                                      \
-  "sub sp, sp, #28\n"                                                                                                  \
-  "stm sp, {r0, r4, r7, r8, r9, r10}\n" /* x, its end, zero point, two outputs, blocks */                              \
-  "adr.w r11, 4f\n" /* the loop makes 4 quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
-  "sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                               \
-  "mov r5, #96\n mls r11, r4, r5, r11\n"                                                                               \
-  "orr r11, r11, #1\n str r11, [sp, #24]\n"                                                                            \
-  "1:\n"                                                                                                               \
-  "ldm r1!, {r2-r5}\n"                                                                                                 \
-  "mov r6, r2\n mov r7, r3\n mov r8, r4\n mov r9, r5\n"                                                                \
-  "ldr pc, [sp, #24]\n"                                                                                                \
-  "2:\n" ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO                       \
-  "4:\n"                                                                                                               \
-  "ldr r12, [sp, #4]\n cmp r0, r12\n bne.w 2b\n"                                                                       \
-  "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
-#define ET_DSP_TWO_NEAREST                                                                             \
-  "ldm r1!, {r10, r11, r12, lr}\n"                                                                     \
-  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                \
-  "ldr r0, [sp, #8]\n"                                                                                 \
-  "smmlar r2, r2, r10, r0\n smmlar r3, r3, r11, r0\n smmlar r4, r4, r12, r0\n smmlar r5, r5, lr, r0\n" \
-  "smmlar r6, r6, r10, r0\n smmlar r7, r7, r11, r0\n smmlar r8, r8, r12, r0\n smmlar r9, r9, lr, r0\n"
-#define ET_DSP_TWO_TWICE                                                                                    \
-  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                     \
-  "ldr r0, [sp, #8]\n"                                                                                      \
-  "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r2", "r10", "r11") ET_DSP_TWICE("r6", "r10", "r11")        \
-      ET_DSP_TWICE("r3", "r12", "lr")                                                                       \
-          ET_DSP_TWICE("r7", "r12", "lr") "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r4", "r10", "r11") \
-              ET_DSP_TWICE("r8", "r10", "r11") ET_DSP_TWICE("r5", "r12", "lr") ET_DSP_TWICE("r9", "r12", "lr")
-#define ET_DSP_TWO_END                                                                  \
-  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
-  "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n"             \
-  "ldrd r10, r11, [sp, #12]\n"                                                          \
-  "strb r2, [r10], #1\n strb r3, [r10], #1\n strb r4, [r10], #1\n strb r5, [r10], #1\n" \
-  "strb r6, [r11], #1\n strb r7, [r11], #1\n strb r8, [r11], #1\n strb r9, [r11], #1\n" \
-  "ldr r12, [sp, #20]\n ldr r0, [sp]\n"                                                 \
-  "strd r10, r11, [sp, #12]\n"                                                          \
-  "subs r12, r12, #1\n str r12, [sp, #20]\n"                                            \
-  "bne.w 1b\n"                                                                          \
-  "add sp, sp, #28\n"                                                                   \
-  "pop {r4-r11, pc}\n"
-
-// `blocks` x 4 channels of two columns; the second column's bytes lie out_step behind the first one's.
-__attribute__((naked, noipa)) inline void columns_two(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
-                                                      const Block8* /*block*/) {
-  asm volatile(ET_DSP_TWO_BEGIN ET_DSP_TWO_NEAREST ET_DSP_TWO_END);
-}
-
-__attribute__((naked, noipa)) inline void columns_two_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
-                                                            int8_t* /*out*/, const Block8* /*block*/) {
-  asm volatile(ET_DSP_TWO_BEGIN ET_DSP_TWO_TWICE ET_DSP_TWO_END);
-}
-
-// 4 k of 4 channels and one column: lower sums r2, r4; sums of both r3, r5.
-#define ET_DSP_ONE                                                                                  \
-  "ldm r1!, {r6-r9}\n ldrd r10, r11, [r0], #8\n"                                                    \
-  "smlad r3, r10, r6, r3\n smlad r5, r10, r7, r5\n smlad r3, r11, r8, r3\n smlad r5, r11, r9, r5\n" \
-  "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                 \
-  "smlad r2, r10, r6, r2\n smlad r4, r10, r7, r4\n smlad r2, r11, r8, r2\n smlad r4, r11, r9, r4\n"
-
-#define ET_DSP_ONE_BEGIN                                                                    \
-  "push {r4-r11, lr}\n"                                                                     \
-  "ldm r3, {r4-r7}\n"                                                                       \
-  "add r12, r4, r0\n"                                                                       \
-  "adr.w r11, 4f\n" /* as above, with 56 bytes of code each */                              \
-  "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                     \
-  "mov r6, #56\n mls r11, r4, r6, r11\n"                                                    \
-  "orr r11, r11, #1\n"                                                                      \
-  "push {r0, r2, r5, r7, r11}\n" /* x, output, blocks, zero point, where the loop begins */ \
-  "1:\n"                                                                                    \
-  "ldm r1!, {r2-r5}\n"                                                                      \
-  "ldr pc, [sp, #16]\n"                                                                     \
-  "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE                                        \
-  "4:\n"                                                                                    \
-  "cmp r0, r12\n bne.w 2b\n"                                                                \
-  "sub r3, r3, r2\n sub r5, r5, r4\n"
-#define ET_DSP_ONE_NEAREST                   \
-  "ldm r1!, {r6-r9}\n"                       \
-  "asr r3, r3, #8\n asr r5, r5, #8\n"        \
-  "ldr r10, [sp, #12]\n ldr r11, [sp, #4]\n" \
-  "smmlar r2, r2, r6, r10\n smmlar r3, r3, r7, r10\n smmlar r4, r4, r8, r10\n smmlar r5, r5, r9, r10\n"
-#define ET_DSP_ONE_TWICE                                                                 \
-  "asr r3, r3, #8\n asr r5, r5, #8\n"                                                    \
-  "ldr r0, [sp, #12]\n ldr r11, [sp, #4]\n"                                              \
-  "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r2", "r6", "r7")                                    \
-      ET_DSP_TWICE("r3", "r8", "r9") "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r4", "r6", "r7") \
-          ET_DSP_TWICE("r5", "r8", "r9")
-#define ET_DSP_ONE_END                                                                  \
-  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
-  "strb r2, [r11], #1\n strb r3, [r11], #1\n strb r4, [r11], #1\n strb r5, [r11], #1\n" \
-  "ldr r6, [sp, #8]\n ldr r0, [sp]\n"                                                   \
-  "str r11, [sp, #4]\n"                                                                 \
-  "subs r6, r6, #1\n str r6, [sp, #8]\n"                                                \
-  "bne.w 1b\n"                                                                          \
-  "add sp, sp, #20\n"                                                                   \
-  "pop {r4-r11, pc}\n"
-
-__attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
-                                                      const Block8* /*block*/) {
-  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_NEAREST ET_DSP_ONE_END);
-}
-
-__attribute__((naked, noipa)) inline void columns_one_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
-                                                            int8_t* /*out*/, const Block8* /*block*/) {
-  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_TWICE ET_DSP_ONE_END);
-}
-
-// The C library for small chips moves byte by byte. Words may lie anywhere here.
-struct WordBytes {
-  static __attribute__((naked, noipa)) void copy(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*count*/) {
-    asm volatile(
-        "subs r2, r2, #4\n"
-        "blt 2f\n"
-        "1:\n"
-        "ldr r3, [r1], #4\n"
-        "subs r2, r2, #4\n"
-        "str r3, [r0], #4\n"
-        "bge 1b\n"
-        "2:\n"
-        "adds r2, r2, #4\n"
-        "beq 4f\n"
-        "3:\n"
-        "ldrb r3, [r1], #1\n"
-        "subs r2, r2, #1\n"
-        "strb r3, [r0], #1\n"
-        "bne 3b\n"
-        "4:\n"
-        "bx lr\n");
-  }
-
-  static __attribute__((naked, noipa)) void fill(int8_t* /*to*/, int32_t /*value*/, int32_t /*count*/) {
-    asm volatile(
-        "uxtb r1, r1\n"
-        "orr r1, r1, r1, lsl #8\n"
-        "orr r1, r1, r1, lsl #16\n"
-        "subs r2, r2, #4\n"
-        "blt 2f\n"
-        "1:\n"
-        "str r1, [r0], #4\n"
-        "subs r2, r2, #4\n"
-        "bge 1b\n"
-        "2:\n"
-        "adds r2, r2, #4\n"
-        "beq 4f\n"
-        "3:\n"
-        "strb r1, [r0], #1\n"
-        "subs r2, r2, #1\n"
-        "bne 3b\n"
-        "4:\n"
-        "bx lr\n");
-  }
-};
-
-// Bounds within int8, after the cores have saturated to int8.
-inline __attribute__((noinline)) void clamp_bytes(const Store8& store, int8_t* out, int32_t bytes) {
-  if (store.low == -128 && store.high == 127) {
+// Writes the stretches of the window at position x to every second entry of a table, `taps` of them for each of its
+// rows, from byte `offset` of each pixel on. lane: 0, or 1 for the second window of a pair.
+inline __attribute__((noinline)) void place(const Windows8& windows, int32_t lane, const int8_t* const* rows, int32_t x,
+                                            int32_t offset, int32_t taps) {
+  const Convolution8& layer = windows.layer;
+  const int32_t pixel = layer.groups * layer.inputs;
+  const int32_t left = x * layer.stride_x - layer.pad_x;
+  const int8_t** table = windows.table + lane;
+  if (windows.by_taps || (x >= layer.inner_begin && x < layer.inner_end)) {
+    for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
+      int32_t at = left;
+      for (int32_t kx = 0; kx < taps; ++kx) {
+        *table = at < 0 || at >= layer.in_width ? windows.aside : rows[ky] + at * pixel + offset;
+        table += 2;
+        at += layer.dilation_x;
+      }
+    }
     return;
   }
-  const int32_t low = store.low;
-  const int32_t high = store.high;
-  for (int32_t i = 0; i < bytes; ++i) {
-    out[i] = saturated(out[i], low, high);
+  const int32_t bytes = windows.stretches.bytes;
+  const int32_t before = smaller(larger(-left, 0), layer.kernel_width) * layer.inputs;
+  const int32_t after =
+      smaller(larger(left + layer.kernel_width - layer.in_width, 0), layer.kernel_width) * layer.inputs;
+  const Edge8 edge = {left * pixel + before, before, larger(bytes - before - after, 0), after, layer.input_zero,
+                      layer.kernel_height};
+  const int8_t* row = windows.aside + lane * layer.kernel_height * bytes;
+  gather_rows(windows.aside + lane * layer.kernel_height * bytes, rows, &edge);
+  for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
+    *table = row;
+    table += 2;
+    row += bytes;
   }
 }
 
-// How a layer's columns become stored results, one or two at a time.
+// A column of bytes from the stretches of the first window of a pair.
+inline void collect(const Windows8& windows, int8_t* column) {
+  const Convolution8& layer = windows.layer;
+  const int32_t bytes = windows.by_taps ? layer.inputs : windows.stretches.bytes;
+  const int32_t count = layer.kernel_height * (windows.by_taps ? layer.kernel_width : 1);
+  int8_t* to = column + windows.stretches.left_over;
+  int32_t e = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const int8_t* const from = windows.table[2 * i];
+    WordBytes::copy(to, from, bytes & ~3);
+    for (int32_t at = bytes & ~3; at < bytes; ++at) {
+      column[left_over_at(e++)] = from[at];
+    }
+    to += bytes & ~3;
+  }
+}
+
+// `count` rows, one after the other; rows: those of all their windows, stride_y from one to the next. Pairs go over the
+// ends of rows. scratch: 4 bytes for each of a column, a pair of pointers for each stretch, and for windows that reach
+// out of a row a tap or, where taps are no quads, two columns of bytes.
 template <bool kTwice>
-class ColumnStore {
- public:
-  ColumnStore(int32_t elements, int32_t outputs, int32_t zero_point, const int8_t* packed, const int16_t* x)
-      : block_{4 * elements, outputs / 4, outputs, zero_point}, outputs_(outputs), packed_(packed), x_(x) {}
-
-  void two(int8_t* out) {
-    if (block_.blocks > 0) {
-      core_two(x_, packed_, out, &block_);
-    }
-    if (outputs_ % 4 != 0) {
-      last(out, 2);
-    }
+__attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, int8_t* out, const int8_t* const* rows,
+                                                     int32_t count, const int8_t* packed, int32_t* scratch) {
+  const Stretches8 stretches(layer);
+  const bool by_taps = layer.merged == 0 || layer.inputs % 4 == 0;
+  const int8_t** const table = reinterpret_cast<const int8_t**>(scratch + layer.elements);
+  int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * layer.kernel_height * (by_taps ? layer.kernel_width : 1));
+  const Windows8 windows = {layer, stretches, by_taps, table, aside};
+  if (by_taps && (layer.inner_begin > 0 || layer.inner_end < layer.out_width)) {
+    WordBytes::fill(aside, layer.input_zero, layer.inputs);
   }
-
-  void one(int8_t* out) {
-    block_.x_bytes /= 2;
-    if (block_.blocks > 0) {
-      core_one(x_, packed_, out, &block_);
-    }
-    if (outputs_ % 4 != 0) {
-      last(out, 1);
-    }
-    block_.x_bytes *= 2;
-  }
-
- private:
-  static void core_two(const int16_t* x, const int8_t* packed, int8_t* out, const Block8* block) {
-    if constexpr (kTwice) {
-      columns_two_twice(x, packed, out, block);
-    } else {
-      columns_two(x, packed, out, block);
-    }
-  }
-
-  static void core_one(const int16_t* x, const int8_t* packed, int8_t* out, const Block8* block) {
-    if constexpr (kTwice) {
-      columns_one_twice(x, packed, out, block);
-    } else {
-      columns_one(x, packed, out, block);
-    }
-  }
-
-  // The channels after the last whole block: 4 are computed.
-  __attribute__((noinline)) void last(int8_t* out, int32_t columns) {
-    int8_t results[8];
-    const int32_t whole = outputs_ / 4;
-    const Block8 block = {block_.x_bytes, 1, 4, block_.zero_point};
-    const int8_t* const packed = packed_ + whole * ((kTwice ? 48 : 32) + block_.x_bytes * 2 / columns);
-    if (columns == 2) {
-      core_two(x_, packed, results, &block);
-    } else {
-      core_one(x_, packed, results, &block);
-    }
-    for (int32_t column = 0; column < columns; ++column) {
-      for (int32_t c = 4 * whole; c < outputs_; ++c) {
-        out[column * outputs_ + c] = results[4 * column + c - 4 * whole];
-      }
-    }
-  }
-
-  Block8 block_;
-  int32_t outputs_;
-  const int8_t* packed_;
-  const int16_t* x_;
-};
-
-// A column of bytes with room for twice as many behind it: a core as `dense.h` has them.
-template <bool kTwice>
-struct PairedDsp {
-  using Bytes = WordBytes;
-
-  static void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out, int8_t* x,
-                     const int8_t* packed) {
-    int16_t* const wide = reinterpret_cast<int16_t*>(x + elements);
-    expand_one(x, wide, elements);
-    ColumnStore<kTwice>(elements, outputs, store.zero_point, packed, wide).one(out);
-    clamp_bytes(store, out, outputs);
-  }
-};
-
-// Two windows of the image, or gathered ones, as a pair of columns in scratch: 4 * elements bytes for it, then the
-// bytes that the rows of both windows leave over after whole quads.
-class WindowPair {
- public:
-  WindowPair(const Convolution8& layer, int16_t* columns)
-      : run_(layer.kernel_width * layer.inputs),
-        whole_(run_ / 4 * 4),
-        tail_(((run_ - whole_) * layer.kernel_height + 3) / 4 * 4),
-        quads_{whole_, layer.kernel_height, 0, 0},
-        rest_{run_ - whole_, layer.kernel_height, 0, 0},
-        tails_{tail_, 1, 0, 0},
-        columns_(columns),
-        left_over_(reinterpret_cast<int8_t*>(columns + 2 * layer.elements)) {}
-
-  // What lies behind.
-  int8_t* end() const { return left_over_ + 2 * tail_; }
-
-  // a and b: the windows' first bytes; their rows lie `step` bytes apart.
-  void expand(const int8_t* a, int32_t a_step, const int8_t* b, int32_t b_step) {
-    int16_t* to = columns_;
-    quads_.skip_a = a_step - whole_;
-    quads_.skip_b = b_step - whole_;
-    if (tail_ > 0) {
-      rest_.skip_a = a_step - rest_.bytes;
-      rest_.skip_b = b_step - rest_.bytes;
-      pick_two(a + whole_, b + whole_, left_over_, &rest_, tail_);
-      to = expand_two(left_over_, left_over_ + tail_, to, &tails_);
-    }
-    expand_two(a, b, to, &quads_);
-  }
-
-  // A single column, gathered: what is left over, then the quads.
-  void expand(const int8_t* a) { expand_one(a, columns_, tail_ + whole_ * quads_.rows); }
-
-  int32_t whole() const { return whole_; }
-  int32_t tail() const { return tail_; }
-
- private:
-  int32_t run_, whole_, tail_;
-  Stretches quads_, rest_, tails_;
-  int16_t* columns_;
-  int8_t* left_over_;
-};
-
-// columns: as WindowPair wants it, then (for padded or dilated windows, or an odd number of positions) two gathered
-// columns.
-template <bool kTwice>
-__attribute__((noinline)) void convolution8_dsp(const Convolution8& layer, int8_t* out, const int8_t* in,
-                                                const int8_t* packed, int16_t* columns) {
-  const int32_t row_bytes = layer.in_width * layer.inputs;
-  const int32_t run = layer.kernel_width * layer.inputs;
-  const int32_t step = layer.dilation_y * row_bytes;
-  const int32_t last_top = layer.in_height - 1 - layer.dilation_y * (layer.kernel_height - 1);
-  const int32_t last_left = layer.merged != 0 ? layer.in_width - layer.kernel_width : -1;
-  WindowPair pair(layer, columns);
-  ColumnStore<kTwice> store(layer.elements, layer.outputs, layer.store.zero_point, packed, columns);
+  const int32_t across = layer.groups * layer.outputs;
+  Pairs8 run = pairs_of(layer.store, layer.outputs, across, reinterpret_cast<int16_t*>(scratch), layer.elements,
+                        stretches.left_over);
+  run.table = table;
+  run.words = layer.words;
+  int32_t x = 0;
   int8_t* to = out;
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    int32_t waiting = 0;
-    const int8_t* from[2];
-    int32_t steps[2];
-    for (int32_t y = 0; y < layer.out_height; ++y) {
-      const int32_t top = y * layer.stride_y - layer.pad_y;
-      const int32_t inside_to = top >= 0 && top <= last_top ? last_left : -1;
-      const int8_t* const row = in + top * row_bytes;
-      for (int32_t x = 0; x < layer.out_width; ++x) {
-        const int32_t left = x * layer.stride_x - layer.pad_x;
-        const int8_t* const window = row + left * layer.inputs;
-        if (left >= 0 && left <= inside_to) {
-          if (waiting == 0 && left + layer.stride_x <= inside_to && x + 1 < layer.out_width) {
-            pair.expand(window, step, window + layer.stride_x * layer.inputs, step);
-            store.two(to);
-            to += 2 * layer.outputs;
-            ++x;
-            continue;
-          }
-          from[waiting] = window;
-          steps[waiting] = step;
-        } else {
-          int8_t* const column = pair.end() + waiting * run * layer.kernel_height;
-          gather<WordBytes>(layer, column, run, nullptr, in, y, x);
-          from[waiting] = column;
-          steps[waiting] = run;
-        }
-        if (++waiting == 2) {
-          waiting = 0;
-          pair.expand(from[0], steps[0], from[1], steps[1]);
-          store.two(to);
-          to += 2 * layer.outputs;
-        }
-      }
+  int32_t positions = count * layer.out_width;
+  while (positions >= 2) {
+    const int32_t inside = x >= layer.inner_begin ? (layer.inner_end - x) / 2 : 0;
+    const bool by_rows = inside > 0 ? layer.merged != 0 : !by_taps;
+    const int32_t length = by_rows ? stretches.bytes : layer.inputs;
+    const int32_t taps = by_rows ? 1 : layer.kernel_width;
+    run.bytes = length & ~3;
+    run.left = length & 3;
+    run.skip = 2 * layer.stride_x * layer.groups * layer.inputs - length;
+    run.table_end = table + 2 * layer.kernel_height * taps;
+    const int32_t done = inside <= 0 || layer.groups > 1 ? 1 : inside;
+    const bool over = x + 1 == layer.out_width;
+    for (int32_t group = 0; group < layer.groups; ++group) {
+      place(windows, 0, rows, x, group * layer.inputs, taps);
+      place(windows, 1, over ? rows + layer.stride_y : rows, over ? 0 : x + 1, group * layer.inputs, taps);
+      run.packed = packed + group * layer.group_bytes;
+      run.out = to + group * layer.outputs;
+      run.out_end = run.out + (layer.outputs & ~3);
+      run.pairs = done;
+      pairs<kTwice>(run);
     }
-    if (waiting == 1) {
-      int8_t* const column = pair.end();
-      gather<WordBytes>(layer, column + pair.tail(), pair.whole(), column, in, layer.out_height - 1,
-                        layer.out_width - 1);
-      pair.expand(column);
-      store.one(to);
+    positions -= 2 * done;
+    to += 2 * done * across;
+    for (x += 2 * done; x >= layer.out_width; x -= layer.out_width) {
+      rows += layer.stride_y;
+    }
+  }
+  if (positions > 0) {
+    for (int32_t group = 0; group < layer.groups; ++group) {
+      int8_t* const column = reinterpret_cast<int8_t*>(scratch);
+      place(windows, 0, rows, x, group * layer.inputs, by_taps ? layer.kernel_width : 1);
+      collect(windows, column);
+      PairedDsp<kTwice>::column(layer.store, layer.elements, layer.outputs, to, column,
+                                packed + group * layer.group_bytes);
       to += layer.outputs;
     }
-    in += layer.in_height * row_bytes;
   }
   clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
 }
 
 template <bool kTwice, class G>
-inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
-                                      int16_t* columns) {
-  convolution8_dsp<kTwice>(convolution8_of(g), out, in, packed, columns);
+inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
+                                      const int8_t* packed, int32_t* scratch) {
+  if constexpr (__is_empty(G)) {
+    convolution8_rows_dsp<kTwice>(Fixed8<G>::kLayer, out, rows, count, packed, scratch);
+  } else {
+    convolution8_rows_dsp<kTwice>(convolution8_of(g), out, rows, count, packed, scratch);
+  }
 }
 
-// (positions, inputs) -> (positions, outputs); inputs is a multiple of 4.
+// One position of a linear layer or a 1x1 convolution. scratch: 2 bytes for each input, or 3 where inputs are no quads.
+template <bool kTwice>
+__attribute__((noinline)) void position8_dsp(const Store8& store, int32_t inputs, int32_t outputs, int8_t* out,
+                                             const int8_t* in, const int8_t* packed, int32_t* scratch) {
+  if (inputs % 4 == 0) {
+    column_dsp<kTwice>(store, inputs, outputs, out, in, reinterpret_cast<int16_t*>(scratch), packed);
+    return;
+  }
+  int8_t* const column = reinterpret_cast<int8_t*>(scratch);
+  arrange<WordBytes>(column, in, inputs);
+  PairedDsp<kTwice>::column(store, (inputs + 3) & ~3, outputs, out, column, packed);
+}
+
+// (positions, inputs) -> (positions, outputs), more than one position. words: inputs is a multiple of 4, and `in` a
+// word's address. scratch: 4 bytes for each input, filled up to quads.
 template <bool kTwice>
 __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs, int32_t outputs,
-                                              int8_t* out, const int8_t* in, const int8_t* packed, int16_t* columns) {
-  ColumnStore<kTwice> columns_to(inputs, outputs, store.zero_point, packed, columns);
-  const Stretches all = {inputs, 1, 0, 0};
-  int8_t* to = out;
-  for (int32_t pair = positions / 2; pair > 0; --pair) {
-    expand_two(in, in + inputs, columns, &all);
-    columns_to.two(to);
-    in += 2 * inputs;
-    to += 2 * outputs;
+                                              int32_t words, int8_t* out, const int8_t* in, const int8_t* packed,
+                                              int32_t* scratch) {
+  const int32_t elements = (inputs + 3) & ~3;
+  const int32_t whole = positions & ~1;
+  const int8_t* table[2] = {in, in + inputs};
+  int16_t* const columns = reinterpret_cast<int16_t*>(scratch);
+  Pairs8 run = pairs_of(store, outputs, outputs, columns, elements, elements - (inputs & ~3));
+  run.out = out;
+  run.out_end = out + (outputs & ~3);
+  run.packed = packed;
+  run.pairs = whole / 2;
+  run.table = table;
+  run.table_end = table + 2;
+  run.bytes = inputs & ~3;
+  run.left = inputs & 3;
+  run.skip = inputs;
+  run.words = words;
+  pairs<kTwice>(run);
+  clamp_bytes(store, out, whole * outputs);
+  if (whole < positions) {
+    position8_dsp<kTwice>(store, inputs, outputs, out + whole * outputs, in + whole * inputs, packed, scratch);
   }
-  if (positions % 2 != 0) {
-    expand_one(in, columns, inputs);
-    columns_to.one(to);
-    to += outputs;
-  }
-  clamp_bytes(store, out, static_cast<int32_t>(to - out));
 }
 
 template <bool kTwice, class G>
-inline void quantized_pointwise_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int16_t* columns) {
+inline void quantized_pointwise_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int32_t* scratch) {
   const Store8 store = {g.zero_point, g.low, g.high};
-  pointwise8_dsp<kTwice>(store, g.positions, g.inputs, g.outputs, out, in, packed, columns);
+  if (g.positions > 1) {  // known when compiled, so that a network of linear layers is without the core for pairs
+    pointwise8_dsp<kTwice>(store, g.positions, g.inputs, g.outputs, g.words, out, in, packed, scratch);
+  } else {
+    position8_dsp<kTwice>(store, g.inputs, g.outputs, out, in, packed, scratch);
+  }
 }
 
 }  // namespace et

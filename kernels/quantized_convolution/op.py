@@ -8,81 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import (
-    Layer,
-    activation,
-    can_pair,
+from etexport.integer_layer import Layer, activation, can_pair, fixed, layer_of, problem, scales_at_once, stored, weight
+from etexport.integer_packing import (
+    begins_at_word,
     elements_of,
-    fixed,
     in_column_order,
-    layer_of,
     pack_pairs,
     pack_singles,
+    pack_tap_pairs,
     pack_taps,
     pack_windows,
-    problem,
-    stored,
-    weight,
+    packing_of,
+    pointwise,
 )
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
+from etexport.windows import LIMIT, ONE, Axis, axes_of, first_reads, per_axis, read_then_stored, window_over
 
-_LIMIT = 2**31 - 1  # sizes and distances are int32_t in the kernels
 _ALIGN = 16  # of every tensor in the arena (etexport.target.memory)
 _CONV = "cortex_m::quantized_conv2d.out"
 _DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
 _TRANSPOSED = "cortex_m::quantized_transpose_conv2d.out"
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """One spatial dimension: padding may differ at its two ends."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-
-    @property
-    def out(self) -> int:
-        return (self.size + self.before + self.after - self.dilation * (self.kernel - 1) - 1) // self.stride + 1
-
-
-_ONE = _Axis(1, 1, 1, 1, 0, 0)
-
-
-def _axes(node: Node, kernel: tuple[int, ...]) -> tuple[_Axis, ...]:
-    """The spatial dimensions, outermost first; node.error for what is illegal."""
+def _axes(node: Node, kernel: tuple[int, ...]) -> tuple[Axis, ...]:
+    axes = axes_of(node, kernel)
     x = node["input"].spec
-    rank = len(kernel)
-    if len(x.shape) != rank + 2 or rank not in (1, 2):
-        raise node.error(f"a window of {list(kernel)} over {list(x.shape)}; sequences (N, C, L) and images (N, C, H, W) have a kernel")
-    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding = node["padding"] if len(node["padding"]) == 2 * rank else _per_axis(node, "padding", rank, 0) * 2
-    axes = []
-    for at in range(rank):
-        before, after = padding[at], padding[rank + at]
-        if not (0 <= before <= _LIMIT and 0 <= after <= _LIMIT):
-            raise node.error(f"padding is {list(node['padding'])}")
-        padded = x.shape[2 + at] + before + after
-        reach = dilation[at] * (kernel[at] - 1) + 1
-        if kernel[at] == 0 or reach > padded:
-            raise node.error(f"a kernel that reaches over {reach} elements of an input with {padded} (padding included)")
-        # A distance that is never gone is 1, so that the kernels' products stay small.
-        axes.append(_Axis(x.shape[2 + at], kernel[at], min(stride[at], padded), dilation[at] if kernel[at] > 1 else 1, before, after))
-    if prod((x.shape[0], x.shape[1], *(axis.size + axis.before + axis.after for axis in axes))) > _LIMIT:
+    if prod((x.shape[0], x.shape[1], *(axis.padded for axis in axes))) > LIMIT:
         raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
-    return tuple(axes)
-
-
-def _per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
-    values: tuple[int, ...] = node[name]
-    if len(values) not in (1, rank) or not all(least <= value <= _LIMIT for value in values):
-        raise node.error(f"{name} is {list(values)} for {rank} spatial dimension{'s' if rank > 1 else ''}")
-    return values * rank if len(values) == 1 else values
+    return axes
 
 
 _DTYPES = {"weight": DType.INT8, "bias": DType.INT32, "requantize_multipliers": DType.INT32, "requantize_shifts": DType.INT32}
@@ -121,7 +76,7 @@ def _stored(node: Node) -> dict[str, int]:
     return {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
 
 
-def _window(rows: _Axis, columns: _Axis) -> dict[str, int]:
+def _window(rows: Axis, columns: Axis) -> dict[str, int]:
     """The part of the geometry that both kernels have."""
     return {
         "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
@@ -129,32 +84,10 @@ def _window(rows: _Axis, columns: _Axis) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _distance(batch: int, rows: _Axis, columns: _Axis, channels: int, outputs: int, at_once: int, within: int | None = None) -> int:
-    """How many bytes above its output an input must start, where `at_once` positions are read whole, then stored; image by image.
-
-    With `within`, a position is read while it is stored: what is still to be read of it begins so many bytes less behind its window's
-    start than what is stored lies behind its result's.
-    """
-    y, x = (np.arange(axis.out) for axis in (rows, columns))
-    top = np.clip(y * rows.stride - rows.before, 0, rows.size)
-    left = np.clip(x * columns.stride - columns.before, 0, columns.size)
-    window = ((top[:, None] * columns.size + left[None, :]) * channels).reshape(-1)
-    size = rows.size * columns.size * channels
-    positions = len(window)
-    first = (np.arange(batch)[:, None] * size + window[None, :]).reshape(-1)  # byte of each position's window
-    first = np.append(np.minimum.accumulate(first[::-1])[::-1], batch * size)  # ... and of all windows from there on
-    meanwhile = (
-        -batch * size if within is None else int((np.arange(batch * positions) * outputs + within - first[:-1]).max(initial=-batch * size))
-    )
-    ends = np.minimum(np.arange(at_once, positions + at_once, at_once), positions)
-    done = (np.arange(batch)[:, None] * positions + ends[None, :]).reshape(-1)[:-1]  # after the last nothing is read
-    return int((done * outputs - first[done]).max(initial=meanwhile))
-
-
 # ---- dense and grouped --------------------------------------------------------------------------------------------------------------
 
 
-def _geometry(node: Node) -> tuple[_Axis, _Axis, int]:
+def _geometry(node: Node) -> tuple[Axis, Axis, int]:
     """Rows, columns, groups."""
     x, weights = node["input"].spec, node["weight"].spec
     if len(weights.shape) not in (3, 4) or 0 in weights.shape or not x.shape[1:]:
@@ -163,7 +96,7 @@ def _geometry(node: Node) -> tuple[_Axis, _Axis, int]:
     groups, rest = divmod(x.shape[1], weights.shape[-1])
     if rest or not groups or weights.shape[0] % groups:
         raise node.error(f"a weight {list(weights.shape)} cannot be that of an input {list(x.shape)} in groups")
-    return (_ONE, *axes)[-2], axes[-1], groups
+    return (ONE, *axes)[-2], axes[-1], groups
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -180,53 +113,55 @@ def _lower(node: Node, target: Target) -> Call:
     return _dense(node, target, rows, columns, groups, _layer(node, weights.reshape(weights.shape[0], -1)))
 
 
-def _dense(node: Node, target: Target, rows: _Axis, columns: _Axis, groups: int, layer: Layer) -> Call:
+def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, layer: Layer) -> Call:
     x, out = node["input"], node.out
-    batch, channels = x.spec.shape[:2]
-    outputs, k = layer.weights.shape
-    inputs = channels // groups
-    fits = all(can_pair(layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)), target) for group in range(groups))
-    fast = fits and "dsp" in target.features
-    plain = groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
-    plain = plain and (not fast or inputs % 4 == 0)
-    if not plain:
-        layer = replace(layer, weights=in_column_order(layer.weights, rows.kernel))
-    elements = elements_of(layer.weights.shape[1])
-    each = [layer.rows(slice(group * outputs // groups, (group + 1) * outputs // groups)) for group in range(groups)]
-    packed = [pack_pairs(one, target) if fits else pack_singles(one, target) for one in each]
-    twice = "true" if target.rounding == "tflm" else "false"
-    core = f"{'Paired' if fits else 'Single'}<{twice}>"
-    variant, header = ("dsp", "quantized_convolution/dsp.h") if fast else ("portable", "quantized_convolution/dense.h")
-    macs = out.spec.numel * k
-    reads = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
-    at_once = 2 if fast and groups == 1 else 1
-    image = (batch, rows, columns) if not plain else (1, _ONE, replace(_ONE, size=batch * rows.size * columns.size))
-    each_more = outputs // groups - inputs
-    within = None if groups == 1 else max(each_more, (groups - 1) * each_more)  # group after group of a position
-    overlaps = {x.id: _distance(*image, channels, outputs, at_once, within)}
-    if plain:
-        geometry = {"positions": batch * rows.size * columns.size, "inputs": k, "outputs": outputs, **_stored(node)}
-        function = f"quantized_pointwise_dsp<{twice}>" if fast else f"quantized_pointwise<et::{core}>"
-        columns_at_once = min(at_once, geometry["positions"])
-        scratch = Scratch(DType.INT16, columns_at_once * elements) if fast else Scratch(DType.INT8, elements)
-        return Call(function, header, geometry, (*reads, scratch), None, macs, variant, overlaps)
+    inputs = x.spec.shape[1] // groups
+    outputs = len(layer.weights) // groups
+    taps = rows.kernel * columns.kernel
+    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+        return pointwise(x, out, target, layer, _stored(node))
     merged = groups == 1 and columns.dilation == 1
+    stretches = rows.kernel if merged else taps
+    ordered = replace(layer, weights=in_column_order(layer.weights, stretches))
+    each = [ordered.rows(slice(group * outputs, (group + 1) * outputs)) for group in range(groups)]
+    packing = packing_of(each, target)
+    elements = each[0].weights.shape[1]
+    words = inputs % 4 == 0 and begins_at_word(x)
     geometry = {
-        "batch": batch, "in_height": rows.size, "in_width": columns.size, "groups": groups, "inputs": inputs,
-        "outputs": outputs // groups, "out_height": rows.out, "out_width": columns.out, **_window(rows, columns),
-        "input_zero": -node["input_offset"], "elements": elements, "merged": int(merged),
-        "group_bytes": len(packed[0]), **_stored(node),
+        "in_width": columns.size, "groups": groups, "inputs": inputs, "outputs": outputs, "out_width": columns.out,
+        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
+        "pad_x": columns.before, "dilation_x": columns.dilation, "input_zero": -node["input_offset"], "elements": elements,
+        "merged": int(merged), "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
+        "group_bytes": len(packing.packed) // groups, "words": int(words), **_stored(node),
     }  # fmt: skip
-    if not fast or groups > 1:
-        core = f"PairedDsp<{twice}>" if fast else core
-        # a row of the window may be written up to 3 bytes behind the column's end
-        scratch = Scratch(DType.INT8, (3 if fast else 1) * elements + 4)
-        return Call(f"quantized_convolution<et::{core}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
-    run = columns.kernel * inputs
-    tail = -(-(run % 4 * rows.kernel) // 4) * 4
-    gathered = any(axis.before or axis.after for axis in (rows, columns)) or not merged or rows.out * columns.out % 2 != 0
-    scratch = Scratch(DType.INT16, 2 * elements + tail + (run * rows.kernel + 4 if gathered else 0))
-    return Call(f"quantized_convolution_dsp<{twice}>", header, geometry, (*reads, scratch), None, macs, variant, overlaps)
+    # pairs go over the ends of rows whose number of positions is odd
+    rows_at_once = 2 if packing.fast and columns.out % 2 and rows.out > 1 and rows.dilation == 1 else 1
+    window = window_over(node, rows, columns, -node["input_offset"], rows_at_once if packing.fast else 0)
+    call = rows_at_once * columns.out
+    starts = range(0, x.spec.shape[0] * rows.out * columns.out, rows.out * columns.out)
+    ends = [
+        min(start + first + done, start + rows.out * columns.out, start + first + call)
+        for start in starts
+        for first in range(0, rows.out * columns.out, call)
+        for done in range(packing.at_once, call + packing.at_once, packing.at_once)
+    ]
+    first = first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1])
+    more = outputs - inputs
+    within = None if groups == 1 else max(more, (groups - 1) * more)  # group after group of a position
+    overlaps = {x.id: read_then_stored(first, ends, groups * outputs, within)}
+    macs = out.spec.numel * taps * inputs
+    packed = Const("packed", packing.packed)
+    if not packing.fast:
+        function = f"quantized_convolution<et::{packing.core}>"
+        operands = (packed, Scratch(DType.INT8, elements + 4))
+        return Call(function, packing.header, geometry, operands, window, macs, packing.variant, overlaps)
+    outside = columns.inner != (0, columns.out)
+    by_taps = not merged or inputs % 4 == 0
+    pointers = 2 * (taps if by_taps else rows.kernel)
+    aside = (inputs if by_taps else 2 * taps * inputs) if outside else 0
+    scratch = Scratch(DType.INT32, elements + pointers + -(-aside // 4))
+    function = f"quantized_convolution_dsp<{packing.twice}>"
+    return Call(function, packing.header, geometry, (packed, scratch), window, macs, packing.variant, overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -266,14 +201,14 @@ def _reference(
 # ---- depthwise ----------------------------------------------------------------------------------------------------------------------
 
 
-def _depthwise_geometry(node: Node) -> tuple[_Axis, _Axis]:
+def _depthwise_geometry(node: Node) -> tuple[Axis, Axis]:
     x, weights, multiplier = node["input"].spec, node["weight"].spec, node["depth_multiplier"]
     if len(weights.shape) not in (3, 4) or 0 in weights.shape or len(x.shape) < 3 or weights.shape[0] != 1 or multiplier < 1:
         raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (1, KH, KW, O)")
     if weights.shape[-1] != x.shape[1] * multiplier:
         raise node.error(f"{weights.shape[-1]} outputs of {x.shape[1]} channels, {multiplier} each")
     axes = _axes(node, weights.shape[1:-1])
-    return (_ONE, *axes)[-2], axes[-1]
+    return (ONE, *axes)[-2], axes[-1]
 
 
 def _infer_depthwise(node: Node) -> tuple[InferredSpec, ...]:
@@ -289,34 +224,68 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     layer = _layer(node, node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T)
-    if channels == 1:
-        return _dense(node, target, rows, columns, 1, layer)
-    if _is_3x3(node, target, layer):
+    fast = "dsp" in target.features and scales_at_once(layer, target)
+    if channels == 1 or (fast and channels < 4):
+        return _dense(node, target, rows, columns, 1, _with_zeros(layer, channels))
+    if fast and _is_3x3(node, target):
         return _depthwise_3x3(node, rows, columns, layer)
+    if fast:
+        return _depthwise_taps(node, target, rows, columns, layer)
     geometry = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
         "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
     }  # fmt: skip
     outputs, taps = layer.weights.shape
-    overlaps = {x.id: _distance(batch, rows, columns, channels, outputs, 1, outputs - channels)}
+    positions = range(1, batch * rows.out * columns.out + 1)
+    overlaps = {x.id: read_then_stored(first_reads(batch, rows, columns, channels), positions, outputs, outputs - channels)}
     operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, -node["input_offset"], target)))
     function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
     header = "quantized_convolution/depthwise.h"
     return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
 
 
-def _is_3x3(node: Node, target: Target, layer: Layer) -> bool:
-    """Whether the kernel for 3x3 windows of cores with DSP instructions can do it."""
+def _with_zeros(layer: Layer, channels: int) -> Layer:
+    """A depthwise layer as a dense one, which is faster for fewer channels than a word has: weights of 0 for all others."""
+    outputs, taps = layer.weights.shape
+    weights = np.zeros((outputs, taps, channels), layer.weights.dtype)
+    weights[np.arange(outputs), :, np.arange(outputs) * channels // outputs] = layer.weights
+    return replace(layer, weights=weights.reshape(outputs, -1))
+
+
+def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
+    x, out, multiplier = node["input"], node.out, node["depth_multiplier"]
+    batch, channels = x.spec.shape[:2]
+    outputs, taps = layer.weights.shape
+    shares = [pack_tap_pairs(layer.rows(slice(share, None, multiplier)), target) for share in range(multiplier)]
+    pairs = -(-taps // 2)
+    geometry = {
+        "in_width": columns.size, "channels": channels, "multiplier": multiplier, "out_width": columns.out, "kernel_height": rows.kernel,
+        "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before, "dilation_x": columns.dilation,
+        "input_zero": -node["input_offset"], "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "pairs": pairs,
+        "first_pairs": (pairs - 1) % 5 + 1, "share_bytes": len(shares[0]), **_stored(node),
+    }  # fmt: skip
+    first = first_reads(batch, rows, columns, channels)
+    # with one result a channel position after position, a block of channels after the other; with more, one result of a whole row first
+    at_once, within = (1, 0) if multiplier == 1 else (columns.out, outputs)
+    overlaps = {x.id: read_then_stored(first, range(at_once, len(first) - 1 + at_once, at_once), outputs, within)}
+    aside = channels if columns.inner != (0, columns.out) else 0
+    operands = (Const("packed", np.concatenate(shares)), Scratch(DType.INT32, 2 * pairs + 1 + -(-aside // 4)))
+    function = f"quantized_depthwise_dsp<{'true' if target.rounding == 'tflm' else 'false'}>"
+    window = window_over(node, rows, columns, -node["input_offset"])
+    header = "quantized_convolution/depthwise_dsp.h"
+    return Call(function, header, geometry, operands, window, out.spec.numel * taps, "dsp", overlaps)
+
+
+def _is_3x3(node: Node, target: Target) -> bool:
+    """Whether it is faster row by row: windows of 3x3 that share most of their rows."""
     rows, columns = _depthwise_geometry(node)
-    fits = all((axis.kernel, axis.dilation) == (3, 1) and axis.before <= 1 for axis in (rows, columns))
-    plain = rows.stride == columns.stride <= 2 and node["depth_multiplier"] == 1 and len(layer.weights) % 4 == 0
+    fits = all((axis.kernel, axis.dilation, axis.stride) == (3, 1, 1) and axis.before <= 1 for axis in (rows, columns))
+    plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
     # it moves whole words; a part of another tensor may begin anywhere
-    aligned = all(value.storage is None or value.storage.offset % 4 == 0 for value in (node["input"], node.out))
-    fast = "dsp" in target.features and target.rounding == "nearest" and not np.any(layer.words[1])
-    return fits and plain and aligned and fast
+    return fits and plain and begins_at_word(node["input"]) and begins_at_word(node.out) and target.rounding == "nearest"
 
 
-def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Call:
+def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
     """Two rows at once, and in place, where every input has one result; else one row at a time."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
@@ -334,11 +303,11 @@ def _depthwise_3x3(node: Node, rows: _Axis, columns: _Axis, layer: Layer) -> Cal
     pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
     scratch = Scratch(DType.INT32, 8 * seen + (3 if aside else 1 if in_place else 0) * row // 4)
     operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
-    header = "quantized_convolution/depthwise_dsp.h"
+    header = "quantized_convolution/depthwise3x3_dsp.h"
     return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
 
 
-def _rows_distance(batch: int, rows: _Axis, in_row: int, out_row: int, channels: int) -> int:
+def _rows_distance(batch: int, rows: Axis, in_row: int, out_row: int, channels: int) -> int:
     """How many bytes above its output an input must start, where rows are made one after the other, 4 channels of a row at a time."""
     y = np.arange(rows.out)
     top = np.clip(y * rows.stride - rows.before, 0, rows.size)
@@ -391,8 +360,8 @@ def _phases(node: Node) -> tuple[_Phases, _Phases]:
     rank = len(x.shape) - 2
     if rank not in (1, 2) or len(weights.shape) != rank + 2 or 0 in weights.shape or weights.shape[-1] != x.shape[1]:
         raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (O, KH, KW, I)")
-    stride, dilation = (_per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding, more = (_per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
+    stride, dilation = (per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
+    padding, more = (per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
     axes = []
     for at in range(rank):
         size, kernel = x.shape[2 + at], weights.shape[1 + at]
@@ -400,7 +369,7 @@ def _phases(node: Node) -> tuple[_Phases, _Phases]:
         if out < 1 or more[at] >= max(stride[at], dilation[at]) or stride[at] > 2**15:
             raise node.error(f"an output of {out}, by stride {stride[at]} and output padding {more[at]}")
         axes.append(_Phases(size, kernel, stride[at], dilation[at], padding[at], out))
-    if prod((x.shape[0], max(x.shape[1], weights.shape[0]), *(max(axis.out, axis.size) + axis.before for axis in axes))) > _LIMIT:
+    if prod((x.shape[0], max(x.shape[1], weights.shape[0]), *(max(axis.out, axis.size) + axis.before for axis in axes))) > LIMIT:
         raise node.error(f"an input {list(x.shape)} is too large for 32-bit offsets")
     return (_Phases(1, 1, 1, 1, 0, 1), *axes)[-2], axes[-1]
 

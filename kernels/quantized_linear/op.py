@@ -7,22 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import (
-    Layer,
-    activation,
-    can_pair,
-    elements_of,
-    fixed,
-    has_shifts,
-    layer_of,
-    pack_blocks,
-    pack_pairs,
-    problem,
-    product_of_activations,
-    stored,
-    weight,
-)
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
+from etexport.integer_layer import Layer, activation, can_pair, fixed, layer_of, problem, product_of_activations, stored, weight
+from etexport.integer_packing import has_shifts, pack_blocks, pointwise
+from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
 from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift
 
@@ -65,22 +52,12 @@ def _lower(node: Node, target: Target) -> Call:
     if reason:
         raise node.error(reason)
     positions = prod(x.spec.shape[:-1])
-    twice = target.rounding == "tflm"
-    geometry: dict[str, GeometryField] = {
-        "positions": positions, "inputs": inputs, "outputs": outputs,
-        "zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"],
-    }  # fmt: skip
-    macs = positions * inputs * outputs
+    store = {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
     if "dsp" in target.features and can_pair(layer, target):
-        # the rows done at once are copied before they are stored; the rows below are still to be read then
-        ahead = [done * (outputs - inputs) for done in (2, (positions - 1) // 2 * 2) if 0 < done < positions]
-        overlaps = {x.id: max([*ahead, -positions * inputs])}
-        words = inputs % 4 == 0
-        function = "quantized_pointwise_dsp" if words else "quantized_linear_dsp"
-        header = "quantized_convolution/dsp.h" if words else "quantized_linear/linear_dsp.h"
-        packed, scratch = Const("packed", pack_pairs(layer, target)), Scratch(DType.INT16, min(positions, 2) * elements_of(inputs))
-        reads = (Write(out.id), Read(x.id), packed, scratch)
-        return Call(f"{function}<{str(twice).lower()}>", header, geometry, reads, None, macs, "dsp", overlaps)
+        return pointwise(x, out, target, layer, store)
+    geometry: dict[str, GeometryField] = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
+    macs = positions * inputs * outputs
+    twice = target.rounding == "tflm"
     eight_registers = "arm" in target.features and "thumb2" not in target.features
     two = positions > 1 and not eight_registers
     at_once = 2 if two else 1

@@ -1,0 +1,194 @@
+"""Weights of integer layers as bytes in flash: the definition of the layouts, of which every variant of a kernel reads the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from etexport.integer_layer import Layer, can_pair
+from etexport.op import Call, Const, Read, Scratch, Target, Write
+from etexport.program.model import Array, DType, Value
+
+STEP = 4
+"""Columns and rows of packed weights are filled up to multiples of this, a word of bytes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """A layer's weights, group after group, and the kernels that read them (`kernels/quantized_convolution`)."""
+
+    packed: Array
+    fast: bool
+    core: str
+    """The C++ type that makes one column's results."""
+    at_once: int
+    """How many columns are read before their results are stored."""
+    twice: str
+    """The template argument that says whether results are rounded twice."""
+
+    @property
+    def header(self) -> str:
+        return f"quantized_convolution/{'dsp' if self.fast else 'dense'}.h"
+
+    @property
+    def variant(self) -> str:
+        return "dsp" if self.fast else "portable"
+
+
+def packing_of(groups: Sequence[Layer], target: Target) -> Packing:
+    """Two weights a halfword, and DSP instructions where the core has them, if that is exact for every group."""
+    pairs = all(can_pair(group, target) for group in groups)
+    fast = pairs and "dsp" in target.features
+    twice = "true" if target.rounding == "tflm" else "false"
+    packed = np.concatenate([pack_pairs(group, target) if pairs else pack_singles(group, target) for group in groups])
+    return Packing(packed, fast, f"{'Paired' if pairs else 'Single'}<{twice}>", 2 if fast else 1, twice)
+
+
+def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int]) -> Call:
+    """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its results."""
+    outputs, inputs = layer.weights.shape
+    positions = x.spec.numel // inputs
+    packing = packing_of([replace(layer, weights=in_column_order(layer.weights, 1))], target)
+    geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
+    # what is read at once is copied before its results are stored; later positions are still to be read then
+    stops = (packing.at_once, (positions - 1) // packing.at_once * packing.at_once)
+    overlaps = {x.id: max([-x.spec.numel, *(done * (outputs - inputs) for done in stops if 0 < done < positions)])}
+    operands = (Write(out.id), Read(x.id), Const("packed", packing.packed))
+    elements = elements_of(inputs)
+    if packing.fast:
+        geometry["words"] = int(inputs % 4 == 0 and begins_at_word(x))
+        halfwords = 2 * elements if positions > 1 else elements + (elements // 2 if inputs % 4 else 0)
+        function, scratch = f"quantized_pointwise_dsp<{packing.twice}>", Scratch(DType.INT32, -(-halfwords // 2))
+    else:
+        function, scratch = f"quantized_pointwise<et::{packing.core}>", Scratch(DType.INT8, elements)
+    return Call(function, packing.header, geometry, (*operands, scratch), None, positions * inputs * outputs, packing.variant, overlaps)
+
+
+def begins_at_word(value: Value) -> bool:
+    """A part of another tensor may begin anywhere."""
+    return value.storage is None or value.storage.offset % 4 == 0
+
+
+def elements_of(k: int) -> int:
+    """`k` filled up to whole steps."""
+    return -(-k // STEP) * STEP
+
+
+def in_column_order(weights: Array, stretches: int) -> Array:
+    """(outputs, k) with k = (stretches, bytes of a stretch) as columns have them: first what each stretch has left over after its whole
+    quads of bytes, each quad filled in the order k0, k2, k1, k3 (of their halfwords in a core with 16-bit lanes), then the quads of
+    every stretch."""
+    windows = weights.reshape(len(weights), stretches, -1)
+    whole = windows.shape[2] // 4 * 4
+    rest = windows[:, :, whole:].reshape(len(weights), -1)
+    filled = np.zeros((len(weights), elements_of(rest.shape[1])), weights.dtype)
+    filled[:, : rest.shape[1]] = rest
+    filled = filled.reshape(len(weights), -1, 4)[:, :, [0, 2, 1, 3]].reshape(filled.shape)
+    return np.concatenate([filled, windows[:, :, :whole].reshape(len(weights), -1)], axis=1)
+
+
+def pack_pairs(layer: Layer, target: Target) -> Array:
+    """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
+    (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers,
+    each with 2^(32 - right shift) behind it where rounding is TFLite's.
+    """
+    outputs, k = layer.weights.shape
+    blocks = -(-outputs // 4)
+    weights = np.zeros((blocks * 4, elements_of(k)), np.int64)
+    weights[:outputs, :k] = layer.weights
+    scales = _scales(layer, target)
+    bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, scales.shape[1]), np.int64)
+    bias[:outputs], words[:outputs] = layer.bias, scales
+    bias[1::2] = bias[::2] + 256 * bias[1::2]
+    halves = (256 * weights[1::2] + weights[::2]).reshape(blocks, 2, -1, 2, 2)  # block, pair, quad, (k / 2) % 2, k % 2
+    stream = halves.transpose(0, 2, 4, 1, 3).reshape(blocks, -1).astype(np.int16).view(np.int8)
+    parts = (_bytes(bias).reshape(blocks, -1), stream, _bytes(words).reshape(blocks, -1))
+    return np.concatenate(parts, axis=1).reshape(-1)
+
+
+def pack_singles(layer: Layer, target: Target) -> Array:
+    """int8 bytes; for each output: bias, multiplier and shift (words), then its weights."""
+    outputs, k = layer.weights.shape
+    weights = np.zeros((outputs, elements_of(k)), np.int8)
+    weights[:, :k] = layer.weights
+    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
+    words = _bytes(np.stack([layer.bias, multipliers, shifts], axis=1)).reshape(outputs, -1)
+    return np.concatenate([words, weights], axis=1).reshape(-1)
+
+
+def pack_blocks(layer: Layer, target: Target, block: int) -> Array:
+    """int8 bytes; for each `block` outputs (the last ones in a block of 4 where that is enough): biases (words), weights [k][block],
+    multipliers, and shifts where there are any (words)."""
+    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
+    scales = [multipliers, shifts] if has_shifts(layer, target) else [multipliers]
+    parts: list[Array] = []
+    outputs = len(layer.weights)
+    for first in range(0, outputs, block):
+        part = slice(first, first + block)
+        width = 4 if outputs - first <= 4 else block
+        filled = width - len(layer.bias[part])
+        weights = np.pad(layer.weights[part], ((0, filled), (0, 0)))
+        bias, *words = (np.pad(values[part], (0, filled)) for values in (layer.bias, *scales))
+        parts += [_bytes(bias), np.ascontiguousarray(weights.T).reshape(-1), *map(_bytes, words)]
+    return np.concatenate(parts)
+
+
+def has_shifts(layer: Layer, target: Target) -> bool:
+    """Whether sums are scaled by more than a multiplier."""
+    return target.rounding == "tflm" or bool(np.any(layer.words[1]))
+
+
+def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
+    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights.
+
+    The kernel leaves out taps outside the image, so that biases are without the input's zero point.
+    """
+    outputs, taps = layer.weights.shape
+    blocks = -(-outputs // 4)
+    weights = np.zeros((blocks * 4, taps), np.int8)
+    weights[:outputs] = layer.weights
+    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
+    words = np.zeros((3, blocks * 4), np.int64)
+    bias = layer.bias + input_zero * layer.weights.astype(np.int64).sum(axis=1)
+    words[:, :outputs] = bias, multipliers, shifts
+    head = _bytes(words.reshape(3, blocks, 4).transpose(1, 0, 2)).reshape(blocks, -1)
+    return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
+
+
+def pack_tap_pairs(layer: Layer, target: Target) -> Array:
+    """int8 bytes of a depthwise layer, as words; for each 4 outputs: 4 biases; for each two taps of the window the pairs (w0, w1) of 4
+    outputs; 4 multipliers as `pack_pairs` has them. The last block ends with the last output: those that it shares with the block
+    before are zeros."""
+    outputs, taps = layer.weights.shape
+    blocks, left = -(-outputs // 4), outputs % 4
+    at = np.arange(outputs) + np.where(np.arange(outputs) >= outputs - left, -left % 4, 0)
+    weights = np.zeros((blocks * 4, -(-taps // 2), 2), np.int64)
+    weights.reshape(blocks * 4, -1)[at, :taps] = layer.weights
+    scales = _scales(layer, target)
+    bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, scales.shape[1]), np.int64)
+    bias[at], words[at] = layer.bias, scales
+    pairs = (weights[..., 0] & 0xFFFF | (weights[..., 1] & 0xFFFF) << 16).reshape(blocks, 4, -1).transpose(0, 2, 1)
+    parts = (bias.reshape(blocks, -1), pairs.reshape(blocks, -1), words.reshape(blocks, -1))
+    return _bytes(np.concatenate(parts, axis=1))
+
+
+def _scales(layer: Layer, target: Target) -> Array:
+    """For each output its multiplier, and 2^(32 - right shift) where rounding is TFLite's."""
+    scales = [layer.multipliers, np.int64(1) << (32 + layer.shifts)] if target.rounding == "tflm" else [layer.words[0]]
+    return np.stack(scales, axis=1)
+
+
+def pack_windows(layer: Layer) -> Array:
+    """int8 bytes of a depthwise layer with a 3x3 window; for each output, as words: pairs (w0, w1) of rows 0 and 1 for its 3 columns,
+    pairs (w1, w2) likewise, bias, multiplier."""
+    outputs = len(layer.weights)
+    weights = layer.weights.astype(np.int64).reshape(outputs, 3, 3) & 0xFFFF
+    upper, lower = weights[:, 0] | weights[:, 1] << 16, weights[:, 1] | weights[:, 2] << 16
+    return _bytes(np.concatenate([upper, lower, layer.bias[:, None], layer.words[0][:, None]], axis=1))
+
+
+def _bytes(words: Array) -> Array:
+    """Little-endian 32-bit words, modulo 2^32."""
+    return np.ascontiguousarray(words & 0xFFFFFFFF).astype("<u4").reshape(-1).view(np.int8)

@@ -1,0 +1,404 @@
+// Columns of int8 times packed weights on Armv7E-M with DSP instructions (Cortex-M4, M7, M33): Paired's bytes, the same
+// results.
+//
+// Two cores, written in assembly because each uses all 14 registers. The one for pairs of columns takes whole runs of
+// pairs: it expands both columns of a pair from where they lie to int16, in scratch, then makes 4 channels of both in
+// registers, block after block, from the packed stream. Instructions a multiply-accumulate in the loop: 0.77 (12 for
+// 16, and 3 for 128: 8 sums, 2 x 2 operands, 2 pointers); 45 for what is round it in each block of 4 channels; 13 for
+// 16 bytes expanded. The core for one column takes 0.94.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "et/dsp.h"
+#include "quantized_convolution/dense.h"
+
+namespace et {
+
+// A run of pairs of columns (a, b). A column is `stretches` of bytes: of each what is left over after whole quads comes
+// first, filled up to a quad, then the quads of all of them. The table has each stretch's first byte for a and for b,
+// by turns, and is moved on from pair to pair. The assembly knows the order of the members.
+struct Pairs8 {
+  int16_t* columns;    // scratch: 4 bytes for each byte of a column
+  int8_t* out_end;     // where the whole blocks of a's results end
+  int8_t* out;         // a's results
+  int32_t out_step;    // from a's to b's
+  int32_t zero_point;  // of the results
+  int16_t* columns_end;
+  int32_t out_skip;  // from out_end to the next a's results
+  int32_t out_next;  // from out_end to the next out_end
+  const int8_t* packed;
+  int32_t out_left;  // channels after the whole blocks
+  int32_t pairs;
+  int16_t* quads;  // in columns, behind what is left over
+  const int8_t** table;
+  int32_t bytes;  // of each stretch, whole quads
+  int32_t skip;   // from the end of a stretch to its start in the next pair
+  const int8_t** table_end;
+  int32_t left;   // bytes of each stretch after the quads
+  int32_t words;  // stretches begin at words, and nothing is left over
+};
+
+// NEAREST and TWICE scale the sums: the house's rule, and TFLite's, where a doubled high multiply by m comes first, and
+// k = 2^(32 - right shift) rounds ties away from zero; z is the zero point.
+#define ET_DSP_TWICE(r, m, k, z)                                                                                   \
+  "lsl " r ", " r ", #1\n smmulr " r ", " r ", " m "\n add " r ", " r ", " r ", asr #31\n smmlar " r ", " r ", " k \
+  ", " z "\n"
+
+// 2 k of 4 channels and 2 columns: lower sums r2, r4 (first column), r6, r8 (second); sums of both r3, r5, r7, r9.
+#define ET_DSP_TWO                                     \
+  "ldrd r10, r11, [r1], #8\n ldrd r12, lr, [r0], #8\n" \
+  "smlad r3, r12, r10, r3\n smlad r7, lr, r10, r7\n"   \
+  "smlad r5, r12, r11, r5\n smlad r9, lr, r11, r9\n"   \
+  "sxtb16 r10, r10\n sxtb16 r11, r11\n"                \
+  "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"   \
+  "smlad r4, r12, r11, r4\n smlad r8, lr, r11, r8\n"
+#define ET_DSP_TWO_QUADS ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
+
+// The frame: Pairs8, then where the loop begins (72), 4 results of each column (76), out and out_step while they go
+// there (84).
+#define ET_DSP_PAIRS_BEGIN                                                                                             \
+  "push {r4-r11, lr}\n"                                                                                                \
+  "sub sp, sp, #92\n"                                                                                                  \
+  "mov r12, sp\n"                                                                                                      \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n"                                      \
+  "ldm r0, {r1, r2}\n stm r12!, {r1, r2}\n"                                                                            \
+  "adr.w r11, 4f\n" /* the loop makes 8 quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
+  "ldr r0, [sp]\n ldr r4, [sp, #20]\n sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #7\n"             \
+  "add r4, r4, #1\n mov r5, #96\n mls r11, r4, r5, r11\n orr r11, r11, #1\n str r11, [r12]\n"                          \
+  "0:\n"                                                                                                               \
+  "ldr r2, [sp, #44]\n ldr lr, [sp, #48]\n ldr r3, [sp, #68]\n"                                                        \
+  "cmp r3, #0\n beq 15f\n"                                                                                             \
+  "11:\n" /* a stretch by words */                                                                                     \
+  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n"                                                                            \
+  "subs r3, r3, #8\n blt 13f\n"                                                                                        \
+  "12:\n"                                                                                                              \
+  "ldrd r4, r8, [r0], #8\n ldrd r5, r9, [r1], #8\n"                                                                    \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"                  \
+  "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                                    \
+  "subs r3, r3, #8\n"                                                                                                  \
+  "stm r2!, {r4-r11}\n"                                                                                                \
+  "bge 12b\n"                                                                                                          \
+  "13:\n"                                                                                                              \
+  "adds r3, r3, #8\n beq 14f\n"                                                                                        \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                              \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                    \
+  "stm r2!, {r4-r7}\n"                                                                                                 \
+  "14:\n"                                                                                                              \
+  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                         \
+  "strd r0, r1, [lr], #8\n"                                                                                            \
+  "cmp lr, r5\n bne 11b\n"                                                                                             \
+  "b 20f\n"                                                                                                            \
+  "15:\n"                                                                                                              \
+  "ldr r12, [sp]\n"                                                                                                    \
+  "16:\n" /* a stretch that may begin anywhere */                                                                      \
+  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n ldr r8, [sp, #64]\n"                                                        \
+  "cmp r3, #0\n beq 18f\n"                                                                                             \
+  "17:\n"                                                                                                              \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                              \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                    \
+  "subs r3, r3, #4\n"                                                                                                  \
+  "stm r2!, {r4-r7}\n"                                                                                                 \
+  "bne 17b\n"                                                                                                          \
+  "18:\n"                                                                                                              \
+  "cmp r8, #0\n beq 19f\n"                                                                                             \
+  "9:\n" /* what is left over of it: k0, k2, k1, k3 of a quad */                                                       \
+  "ldrsb r4, [r0], #1\n ldrsb r5, [r1], #1\n"                                                                          \
+  "and r6, r12, #2\n"                                                                                                  \
+  "strh r4, [r12]\n strh r5, [r12, #4]\n"                                                                              \
+  "add r12, r12, r6, lsl #1\n add r12, r12, #2\n"                                                                      \
+  "subs r8, r8, #1\n bne 9b\n"                                                                                         \
+  "19:\n"                                                                                                              \
+  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                         \
+  "strd r0, r1, [lr], #8\n"                                                                                            \
+  "cmp lr, r5\n bne 16b\n"                                                                                             \
+  "20:\n"                                                                                                              \
+  "ldr r1, [sp, #32]\n"                                                                                                \
+  "ldrd r0, r12, [sp]\n ldr r10, [sp, #8]\n"                                                                           \
+  "cmp r10, r12\n beq.w 5f\n"                                                                                          \
+  "1:\n"                                                                                                               \
+  "ldm r1, {r2-r5}\n ldm r1!, {r6-r9}\n"                                                                               \
+  "ldr pc, [sp, #72]\n"                                                                                                \
+  "2:\n" ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS                                           \
+  "4:\n"                                                                                                               \
+  "ldr r12, [sp, #20]\n cmp r0, r12\n bne.w 2b\n"                                                                      \
+  "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
+#define ET_DSP_PAIRS_NEAREST                                                                           \
+  "ldm r1!, {r10, r11, r12, lr}\n"                                                                     \
+  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                \
+  "ldr r0, [sp, #16]\n"                                                                                \
+  "smmlar r2, r2, r10, r0\n smmlar r3, r3, r11, r0\n smmlar r4, r4, r12, r0\n smmlar r5, r5, lr, r0\n" \
+  "smmlar r6, r6, r10, r0\n smmlar r7, r7, r11, r0\n smmlar r8, r8, r12, r0\n smmlar r9, r9, lr, r0\n"
+#define ET_DSP_PAIRS_TWICE                                                                                       \
+  "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"                                          \
+  "ldr r0, [sp, #16]\n"                                                                                          \
+  "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r2", "r10", "r11", "r0") ET_DSP_TWICE("r6", "r10", "r11", "r0") \
+      ET_DSP_TWICE("r3", "r12", "lr", "r0") ET_DSP_TWICE(                                                        \
+          "r7", "r12", "lr", "r0") "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r4", "r10", "r11", "r0")       \
+          ET_DSP_TWICE("r8", "r10", "r11", "r0") ET_DSP_TWICE("r5", "r12", "lr", "r0")                           \
+              ET_DSP_TWICE("r9", "r12", "lr", "r0")
+#define ET_DSP_PAIRS_END                                                                  \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"               \
+  "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n"               \
+  "ldrd r10, r11, [sp, #8]\n"                                                             \
+  "strb r6, [r10, r11]\n strb r2, [r10], #1\n strb r7, [r10, r11]\n strb r3, [r10], #1\n" \
+  "strb r8, [r10, r11]\n strb r4, [r10], #1\n strb r9, [r10, r11]\n strb r5, [r10], #1\n" \
+  "ldrd r0, r12, [sp]\n"                                                                  \
+  "str r10, [sp, #8]\n"                                                                   \
+  "cmp r10, r12\n bne.w 1b\n"                                                             \
+  "5:\n"                                                                                  \
+  "ldr r2, [sp, #36]\n cmp r2, #0\n bne 7f\n"                                             \
+  "6:\n"                                                                                  \
+  "ldrd r2, r3, [sp, #24]\n add r2, r10, r2\n add r3, r10, r3\n strd r3, r2, [sp, #4]\n"  \
+  "ldr r4, [sp, #40]\n subs r4, r4, #1\n str r4, [sp, #40]\n bne.w 0b\n"                  \
+  "add sp, sp, #92\n"                                                                     \
+  "pop {r4-r11, pc}\n"                                                                    \
+  "7:\n" /* the channels that are left: a block of which some count */                    \
+  "add r3, sp, #80\n cmp r10, r3\n beq 8f\n"                                              \
+  "ldr r4, [sp, #12]\n strd r10, r4, [sp, #84]\n"                                         \
+  "add r10, sp, #76\n mov r11, #4\n strd r10, r11, [sp, #8]\n str r3, [sp, #4]\n"         \
+  "b.w 1b\n"                                                                              \
+  "8:\n"                                                                                  \
+  "ldrd r10, r11, [sp, #84]\n str r11, [sp, #12]\n"                                       \
+  "sub r3, r3, #4\n mov r4, r2\n"                                                         \
+  "10:\n"                                                                                 \
+  "ldrb r6, [r3, #4]\n ldrb r5, [r3], #1\n"                                               \
+  "strb r6, [r10, r11]\n strb r5, [r10], #1\n"                                            \
+  "subs r4, r4, #1\n bne 10b\n"                                                           \
+  "sub r10, r10, r2\n"                                                                    \
+  "b 6b\n"
+
+__attribute__((naked, noipa)) inline void pairs_nearest(const Pairs8* /*run*/) {
+  asm volatile(ET_DSP_PAIRS_BEGIN ET_DSP_PAIRS_NEAREST ET_DSP_PAIRS_END);
+}
+
+__attribute__((naked, noipa)) inline void pairs_twice(const Pairs8* /*run*/) {
+  asm volatile(ET_DSP_PAIRS_BEGIN ET_DSP_PAIRS_TWICE ET_DSP_PAIRS_END);
+}
+
+template <bool kTwice>
+inline void pairs(const Pairs8& run) {
+  if constexpr (kTwice) {
+    pairs_twice(&run);
+  } else {
+    pairs_nearest(&run);
+  }
+}
+
+// What the core for one column reads beside its pointers; the assembly knows the order.
+struct Block8 {
+  int32_t x_bytes, blocks, out_step, zero_point;
+};
+
+// One column without gaps; `bytes` is not 0.
+__attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, int16_t* /*out*/, int32_t /*bytes*/) {
+  asm volatile(
+      "push {r4, lr}\n"
+      "1:\n"
+      "ldr r12, [r0], #4\n"
+      "sxtb16 r3, r12\n sxtb16 r4, r12, ror #8\n"
+      "subs r2, r2, #4\n"
+      "stm r1!, {r3, r4}\n"
+      "bne 1b\n"
+      "mov r0, r1\n"
+      "pop {r4, pc}\n");
+}
+
+// 4 k of 4 channels and one column: lower sums r2, r4; sums of both r3, r5.
+#define ET_DSP_ONE                                                                                  \
+  "ldm r1!, {r6-r9}\n ldrd r10, r11, [r0], #8\n"                                                    \
+  "smlad r3, r10, r6, r3\n smlad r5, r10, r7, r5\n smlad r3, r11, r8, r3\n smlad r5, r11, r9, r5\n" \
+  "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                 \
+  "smlad r2, r10, r6, r2\n smlad r4, r10, r7, r4\n smlad r2, r11, r8, r2\n smlad r4, r11, r9, r4\n"
+
+#define ET_DSP_ONE_BEGIN                                                                    \
+  "push {r4-r11, lr}\n"                                                                     \
+  "ldm r3, {r4-r7}\n"                                                                       \
+  "add r12, r4, r0\n"                                                                       \
+  "adr.w r11, 4f\n" /* as above, with 56 bytes of code each */                              \
+  "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                     \
+  "mov r6, #56\n mls r11, r4, r6, r11\n"                                                    \
+  "orr r11, r11, #1\n"                                                                      \
+  "push {r0, r2, r5, r7, r11}\n" /* x, output, blocks, zero point, where the loop begins */ \
+  "1:\n"                                                                                    \
+  "ldm r1!, {r2-r5}\n"                                                                      \
+  "ldr pc, [sp, #16]\n"                                                                     \
+  "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE                                        \
+  "4:\n"                                                                                    \
+  "cmp r0, r12\n bne.w 2b\n"                                                                \
+  "sub r3, r3, r2\n sub r5, r5, r4\n"
+#define ET_DSP_ONE_NEAREST                   \
+  "ldm r1!, {r6-r9}\n"                       \
+  "asr r3, r3, #8\n asr r5, r5, #8\n"        \
+  "ldr r10, [sp, #12]\n ldr r11, [sp, #4]\n" \
+  "smmlar r2, r2, r6, r10\n smmlar r3, r3, r7, r10\n smmlar r4, r4, r8, r10\n smmlar r5, r5, r9, r10\n"
+#define ET_DSP_ONE_TWICE                                                                             \
+  "asr r3, r3, #8\n asr r5, r5, #8\n"                                                                \
+  "ldr r0, [sp, #12]\n ldr r11, [sp, #4]\n"                                                          \
+  "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r2", "r6", "r7", "r0")                                          \
+      ET_DSP_TWICE("r3", "r8", "r9", "r0") "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r4", "r6", "r7", "r0") \
+          ET_DSP_TWICE("r5", "r8", "r9", "r0")
+#define ET_DSP_ONE_END                                                                  \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
+  "strb r2, [r11], #1\n strb r3, [r11], #1\n strb r4, [r11], #1\n strb r5, [r11], #1\n" \
+  "ldr r6, [sp, #8]\n ldr r0, [sp]\n"                                                   \
+  "str r11, [sp, #4]\n"                                                                 \
+  "subs r6, r6, #1\n str r6, [sp, #8]\n"                                                \
+  "bne.w 1b\n"                                                                          \
+  "add sp, sp, #20\n"                                                                   \
+  "pop {r4-r11, pc}\n"
+
+__attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
+                                                      const Block8* /*block*/) {
+  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_NEAREST ET_DSP_ONE_END);
+}
+
+__attribute__((naked, noipa)) inline void columns_one_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
+                                                            int8_t* /*out*/, const Block8* /*block*/) {
+  asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_TWICE ET_DSP_ONE_END);
+}
+
+// The C library for small chips moves byte by byte. Words may lie anywhere here.
+struct WordBytes {
+  static __attribute__((naked, noipa)) void copy(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*count*/) {
+    asm volatile(
+        "subs r2, r2, #4\n"
+        "blt 2f\n"
+        "1:\n"
+        "ldr r3, [r1], #4\n"
+        "subs r2, r2, #4\n"
+        "str r3, [r0], #4\n"
+        "bge 1b\n"
+        "2:\n"
+        "adds r2, r2, #4\n"
+        "beq 4f\n"
+        "3:\n"
+        "ldrb r3, [r1], #1\n"
+        "subs r2, r2, #1\n"
+        "strb r3, [r0], #1\n"
+        "bne 3b\n"
+        "4:\n"
+        "bx lr\n");
+  }
+
+  static __attribute__((naked, noipa)) void fill(int8_t* /*to*/, int32_t /*value*/, int32_t /*count*/) {
+    asm volatile(
+        "uxtb r1, r1\n"
+        "orr r1, r1, r1, lsl #8\n"
+        "orr r1, r1, r1, lsl #16\n"
+        "subs r2, r2, #4\n"
+        "blt 2f\n"
+        "1:\n"
+        "str r1, [r0], #4\n"
+        "subs r2, r2, #4\n"
+        "bge 1b\n"
+        "2:\n"
+        "adds r2, r2, #4\n"
+        "beq 4f\n"
+        "3:\n"
+        "strb r1, [r0], #1\n"
+        "subs r2, r2, #1\n"
+        "bne 3b\n"
+        "4:\n"
+        "bx lr\n");
+  }
+};
+
+// What a row of a window that reaches out of the image is put together from: zero points, bytes from `offset` on, zero
+// points. The assembly knows the order.
+struct Edge8 {
+  int32_t offset, before, inside, after, zero, rows;
+};
+
+// Such rows, one behind the other.
+__attribute__((naked, noipa)) inline void gather_rows(int8_t* /*to*/, const int8_t* const* /*rows*/,
+                                                      const Edge8* /*edge*/) {
+  asm volatile(
+      "push {r4-r10, lr}\n"
+      "ldm r2, {r3-r8}\n"
+      "1:\n"
+      "ldr r9, [r1], #4\n"
+      "movs r10, r4\n"
+      "add r9, r9, r3\n"
+      "beq 3f\n"
+      "2:\n"
+      "strb r7, [r0], #1\n"
+      "subs r10, r10, #1\n"
+      "bne 2b\n"
+      "3:\n"
+      "subs r10, r5, #4\n"
+      "blt 5f\n"
+      "4:\n"
+      "ldr r2, [r9], #4\n"
+      "subs r10, r10, #4\n"
+      "str r2, [r0], #4\n"
+      "bge 4b\n"
+      "5:\n"
+      "adds r10, r10, #4\n"
+      "beq 7f\n"
+      "6:\n"
+      "ldrb r2, [r9], #1\n"
+      "subs r10, r10, #1\n"
+      "strb r2, [r0], #1\n"
+      "bne 6b\n"
+      "7:\n"
+      "movs r10, r6\n"
+      "beq 9f\n"
+      "8:\n"
+      "strb r7, [r0], #1\n"
+      "subs r10, r10, #1\n"
+      "bne 8b\n"
+      "9:\n"
+      "subs r8, r8, #1\n"
+      "bne 1b\n"
+      "pop {r4-r10, pc}\n");
+}
+
+// Bounds within int8, after the cores have saturated to int8.
+inline void clamp_bytes(const Store8& store, int8_t* out, int32_t bytes) {
+  if (store.low != -128 || store.high != 127) {
+    clamp4(out, bytes, store.low, store.high);
+  }
+}
+
+// One column of bytes; `wide` has room for twice as many.
+template <bool kTwice>
+__attribute__((noinline)) void column_dsp(const Store8& store, int32_t elements, int32_t outputs, int8_t* out,
+                                          const int8_t* x, int16_t* wide, const int8_t* packed) {
+  const auto core = [wide](const int8_t* weights, int8_t* to, const Block8& block) {
+    if constexpr (kTwice) {
+      columns_one_twice(wide, weights, to, &block);
+    } else {
+      columns_one(wide, weights, to, &block);
+    }
+  };
+  expand_one(x, wide, elements);
+  const int32_t whole = outputs & ~3;
+  Block8 block = {2 * elements, whole / 4, outputs, store.zero_point};
+  if (whole > 0) {
+    core(packed, out, block);
+  }
+  if (whole < outputs) {  // 4 are computed
+    int8_t results[4];
+    block.blocks = 1;
+    core(packed + whole / 4 * ((kTwice ? 48 : 32) + 4 * elements), results, block);
+    for (int32_t c = whole; c < outputs; ++c) {
+      out[c] = results[c - whole];
+    }
+  }
+  clamp_bytes(store, out, outputs);
+}
+
+// A column with room for twice as much behind it: a core as `dense.h` has them.
+template <bool kTwice>
+struct PairedDsp {
+  using Bytes = WordBytes;
+
+  static void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out, int8_t* x,
+                     const int8_t* packed) {
+    column_dsp<kTwice>(store, elements, outputs, out, x, reinterpret_cast<int16_t*>(x + elements), packed);
+  }
+};
+
+}  // namespace et
