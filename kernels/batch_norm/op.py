@@ -88,7 +88,7 @@ def _rule(node: IntegerNode) -> Fused | str:
     if not (np.all(np.isfinite(factor)) and np.all(np.isfinite(shift))):
         return "its statistics are not finite"
     # of a factor next to nothing fewer bits count, and the shift must fit beside it
-    steps = np.maximum(np.abs(factor) / 127, node.out.scale / x.scale * 2.0**-16)
+    steps = np.maximum(np.abs(factor) / _taps(factor, shift / x.scale), node.out.scale / x.scale * 2.0**-16)
     taps = np.rint(factor / steps).astype(np.int8)
     channels = len(factor)
     added = Value(-1, "bias", TensorSpec(DType.FLOAT32, (channels,)), Role.CONSTANT, shift.astype(np.float32))
@@ -101,6 +101,17 @@ def _rule(node: IntegerNode) -> Fused | str:
     last = (constants.multipliers, constants.shifts, node.out.low, node.out.high, None)
     args = (x.ref, taps.reshape(1, *one, channels), constants.bias, *window, 1, -x.zero_point, node.out.zero_point, *last)
     return reason or Fused(_DEPTHWISE, args)
+
+
+def _taps(factor: Array, shift: Array) -> Array:
+    """The stored factor of each channel, 64 to 127. The shift, in steps of the input, is rounded to a multiple of factor / tap, which beside
+    a large factor is a good part of a step of the result: the tap whose multiple comes nearest."""
+    taps = np.arange(64, 128, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        units = np.abs(factor)[:, None] / taps
+        words = shift[:, None] / units
+        error = np.abs(words - np.rint(words)) * units
+    return taps[np.argmin(np.nan_to_num(error), axis=1)]
 
 
 RULES = [Rule("aten::_native_batch_norm_legit_no_training.out", _rule)]
