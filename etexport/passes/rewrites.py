@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from etexport.passes.draft import Draft
-from etexport.program.model import Arg, Array, Instruction, Ref, TensorSpec, contiguous
+from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, contiguous
 
 VIEW = "aten::view_copy.out"
 SELECT = "aten::index_select.out"
@@ -81,8 +81,24 @@ def _clamp(rewrite: Rewrite) -> None:
     if len(args) != 3 or not isinstance(args[0], Ref) or not bounds:
         return
     x: Arg = args[0]
-    for op, bound in bounds:
-        x = rewrite.step(f"aten::{op}.out", (x, bound), rewrite.out.shape, last=bound is bounds[-1][1])
+    for at, (op, bound) in enumerate(bounds):
+        x = rewrite.step(f"aten::{op}.out", (x, bound), rewrite.out.shape, last=at == len(bounds) - 1)
+
+
+def _clamp_integers(rewrite: Rewrite) -> None:
+    """Bounds of whole numbers are tensors of one element."""
+    args, x = rewrite.instruction.args, rewrite.spec(0)
+    bounds = (0, None) if rewrite.instruction.op == "aten::relu.out" else args[1:]
+    if x is None or x.dtype not in (DType.INT32, DType.INT64) or len(bounds) != 2 or x.dtype is not rewrite.out.dtype:
+        return
+    limits = np.iinfo(x.dtype.numpy)
+    given = [(op, bound) for op, bound in zip(("maximum", "minimum"), bounds, strict=True) if bound is not None]
+    if not given or not all(type(bound) is int and limits.min <= bound <= limits.max for _, bound in given):
+        return
+    value = args[0]
+    for at, (op, bound) in enumerate(given):
+        limit = rewrite.draft.add_constant(f"{rewrite.instruction.name}_{op}", np.array(bound, x.dtype.numpy))
+        value = rewrite.step(f"aten::{op}.out", (value, limit), rewrite.out.shape, last=at == len(given) - 1)
 
 
 def _as_strided(rewrite: Rewrite) -> None:
@@ -159,6 +175,8 @@ def _average_of_rows(rewrite: Rewrite) -> None:
 
 FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::clamp.Tensor_out": _clamp,
+    "aten::clamp.out": _clamp_integers,
+    "aten::relu.out": _clamp_integers,
     "aten::as_strided_copy.out": _as_strided,
     "aten::unfold_copy.out": _unfold,
     "aten::avg_pool3d.out": _average_of_rows,

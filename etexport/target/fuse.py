@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 
 from etexport.op import Library, node_of
-from etexport.program.model import Epilogue, Instruction, Method, Ref
+from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
 
 ADD = "aten::add.out"
 CONVOLUTION = "aten::convolution.out"
@@ -115,7 +115,8 @@ def fuse_clamps(method: Method, library: Library) -> Method:
             producer_at[instruction.outs[0]] = at
             continue
         instructions.append(instruction)
-        if instruction.outs and _absorbs(library, instruction, "clamp"):
+        is_float = instruction.outs and method.values[instruction.outs[0]].spec.dtype is DType.FLOAT32
+        if is_float and _absorbs(library, instruction, "clamp"):
             producer_at[instruction.outs[0]] = len(instructions) - 1
     return replace(method, instructions=tuple(instructions))
 

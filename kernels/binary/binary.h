@@ -1,4 +1,4 @@
-// Arithmetic on two float tensors with broadcasting, or on a tensor and a number. out may be the memory of either
+// Arithmetic on two tensors with broadcasting, or on a tensor and a number. out may be the memory of either
 // operand of its size.
 #pragma once
 
@@ -59,14 +59,37 @@ void minimum(const G& g, float* out, const float* self, const float* other) {
   zip_clamped(g, out, self, other, [](float a, float b) { return a < b || is_nan(a) ? a : b; });
 }
 
-template <class G>
-void maximum(const G& g, int8_t* out, const int8_t* self, const int8_t* other) {
-  zip(g, out, self, other, [](int8_t a, int8_t b) { return a > b ? a : b; });
+// Integers of any width: results wrap round.
+inline __attribute__((always_inline)) uint64_t bits(int64_t v) { return static_cast<uint64_t>(v); }
+
+template <class G, class T>
+void add(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return static_cast<T>(bits(a) + bits(b)); });
 }
 
-template <class G>
-void minimum(const G& g, int8_t* out, const int8_t* self, const int8_t* other) {
-  zip(g, out, self, other, [](int8_t a, int8_t b) { return a < b ? a : b; });
+template <class G, class T>
+void sub(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return static_cast<T>(bits(a) - bits(b)); });
+}
+
+template <class G, class T>
+void add_scaled(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [&](T a, T b) { return static_cast<T>(bits(a) + bits(g.alpha) * bits(b)); });
+}
+
+template <class G, class T>
+void mul(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return static_cast<T>(bits(a) * bits(b)); });
+}
+
+template <class G, class T>
+void maximum(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return a > b ? a : b; });
+}
+
+template <class G, class T>
+void minimum(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return a < b ? a : b; });
 }
 
 template <class G>

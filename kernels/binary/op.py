@@ -1,4 +1,6 @@
-"""Arithmetic with broadcasting: add, sub, mul, div, maximum, minimum of two tensors, or of a tensor and a number."""
+"""Arithmetic with broadcasting: add, sub, mul, div, maximum, minimum of two tensors, or of a tensor and a number.
+
+Counters and indices are integers: add, sub, mul, maximum and minimum take two tensors of int32 or int64, and wrap round as PyTorch's do."""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from etexport.program.model import DType, TensorSpec
 from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 _RANK_OF_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}
+_INTEGERS = (DType.INT32, DType.INT64)
 _SCALAR = {bool: DType.BOOL, int: DType.INT64, float: DType.FLOAT32}
 
 
@@ -70,14 +73,16 @@ def _bounds(node: Node) -> dict[str, GeometryField]:
 
 def _types(name: str) -> tuple[DType, ...]:
     """What of two tensors is larger can be said of int8 too."""
-    return (DType.FLOAT32, DType.INT8) if name in ("maximum", "minimum") else (DType.FLOAT32,)
+    if name == "div":
+        return (DType.FLOAT32,)
+    return (DType.FLOAT32, *((DType.INT8,) if name in ("maximum", "minimum") else ()), *_INTEGERS)
 
 
 def _tensors(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
         out, self, other = node.out, node["self"], node["other"]
         if self.spec.dtype not in _types(function) or other.spec.dtype is not self.spec.dtype:
-            raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert both to float32")
+            raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert both to one type")
         loops = nest(out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in (self, other)))
         geometry: dict[str, GeometryField] = {
             "sizes": loops.sizes,
@@ -86,11 +91,14 @@ def _tensors(function: str) -> Callable[[Node, Target], Call]:
             "other_strides": loops.strides[2],
             **_bounds(node),
         }
-        alpha = float(node.operands.get("alpha", 1))
+        alpha = node.operands.get("alpha", 1)
         name = function
-        if alpha != 1.0:
+        if alpha != 1:
+            alpha = -alpha if function == "sub" else alpha
+            if self.spec.dtype in _INTEGERS and not -(2**31) <= alpha < 2**31:
+                raise node.error(f"alpha {alpha} is too large")
             name = "add_scaled"
-            geometry["alpha"] = -alpha if function == "sub" else alpha
+            geometry["alpha"] = int(alpha) if self.spec.dtype in _INTEGERS else float(alpha)
         return Call(name, "binary/binary.h", geometry, (Write(out.id), Read(self.id), Read(other.id)))
 
     return lower
@@ -144,18 +152,22 @@ def _np_div(x: Any, y: Any) -> Any:
     return np.divide(x, y, dtype=dtype if dtype.kind == "f" else np.dtype(np.float32), casting="unsafe")
 
 
-def _draw_pair(draw: Draw) -> tuple[T, T]:
+def _draw_pair(draw: Draw, dtype: DType = DType.FLOAT32) -> tuple[T, T]:
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
     other = tuple(1 if draw.integer(0, 3) == 0 else size for size in shape[draw.choice((0, 0, 0, draw.integer(0, len(shape)))) :])
     own = tuple(1 if draw.integer(0, 5) == 0 else size for size in shape)
-    pair = (T(own), T(other, constant=draw.flag()))
-    return pair if draw.flag() else (T(other), T(own, constant=draw.flag()))
+    high = 2.0 if dtype is DType.FLOAT32 else 2.0**31
+    pair = (T(own, dtype, -high, high), T(other, dtype, -high, high, constant=draw.flag()))
+    return pair if draw.flag() else (T(other, dtype, -high, high), T(own, dtype, -high, high, constant=draw.flag()))
 
 
-def _draw_tensors(alpha: bool) -> Callable[[Draw], Case]:
+def _draw_tensors(name: str, alpha: bool) -> Callable[[Draw], Case]:
     def drawn(draw: Draw) -> Case:
-        pair = _draw_pair(draw)
-        return Case((*pair, draw.choice((1, 1, 2, -1, draw.number(-3.0, 3.0)))) if alpha else pair)
+        dtype = DType.FLOAT32 if draw.flag() or name == "div" else draw.choice(_INTEGERS)
+        pair = _draw_pair(draw, dtype)
+        # powers of 2, because where self and alpha * other cancel the rounding of their product is all that is left
+        factors = (1, 1, 2, -1, *(() if dtype in _INTEGERS else (0.5, -4.0)))
+        return Case((*pair, draw.choice(factors)) if alpha else pair)
 
     return drawn
 
@@ -191,8 +203,13 @@ def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False
         carries=("self", "other") if DType.INT8 in _types(name) else (),
         cases=tuple(Case((*pair, 1) if alpha else pair, note) for pair, note in _PAIRS)
         + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ())
-        + ((Case((_int8((2, 3, 4)), _int8((3, 1))), "int8"),) if DType.INT8 in _types(name) else ()),
-        draw=_draw_tensors(alpha),
+        + ((Case((_int8((2, 3, 4)), _int8((3, 1))), "int8"),) if DType.INT8 in _types(name) else ())
+        + tuple(
+            Case((T((3,), dtype, -9, 9), T((2, 1), dtype, -9, 9), *((-2,) if alpha else ())), str(dtype.numpy))
+            for dtype in _types(name)
+            if dtype in _INTEGERS
+        ),
+        draw=_draw_tensors(name, alpha),
     )
 
 

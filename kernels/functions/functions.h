@@ -174,6 +174,25 @@ void fmod_number(const G& g, float* out, const float* self) {
   map(g, out, self, [&](float v) { return fmodf(v, g.number); });
 }
 
+// Of the smallest whole number and -1 the language says nothing.
+template <class T>
+inline __attribute__((always_inline)) int64_t rest_of(T v, int32_t number) {
+  return number == -1 ? 0 : v % number;
+}
+
+template <class G, class T>
+void fmod_number(const G& g, T* out, const T* self) {
+  map(g, out, self, [&](T v) { return static_cast<T>(rest_of(v, g.number)); });
+}
+
+template <class G, class T>
+void remainder_number(const G& g, T* out, const T* self) {
+  map(g, out, self, [&](T v) {
+    const T rest = static_cast<T>(rest_of(v, g.number));
+    return static_cast<T>(rest != 0 && (rest < 0) != (g.number < 0) ? rest + g.number : rest);
+  });
+}
+
 // The rest has the sign of the number.
 template <class G>
 void remainder_number(const G& g, float* out, const float* self) {

@@ -12,8 +12,10 @@ from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op,
 from etexport.program.model import DType
 from etexport.strided import broadcast_shape, broadcast_strides, nest
 
+_INTEGERS = (DType.INT32, DType.INT64)
 
-def _call(node: Node, function: str, number: float | None = None) -> Call:
+
+def _call(node: Node, function: str, number: int | float | None = None) -> Call:
     loops = nest(node.out.spec.shape, node.out.spec.strides, node["self"].spec.strides)
     geometry: dict[str, GeometryField] = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
     if number is not None:
@@ -58,7 +60,7 @@ def _op(name: str, reference: Callable[[Any], Any], low: float, high: float, *fu
 def _infer_power(node: Node) -> tuple[InferredSpec, ...]:
     """Integers to a whole number stay what they are, so that sizes and positions that a script computes can be folded."""
     spec, exponent = node["self"].spec, node["exponent"]
-    if spec.dtype in (DType.INT64, DType.INT32) and isinstance(exponent, int) and not isinstance(exponent, bool):
+    if spec.dtype in _INTEGERS and isinstance(exponent, int) and not isinstance(exponent, bool):
         if exponent < 0:
             raise node.error(f"integers to the power {exponent}")
         return ((spec.dtype, spec.shape),)
@@ -66,9 +68,18 @@ def _infer_power(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _infer_rest(node: Node) -> tuple[InferredSpec, ...]:
-    if not math.isfinite(node["other"]) or node["other"] == 0:
-        raise node.error(f"the rest of a division by {node['other']}")
+    spec, number = node["self"].spec, node["other"]
+    if not math.isfinite(number) or number == 0:
+        raise node.error(f"the rest of a division by {number}")
+    if spec.dtype in _INTEGERS and isinstance(number, int) and not isinstance(number, bool):
+        if not -(2**31) <= number < 2**31:
+            raise node.error(f"the rest of a division by {number}")
+        return ((spec.dtype, spec.shape),)
     return _same(node)
+
+
+def _lower_rest(function: str) -> Callable[[Node, Target], Call]:
+    return lambda node, target: _call(node, function, (int if node["self"].spec.dtype in _INTEGERS else float)(node["other"]))
 
 
 def _lower_number(function: str, argument: str) -> Callable[[Node, Target], Call]:
@@ -97,6 +108,8 @@ def _draw_power(draw: Draw) -> Case:
 
 def _draw_rest(draw: Draw) -> Case:
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+    if draw.integer(0, 3) == 0:
+        return Case((T(shape, draw.choice(_INTEGERS), -(2.0**31), 2.0**31), draw.choice((1, -1, 2, -3, 100, -(2**31)))))
     return Case((T(shape, low=-20.0, high=20.0), draw.choice((2, -3, 1.0, 0.25, draw.number(0.5, 7.0), draw.number(-7.0, -0.5)))))
 
 
@@ -104,7 +117,8 @@ def _rest(name: str, reference: Callable[..., Any]) -> Op:
     return Op(
         f"aten::{name}.Scalar_out(Tensor self, Scalar other, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_rest,
-        lower=_lower_number(f"{name}_number", "other"),
+        lower=_lower_rest(f"{name}_number"),
+        dtypes=(DType.FLOAT32, *_INTEGERS),
         reference=reference,
         inplace=("self",),
         elementwise=True,
@@ -112,6 +126,7 @@ def _rest(name: str, reference: Callable[..., Any]) -> Op:
         cases=(
             Case((T((3, 20), low=-9.0, high=9.0), 2.5)),
             Case((T((3, 20), low=-9.0, high=9.0), -2), "by a negative number"),
+            *(Case((T((3, 20), dtype, -50, 50), 7), str(dtype.numpy)) for dtype in _INTEGERS),
         ),
         draw=_draw_rest,
     )

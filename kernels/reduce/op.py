@@ -86,6 +86,10 @@ def _loops(node: Node) -> dict[str, tuple[int, ...]]:
     }
 
 
+_COUNTED = (DType.BOOL, DType.UINT8, DType.INT32, DType.INT64)
+"""What sum counts in int64."""
+
+
 def _kept_types(function: str) -> tuple[DType, ...]:
     """Beside float32: an extreme is one of the elements, whatever they are."""
     return (DType.INT8,) if function in ("amax", "amin") else ()
@@ -93,8 +97,10 @@ def _kept_types(function: str) -> tuple[DType, ...]:
 
 def _lower(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
-        if node.out.spec.dtype not in (DType.FLOAT32, *_kept_types(function)):
-            raise node.error(f"no kernel for a result of {node.out.spec.dtype.numpy}", hint="it gives float32")
+        given, gives = node["self"].spec.dtype, node.out.spec.dtype
+        counts = function == "sum" and given in _COUNTED and gives is DType.INT64
+        if not counts and (given is not gives or gives not in (DType.FLOAT32, *_kept_types(function))):
+            raise node.error(f"no kernel from {given.numpy} to {gives.numpy}", hint="convert to float32 before")
         geometry: dict[str, GeometryField] = {**_loops(node)}
         if function == "mean":
             count = _terms(node)
@@ -128,6 +134,14 @@ def _draw_total(draw: Draw) -> Case:
     return Case((operand, dims or draw.choice((None, ())), draw.flag(), draw.choice((None, None, DType.FLOAT32.code))))
 
 
+def _draw_sum(draw: Draw) -> Case:
+    drawn = _draw_total(draw)
+    if draw.flag():
+        return drawn
+    dtype = draw.choice(_COUNTED)
+    return Case((T(drawn.args[0].shape, dtype, 0, 2 if dtype is DType.BOOL else 250), *drawn.args[1:3], None))
+
+
 def _draw_extreme(draw: Draw) -> Case:
     operand, dims = _operand(draw)
     return Case((draw.choice((operand, T(operand.shape, DType.INT8, -128, 128))), dims, draw.flag()))
@@ -142,6 +156,7 @@ def _total_op(schema: str, function: str, reference: Callable[..., Any]) -> Op:
         schema,
         infer=_total,
         lower=_lower(function),
+        dtypes=(DType.FLOAT32, *(_COUNTED if function == "sum" else ())),
         reference=_np_total(reference),
         sum_length=_terms,
         cases=(
@@ -152,8 +167,12 @@ def _total_op(schema: str, function: str, reference: Callable[..., Any]) -> Op:
             Case((_LAST, (0, 2), False, None), "dimensions that do not lie side by side"),
             Case((T((1000,)), None, False, None), "all"),
             Case((T(()), (), False, None), "a scalar"),
+            *(
+                Case((T((4, 5), dtype, 0, 2 if dtype is DType.BOOL else 90), (1,), False, None), f"of {dtype.numpy}, in int64")
+                for dtype in (_COUNTED if function == "sum" else ())
+            ),
         ),
-        draw=_draw_total,
+        draw=_draw_total if function == "mean" else _draw_sum,
     )
 
 

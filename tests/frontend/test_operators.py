@@ -49,6 +49,11 @@ CASES = {
     "shapes": ("x.flatten(1), x.reshape(2, -1), x.permute(0, 2, 3, 1), x.transpose(1, 2).contiguous().view(8, -1), x.squeeze()", IMAGE, ""),
     "expand": ("x[:, :1].expand(3, 2, 6) + 1, x.unsqueeze(0).repeat_interleave(1, 0)", ROWS, ""),
     "views of a view": ("torch.relu(x.permute(0, 2, 1, 3)).flatten(2), x.unflatten(1, (2, 2))", IMAGE, ""),
+    "counting": (
+        "x + 1, x * x - 3, x.clamp(0, 5), x.clamp(max=2), torch.relu(x), x.sum(0), (x > 1).sum(), x % 3, torch.maximum(x, x.sum())",
+        "torch.randint(-9, 9, (2, 6))",
+        "",
+    ),
     "integers into float": ("x * y, x + self.i", (ROWS, "torch.randint(0, 5, (2, 6))"), "self.register_buffer('i', torch.arange(6))"),
     "constants made on the way": ("x + torch.arange(6) + torch.full((6,), 0.5) + torch.zeros_like(x) + torch.ones(2, 1)", ROWS, ""),
     "positions made on the way": (

@@ -153,7 +153,9 @@ def fused_samples(op: Op, count: int) -> list[Sample]:
     found = []
     for at, plain in enumerate(random_samples(op, count)):
         random = np.random.default_rng(5000 + at)
-        _, shape = infer(plain)[0]
+        dtype, shape = infer(plain)[0]
+        if dtype is not DType.FLOAT32:
+            continue  # counters and indices: what is fused are bounds and residuals of floats
         residual = np.asarray(random.uniform(-1, 1, shape), np.float32) if "residual" in op.absorbs and at % 3 != 2 else None
         clamps = "clamp" in op.absorbs and (at % 2 or residual is None)
         bounds = ((-0.5, 0.75), (0.0, math.inf), (-math.inf, 0.25))[at % 3] if clamps else None
