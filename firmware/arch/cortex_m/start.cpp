@@ -3,14 +3,11 @@
 
 #include <stdint.h>
 
+#include "arch/linked.h"
 #include "runtime/core.h"
 #include "runtime/fault.h"
 
 extern "C" {
-extern const uint8_t __image_start[], __image_end[];
-extern const uint32_t __data_load[];
-extern uint32_t __data_start[], __data_end[], __bss_start[], __bss_end[], __stack_bottom[], __stack_top[];
-
 void _start();
 void et_fault();
 void et_systick();
@@ -18,8 +15,6 @@ void et_systick();
 
 namespace et {
 namespace {
-
-constexpr uint32_t kPaint = 0xC5C5C5C5;
 
 [[maybe_unused]] volatile uint32_t& reg(uint32_t address) { return *reinterpret_cast<volatile uint32_t*>(address); }
 
@@ -124,22 +119,6 @@ extern "C" __attribute__((noreturn, used)) void et_fault_report(const uint32_t* 
 }
 
 namespace et {
-
-bool image_part(uint32_t index, const uint8_t** start, uint32_t* bytes) {
-  *start = __image_start;
-  *bytes = static_cast<uint32_t>(__image_end - __image_start);
-  return index == 0;
-}
-
-uint32_t stack_bytes() { return static_cast<uint32_t>(__stack_top - __stack_bottom) * 4; }
-
-uint32_t stack_used() {
-  const uint32_t* p = __stack_bottom;
-  while (p < __stack_top && *p == kPaint) {
-    ++p;
-  }
-  return static_cast<uint32_t>(__stack_top - p) * 4;
-}
 
 // Semihosting's SYS_EXIT_EXTENDED. Without a debugger or a simulator the breakpoint is a fault, and says so.
 void core_exit(uint32_t code) {

@@ -3,14 +3,11 @@
 
 #include <stdint.h>
 
+#include "arch/linked.h"
 #include "runtime/core.h"
 #include "runtime/fault.h"
 
 extern "C" {
-extern const uint8_t __image_start[], __image_end[];
-extern const uint32_t __data_load[];
-extern uint32_t __data_start[], __data_end[], __bss_start[], __bss_end[], __stack_bottom[], __stack_top[];
-
 void _start();
 void et_trap();
 [[noreturn]] void et_start();
@@ -19,7 +16,6 @@ void et_trap();
 namespace et {
 namespace {
 
-constexpr uint32_t kPaint = 0xC5C5C5C5;
 constexpr uint32_t kRegisters = 35;
 
 }  // namespace
@@ -119,22 +115,6 @@ extern "C" __attribute__((noreturn, used)) void et_trap_report() {
 }
 
 namespace et {
-
-bool image_part(uint32_t index, const uint8_t** start, uint32_t* bytes) {
-  *start = __image_start;
-  *bytes = static_cast<uint32_t>(__image_end - __image_start);
-  return index == 0;
-}
-
-uint32_t stack_bytes() { return static_cast<uint32_t>(__stack_top - __stack_bottom) * 4; }
-
-uint32_t stack_used() {
-  const uint32_t* p = __stack_bottom;
-  while (p < __stack_top && *p == kPaint) {
-    ++p;
-  }
-  return static_cast<uint32_t>(__stack_top - p) * 4;
-}
 
 void core_exit(uint32_t code) {
 #if defined(ET_EXIT_ADDRESS)
