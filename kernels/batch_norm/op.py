@@ -104,8 +104,8 @@ def _rule(node: IntegerNode) -> Fused | str:
 
 
 def _taps(factor: Array, shift: Array) -> Array:
-    """The stored factor of each channel, 64 to 127. The shift, in steps of the input, is rounded to a multiple of factor / tap, which beside
-    a large factor is a good part of a step of the result: the tap whose multiple comes nearest."""
+    """The stored factor of each channel, 64 to 127. The shift, in steps of the input, is rounded to a multiple of factor / tap, beside
+    a large factor a good part of a step of the result: the tap whose multiple comes nearest."""
     taps = np.arange(64, 128, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.abs(factor)[:, None] / taps
