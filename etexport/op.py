@@ -247,7 +247,8 @@ class Call:
     Without a window:  `et::<function>(geometry, <operand>, ...)`, operands in this order.
     With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`;
                        where `counted` how many rows there are comes behind `rows`, an int32_t.
-    `geometry` is the first argument, an object whose members are the fields: int32_t, float, bool, or arrays `const int32_t[N]`.
+    `geometry` is the first argument, an object whose members are the fields: int32_t (or a narrower integer that holds its values), float,
+    bool, or arrays `const int32_t[N]`.
     `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
     `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many
     bytes above the output's start (a kernel that says nothing needs them apart). `swept_distance` gives it for windowed calls.
