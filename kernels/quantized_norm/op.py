@@ -65,7 +65,7 @@ def _infer_group(node: Node) -> tuple[InferredSpec, ...]:
     return ((DType.INT8, shape),)
 
 
-def _call(node: Node, shape: tuple[int, ...], strides: tuple[_Strides, _Strides, _Strides], kept: int) -> Call:
+def _call(node: Node, target: Target, shape: tuple[int, ...], strides: tuple[_Strides, _Strides, _Strides], kept: int) -> Call:
     """The sets are the indices of the first `kept` dimensions of `shape`; `strides` are those of output, input and parameters."""
     sets = nest(shape[:kept], *(one[:kept] for one in strides), rank=2)
     inner = nest(shape[kept:], *(one[kept:] for one in strides), rank=3)
@@ -89,14 +89,16 @@ def _call(node: Node, shape: tuple[int, ...], strides: tuple[_Strides, _Strides,
         "high": node["activation_max"],
     }
     reads = (Read(node[name].id) for name in ("input", "weight", "bias"))
-    return Call("quantized_normalize", "quantized_norm/quantized_norm.h", geometry, (Write(node.out.id), *reads))
+    variant = "dsp" if "dsp" in target.features else "portable"
+    header = f"quantized_norm/quantized_norm{'' if variant == 'portable' else '_dsp'}.h"
+    return Call(f"quantized_normalize<et::{variant.capitalize()}Norm>", header, geometry, (Write(node.out.id), *reads), variant=variant)
 
 
 def _lower_layer(node: Node, target: Target) -> Call:
     x = node["input"].spec
     kept = len(x.shape) - len(node["normalized_shape"])
     parameters = _parameter_strides(node, x.shape[kept:])
-    return _call(node, x.shape, (node.out.spec.strides, x.strides, (*(0,) * kept, *parameters)), kept)
+    return _call(node, target, x.shape, (node.out.spec.strides, x.strides, (*(0,) * kept, *parameters)), kept)
 
 
 def _lower_group(node: Node, target: Target) -> Call:
@@ -110,7 +112,7 @@ def _lower_group(node: Node, target: Target) -> Call:
 
     (step,) = _parameter_strides(node, x.shape[1:2])
     shape = (x.shape[0], node["group"], each, *x.shape[2:])
-    return _call(node, shape, (split(node.out.spec.strides), split(x.strides), (0, each * step, step, *inside)), 2)
+    return _call(node, target, shape, (split(node.out.spec.strides), split(x.strides), (0, each * step, step, *inside)), 2)
 
 
 def _parameter_strides(node: Node, shape: tuple[int, ...]) -> _Strides:

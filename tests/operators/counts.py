@@ -103,6 +103,12 @@ def _softmax(rows: int, n: int) -> Counted:
     return Counted(f"softmax {rows}x{n}", "cortex_m::softmax.out", case, rows * n)
 
 
+def _layer_norm(rows: int, n: int) -> Counted:
+    weight, bias = (T((n,), DType.INT32, -(2.0**bits), 2.0**bits, constant=True) for bits in (28, 18))
+    case = Case((_int8(rows, n), (n,), weight, bias, 100_000, 12, -128, 127))
+    return Counted(f"layer norm {rows}x{n}", "etexport::quantized_layer_norm.out", case, rows * n)
+
+
 _TABLE = T((256,), DType.INT8, -128, 128, constant=True)
 _SCALE = (0.02, 3, -128, 127, 1)
 
@@ -132,6 +138,7 @@ LINES = (
     Counted("quantise, 2000 elements", "cortex_m::quantize_per_tensor.out", Case((T((2000,)), *_SCALE)), 2000),
     Counted("dequantise, 2000 elements", "cortex_m::dequantize_per_tensor.out", Case((_int8(2000), *_SCALE)), 2000),
     _softmax(1, 12), _softmax(64, 10), _softmax(16, 49), _softmax(1, 1000),
+    _layer_norm(16, 64), _layer_norm(49, 16), _layer_norm(4, 256),
     Counted("argmax, 1000 elements", "aten::argmax.out", Case((_int8(1, 1000), 1, False)), 1000),
     Counted("argmax, channels of an image", "aten::argmax.out", Case((_int8(1, 21, 16, 16, last=True), 1, False)), 5376),
     Counted("pad, channels last", "aten::constant_pad_nd.out", Case((_int8(1, 16, 16, 16, last=True), (1, 1, 1, 1), 0)), 5184),
