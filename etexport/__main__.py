@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             raise
+        if isinstance(error, OSError) and error.filename:  # a folder that may not be written, a full disk
+            print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 1
         place = _innermost(error)
         said = " ".join(str(error).split())
         print(f"error: {place}: {type(error).__name__}: {said}", file=sys.stderr)

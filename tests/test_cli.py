@@ -61,6 +61,13 @@ def test_a_program_that_is_none_is_an_error_and_leaves_nothing(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_no_mistake_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    script = ROOT / "examples/add/model.py"
+    done = etexport("export", script, "-o", tmp_path / "file" / "x.pte")
+    assert done.returncode == 1 and f"error: {tmp_path}/file" in done.stderr and "mistake" not in done.stderr
+
+
 def test_a_missing_compiler_is_exit_code_5_and_names_its_package(tmp_path: Path) -> None:
     (tmp_path / "x.pte").write_bytes(b"")
     done = etexport("build", tmp_path / "x.pte", "--board", "qemu_mps2_an386", "-o", tmp_path / "out", PATH=str(tmp_path))
