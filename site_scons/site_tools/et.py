@@ -74,7 +74,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
 
     `QUANTIZE` ("float32", "int8") overrules what the script says."""
     script = env.File(script)
-    name, said = NAME or _model_name(Path(script.path)), _quantization(Path(script.get_abspath()))
+    name, said = (NAME or _model_name(Path(script.path))).replace(" ", "_"), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
     folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
     if script.path.endswith(".pte"):
@@ -345,10 +345,13 @@ def _tag(nodes, **facts):
 
 
 def _local_imports(env, script):
-    """The files beside a model script that it imports, and what those import: the script's folder comes first on its path."""
+    """The files beside a model script that it imports, and what those import: the script's folder comes first on its path. Files that
+    any of them names in a string too, such as weights."""
     folder, seen, todo = script.parent, set(), [script]
     while todo:
-        for name in _imported(todo.pop()):
+        path = todo.pop()
+        seen.update(file for name in _texts(path) for file in (folder / name, Path(env.Dir("#").abspath, name)) if file.is_file())
+        for name in _imported(path):
             parts = name.split(".")
             stems = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
             files = itertools.chain.from_iterable((stem.with_suffix(".py"), stem / "__init__.py") for stem in stems)
@@ -356,6 +359,13 @@ def _local_imports(env, script):
             seen.update(new)
             todo += new
     return [env.File(str(file)) for file in sorted(seen)]
+
+
+@functools.cache
+def _texts(path):
+    """The strings in a file that might name another one."""
+    texts = {node.value for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return sorted(text for text in texts if len(text) < 100 and "." in text and text.isprintable())
 
 
 @functools.cache

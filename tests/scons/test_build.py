@@ -227,3 +227,17 @@ def test_a_script_outside_the_tree(house: Path, tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples/add/model.py", tmp_path / "elsewhere.py")
     done = scons(house, "BOARD=host", f"MODEL={tmp_path}/elsewhere.py", "firmware")
     assert done.code == 0 and (house / "build/host/elsewhere-float32/firmware.elf").exists(), done.text
+
+
+def test_a_file_that_a_script_names_exports_again(house: Path, tmp_path: Path) -> None:
+    """The name of the script has a space in it, too."""
+    text = (ROOT / "examples/add/model.py").read_text(encoding="utf-8")
+    named = 'from pathlib import Path\nPath(__file__).with_name("w.txt").read_text()\n'
+    (tmp_path / "my net.py").write_text(f"{text}\n\n{named}", encoding="utf-8")
+    (tmp_path / "w.txt").write_text("1", encoding="utf-8")
+    words = ("BOARD=host", f"MODEL={tmp_path}/my net.py", "firmware")
+    done = scons(house, *words)
+    assert done.code == 0 and (house / "build/host/my_net-float32/firmware.elf").exists(), done.text
+    assert scons(house, *words, "-n").verbs() == []
+    (tmp_path / "w.txt").write_text("2", encoding="utf-8")
+    assert scons(house, *words).verbs() == ["EXPORT"]
