@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "et/move.h"
+
 namespace et {
 
 // Offset in elements of one operand, and its strides for the dimensions that are still to come.
@@ -23,6 +25,11 @@ inline __attribute__((always_inline)) void each(const int32_t* sizes, const Body
     }
   }
 }
+
+template <class A, class B>
+constexpr bool same_type = false;
+template <class A>
+constexpr bool same_type<A, A> = true;
 
 // Number of dimensions of a geometry's array: extent_of<decltype(G::sizes)>.
 template <class Array>
@@ -54,6 +61,30 @@ inline __attribute__((always_inline)) void map(const G& g, Out* out, const In* s
         o[i * out_step] = f(a[i * self_step]);
       }
     }
+  };
+  each<kInner>(g.sizes, row, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
+}
+
+// out[...] = self[...], converted where the types differ.
+template <class G, class Out, class In>
+inline __attribute__((always_inline)) void move(const G& g, Out* out, const In* self) {
+  constexpr int32_t kInner = extent_of<decltype(G::sizes)> - 1;
+  const int32_t n = g.sizes[kInner];
+  const int32_t out_step = g.out_strides[kInner];
+  const int32_t self_step = g.self_strides[kInner];
+  const auto row = [&](int32_t to, int32_t from) {
+    if constexpr (same_type<Out, In>) {
+      if (out_step == 1 && self_step == 1) {
+        return move_row(out + to, self + from, n);
+      }
+    }
+    Out* o = out + to;
+    const In* a = self + from;
+    unrolled(n, [&](int32_t) {
+      *o = static_cast<Out>(*a);
+      o += out_step;
+      a += self_step;
+    });
   };
   each<kInner>(g.sizes, row, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
 }

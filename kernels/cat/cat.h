@@ -7,7 +7,7 @@
 
 namespace et {
 
-// One operand's part of the geometry, in the form that map() takes.
+// One operand's part of the geometry, in the form that move() takes.
 template <int32_t kRank>
 struct CatPart {
   int32_t sizes[kRank];
@@ -23,7 +23,7 @@ inline __attribute__((always_inline)) void cat_part(const G& g, int32_t index, T
     part.out_strides[dim] = g.out_strides[index * kRank + dim];
     part.self_strides[dim] = g.self_strides[index * kRank + dim];
   }
-  map(part, out + g.offsets[index], self, [](T v) { return v; });
+  move(part, out + g.offsets[index], self);
 }
 
 // G: offsets (in out, one an operand); sizes, out_strides, self_strides: those of operand 0, then those of operand 1,

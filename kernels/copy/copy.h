@@ -10,7 +10,7 @@ namespace et {
 // G: sizes, out_strides, self_strides, offset (of the view's first element in self).
 template <class G, class Out, class In>
 void copy(const G& g, Out* out, const In* self) {
-  map(g, out, self + g.offset, [](In v) { return static_cast<Out>(v); });
+  move(g, out, self + g.offset);
 }
 
 }  // namespace et

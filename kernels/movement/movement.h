@@ -10,7 +10,7 @@ namespace et {
 // G: sizes, out_strides, self_strides, offset of the first element in self.
 template <class G, class T>
 void rearrange(const G& g, T* out, const T* self) {
-  map(g, out, self + g.offset, [](T v) { return v; });
+  move(g, out, self + g.offset);
 }
 
 // out = self, and then src over a part of it. G: sizes, out_strides, self_strides of the whole; part_sizes,
@@ -18,7 +18,7 @@ void rearrange(const G& g, T* out, const T* self) {
 template <class G, class T, class Source>
 void overwrite(const G& g, T* out, const T* self, const Source* src) {
   if (out != self) {
-    map(g, out, self, [](T v) { return v; });
+    move(g, out, self);
   }
   T* const part = out + g.offset;
   each<extent_of<decltype(G::part_sizes)>>(
@@ -29,7 +29,7 @@ void overwrite(const G& g, T* out, const T* self, const Source* src) {
 // Every element of out is written from src. G: sizes, out_strides, self_strides (of src).
 template <class G, class T, class Source>
 void fill_from(const G& g, T* out, const Source* src) {
-  map(g, out, src, [](Source v) { return static_cast<T>(v); });
+  move(g, out, src);
 }
 
 }  // namespace et

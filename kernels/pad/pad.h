@@ -13,9 +13,13 @@ template <class G, class T>
 void pad(const G& g, T* out, const T* self, const T* value) {
   if (g.padded) {
     const T v = *value;
-    unrolled(g.count, [&](int32_t i) { out[i] = v; });
+    if constexpr (sizeof(T) == 1) {
+      fill_bytes(reinterpret_cast<uint8_t*>(out), static_cast<uint8_t>(v), g.count);
+    } else {
+      unrolled(g.count, [&](int32_t i) { out[i] = v; });
+    }
   }
-  map(g, out + g.out_offset, self + g.self_offset, [](T v) { return v; });
+  move(g, out + g.out_offset, self + g.self_offset);
 }
 
 }  // namespace et
