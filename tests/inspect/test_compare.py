@@ -163,6 +163,9 @@ def test_the_first_divergence_is_the_first_in_order() -> None:
         return made
 
     assert c.first_divergence(run(), eager, 1e-5) is None
+    number = c.Traced(0, "op0", None, np.array(1.0, np.float32))
+    assert c.first_divergence([number], {0: np.array(1.0, np.float32)}, 1e-5) is None
+    assert c.first_divergence([number], {0: np.array(1.5, np.float32)}, 1e-5) is number
     found = c.first_divergence(run(op2=0.1, op3=5.0), eager, 1e-5)
     assert found is not None and found.name == "op2"
     del eager[2]
@@ -197,6 +200,30 @@ def test_quantized_outputs_are_compared_in_steps() -> None:
     off = np.where(stored > 0, stored - 2, stored + 2).astype(np.int8)
     assert c.compare([off], reference(stored), 0.0, c.Steps(2, (1.0,))).mismatched == 0
     assert c.compare([off], reference(stored), 0.0, c.Steps(1, (1.0,))).mismatched == 9
+
+
+def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
+    """Three times its own distance from the float network, each output for itself; stored integers count in steps too."""
+    generator = np.random.default_rng(8)
+    whole = generator.integers(-100, 100, size=(40, 1, 6))
+    real = quantized(whole, 0.05)
+    noisy = (real + generator.normal(0, 2.3 * 0.05, real.shape)).astype(np.float32)
+    arrays = {
+        "output_0": real, "float_output_0": noisy, "output_1": whole.astype(np.int8), "float_output_1": noisy - np.float32(0.15),
+        "output_2": whole, "float_output_2": whole, "output_scales": np.array([np.nan, 0.05, np.nan]),
+        "output_zero_points": np.array([0, 3, 0]),
+    }  # fmt: skip
+    noise = c.noise_of(arrays)
+    assert noise == (pytest.approx(2.3 * 0.05, rel=0.1), pytest.approx(2.3, rel=0.1), None)
+    told = replace(reference(real, whole.astype(np.int8), real), noise=(noise[0], noise[1], 0.2 * 0.05))
+    steps = c.Steps(3, (0.05, 1.0, 0.05))
+    for output, far in ((0, 6), (1, 6), (2, 3)):
+        got = [real.copy(), whole.astype(np.int8), real.copy()]
+        got[output][7, 0, 1] += np.asarray(far * (steps.sizes[output] or 0)).astype(got[output].dtype)
+        result = c.compare(got, told, 0.0, steps)
+        assert result.mismatched == 0 and 7 <= (result.tolerance_lsb or 0) <= 8, output
+        got[output][7, 0, 1] += np.asarray(3 * (steps.sizes[output] or 0)).astype(got[output].dtype)
+        assert c.compare(got, told, 0.0, steps).mismatched == 1, output
 
 
 def test_an_index_is_no_quantized_number() -> None:
