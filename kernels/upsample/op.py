@@ -67,7 +67,8 @@ def _nearest(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] 
 
 
 def _draw_nearest(draw: Draw) -> Case:
-    x = T((draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8)))
+    shape = (draw.integer(1, 2), draw.integer(1, 9), draw.integer(1, 8), draw.integer(1, 8))
+    x = T(shape, DType.INT8, -128, 128) if draw.flag() else T(shape)
     if draw.flag():
         return Case((x, (draw.integer(1, 17), draw.integer(1, 17)), None))
     return Case((x, None, (draw.number(1.0, 3.5), draw.number(1.0, 3.5))))
@@ -134,6 +135,8 @@ OPS = [
             Case((T((2, 3, 4, 5)), (7, 3), None), "to a size; one side shrinks"),
             Case((T((1, 1, 1, 1)), (3, 2), None), "one pixel"),
             Case((T((1, 2, 5, 3)), None, (1.5, 2.6)), "fractional factors"),
+            Case((T((1, 5, 4, 3), DType.INT8, -128, 128), None, (2.0, 2.0)), "stored values"),
+            Case((T((2, 8, 3, 5), DType.INT8, -128, 128), (7, 4), None), "stored values to a size"),
         ),
         draw=_draw_nearest,
     ),

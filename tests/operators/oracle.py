@@ -87,9 +87,20 @@ def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
         assert sample.op.reference is not None and sample.op.exact, f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
         returned = sample.op.reference(*(_plain(arg) for arg in sample.args))
         return tuple(np.asarray(one) for one in (returned if isinstance(returned, tuple) else (returned,)))
-    returned = functional(sample.op.name)(*arguments(sample.op, sample.args, wide=wide))
+    returned = called(sample, wide=wide)
     many = returned if isinstance(returned, (tuple, list)) else (returned,)
     return tuple(one.detach().contiguous().numpy() for one in many)
+
+
+def called(sample: Sample, *, wide: bool) -> Any:
+    """What PyTorch's operator returns. It resizes no int8, but what only carries elements carries their values in float32, too."""
+    function, args = functional(sample.op.name), arguments(sample.op, sample.args, wide=wide)
+    try:
+        return function(*args)
+    except NotImplementedError:
+        if not sample.op.carries or any(arg.dtype is not torch.int8 for arg in args if isinstance(arg, torch.Tensor)):
+            raise
+        return function(*(arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args)).to(torch.int8)
 
 
 def in_torch(name: str) -> bool:

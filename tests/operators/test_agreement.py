@@ -19,7 +19,7 @@ from etexport.program.model import DType
 from .batch import infer
 from .boards import takes_dtype_of_output
 from .cases import Sample, documented, drawn, random_samples, sample
-from .oracle import arguments, functional, in_torch
+from .oracle import called, in_torch
 
 OPS = {name: op for name, op in load_ops().ops.items() if in_torch(name) and op.draw is not None and name != "aten::full.out"}
 OUR_OWN = {"aten::convolution.out": ("padding",)}
@@ -34,7 +34,7 @@ Outcome = list[tuple[DType, tuple[int, ...]]] | str
 
 def of_torch(one: Sample) -> Outcome:
     try:
-        returned = functional(one.op.name)(*arguments(one.op, one.args, wide=False))
+        returned = called(one, wide=False)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         return f"{type(error).__name__}: {error}"[:200]
     many = returned if isinstance(returned, (tuple, list)) else (returned,)
