@@ -13,6 +13,8 @@ MEAN_OF_ALL = "aten::mean.dtype_out"
 MEAN = "aten::mean.out"
 PAD = "aten::constant_pad_nd.out"
 SLICE = "aten::slice_copy.Tensor_out"
+ADAPTIVE_MAX = "aten::adaptive_max_pool2d.out"
+MAX_POOL = "aten::max_pool2d_with_indices.out"
 PHYSICAL_PAD = "cortex_m::pad.out"
 PHYSICAL_TRANSPOSE = "cortex_m::transpose.out"
 PERMUTE = "aten::permute_copy.out"
@@ -22,7 +24,7 @@ def use_one_form(method: Method, library: Library) -> Method:
     """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads).
 
     What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8. What has no kernel of its own
-    and can be said in others (`rewrites.py`) is said so.
+    and can be said in others (`rewrites.py`) is said so. The maximum over windows to a given size is max_pool2d where all are alike.
     """
     draft = Draft(method)
     jumps = any(instruction.op == JUMP_FALSE for instruction in method.instructions)
@@ -37,6 +39,11 @@ def use_one_form(method: Method, library: Library) -> Method:
             logical = _logical_pad(instruction, operand.spec, draft.values[instruction.outs[0]].spec)
             if logical is not None:
                 instruction, draft.changed = logical, True
+        elif instruction.op == ADAPTIVE_MAX and operand is not None:
+            window = _equal_windows(instruction, operand.spec)
+            if window:
+                args = (instruction.args[0], window, window, (0, 0), (1, 1), False)
+                instruction, draft.changed = replace(instruction, op=MAX_POOL, args=args), True
         elif instruction.op == PHYSICAL_TRANSPOSE:
             instruction = replace(instruction, op=PERMUTE)
             draft.changed = True
@@ -73,6 +80,16 @@ def _logical_pad(pad: Instruction, operand: TensorSpec, out: TensorSpec) -> Inst
         return None
     amounts = tuple(amount for pair in zip(before[::-1], after[::-1], strict=True) for amount in pair)
     return replace(pad, op=PAD, args=(pad.args[0], amounts, pad.args[3]))
+
+
+def _equal_windows(pool: Instruction, operand: TensorSpec) -> tuple[int, ...]:
+    """Height and width of the windows of a pooling to a given size, where all are alike and side by side; else nothing."""
+    asked = pool.args[1] if len(pool.args) == 2 else ()
+    sizes = [one for one in asked if isinstance(one, int)] if isinstance(asked, tuple) else []
+    if len(sizes) != 2 or min(sizes) < 1 or len(operand.shape) not in (3, 4) or 0 in operand.shape:
+        return ()
+    image = operand.shape[-2:]
+    return () if any(have % want for have, want in zip(image, sizes, strict=True)) else tuple(map(int.__floordiv__, image, sizes))
 
 
 def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:
