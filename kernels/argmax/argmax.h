@@ -12,20 +12,26 @@ namespace et {
 // searched, in logical order, for that is how the index counts.
 template <class G, class T, class Before>
 inline __attribute__((always_inline)) void search(const G& g, int64_t* out, const T* self, const Before& before) {
+  constexpr int32_t kInner = extent_of<decltype(G::searched_sizes)> - 1;
+  const int32_t n = g.searched_sizes[kInner];
+  const int32_t step = g.searched_strides[kInner];
   const auto element = [&](int32_t to, int32_t from) {
     T best = self[from];
     int32_t found = 0;
     int32_t index = 0;
-    const auto candidate = [&](int32_t at) {
-      const T v = self[from + at];
-      // once best is NaN nothing comes before it
-      if (before(v, best) || (is_nan(v) && !is_nan(best))) {
-        best = v;
-        found = index;
+    const auto row = [&](int32_t at) {
+      const T* x = self + from + at;
+      for (const int32_t end = index + n; index < end; ++index) {
+        const T v = *x;
+        x += step;
+        // once best is NaN nothing comes before it
+        if (before(v, best) || (is_nan(v) && !is_nan(best))) {
+          best = v;
+          found = index;
+        }
       }
-      ++index;
     };
-    each<extent_of<decltype(G::searched_sizes)>>(g.searched_sizes, candidate, Cursor{0, g.searched_strides});
+    each<kInner>(g.searched_sizes, row, Cursor{0, g.searched_strides});
     out[to] = found;
   };
   each<extent_of<decltype(G::sizes)>>(g.sizes, element, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});

@@ -42,20 +42,22 @@ inline __attribute__((always_inline)) int8_t average8(const Average8& how, int32
 struct PortableWindows {
   template <int32_t kChannels>
   static inline __attribute__((always_inline)) void sums(const Window8& window, int32_t* sums, const int8_t* x) {
-#pragma GCC unroll 4
-    for (int32_t c = 0; c < kChannels; ++c) {
-      sums[c] = 0;
-    }
-    for (int32_t row = 0; row < window.rows; ++row) {
+    int32_t sum[kChannels] = {};  // what has an address would be stored in every round
+    const int32_t step = window.tap_step;
+    for (int32_t row = window.rows; row > 0; --row) {
       const int8_t* at = x;
       for (int32_t tap = window.taps; tap > 0; --tap) {
 #pragma GCC unroll 4
         for (int32_t c = 0; c < kChannels; ++c) {
-          sums[c] += at[c];
+          sum[c] += at[c];
         }
-        at += window.tap_step;
+        at += step;
       }
       x += window.row_step;
+    }
+#pragma GCC unroll 4
+    for (int32_t c = 0; c < kChannels; ++c) {
+      sums[c] = sum[c];
     }
   }
 

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#include "et/requantize.h"
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
@@ -16,20 +16,29 @@ void quantized_softmax(const G& g, int8_t* out, const int8_t* self, const Power*
   const int32_t out_step = g.out_step;
   const int32_t self_step = g.self_step;
   const auto line = [&](int32_t to, int32_t from) {
-    int8_t* const y = out + to;
     const int8_t* const x = self + from;
     int32_t top = -128;
-    for (int32_t i = 0; i < n; ++i) {
-      top = x[i * self_step] > top ? x[i * self_step] : top;
-    }
+    const int8_t* at = x;
+    unrolled(n, [&](int32_t) {
+      top = larger(top, *at);
+      at += self_step;
+    });
+    // a value v has powers[top - v]
     uint32_t sum = 0;
+    at = x;
+    unrolled(n, [&](int32_t) {
+      sum += static_cast<uint32_t>(powers[top - *at]);
+      at += self_step;
+    });
+    const uint32_t half = sum >> 1;
+    int8_t* y = out + to;
+    at = x;
     for (int32_t i = 0; i < n; ++i) {
-      sum += static_cast<uint32_t>(powers[top - x[i * self_step]]);
-    }
-    for (int32_t i = 0; i < n; ++i) {
-      const uint32_t power = static_cast<uint32_t>(powers[top - x[i * self_step]]);
-      const uint32_t probability = ((power << 8) + (sum >> 1)) / sum;
-      y[i * out_step] = saturated(static_cast<int32_t>(probability) - 128, -128, 127);
+      const uint32_t power = static_cast<uint32_t>(powers[top - *at]);
+      at += self_step;
+      const int32_t probability = static_cast<int32_t>(((power << 8) + half) / sum);
+      *y = static_cast<int8_t>(smaller(probability, 255) - 128);
+      y += out_step;
     }
   };
   each<extent_of<decltype(G::sizes)>>(g.sizes, line, Cursor{0, g.out_strides}, Cursor{0, g.self_strides});
