@@ -101,6 +101,11 @@ def _clamp_integers(rewrite: Rewrite) -> None:
         value = rewrite.step(f"aten::{op}.out", (value, limit), rewrite.out.shape, last=at == len(given) - 1)
 
 
+def _power_of_two(rewrite: Rewrite) -> None:
+    if len(rewrite.instruction.args) == 1:
+        rewrite.step("aten::pow.Scalar_out", (2, rewrite.instruction.args[0]), rewrite.out.shape, last=True)
+
+
 def _as_strided(rewrite: Rewrite) -> None:
     """Elements at computed places of what lies in logical order."""
     x = rewrite.spec(0)
@@ -177,6 +182,7 @@ FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::clamp.Tensor_out": _clamp,
     "aten::clamp.out": _clamp_integers,
     "aten::relu.out": _clamp_integers,
+    "aten::exp2.out": _power_of_two,
     "aten::as_strided_copy.out": _as_strided,
     "aten::unfold_copy.out": _unfold,
     "aten::avg_pool3d.out": _average_of_rows,
