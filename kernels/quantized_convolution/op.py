@@ -110,7 +110,25 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
 def _lower(node: Node, target: Target) -> Call:
     rows, columns, groups = _geometry(node)
     weights = node["weight"].data
-    return _dense(node, target, rows, columns, groups, _layer(node, weights.reshape(weights.shape[0], -1)))
+    layer = _layer(node, weights.reshape(weights.shape[0], -1))
+    together = _together(groups, len(weights) // groups, weights.shape[-1]) if "dsp" in target.features else 1
+    return _dense(node, target, rows, columns, groups // together, _with_zeros(layer, groups, together, weights.shape[-1]))
+
+
+def _together(groups: int, outputs: int, inputs: int) -> int:
+    """How many groups to compute as one: as few as fill words of channels, for a kernel that makes four results of whole words."""
+    return next((n for n in (1, 2, 3, 4) if groups % n == 0 and min(outputs, inputs) * n >= 4), 1)
+
+
+def _with_zeros(layer: Layer, groups: int, together: int, inputs: int) -> Layer:
+    """`together` groups of channels as one, with weights of 0 where a result does not see a channel."""
+    if together == 1:
+        return layer
+    outputs, k = layer.weights.shape
+    weights = np.zeros((outputs, k // inputs, together, inputs), layer.weights.dtype)
+    group = np.arange(outputs) // (outputs // groups) % together
+    weights[np.arange(outputs), :, group] = layer.weights.reshape(outputs, -1, inputs)
+    return replace(layer, weights=weights.reshape(outputs, -1))
 
 
 def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, layer: Layer) -> Call:
@@ -118,8 +136,9 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
     inputs = x.spec.shape[1] // groups
     outputs = len(layer.weights) // groups
     taps = rows.kernel * columns.kernel
+    macs = out.spec.numel * node["weight"].spec.numel // out.spec.shape[1]
     if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
-        return pointwise(x, out, target, layer, _stored(node))
+        return replace(pointwise(x, out, target, layer, _stored(node)), macs=macs)
     merged = groups == 1 and columns.dilation == 1
     stretches = rows.kernel if merged else taps
     ordered = replace(layer, weights=in_column_order(layer.weights, stretches))
@@ -149,7 +168,6 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
     more = outputs - inputs
     within = None if groups == 1 else max(more, (groups - 1) * more)  # group after group of a position
     overlaps = {x.id: read_then_stored(first, ends, groups * outputs, within)}
-    macs = out.spec.numel * taps * inputs
     packed = Const("packed", packing.packed)
     if not packing.fast:
         function = f"quantized_convolution<et::{packing.core}>"
@@ -226,7 +244,7 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     layer = _layer(node, node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T)
     fast = "dsp" in target.features and scales_at_once(layer, target)
     if channels == 1 or (fast and channels < 4):
-        return _dense(node, target, rows, columns, 1, _with_zeros(layer, channels))
+        return _dense(node, target, rows, columns, 1, _with_zeros(layer, channels, channels, 1))  # fewer channels than a word has
     if fast and _is_3x3(node, target):
         return _depthwise_3x3(node, rows, columns, layer)
     if fast:
@@ -244,14 +262,6 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
 
 
-def _with_zeros(layer: Layer, channels: int) -> Layer:
-    """A depthwise layer as a dense one, which is faster for fewer channels than a word has: weights of 0 for all others."""
-    outputs, taps = layer.weights.shape
-    weights = np.zeros((outputs, taps, channels), layer.weights.dtype)
-    weights[np.arange(outputs), :, np.arange(outputs) * channels // outputs] = layer.weights
-    return replace(layer, weights=weights.reshape(outputs, -1))
-
-
 def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
     x, out, multiplier = node["input"], node.out, node["depth_multiplier"]
     batch, channels = x.spec.shape[:2]
@@ -265,9 +275,12 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
         "first_pairs": (pairs - 1) % 5 + 1, "share_bytes": len(shares[0]), **_stored(node),
     }  # fmt: skip
     first = first_reads(batch, rows, columns, channels)
-    # with one result a channel position after position, a block of channels after the other; with more, one result of a whole row first
-    at_once, within = (1, 0) if multiplier == 1 else (columns.out, outputs)
-    overlaps = {x.id: read_then_stored(first, range(at_once, len(first) - 1 + at_once, at_once), outputs, within)}
+    # With one result a channel: position after position, block of channels after block. With more: of a run of positions whose windows
+    # lie inside the row, or of one other position, the first results of all channels, then the second ones.
+    begin, end = (0, 0) if multiplier == 1 else columns.inner
+    stops = [*range(1, begin + 1), *range(max(end, begin), columns.out + 1)]
+    ends = [row + stop for row in range(0, len(first) - 1, columns.out) for stop in stops if stop > 0]
+    overlaps = {x.id: read_then_stored(first, ends, outputs, 0 if multiplier == 1 else outputs - 1)}
     aside = channels if columns.inner != (0, columns.out) else 0
     operands = (Const("packed", np.concatenate(shares)), Scratch(DType.INT32, 2 * pairs + 1 + -(-aside // 4)))
     function = f"quantized_depthwise_dsp<{'true' if target.rounding == 'tflm' else 'false'}>"
@@ -530,6 +543,10 @@ _CASES = (
     _case((1, 2, 3, 3), (4, 5, 5, 2), "a kernel larger than the image", padding=(2,)),
     _case((1, 3, 9, 9), (5, 3, 2, 3), "dilation", dilation=(2, 3), padding=(2, 1)),
     _case((1, 6, 5, 5), (9, 3, 3, 2), "three groups", padding=(1,)),
+    _case((1, 16, 5, 6), (16, 3, 3, 2), "eight groups of two channels", padding=(1,)),
+    _case((1, 8, 6, 7), (4, 1, 1, 2), "pointwise in groups, one result each"),
+    _case((1, 10, 5, 7), (9, 3, 3, 10), "an odd number of positions a row, ten channels", padding=(1,)),
+    _case((1, 16, 5, 5), (8, 3, 3, 16), "dilated rows of an odd number of positions", padding=(2,), dilation=(2,)),
     _case((2, 8, 5, 4), (24, 2, 3, 4), "two groups of 12", padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
     _case((1, 8, 4, 4), (6, 3, 3, 8), "scales above one half", scale=150.0),
     _case((1, 8, 4, 4), (6, 3, 3, 8), "weights of -128", least=-128),
@@ -553,6 +570,10 @@ _DEPTHWISE_CASES = (
     _case((1, 1, 9, 6), (1, 4, 3, 8), "one channel, eight results", padding=(1,), stride=(2,), depthwise=8),
     _case((1, 8, 4, 4), (1, 3, 3, 8), "scales above one half", padding=(1,), scale=150.0, depthwise=1),
     _case((1, 8, 4, 4), (1, 3, 3, 8), "weights of -128", padding=(1,), least=-128, depthwise=1),
+    _case((1, 32, 7, 6), (1, 5, 5, 32), "5x5, stride 2", padding=(2,), stride=(2,), depthwise=1),
+    _case((1, 6, 5, 7), (1, 3, 3, 6), "six channels: a block and a half", padding=(1,), depthwise=1),
+    _case((1, 7, 4, 5), (1, 2, 2, 14), "seven channels, two results each", padding=(1,), depthwise=2),
+    _case((1, 3, 6, 5), (1, 3, 3, 3), "three channels", padding=(1,), depthwise=1),
     _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),
 )
 

@@ -75,6 +75,40 @@ def _linear(rows: int, inputs: int, outputs: int) -> Counted:
     return Counted(f"linear {rows}x{inputs}x{outputs}", "cortex_m::quantized_linear.out", case, rows * inputs * outputs)
 
 
+def _scales(outputs: int, k: int) -> tuple[T, T]:
+    pairs = [multiplier_shift((0.4 + at % 7 / 7) / (60 * k**0.5)) for at in range(outputs)]
+    multipliers, shifts = (T((outputs,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*pairs, strict=True))
+    return multipliers, shifts
+
+
+def _convolution(
+    x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
+) -> Counted:
+    """Depthwise where there are as many groups as channels."""
+    rank, depthwise = len(kernel), groups == x[1] and groups > 1
+    attributes = tuple((one,) * rank for one in (stride, padding, dilation))
+    weights = _int8(*((1, *kernel, outputs) if depthwise else (outputs, *kernel, x[1] // groups)), constant=True, low=-127)
+    bias = T((outputs,), DType.INT32, -2000, 2000, constant=True)
+    k = int(np.prod(kernel)) * x[1] // groups
+    more = (outputs // x[1],) if depthwise else ()
+    case = Case((_int8(*x, last=rank == 2), weights, bias, *attributes, *more, -3, -5, *_scales(outputs, k), -128, 127, None))
+    out = [(size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1 for size, taps in zip(x[2:], kernel, strict=True)]
+    notes = [f"/{stride}" * (stride > 1), f" pad {padding}" * (padding > 0), f" dilated {dilation}" * (dilation > 1)]
+    name = f"{'depthwise' if depthwise else 'conv'} {'x'.join(map(str, kernel))}{''.join(notes)}, {x[1]} to {outputs}"
+    name += f" in {groups} groups" if groups > 1 and not depthwise else ""
+    operator = f"cortex_m::quantized_{'depthwise_' if depthwise else ''}conv2d.out"
+    return Counted(f"{name}, of {'x'.join(map(str, x[2:]))}", operator, case, x[0] * outputs * int(np.prod(out)) * k)
+
+
+def _transposed(x: tuple[int, ...], outputs: int, kernel: int, stride: int, padding: int = 0) -> Counted:
+    weights, bias = _int8(outputs, kernel, kernel, x[1], constant=True, low=-127), T((outputs,), DType.INT32, -2000, 2000, constant=True)
+    k = kernel * kernel * x[1]
+    attributes = tuple((one, one) for one in (stride, padding, 0, 1))
+    case = Case((_int8(*x, last=True), weights, bias, *attributes, -3, -5, *_scales(outputs, k), -128, 127, None, None))
+    name = f"transposed {kernel}x{kernel}/{stride} pad {padding}, {x[1]} to {outputs}, of {x[2]}x{x[3]}"
+    return Counted(name, "cortex_m::quantized_transpose_conv2d.out", case, int(np.prod(x)) * outputs * kernel * kernel)
+
+
 def _average(shape: tuple[int, int, int, int], kernel: int, stride: int, pad: int) -> Counted:
     across = (kernel, kernel) if kernel else shape[2:]
     window = (across, (stride, stride) if kernel else (), (pad, pad), False, True, None)
@@ -127,6 +161,26 @@ LINES = (
     _product(1, 49, 16, 49),
     _linear(1, 640, 128), _linear(1, 128, 128), _linear(1, 64, 12), _linear(1, 63, 12),
     _linear(8, 64, 64), _linear(7, 30, 33), _linear(16, 10, 10), _linear(16, 250, 64),
+    _convolution((1, 64, 25, 5), 64, (1, 1)), _convolution((1, 8, 48, 48), 16, (1, 1)), _convolution((1, 30, 12, 12), 30, (1, 1)),
+    _convolution((1, 16, 32, 32), 32, (1, 1), stride=2),
+    _convolution((1, 16, 32, 32), 16, (3, 3), padding=1), _convolution((1, 64, 8, 8), 64, (3, 3), padding=1),
+    _convolution((1, 10, 15, 15), 10, (3, 3), padding=1), _convolution((1, 16, 15, 15), 6, (3, 3), padding=1),
+    _convolution((1, 16, 16, 16), 16, (3, 3), padding=2, dilation=2), _convolution((1, 16, 12, 12), 16, (5, 5), padding=2),
+    _convolution((1, 32, 12, 12), 32, (3, 3), padding=1, groups=4), _convolution((1, 32, 12, 12), 32, (3, 3), padding=1, groups=16),
+    _convolution((1, 1, 49, 10), 64, (10, 4), stride=2, padding=1), _convolution((1, 1, 28, 28), 8, (3, 3)),
+    _convolution((1, 1, 28, 28), 6, (5, 5), padding=2),
+    _convolution((1, 3, 32, 32), 16, (3, 3), padding=1), _convolution((1, 3, 96, 96), 8, (3, 3), stride=2, padding=1),
+    _convolution((1, 1, 128), 16, (9,), stride=2), _convolution((1, 16, 100), 32, (5,), padding=2), _convolution((1, 9, 64), 32, (3,)),
+    _convolution((1, 64, 25, 5), 64, (3, 3), padding=1, groups=64), _convolution((1, 8, 48, 48), 8, (3, 3), padding=1, groups=8),
+    _convolution((1, 128, 6, 6), 128, (3, 3), padding=1, groups=128), _convolution((1, 30, 12, 12), 30, (3, 3), padding=1, groups=30),
+    _convolution((1, 16, 48, 48), 16, (3, 3), stride=2, padding=1, groups=16),
+    _convolution((1, 128, 12, 12), 128, (3, 3), stride=2, padding=1, groups=128),
+    _convolution((1, 32, 12, 12), 32, (5, 5), padding=2, groups=32), _convolution((1, 32, 14, 14), 32, (7, 7), padding=3, groups=32),
+    _convolution((1, 32, 12, 12), 32, (3, 1), groups=32), _convolution((1, 32, 12, 12), 32, (1, 3), groups=32),
+    _convolution((1, 32, 12, 12), 32, (3, 3), padding=2, dilation=2, groups=32),
+    _convolution((1, 16, 12, 12), 32, (3, 3), padding=1, groups=16), _convolution((1, 3, 16, 16), 12, (3, 3), padding=1, groups=3),
+    _convolution((1, 16, 64), 16, (9,), padding=4, groups=16),
+    _transposed((1, 16, 8, 8), 16, 2, 2), _transposed((1, 16, 8, 8), 8, 4, 2, 1), _transposed((1, 6, 8, 8), 6, 3, 2, 1),
     _average((1, 64, 25, 5), 0, 1, 0), _average((1, 64, 8, 8), 0, 1, 0), _average((1, 256, 3, 3), 0, 1, 0),
     _average((1, 16, 16, 16), 2, 2, 0), _average((1, 16, 16, 16), 3, 1, 1), _average((1, 5, 16, 16), 3, 2, 1),
     _maximum((1, 16, 32, 32), 2, 2, 0), _maximum((1, 16, 16, 16), 3, 2, 1),

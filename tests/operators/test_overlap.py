@@ -35,6 +35,11 @@ TIGHT = (
     ("cortex_m::quantized_depthwise_conv2d.out", "stride 2"),
     ("cortex_m::quantized_depthwise_conv2d.out", "a batch"),
     ("cortex_m::quantized_depthwise_conv2d.out", "5x3, five channels"),
+    ("cortex_m::quantized_conv2d.out", "an odd number of positions a row, ten channels"),
+    ("cortex_m::quantized_conv2d.out", "dilated rows of an odd number of positions"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "5x5, stride 2"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "six channels: a block and a half"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "seven channels, two results each"),
     ("cortex_m::quantized_linear.out", "more than two dimensions"),
 )
 
