@@ -21,15 +21,16 @@ inline __attribute__((always_inline)) void search(const G& g, int64_t* out, cons
     int32_t index = 0;
     const auto row = [&](int32_t at) {
       const T* x = self + from + at;
-      for (const int32_t end = index + n; index < end; ++index) {
+      unrolled(n, [&](int32_t) {
         const T v = *x;
         x += step;
-        // once best is NaN nothing comes before it
-        if (before(v, best) || (is_nan(v) && !is_nan(best))) {
+        // once best is NaN nothing comes before it; few are better than all before them
+        if (__builtin_expect(before(v, best) || (is_nan(v) && !is_nan(best)), 0)) {
           best = v;
           found = index;
         }
-      }
+        ++index;
+      });
     };
     each<kInner>(g.searched_sizes, row, Cursor{0, g.searched_strides});
     out[to] = found;
