@@ -17,7 +17,7 @@ from etexport.frontend.capture import capture
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
-from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
+from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
@@ -145,16 +145,24 @@ def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dic
 
 
 def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Activation]) -> dict[str, Array]:
-    """One entry for each quantise that is in the program or at its boundary; `etexport.inspect.quality` reads them."""
+    """One entry for each quantise that is in the program or at its boundary, but for those that store again what is stored in the same
+    scale (dropout leaves them behind); `etexport.inspect.quality` reads them."""
     handle_of = {node: handle for handle, node in nodes.items()}
     by_handle = {instruction.handle: instruction for instruction in method.instructions}
-    makers = {out: instruction.name for instruction in method.instructions for out in instruction.outs}
+    makers = {out: instruction for instruction in method.instructions for out in instruction.outs}
     rows = []
     for one in activations:
         quantise = by_handle.get(handle_of.get(one.node, -1))
-        if quantise is not None:
-            (source, *_) = quantise.reads
-            rows.append((makers.get(source, method.values[source].name), quantise.handle, one))
+        if quantise is None:
+            continue
+        (source, *_) = quantise.reads
+        made = makers.get(source)
+        if made is not None and made.op == DEQUANTIZE and made.args[1:5] == quantise.args[1:5]:
+            continue
+        while made is not None and made.op in (QUANTIZE, DEQUANTIZE):  # another scale for what a layer before has made
+            (source, *_) = made.reads
+            made = makers.get(source)
+        rows.append((method.values[source].name if made is None else made.name, quantise.handle, one))
     return {
         "quality_names": np.array([name for name, _, _ in rows], dtype=np.str_),
         "quality_handles": np.array([handle for _, handle, _ in rows], dtype=np.int64),

@@ -57,6 +57,15 @@ def test_networks(name: str, tmp_path: Path) -> None:
     assert all(one.snr_db > 18 and one.saturated < 0.05 and 0.05 < one.used < 1.5 for one in activations), activations
 
 
+def test_what_is_stored_again_has_no_row_of_its_own(tmp_path: Path) -> None:
+    """Dropout leaves a second quantise behind; what is concatenated in another scale has the name of what made it."""
+    layers = ("self.first = nn.Linear(8, 6)", "self.drop = nn.Dropout(0.3)", "self.second = nn.Linear(6, 4)")
+    net = Net(layers, ("x = self.drop(torch.tanh(self.first(x)))", "return self.second(x)"), (2, 8))
+    program, arrays = exported(net_script(tmp_path, net), quantize="int8")
+    assert sum(one.op == QUANTIZE for one in program.method().instructions) > 4
+    assert [one.name.removesuffix("_addmm") for one in quality(arrays)] == ["x", "first", "tanh", "second"]
+
+
 def test_names_and_lines(tmp_path: Path) -> None:
     program, _ = int8(tmp_path, "depthwise")
     found = {one.name: str(one.source) for one in program.method().instructions if one.op == "aten::convolution.out"}
