@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -413,12 +414,16 @@ class Library:
 
 @functools.cache
 def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
-    """Read every `op.py`. A folder without one, or two folders with the same operator, is an error that names them."""
+    """Read every `op.py`. One that cannot be read, and two with the same operator or the same folder name, are errors that name them."""
     folders = folders or kernel_folders()
+    families: dict[str, Path] = {}
     ops: dict[str, Op] = {}
     rules: dict[str, Any] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/op.py")):
+            other = families.setdefault(path.parent.name, path)
+            if other != path:  # its headers would be found in place of these
+                raise ModelError(f"{other.parent} has the same name", where=str(path.parent), hint="give the folder a name of its own")
             module = _load(path)
             for rule in getattr(module, "RULES", ()):
                 if rule.op in rules:
@@ -438,7 +443,13 @@ def _load(path: Path) -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look the module up by name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+        line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
+        said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"the operators cannot be read: {said}", where=f"{path}:{line}" if line else str(path)) from None
     return module
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from etexport.errors import ModelError
 from etexport.op import Library, load_ops
 
 from .completeness import complaints
@@ -63,3 +64,24 @@ def test_two_folders_with_one_operator_are_refused(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "kernels" / "full", tmp_path / "kernels" / "full_again")
     with pytest.raises(ModelError, match=re.escape("aten::full.out is declared in full and in full_again")):
         load_ops((tmp_path / "kernels",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("OPS = [", "OPS = [[", r"softmax/op.py:\d+: the operators cannot be read: '\[' was never closed"),
+        ("OPS = [", "OPS = [nothing,", r"softmax/op.py:\d+: the operators cannot be read: NameError: name 'nothing'"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named_with_the_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        folder_with(tmp_path, "softmax", (old, new))
+    assert re.search(words, str(caught.value))
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    """As when a package names its folder as one of ours: `#include` would find the other's headers."""
+    ours = Path(__file__).parents[2] / "kernels"
+    shutil.copytree(ours / "softmax", tmp_path / "softmax")
+    with pytest.raises(ModelError, match="has the same name"):
+        load_ops((ours, tmp_path))
