@@ -1,4 +1,5 @@
-"""A call's geometry as C++: members that are compile-time constants (speed) or fields of one type a kernel (size)."""
+"""A call's geometry as C++: members that are compile-time constants (speed), or of which those that differ between the steps of a kernel
+are fields of one type (size)."""
 
 from __future__ import annotations
 
@@ -170,14 +171,18 @@ def _shared(steps: tuple[Step, ...]) -> Geometry:
     fixed: dict[str, str] = {}
     for (key, _), objects in kinds.items():
         type = unique(key, taken)
-        if len(objects) == 1 and sum(member.count or 1 for member in objects[0].fields) <= MOST_FIXED:
-            rows = most_rows if key == "sweep_window" else ()
-            structs.append(Struct(type, (*rows, *objects[0].fields)))
-            fixed[objects[0].name] = f"{type}{{}}"
-            continue
-        narrow = [_narrowed([made.fields[at] for made in objects]) for at in range(len(objects[0].fields))]
-        structs.append(Struct(type, most_rows if key == "sweep_window" else (), tuple(narrow)))
-        instances += [Instance(type, made.name, made.fields) for made in objects]
+        columns = [[made.fields[at] for made in objects] for at in range(len(objects[0].fields))]
+        alone = len(objects) == 1 and len(columns) > 0 and sum(member.count or 1 for member in objects[0].fields) > MOST_FIXED
+        varies = [alone or len({member.value for member in column}) > 1 for column in columns]
+        constants = tuple(column[0] for column, differs in zip(columns, varies, strict=True) if not differs)
+        fields = tuple(_narrowed(column) for column, differs in zip(columns, varies, strict=True) if differs)
+        structs.append(Struct(type, (*(most_rows if key == "sweep_window" else ()), *constants), fields))
+        for made in objects:
+            if fields:
+                own = tuple(member for member, differs in zip(made.fields, varies, strict=True) if differs)
+                instances.append(Instance(type, made.name, own))
+            else:
+                fixed[made.name] = f"{type}{{}}"
     of_step, of_window = ({step: fixed.get(name, name) for step, name in names.items()} for names in (of_step, of_window))
     return Geometry(tuple(structs), tuple(instances), of_step, of_window)
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from etexport.inspect.compare import Comparison
-from etexport.inspect.profile import shares
+from etexport.inspect.profile import lost, shares
 from etexport.inspect.report import Report, allowance, judge
 from etexport.inspect.summary import error_line
 
@@ -47,7 +47,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """`share` and `ruler` are percent of the bars' width; `mark` where the best known rate lies on the same ruler."""
+    """`known` and `above` are percent of the bars' width: what the best known rate would take, and what is taken beyond it."""
 
     number: int
     name: str
@@ -57,12 +57,12 @@ class OperatorRow:
     source: str
     code: str
     count: str
-    share: float | None
-    share_text: str
+    share: str
+    known: float | None
+    above: float
     per_mac: str
-    ruler: float | None
-    mark: float | None
     best: str
+    lost: str
     constants: str
 
 
@@ -113,6 +113,7 @@ def page(
         picture=Markup(picture),
         bars=(flash_bar(report), ram_bar(report)),
         operators=operator_rows(report, memory),
+        lost=lost_line(report, report.counter.split(" ")[0]),
         layers=layer_rows(report),
         samples=sample_rows(comparison),
         provenance=provenance,
@@ -217,17 +218,17 @@ def ram_bar(report: Report) -> Bar:
 
 
 def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRow, ...]:
-    """One row a step, in order of execution. The rulers end at the largest rate, of operators where rates mean something."""
+    """One row a step, in order of execution. The longest bar is the slowest operator's."""
     by_handle = {share.op.handle: share for share in shares(report.ops)}
     code = {step["handle"]: step["code"] for step in memory["steps"]}
-    widest = max((share.fraction for share in by_handle.values()), default=0.0)
-    rates = [rate for share in by_handle.values() if share.per_mac and share.best_per_mac for rate in (share.per_mac, share.best_per_mac)]
-    longest = max(rates, default=0.0)
+    longest = max((share.op.count or 0 for share in by_handle.values()), default=0)
     rows = []
     for number, op in enumerate(report.ops):
         share = by_handle.get(op.handle)
         rate = share.per_mac if share else None
         best = share.best_per_mac if share else None
+        above = share.lost if share else None
+        known = None if op.count is None or not longest else op.count - max(above or 0, 0)
         rows.append(
             OperatorRow(
                 number=number,
@@ -238,16 +239,25 @@ def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRo
                 source=op.source,
                 code=code.get(op.handle, ""),
                 count="" if op.count is None else f"{op.count:,}",
-                share=100.0 * share.fraction / widest if share and widest else None,
-                share_text="" if share is None else f"{share.fraction:.1%}",
+                share="" if share is None else f"{share.fraction:.1%}",
+                known=None if known is None else 100.0 * known / longest,
+                above=100.0 * max(above or 0, 0) / longest if longest else 0.0,
                 per_mac="" if rate is None else f"{rate:.2f}",
-                ruler=min(100.0, 100.0 * rate / longest) if rate and best and longest else None,
-                mark=100.0 * best / longest if best and longest else None,
                 best="" if best is None else f"{best:.2f}",
+                lost="" if above is None else f"{above:+,}",
                 constants=f"{op.bytes_constants:,}" if op.bytes_constants else "",
             )
         )
     return tuple(rows)
+
+
+def lost_line(report: Report, unit: str) -> str:
+    """Where time is lost, in a sentence; nothing where no best is known."""
+    found = lost(report.ops, 3)
+    if found is None:
+        return ""
+    where = ", ".join(f"{share.op.name} {share.lost:,}" for share in found.most)
+    return f"{found.count:,} {unit} ({found.fraction:.0%}) are above the best known" + (f", most of them in {where}." if where else ".")
 
 
 def layer_rows(report: Report) -> tuple[LayerRow, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,10 @@ def measured(run: Mapping[str, Any]) -> int | None:
     return counters[(len(counters) - 1) // 2] if counters else None
 
 
+FEW_TERMS = 64
+"""Terms a result: convolutions with fewer have a best known rate of their own (`peers.toml`)."""
+
+
 def kernel_name(step: Mapping[str, Any]) -> str:
     """`softmax` for the portable kernel, `convolution (m4f)` for a variant, without template arguments."""
     name, variant = str(step["kernel"]).partition("<")[0], step["variant"]
@@ -63,6 +68,8 @@ def best_known(step: Mapping[str, Any], core: str, quantization: str) -> int | N
     """Instructions for this step's multiply-accumulates at the best rate known for its kind of operator; None where nothing is known."""
     kind = kind_of(step)
     per_mac = best_per_mac(core, quantization, kind) if kind and step["macs"] else None
+    if kind == "convolution" and step["macs"] < FEW_TERMS * math.prod(step["results"][0]["shape"]):
+        per_mac = best_per_mac(core, quantization, "first") or per_mac
     return None if per_mac is None else round(per_mac * step["macs"])
 
 
@@ -85,6 +92,11 @@ class Share:
     per_mac: float | None
     best_per_mac: float | None
 
+    @property
+    def lost(self) -> int | None:
+        """What it takes above the best known (below 0 where it takes less); None where nothing is known."""
+        return None if self.op.count is None or self.op.best_known is None else self.op.count - self.op.best_known
+
 
 def shares(ops: Sequence[OpFigures]) -> tuple[Share, ...]:
     """Every operator with a count, in order of execution. Fractions are of the sum over operators."""
@@ -99,6 +111,29 @@ def shares(ops: Sequence[OpFigures]) -> tuple[Share, ...]:
         for op in ops
         if op.count is not None
     )
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Counts above the best known of all operators that have one, and the operators that lose most, worst first."""
+
+    count: int
+    of: int
+    most: tuple[Share, ...]
+
+    @property
+    def fraction(self) -> float:
+        return self.count / self.of
+
+
+def lost(ops: Sequence[OpFigures], listed: int) -> Lost | None:
+    """None where no operator has both a count and a best known one."""
+    known = [(share.lost, share) for share in shares(ops) if share.lost is not None and share.op.count]
+    if not known:
+        return None
+    worst = sorted((pair for pair in known if pair[0] > 0), key=lambda pair: -pair[0])
+    total = sum(share.op.count or 0 for _, share in known)
+    return Lost(sum(max(above, 0) for above, _ in known), total, tuple(share for _, share in worst[:listed]))
 
 
 def slowest(ops: Sequence[OpFigures], listed: int) -> tuple[Share, ...]:

@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from etexport.inspect.profile import slowest
+from etexport.inspect.profile import lost, slowest
 from etexport.inspect.report import Compared, Report, allowance, judge
 
 WIDTH = 100
@@ -63,6 +63,10 @@ def facts(report: Report) -> RenderableType:
     if report.count is not None:
         per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
         table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
+    above = lost(report.ops, 1)
+    if above is not None:
+        where = f", most in {above.most[0].op.name}" if above.most else ""
+        table.add_row("lost", Text(f"{above.count:,} {unit} ({above.fraction:.0%}) above the best known of each operator{where}"))
     if report.init_count is not None:
         table.add_row("start-up", Text(f"{report.init_count:,} {unit} from reset to ready"))
     table.add_row("counted by", Text(report.counter, style="dim"))
@@ -104,22 +108,33 @@ def memory(report: Report) -> RenderableType:
 
 def operators(report: Report, listed: int = 6) -> RenderableType:
     """The slowest operators; nothing where no run with probes was made."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for name, justify in (("slowest", "left"), ("count", "right"), ("share", "right"), ("a MAC", "right"), ("best known", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
-    table.add_column("kernel", no_wrap=True)
-    table.add_column("source", no_wrap=True)
-    for share in slowest(report.ops, listed):
-        table.add_row(
+    lines = [
+        (
             share.op.name,
             f"{share.op.count:,}",
             f"{share.fraction:.1%}",
             "" if share.per_mac is None else f"{share.per_mac:.2f}",
             "" if share.best_per_mac is None else f"{share.best_per_mac:.2f}",
-            share.op.kernel,
+            "" if share.lost is None else f"{share.lost:+,}",
+            _kernel(share.op.kernel),
             share.op.source,
         )
+        for share in slowest(report.ops, listed)
+    ]
+    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
+    for at, name in enumerate(("slowest", "count", "share", "a MAC", "best", "lost", "kernel", "source")):
+        number = 0 < at < 6
+        width = max((len(line[at]) for line in lines if number), default=0)  # where the screen is narrow, words are cut and not numbers
+        table.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=max(width, len(name)) if number else None)
+    for line in lines:
+        table.add_row(*line)
     return table if table.row_count else Text("")
+
+
+def _kernel(name: str) -> str:
+    """Without a variant that the name ends with by itself."""
+    plain, _, variant = name.rstrip(")").partition(" (")
+    return plain if variant and plain.endswith(f"_{variant}") else name
 
 
 def _verdict(compare: Compared) -> Text:

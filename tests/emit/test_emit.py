@@ -132,7 +132,7 @@ def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> 
     text = (tmp_path / "program.cpp").read_text()
     assert text.count("et::toy_linear(") == text.count("et::toy_column(") == text.count("et::toy_add(") == 1
     assert "kCalls[] = {0, 1, 2, 1};" in text
-    assert "  uint8_t in;\n  uint8_t out;\n  float low;\n" in text
+    assert "  uint8_t in;\n  uint8_t out;\n  float low;\n};" in text and "static constexpr float high = __builtin_inff();" in text
     assert "toy_logits_bias" in text and "nullptr," in text
 
 
@@ -144,8 +144,24 @@ def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> Non
 
     found = geometry((step(a=1, b=255, c=0, d=-(2**31)), step(a=-1, b=256, c=-300, d=7)), "size")
     (struct,) = found.structs
+    assert struct.constants == ()
     assert [member.type for member in struct.fields] == ["int8_t", "uint16_t", "int16_t", "int32_t"]
     assert [member.value for member in found.instances[0].fields] == ["1", "255", "0", "-2147483647 - 1"]
+
+
+def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
+    from etexport.emit.geometry import geometry
+
+    def step(name: str, **fields: int | tuple[int, ...]) -> Step:
+        return Step(Instruction("toy::op.out", (), (), 0, name), Call("op", "op.h", fields, ()))
+
+    same = {"rows": 1, "sizes": (3, 4)}
+    found = geometry((step("one", **same, n=5), step("two", **same, n=6), step("again", **same, n=5)), "size")
+    (struct,) = found.structs
+    assert [(member.name, member.value) for member in struct.constants] == [("rows", "1"), ("sizes", "{3, 4}")]
+    assert [member.name for member in struct.fields] == ["n"] and len(found.instances) == 2
+    assert found.of_step[0] == found.of_step[2] != found.of_step[1]
+    assert geometry((step("one", **same),), "size").of_step[0].endswith("{}"), "nothing differs: no object"
 
 
 def test_same_input_gives_same_bytes(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def memory() -> dict:
                 "source": f"model.py:{40 + step}",
                 "code": f"x = self.{name}(x)",
                 "macs": macs,
+                "results": [{"name": name, "shape": [1, max(macs // 100, 1)]}],
                 "bytes_constants": constants,
                 "bytes_live": 2_304 - 300 * step,
                 "live": [{"name": name, "offset": 0, "size": 2_048, "why": "written here"}],

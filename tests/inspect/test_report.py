@@ -16,7 +16,7 @@ from etexport.errors import ModelError
 from etexport.inspect import bench, summary
 from etexport.inspect.page import layer_rows, page
 from etexport.inspect.peers import MODELS, bests, peers
-from etexport.inspect.profile import best_known, kind_of, profile, shares, slowest
+from etexport.inspect.profile import best_known, kind_of, lost, profile, shares, slowest
 from etexport.inspect.report import to_json
 from tests.inspect import handmade
 
@@ -61,7 +61,7 @@ def test_profile_joins_counts_and_best_known() -> None:
     assert best_known(steps[0], "Cortex-M3", "float32") is None
     assert [kind_of(step) for step in steps] == ["convolution", "", "depthwise", "pointwise", "linear", ""]
     assert best_known(steps[3], "Cortex-M4F", "float32") == round(1.14 * 2_048)
-    assert all(set(best.per_mac) == {"convolution", "pointwise", "depthwise", "linear"} for best in bests())
+    assert all(set(best.per_mac) - {"first"} == {"convolution", "pointwise", "depthwise", "linear"} for best in bests())
 
 
 def test_the_peers_are_complete() -> None:
@@ -174,6 +174,30 @@ def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
     shown = bench.text(reports)
     assert "at most" in shown and "12,466" in shown and "same class as float in 259 of 260" in shown
     assert "| at most |" in bench.markdown(reports) and "at most" not in bench.text(reports[1:])
+
+
+def test_where_time_is_lost_is_told() -> None:
+    """Count less best known, of each operator that has both; in the sentence, the summary and the page."""
+    report = handmade.report()
+    above = {share.op.name: share.lost for share in shares(report.ops)}
+    known = [op for op in report.ops if op.best_known is not None and op.count is not None]
+    assert known and {op.name for op in known} == {name for name, value in above.items() if value is not None}
+    found = lost(report.ops, 2)
+    assert found is not None and found.count == sum(max(op.count - op.best_known, 0) for op in known)  # type: ignore[operator]
+    worst = max(known, key=lambda op: op.count - op.best_known)  # type: ignore[operator]
+    assert found.most[0].op is worst and 0 < found.fraction < 1
+    assert f"{found.count:,} instructions" in summary.text(report) and f"{found.most[0].lost:+,}" in summary.text(report)
+    text = page(report, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
+    assert f"{found.count:,} instructions ({found.fraction:.0%}) are above the best known, most of them in {worst.name}" in text
+    bars = [(float(a), float(b)) for a, b in re.findall(r'<i style="width:([\d.]+)%"></i><i style="width:([\d.]+)%"></i>', text)]
+    assert len(bars) == len(report.ops) and max(a + b for a, b in bars) == pytest.approx(100, abs=0.02)
+
+
+def test_first_layers_have_a_rate_of_their_own() -> None:
+    step = {"kernel": "quantized_convolution_dsp", "family": "quantized_convolution", "macs": 2_700, "results": [{"shape": [1, 10, 10, 1]}]}
+    wide = {**step, "macs": 6_400}
+    assert best_known(step, "Cortex-M4F", "int8") == 2_700 and best_known(wide, "Cortex-M4F", "int8") == round(6_400 * 0.79)
+    assert best_known({**step, "family": "convolution"}, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
 
 
 def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
