@@ -50,6 +50,8 @@ def explain(error: BaseException, script: Path, doing: str) -> ModelError:
     """The error at the innermost line of the user's code that the exception passed through; else at the script as a whole."""
     if isinstance(error, ModelError):
         return error
+    if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):  # Python wraps it where a class is just being made
+        raise KeyboardInterrupt
     if isinstance(error, SyntaxError) and error.filename:
         return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
     file, line = _innermost(error) or (str(script), 0)

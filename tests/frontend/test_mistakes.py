@@ -58,6 +58,12 @@ def test_scripts(tmp_path: Path, text: str, line: int, what: str) -> None:
     assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
 
 
+def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
+    path = script(tmp_path, "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise RuntimeError('x') from e\n")
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.pte")
+
+
 @pytest.mark.parametrize(
     ("forward", "line", "what"),
     [
