@@ -1,4 +1,4 @@
-// int8 depthwise convolution with a 3x3 window on Armv7E-M with DSP instructions, 4 channels at a time.
+// int8 depthwise convolution with a 3x3 window of stride 1 on Armv7E-M with DSP instructions, 4 channels at a time.
 //
 // First 4 input rows become, for each column and channel, the int16 pairs (row 0, row 1) and (row 2, row 3): 22
 // instructions for 4 channels of a column. Then one channel after the other, its weights in registers as pairs (w0, w1)
@@ -13,11 +13,16 @@
 
 namespace et {
 
-// stride counts in both directions; columns: those that the records of a row have, padding included.
+// Rows of a layer over (n, h, w, c). columns: those of a row that windows see, padding included.
 struct Depthwise3x3 {
-  int32_t batch, in_height, in_width, channels, out_height, out_width, stride, pad_y, pad_x, columns, in_place, aside;
+  int32_t in_width, channels, out_width, pad_x, columns, input_zero;
   Store8 store;
 };
+
+template <class G>
+inline Depthwise3x3 depthwise3x3_of(const G& g) {
+  return {g.in_width, g.channels, g.out_width, g.pad_x, g.columns, g.input_zero, {g.zero_point, g.low, g.high}};
+}
 
 // 4 channels of four rows, `bytes` long, pixels `step` apart -> 8 words a pixel: for each channel (row 0, row 1), (row
 // 2, row 3).
@@ -42,7 +47,7 @@ __attribute__((naked, noipa)) inline void interleave_rows(const int8_t* /*row0*/
 
 // What the cores read beside their pointers, in bytes; the assembly knows the order.
 struct Lanes8 {
-  int32_t step, row_step, x_step, x_bytes, zero_point;
+  int32_t step, row_step, x_bytes, zero_point;
 };
 
 // One column of the window for two output rows: r12 = (row 0, row 1), lr = (row 2, row 3).
@@ -53,13 +58,13 @@ struct Lanes8 {
   "\n"                                                                      \
   "smlabt r10, lr, " lower ", r10\n smlatb r11, r12, " upper ", r11\n"
 
-// 4 channels of two output rows, stride 1. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias,
+// 4 channels of two output rows. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias,
 // multiplier.
 __attribute__((naked, noipa)) inline void depthwise_two_rows(const int32_t* /*x*/, const int8_t* /*packed*/,
                                                              int8_t* /*out*/, const Lanes8* /*lanes*/) {
   asm volatile(
       "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r8}\n"            // step, row step, -, x bytes, zero point
+      "ldm r3, {r4, r5, r7, r8}\n"   // step, row step, x bytes, zero point
       "sub sp, sp, #40\n"
       "add r7, r7, r0\n"             // end of x
       "mov r9, #4\n"
@@ -94,14 +99,13 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const int32_t* /*x*
 #define ET_DSP_TAPS_ONE(offset, upper, lower, from) \
   "ldrd r12, lr, [r0" offset "]\n smlad r10, r12, " upper ", " from "\n smlabt r10, lr, " lower ", r10\n"
 
-// 4 channels of one output row, any stride; row 3 of x counts for nothing.
+// 4 channels of one output row; row 3 of x counts for nothing.
 __attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/, const int8_t* /*packed*/,
                                                             int8_t* /*out*/, const Lanes8* /*lanes*/) {
   asm volatile(
       "push {r4-r11, lr}\n"
-      "ldm r3, {r4-r8}\n"            // step, -, x step, x bytes, zero point
+      "ldm r3, {r4, r5, r7, r8}\n"   // step, -, x bytes, zero point
       "sub sp, sp, #40\n"
-      "mov r11, r6\n"
       "add r7, r7, r0\n"
       "mov r9, #4\n"
       "strd r4, r7, [sp, #8]\n"      // 8: step, 12: end
@@ -118,7 +122,7 @@ __attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/
       ET_DSP_TAPS_ONE(", #32", "r4", "r7", "r10")
       ET_DSP_TAPS_ONE(", #64", "r5", "r8", "r10")
       "ldrd r12, lr, [sp]\n"
-      "add r0, r0, r11\n"
+      "add r0, r0, #32\n"
       "smmlar r10, r10, r12, lr\n"
       "ldr r12, [sp, #12]\n"
       "ssat r10, #8, r10\n"
@@ -163,90 +167,97 @@ inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t 
   }
 }
 
-// pad_row: in_width * channels bytes of the input's zero point. scratch: 8 words a column; in place a row of the image,
-// with `aside` three.
-//
-// In place, two output rows replace two input rows, of which the lower one is kept for the next two. Stored at once,
-// four channels of a row are safe where the output begins whole pixels below the input, as it does if a pixel divides
-// the 16 bytes to which tensors are aligned. Else they would meet channels of other pixels that are still to be read,
-// and both rows are made aside.
-inline __attribute__((noinline)) void depthwise3x3_dsp(const Depthwise3x3& layer, int8_t* out, const int8_t* in,
-                                                       const int8_t* packed, const int8_t* pad_row, int32_t* scratch) {
-  const int32_t row_bytes = layer.in_width * layer.channels;
+// The columns of padding among the records of a row.
+inline __attribute__((noinline)) void pad_records(const Depthwise3x3& layer, int32_t* records) {
+  const int32_t padding =
+      (layer.input_zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(layer.input_zero) << 16);
+  const int32_t behind = 8 * smaller(layer.pad_x + layer.in_width, layer.columns);
+  for (int32_t word = 0; word < 8 * layer.pad_x; ++word) {
+    records[word] = padding;
+  }
+  for (int32_t word = behind; word < 8 * layer.columns; ++word) {
+    records[word] = padding;
+  }
+}
+
+// `count` rows, 1 or 2, from 4 rows of the input. records: 8 words a column, with their padding; kept: where rows[2] is
+// copied, channels that have been read, or null.
+inline __attribute__((noinline)) void depthwise3x3_rows(const Depthwise3x3& layer, int8_t* out,
+                                                        const int8_t* const* rows, int32_t count, const int8_t* packed,
+                                                        int32_t* records, int8_t* kept) {
   const int32_t out_row = layer.out_width * layer.channels;
-  const int32_t at_once = layer.in_place != 0 ? 2 : 1;
+  const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x) * layer.channels;
+  const Lanes8 lanes = {layer.channels, out_row, 32 * layer.out_width, layer.store.zero_point};
+  int32_t* const first = records + 8 * layer.pad_x;
+  const int8_t* const last = count == 2 ? rows[3] : rows[2];
+  for (int32_t channel = 0; channel < layer.channels; channel += 4) {
+    interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, last + channel, first, layer.channels,
+                    inner);
+    if (kept != nullptr) {
+      keep_channels(kept + channel, rows[2] + channel, layer.channels, layer.in_width * layer.channels);
+    }
+    if (count == 2) {
+      depthwise_two_rows(records, packed, out + channel, &lanes);
+    } else {
+      depthwise_one_row(records, packed, out + channel, &lanes);
+    }
+    packed += 128;
+  }
+}
+
+// scratch: 8 words a column.
+template <class G>
+inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
+                                    const int8_t* packed, int32_t* scratch) {
+  const Depthwise3x3 layer = depthwise3x3_of(g);
+  pad_records(layer, scratch);
+  depthwise3x3_rows(layer, out, rows, count, packed, scratch, nullptr);
+  clamp_bytes(layer.store, out, count * layer.out_width * layer.channels);
+}
+
+// All rows of all images, each with as many results as inputs, over the input or below it.
+//
+// Two output rows replace two input rows, of which the lower one is kept for the next two. Stored at once, four
+// channels of a row are safe where the output begins whole pixels below the input, as it does if a pixel divides the 16
+// bytes to which tensors are aligned. Else (`through`) they would meet channels of other pixels that are still to be
+// read, and both rows are made aside.
+struct InPlace3x3 {
+  int32_t batch, height, through;
+};
+
+// pad_row: zero points, a row of the input. scratch: 8 words a column, then a row of the image, with `through` three.
+inline __attribute__((noinline)) void depthwise3x3_in_place(const Depthwise3x3& layer, const InPlace3x3& images,
+                                                            int8_t* out, const int8_t* in, const int8_t* packed,
+                                                            const int8_t* pad_row, int32_t* scratch) {
+  const int32_t row_bytes = layer.in_width * layer.channels;
   int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
   int8_t* const aside = kept + row_bytes;
-  const int32_t zero = *pad_row;
-  const int32_t padding = (zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(zero) << 16);
-  const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x);
-  for (int32_t word = 0; word < 8 * layer.pad_x; ++word) {
-    scratch[word] = padding;
-  }
-  for (int32_t word = 8 * (layer.pad_x + inner); word < 8 * layer.columns; ++word) {
-    scratch[word] = padding;
-  }
-  int32_t* const records = scratch + 8 * layer.pad_x;
-  int8_t* to = out;
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    for (int32_t y = 0; y < layer.out_height; y += at_once) {
-      const bool two = at_once == 2 && y + 1 < layer.out_height;
-      const int8_t* rows[4];
-      for (int32_t k = 0; k < 4; ++k) {
-        const int32_t row = y * layer.stride - layer.pad_y + k;
-        rows[k] = row < 0 || row >= layer.in_height ? pad_row : in + row * row_bytes;
+  pad_records(layer, scratch);
+  for (int32_t n = 0; n < images.batch; ++n) {
+    for (int32_t y = 0; y < images.height; y += 2) {
+      const int32_t count = smaller(images.height - y, 2);
+      const int8_t* const row = in + y * row_bytes;
+      const int8_t* const rows[4] = {y == 0 ? pad_row : kept, row, y + 1 < images.height ? row + row_bytes : pad_row,
+                                     y + 2 < images.height ? row + 2 * row_bytes : pad_row};
+      if (images.through == 0) {
+        depthwise3x3_rows(layer, out, rows, count, packed, scratch, count == 2 ? kept : nullptr);
+      } else {
+        depthwise3x3_rows(layer, aside, rows, count, packed, scratch, nullptr);
+        copy_words(kept, rows[2], row_bytes);
+        copy_words(out, aside, count * row_bytes);
       }
-      if (at_once == 2 && y > 0) {
-        rows[0] = kept;
-      }
-      const Lanes8 lanes = {layer.channels, out_row, 32 * layer.stride, 32 * layer.stride * layer.out_width,
-                            layer.store.zero_point};
-      int8_t* const target = layer.aside != 0 ? aside : to;
-      const int8_t* weights = packed;
-      for (int32_t channel = 0; channel < layer.channels; channel += 4) {
-        interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, (two ? rows[3] : rows[2]) + channel,
-                        records, layer.channels, inner * layer.channels);
-        if (two) {
-          if (layer.aside == 0) {
-            keep_channels(kept + channel, rows[2] + channel, layer.channels, row_bytes);
-          }
-          depthwise_two_rows(scratch, weights, target + channel, &lanes);
-        } else {
-          depthwise_one_row(scratch, weights, target + channel, &lanes);
-        }
-        weights += 128;
-      }
-      const int32_t stored = two ? 2 * out_row : out_row;
-      if (layer.aside != 0) {
-        if (two) {
-          copy_words(kept, rows[2], row_bytes);
-        }
-        copy_words(to, aside, stored);
-      }
-      to += stored;
+      clamp_bytes(layer.store, out, count * row_bytes);
+      out += count * row_bytes;
     }
-    in += layer.in_height * row_bytes;
+    in += images.height * row_bytes;
   }
-  clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
 }
 
 template <class G>
-inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
-                                    const int8_t* pad_row, int32_t* scratch) {
-  const Depthwise3x3 layer = {g.batch,
-                              g.in_height,
-                              g.in_width,
-                              g.channels,
-                              g.out_height,
-                              g.out_width,
-                              g.stride,
-                              g.pad_y,
-                              g.pad_x,
-                              g.columns,
-                              g.in_place,
-                              g.aside,
-                              {g.zero_point, g.low, g.high}};
-  depthwise3x3_dsp(layer, out, in, packed, pad_row, scratch);
+inline void quantized_depthwise_3x3_in_place(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
+                                             const int8_t* pad_row, int32_t* scratch) {
+  const InPlace3x3 images = {g.batch, g.height, g.through};
+  depthwise3x3_in_place(depthwise3x3_of(g), images, out, in, packed, pad_row, scratch);
 }
 
 }  // namespace et

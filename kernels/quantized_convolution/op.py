@@ -290,7 +290,7 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
 
 
 def _is_3x3(node: Node, target: Target) -> bool:
-    """Whether it is faster row by row: windows of 3x3 that share most of their rows."""
+    """Whether it is faster two rows at once: windows of 3x3 that share most of their rows."""
     rows, columns = _depthwise_geometry(node)
     fits = all((axis.kernel, axis.dilation, axis.stride) == (3, 1, 1) and axis.before <= 1 for axis in (rows, columns))
     plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
@@ -299,37 +299,32 @@ def _is_3x3(node: Node, target: Target) -> bool:
 
 
 def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
-    """Two rows at once, and in place, where every input has one result; else one row at a time."""
+    """In place where every input has one result."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
-    in_place = all((axis.stride, axis.before, axis.after) == (1, 1, 1) for axis in (rows, columns))
-    parts = any(value.storage is not None and value.storage.offset % _ALIGN for value in (x, out))
-    aside = in_place and (_ALIGN % channels != 0 or parts)
-    seen = (columns.out - 1) * columns.stride + 3
-    geometry = {
-        "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "out_height": rows.out,
-        "out_width": columns.out, "stride": columns.stride, "pad_y": rows.before, "pad_x": columns.before, "columns": seen,
-        "in_place": int(in_place), "aside": int(aside), **_stored(node),
-    }  # fmt: skip
     row = columns.size * channels
-    overlaps = {x.id: 0 if in_place else _rows_distance(batch, rows, row, columns.out * channels, channels)}
-    pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
-    scratch = Scratch(DType.INT32, 8 * seen + (3 if aside else 1 if in_place else 0) * row // 4)
-    operands = (Write(out.id), Read(x.id), Const("packed", pack_windows(layer)), pad_row, scratch)
-    header = "quantized_convolution/depthwise3x3_dsp.h"
-    return Call("quantized_depthwise_3x3", header, geometry, operands, None, out.spec.numel * 9, "dsp", overlaps)
-
-
-def _rows_distance(batch: int, rows: Axis, in_row: int, out_row: int, channels: int) -> int:
-    """How many bytes above its output an input must start, where rows are made one after the other, 4 channels of a row at a time."""
-    y = np.arange(rows.out)
-    top = np.clip(y * rows.stride - rows.before, 0, rows.size)
-    first = (np.arange(batch)[:, None] * rows.size + top[None, :]).reshape(-1) * in_row
-    row = np.arange(batch * rows.out) * out_row
-    # the last position of the row in the channels done, beside the first one in those to come
-    apart = -batch * rows.size * in_row
-    meanwhile = int((row + out_row - channels - first).max(initial=apart)) if channels > 4 else apart
-    return int((row[1:] - first[1:]).max(initial=meanwhile))
+    geometry = {
+        "in_width": columns.size, "channels": channels, "out_width": columns.out, "pad_x": columns.before, "columns": columns.out + 2,
+        "input_zero": -node["input_offset"], **_stored(node),
+    }  # fmt: skip
+    packed, records = Const("packed", pack_windows(layer)), 8 * (columns.out + 2)
+    header, macs = "quantized_convolution/depthwise3x3_dsp.h", out.spec.numel * 9
+    if all((axis.before, axis.after) == (1, 1) for axis in (rows, columns)):
+        parts = any(value.storage is not None and value.storage.offset % _ALIGN for value in (x, out))
+        through = _ALIGN % channels != 0 or parts
+        geometry |= {"batch": batch, "height": rows.size, "through": int(through)}
+        pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
+        scratch = Scratch(DType.INT32, records + (3 if through else 1) * row // 4)
+        reads = (Write(out.id), Read(x.id), packed, pad_row, scratch)
+        return Call("quantized_depthwise_3x3_in_place", header, geometry, reads, None, macs, "dsp", {x.id: 0})
+    window = window_over(node, rows, columns, -node["input_offset"], 2)
+    images = range(0, batch * rows.out, rows.out)
+    ends = [image + min(y + 2, rows.out) for image in images for y in range(0, rows.out, 2)]
+    # rows as positions; the last pixel stored in the channels done, beside the first one in those to come
+    within = columns.out * channels - channels if channels > 4 else None
+    overlaps = {x.id: read_then_stored(first_reads(batch, rows, ONE, row), ends, columns.out * channels, within)}
+    operands = (packed, Scratch(DType.INT32, records))
+    return Call("quantized_depthwise_3x3", header, geometry, operands, window, macs, "dsp", overlaps)
 
 
 def _reference_depthwise(
@@ -563,6 +558,7 @@ _DEPTHWISE_CASES = (
     _case((1, 12, 7, 8), (1, 3, 3, 12), "stride 2", padding=(1,), stride=(2,), depthwise=1),
     _case((1, 16, 8, 8), (1, 3, 3, 16), "stride 2, padded at the ends only", padding=(0, 0, 1, 1), stride=(2,), depthwise=1),
     _case((1, 8, 5, 5), (1, 3, 3, 8), "no padding", depthwise=1, bounds=(-20, 60)),
+    _case((2, 24, 7, 9), (1, 3, 3, 24), "padded below and right, an odd number of rows", padding=(0, 0, 1, 1), depthwise=1),
     _case((1, 4, 1, 1), (1, 3, 3, 4), "one pixel", padding=(1,), depthwise=1),
     _case((2, 5, 6, 6), (1, 5, 3, 5), "5x3, five channels", padding=(2, 1), depthwise=1),
     _case((1, 8, 6, 6), (1, 3, 3, 8), "dilated", padding=(2,), dilation=(2,), depthwise=1),

@@ -33,6 +33,7 @@ TIGHT = (
     ("cortex_m::quantized_depthwise_conv2d.out", "3x3, an odd number of rows"),
     ("cortex_m::quantized_depthwise_conv2d.out", "3x3, sixteen channels"),
     ("cortex_m::quantized_depthwise_conv2d.out", "stride 2"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "padded below and right, an odd number of rows"),
     ("cortex_m::quantized_depthwise_conv2d.out", "a batch"),
     ("cortex_m::quantized_depthwise_conv2d.out", "5x3, five channels"),
     ("cortex_m::quantized_conv2d.out", "an odd number of positions a row, ten channels"),
