@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from etexport.errors import EtError
-from etexport.op import Library
+from etexport.op import Layout, Library
 from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
@@ -173,9 +173,13 @@ def _alive(graph: Graph, instructions: list[Instruction], outputs: tuple[int, ..
 
 
 def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
-    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor another layout of these."""
+    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor another layout of these, nor
+    views, which are addresses."""
     found = []
     for instruction in instructions:
+        op = graph.op(instruction)
+        if op is not None and op.layout is Layout.VIEW:
+            continue
         touched = [graph.values[value].spec.dtype for value in (*instruction.reads, *instruction.outs)]
         if DType.FLOAT32 in touched and instruction.op not in (KERNEL_QUANTIZE, KERNEL_DEQUANTIZE, CLONE):
             reason = graph.reasons.get(instruction.handle, "its operands or its result are not quantised")

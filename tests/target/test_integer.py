@@ -189,6 +189,12 @@ def test_kept_in_float_says_so(tmp_path: Path, library: Library) -> None:
     check_run(built, library, 2, 30)
 
 
+def test_views_are_no_arithmetic(tmp_path: Path, library: Library) -> None:
+    """A linear layer over rows is a view, a product and a view: only the product computes in float."""
+    built = build(net_script(tmp_path, NETS["linear_of_rows"], 'keep_float = ["fc"]\n'), tmp_path, library)
+    assert [one.instruction.op for one in built.placed.specialised.in_float] == ["aten::addmm.out"]
+
+
 def test_what_has_no_integer_form_says_so(tmp_path: Path, library: Library) -> None:
     spread = Net(("self.fc = nn.Linear(8, 6)",), ("return self.fc(x).var(1)",), (2, 8))
     built = build(net_script(tmp_path, spread), tmp_path, library)
