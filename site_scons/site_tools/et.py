@@ -222,10 +222,12 @@ def EtVariables(env, variables, models):
     for name in variables.UnknownVariables():
         _stop(env, f"unknown variable {name}", _near(name, list(variables.keys())))
     chosen = {}
-    for name in filter(None, env.subst("$MODEL").split(",")):
+    for name in env.subst("$MODEL").split(","):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
             _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
-        chosen[name if name in models else _model_name(Path(name))] = models.get(name, name)
+        called, path = (name, models[name]) if name in models else (_model_name(Path(name)), name)
+        if chosen.setdefault(called, path) != path:
+            _stop(env, f"two models are called {called}: {chosen[called]} and {path}")
     env.Help(HELP.format(models=", ".join(sorted(models))))
     env.Help(variables.GenerateHelpText(env), append=True)
     return chosen

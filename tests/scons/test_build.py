@@ -99,6 +99,8 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
         (["FOO=1"], "known: BOARD, MODEL, OPTIMIZE"),
         (["QUANTIZE=int4"], "int4"),
         (["MODEL=digit", "BOARD=host"], "no model is called digit"),
+        (["MODEL=", "BOARD=host"], "no model is called"),
+        (["MODEL=linear,./examples/linear/model.py", "BOARD=host"], "two models are called linear"),
         (["BOARD=hots", "MODEL=linear"], "no board is called 'hots'"),
         (["OPTIMIZE=sped"], "sped"),
     ],
