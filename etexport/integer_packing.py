@@ -118,20 +118,25 @@ def pack_singles(layer: Layer, target: Target) -> Array:
     return np.concatenate([words, weights], axis=1).reshape(-1)
 
 
-def pack_blocks(layer: Layer, target: Target, block: int) -> Array:
-    """int8 bytes; for each `block` outputs (the last ones in a block of 4 where that is enough): biases (words), weights [k][block],
-    multipliers, and shifts where there are any (words)."""
+def pack_blocks(layer: Layer, target: Target, most: int) -> Array:
+    """int8 bytes; for each block of outputs: biases (words), weights [k][block], multipliers, and shifts where there are any (words).
+
+    A block has `most` outputs while less than 4 are missing, then half as many, down to 4; what is missing is 0.
+    """
     multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
     scales = [multipliers, shifts] if has_shifts(layer, target) else [multipliers]
     parts: list[Array] = []
-    outputs = len(layer.weights)
-    for first in range(0, outputs, block):
-        part = slice(first, first + block)
-        width = 4 if outputs - first <= 4 else block
-        filled = width - len(layer.bias[part])
-        weights = np.pad(layer.weights[part], ((0, filled), (0, 0)))
-        bias, *words = (np.pad(values[part], (0, filled)) for values in (layer.bias, *scales))
-        parts += [_bytes(bias), np.ascontiguousarray(weights.T).reshape(-1), *map(_bytes, words)]
+    outputs, first = len(layer.weights), 0
+    while first < outputs:
+        width = most
+        while outputs - first <= width - 4:
+            width //= 2
+        part = slice(first, first + width)
+        missing = width - len(layer.bias[part])
+        bias, *words = (_bytes(np.pad(values[part], (0, missing))) for values in (layer.bias, *scales))
+        weights = np.pad(layer.weights[part], ((0, missing), (0, 0)))
+        parts += [bias, np.ascontiguousarray(weights.T).reshape(-1), *words]
+        first += width
     return np.concatenate(parts)
 
 

@@ -1,8 +1,8 @@
 // int8 linear layers on any core: several outputs of one or two rows at a time, read where they lie.
 //
-// Packed (etexport/integer_layer.py, pack_blocks): blocks of 8 outputs, the last of 4 where that is enough (with two
-// rows at a time all are of 4); in each the biases, with the input's zero point in, then the weights of the first
-// input, of the second, ..., then multipliers, and shifts where there are any.
+// Packed (etexport/integer_packing.py, pack_blocks): blocks of 4, 8 or 16 outputs; in each the biases, with the input's
+// zero point in, then the weights of the first input, of the second, ..., then multipliers, and shifts where there are
+// any.
 #pragma once
 
 #include <stdint.h>
@@ -19,7 +19,6 @@ struct Linear8 {
   int32_t positions, inputs, outputs, zero_point, low, high;
 };
 
-// kMany: inputs in a round of the loop.
 template <LinearScale kScale>
 struct LinearRows {
   // Of `count` outputs; `scales` are `block` multipliers, then as many shifts.
@@ -44,7 +43,7 @@ struct LinearRows {
       for (int32_t r = 0; r < kRows; ++r) {
         values[r] = rows[r][k];
       }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int32_t c = 0; c < kBlock; ++c) {
         const int32_t weight = packed[k * kBlock + c];
 #pragma GCC unroll 2
@@ -66,7 +65,7 @@ struct LinearRows {
                                                                    const int8_t* packed, int32_t left) {
     int32_t sums[kRows][kBlock];
     const int32_t* const words = reinterpret_cast<const int32_t*>(packed);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int32_t c = 0; c < kBlock; ++c) {
 #pragma GCC unroll 2
       for (int32_t r = 0; r < kRows; ++r) {
@@ -91,7 +90,7 @@ struct LinearRows {
 #pragma GCC unroll 2
     for (int32_t r = 0; r < kRows; ++r) {
       int32_t results[kBlock];  // sums that have an address would be stored in every round
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int32_t c = 0; c < kBlock; ++c) {
         results[c] = sums[r][c];
       }
@@ -101,17 +100,16 @@ struct LinearRows {
     return packed + (kScale == LinearScale::kNearest ? 4 : 8) * kBlock;
   }
 
-  // All outputs of kRows rows. kBlock: of all blocks but, perhaps, the last.
+  // All outputs of kRows rows: blocks of kBlock while less than 4 are missing, then of half as many, down to 4.
   template <int32_t kRows, int32_t kBlock, int32_t kMany>
   static inline __attribute__((always_inline)) void blocks(const Linear8& layer, int8_t* out, const int8_t* x,
-                                                           const int8_t* packed) {
-    int32_t left = layer.outputs;
-    for (; left > 4 || (kBlock == 4 && left > 0); left -= kBlock) {
+                                                           const int8_t* packed, int32_t left) {
+    for (; left > kBlock - 4; left -= kBlock) {
       packed = block<kRows, kBlock, kMany>(layer, out, x, packed, left);
       out += kBlock;
     }
-    if (kBlock > 4 && left > 0) {
-      block<kRows, 4, 1>(layer, out, x, packed, left);
+    if constexpr (kBlock > 4) {
+      blocks<kRows, kBlock / 2, 1>(layer, out, x, packed, left);
     }
   }
 
@@ -120,17 +118,17 @@ struct LinearRows {
   template <int32_t kBlock, int32_t kMany>
   static __attribute__((noinline, optimize("no-schedule-insns"))) void one(const Linear8& layer, int8_t* out,
                                                                            const int8_t* x, const int8_t* packed) {
-    blocks<1, kBlock, kMany>(layer, out, x, packed);
+    blocks<1, kBlock, kMany>(layer, out, x, packed, layer.outputs);
   }
 
   static __attribute__((noinline)) void two(const Linear8& layer, int8_t* out, const int8_t* x, const int8_t* packed) {
-    blocks<2, 4, 1>(layer, out, x, packed);
+    blocks<2, 4, 1>(layer, out, x, packed, layer.outputs);
   }
 };
 
-// (positions, inputs) -> (positions, outputs). G: the members of Linear8. One row: blocks of 8, kUnroll inputs in a
-// round of the loop; kTwo: of 4.
-template <LinearScale kScale, bool kTwo, int32_t kUnroll, class G>
+// (positions, inputs) -> (positions, outputs). G: the members of Linear8. kTwo: two rows at a time, kBlock is 4. kMany:
+// inputs of one row in a round of the loop.
+template <LinearScale kScale, bool kTwo, int32_t kBlock, int32_t kMany, class G>
 inline void quantized_linear(const G& g, int8_t* out, const int8_t* in, const int8_t* packed) {
   const Linear8 layer = {g.positions, g.inputs, g.outputs, g.zero_point, g.low, g.high};
   int32_t left = layer.positions;
@@ -142,7 +140,7 @@ inline void quantized_linear(const G& g, int8_t* out, const int8_t* in, const in
     }
   }
   for (; left > 0; --left) {
-    LinearRows<kScale>::template one<kTwo ? 4 : 8, kTwo ? 1 : kUnroll>(layer, out, in, packed);
+    LinearRows<kScale>::template one<kBlock, kMany>(layer, out, in, packed);
     out += layer.outputs;
     in += layer.inputs;
   }

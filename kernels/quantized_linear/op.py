@@ -64,8 +64,11 @@ def _lower(node: Node, target: Target) -> Call:
     # rows are read where they lie, until all of their outputs are stored
     distances = [min(first + at_once, positions) * outputs - first * inputs for first in (0, (positions - 1) // at_once * at_once)]
     scale = "kTwice" if twice else "kShifted" if has_shifts(layer, target) else "kNearest"
-    function = f"quantized_linear<et::LinearScale::{scale}, {str(two).lower()}, {1 if target.optimize == 'size' else 4}>"
-    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, 4 if two else 8)))
+    # what the registers hold, and how much code a round of the loop is worth
+    block = 4 if two else 16 if "riscv" in target.features else 8
+    many = 1 if two or target.optimize == "size" else 32 // block
+    function = f"quantized_linear<et::LinearScale::{scale}, {str(two).lower()}, {block}, {many}>"
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, block)))
     overlaps = {x.id: max(distances)}
     return Call(function, "quantized_linear/linear.h", geometry, operands, None, macs, "portable", overlaps)
 
