@@ -66,7 +66,7 @@ def _lower(node: Node, target: Target) -> Call:
     scale = "kTwice" if twice else "kShifted" if has_shifts(layer, target) else "kNearest"
     # what the registers hold, and how much code a round of the loop is worth
     block = 4 if two else 16 if "riscv" in target.features else 8
-    many = 1 if two or target.optimize == "size" else 32 // block
+    many = 1 if two or target.optimize == "size" else 4
     function = f"quantized_linear<et::LinearScale::{scale}, {str(two).lower()}, {block}, {many}>"
     operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, block)))
     overlaps = {x.id: max(distances)}
