@@ -18,7 +18,7 @@ import numpy as np
 from etexport.errors import MismatchError
 from etexport.inspect.compare import DEQUANTIZE, QUANTIZE, UNIT, Traced, absolute_error, requantises
 from etexport.op import Library, Op, node_of
-from etexport.program.model import Array, Instruction, Method, Ref, Role, Source, TensorSpec, Value
+from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
 
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
 
@@ -99,6 +99,8 @@ class _Replay:
     def _traced(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
         """The board's result of the instruction; of a quantise whose result the board computes before a view, in the view's shape."""
         got = self.board.get(instruction.handle)
+        if got is not None and instruction.op in QUANTIZE and spec.dtype is DType.UINT8 and got.data.dtype == np.int8:
+            got = replace(got, data=(got.data.astype(np.int16) + 128).astype(np.uint8))  # the target side computes in int8
         if got is None or got.data.dtype != spec.dtype.numpy or got.data.size != math.prod(spec.shape):
             return None
         if instruction.op in QUANTIZE:

@@ -23,6 +23,7 @@ from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
 from etexport.target.integer_moves import behind_clamps, is_read_once, rise, sink
+from etexport.target.integer_signed import signed
 from etexport.target.integer_table import condition, continues_chain, ends_chain, table
 from etexport.target.model import InFloat
 
@@ -41,9 +42,10 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     marks = [_marked(instruction) for instruction in method.instructions]
     if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in marks):
         return method, ()
+    method = signed(replace(method, instructions=tuple(marks)))
     graph = Graph(method, library)
     instructions: list[Instruction] = []
-    for instruction in marks:
+    for instruction in method.instructions:
         for done in _integers(graph, instruction):
             instructions.append(done)
             graph.made_by.update((out, done) for out in done.outs)

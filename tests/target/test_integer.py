@@ -20,6 +20,7 @@ from etexport.target.memory import problem
 from etexport.target.model import Placed
 from etexport.target.pipeline import specialise
 from tests.frontend.nets import NETS, Net, net_script
+from tests.frontend.scripts import script
 from tests.target.interpret import interpret
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,6 +188,42 @@ def test_kept_in_float_says_so(tmp_path: Path, library: Library) -> None:
     found = {one.instruction.name: one.reason for one in built.placed.specialised.in_float}
     assert "depthwise" in found and "first" not in found and "pointwise" not in found and all(found.values())
     check_run(built, library, 2, 30)
+
+
+UNSIGNED = """\
+import torch
+from torch import nn
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+def data():
+    return torch.randn(2, 3, 8, 8)
+
+def model():
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(216, 5)).eval()
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    graph = prepare_pt2e(torch.export.export(net, (data(),)).module(), quantizer)
+    for _ in range(4):
+        graph(data())
+    return convert_pt2e(graph)
+
+def example_inputs():
+    return data()
+
+def samples():
+    return torch.randn(3, 2, 3, 8, 8)
+"""
+
+
+def test_activations_without_a_sign_become_int8(tmp_path: Path, library: Library) -> None:
+    """As torchao's quantizer for x86 stores them; only what it leaves without a scale computes in float, the last layer."""
+    built = build(script(tmp_path, UNSIGNED), tmp_path, library)
+    assert {value.spec.dtype for value in built.waist.values.values()} > {DType.UINT8}
+    assert DType.UINT8 not in {value.spec.dtype for value in built.placed.specialised.method.values.values()}
+    assert built.ops()["cortex_m::quantized_conv2d.out"] == 2
+    assert [one.instruction.op for one in built.placed.specialised.in_float] == ["aten::addmm.out"]
+    check_run(built, library, 3, 30)
 
 
 def test_views_are_no_arithmetic(tmp_path: Path, library: Library) -> None:
