@@ -1,0 +1,42 @@
+"""int8 kernels stay as fast as docs/kernels.md says: instructions are counted in a simulator, so they are the same in every run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etexport.board import load_board
+from etexport.op import Library
+
+from .counts import LINES, counts
+
+REACHED = {
+    "qemu_mps2_an386": {
+        "add, 16384 elements": 5.50, "mul, 16384 elements": 6.00, "matmul 1x32x64x32": 1.16, "linear 1x640x128": 0.93,
+        "linear 16x250x64": 0.82, "average 25x5/1 pad 0 of [1, 64, 25, 5]": 1.20, "maximum 2x2/2 pad 0 of [1, 16, 32, 32]": 2.40,
+        "mean, global, contiguous": 1.53, "quantise, 2000 elements": 6.26, "dequantise, 2000 elements": 4.51, "softmax 1x12": 23.3,
+        "argmax, 1000 elements": 5.28, "cat, channels last": 2.19,
+    },
+    "qemu_virt_rv32": {
+        "matmul 1x32x64x32": 3.98, "linear 1x640x128": 3.15, "linear 8x64x64": 3.72, "average 25x5/1 pad 0 of [1, 64, 25, 5]": 3.02,
+        "maximum 2x2/2 pad 0 of [1, 16, 32, 32]": 7.02, "argmax, 1000 elements": 4.05, "pad, channels last": 1.00,
+    },
+}  # fmt: skip
+"""Instructions an element or a multiply-accumulate, as gcc 12 makes them."""
+
+OTHER_COMPILERS = 1.05
+
+
+@pytest.mark.parametrize("board", REACHED)
+def test_as_fast_as_ever(board: str, library: Library, tmp_path: Path) -> None:
+    simulator = load_board(board).simulator
+    assert simulator is not None
+    if shutil.which(simulator.program) is None:
+        pytest.skip(f"{simulator.program} is not installed")
+    lines = [line for line in LINES if line.name in REACHED[board]]
+    found = {count.line.name: count.instructions / count.line.work for count in counts(board, lines, library, tmp_path)}
+    assert found.keys() == REACHED[board].keys()
+    slower = {name: each for name, each in found.items() if each > OTHER_COMPILERS * REACHED[board][name]}
+    assert not slower, f"instructions each, and what was reached: { {name: (each, REACHED[board][name]) for name, each in slower.items()} }"
