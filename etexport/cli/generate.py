@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from pathlib import Path
 
 from etexport.cli.options import board_argument, existing, model_name, name_argument, optimize_argument, rounding_argument
@@ -46,6 +47,9 @@ def generate(
     board, library = load_board(board_name), load_ops()
     content = existing(pte).read_bytes()
     program = board_neutral.run(wire.read(content), library)
+    if len(program.methods) > 1:
+        left = ", ".join(method.name for method in program.methods if method is not program.method())
+        print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)
     target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
     specialised = for_board.specialise(program, target, library)
     problem = memory.problem(specialised)

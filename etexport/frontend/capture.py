@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-from collections.abc import Iterator
-
 import torch
 from torch.export import ExportedProgram
 
 from etexport.errors import ModelError
 from etexport.frontend.mistakes import explain
-from etexport.frontend.script import Script
+from etexport.frontend.script import Script, silent
 
 
 def capture(script: Script) -> ExportedProgram:
@@ -26,7 +21,7 @@ def capture(script: Script) -> ExportedProgram:
         if program is None:
             _dry_run(script)
         try:
-            with _silent():
+            with silent():
                 if program is None:
                     program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
                 decomposed: ExportedProgram = program.run_decompositions()
@@ -42,18 +37,6 @@ def _fill_empty(graph: torch.fx.Graph) -> None:
         if node.target is torch.ops.aten.empty.memory_format:
             node.target = torch.ops.aten.zeros.default
             node.kwargs = {name: value for name, value in node.kwargs.items() if name != "memory_format"}
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Torch prints its graph and logs warnings before it raises; the exception has all of it."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _dry_run(script: Script) -> None:

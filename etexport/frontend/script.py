@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import inspect
+import io
+import logging
 import random
 import sys
 import warnings
@@ -98,6 +100,18 @@ def _quiet_torch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Torch prints its graph and logs warnings before it raises; the exception has all of it."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
     """Imports look into `folder` first. What was imported from there is forgotten, so that two scripts may both have a `layers.py`."""
     path, known, no_bytecode = list(sys.path), set(sys.modules), sys.dont_write_bytecode
@@ -186,9 +200,11 @@ def _load_pt2(path: Path) -> Script:
     import torch.ao.quantization.fx._decomposed  # a quantised graph names operators that this file defines
 
     try:
-        program = torch.export.load(path)
+        with silent():
+            program = torch.export.load(path)
     except Exception as error:
-        raise explain(error, path, "this .pt2 cannot be read") from None
+        told = explain(error, path, "this .pt2 cannot be read")
+        raise ModelError(told.what, where=told.where, hint="torch.export.save writes one; torch.save does not") from None
     if program.example_inputs is None:
         raise ModelError("this .pt2 has no example inputs", where=str(path), hint="save it with torch.export.save as export() gave it")
     args, kwargs = program.example_inputs

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from etexport.errors import ProgramError
+
 Array = npt.NDArray[Any]
 
 
@@ -294,7 +296,11 @@ class Program:
     constant_methods: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def method(self, name: str = "forward") -> Method:
-        for method in self.methods:
-            if method.name == name:
-                return method
-        raise KeyError(name)
+        """The method of this name; the only one of a program that has one. ProgramError where that says nothing."""
+        found = [method for method in self.methods if method.name == name or len(self.methods) == 1]
+        if not found:
+            known = ", ".join(method.name for method in self.methods) or "none"
+            raise ProgramError(
+                f"no method is called {name}, the program's are {known}", hint="write one method to a file, or call one forward"
+            )
+        return found[0]

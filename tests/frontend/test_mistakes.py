@@ -58,6 +58,13 @@ def test_scripts(tmp_path: Path, text: str, line: int, what: str) -> None:
     assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
 
 
+def test_a_pickled_module_is_no_pt2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save(torch.nn.ReLU(), tmp_path / "net.pt2")
+    told = message(tmp_path / "net.pt2")
+    assert "this .pt2 cannot be read" in told and "hint: torch.export.save writes one" in told
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
     path = script(tmp_path, "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise RuntimeError('x') from e\n")
     with pytest.raises(KeyboardInterrupt):

@@ -34,6 +34,16 @@ def test_round_trip(name: str) -> None:
     assert pte.write(again) == data
 
 
+def test_the_method_that_is_built() -> None:
+    """The one called forward, or the only one; of several others none is taken for it."""
+    one = PROGRAMS["methods"].methods[0]
+    encode, decode = replace(one, name="encode"), replace(one, name="decode")
+    assert Program((encode,)).method() is encode
+    assert Program((encode, replace(one, name="forward"))).method().name == "forward"
+    with pytest.raises(ProgramError, match="no method is called forward, the program's are encode, decode"):
+        Program((encode, decode)).method()
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_ids_and_handles_are_positions_in_the_file(name: str) -> None:
     data = pte.write(PROGRAMS[name])
