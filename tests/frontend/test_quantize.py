@@ -38,6 +38,12 @@ def scale_of(method: Method, value: Ref) -> tuple[object, ...] | None:
     return readers[0].args[1:3] if readers else None
 
 
+def stores_again(method: Method, quantise: Instruction) -> bool:
+    """In the same scale what is stored already, as a copy or dropout leaves it behind."""
+    made = maker(method, Ref(quantise.reads[0]))
+    return made is not None and made.op == DEQUANTIZE and made.args[1:5] == quantise.args[1:5]
+
+
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_networks(name: str, tmp_path: Path) -> None:
     """Close to the float network; every weight int8 in [-127, 127], its float original gone; each activation measured."""
@@ -53,7 +59,8 @@ def test_networks(name: str, tmp_path: Path) -> None:
     floats = [value for value in method.values.values() if value.role is Role.CONSTANT and value.spec.dtype is DType.FLOAT32]
     assert all(len(value.spec.shape) < 2 for value in floats), f"{[value.name for value in floats]}: scales, nothing else"
     activations = quality(arrays)
-    assert [one.handle for one in activations] == [one.handle for one in method.instructions if one.op == QUANTIZE]
+    quantises = [one for one in method.instructions if one.op == QUANTIZE]
+    assert [one.handle for one in activations] == [one.handle for one in quantises if not stores_again(method, one)]
     assert all(one.snr_db > 18 and one.saturated < 0.05 and 0.05 < one.used < 1.5 for one in activations), activations
 
 

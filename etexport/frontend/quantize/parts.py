@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from etexport.frontend.quantize import cells
 
 aten = torch.ops.aten
 
@@ -34,6 +38,11 @@ def by_column(matrix: Tensor, vector: Tensor) -> Tensor:
 
 def by_reciprocal(x: Tensor, divisor: Tensor) -> Tensor:
     return x * torch.reciprocal(divisor)
+
+
+RECURRENT: dict[Any, Callable[..., Any]] = {
+    aten.lstm.input: cells.lstm, aten.gru.input: cells.gru, aten.rnn_tanh.input: cells.rnn_tanh, aten.rnn_relu.input: cells.rnn_relu,
+}  # fmt: skip
 
 
 def written_out(model: GraphModule) -> GraphModule:
@@ -71,6 +80,9 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         return gated
     if target is aten.einsum.default:
         return torch.einsum
+    if target in RECURRENT:
+        states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
+        return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
     if target is aten.matmul.default and isinstance(args[1], Node) and args[1].meta["val"].dim() == 1:
         return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else None
     if target is aten.div.Tensor and len(args) == 2 and _is_parameter(args[1]):
@@ -113,6 +125,22 @@ def _as_numbers(model: GraphModule, node: Node) -> None:
     node.target = PADDED_BY_NAME[node.target]
 
 
+def _fake_mode(node: Node) -> Any:
+    value = node.meta["val"]
+    return (value[0] if isinstance(value, tuple) else value).fake_mode
+
+
+def _take_over(node: Node, result: Any, replaced: Mapping[Node, Any]) -> None:
+    """What `result` stands for in the place of the node, of whose results in the places of those that take them out of it."""
+    if isinstance(result, Node):
+        node.replace_all_uses_with(replaced[result])
+        return
+    for reader in list(node.users):
+        assert reader.target is operator.getitem, reader.target
+        reader.replace_all_uses_with(replaced[result[reader.args[1]]])
+        reader.graph.erase_node(reader)
+
+
 def _before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any, **kwargs: Any) -> Node:
     with model.graph.inserting_before(node):
         made = model.graph.call_function(target, (source, *args), kwargs)
@@ -136,13 +164,13 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
         args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), lambda one: known[one])
         return write(*args, **kwargs)
 
-    with node.meta["val"].fake_mode:
-        trace = make_fx(rebuilt)(*values)
+    with _fake_mode(node):
+        trace = make_fx(rebuilt, pre_dispatch=True)(*values)
     replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
     with model.graph.inserting_before(node):
         for part in trace.graph.nodes:
             if part.op == "output":
-                node.replace_all_uses_with(replaced[part.args[0]])
+                _take_over(node, part.args[0], replaced)
             elif part.op != "placeholder":
                 replaced[part] = model.graph.node_copy(part, replaced.__getitem__)
                 _keep_source(replaced[part], node)

@@ -104,12 +104,14 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.weight = _weights(training)
         self.model: Any = None
         self.roots: dict[Node, Node] = {}
+        self.layers: dict[tuple[Node, int], Node] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         return written_out(model)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         self.model = model
+        self.layers = {}
         self.roots = _roots(model.graph)
         varies = _varying(model.graph)
         for node in model.graph.nodes:
@@ -122,7 +124,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _annotate(self, node: Node) -> None:
         target = node.target
-        if target in WEIGHTED:
+        if target is operator.getitem:
+            self._piece(node)
+        elif target in WEIGHTED:
             self._weighted(node, WEIGHTED[target])
         elif target in SHARING:
             self._shared(node, node.args[:1])
@@ -151,12 +155,21 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
     def _weighted(self, node: Node, channel_dim: int) -> None:
         source, weight, *rest = node.args
         assert isinstance(source, Node) and isinstance(weight, Node)
+        first = self.layers.setdefault((weight, channel_dim), node)
         inputs: dict[Node, Any] = {**self._arriving([source]), weight: self.weight(channel_dim)}
+        if first is not node:
+            # the same layer once more, as in each step of a recurrent one: with the same scales its constants are the same
+            inputs[weight] = SharedQuantizationSpec((weight, first))
+            if _known_spec(source) is None and _known_spec(first.args[0]) is None:  # type: ignore[arg-type]
+                inputs[source] = SharedQuantizationSpec((first.args[0], first))
         if rest and isinstance(rest[0], Node):
             inputs[rest[0]] = _bias(source, weight, node)
         norm = _only_reader(node)
         folded = norm is not None and _is_folded(norm)
-        _note(node, inputs, None if folded or _clamped(node, self.roots) else self.activation)
+        output = None if folded or _clamped(node, self.roots) else self.activation
+        if output is not None and first is not node and first.meta[ANNOTATION].output_qspec is not None:
+            output = SharedQuantizationSpec(first)
+        _note(node, inputs, output)
 
     def _shared(self, node: Node, inputs: Iterable[Any]) -> None:
         sources = list(dict.fromkeys(one for one in inputs if isinstance(one, Node) and _is_float(one)))
@@ -168,6 +181,14 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         common = self._arriving(sources[:1]) if len(fixed) == 1 else {sources[0]: self.activation}
         specs: dict[Node, Any] = {**common, **dict.fromkeys(sources[1:], first)}
         _note(node, specs, first if _is_float(node) else None)
+
+    def _piece(self, node: Node) -> None:
+        """One of the results of an operator that takes a tensor apart has its scale."""
+        whole = node.args[0]
+        assert isinstance(whole, Node)
+        source = whole.args[0] if whole.target in SHARING and whole.meta.get(ANNOTATION) is not None else None
+        if isinstance(source, Node) and _is_float(node):
+            _note(node, {}, SharedQuantizationSpec((source, whole)))
 
     def _elementwise(self, node: Node) -> None:
         """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
@@ -260,8 +281,8 @@ def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
     annotation = node.meta.get(ANNOTATION)
     spec = annotation.output_qspec if annotation is not None else None
     while isinstance(spec, SharedQuantizationSpec):
-        source, reader = spec.edge_or_node
-        spec = reader.meta[ANNOTATION].input_qspec_map[source]
+        at = spec.edge_or_node
+        spec = at.meta[ANNOTATION].output_qspec if isinstance(at, Node) else at[1].meta[ANNOTATION].input_qspec_map[at[0]]
     return spec if isinstance(spec, FixedQParamsQuantizationSpec) else None
 
 
