@@ -457,6 +457,7 @@ _OPS8 = [
         cases=(
             Case((T((1, 8, 6, 6), DType.INT8, -128, 128), (2, 2), (2, 2), (0, 0), (1, 1), False, 0, 0, -128, 127)),
             Case((T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), (1, 1), False, 3, 3, 3, 127), "padded, with a relu"),
+            Case((T((1, 6, 5, 8), DType.INT8, -128, 128), (2, 3), (1, 2), (1, 0), (1, 1), False, -7, -7, -128, 127), "not square"),
         ),
         draw=lambda draw: _draw_max8(draw),
     ),
