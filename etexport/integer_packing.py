@@ -20,6 +20,8 @@ class Packing:
     """A layer's weights, group after group, and the kernels that read them (`kernels/quantized_convolution`)."""
 
     packed: Array
+    bytes_each: tuple[int, ...]
+    """Of each group."""
     fast: bool
     core: str
     """The C++ type that makes one column's results."""
@@ -42,8 +44,10 @@ def packing_of(groups: Sequence[Layer], target: Target) -> Packing:
     pairs = all(can_pair(group, target) for group in groups)
     fast = pairs and "dsp" in target.features
     twice = "true" if target.rounding == "tflm" else "false"
-    packed = np.concatenate([pack_pairs(group, target) if pairs else pack_singles(group, target) for group in groups])
-    return Packing(packed, fast, f"{'Paired' if pairs else 'Single'}<{twice}>", 2 if fast else 1, twice)
+    packed = [pack_pairs(group, target) if pairs else pack_singles(group, target) for group in groups]
+    return Packing(
+        np.concatenate(packed), tuple(map(len, packed)), fast, f"{'Paired' if pairs else 'Single'}<{twice}>", 2 if fast else 1, twice
+    )
 
 
 def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int]) -> Call:

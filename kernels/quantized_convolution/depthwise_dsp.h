@@ -80,10 +80,10 @@ struct TapsRun8 {
   "ldm r1!, {r7-r10}\n"
 #define ET_DSP_TAPS_NEAREST \
   "smmlar r3, r3, r7, lr\n smmlar r4, r4, r8, lr\n smmlar r5, r5, r9, lr\n smmlar r6, r6, r10, lr\n"
-#define ET_DSP_TAPS_TWICE                                                                          \
-  ET_DSP_TWICE("r3", "r7", "r8", "lr")                                                             \
-  ET_DSP_TWICE("r4", "r9", "r10", "lr") "ldm r1!, {r7-r10}\n" ET_DSP_TWICE("r5", "r7", "r8", "lr") \
-      ET_DSP_TWICE("r6", "r9", "r10", "lr")
+#define ET_DSP_TAPS_TWICE               \
+  ET_DSP_TWICE("r3", "r7", "r8", "lr")  \
+  ET_DSP_TWICE("r4", "r9", "r10", "lr") \
+  "ldm r1!, {r7-r10}\n" ET_DSP_TWICE("r5", "r7", "r8", "lr") ET_DSP_TWICE("r6", "r9", "r10", "lr")
 #define ET_DSP_TAPS_END                                                          \
   "ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n ssat r6, #8, r6\n"      \
   "ldrd r12, r7, [sp]\n"                                                         \

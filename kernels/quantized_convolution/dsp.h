@@ -67,15 +67,13 @@ inline __attribute__((noinline)) void place(const Windows8& windows, int32_t lan
   }
 }
 
-// A column of bytes from the stretches of the first window of a pair.
-inline void collect(const Windows8& windows, int8_t* column) {
-  const Convolution8& layer = windows.layer;
-  const int32_t bytes = windows.by_taps ? layer.inputs : windows.stretches.bytes;
-  const int32_t count = layer.kernel_height * (windows.by_taps ? layer.kernel_width : 1);
-  int8_t* to = column + windows.stretches.left_over;
+// A column of bytes from `count` stretches, those of the first window of a pair.
+inline __attribute__((noinline)) void collect(const int8_t* const* table, int32_t count, int32_t bytes, int8_t* column,
+                                              int32_t left_over) {
+  int8_t* to = column + left_over;
   int32_t e = 0;
   for (int32_t i = 0; i < count; ++i) {
-    const int8_t* const from = windows.table[2 * i];
+    const int8_t* const from = table[2 * i];
     WordBytes::copy(to, from, bytes & ~3);
     for (int32_t at = bytes & ~3; at < bytes; ++at) {
       column[left_over_at(e++)] = from[at];
@@ -133,10 +131,11 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
     }
   }
   if (positions > 0) {
+    const int32_t taps = by_taps ? layer.kernel_width : 1;
     for (int32_t group = 0; group < layer.groups; ++group) {
       int8_t* const column = reinterpret_cast<int8_t*>(scratch);
-      place(windows, 0, rows, x, group * layer.inputs, by_taps ? layer.kernel_width : 1);
-      collect(windows, column);
+      place(windows, 0, rows, x, group * layer.inputs, taps);
+      collect(table, layer.kernel_height * taps, by_taps ? layer.inputs : stretches.bytes, column, stretches.left_over);
       PairedDsp<kTwice>::column(layer.store, layer.elements, layer.outputs, to, column,
                                 packed + group * layer.group_bytes);
       to += layer.outputs;

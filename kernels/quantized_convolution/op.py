@@ -8,13 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import Layer, activation, can_pair, fixed, layer_of, problem, scales_at_once, stored, weight
+from etexport.integer_layer import Layer, activation, fixed, layer_of, problem, scales_at_once, stored, weight
 from etexport.integer_packing import (
     begins_at_word,
-    elements_of,
     in_column_order,
-    pack_pairs,
-    pack_singles,
     pack_tap_pairs,
     pack_taps,
     pack_windows,
@@ -151,7 +148,7 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
         "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
         "pad_x": columns.before, "dilation_x": columns.dilation, "input_zero": -node["input_offset"], "elements": elements,
         "merged": int(merged), "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
-        "group_bytes": len(packing.packed) // groups, "words": int(words), **_stored(node),
+        "group_bytes": packing.bytes_each[0], "words": int(words), **_stored(node),
     }  # fmt: skip
     # pairs go over the ends of rows whose number of positions is odd
     rows_at_once = 2 if packing.fast and columns.out % 2 and rows.out > 1 and rows.dilation == 1 else 1
@@ -404,13 +401,11 @@ def _lower_transposed(node: Node, target: Target) -> Call:
         layer_of(part, bias, -node["input_offset"], layer.multipliers, layer.shifts)
         for y in rows.taps
         for x_taps in columns.taps
-        for part in [np.zeros((outputs, 4), np.int8) if not y or not x_taps else windows[:, y][:, :, x_taps].reshape(outputs, -1)]
+        for part in [_seen(windows[:, y][:, :, x_taps], len(y) * len(x_taps))]
     ]
-    fits = all(can_pair(part, target) for part in parts)
-    fast = fits and "dsp" in target.features
-    packed = [pack_pairs(part, target) if fits else pack_singles(part, target) for part in parts]
-    ends = np.cumsum([0, *(len(one) for one in packed)])
-    elements = max(elements_of(part.weights.shape[1]) for part in parts)
+    packing = packing_of(parts, target)
+    elements = [part.weights.shape[1] for part in parts]
+    ends = np.cumsum([0, *packing.bytes_each])
     geometry = {
         "batch": batch, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
         "in_sizes": (rows.size, columns.size), "out_sizes": (rows.out, columns.out), "strides": (rows.stride, columns.stride),
@@ -421,13 +416,24 @@ def _lower_transposed(node: Node, target: Target) -> Call:
         "count_x": tuple(map(len, columns.taps)),
         "offsets": tuple(int(end) for end in ends[:-1]), **_stored(node),
     }  # fmt: skip
-    twice = "true" if target.rounding == "tflm" else "false"
-    core = f"{'PairedDsp' if fast else 'Paired' if fits else 'Single'}<{twice}>"
-    scratch = Scratch(DType.INT8, (3 if fast else 1) * elements)
-    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)), scratch)
-    header = "quantized_convolution/transposed_dsp.h" if fast else "quantized_convolution/transposed.h"
     macs = x.spec.numel * outputs * rows.kernel * columns.kernel
-    return Call(f"quantized_transposed<et::{core}>", header, geometry, operands, None, macs, "dsp" if fast else "portable")
+    operands = (Write(out.id), Read(x.id), Const("packed", packing.packed))
+    if not packing.fast:
+        function, scratch = f"quantized_transposed<et::{packing.core}>", Scratch(DType.INT8, max(elements))
+        header = "quantized_convolution/transposed.h"
+        return Call(function, header, geometry, (*operands, scratch), None, macs, packing.variant)
+    most = max(1, *(len(y) * len(x_taps) for y in rows.taps for x_taps in columns.taps))
+    geometry |= {"elements": max(elements), "taps": most, "words": int(inputs % 4 == 0 and begins_at_word(x))}
+    scratch = Scratch(DType.INT32, max(elements) + 2 * most + max(1, -(-inputs // 4)))
+    header = "quantized_convolution/transposed_dsp.h"
+    return Call(f"quantized_transposed_dsp<{packing.twice}>", header, geometry, (*operands, scratch), None, macs, packing.variant)
+
+
+def _seen(weights: Array, taps: int) -> Array:
+    """(outputs, k) of the taps that a phase sees, in the order of a column; one quad of zeros where it sees none."""
+    if taps == 0:
+        return np.zeros((len(weights), 4), weights.dtype)
+    return in_column_order(weights.reshape(len(weights), -1), taps)
 
 
 def _reference_transposed(

@@ -26,6 +26,7 @@ struct Transposed8 {
 template <class Core>
 __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out, const int8_t* in,
                                            const int8_t* packed, int8_t* column) {
+  const int32_t quads = layer.inputs & ~3;
   for (int32_t n = 0; n < layer.batch; ++n) {
     for (int32_t y = 0; y < layer.y.out_size; ++y) {
       const int32_t phase_y = (y + layer.y.pad) % layer.y.stride;
@@ -33,22 +34,29 @@ __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out
       for (int32_t x = 0; x < layer.x.out_size; ++x) {
         const int32_t phase_x = (x + layer.x.pad) % layer.x.stride;
         const int32_t right = (x + layer.x.pad - layer.x.reach[phase_x]) / layer.x.stride;
-        int8_t* to = column;
+        const int32_t taps = layer.y.count[phase_y] * layer.x.count[phase_x];
+        const int32_t left_over = (taps * (layer.inputs - quads) + 3) & ~3;
+        const int32_t elements = larger(left_over + taps * quads, 4);
+        memset(column, 0, static_cast<size_t>(larger(left_over, 4)));
+        int8_t* to = column + left_over;
+        int32_t e = 0;
         for (int32_t ky = 0; ky < layer.y.count[phase_y]; ++ky) {
           const int32_t row = bottom - ky * layer.y.back;
           for (int32_t kx = 0; kx < layer.x.count[phase_x]; ++kx) {
             const int32_t at = right - kx * layer.x.back;
-            if (row < 0 || row >= layer.y.in_size || at < 0 || at >= layer.x.in_size) {
-              Core::Bytes::fill(to, layer.input_zero, layer.inputs);
+            const bool inside = row >= 0 && row < layer.y.in_size && at >= 0 && at < layer.x.in_size;
+            const int8_t* const from = in + (inside ? (row * layer.x.in_size + at) * layer.inputs : 0);
+            if (inside) {
+              Core::Bytes::copy(to, from, quads);
             } else {
-              Core::Bytes::copy(to, in + (row * layer.x.in_size + at) * layer.inputs, layer.inputs);
+              Core::Bytes::fill(to, layer.input_zero, quads);
             }
-            to += layer.inputs;
+            for (int32_t i = quads; i < layer.inputs; ++i) {
+              column[left_over_at(e++)] = inside ? from[i] : static_cast<int8_t>(layer.input_zero);
+            }
+            to += quads;
           }
         }
-        const int32_t seen = static_cast<int32_t>(to - column);
-        const int32_t elements = larger((seen + 3) / 4 * 4, 4);
-        memset(to, 0, static_cast<size_t>(elements - seen));
         const int8_t* const weights = packed + layer.offset[phase_y * layer.x.stride + phase_x];
         Core::column(layer.store, elements, layer.outputs, out, column, weights);
         out += layer.outputs;
@@ -60,8 +68,8 @@ __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out
 
 // G: batch, inputs, outputs, input_zero; in_sizes, out_sizes, strides, pads, backs (y, x); reach_y, count_y, reach_x,
 // count_x by phase; offsets; zero_point, low, high.
-template <class Core, class G>
-inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
+template <class G>
+inline Transposed8 transposed8_of(const G& g) {
   const int32_t* const in_sizes = g.in_sizes;
   const int32_t* const out_sizes = g.out_sizes;
   const int32_t* const strides = g.strides;
@@ -69,9 +77,12 @@ inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, cons
   const int32_t* const backs = g.backs;
   const Phases8 y = {in_sizes[0], out_sizes[0], strides[0], pads[0], backs[0], g.reach_y, g.count_y};
   const Phases8 x = {in_sizes[1], out_sizes[1], strides[1], pads[1], backs[1], g.reach_x, g.count_x};
-  const Transposed8 layer = {g.batch, g.inputs, g.outputs, g.input_zero,
-                             y,       x,        g.offsets, {g.zero_point, g.low, g.high}};
-  transposed8<Core>(layer, out, in, packed, column);
+  return {g.batch, g.inputs, g.outputs, g.input_zero, y, x, g.offsets, {g.zero_point, g.low, g.high}};
+}
+
+template <class Core, class G>
+inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
+  transposed8<Core>(transposed8_of(g), out, in, packed, column);
 }
 
 }  // namespace et

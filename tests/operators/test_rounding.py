@@ -17,7 +17,12 @@ from .boards import Bench
 from .cases import documented, random_samples
 from .oracle import expected
 
-NAMES = ("cortex_m::quantized_conv2d.out", "cortex_m::quantized_depthwise_conv2d.out", "cortex_m::quantized_linear.out")
+NAMES = (
+    "cortex_m::quantized_conv2d.out",
+    "cortex_m::quantized_depthwise_conv2d.out",
+    "cortex_m::quantized_transpose_conv2d.out",
+    "cortex_m::quantized_linear.out",
+)
 
 
 @pytest.mark.parametrize("board", ["host", "qemu_mps2_an386"])
