@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from etexport.integer_layer import activation
 from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import Array, DType, TensorSpec
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, requantize
@@ -190,9 +191,9 @@ def _eps_word(eps: float, count: int, scale: float) -> int:
 
 
 def _fused(node: IntegerNode, op: str, first: Any, count: int, parameters: tuple[int, ...]) -> Fused | str:
-    x = node.quantized["input"]
-    if not isinstance(x, Quantized) or x.axis is not None or x.value.spec.dtype is not DType.INT8:
-        return "its input is not quantised per tensor to int8"
+    x = activation(node, "input")
+    if isinstance(x, str):
+        return x
     if not 1 <= count <= _LONGEST:
         return f"it normalises {count} elements at once; integers do for 1 to {_LONGEST}"
     reals: list[Array] = []
