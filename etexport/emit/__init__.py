@@ -65,7 +65,7 @@ def emit(
         ) + "\n",
     }  # fmt: skip
     if "host" not in board.features:
-        texts["link.ld"] = _link_script(board, model_name, arena_bytes, words=steps is not None and "arm" in board.features)
+        texts["link.ld"] = _link_script(board, model_name, arena_bytes)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
     return [*files, write_whole(out / "constants.bin", flash.content)]
 
@@ -83,10 +83,9 @@ def _check_flash(flash: Flash, board: Board) -> None:
     )
 
 
-def _link_script(board: Board, model_name: str, arena_bytes: int, *, words: bool) -> str:
-    """With `words` every function starts at a multiple of 4."""
+def _link_script(board: Board, model_name: str, arena_bytes: int) -> str:
     regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
-    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, words=words, **regions)
+    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, **regions)
 
 
 def _groups(flash: Flash) -> list[dict[str, object]]:

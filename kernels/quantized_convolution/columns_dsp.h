@@ -169,11 +169,11 @@ struct Pairs8 {
   "sub r10, r10, r2\n"                                                                    \
   "b 6b\n"
 
-__attribute__((naked, noipa)) inline void pairs_nearest(const Pairs8* /*run*/) {
+__attribute__((naked, noipa, aligned(4))) inline void pairs_nearest(const Pairs8* /*run*/) {
   asm volatile(ET_DSP_PAIRS_BEGIN ET_DSP_PAIRS_NEAREST ET_DSP_PAIRS_END);
 }
 
-__attribute__((naked, noipa)) inline void pairs_twice(const Pairs8* /*run*/) {
+__attribute__((naked, noipa, aligned(4))) inline void pairs_twice(const Pairs8* /*run*/) {
   asm volatile(ET_DSP_PAIRS_BEGIN ET_DSP_PAIRS_TWICE ET_DSP_PAIRS_END);
 }
 
@@ -249,13 +249,13 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
   "add sp, sp, #20\n"                                                                   \
   "pop {r4-r11, pc}\n"
 
-__attribute__((naked, noipa)) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/, int8_t* /*out*/,
-                                                      const Block8* /*block*/) {
+__attribute__((naked, noipa, aligned(4))) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/,
+                                                                  int8_t* /*out*/, const Block8* /*block*/) {
   asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_NEAREST ET_DSP_ONE_END);
 }
 
-__attribute__((naked, noipa)) inline void columns_one_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
-                                                            int8_t* /*out*/, const Block8* /*block*/) {
+__attribute__((naked, noipa, aligned(4))) inline void columns_one_twice(const int16_t* /*x*/, const int8_t* /*packed*/,
+                                                                        int8_t* /*out*/, const Block8* /*block*/) {
   asm volatile(ET_DSP_ONE_BEGIN ET_DSP_ONE_TWICE ET_DSP_ONE_END);
 }
 

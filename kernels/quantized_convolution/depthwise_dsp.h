@@ -114,11 +114,11 @@ struct TapsRun8 {
   "strd r12, r7, [sp]\n"                                                         \
   "b 6b\n"
 
-__attribute__((naked, noipa)) inline void taps_nearest(const TapsRun8* /*run*/) {
+__attribute__((naked, noipa, aligned(4))) inline void taps_nearest(const TapsRun8* /*run*/) {
   asm volatile(ET_DSP_TAPS_BEGIN ET_DSP_TAPS_NEAREST ET_DSP_TAPS_END);
 }
 
-__attribute__((naked, noipa)) inline void taps_twice(const TapsRun8* /*run*/) {
+__attribute__((naked, noipa, aligned(4))) inline void taps_twice(const TapsRun8* /*run*/) {
   asm volatile(ET_DSP_TAPS_BEGIN ET_DSP_TAPS_TWICE ET_DSP_TAPS_END);
 }
 
