@@ -35,6 +35,7 @@ def main(args: argparse.Namespace) -> int:
     folder: Path = args.folder
     samples = read_samples(existing(args.inputs or program_of(folder, None).with_suffix(".npz")), args.samples)
     board = load_board(board_of(folder, args.board))
+    _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
         done = run(
             folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
@@ -45,6 +46,20 @@ def main(args: argparse.Namespace) -> int:
     write_whole(folder / "outputs.npz", npz(outputs))
     write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
     return 0
+
+
+def _check_program(folder: Path) -> None:
+    """The image must be of the program that was generated in this folder: the host compares the board with the image, no more."""
+    from etexport.device.elf import program_hash
+    from etexport.inspect.results import read_json
+
+    elf, generated = folder / "firmware.elf", folder / "memory.json"
+    found = program_hash(elf) if elf.is_file() and generated.is_file() else None
+    if found is None:
+        return
+    wanted = read_json(generated, "`etexport build` writes it")["program_hash"]
+    if f"{found:016x}" != wanted:
+        raise ModelError(f"is of program {found:016x}, the folder's is {wanted}", where=str(elf), hint="`etexport build` makes it anew")
 
 
 def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:

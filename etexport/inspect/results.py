@@ -35,10 +35,20 @@ from etexport.program.model import Source
 Json = Mapping[str, Any]
 
 
+class _Fields(dict[str, Any]):
+    """An object of a file that anybody may have changed: a field that it lacks is that file's fault."""
+
+    where, hint = "", ""
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelError(f"has no {key!r}", where=self.where, hint=self.hint)
+
+
 def read_json(path: Path, hint: str) -> Json:
-    """ModelError where the file is missing or is no JSON object; `hint` says which verb makes it."""
+    """ModelError where the file is missing, is no JSON object or (when it is looked up) lacks a field; `hint` says which verb makes it."""
+    fields = type("Fields", (_Fields,), {"where": str(path), "hint": hint})
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"), object_hook=fields)
     except FileNotFoundError:
         raise ModelError("no such file", where=str(path), hint=hint) from None
     except (OSError, ValueError) as error:

@@ -221,6 +221,8 @@ def EtVariables(env, variables, models):
     """Refuse unknown variables and models, and explain them in `scons --help`. Returns the chosen scripts."""
     for name in variables.UnknownVariables():
         _stop(env, f"unknown variable {name}", _near(name, list(variables.keys())))
+    if (samples := env.subst("$SAMPLES")) and not (samples.isdecimal() and int(samples)):
+        _stop(env, f"SAMPLES={samples} is no number of samples")
     chosen = {}
     for name in env.subst("$MODEL").split(","):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:

@@ -118,6 +118,29 @@ def test_what_is_missing_is_named(folder: Path, program: Path, tmp_path: Path, m
     assert missing in said and "hint:" in said and "Traceback" not in said
 
 
+@pytest.mark.parametrize("emptied", ["memory.json", "sizes.json", "run.json"])
+def test_what_lacks_its_fields_is_named(
+    folder: Path, program: Path, tmp_path: Path, emptied: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(folder, cut)
+    (cut / emptied).write_text("{}")
+    assert main(["report", str(cut), "--program", str(program)]) == 1
+    said = capsys.readouterr().err
+    assert f"{emptied}: has no " in said and "hint:" in said and "Traceback" not in said
+
+
+def test_an_image_of_another_program_is_not_run(folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    memory = json.loads((mixed / "memory.json").read_text())
+    (mixed / "memory.json").write_text(json.dumps(memory | {"program_hash": "0123456789abcdef"}))
+    (mixed / "run.json").unlink()
+    assert main(["run", str(mixed), "--inputs", str(program.with_suffix(".npz"))]) == 1
+    said = capsys.readouterr().err
+    assert "the folder's is 0123456789abcdef" in said and memory["program_hash"] in said and not (mixed / "run.json").exists()
+
+
 def test_fewer_samples_are_compared_with_the_first(folder: Path, program: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     shutil.copytree(folder, few)

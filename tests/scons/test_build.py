@@ -103,6 +103,7 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
         (["MODEL=linear,./examples/linear/model.py", "BOARD=host"], "two models are called linear"),
         (["BOARD=hots", "MODEL=linear"], "no board is called 'hots'"),
         (["OPTIMIZE=sped"], "sped"),
+        (["SAMPLES=abc"], "SAMPLES=abc is no number"),
     ],
 )
 def test_a_wrong_word_is_refused_with_the_right_one(house: Path, arguments: list[str], said: str) -> None:
