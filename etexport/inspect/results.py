@@ -203,11 +203,12 @@ def provenance(made: Report, run: Json, sizes: Json, memory: Json, origin: str) 
     """(what, where it comes from), for the end of the page."""
     stack, link = run["stack"], run["link"]
     bound = sizes.get("stack_bound")
+    profiled = "; operators from one run with probes" if any(op.count is not None for op in made.ops) else ""
     depth = f"{made.ram.stack:,} bytes reserved"
     depth += f"; computed bound {bound:,}" if bound is not None else ""
     depth += f"; deepest seen {stack['used']:,}" if stack["used"] else ""
     found = [
-        ("counts", f"{made.counter}: the median of {run['samples']} runs without probes; operators from one run with probes"),
+        ("counts", f"{made.counter}: the median of {run['samples']} runs without probes{profiled}"),
         ("image", f"{run['image_bytes']:,} bytes, CRC-32 {run['image_crc']}, as the board computed it"),
         ("flash and RAM", "the ELF's segments and sections, by the linker's map"),
         ("stack", depth),
