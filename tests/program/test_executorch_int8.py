@@ -34,5 +34,6 @@ def test_int8_programs_run_in_executorch(tmp_path: Path) -> None:
                 want = arrays[f"output_{at}"][run]
                 assert got.dtype == want.dtype and got.shape == want.shape, path.stem
                 apart = np.abs(got.astype(float) - want.astype(float))
-                step = 1.0 if want.dtype.kind == "i" else np.diff(np.unique(want)).min()
+                # of one sample all results may be equal, of all of them not
+                step = 1.0 if want.dtype.kind == "i" else np.diff(np.unique(arrays[f"output_{at}"])).min()
                 assert apart.max() <= 1.001 * step and (apart > 0).mean() <= 0.02, f"{path.stem}: {apart.max()} of {step}"
