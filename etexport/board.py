@@ -12,13 +12,12 @@ import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from etexport.errors import BoardError, EtError, raise_all
-from etexport.resources import root
+from etexport.resources import board_folders, root
 
 
 @dataclass(frozen=True)
@@ -98,15 +97,6 @@ class Board:
 
 
 # ---- finding them ----------------------------------------------------------------------------------------------------------------
-
-
-def board_folders() -> tuple[Path, ...]:
-    """Our own `boards/`, then those of installed packages, by entry point name."""
-    folders = [root() / "boards"]
-    for entry in sorted(entry_points(group="etexport.boards"), key=lambda entry: entry.name):
-        module = entry.load()
-        folders.append(Path(next(iter(module.__path__))) if hasattr(module, "__path__") else Path(module.__file__).parent)
-    return tuple(folders)
 
 
 def board_files() -> Mapping[str, Path]:

@@ -40,6 +40,10 @@ class BoardError(EtError):
     """A board file is malformed, or no board has that name."""
 
 
+class PackageError(EtError):
+    """An installed package that adds kernels, boards or passes cannot be used."""
+
+
 class BuildError(EtError):
     """A compiler, linker or another tool of the build failed."""
 

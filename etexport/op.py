@@ -425,6 +425,8 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
             if other != path:  # its headers would be found in place of these
                 raise ModelError(f"{other.parent} has the same name", where=str(path.parent), hint="give the folder a name of its own")
             module = _load(path)
+            if not all(isinstance(op, Op) for op in getattr(module, "OPS", (None,))):
+                raise ModelError("declares no OPS = [Op(...), ...]", where=str(path), hint="docs/kernels.md says what belongs there")
             for rule in getattr(module, "RULES", ()):
                 if rule.op in rules:
                     raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))

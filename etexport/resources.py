@@ -1,7 +1,12 @@
-"""Where the files beside the Python code are: kernels, firmware, boards, schema."""
+"""Where the files beside the Python code are (kernels, firmware, boards, schema), and what installed packages add to them."""
 
-from importlib.metadata import entry_points
+from __future__ import annotations
+
+import itertools
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+
+from etexport.errors import PackageError
 
 
 def root() -> Path:
@@ -12,8 +17,57 @@ def root() -> Path:
 
 def kernel_folders() -> tuple[Path, ...]:
     """Our own `kernels/`, then those of installed packages, by entry point name."""
-    folders = [root() / "kernels"]
-    for entry in sorted(entry_points(group="etexport.kernels"), key=lambda entry: entry.name):
-        module = entry.load()
-        folders.append(Path(next(iter(module.__path__))) if hasattr(module, "__path__") else Path(module.__file__).parent)
+    return (root() / "kernels", *installed_folders("etexport.kernels", "*/op.py"))
+
+
+def board_folders() -> tuple[Path, ...]:
+    """Our own `boards/`, then those of installed packages, by entry point name."""
+    return (root() / "boards", *installed_folders("etexport.boards", "*.toml"))
+
+
+def declared(group: str) -> list[EntryPoint]:
+    """The entry points of a group, sorted by name. PackageError where two packages give one name: the order would be chance."""
+    found = sorted(set(entry_points(group=group)), key=lambda entry: (entry.name, entry.value))
+    for one, other in itertools.pairwise(found):
+        if one.name == other.name:
+            raise PackageError(
+                f"two packages give the name {one.name!r}: {package(one)} ({one.value}) and {package(other)} ({other.value})",
+                where=group,
+                hint="rename one of the entry points, or uninstall a package",
+            )
+    return found
+
+
+def package(entry: EntryPoint) -> str:
+    """The distribution that declares an entry point, as people know it."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else "a package"
+
+
+def load(entry: EntryPoint) -> object:
+    """What an entry point names. PackageError where it cannot be imported, whatever the reason."""
+    try:
+        found: object = entry.load()
+    except (Exception, SystemExit) as error:
+        raise refused(entry, f"cannot be imported: {type(error).__name__}: {error}") from None
+    return found
+
+
+def refused(entry: EntryPoint, what: str) -> PackageError:
+    """The error that names an entry point and its package."""
+    hint = f"mend or uninstall {package(entry)}; `etexport doctor` lists what is installed"
+    return PackageError(f"{entry.value} {what}", where=f"{package(entry)}, {entry.group} {entry.name!r}", hint=hint)
+
+
+def installed_folders(group: str, pattern: str) -> tuple[Path, ...]:
+    """The folders of the modules or packages that a group names. PackageError where one holds no file that fits the pattern."""
+    folders = []
+    for entry in declared(group):
+        module = load(entry)
+        places = [*getattr(module, "__path__", ()), *filter(None, [getattr(module, "__file__", None)])]
+        if not places:
+            raise refused(entry, f"is a {type(module).__name__}; a module or package belongs there, whose folder holds {pattern}")
+        folder = Path(places[0]) if hasattr(module, "__path__") else Path(places[0]).parent
+        if not any(folder.glob(pattern)):
+            raise refused(entry, f"holds no {pattern}: {folder}")
+        folders.append(folder)
     return tuple(folders)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_argument, model_name, name_argument, note_origin, optimize_argument, rounding_argument
+from etexport.cli.options import (
+    board_argument,
+    model_name,
+    name_argument,
+    note_origin,
+    optimize_argument,
+    planner_argument,
+    rounding_argument,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", action="store_true", help="stream every step's result while the program runs")
     parser.add_argument("--sanitize", action="store_true", help="address and undefined-behaviour sanitizers (host only)")
     parser.add_argument("--poison", action="store_true", help="overwrite dead memory round each step, to test the plan")
+    planner_argument(parser)
     parser.add_argument("-j", "--jobs", type=int, default=2)
     board_argument(parser)
     optimize_argument(parser)
@@ -39,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     if args.sources is None:
         generate(
             args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
-            rounding=args.rounding,
+            planner=args.planner, rounding=args.rounding,
         )  # fmt: skip
     steps = len(json.loads((sources / "memory.json").read_text())["steps"])
     made = gcc.build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import re
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    tools = [_python(), *_packages(), *_programs()]
+    tools = [_python(), *_packages(), *_added(), *_programs()]
     if args.json:
         print(json.dumps([asdict(tool) for tool in tools], indent=1))
     else:
@@ -99,11 +100,53 @@ def _requirements() -> list[tuple[str, bool]]:
     return [(requirement.partition(";")[0].strip(), "extra ==" not in requirement) for requirement in listed]
 
 
+def _added() -> list[Tool]:
+    """What installed packages add; where one cannot be used, most verbs stop with the same words."""
+    from etexport.errors import EtError
+    from etexport.resources import declared, package
+
+    found = []
+    for group, check in {"etexport.boards": _read_boards, "etexport.kernels": _read_kernels, "etexport.passes": _read_passes}.items():
+        try:
+            check()
+            found += [Tool(f"{group}: {entry.name}", package(entry), "", "") for entry in declared(group)]
+        except ImportError:
+            continue  # numpy is missing, which is said above
+        except EtError as error:
+            found.append(Tool(group, "", f"most verbs: {error.where}: {error.what}", error.hint or "mend or uninstall that package"))
+    return found
+
+
+def _read_boards() -> None:
+    from etexport.board import board_files
+
+    board_files()
+
+
+def _read_kernels() -> None:
+    from etexport.op import load_ops
+
+    load_ops()
+
+
+def _read_passes() -> None:
+    from etexport.passes.pipeline import installed
+
+    installed()
+
+
 def _programs() -> list[Tool]:
     """What the boards need, each program with the boards that need it; then what people like to have."""
-    from etexport.board import board_names, load_board
+    from etexport.board import board_files, load_board
+    from etexport.errors import EtError
 
-    boards = [load_board(name) for name in board_names()]
+    boards, wrong = [], []
+    with contextlib.suppress(EtError):  # a package's, which `_added` tells
+        for name, path in board_files().items():
+            try:
+                boards.append(load_board(name))
+            except EtError as error:
+                wrong.append(Tool(f"board {name}", "", f"{name}: {error}", f"mend {path}"))
     needs: dict[str, tuple[str, list[str]]] = {}
     for board in boards:
         needs.setdefault(f"{board.toolchain.prefix}g++", (board.toolchain.package, []))[1].append(board.name)
@@ -118,7 +161,11 @@ def _programs() -> list[Tool]:
         ("renode", "boards that Renode simulates", ""),
         ("openocd", "flashing real boards", "openocd"),
     )
-    return [*found, *(Tool(program, _version(program), cost, _apt(package, program), needed=False) for program, cost, package in optional)]
+    return [
+        *found,
+        *wrong,
+        *(Tool(program, _version(program), cost, _apt(package, program), needed=False) for program, cost, package in optional),
+    ]
 
 
 def _apt(package: str, program: str) -> str:

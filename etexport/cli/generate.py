@@ -7,14 +7,22 @@ import hashlib
 import sys
 from pathlib import Path
 
-from etexport.cli.options import board_argument, existing, model_name, name_argument, optimize_argument, rounding_argument
+from etexport.cli.options import (
+    board_argument,
+    existing,
+    model_name,
+    name_argument,
+    optimize_argument,
+    planner_argument,
+    rounding_argument,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--poison", action="store_true", help="overwrite dead memory round each step, to test the plan")
-    parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution")
+    planner_argument(parser)
     board_argument(parser)
     optimize_argument(parser)
     rounding_argument(parser)

@@ -31,6 +31,10 @@ def rounding_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def planner_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution (the module on PYTHONPATH)")
+
+
 def name_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name (default: from the path, build/model/NAME-float32/model.pte)")
 

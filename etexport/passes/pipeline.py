@@ -1,11 +1,15 @@
-"""The board-neutral passes in their order, until nothing changes: so running the pipeline twice changes nothing."""
+"""The board-neutral passes in their order, until nothing changes: so running the pipeline twice changes nothing.
+
+Passes of installed packages (entry point group `etexport.passes`, each names a function) come behind ours, by entry point name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
 
-from etexport.errors import ProgramError
+from etexport.errors import EtError, ProgramError
 from etexport.op import Library
 from etexport.passes.batch_norm import fold_batch_norms
 from etexport.passes.constants import fold_constants
@@ -16,6 +20,7 @@ from etexport.passes.splits import split_into_slices
 from etexport.passes.views import simplify_views
 from etexport.program.model import Method, Program
 from etexport.program.verify import verify
+from etexport.resources import declared, load, refused
 
 Pass = Callable[[Method, Library], Method]
 """Gives the very same object back where there is nothing to do."""
@@ -34,32 +39,75 @@ ROUNDS = 100
 """Far more than any program needs: a chain of views shortens by at least one a round."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A pass in the pipeline; `entry` says which installed package it is from (None: ours)."""
+
+    run: Pass
+    entry: EntryPoint | None = None
+
+
 def run(program: Program, library: Library) -> Program:
-    """The program after all passes; the very same object where they change nothing. AssertionError names a pass that broke it."""
+    """The program after all passes; the very same object where they change nothing.
+
+    AssertionError names a pass of ours that broke it, PackageError one of an installed package.
+    """
     verify(program)
-    methods = tuple(_run(program, number, library) for number in range(len(program.methods)))
+    stages = (*(Stage(one) for one in PASSES), *installed())
+    methods = tuple(_run(program, number, library, stages) for number in range(len(program.methods)))
     if all(new is old for new, old in zip(methods, program.methods, strict=True)):
         return program
     return replace(program, methods=methods)
 
 
-def _run(program: Program, number: int, library: Library) -> Method:
+def installed() -> tuple[Stage, ...]:
+    """The passes of installed packages. PackageError for what is no function."""
+    stages = []
+    for entry in declared("etexport.passes"):
+        one = load(entry)
+        if not callable(one):
+            raise refused(entry, f"is a {type(one).__name__}; a function (method, library) -> method belongs there")
+        stages.append(Stage(one, entry))
+    return tuple(stages)
+
+
+def _run(program: Program, number: int, library: Library, stages: tuple[Stage, ...]) -> Method:
     method = program.methods[number]
     for _ in range(ROUNDS):
-        before = method
-        for one in PASSES:
-            after = one(method, library)
+        before, changed = method, []
+        for stage in stages:
+            after = _after(stage, method, library)
             if after is not method:
-                _check(program, number, after, one)
+                _check(program, number, after, stage)
+                changed.append(stage)
             method = after
         if method is before:
             return method
+    for entry in (stage.entry for stage in changed if stage.entry is not None):
+        raise refused(entry, f"finds something to do for ever on method {method.name}; where nothing is left it gives its argument back")
     raise AssertionError(f"the passes do not come to an end on method {method.name}")
 
 
-def _check(program: Program, number: int, method: Method, one: Pass) -> None:
+def _after(stage: Stage, method: Method, library: Library) -> Method:
+    """The method after one pass. What goes wrong in a package's pass is that package's: a PackageError that names it."""
+    if stage.entry is None:
+        return stage.run(method, library)
+    try:
+        after: object = stage.run(method, library)
+    except EtError:
+        raise  # what a pass has to say about the program
+    except Exception as error:
+        raise refused(stage.entry, f"failed on method {method.name}: {type(error).__name__}: {error}") from error
+    if not isinstance(after, Method):
+        raise refused(stage.entry, f"gave a {type(after).__name__} for method {method.name}; a Method belongs there")
+    return after
+
+
+def _check(program: Program, number: int, method: Method, stage: Stage) -> None:
     methods = (*program.methods[:number], method, *program.methods[number + 1 :])
     try:
-        verify(replace(program, methods=methods), stage=one.__name__)
+        verify(replace(program, methods=methods), stage=getattr(stage.run, "__name__", ""))
     except ProgramError as error:
+        if stage.entry is not None:
+            raise refused(stage.entry, f"broke the program: {error}") from error
         raise AssertionError(f"a pass broke the program: {error}") from error

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from etexport.errors import PlanError
+from etexport.errors import EtError, PlanError
 from etexport.plan.bounds import lower_bound, peak
 from etexport.plan.conflicts import Conflicts, conflicts
 from etexport.plan.exact import Verdict, solve
@@ -24,7 +24,7 @@ def plan(problem: Problem, planner: str | None = None) -> Solution:
     Errors: PlanError if the problem contradicts itself, a region is too small, or the planner is not to be found or wrong.
     """
     check(problem)
-    solution = portfolio(problem) if planner is None else _with_own_bound(problem, load(planner)(problem))
+    solution = portfolio(problem) if planner is None else _with_own_bound(problem, _asked(planner, problem))
     _check_capacity(problem, solution)
     validate(problem, solution)
     return solution
@@ -100,15 +100,29 @@ def load(planner: str) -> Planner:
         found: object = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise PlanError(f"no planner {planner}: {error}", hint="name it as module:function, the module on PYTHONPATH") from error
+    except Exception as error:
+        raise PlanError(f"no planner {planner}: its module fails with {type(error).__name__}: {error}") from error
     if not callable(found):
         raise PlanError(f"planner {planner} is not a function")
     return found
 
 
+def _asked(planner: str, problem: Problem) -> Solution:
+    """What somebody's planner says. PlanError where it fails or gives something else."""
+    function = load(planner)
+    try:
+        solution: object = function(problem)
+    except EtError:
+        raise
+    except Exception as error:
+        raise PlanError(f"planner {planner} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(solution, Solution):
+        raise PlanError(f"planner {planner} returned a {type(solution).__name__}, not a Solution")
+    return solution
+
+
 def _with_own_bound(problem: Problem, solution: Solution) -> Solution:
     """A planner may leave the bound away (or state a lower one): ours always holds."""
-    if not isinstance(solution, Solution):
-        raise PlanError(f"the planner returned a {type(solution).__name__}, not a Solution")
     own = {region.name: lower_bound(conflicts(problem, region.name)) for region in problem.regions}
     stated: Mapping[str, int] = solution.bound
     return replace(solution, bound={name: max(bytes_, stated.get(name, 0)) for name, bytes_ in own.items()})
