@@ -7,6 +7,7 @@ The only file that knows SCons. It asks `etexport boards` (a subprocess) what th
 
 import ast
 import functools
+import gc
 import importlib.util
 import itertools
 import json
@@ -44,6 +45,7 @@ Models: {models}. Boards: see `etexport boards`.
 
 _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
 _facts = {}  # boards asked about, by name
+_environments = {}  # of boards, by file, for each environment that they are made from
 _nodes = {}  # files of etexport, by what they are together
 _shared = {}  # objects of the firmware, by build folder and board: the same for every model
 
@@ -53,6 +55,7 @@ def exists(env):
 
 
 def generate(env):
+    gc.set_threshold(1_000_000)  # what SCons builds up lives to the end: looking it through again and again takes a tenth of the time
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
     env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
@@ -111,12 +114,11 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
     build = board["build"]
     folder = env.Dir(f"$ET_BUILD/{board['name']}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
-    here = _board_environment(env, board, folder)
-    here.Replace(ET_NAME=of["name"], ET_OPTIMIZE=optimize)
+    here = _board_environment(env, board)
 
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
-    step = _action(here, "GENERATE", "$ETEXPORT generate $SOURCE -o $ET_DIR --board $ET_BOARD --optimize $ET_OPTIMIZE --name $ET_NAME")
-    sources = here.Command([folder.File(file) for file in files], of["pte"], step)
+    step = f"$ETEXPORT generate $SOURCE -o ${{TARGET.dir}} --board $ET_BOARD --optimize {optimize} --name {of['name']}"
+    sources = here.Command([folder.File(file) for file in files], of["pte"], _action(here, "GENERATE", step))
     here.Depends(sources, [_python(env, GENERATE), _operators(env), env.File(board["file"])])
     made = {node.name: node for node in sources}
 
@@ -127,14 +129,16 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
     if build["link_script"]:
         here.Depends(elf, made["link.ld"])
-    copy = "$ET_OBJCOPY -O %s $SOURCE ${TARGET}.part && mv ${TARGET}.part $TARGET"
-    image = here.Command(folder.File("firmware.bin"), elf[0], _action(here, "BIN", copy % "binary"))
-    hex_file = here.Command(folder.File("firmware.hex"), elf[0], _action(here, "HEX", copy % "ihex"))
-    size = "$ETEXPORT size $ET_DIR --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
+    copy = " && ".join(
+        f"$ET_OBJCOPY -O {form} $SOURCE ${{TARGETS[{n}]}}.part && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}"
+        for n, form in enumerate(("binary", "ihex"))
+    )
+    image = here.Command([folder.File("firmware.bin"), folder.File("firmware.hex")], elf[0], _action(here, "BIN", copy))
+    size = "$ETEXPORT size ${TARGET.dir} --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
     sizes = here.Command(folder.File("sizes.json"), [*elf, *objects], _action(here, "SIZE", size))
     here.Depends(sizes, _python(env, ("toolchain",)))
     facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0], "sizes": sizes[0]}
-    return _tag([image[0], *elf, hex_file[0], *sizes], **facts)
+    return _tag([image[0], *elf, image[1], *sizes], **facts)
 
 
 def EtSimulate(env, firmware, SAMPLES=""):
@@ -150,7 +154,7 @@ def EtSimulate(env, firmware, SAMPLES=""):
 
     profile = folder.Dir("profile")
     probes = [profile.File("firmware.bin"), profile.File("firmware.elf")]
-    build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources $ET_DIR --probes -j 1 --board $ET_BOARD"
+    build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources ${SOURCES[1].dir} --probes -j 1 --board $ET_BOARD"
     image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
     here.Clean(image, profile)
     steps = here.Command(
@@ -163,7 +167,7 @@ def EtSimulate(env, firmware, SAMPLES=""):
 def EtValidate(env, run):
     """`validate.json`, which is there only where every output agrees with eager PyTorch."""
     of = run[0].attributes.et
-    command = "$ETEXPORT validate $ET_DIR --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
+    command = "$ETEXPORT validate ${TARGET.dir} --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
     sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"]]
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
     env.Depends(made, _python(env, REPORT))
@@ -174,7 +178,7 @@ def EtReport(env, run):
     """`report.json`, `report.html` and `report.txt` of a run."""
     of = run[0].attributes.et
     here, folder = of["env"], of["folder"]
-    command = "$ETEXPORT report $ET_DIR --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
+    command = "$ETEXPORT report ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
     sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
@@ -296,23 +300,26 @@ def _state(paths):
 # ---- nodes -----------------------------------------------------------------------------------------------------------------------
 
 
-def _board_environment(env, board, folder):
-    """The compiler of the board, for sources in `folder`."""
-    build = board["build"]
-    here = env.Clone()
+def _board_environment(env, board):
+    """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each environment."""
+    known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
+    if board["file"] in known:
+        return known[board["file"]]
+    here = known[board["file"]] = env.Clone()
     here.Replace(
         CXX=build["compiler"],
         CC=build["driver"],
         CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
-        ASPPFLAGS=[*build["machine"], f"-Wa,-I{folder.path}"],
-        CPPPATH=[folder, *map(env.Dir, build["include"])],
-        CPPDEFINES=build["defines"],
+        ASPPFLAGS=[*build["machine"], "-Wa,-I${SOURCE.dir}"],
+        CPPPATH=[*map(env.Dir, build["include"])],
+        # As SCons would make them of CPPPATH and CPPDEFINES, once and not for each object.
+        _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
+        _CPPDEFFLAGS=[f"-D{name}={value}" for name, value in build["defines"].items()],
         OBJSUFFIX=".o",
         ET_DRIVER=build["driver"],
         ET_OBJCOPY=build["objcopy"],
-        ET_LINKFLAGS=[*build["link_flags"], *(["-T", folder.File("link.ld").path] if build["link_script"] else [])],
+        ET_LINKFLAGS=[*build["link_flags"], *(["-T", "${TARGET.dir}/link.ld"] if build["link_script"] else [])],
         ET_BOARD=board["argument"],
-        ET_DIR=folder.path,
     )
     if not env["VERBOSE"]:
         here.Replace(CXXCOMSTR="  CXX       $TARGET", ASPPCOMSTR="  AS        $TARGET")
@@ -330,7 +337,7 @@ def _firmware_objects(env, board):
     folder = env.Dir(f"$ET_BUILD/{board['name']}")
     key = (folder.abspath, board["name"])
     if key not in _shared:
-        here = _board_environment(env, board, folder)
+        here = _board_environment(env, board)
         _shared[key] = [_object(here, env.File(path), folder) for path in board["build"]["sources"]]
     return _shared[key]
 
