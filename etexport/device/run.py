@@ -74,8 +74,8 @@ def run(
 ) -> Run:
     """Run every sample once, in order, on an attached board (`url`, or the board's own where it has no simulator), else on a simulator.
 
-    `timeout_s` is for one run of the program. `progress(done, of)` is called after each. `probes` and `trace` say that the firmware was
-    built with them. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and ModelError for inputs that do not match.
+    `timeout_s` is for one run of the program. `progress(done, of)` is called after each. `probes` and `trace` say that the firmware must have
+    been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and ModelError for inputs that do not match.
     """
     url = url or (board.url if board.simulator is None else "")
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ def run(
         outputs=tuple(result.outputs for result in results),
         counters=tuple(_count(board, result.ticks) - _count(board, result.overhead) for result in results),
         probes=tuple(_steps(board, result.probes) for result in results if probes),
-        trace=tuple(result.trace for result in results if trace),
+        trace=tuple(result.trace for result in results if "trace" in hello.features),
         unit=board.counter.unit,
         init_count=_count(board, hello.init_ticks),
         hello=hello,

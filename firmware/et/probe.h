@@ -1,5 +1,5 @@
 // Marks between the steps of a program. They cost nothing unless the build asks for counts (ET_PROBES) or values
-// (ET_TRACE).
+// (ET_TRACE). Counts leave out what it takes to stream values.
 #pragma once
 
 #include <stdint.h>
@@ -14,8 +14,14 @@ inline void probe(uint32_t) {}
 #endif
 
 #if defined(ET_TRACE)
-// Streams a step's result to the host while the program runs.
+struct Result {
+  uint32_t step, output, bytes;
+  const void* data;  // nullptr ends a list
+};
+
+// Streams a step's result to the host while the program runs, or those that a list has of the step.
 void trace(uint32_t step, uint32_t output, const void* data, uint32_t bytes);
+void trace(uint32_t step, const Result* results);
 #else
 inline void trace(uint32_t, uint32_t, const void*, uint32_t) {}
 #endif

@@ -73,6 +73,16 @@ def test_probes_count_each_step(firmware: Firmware, name: str) -> None:
             assert steps[2] > 3000 and steps[0] < 1000
 
 
+@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+def test_traces_cost_no_counts(firmware: Firmware, name: str) -> None:
+    """A build with both counts each step as if nothing were streamed, but for the few instructions that hand a result over."""
+    counts = []
+    for trace in (False, True):
+        board, elf = firmware(name, probes=True, trace=trace)
+        counts.append(run(elf, board, [sample(3)], probes=True).probes[0])
+    assert all(abs(beside - alone) <= 4 for alone, beside in zip(*counts, strict=True)), counts
+
+
 @pytest.mark.parametrize("name", ["host", "qemu_mps2_an385"])
 def test_traces_bring_every_result(firmware: Firmware, name: str) -> None:
     board, elf = firmware(name, trace=True)
