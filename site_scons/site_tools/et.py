@@ -77,7 +77,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
 
     `QUANTIZE` ("float32", "int8") overrules what the script says."""
     script = env.File(script)
-    name, said = (NAME or _model_name(Path(script.path))).replace(" ", "_"), _quantization(Path(script.get_abspath()))
+    name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
     folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
     if script.path.endswith(".pte"):
@@ -228,9 +228,11 @@ def EtVariables(env, variables, models):
     if (samples := env.subst("$SAMPLES")) and not (samples.isdecimal() and int(samples)):
         _stop(env, f"SAMPLES={samples} is no number of samples")
     chosen = {}
-    for name in env.subst("$MODEL").split(","):
+    for name in env["MODEL"].split(","):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
             _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
+        if "$" in name:
+            _stop(env, f"{name}: SCons takes what follows a $ for a variable", "rename the file or its folder")
         called, path = (name, models[name]) if name in models else (_model_name(Path(name)), name)
         if chosen.setdefault(called, path) != path:
             _stop(env, f"two models are called {called}: {chosen[called]} and {path}")
@@ -420,7 +422,12 @@ def _quantization(path):
 
 
 def _model_name(path):
-    return path.absolute().parent.name if path.stem == "model" else path.stem
+    return _plain(path.absolute().parent.name if path.stem == "model" else path.stem)
+
+
+def _plain(name):
+    """A name as a folder and a shell's word."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 # ---- etexport itself -------------------------------------------------------------------------------------------------------------

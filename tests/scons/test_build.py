@@ -79,6 +79,18 @@ def test_scripts_share_one_start_of_torch(house: Path, tmp_path: Path) -> None:
     assert done.code == 0 and done.verbs().count("EXPORT") == 1, done.text
 
 
+def test_a_file_may_be_called_what_its_owner_likes(house: Path) -> None:
+    folder = house / "their models"
+    folder.mkdir()
+    script = (house / "examples/add/model.py").read_text(encoding="utf-8")
+    for name in ("x&y (1);.py", "p$q.py"):
+        (folder / name).write_text(script, encoding="utf-8")
+    done = scons(house, "BOARD=host", "MODEL=their models/x&y (1);.py", "firmware")
+    assert done.code == 0 and (house / "build/host/x_y__1__-float32/firmware.bin").exists(), done.text
+    done = scons(house, "BOARD=host", "MODEL=their models/p$q.py", "firmware")
+    assert done.code == 1 and "error: their models/p$q.py: SCons takes" in done.text, done.text
+
+
 def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> None:
     script = house / "examples/add/model.py"
     good = script.read_text(encoding="utf-8")
