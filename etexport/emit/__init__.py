@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 from pathlib import Path
 
 import jinja2
@@ -15,7 +15,7 @@ from etexport.emit.memory_map import memory_map
 from etexport.emit.names import identifier
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import table
-from etexport.emit.write import write_whole
+from etexport.emit.write import json_text, write_whole
 from etexport.errors import PlanError
 from etexport.op import Library
 from etexport.program.model import Role
@@ -59,9 +59,8 @@ def emit(
                                table=steps, optimize=placed.specialised.target.optimize, poison=_poison(placed) if poison else None),
         "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
         "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
-        "memory.json": json.dumps(
-            memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes),
-            indent=1,
+        "memory.json": json_text(
+            memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
         ) + "\n",
     }  # fmt: skip
     if "host" not in board.features:
@@ -103,8 +102,17 @@ def _poison(placed: Placed) -> object:
 
 
 def _render(template: str, **data: object) -> str:
-    loader = jinja2.PackageLoader("etexport.emit", "templates")
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, autoescape=False
+    return _templates().get_template(template).render(**data)
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
+    """It keeps what it has compiled, which takes longer than rendering."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("etexport.emit", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     )
-    return environment.get_template(template).render(**data)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from etexport.emit.code import base, in_flash, traced_results, values_by_base
+from etexport.emit.code import in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
 from etexport.op import Library, Read, RowRead
 from etexport.plan.problem import Buffer
-from etexport.program.model import Method, Role, Value
+from etexport.program.model import Instruction, Method, Role, Value
 from etexport.target.model import Placed, scratch_name
 
 Json = dict[str, Any]
@@ -21,8 +22,9 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     method = placed.specialised.method
     solution = placed.solution
     bound = sum(solution.bound.values())
-    buffers = [_buffer(placed, buffer) for buffer in _by_offset(placed)]
+    buffers = sorted(placed.problem.buffers, key=lambda buffer: (solution.offsets[buffer.name], buffer.name))
     uses = _uses(placed)
+    scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.steps}
     return {
         "model": model,
         "board": board,
@@ -41,8 +43,8 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
         },
         "inputs": [_tensor(placed, value) for value in (method.values[id] for id in method.inputs)],
         "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
-        "buffers": buffers,
-        "steps": [_step(placed, library, flash, index, uses) for index in range(len(placed.specialised.steps))],
+        "buffers": [_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers],
+        "steps": [_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.steps))],
         "in_float": [
             {
                 "handle": one.instruction.handle,
@@ -63,17 +65,9 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     }
 
 
-def _by_offset(placed: Placed) -> list[Buffer]:
-    return sorted(placed.problem.buffers, key=lambda buffer: (placed.solution.offsets[buffer.name], buffer.name))
-
-
-def _owners(placed: Placed) -> dict[str, Value]:
-    return {value.name: value for value in placed.specialised.method.values.values() if value.storage is None}
-
-
-def _buffer(placed: Placed, buffer: Buffer) -> Json:
+def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instruction | None) -> Json:
+    """`uses` says which values it has, `user` whose scratch it is."""
     method = placed.specialised.method
-    owner = _owners(placed).get(buffer.name)
     found: Json = {
         "name": buffer.name,
         "offset": placed.solution.offsets[buffer.name],
@@ -83,12 +77,10 @@ def _buffer(placed: Placed, buffer: Buffer) -> Json:
         "values": [],
         "source": "",
     }
-    if owner is None:
-        users = [step.instruction for step in placed.specialised.steps if scratch_name(step.instruction) == buffer.name]
-        found["source"] = str(users[0].source or "") if users else ""
+    if uses is None:
+        found["source"] = str(user.source or "") if user is not None else ""
         return found
-    values = values_by_base(method).get(owner.id, (owner,))
-    found["role"] = _role(method, owner)
+    found["role"] = _role(method, uses)
     found["values"] = [
         {
             "name": value.name,
@@ -97,20 +89,16 @@ def _buffer(placed: Placed, buffer: Buffer) -> Json:
             "shape": list(value.spec.shape),
             "dim_order": list(value.spec.dim_order),
         }
-        for value in values
+        for value in uses.values
     ]
-    ids = {value.id for value in values}
-    writers = [step.instruction for step in placed.specialised.steps if ids & set(step.instruction.outs)]
-    found["source"] = str(writers[0].source or "") if writers else ""
+    found["source"] = str(placed.specialised.steps[uses.writes[0]].instruction.source or "") if uses.writes else ""
     return found
 
 
-def _role(method: Method, value: Value) -> str:
-    if value.id in method.inputs:
+def _role(method: Method, uses: _Uses) -> str:
+    if uses.owner.id in method.inputs:
         return Role.INPUT.value
-    if any(base(method, method.values[id]).id == value.id for id in method.outputs):
-        return Role.OUTPUT.value
-    return value.role.value
+    return Role.OUTPUT.value if uses.is_output else uses.owner.role.value
 
 
 def _typed(value: Value) -> Json:
@@ -118,12 +106,12 @@ def _typed(value: Value) -> Json:
     return {"name": value.name, "dtype": str(spec.dtype.numpy), "shape": list(spec.shape), "dim_order": list(spec.dim_order)}
 
 
-def _step(placed: Placed, library: Library, flash: Flash, index: int, uses: dict[str, _Uses]) -> Json:
+def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Json:
     step = placed.specialised.steps[index]
     instruction = step.instruction
     source = instruction.source
     op = library.find(instruction.op)
-    live = [buffer for buffer in _by_offset(placed) if any(first <= index < last for first, last in buffer.live)]
+    live = [buffer for buffer in buffers if any(first <= index < last for first, last in buffer.live)]
     return {
         "step": index,
         "handle": instruction.handle,
@@ -154,26 +142,34 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, uses: dict
 
 @dataclass(frozen=True, eq=False)
 class _Uses:
-    """The value that has a buffer, the values in it, and the steps that read and write any of them."""
+    """The value that has a buffer, all values in it, and the steps that read and write any of them, in order."""
 
     owner: Value
-    ids: frozenset[int]
+    values: tuple[Value, ...]
     reads: tuple[int, ...]
     writes: tuple[int, ...]
+    is_output: bool
 
 
 def _uses(placed: Placed) -> dict[str, _Uses]:
     """For every buffer that is no scratch."""
     method = placed.specialised.method
-    reads = [_read_ids(placed, at) for at in range(len(placed.specialised.steps))]
-    writes = [set(step.instruction.outs) for step in placed.specialised.steps]
+    reads: dict[int, list[int]] = {}
+    writes: dict[int, list[int]] = {}
+    for at, step in enumerate(placed.specialised.steps):
+        for id in _read_ids(placed, at):
+            reads.setdefault(id, []).append(at)
+        for id in step.instruction.outs:
+            writes.setdefault(id, []).append(at)
     inside = values_by_base(method)
+    outputs = set(method.outputs)
     found = {}
-    for name, owner in _owners(placed).items():
-        ids = frozenset(value.id for value in inside.get(owner.id, (owner,)))
-        found[name] = _Uses(
-            owner, ids, tuple(at for at, used in enumerate(reads) if ids & used), tuple(at for at, made in enumerate(writes) if ids & made)
-        )
+    for owner in method.values.values():
+        if owner.storage is not None:
+            continue
+        values = tuple(inside.get(owner.id, (owner,)))
+        read, written = (tuple(sorted({at for value in values for at in steps.get(value.id, ())})) for steps in (reads, writes))
+        found[owner.name] = _Uses(owner, values, read, written, any(value.id in outputs for value in values))
     return found
 
 
@@ -185,18 +181,18 @@ def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
         return "scratch of this step"
     here = [word for word, touched in (("read", uses.reads), ("written", uses.writes)) if index in touched]
     parts = [f"{' and '.join(here)} here"] if here else []
-    makers = [at for at in uses.writes if at < index]
-    if makers:
-        parts.append(f"made by {steps[makers[-1]].instruction.name} (step {makers[-1]})")
+    made_before = bisect.bisect_left(uses.writes, index)
+    if made_before:
+        maker = uses.writes[made_before - 1]
+        parts.append(f"made by {steps[maker].instruction.name} (step {maker})")
     elif uses.owner.id in method.inputs:
         parts.append("an input of the model")
     elif uses.owner.role is Role.STATE:
         parts.append("state, kept for ever")
-    later = [at for at in uses.reads if at > index]
-    if any(id in uses.ids for id in method.outputs):
+    if uses.is_output:
         parts.append("kept as an output of the model")
-    elif later:
-        parts.append(f"kept for {steps[later[-1]].instruction.name} (step {later[-1]})")
+    elif uses.reads and uses.reads[-1] > index:
+        parts.append(f"kept for {steps[uses.reads[-1]].instruction.name} (step {uses.reads[-1]})")
     return "; ".join(parts) or "reserved"
 
 
