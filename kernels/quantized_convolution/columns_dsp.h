@@ -54,75 +54,91 @@ struct Pairs8 {
   "sxtb16 r10, r10\n sxtb16 r11, r11\n"                \
   "smlad r2, r12, r10, r2\n smlad r6, lr, r10, r6\n"   \
   "smlad r4, r12, r11, r4\n smlad r8, lr, r11, r8\n"
-#define ET_DSP_TWO_QUADS ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO ET_DSP_TWO
+#define ET_DSP_QUAD ET_DSP_TWO ET_DSP_TWO
+
+// How far the loops are unrolled. A turn costs 3 instructions; a quad is 24 and 96 bytes, two of one column 28 and 56.
+#ifdef ET_OPTIMIZE_SIZE
+#define ET_DSP_PAIR_QUADS ET_DSP_QUAD ET_DSP_QUAD
+#define ET_DSP_PAIR_TURNS "1" /* less one, for a mask */
+#define ET_DSP_ONE_TURNS "1"
+#define ET_DSP_ONE_QUADS ET_DSP_ONE ET_DSP_ONE
+#else
+#define ET_DSP_PAIR_QUADS \
+  ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD ET_DSP_QUAD
+#define ET_DSP_PAIR_TURNS "7"
+#define ET_DSP_ONE_TURNS "3"
+#define ET_DSP_ONE_QUADS ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
+#endif
 
 // The frame: Pairs8, then where the loop begins (72), 4 results of each column (76), out and out_step while they go
 // there (84).
-#define ET_DSP_PAIRS_BEGIN                                                                                             \
-  "push {r4-r11, lr}\n"                                                                                                \
-  "sub sp, sp, #92\n"                                                                                                  \
-  "mov r12, sp\n"                                                                                                      \
-  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n"                                      \
-  "ldm r0, {r1, r2}\n stm r12!, {r1, r2}\n"                                                                            \
-  "adr.w r11, 4f\n" /* the loop makes 8 quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
-  "ldr r0, [sp]\n ldr r4, [sp, #20]\n sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #7\n"             \
-  "add r4, r4, #1\n mov r5, #96\n mls r11, r4, r5, r11\n orr r11, r11, #1\n str r11, [r12]\n"                          \
-  "0:\n"                                                                                                               \
-  "ldr r2, [sp, #44]\n ldr lr, [sp, #48]\n ldr r3, [sp, #68]\n"                                                        \
-  "cmp r3, #0\n beq 15f\n"                                                                                             \
-  "11:\n" /* a stretch by words */                                                                                     \
-  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n"                                                                            \
-  "subs r3, r3, #8\n blt 13f\n"                                                                                        \
-  "12:\n"                                                                                                              \
-  "ldrd r4, r8, [r0], #8\n ldrd r5, r9, [r1], #8\n"                                                                    \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"                  \
-  "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                                    \
-  "subs r3, r3, #8\n"                                                                                                  \
-  "stm r2!, {r4-r11}\n"                                                                                                \
-  "bge 12b\n"                                                                                                          \
-  "13:\n"                                                                                                              \
-  "adds r3, r3, #8\n beq 14f\n"                                                                                        \
-  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                              \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                    \
-  "stm r2!, {r4-r7}\n"                                                                                                 \
-  "14:\n"                                                                                                              \
-  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                         \
-  "strd r0, r1, [lr], #8\n"                                                                                            \
-  "cmp lr, r5\n bne 11b\n"                                                                                             \
-  "b 20f\n"                                                                                                            \
-  "15:\n"                                                                                                              \
-  "ldr r12, [sp]\n"                                                                                                    \
-  "16:\n" /* a stretch that may begin anywhere */                                                                      \
-  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n ldr r8, [sp, #64]\n"                                                        \
-  "cmp r3, #0\n beq 18f\n"                                                                                             \
-  "17:\n"                                                                                                              \
-  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                              \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                    \
-  "subs r3, r3, #4\n"                                                                                                  \
-  "stm r2!, {r4-r7}\n"                                                                                                 \
-  "bne 17b\n"                                                                                                          \
-  "18:\n"                                                                                                              \
-  "cmp r8, #0\n beq 19f\n"                                                                                             \
-  "9:\n" /* what is left over of it: k0, k2, k1, k3 of a quad */                                                       \
-  "ldrsb r4, [r0], #1\n ldrsb r5, [r1], #1\n"                                                                          \
-  "and r6, r12, #2\n"                                                                                                  \
-  "strh r4, [r12]\n strh r5, [r12, #4]\n"                                                                              \
-  "add r12, r12, r6, lsl #1\n add r12, r12, #2\n"                                                                      \
-  "subs r8, r8, #1\n bne 9b\n"                                                                                         \
-  "19:\n"                                                                                                              \
-  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                         \
-  "strd r0, r1, [lr], #8\n"                                                                                            \
-  "cmp lr, r5\n bne 16b\n"                                                                                             \
-  "20:\n"                                                                                                              \
-  "ldr r1, [sp, #32]\n"                                                                                                \
-  "ldrd r0, r12, [sp]\n ldr r10, [sp, #8]\n"                                                                           \
-  "cmp r10, r12\n beq.w 5f\n"                                                                                          \
-  "1:\n"                                                                                                               \
-  "ldm r1, {r2-r5}\n ldm r1!, {r6-r9}\n"                                                                               \
-  "ldr pc, [sp, #72]\n"                                                                                                \
-  "2:\n" ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS ET_DSP_TWO_QUADS                                           \
-  "4:\n"                                                                                                               \
-  "ldr r12, [sp, #20]\n cmp r0, r12\n bne.w 2b\n"                                                                      \
+#define ET_DSP_PAIRS_BEGIN                                                                                           \
+  "push {r4-r11, lr}\n"                                                                                              \
+  "sub sp, sp, #92\n"                                                                                                \
+  "mov r12, sp\n"                                                                                                    \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n"                                    \
+  "ldm r0, {r1, r2}\n stm r12!, {r1, r2}\n"                                                                          \
+  "adr.w r11, 4f\n" /* the loop makes quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
+  "ldr r0, [sp]\n ldr r4, [sp, #20]\n sub r4, r4, r0\n lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, "               \
+  "#" ET_DSP_PAIR_TURNS                                                                                              \
+  "\n"                                                                                                               \
+  "add r4, r4, #1\n mov r5, #96\n mls r11, r4, r5, r11\n orr r11, r11, #1\n str r11, [r12]\n"                        \
+  "0:\n"                                                                                                             \
+  "ldr r2, [sp, #44]\n ldr lr, [sp, #48]\n ldr r3, [sp, #68]\n"                                                      \
+  "cmp r3, #0\n beq 15f\n"                                                                                           \
+  "11:\n" /* a stretch by words */                                                                                   \
+  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n"                                                                          \
+  "subs r3, r3, #8\n blt 13f\n"                                                                                      \
+  "12:\n"                                                                                                            \
+  "ldrd r4, r8, [r0], #8\n ldrd r5, r9, [r1], #8\n"                                                                  \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"                \
+  "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                                  \
+  "subs r3, r3, #8\n"                                                                                                \
+  "stm r2!, {r4-r11}\n"                                                                                              \
+  "bge 12b\n"                                                                                                        \
+  "13:\n"                                                                                                            \
+  "adds r3, r3, #8\n beq 14f\n"                                                                                      \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                            \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                  \
+  "stm r2!, {r4-r7}\n"                                                                                               \
+  "14:\n"                                                                                                            \
+  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                       \
+  "strd r0, r1, [lr], #8\n"                                                                                          \
+  "cmp lr, r5\n bne 11b\n"                                                                                           \
+  "b 20f\n"                                                                                                          \
+  "15:\n"                                                                                                            \
+  "ldr r12, [sp]\n"                                                                                                  \
+  "16:\n" /* a stretch that may begin anywhere */                                                                    \
+  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n ldr r8, [sp, #64]\n"                                                      \
+  "cmp r3, #0\n beq 18f\n"                                                                                           \
+  "17:\n"                                                                                                            \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                            \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                  \
+  "subs r3, r3, #4\n"                                                                                                \
+  "stm r2!, {r4-r7}\n"                                                                                               \
+  "bne 17b\n"                                                                                                        \
+  "18:\n"                                                                                                            \
+  "cmp r8, #0\n beq 19f\n"                                                                                           \
+  "9:\n" /* what is left over of it: k0, k2, k1, k3 of a quad */                                                     \
+  "ldrsb r4, [r0], #1\n ldrsb r5, [r1], #1\n"                                                                        \
+  "and r6, r12, #2\n"                                                                                                \
+  "strh r4, [r12]\n strh r5, [r12, #4]\n"                                                                            \
+  "add r12, r12, r6, lsl #1\n add r12, r12, #2\n"                                                                    \
+  "subs r8, r8, #1\n bne 9b\n"                                                                                       \
+  "19:\n"                                                                                                            \
+  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                       \
+  "strd r0, r1, [lr], #8\n"                                                                                          \
+  "cmp lr, r5\n bne 16b\n"                                                                                           \
+  "20:\n"                                                                                                            \
+  "ldr r1, [sp, #32]\n"                                                                                              \
+  "ldrd r0, r12, [sp]\n ldr r10, [sp, #8]\n"                                                                         \
+  "cmp r10, r12\n beq.w 5f\n"                                                                                        \
+  "1:\n"                                                                                                             \
+  "ldm r1, {r2-r5}\n ldm r1!, {r6-r9}\n"                                                                             \
+  "ldr pc, [sp, #72]\n"                                                                                              \
+  "2:\n" ET_DSP_PAIR_QUADS                                                                                           \
+  "4:\n"                                                                                                             \
+  "ldr r12, [sp, #20]\n cmp r0, r12\n bne.w 2b\n"                                                                    \
   "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"
 #define ET_DSP_PAIRS_NEAREST                                                                           \
   "ldm r1!, {r10, r11, r12, lr}\n"                                                                     \
@@ -217,14 +233,15 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
   "ldm r3, {r4-r7}\n"                                                                       \
   "add r12, r4, r0\n"                                                                       \
   "adr.w r11, 4f\n" /* as above, with 56 bytes of code each */                              \
-  "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #3\n add r4, r4, #1\n"                     \
+  "lsr r4, r4, #3\n sub r4, r4, #1\n and r4, r4, #" ET_DSP_ONE_TURNS                        \
+  "\n add r4, r4, #1\n"                                                                     \
   "mov r6, #56\n mls r11, r4, r6, r11\n"                                                    \
   "orr r11, r11, #1\n"                                                                      \
   "push {r0, r2, r5, r7, r11}\n" /* x, output, blocks, zero point, where the loop begins */ \
   "1:\n"                                                                                    \
   "ldm r1!, {r2-r5}\n"                                                                      \
   "ldr pc, [sp, #16]\n"                                                                     \
-  "2:\n" ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE                                        \
+  "2:\n" ET_DSP_ONE_QUADS                                                                   \
   "4:\n"                                                                                    \
   "cmp r0, r12\n bne.w 2b\n"                                                                \
   "sub r3, r3, r2\n sub r5, r5, r4\n"

@@ -13,6 +13,7 @@ import pytest
 
 from etexport.board import load_board
 from etexport.op import Library, Op, load_ops
+from etexport.resources import kernel_folders
 
 from .boards import Bench
 from .cases import documented, families, fused_samples, random_samples
@@ -21,6 +22,10 @@ FAMILIES = families(load_ops().ops.values())
 HOST_CASES = 200
 CORE_CASES = 20
 FUSED_CASES = 24
+SMALLER = sorted(
+    {path.parent.name for kernels in kernel_folders() for path in kernels.glob("*/*.h") if "ET_OPTIMIZE_SIZE" in path.read_text("utf-8")}
+)
+"""Families whose code for the M4 is other code where it is to be small."""
 CORES = [("qemu_mps2_an386", "speed"), ("qemu_mps2_an385", "size"), ("qemu_virt_rv32", "speed")]
 Benches = Callable[[str, str], Bench]
 
@@ -55,6 +60,11 @@ def test_core(family: str, board: str, optimize: str, library: Library, bench_of
     if shutil.which(program.program) is None:
         pytest.skip(f"{program.program} is not installed")
     compare(bench_of(board, optimize), library, FAMILIES[family], CORE_CASES)
+
+
+@pytest.mark.parametrize("family", SMALLER)
+def test_code_that_is_smaller_for_size(family: str, library: Library, bench_of: Benches) -> None:
+    test_core(family, "qemu_mps2_an386", "size", library, bench_of)
 
 
 @pytest.mark.parametrize("family", [family for family, ops in FAMILIES.items() if any(op.absorbs for op in ops)])
