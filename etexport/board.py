@@ -11,7 +11,7 @@ import string
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -45,7 +45,7 @@ class Memory:
 class Counter:
     """What counts work on this board; count = ticks * `numerator` / `denominator`.
 
-    `driver` is a file of `firmware/arch/<arch>/counter/` without `.cpp`.
+    `driver` is a file of `firmware/arch/<arch>/counter/` without `.cpp`, or the path of a file that ends in it.
     """
 
     driver: str
@@ -81,7 +81,7 @@ class Board:
     arch: str
     """Folder of `firmware/arch/`: startup, fault handlers, counters, exit."""
     uart: str
-    """File of `firmware/uart/` without `.cpp`."""
+    """File of `firmware/uart/` without `.cpp`, or the path of a file that ends in it."""
     defines: Mapping[str, int]
     """Macros for arch and uart drivers: `ET_UART_ADDRESS`, clocks."""
     toolchain: Toolchain
@@ -94,6 +94,10 @@ class Board:
     """Serial port of real hardware, as pyserial's `serial_for_url` takes it."""
     baud: int = 115200
     """Bits a second of that port."""
+
+
+FEATURES = frozenset({"arm", "thumb2", "dsp", "fpu", "riscv", "host"})
+"""What our kernels ask about. Kernels of other packages may ask about more."""
 
 
 # ---- finding them ----------------------------------------------------------------------------------------------------------------
@@ -132,18 +136,26 @@ def load_board(name: str) -> Board:
         raise BoardError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BoardError(f"is not TOML: {error}", where=str(path)) from error
-    return parse_board(path.stem, table, where=path.name)
+    return parse_board(path.stem, table, where=path.name, folder=path.parent)
 
 
-def parse_board(name: str, table: Mapping[str, Any], *, where: str) -> Board:
-    """Check a board's table and make the Board; every mistake in it is reported at once. `where` names the file."""
+def parse_board(name: str, table: Mapping[str, Any], *, where: str, folder: Path) -> Board:
+    """Check a board's table and make the Board; every mistake in it is reported at once. `where` names the file, which lies in `folder`:
+    drivers of the board's own are there."""
     errors: list[EtError] = []
     board = _record(Board, {**table, "name": name}, where, "", errors, given=frozenset({"name"}))
     if not errors:
+        uart, driver = _beside(board.uart, folder), _beside(board.counter.driver, folder)
+        board = replace(board, uart=uart, counter=replace(board.counter, driver=driver))
         errors.extend(_impossible(board, where))
     raise_all(errors)
     assert isinstance(board, Board)
     return board
+
+
+def _beside(driver: str, folder: Path) -> str:
+    """A driver's name as it is; a path ending in `.cpp`, which the board file states from its own folder, from the root."""
+    return str(folder.absolute() / driver) if driver.endswith(".cpp") else driver
 
 
 # ---- what the firmware is made of ------------------------------------------------------------------------------------------------
@@ -151,13 +163,19 @@ def parse_board(name: str, table: Mapping[str, Any], *, where: str) -> Board:
 
 def firmware_sources(board: Board) -> tuple[Path, ...]:
     """The hand-written files of an image for this board, in a fixed order."""
+    return (*_common_sources(board), *own_sources(board))
+
+
+def _common_sources(board: Board) -> tuple[Path, ...]:
     firmware = root() / "firmware"
-    return (
-        *sorted((firmware / "runtime").glob("*.cpp")),
-        *sorted((firmware / "arch" / board.arch).glob("*.cpp")),
-        firmware / "arch" / board.arch / "counter" / f"{board.counter.driver}.cpp",
-        firmware / "uart" / f"{board.uart}.cpp",
-    )
+    return (*sorted((firmware / "runtime").glob("*.cpp")), *sorted((firmware / "arch" / board.arch).glob("*.cpp")))
+
+
+def own_sources(board: Board) -> tuple[Path, ...]:
+    """The drivers that the board names: of its counter and its serial port."""
+    firmware = root() / "firmware"
+    drivers = {firmware / "arch" / board.arch / "counter": board.counter.driver, firmware / "uart": board.uart}
+    return tuple(Path(name) if name.endswith(".cpp") else folder / f"{name}.cpp" for folder, name in drivers.items())
 
 
 def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False) -> Mapping[str, int]:
@@ -248,10 +266,14 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
     """What is well-formed and still cannot be."""
     firmware = root() / "firmware"
     yield from _unknown_file("arch", board.arch, [path.parent.name for path in firmware.glob("arch/*/counter/")], where)
-    yield from _unknown_file("uart", board.uart, [path.stem for path in firmware.glob("uart/*.cpp")], where)
-    yield from _unknown_file(
-        "counter.driver", board.counter.driver, [path.stem for path in firmware.glob(f"arch/{board.arch}/counter/*.cpp")], where
-    )
+    yield from _unknown_driver("uart", board.uart, list(firmware.glob("uart/*.cpp")), where)
+    yield from _unknown_driver("counter.driver", board.counter.driver, list(firmware.glob(f"arch/{board.arch}/counter/*.cpp")), where)
+    stems = [path.stem for path in (*_common_sources(board), *own_sources(board))] + ["program", "binding", "constants"]
+    for stem in sorted({stem for stem in stems if stems.count(stem) > 1}):
+        yield BoardError(f"a driver is called {stem}.cpp, as another file of the firmware is", where=where, hint="give it another name")
+    for name in sorted(board.features - FEATURES):
+        if near := _nearest(name, FEATURES):
+            yield BoardError(f"'features' has {name!r}", where=where, hint=f"{near}known: {', '.join(sorted(FEATURES))}")
     if board.counter.numerator == 0 or board.counter.denominator == 0:
         yield BoardError("'counter.numerator' and 'counter.denominator' must not be 0", where=where)
     if board.stack == 0 or board.stack % 16:
@@ -268,6 +290,13 @@ def _unknown_file(key: str, name: str, known: list[str], where: str) -> Iterator
         yield BoardError(
             f"{key!r} is {name!r}, which does not exist", where=where, hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}"
         )
+
+
+def _unknown_driver(key: str, name: str, known: list[Path], where: str) -> Iterator[BoardError]:
+    if not name.endswith(".cpp"):
+        yield from _unknown_file(key, name, [path.stem for path in known], where)
+    elif not Path(name).is_file():
+        yield BoardError(f"{key!r} is a file that does not exist: {name}", where=where, hint="a path is taken from the board file's folder")
 
 
 def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:

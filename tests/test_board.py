@@ -73,6 +73,9 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
     (set_in("stack", to=True), r"'stack' is True, true or false; an integer belongs there"),
     (set_in("stack", to=100), r"'stack' is 100; a positive multiple of 16"),
     (set_in("features", to="arm"), r"'features' is 'arm', a string; a list of strings belongs there"),
+    (set_in("features", to=["arm", "dps"]), r"'features' has 'dps'(.|\n)*did you mean 'dsp'\? known: arm, dsp"),
+    (set_in("uart", to="mine.cpp"), r"'uart' is a file that does not exist: /.*/mine.cpp"),
+    (set_in("counter", "driver", to="../x.cpp"), r"'counter.driver' is a file that does not exist: /.*/../x.cpp"),
     (set_in("features", to=["arm", 1]), r"'features\[1\]' is 1"),
     (set_in("defines", to=[]), r"'defines' is \[\], a list; a table belongs there"),
     (set_in("defines", "ET_X", to="1"), r"'defines.ET_X' is '1'"),
@@ -100,13 +103,22 @@ def test_what_is_wrong_is_named(change: Callable[[Table], Any], told: str) -> No
     table = an386()
     change(table)
     with pytest.raises((BoardError, Errors)) as caught:
-        parse_board("x", table, where="x.toml")
+        parse_board("x", table, where="x.toml", folder=Path())
     assert re.search(told, str(caught.value)), str(caught.value)
     assert "x.toml" in str(caught.value)
+
+
+def test_drivers_beside_the_board_file(tmp_path: Path) -> None:
+    (tmp_path / "port.cpp").write_text("")
+    (tmp_path / "main.cpp").write_text("")
+    board = parse_board("x", an386() | {"uart": "port.cpp"}, where="x.toml", folder=tmp_path)
+    assert firmware_sources(board)[-1] == tmp_path / "port.cpp"
+    with pytest.raises(BoardError, match=r"x.toml: a driver is called main.cpp, as another file of the firmware is"):
+        parse_board("x", an386() | {"uart": "main.cpp"}, where="x.toml", folder=tmp_path)
 
 
 def test_all_mistakes_come_at_once() -> None:
     table = an386() | {"a": 1, "b": 2, "stack": "x"}
     with pytest.raises(EtError) as caught:
-        parse_board("x", table, where="x.toml")
+        parse_board("x", table, where="x.toml", folder=Path())
     assert isinstance(caught.value, Errors) and len(caught.value.errors) == 3

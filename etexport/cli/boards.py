@@ -63,7 +63,7 @@ def _build(board: object) -> dict[str, object]:
         "link_flags": gcc.link_flags(board),
         "link_script": "host" not in board.features,
         "include": [str(path) for path in (root() / "firmware", *kernel_folders())],
-        "maps": gcc.path_maps(Path(), kernel_folders()),
+        "maps": gcc.path_maps(board, Path(), kernel_folders()),
         "sources": [str(path) for path in firmware_sources(board)],
         "generated": gcc.GENERATED,
     }

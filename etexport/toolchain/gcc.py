@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from etexport.board import Board, firmware_defines, firmware_sources
+from etexport.board import Board, firmware_defines, firmware_sources, own_sources
 from etexport.errors import BuildError, PlanError, ToolMissingError
 from etexport.resources import root
 
@@ -83,10 +84,11 @@ def compile_flags(board: Board, *, sanitize: bool = False) -> tuple[str, ...]:
     return (*board.toolchain.flags, *LANGUAGE, *wishes, *(SANITIZE if sanitize else ()))
 
 
-def path_maps(out: Path, library_dirs: Sequence[Path] = ()) -> tuple[str, ...]:
+def path_maps(board: Board, out: Path, library_dirs: Sequence[Path] = ()) -> tuple[str, ...]:
     """Flags that take this machine's folders out of debug information and `__FILE__`; the last that fits counts."""
     maps = {
         str(Path.cwd()): ".",
+        **{str(source.parent): "board" for source in own_sources(board) if not source.is_relative_to(root())},
         **{str(folder.parent): f"kernels{index}" for index, folder in enumerate(library_dirs)},
         str(root()): "etexport",
         str(out.resolve()): ".",
@@ -127,7 +129,7 @@ def compile_command(
     if source.suffix == ".S":  # no debug information: the assembler would keep the folder
         machine = list(board.toolchain.flags)
         return [tool(board, "gcc"), *machine, f"-Wa,-I{out}", *define_flags(defines), "-c", str(source), "-o", str(target)]
-    flags = [*compile_flags(board, sanitize=sanitize), *path_maps(out, include), *define_flags(defines)]
+    flags = [*compile_flags(board, sanitize=sanitize), *path_maps(board, out, include), *define_flags(defines)]
     includes = [f"-I{path}" for path in include_dirs(out, include)]
     return [tool(board, "g++"), *flags, *includes, "-c", str(source), "-o", str(target)]
 
@@ -183,10 +185,12 @@ def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Pat
 
 
 def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
-    """Run a tool; its errors become a BuildError."""
+    """Run a tool; its errors become a BuildError, its warnings are passed on."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd)
     if done.returncode != 0:
         raise translated(done.stderr, board, command)
+    if done.stderr.strip():
+        print(done.stderr.rstrip(), file=sys.stderr)
 
 
 _OVERFLOW = re.compile(r"region `?'?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")

@@ -11,7 +11,7 @@ import pytest
 from etexport.board import Board, load_board
 from tests.device.building import build_tiny
 
-BOARDS = ("host", "qemu_mps2_an386", "qemu_mps2_an385", "qemu_microbit", "qemu_virt_rv32")
+BOARDS = ("host", "qemu_mps2_an386", "qemu_mps2_an385", "qemu_microbit", "qemu_netduinoplus2", "qemu_virt_rv32", "qemu_sifive_e")
 
 Firmware = Callable[..., tuple[Board, Path]]
 

@@ -1,4 +1,4 @@
-"""The digits on a Cortex-M0 with 16 KB of RAM: every scan streamed in, in floating point and in integers."""
+"""The digits on boards with little memory (16 KB of RAM and more): every scan streamed in, in floating point and in integers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("quantization", "most"), [("float32", 3_900_000), ("int8", 330_000)])
-def test_digits(quantization: str, most: int, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    board = load_board("qemu_microbit")
+RUNS = [
+    ("qemu_microbit", "float32", 3_900_000),
+    ("qemu_microbit", "int8", 330_000),
+    ("qemu_netduinoplus2", "float32", 52_000),  # as on qemu_mps2_an386, counted by another timer
+    ("qemu_sifive_e", "int8", 330_000),
+]
+
+
+@pytest.mark.parametrize(("name", "quantization", "most"), RUNS)
+def test_digits(name: str, quantization: str, most: int, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    board = load_board(name)
     assert board.simulator is not None
     for program in (f"{board.toolchain.prefix}g++", board.simulator.program):
         if shutil.which(program) is None:
