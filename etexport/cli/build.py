@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--sources", type=Path, metavar="DIR", help="compile what `generate` wrote there instead of generating")
-    parser.add_argument("--probes", action="store_true", help="count every step of the program")
+    parser.add_argument(
+        "--probes", action="store_true", help="count every step of the program; of one in int8 also stream every result, to be checked"
+    )
     parser.add_argument("--trace", action="store_true", help="stream every step's result while the program runs")
     parser.add_argument("--sanitize", action="store_true", help="address and undefined-behaviour sanitizers (host only)")
     parser.add_argument("--poison", action="store_true", help="overwrite dead memory round each step, to test the plan")
@@ -38,6 +40,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.generate import generate
     from etexport.emit.write import write_whole
+    from etexport.inspect.profile import quantization_of
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
     from etexport.toolchain.check import as_json, footprint
@@ -50,10 +53,10 @@ def main(args: argparse.Namespace) -> int:
             args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
             planner=args.planner, rounding=args.rounding,
         )  # fmt: skip
-    steps = len(json.loads((sources / "memory.json").read_text())["steps"])
+    memory = json.loads((sources / "memory.json").read_text())
     made = gcc.build(
-        sources, board, kernel_folders(), build_dir=args.out, probe_count=steps + 1 if args.probes else 0, trace=args.trace,
-        sanitize=args.sanitize, jobs=args.jobs,
+        sources, board, kernel_folders(), build_dir=args.out, probe_count=len(memory["steps"]) + 1 if args.probes else 0,
+        trace=args.trace or (args.probes and quantization_of(memory) == "int8"), sanitize=args.sanitize, jobs=args.jobs,
     )  # fmt: skip
     sizes = as_json(footprint(made.elf, made.map, made.objects, board))
     write_whole(args.out / "sizes.json", (json.dumps(sizes, indent=1) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Start the board, or attach to it, and stream inputs and outputs: run.json, outputs.npz, wire.log."""
+"""Start the board, or attach to it, and stream inputs and outputs: run.json, outputs.npz, wire.log; with probes trace.npz."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from etexport.cli.options import board_of, existing, positive, program_of, secon
 from etexport.errors import ModelError
 
 if TYPE_CHECKING:
+    from etexport.device import Run
     from etexport.program.model import Array
 
 
@@ -21,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
     parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
-    parser.add_argument("--probes", action="store_true", help="the firmware counts every step (`build --probes`)")
+    parser.add_argument(
+        "--probes", action="store_true", help="the firmware counts every step (`build --probes`): counts in run.json, results in trace.npz"
+    )
     parser.add_argument("--port", metavar="URL", help="a serial port as pyserial takes it, instead of starting the board's simulator")
     parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
 
@@ -44,6 +47,8 @@ def main(args: argparse.Namespace) -> int:
     outputs = {f"output_{at}": _stacked([sample[at] for sample in done.outputs]) for at in range(len(done.hello.outputs))}
     content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
     write_whole(folder / "outputs.npz", npz(outputs))
+    if args.probes:
+        write_whole(folder / "trace.npz", trace_npz(done))
     write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
     return 0
 
@@ -82,6 +87,14 @@ def _stacked(arrays: list[Array]) -> Array:
     import numpy as np
 
     return np.stack(arrays)
+
+
+def trace_npz(run: Run) -> bytes:
+    """What each step gave for the first sample, arrays `step_<n>` of bytes; none of a firmware without traces."""
+    import numpy as np
+
+    steps = run.trace[0] if run.trace else {}
+    return npz({f"step_{step}": np.frombuffer(data, np.uint8) for (step, output), data in steps.items() if output == 0})
 
 
 def npz(arrays: dict[str, Array]) -> bytes:

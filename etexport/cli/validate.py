@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trace",
         action="store_true",
-        help="run a build with traces: name the instruction where outputs first differ, and of an int8 program check every operator on the "
-        "board's own operands",
+        help="build with traces and run that, instead of taking what the run with probes left: name the instruction where outputs first "
+        "differ, and of an int8 program check every operator on the board's own operands",
     )
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
@@ -25,31 +25,32 @@ def main(args: argparse.Namespace) -> int:
     from etexport.inspect.compare import require_equal
     from etexport.inspect.replay import require_right
     from etexport.inspect.report import compared, plain
-    from etexport.inspect.results import replayed, validate
+    from etexport.inspect.results import exact, profiled_trace, validate
 
     program = program_of(args.folder, args.program)
     comparison = validate(args.folder, program, args.reference)
-    if args.trace and (comparison.mismatched or comparison.tolerance_lsb is not None):
+    quantised, each = comparison.tolerance_lsb is not None, None
+    trace = profiled_trace(args.folder)
+    if args.trace and (comparison.mismatched or quantised):
         trace = _traced(args.folder, args.reference or program.with_suffix(".npz"))
+    if trace is not None and comparison.mismatched:
         comparison = validate(args.folder, program, args.reference, trace)
-        if comparison.tolerance_lsb is not None:
-            checked = replayed(args.folder, program, trace, args.reference)
-            require_right(checked, str(args.folder))
-            worst = max((one.worst for one in checked if one.in_steps), default=0.0)
-            print(f"{args.folder}: each of {len(checked)} results is right by its own operands, integers within {worst:.4f} steps of exact")
+    if trace is not None and quantised:
+        each = exact(args.folder, program, trace, args.reference)
+        require_right(each, str(args.folder))
+        print(f"{args.folder}: {each}")
     require_equal(comparison, str(args.folder))
     print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
     if args.out:
-        write_whole(args.out, (json.dumps(plain(compared(comparison)), indent=1) + "\n").encode())
+        figures = plain(compared(comparison)) | {"exact": plain(each)}
+        write_whole(args.out, (json.dumps(figures, indent=1) + "\n").encode())
     return 0
 
 
 def _traced(folder: Path, reference: Path) -> Path:
     """Build the sources in the folder once more, with traces, and run the first sample: `trace/trace.npz`."""
-    import numpy as np
-
     from etexport.board import load_board
-    from etexport.cli.run import npz, read_samples
+    from etexport.cli.run import read_samples, trace_npz
     from etexport.device import run
     from etexport.emit.write import write_whole
     from etexport.resources import kernel_folders
@@ -58,6 +59,5 @@ def _traced(folder: Path, reference: Path) -> Path:
     board = load_board(board_of(folder, None))
     made = gcc.build(folder, board, kernel_folders(), build_dir=folder / "trace", trace=True)
     done = run(made.elf, board, read_samples(reference, 1), trace=True, log=folder / "trace" / "wire.log")
-    results = {f"step_{step}": np.frombuffer(data, np.uint8) for (step, output), data in done.trace[0].items() if output == 0}
-    write_whole(folder / "trace" / "trace.npz", npz(results))
+    write_whole(folder / "trace" / "trace.npz", trace_npz(done))
     return folder / "trace" / "trace.npz"

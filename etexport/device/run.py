@@ -74,8 +74,9 @@ def run(
 ) -> Run:
     """Run every sample once, in order, on an attached board (`url`, or the board's own where it has no simulator), else on a simulator.
 
-    `timeout_s` is for one run of the program. `progress(done, of)` is called after each. `probes` and `trace` say that the firmware must have
-    been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and ModelError for inputs that do not match.
+    `timeout_s` is for one run of the program. `progress(done, of)` is called after each. `probes` and `trace` say that the firmware must
+    have been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and
+    ModelError for inputs that do not match.
     """
     url = url or (board.url if board.simulator is None else "")
     with ExitStack() as stack:

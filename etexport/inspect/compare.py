@@ -138,7 +138,7 @@ class Comparison:
 def read_reference(path: Path) -> Reference:
     """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>`, and where there are any `labels`; `reference` where the
     outputs are not eager PyTorch's."""
-    with _opened(path) as arrays:
+    with opened(path) as arrays:
         steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
         by = str(arrays["reference"]) if "reference" in arrays else "PyTorch in int8" if "float_output_0" in arrays else "PyTorch"
         return Reference(
@@ -173,12 +173,12 @@ def noise_of(arrays: Mapping[str, Array]) -> tuple[float | None, ...]:
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
     """Read `outputs.npz`: arrays `output_<i>`, samples first."""
-    with _opened(path) as arrays:
+    with opened(path) as arrays:
         return numbered(arrays, "output")
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
     """The arrays of an `.npz`; ModelError where it is none."""
     try:
         with np.load(path, allow_pickle=False) as arrays:

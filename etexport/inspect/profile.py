@@ -48,6 +48,11 @@ def profile(steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, co
     )
 
 
+def quantization_of(memory: Mapping[str, Any]) -> str:
+    """ "int8" where a step computes in integers or between them and float, else "float32"."""
+    return "int8" if any(step["op"].startswith(("cortex_m::", "etexport::quantized_")) for step in memory["steps"]) else "float32"
+
+
 def measured(run: Mapping[str, Any]) -> int | None:
     """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None without samples."""
     counters = sorted(run["counters"])

@@ -46,6 +46,34 @@ class Replayed:
         return f"{place}: {self.wrong} of {self.elements} results are up to {off}, computed from the board's own operands"
 
 
+@dataclass(frozen=True)
+class Exact:
+    """A quantised program's steps, of one run of the first sample. `checked` of `operators` could be computed again, `wrong` of these have
+    a wrong result, the first of them `first_wrong`; the worst of the integers is `worst_lsb` from exact (0.5 is perfect rounding).
+
+    Steps that the program does not have (a change of layout) are not counted: what reads their results shows whether they are right."""
+
+    operators: int
+    checked: int
+    wrong: int
+    results: int
+    worst_lsb: float
+    first_wrong: str | None
+
+    def __str__(self) -> str:
+        text = f"{self.checked - self.wrong} of {self.checked} operators agree with exact arithmetic on the board's own operands"
+        text += f", integers within {self.worst_lsb:.4f} steps"
+        return text + (f"; {self.operators - self.checked} could not be computed again" if self.checked < self.operators else "")
+
+
+def summed_up(replayed: Sequence[Replayed], operators: int) -> Exact:
+    """`operators`: how many of the board's steps the program has."""
+    wrong = [one for one in replayed if one.wrong]
+    worst = max((one.worst for one in replayed if one.in_steps), default=0.0)
+    first = str(wrong[0]) if wrong else None
+    return Exact(operators, len(replayed), len(wrong), sum(one.elements for one in replayed), worst, first)
+
+
 def replay(
     method: Method, library: Library, board: Sequence[Traced], inputs: Sequence[Array], rounding: str = "nearest"
 ) -> tuple[Replayed, ...]:
@@ -176,9 +204,8 @@ class _Replay:
         return UNIT * math.sqrt(self.terms.get(operand.id, 0)) * largest / scale
 
 
-def require_right(replayed: Sequence[Replayed], where: str) -> None:
+def require_right(exact: Exact, where: str) -> None:
     """MismatchError (exit code 2) that names the first instruction with a wrong result."""
-    wrong = [one for one in replayed if one.wrong]
-    if wrong:
-        more = f"; {len(wrong) - 1} more are wrong by their own operands" if wrong[1:] else ""
-        raise MismatchError(f"first wrong is {wrong[0]}{more}", where=where)
+    if exact.wrong:
+        more = f"; {exact.wrong - 1} more are wrong by their own operands" if exact.wrong > 1 else ""
+        raise MismatchError(f"first wrong is {exact.first_wrong}{more}", where=where)

@@ -16,6 +16,7 @@ from typing import Any
 from etexport.inspect.compare import Comparison, Difference
 from etexport.inspect.profile import OpFigures
 from etexport.inspect.quality import ActivationQuality
+from etexport.inspect.replay import Exact
 
 Json = Mapping[str, Any]
 
@@ -140,6 +141,8 @@ class Report:
     """What of a quantised program is not computed in integers; empty for a float program."""
     quality: tuple[Layer, ...] = ()
     """Where accuracy goes, in order of execution; empty for a float program, and for one that was quantised elsewhere."""
+    exact: Exact | None = None
+    """Are the steps of a quantised program right one by one? None for a float program, and where no run with probes was made."""
 
 
 def compared(comparison: Comparison) -> Compared:

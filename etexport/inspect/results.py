@@ -22,9 +22,9 @@ from etexport.inspect import compare as compare_room
 from etexport.inspect import summary
 from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
-from etexport.inspect.profile import measured, profile
+from etexport.inspect.profile import measured, profile, quantization_of
 from etexport.inspect.quality import quality
-from etexport.inspect.replay import Replayed, replay
+from etexport.inspect.replay import Exact, replay, summed_up
 from etexport.inspect.report import Report, compared, flash_figures, in_float, layers, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
 from etexport.plan.picture import picture
@@ -81,17 +81,37 @@ def validate(folder: Path, program: Path, reference: Path | None = None, trace: 
     return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance, steps))
 
 
-def replayed(folder: Path, program: Path, trace: Path, reference: Path | None = None) -> tuple[Replayed, ...]:
-    """Each result of the traced run, of sample 0, against the program's own operators on the operands that the board had."""
+def exact(folder: Path, program: Path, trace: Path, reference: Path | None = None) -> Exact:
+    """Whether the steps of a quantised program are right one by one: each result of the traced run, of sample 0, against the program's own
+    operators on the operands that the board had."""
     inputs = [array[0] for array in compare_room.read_reference(reference or program.with_suffix(".npz")).inputs]
     memory = read_json(folder / "memory.json", "`etexport build` writes it")
-    return replay(pte.read(program.read_bytes()).method(), load_ops(), read_trace(trace, memory), inputs, memory["rounding"])
+    method = pte.read(program.read_bytes()).method()
+    replayed = replay(method, load_ops(), read_trace(trace, memory), inputs, memory["rounding"])
+    handles = {instruction.handle for instruction in method.instructions}
+    return summed_up(replayed, sum(step["handle"] in handles for step in memory["steps"]))
+
+
+def profiled(folder: Path, memory: Json) -> Json | None:
+    """The `run.json` of the run with probes; None where there was none, or it was of another program."""
+    path = folder / "profile" / "run.json"
+    if not path.is_file():
+        return None
+    run = read_json(path, "`etexport run --probes` writes it")
+    return run if run["program_hash"] == memory["program_hash"] else None
+
+
+def profiled_trace(folder: Path) -> Path | None:
+    """What the run with probes of a quantised program traced, if there was one."""
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    path = folder / "profile" / "trace.npz"
+    return path if quantization_of(memory) == "int8" and path.is_file() and profiled(folder, memory) is not None else None
 
 
 def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:
     """The results of sample 0 that a run with traces left: arrays `step_<n>` of bytes, laid out as `memory.json` says."""
     found = []
-    with np.load(path, allow_pickle=False) as arrays:
+    with compare_room.opened(path) as arrays:
         for step in memory["steps"]:
             name = f"step_{step['step']}"
             if name not in arrays or not step["results"]:
@@ -150,6 +170,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
     quantization = quantization_of(memory)
     samples = reference or program.with_suffix(".npz")
     comparison = validate(folder, program, reference) if samples.is_file() else None
+    trace = profiled_trace(folder) if samples.is_file() else None
     macs = sum(step["macs"] for step in steps)
     count = measured(run)
     made = Report(
@@ -171,6 +192,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         ops=profile(steps, step_counts(folder, memory), board.core, quantization),
         in_float=in_float(memory),
         quality=layers(memory, quality(samples)) if samples.is_file() else (),
+        exact=None if trace is None else exact(folder, program, trace, samples),
     )
     write(folder / "report.json", to_json(made))
     write(folder / "report.txt", summary.text(made))
@@ -181,11 +203,8 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
 
 def step_counts(folder: Path, memory: Json) -> tuple[int, ...] | None:
     """The count of each step from the run with probes, of sample 0; None where there was none, or it was of another build."""
-    path = folder / "profile" / "run.json"
-    if not path.is_file():
-        return None
-    run = read_json(path, "`etexport run --probes` writes it")
-    if run["program_hash"] != memory["program_hash"] or not run.get("probes"):
+    run = profiled(folder, memory)
+    if run is None or not run.get("probes"):
         return None
     counts = tuple(int(count) for count in run["probes"][0])
     return counts if len(counts) == len(memory["steps"]) else None
@@ -236,8 +255,3 @@ def write(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.part")
     aside.write_text(text, encoding="utf-8")
     aside.replace(path)
-
-
-def quantization_of(memory: Json) -> str:
-    """ "int8" where a step computes in integers or between them and float, else "float32"."""
-    return "int8" if any(step["op"].startswith(("cortex_m::", "etexport::quantized_")) for step in memory["steps"]) else "float32"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etexport.inspect.profile import lost, slowest
+from etexport.inspect.replay import Exact
 from etexport.inspect.report import Compared, Report, allowance, judge
 
 WIDTH = 100
@@ -48,6 +49,8 @@ def facts(report: Report) -> RenderableType:
         table.add_row("outputs", _verdict(report.compare))
         table.add_row("accuracy", Text(accuracy_line(report.compare)))
         table.add_row("error", Text(error_line(report.compare)))
+        if report.exact is not None:
+            table.add_row("operators", Text(_each(report.exact), style="bold red" if report.exact.wrong else "green"))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))
     if report.quality:
@@ -142,6 +145,10 @@ def _verdict(compare: Compared) -> Text:
         return Text(f"all {compare.samples} samples agree with {compare.against}", style="bold green")
     text = f"{compare.mismatched} of {compare.samples} samples differ from {compare.against}; first: {compare.first_difference}"
     return Text(text, style="bold red")
+
+
+def _each(exact: Exact) -> str:
+    return f"{exact}; first wrong: {exact.first_wrong}" if exact.wrong else str(exact)
 
 
 def _grid() -> Table:

@@ -142,7 +142,8 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
 
 
 def EtSimulate(env, firmware, SAMPLES=""):
-    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of one sample that counts every step."""
+    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of one sample that counts every step and,
+    in int8, traces what each gives (`trace.npz`)."""
     of = firmware[0].attributes.et
     here, folder, python = of["env"], of["folder"], _python(env, RUN)
     # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
@@ -157,18 +158,17 @@ def EtSimulate(env, firmware, SAMPLES=""):
     build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources ${SOURCES[1].dir} --probes -j 1 --board $ET_BOARD"
     image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
     here.Clean(image, profile)
-    steps = here.Command(
-        [profile.File(name) for name in names], [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes")
-    )
+    counts = [profile.File(name) for name in (*names, "trace.npz")]
+    steps = here.Command(counts, [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes"))
     here.Depends([made, steps], [python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
 
 def EtValidate(env, run):
-    """`validate.json`, which is there only where every output agrees with eager PyTorch."""
+    """`validate.json`, there only where every output agrees with eager PyTorch, and every integer operator with exact arithmetic."""
     of = run[0].attributes.et
     command = "$ETEXPORT validate ${TARGET.dir} --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
-    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"]]
+    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["profile"][-1]]  # the trace
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
     env.Depends(made, _python(env, REPORT))
     return _tag(made, **of)

@@ -17,7 +17,7 @@ import pytest
 from etexport.__main__ import main
 from etexport.errors import MismatchError
 from etexport.inspect.compare import Traced
-from etexport.inspect.replay import Replayed, replay, require_right
+from etexport.inspect.replay import Replayed, replay, require_right, summed_up
 from etexport.op import Library, Target, load_ops, node_of
 from etexport.plan import plan
 from etexport.program.model import Array, Instruction, Program, Ref, Value
@@ -71,7 +71,7 @@ def build(net: Net, folder: Path, more: str = "") -> Built:
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_right_programs_are_right(name: str, more: str, tmp_path: Path) -> None:
     checked = build(NETS[name], tmp_path, more).run()
-    require_right(checked, "board")
+    require_right(summed_up(checked, len(checked)), "board")
     assert any(one.in_steps for one in checked) and max(one.worst for one in checked if one.in_steps) <= 0.52
 
 
@@ -155,32 +155,86 @@ def test_planted_errors_are_found_where_they_are(deep: Built, layer: str, parame
     wrong = [one for one in deep.run(planted(deep, name, parameter, change, load_ops())) if one.wrong]
     assert [one.name for one in wrong] == [name], "nothing after it is wrong by its own operands"
     with pytest.raises(MismatchError, match=f"first wrong is {name} at model.py:.* steps from exact") as caught:
-        require_right(wrong, "board")
+        require_right(summed_up(wrong, 12), "board")
     assert caught.value.exit_code == 2
 
 
-def test_a_board_s_own_results_are_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A zero point changed by one in the generated code: outputs of the run before still agree, the trace of a new build tells."""
+@pytest.fixture(scope="module")
+def deep_on_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(program, build folder), as `scons` leaves them before it validates."""
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed")
-    script, program, folder = net_script(tmp_path, DEEP), tmp_path / "deep.pte", tmp_path / "board"
-    assert main(["export", str(script), "-o", str(program), "--quantize", "int8"]) == 0
+    where = tmp_path_factory.mktemp("host")
+    program, folder = where / "deep.pte", where / "board"
+    assert main(["export", str(net_script(where, DEEP)), "-o", str(program), "--quantize", "int8"]) == 0
     assert main(["build", str(program), "--board", "host", "-o", str(folder)]) == 0
     assert main(["run", str(folder), "--inputs", str(program.with_suffix(".npz")), "--samples", "2"]) == 0
-    arguments = ["validate", str(folder), "--program", str(program), "--trace"]
+    profiled(program, folder)
+    return program, folder
+
+
+def profiled(program: Path, folder: Path) -> None:
+    build = ["build", str(program), "--board", "host", "--sources", str(folder), "--probes", "-o", str(folder / "profile")]
+    inputs = str(program.with_suffix(".npz"))
+    assert main(build) == 0
+    assert main(["run", str(folder / "profile"), "--board", "host", "--probes", "--inputs", inputs, "--samples", "1"]) == 0
+
+
+ALL_AGREE = r"(1\d) of \1 operators agree with exact arithmetic on the board's own operands, integers within 0\.[45]\d* steps\n"
+
+
+@pytest.mark.parametrize("flags", [[], ["--trace"]])
+def test_a_board_s_own_results_are_replayed(
+    flags: list[str], deep_on_host: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A zero point changed by one in the generated code: outputs of the run before still agree, what a new build traces tells, be that
+    the run with probes or one of its own."""
+    program, folder = deep_on_host[0], tmp_path / "board"
+    shutil.copytree(deep_on_host[1], folder)
+    figures = folder / "validate.json"
+    arguments = ["validate", str(folder), "--program", str(program), "-o", str(figures), *flags]
     capsys.readouterr()
     assert main(arguments) == 0
-    assert re.search(
-        r"each of 1\d results is right by its own operands, integers within 0\.[45]\d* steps of exact", capsys.readouterr().out
-    )
+    assert re.search(ALL_AGREE, capsys.readouterr().out)
+    steps = json.loads((folder / "memory.json").read_text())["steps"]
+    exact = json.loads(figures.read_text())["exact"]
+    assert exact["checked"] == exact["operators"] == sum("dim_order" not in step["op"] for step in steps)
+    figures.unlink()
 
     source = folder / "program.cpp"
     text = source.read_text()
     changed, count = re.subn(r"(struct third_geometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text)
     assert count == 1
     source.write_text(changed)
+    if not flags:
+        profiled(program, folder)
+    capsys.readouterr()
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    memory = json.loads((folder / "memory.json").read_text())
-    (third,) = (step for step in memory["steps"] if step["name"] == "third")
+    (third,) = (step for step in steps if step["name"] == "third")
     assert f"first wrong is third at {third['source']}" in said and "more are wrong" not in said
+    assert not figures.exists()
+
+
+def test_the_report_tells_of_a_wrong_operator(deep_on_host: tuple[Path, Path], tmp_path: Path) -> None:
+    program, folder = deep_on_host[0], tmp_path / "board"
+    shutil.copytree(deep_on_host[1], folder)
+    report = ["report", str(folder), "--program", str(program), "--quiet"]
+    assert main(report) == 0
+    right = json.loads((folder / "report.json").read_text())["exact"]
+    assert right["wrong"] == 0 and right["checked"] == right["operators"] >= 10 and right["worst_lsb"] < 0.56
+    trace = folder / "profile" / "trace.npz"
+    with np.load(trace) as read:
+        arrays = {name: read[name] for name in read.files}
+    steps = json.loads((folder / "memory.json").read_text())["steps"]
+    second = next(step for step in steps if step["name"] == "second")
+    arrays[f"step_{second['step']}"] = arrays[f"step_{second['step']}"] + np.uint8(2)
+    np.savez(trace, **arrays)
+    assert main(report) == 0
+    wrong = json.loads((folder / "report.json").read_text())["exact"]
+    assert wrong["wrong"] >= 1 and wrong["first_wrong"].startswith(f"second at {second['source']}: ")
+    trace.write_bytes(b"nothing")
+    assert main(report) == 1
+    (folder / "profile" / "run.json").write_text(json.dumps({"program_hash": "0" * 16}))
+    assert main(report) == 0
+    assert json.loads((folder / "report.json").read_text())["exact"] is None, "the trace is another program's"

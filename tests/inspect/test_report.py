@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -17,24 +19,27 @@ from etexport.inspect import bench, summary
 from etexport.inspect.page import layer_rows, page
 from etexport.inspect.peers import MODELS, bests, peers
 from etexport.inspect.profile import best_known, kind_of, lost, profile, shares, slowest
+from etexport.inspect.replay import Replayed, summed_up
 from etexport.inspect.report import to_json
+from etexport.program.model import Source
 from tests.inspect import handmade
 
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
-    " in_float quality",
+    " in_float quality exact",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal seconds",
     "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched first_difference accuracy"
     " accuracy_eager same_class flags",
+    "exact": "operators checked wrong results worst_lsb first_wrong",
 }
 
 OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
 
 
 def test_the_keys_are_those_of_the_format() -> None:
-    written = json.loads(to_json(handmade.report()))
+    written = json.loads(to_json(handmade.report())) | {"exact": json.loads(to_json(handmade.integer_report()))["exact"]}
     for part, keys in KEYS.items():
         assert list(written[part] if part else written) == keys.split(), part
     assert all(list(op) == OP_KEYS.split() for op in written["ops"])
@@ -222,6 +227,18 @@ def test_what_stays_in_float_is_told_with_its_reason() -> None:
     assert "Nothing: every operator" in page(replace(made, in_float=()), handmade.memory(), None, "<svg></svg>", [])
     assert "What stays in float" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
     assert "allowed 4 steps" in shown and "float PyTorch" in shown and "260 not calibrated with" in shown
+
+
+def test_operators_computed_again_are_summed_up() -> None:
+    made = handmade.integer_report()
+    page_of = partial(page, memory=handmade.memory(), comparison=None, picture="<svg></svg>", provenance=[])
+    line = "5 of 5 operators agree with exact arithmetic on the board's own operands, integers within 0.4900 steps"
+    assert f"{line}; 1 could not be computed again" in " ".join(summary.text(made).split())
+    assert line in html.unescape(page_of(made)) and "exact arithmetic" not in page_of(handmade.report())
+    one_wrong = summed_up([Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True), Replayed(4, "fc", None, 9, 0, 0.5, True)], 2)
+    wrong = replace(made, exact=one_wrong)
+    for text in (" ".join(summary.text(wrong).split()), html.unescape(page_of(wrong))):
+        assert "1 of 2 operators agree" in text and "pool at model.py:7: 12 of 100 results are up to 1.5 steps from exact" in text
 
 
 def test_where_accuracy_goes_is_drawn() -> None:
