@@ -45,17 +45,38 @@ def _dequantize(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _lower_quantize(node: Node, target: Target) -> Call:
-    zero = node["zero_point"]
-    inverse = float(np.float32(1.0) / np.float32(node["scale"]))
-    geometry = {"inverse": inverse, "zero_point": zero, "low": node["quant_min"] - zero, "high": node["quant_max"] - zero}
-    whole = node.out.spec.dtype is DType.INT8 and (node["quant_min"], node["quant_max"]) == (-128, 127)
-    return _call("quantize", node, geometry, "m4f" if whole and target.features >= _M4F else "portable")
+    zero, stored = node["zero_point"], node.out.spec.dtype
+    geometry = {"zero_point": zero, "low": node["quant_min"] - zero, "high": node["quant_max"] - zero}
+    inverse = np.float32(1.0) / np.float32(node["scale"])
+    if stored is not DType.INT32 and _without_fpu(target) and _in_reach(inverse):
+        return _call("quantize", node, {**_parts(inverse), **geometry}, "soft")
+    whole = stored is DType.INT8 and (node["quant_min"], node["quant_max"]) == (-128, 127)
+    return _call("quantize", node, {"inverse": float(inverse), **geometry}, "m4f" if whole and target.features >= _M4F else "portable")
 
 
 def _lower_dequantize(node: Node, target: Target) -> Call:
-    geometry = {"scale": float(np.float32(node["scale"])), "zero_point": node["zero_point"]}
-    of_bytes = node["input"].spec.dtype is DType.INT8
-    return _call("dequantize", node, geometry, "m4f" if of_bytes and target.features >= _M4F else "portable")
+    scale = np.float32(node["scale"])
+    geometry = {"zero_point": node["zero_point"]}
+    bytes_in = node["input"].spec.dtype in (DType.INT8, DType.UINT8)
+    if bytes_in and _without_fpu(target) and _in_reach(scale):
+        return _call("dequantize", node, {**_parts(scale), **geometry}, "soft")
+    m4f = node["input"].spec.dtype is DType.INT8 and target.features >= _M4F
+    return _call("dequantize", node, {"scale": float(scale), **geometry}, "m4f" if m4f else "portable")
+
+
+def _without_fpu(target: Target) -> bool:
+    return not target.features & {"fpu", "host"}
+
+
+def _in_reach(factor: np.float32) -> bool:
+    """Infinity times it is out of an integer's bounds still, a subnormal float times it 0, and a byte times it a normal float."""
+    return bool(2.0**-90 < factor < 2.0**90)
+
+
+def _parts(factor: np.float32) -> dict[str, int]:
+    """A normal float as a mantissa of 24 bits times a power of two."""
+    fraction, exponent = np.frexp(factor)
+    return {"mantissa": int(np.ldexp(fraction, 24)), "exponent": int(exponent) - 24}
 
 
 _M4F = {"dsp", "fpu"}
@@ -128,6 +149,9 @@ OPS = [
             Case((T((9,), values=_ENDS), 1.0, -128, -128, 127, 1), "NaN is 0; what 32 bits cannot hold"),
             Case((T((9,), values=_ENDS), 1.0, 127, -128, 127, 1), "the same at the other end"),
             Case((T((3,), values=(-(2.0**31), 2.0**31 - 128, 0.5)), 1.0, -100, -128, 127, 1), "what 32 bits can just hold"),
+            Case((T((4,), values=(-17.25, -16.95, -14.25, -13.05)), 0.3, 0, -128, 127, 1), "ties once the product is rounded to a float"),
+            Case((T((9,), values=_ENDS), 1e-30, 0, 0, 255, 0), "uint8, a small scale"),
+            Case((T((9,), values=_ENDS), 1e30, 0, -128, 127, 1), "a large scale"),
         ),
         draw=_draw_quantize,
     ),
