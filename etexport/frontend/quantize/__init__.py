@@ -60,8 +60,11 @@ def converted(prepared: GraphModule) -> Converted:
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+        from etexport.frontend.quantize.folding import patterns_that_occur
+
         observed = copy.deepcopy(prepared)
-        return Converted(convert_pt2e(prepared), observed)
+        with patterns_that_occur():
+            return Converted(convert_pt2e(prepared), observed)
 
 
 def is_quantized(graph: torch.fx.Graph) -> bool:
