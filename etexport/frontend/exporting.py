@@ -19,7 +19,7 @@ from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
-from etexport.frontend.samples import Samples, eager_outputs, npz_bytes, samples_of
+from etexport.frontend.samples import Samples, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
 from etexport.op import Library, load_ops
@@ -88,6 +88,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     program, nodes = _numbered(passed, lowered)
     method = program.method()
     outputs = eager_outputs(script, samples)
+    check_labels(script, samples, outputs)
     arrays = _arrays(method, samples, outputs)
     _check_outputs(script, method, arrays)
     if converted is not None:
@@ -228,6 +229,8 @@ def _check_outputs(script: Script, method: Method, arrays: dict[str, Array]) -> 
     """That eager PyTorch and the program agree on how many outputs there are, and on their shapes and types."""
     outputs = [arrays[name] for at in range(len(arrays)) if (name := f"output_{at}") in arrays]
     eager = [(array.dtype, array.shape[1:]) for array in outputs]
+    if not method.outputs:
+        raise ModelError("forward() returns no tensor", where=str(script.path), hint="a forgotten return?")
     planned = [(method.values[one].spec.dtype.numpy, method.values[one].spec.shape) for one in method.outputs]
     if eager != planned:
         raise ModelError(f"forward() returns {eager} in eager PyTorch and {planned} as a graph", where=str(script.path))

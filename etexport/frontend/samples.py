@@ -124,6 +124,17 @@ def _labels(script: Script, given: Any, count: int) -> Array:
     return labels.astype(np.int64)
 
 
+def check_labels(script: Script, samples: Samples, outputs: tuple[Array, ...]) -> None:
+    """ModelError for a label that the first output has no score for: it could never be right. An output of one number is its own class."""
+    if samples.labels is None or not outputs or outputs[0][0].size < 2:
+        return
+    classes = outputs[0][0].size
+    wrong = np.flatnonzero((samples.labels < 0) | (samples.labels >= classes))
+    if wrong.size:
+        label = samples.labels[wrong[0]]
+        raise _wrong(script, f"the label of sample {wrong[0]} is {label}, and the output has {classes} classes, 0 to {classes - 1}")
+
+
 def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
     """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one more."""
     if example.dtype is torch.bool:

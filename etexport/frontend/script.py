@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import inspect
 import io
@@ -27,6 +28,8 @@ from etexport.program.model import Array
 Weights = Mapping[str, Array]
 
 QUANTIZATIONS = ("float32", "int8")
+FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
+SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,12 +146,29 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
+def _near(module: ModuleType, name: str) -> list[str]:
+    """What the script itself defines under nearly this name."""
+    own = [
+        found
+        for found, value in vars(module).items()
+        if (getattr(value, "__module__", None) == module.__name__ if callable(value) else isinstance(value, (str, bool, list, tuple)))
+        and callable(value) == (name in FUNCTIONS)
+        and found not in (*FUNCTIONS, *SETTINGS)
+    ]
+    return difflib.get_close_matches(name, own, n=1, cutoff=0.79)
+
+
 def _load_script(path: Path, weights: Weights | None) -> Script:
     module = _module(path)
     missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
     if missing:
         lacks = " and ".join(f"{name}()" for name in missing)
-        raise ModelError(f"no function {lacks}", where=str(path), hint="a model script has model() and example_inputs()")
+        near = "".join(f"; did you mean {found}()?" for name in missing for found in _near(module, name))
+        raise ModelError(f"no function {lacks}", where=str(path), hint=f"a model script has model() and example_inputs(){near}")
+    for name in (*FUNCTIONS, *SETTINGS):
+        for found in _near(module, name) if not hasattr(module, name) else ():
+            call = "()" if name in FUNCTIONS else ""
+            print(f"note: {path}: {found}{call} means nothing here; did you mean {name}{call}?", file=sys.stderr)
     quantize = getattr(module, "quantize", "float32")
     if quantize not in QUANTIZATIONS:
         known = " or ".join(f'"{name}"' for name in QUANTIZATIONS)
@@ -175,14 +195,24 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
         path,
         _evaluating(network),
         tuple(value.detach() for value in inputs),
-        _call(path, module, "samples") if callable(getattr(module, "samples", None)) else None,
+        _inputs(path, module, "samples"),
         channels_last,
         module.model.__code__.co_firstlineno if hasattr(module.model, "__code__") else 0,
         quantize=quantize,
-        calibration=_call(path, module, "calibration") if callable(getattr(module, "calibration", None)) else None,
+        calibration=_inputs(path, module, "calibration"),
         keep_float=tuple(keep_float),
         int8_io=int8_io,
     )
+
+
+def _inputs(path: Path, module: ModuleType, name: str) -> Any:
+    """What `samples()` or `calibration()` returns; None where the script has no such function."""
+    if not callable(getattr(module, name, None)):
+        return None
+    given = _call(path, module, name)
+    if given is None:
+        raise ModelError(f"{name}() returns nothing", where=_line_of(path, module, name), hint="a forgotten return?")
+    return given
 
 
 def _evaluating(network: nn.Module) -> nn.Module:

@@ -218,9 +218,9 @@ TWO = (
     ("text", "samples", "count", "labels"),
     [
         (ONE, "[(torch.rand(3), 1), (torch.rand(3), 2)]", 2, [1, 2]),
-        (ONE, "torch.utils.data.TensorDataset(torch.rand(4, 3), torch.arange(4))", 4, [0, 1, 2, 3]),
+        (ONE, "torch.utils.data.TensorDataset(torch.rand(4, 3), torch.arange(4) % 3)", 4, [0, 1, 2, 0]),
         (TWO, "[(torch.rand(1, 3), torch.rand(2, 3)), (torch.rand(1, 3), torch.rand(2, 3))]", 2, None),
-        (TWO, "[(torch.rand(1, 3), torch.rand(2, 3), 7)]", 1, [7]),
+        (TWO, "[(torch.rand(1, 3), torch.rand(2, 3), 5)]", 1, [5]),
         (ONE, "torch.rand(5, 1, 3)", 5, None),
         (ONE, "torch.rand(5, 3)", 5, None),
         (ONE, "torch.rand(5, 1, 3).numpy()", 5, None),

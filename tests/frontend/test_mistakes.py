@@ -35,6 +35,7 @@ def message(path: Path) -> str:
         ("import sys\nsys.exit('no gpu')\n", 2, "no gpu"),
         ("import torch\ndef example_inputs():\n    return torch.ones(1)\n", 0, "no function model()"),
         ("x = 1\n", 0, "no function model() and example_inputs()"),
+        (RELU.replace("def model", "def modle"), 0, "model script has model() and example_inputs(); did you mean modle()?"),
         (
             "def model():\n    return load()\ndef load():\n    raise OSError('disk')\ndef example_inputs():\n    return 1\n",
             4,
@@ -47,6 +48,9 @@ def message(path: Path) -> str:
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 3), [0, 1]\n", 0, "one whole number for each of the 5 samples"),
         (f"{RELU}def samples():\n    return torch.rand(0, 1, 3)\n", 0, "there are no samples"),
+        (f"{RELU}def samples():\n    torch.rand(5, 1, 3)\n", 6, "samples() returns nothing"),
+        (f"{RELU}def samples():\n    return torch.rand(2, 3), [0, 3]\n", 0, "the label of sample 1 is 3, and the output has 3 classes"),
+        (f"{RELU}def samples():\n    return torch.rand(2, 1, 3), [-1, 2]\n", 0, "the label of sample 0 is -1, and"),
         (f"{RELU}def samples():\n    return 1 / 0\n", 7, "ZeroDivisionError"),
         (f"{RELU}def samples():\n    return 'many'\n", 0, "input 0 is no array"),
     ],
@@ -56,6 +60,17 @@ def test_scripts(tmp_path: Path, text: str, line: int, what: str) -> None:
     told = message(path)
     assert what in told
     assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
+
+
+def test_names_that_are_nearly_right_are_noted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A setting that is spelt wrong would else be left out without a word: the network stays in float, the samples are drawn."""
+    text = f'{RELU}quantise = "int8"\ndef sample():\n    return torch.rand(5, 1, 3)\ndef helper():\n    return 1\n'
+    path = script(tmp_path, text)
+    export(path, tmp_path / "model.pte")
+    assert capfd.readouterr().err.splitlines() == [
+        f"note: {path}: sample() means nothing here; did you mean samples()?",
+        f"note: {path}: quantise means nothing here; did you mean quantize?",
+    ]
 
 
 def test_a_pickled_module_is_no_pt2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -81,10 +96,17 @@ def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
         ("        x += 1\n        return x * 2", 0, "the model changes its input x in place"),
         ("        return x.half() * 2", 4, "torch.float16 is not supported"),
         ("        return torch.nonzero(x)", 4, "is not fixed"),
+        ("        y = x + 1", 0, "forward() returns no tensor"),
         ("        return x + 1, 5", 0, "output 1 of forward() is 5, not a tensor"),
         ("        return torch.cond(x.sum() > 0, lambda y: y + 1, lambda y: y * 2, (x,))", 4, "control flow (torch.cond)"),
         ("        return torch.cat([x, x]).t().as_strided((2,), (1,))", 4, "depends on how its operand lies in memory"),
-        ("        return x + torch.rand(3)", 4, "rand (aten::rand.out): no kernel"),
+        ("        return x + torch.rand(3)", 4, "aten.rand draws random numbers"),
+        ("        return torch.nn.functional.dropout(x, 0.5, training=True)", 4, "draws random numbers"),
+        ("        y = x + 1\n        return y[y > 0]", 5, "it depends on what a tensor holds\n  hint: keep the full size, with a mask"),
+        ("        return x * x.max().item()", 4, "a number that only the device would know\n  hint: keep it a tensor"),
+        ("        return torch.fft.rfft(x).abs()", 4, "torch.complex64 is not supported\n  hint: compute real and imaginary parts apart"),
+        ("        return torch.sparse.mm(torch.eye(3).to_sparse(), x.t())", 0, "torch.sparse_coo is not supported"),
+        ("        return torch.linalg.qr(x.t() @ x)[0]", 4, "linalg_qr (aten::linalg_qr.out): no kernel"),
     ],
 )
 def test_forward(tmp_path: Path, forward: str, line: int, what: str) -> None:
