@@ -19,7 +19,7 @@ from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
-from etexport.frontend.samples import Samples, check_labels, eager_outputs, npz_bytes, samples_of
+from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
 from etexport.op import Library, load_ops
@@ -113,7 +113,7 @@ def _converted(script: Script) -> Converted | None:
             hint = "calibration() returns real inputs, as samples() does; a hundred are plenty"
             raise ModelError("int8 needs a function calibration()", hint=hint)
         assert isinstance(script.model, torch.nn.Module)
-        inputs = samples_of(replace(script, samples=script.calibration)).inputs
+        inputs = calibration_of(script).inputs
         calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
         return quantized(script.model, script.inputs, calibration, script.keep_float)
     except EtError as error:
@@ -182,7 +182,7 @@ def _calibrated(script: Script, samples: Samples) -> Array:
     def contents(inputs: tuple[torch.Tensor, ...]) -> list[bytes]:
         return [b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*inputs, strict=True)]
 
-    left = Counter(contents(samples_of(replace(script, samples=script.calibration)).inputs))
+    left = Counter(contents(calibration_of(script).inputs))
     used = []
     for content in contents(samples.inputs):
         used.append(left[content] > 0)

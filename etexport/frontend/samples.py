@@ -12,7 +12,7 @@ import copy
 import io
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def _columns(script: Script) -> Any:
 
 def _wrong(script: Script, what: str) -> ModelError:
     hint = "return inputs or (inputs, labels): an array for each input, samples along the first axis, each shaped as in example_inputs()"
-    return ModelError(f"samples(): {what}", where=str(script.path), hint=hint)
+    return ModelError(f"{script.samples_from}: {what}", where=str(script.path), hint=hint)
 
 
 def _stacked(script: Script, at: int, given: Any, example: Tensor) -> Tensor:
@@ -122,6 +122,15 @@ def _labels(script: Script, given: Any, count: int) -> Array:
     if labels.ndim != 1 or len(labels) != count or labels.dtype.kind not in "iu":
         raise _wrong(script, f"labels are {labels.dtype} {list(labels.shape)}, not one whole number for each of the {count} samples")
     return labels.astype(np.int64)
+
+
+def calibration_of(script: Script) -> Samples:
+    """The inputs of calibration(), in the form of samples(). ModelError for numbers that have no range."""
+    samples = samples_of(replace(script, samples=script.calibration, samples_from="calibration()"))
+    for at, one in enumerate(samples.inputs):
+        if one.is_floating_point() and not bool(torch.isfinite(one).all()):
+            raise ModelError(f"calibration(): input {at} has infinities or NaN, which have no range", where=str(script.path))
+    return samples
 
 
 def check_labels(script: Script, samples: Samples, outputs: tuple[Array, ...]) -> None:

@@ -53,6 +53,8 @@ class Script:
     """Paths of modules that stay in float."""
     int8_io: bool = False
     """Inputs and outputs of an int8 network are int8 too."""
+    samples_from: str = "samples()"
+    """Which function gave `samples`, for messages."""
 
     @property
     def folder(self) -> Path:
@@ -179,6 +181,9 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     int8_io = getattr(module, "int8_io", False)
     if not isinstance(int8_io, bool):
         raise ModelError(f"int8_io = {int8_io!r} is neither True nor False", where=str(path))
+    if isinstance(module.model, nn.Module):
+        hint = "def model(): return ..., so that each export makes it anew"
+        raise ModelError(f"model is a {type(module.model).__name__}, not a function that returns one", where=str(path), hint=hint)
     network = _call(path, module, "model") if weights is None else _call(path, module, "model", dict(weights))
     if not isinstance(network, nn.Module):
         what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
@@ -188,6 +193,11 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     if not inputs or not all(isinstance(value, Tensor) for value in inputs):
         what = "example_inputs() must return a tensor, or a tuple of tensors, one for each argument of forward()"
         raise ModelError(what, where=_line_of(path, module, "example_inputs"))
+    for at, value in enumerate(inputs):
+        if value.layout is not torch.strided or value.is_complex() or value.device.type != "cpu":
+            what = f"example input {at} is {value.dtype}, {value.layout}, on {value.device}"
+            hint = "dense tensors of real numbers, on the cpu"
+            raise ModelError(what, where=_line_of(path, module, "example_inputs"), hint=hint)
     channels_last = getattr(module, "channels_last", False)
     if not isinstance(channels_last, bool):
         raise ModelError(f"channels_last = {channels_last!r} is neither True nor False", where=str(path))

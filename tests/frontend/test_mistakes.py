@@ -26,6 +26,9 @@ def message(path: Path) -> str:
     return text
 
 
+INT8 = 'quantize = "int8"\ndef calibration():\n    return '
+
+
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
@@ -43,6 +46,11 @@ def message(path: Path) -> str:
         ),
         ("def model():\n    return 3\ndef example_inputs():\n    return 1\n", 1, "model() returns int, not a torch.nn.Module"),
         (RELU.replace("torch.zeros(1, 3)", "[1.0]"), 4, "example_inputs() must return a tensor"),
+        (RELU.replace("torch.zeros(1, 3)", "torch.zeros(1, 3, dtype=torch.complex64)"), 4, "example input 0 is torch.complex64"),
+        (RELU.replace("torch.zeros(1, 3)", "torch.eye(3).to_sparse()"), 4, "example input 0 is torch.float32, torch.sparse_coo"),
+        (f"{RELU}model = model()\n", 0, "model is a ReLU, not a function that returns one"),
+        (f"{RELU}{INT8}torch.rand(5, 1, 4)\n", 0, "calibration(): a sample of input 0 has shape [1, 4], the example [1, 3]"),
+        (f'{RELU}{INT8}torch.full((5, 1, 3), float("nan"))\n', 0, "calibration(): input 0 has infinities or NaN, which have no range"),
         (f'{RELU}quantize = "int4"\n', 0, "quantize = 'int4' is not supported"),
         (f"{RELU}channels_last = 1\n", 0, "channels_last = 1 is neither"),
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),
