@@ -214,7 +214,8 @@ Operand = Read | Write | RowRead | Const | Scratch
 
 @dataclass(frozen=True)
 class Window:
-    """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows.
+    """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows, from the first to the
+    last, or `upward` from the last to the first (which the plan decides, see `Call.overlaps`).
 
     Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1 (with more rows a call further ones,
     up to those of the last); a row outside the image is a pointer to `pad_elements` constants of `pad_value`. Row sizes are in
@@ -236,6 +237,7 @@ class Window:
     pad_elements: int
     rows_per_call: int = 1
     counted: bool = False
+    upward: bool = False
 
 
 GeometryField = int | float | bool | tuple[int, ...] | tuple[float, ...]
@@ -253,6 +255,9 @@ class Call:
     `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
     `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many
     bytes above the output's start (a kernel that says nothing needs them apart). `swept_distance` gives it for windowed calls.
+    `overlaps_upward` is the same for a windowed call that is swept from the last row to the first: so many bytes above the operand's start
+    output 0 must start.
+    `multiples`: what a value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is.
     """
 
     function: str
@@ -263,6 +268,8 @@ class Call:
     macs: int = 0
     variant: str = "portable"
     overlaps: Mapping[int, int] = field(default_factory=dict)
+    overlaps_upward: Mapping[int, int] = field(default_factory=dict)
+    multiples: Mapping[int, int] = field(default_factory=dict)
 
 
 def swept_distance(window: Window, in_bytes: int, out_bytes: int) -> int:

@@ -135,3 +135,23 @@ def read_then_stored(first: Array, ends: Iterable[int], bytes_each: int, within:
         return distance
     begins = np.append(0, stops[:-1])
     return int(((stops - 1) * bytes_each + within - first[begins]).max(initial=distance))
+
+
+def last_reads(batch: int, rows: Axis, columns: Axis, pixel: int) -> Array:
+    """For each output position of all images, and one past them: one past the last byte of the input that positions before it read."""
+    y, x = (np.arange(axis.out) for axis in (rows, columns))
+    bottom = np.clip(y * rows.stride - rows.before + rows.reach, 0, rows.size)
+    right = np.clip(x * columns.stride - columns.before + columns.reach, 0, columns.size)
+    window = (((bottom[:, None] - 1) * columns.size + right[None, :]) * pixel).reshape(-1)
+    size = rows.size * columns.size * pixel
+    last = np.append(0, (np.arange(batch)[:, None] * size + window[None, :]).reshape(-1))
+    most: Array = np.maximum.accumulate(last)
+    return most
+
+
+def read_then_stored_upward(last: Array, begins: Iterable[int], bytes_each: int) -> int:
+    """How many bytes above its input an output must start, where positions from each of `begins` on are read together, then stored, the
+    last ones first. `last` as `last_reads` has it; a position's results take `bytes_each`."""
+    starts = np.unique(np.fromiter(begins, np.int64))
+    apart = -(len(last) - 1) * bytes_each
+    return int((last[starts] - starts * bytes_each)[1:].max(initial=apart))  # below the first nothing is read

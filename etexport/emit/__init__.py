@@ -19,6 +19,7 @@ from etexport.emit.write import json_text, write_whole
 from etexport.errors import PlanError
 from etexport.op import Library
 from etexport.program.model import Role
+from etexport.target.memory import directed
 from etexport.target.model import Placed
 
 __all__ = ["emit"]
@@ -46,6 +47,7 @@ def emit(
     are overwritten round each step, so that a wrong plan changes the outputs. The same input gives the same bytes.
     """
     name = identifier(model_name)
+    placed = directed(placed)
     flash = collect(placed, name)
     _check_flash(flash, board)
     shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)

@@ -90,8 +90,13 @@ def float_literal(value: float) -> str:
 
 
 def window_fields(window: Window) -> dict[str, GeometryField]:
-    names = ("batch", "in_rows", "in_row", "out_rows", "out_row", "kernel", "stride", "pad", "dilation", "rows_per_call")
-    return {name: getattr(window, name) for name in names}
+    names = ("batch", "in_rows", "in_row", "out_rows", "out_row", "kernel", "stride", "pad", "dilation")
+    last = (window.out_rows - 1) // window.rows_per_call * window.rows_per_call
+    return {
+        **{name: getattr(window, name) for name in names},
+        "begin_row": last if window.upward else 0,
+        "row_step": -window.rows_per_call if window.upward else window.rows_per_call,
+    }
 
 
 MOST_FIXED = 16

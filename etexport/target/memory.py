@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from math import lcm
 
 from etexport.board import Board
 from etexport.errors import PlanError
-from etexport.op import Scratch, Write
+from etexport.op import Call, Scratch, Write
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
 from etexport.program.model import Method, Role, Value
 from etexport.target.address import last_uses
-from etexport.target.model import Specialised, scratch_name
+from etexport.target.model import Placed, Specialised, scratch_name
 
 ALIGN = 16
 
@@ -25,6 +27,7 @@ def problem(specialised: Specialised) -> Problem:
     last = last_uses(method)
     first = _first_writes(method)
     unwritten = _unwritten(specialised)
+    aligns = _aligns(specialised)
     buffers = []
     for value in method.values.values():
         if value.storage is not None or value.role is Role.CONSTANT or value.spec.nbytes == 0:
@@ -35,7 +38,7 @@ def problem(specialised: Specialised) -> Problem:
             continue
         start = 0 if value.role in (Role.INPUT, Role.STATE) else first[value.id]
         stop = end if value.role is Role.STATE else last.get(value.id, 0)
-        buffers.append(Buffer(value.name, value.spec.nbytes, ((start, stop + 1),), ALIGN))
+        buffers.append(Buffer(value.name, value.spec.nbytes, ((start, stop + 1),), aligns.get(value.id, ALIGN)))
     for at, step in enumerate(specialised.steps):
         scratch = sum(
             -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN for operand in step.call.operands if isinstance(operand, Scratch)
@@ -43,6 +46,17 @@ def problem(specialised: Specialised) -> Problem:
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN))
     return Problem(tuple(buffers), (Region("ram"),), tuple(_overlaps(specialised, first, last)))
+
+
+def _aligns(specialised: Specialised) -> dict[int, int]:
+    """For each base value of which a kernel wants more than `ALIGN`: what its offset is a multiple of."""
+    method = specialised.method
+    aligns: dict[int, int] = {}
+    for step in specialised.steps:
+        for id, multiple in step.call.multiples.items():
+            owner = _base(method, method.values[id])
+            aligns[owner] = lcm(aligns.get(owner, ALIGN), multiple)
+    return aligns
 
 
 def _unwritten(specialised: Specialised) -> set[int]:
@@ -58,7 +72,7 @@ def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, i
     """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result."""
     method = specialised.method
     for at, step in enumerate(specialised.steps):
-        for operand_id, distance in step.call.overlaps.items():
+        for operand_id in {*step.call.overlaps, *step.call.overlaps_upward}:
             operand, out = method.values[operand_id], method.values[step.instruction.outs[0]]
             low, high = _base(method, out), _base(method, operand)
             if low == high or Role.CONSTANT in (method.values[low].role, method.values[high].role):
@@ -67,7 +81,29 @@ def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, i
                 continue
             # the distance holds between the tensors; the planner places what they lie in
             inside = (out.storage.offset if out.storage else 0) - (operand.storage.offset if operand.storage else 0)
-            yield Overlap(method.values[low].name, method.values[high].name, distance + inside)
+            below, above = method.values[low].name, method.values[high].name
+            if operand_id in step.call.overlaps:
+                yield Overlap(below, above, step.call.overlaps[operand_id] + inside)
+            if operand_id in step.call.overlaps_upward:
+                yield Overlap(above, below, step.call.overlaps_upward[operand_id] - inside)
+
+
+def directed(placed: Placed) -> Placed:
+    """With every windowed call swept in the direction that its place wants: from the last row to the first where its output lies so over
+    its input that the other way would overwrite rows before they are read."""
+    steps = (replace(step, call=_directed(placed, step.call)) for step in placed.specialised.steps)
+    return replace(placed, specialised=replace(placed.specialised, steps=tuple(steps)))
+
+
+def _directed(placed: Placed, call: Call) -> Call:
+    if call.window is None or call.window.input not in call.overlaps_upward:
+        return call
+    operand, out = (placed.specialised.method.values[id] for id in (call.window.input, call.window.output))
+    above = placed.offset(operand) - placed.offset(out)
+    apart = above >= out.spec.nbytes or -above >= operand.spec.nbytes
+    missing = call.overlaps[operand.id] - above
+    upward = not apart and missing > max(0, call.overlaps_upward[operand.id] + above)
+    return replace(call, window=replace(call.window, upward=upward))
 
 
 def _first_writes(method: Method) -> dict[int, int]:

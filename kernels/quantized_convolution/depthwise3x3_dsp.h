@@ -13,26 +13,31 @@
 
 namespace et {
 
-// Rows of a layer over (n, h, w, c). columns: those of a row that windows see, padding included.
+// Rows of a layer over (n, h, w, c).
 struct Depthwise3x3 {
-  int32_t in_width, channels, out_width, pad_x, columns, input_zero;
+  int32_t in_width, channels, out_width, pad_x, input_zero;
   Store8 store;
 };
 
 template <class G>
-inline Depthwise3x3 depthwise3x3_of(const G& g) {
-  return {g.in_width, g.channels, g.out_width, g.pad_x, g.columns, g.input_zero, {g.zero_point, g.low, g.high}};
+constexpr Depthwise3x3 depthwise3x3_of(const G& g) {
+  return {g.in_width, g.channels, g.out_width, g.pad_x, g.input_zero, {g.zero_point, g.low, g.high}};
 }
 
-// 4 channels of four rows, `bytes` long, pixels `step` apart -> 8 words a pixel: for each channel (row 0, row 1), (row
-// 2, row 3).
-__attribute__((naked, noipa)) inline void interleave_rows(const int8_t* /*row0*/, const int8_t* /*row1*/,
-                                                          const int8_t* /*row2*/, const int8_t* /*row3*/,
-                                                          int32_t* /*out*/, int32_t /*step*/, int32_t /*bytes*/) {
+template <class G>
+struct FixedDepthwise3x3 {
+  static constexpr Depthwise3x3 kLayer = depthwise3x3_of(G{});
+};
+
+// 4 channels of rows[0] to rows[2] and of row3, from byte `at` up to `end`, pixels `step` apart -> 8 words a pixel: for
+// each channel (row 0, row 1), (row 2, row 3).
+__attribute__((naked, noipa)) inline void interleave_rows(const int8_t* const* /*rows*/, const int8_t* /*row3*/,
+                                                          int32_t /*at*/, int32_t* /*out*/, int32_t /*step*/,
+                                                          int32_t /*end*/) {
   asm volatile(
       "push {r4-r11, lr}\n"
-      "ldr lr, [sp, #36]\n"
-      "mov r12, #0\n"
+      "mov r12, r2\n mov lr, r3\n mov r3, r1\n"
+      "ldm r0, {r0-r2}\n"
       "1:\n"
       "ldr r4, [r0, r12]\n ldr r5, [r1, r12]\n ldr r6, [r2, r12]\n ldr r7, [r3, r12]\n"
       "pkhtb r8, r5, r4, asr #16\n pkhtb r9, r7, r6, asr #16\n"
@@ -40,7 +45,7 @@ __attribute__((naked, noipa)) inline void interleave_rows(const int8_t* /*row0*/
       "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"
       "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"
       "stm lr!, {r4-r11}\n"
-      "ldrd r4, r5, [sp, #40]\n"
+      "ldrd r4, r5, [sp, #36]\n"
       "add r12, r12, r4\n cmp r12, r5\n bne 1b\n"
       "pop {r4-r11, pc}\n");
 }
@@ -137,127 +142,45 @@ __attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/
       "pop {r4-r11, pc}\n");
 }
 
-// Copies whole words, 4 at a time as long as there are so many.
-__attribute__((naked, noipa)) inline void copy_words(int8_t* /*to*/, const int8_t* /*from*/, int32_t /*bytes*/) {
-  asm volatile(
-      "push {r4-r6, lr}\n"
-      "subs r2, r2, #16\n"
-      "blt 2f\n"
-      "1:\n"
-      "ldm r1!, {r3-r6}\n"
-      "subs r2, r2, #16\n"
-      "stm r0!, {r3-r6}\n"
-      "bge 1b\n"
-      "2:\n"
-      "adds r2, r2, #16\n"
-      "beq 4f\n"
-      "3:\n"
-      "ldr r3, [r1], #4\n"
-      "subs r2, r2, #4\n"
-      "str r3, [r0], #4\n"
-      "bne 3b\n"
-      "4:\n"
-      "pop {r4-r6, pc}\n");
-}
-
-// 4 channels of a row, pixels `step` apart. Rows begin at words, for channels come in fours.
-inline void keep_channels(int8_t* to, const int8_t* from, int32_t step, int32_t bytes) {
-  for (int32_t at = 0; at < bytes; at += step) {
-    __builtin_memcpy(__builtin_assume_aligned(to + at, 4), __builtin_assume_aligned(from + at, 4), 4);
+// The records of columns outside the image, from one up to another one.
+inline __attribute__((noinline)) void pad_records(int32_t* from, const int32_t* to, int32_t input_zero) {
+  const int32_t padding = static_cast<int32_t>(two_of(input_zero));
+  while (from < to) {
+    *from++ = padding;
   }
 }
 
-// The columns of padding among the records of a row.
-inline __attribute__((noinline)) void pad_records(const Depthwise3x3& layer, int32_t* records) {
-  const int32_t padding =
-      (layer.input_zero & 0xFFFF) | static_cast<int32_t>(static_cast<uint32_t>(layer.input_zero) << 16);
-  const int32_t behind = 8 * smaller(layer.pad_x + layer.in_width, layer.columns);
-  for (int32_t word = 0; word < 8 * layer.pad_x; ++word) {
-    records[word] = padding;
-  }
-  for (int32_t word = behind; word < 8 * layer.columns; ++word) {
-    records[word] = padding;
-  }
-}
-
-// `count` rows, 1 or 2, from 4 rows of the input. records: 8 words a column, with their padding; kept: where rows[2] is
-// copied, channels that have been read, or null.
+// `count` rows, 1 or 2, from 4 rows of the input. scratch: 8 words a column, with their padding.
 inline __attribute__((noinline)) void depthwise3x3_rows(const Depthwise3x3& layer, int8_t* out,
                                                         const int8_t* const* rows, int32_t count, const int8_t* packed,
-                                                        int32_t* records, int8_t* kept) {
+                                                        int32_t* scratch) {
   const int32_t out_row = layer.out_width * layer.channels;
-  const int32_t inner = smaller(layer.in_width, layer.columns - layer.pad_x) * layer.channels;
+  const int32_t in_row = layer.in_width * layer.channels;
   const Lanes8 lanes = {layer.channels, out_row, 32 * layer.out_width, layer.store.zero_point};
-  int32_t* const first = records + 8 * layer.pad_x;
+  int32_t* const first = scratch + 8 * layer.pad_x;
   const int8_t* const last = count == 2 ? rows[3] : rows[2];
+  pad_records(scratch, first, layer.input_zero);
+  pad_records(first + 8 * layer.in_width, scratch + 8 * (layer.out_width + 2), layer.input_zero);
   for (int32_t channel = 0; channel < layer.channels; channel += 4) {
-    interleave_rows(rows[0] + channel, rows[1] + channel, rows[2] + channel, last + channel, first, layer.channels,
-                    inner);
-    if (kept != nullptr) {
-      keep_channels(kept + channel, rows[2] + channel, layer.channels, layer.in_width * layer.channels);
-    }
+    interleave_rows(rows, last, channel, first, layer.channels, channel + in_row);
     if (count == 2) {
-      depthwise_two_rows(records, packed, out + channel, &lanes);
+      depthwise_two_rows(scratch, packed, out + channel, &lanes);
     } else {
-      depthwise_one_row(records, packed, out + channel, &lanes);
+      depthwise_one_row(scratch, packed, out + channel, &lanes);
     }
     packed += 128;
   }
+  clamp_bytes(layer.store, out, count * out_row);
 }
 
-// scratch: 8 words a column.
 template <class G>
 inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
                                     const int8_t* packed, int32_t* scratch) {
-  const Depthwise3x3 layer = depthwise3x3_of(g);
-  pad_records(layer, scratch);
-  depthwise3x3_rows(layer, out, rows, count, packed, scratch, nullptr);
-  clamp_bytes(layer.store, out, count * layer.out_width * layer.channels);
-}
-
-// All rows of all images, each with as many results as inputs, over the input or below it.
-//
-// Two output rows replace two input rows, of which the lower one is kept for the next two. Stored at once, four
-// channels of a row are safe where the output begins whole pixels below the input, as it does if a pixel divides the 16
-// bytes to which tensors are aligned. Else (`through`) they would meet channels of other pixels that are still to be
-// read, and both rows are made aside.
-struct InPlace3x3 {
-  int32_t batch, height, through;
-};
-
-// pad_row: zero points, a row of the input. scratch: 8 words a column, then a row of the image, with `through` three.
-inline __attribute__((noinline)) void depthwise3x3_in_place(const Depthwise3x3& layer, const InPlace3x3& images,
-                                                            int8_t* out, const int8_t* in, const int8_t* packed,
-                                                            const int8_t* pad_row, int32_t* scratch) {
-  const int32_t row_bytes = layer.in_width * layer.channels;
-  int8_t* const kept = reinterpret_cast<int8_t*>(scratch + 8 * layer.columns);
-  int8_t* const aside = kept + row_bytes;
-  pad_records(layer, scratch);
-  for (int32_t n = 0; n < images.batch; ++n) {
-    for (int32_t y = 0; y < images.height; y += 2) {
-      const int32_t count = smaller(images.height - y, 2);
-      const int8_t* const row = in + y * row_bytes;
-      const int8_t* const rows[4] = {y == 0 ? pad_row : kept, row, y + 1 < images.height ? row + row_bytes : pad_row,
-                                     y + 2 < images.height ? row + 2 * row_bytes : pad_row};
-      if (images.through == 0) {
-        depthwise3x3_rows(layer, out, rows, count, packed, scratch, count == 2 ? kept : nullptr);
-      } else {
-        depthwise3x3_rows(layer, aside, rows, count, packed, scratch, nullptr);
-        copy_words(kept, rows[2], row_bytes);
-        copy_words(out, aside, count * row_bytes);
-      }
-      clamp_bytes(layer.store, out, count * row_bytes);
-      out += count * row_bytes;
-    }
-    in += images.height * row_bytes;
+  if constexpr (__is_empty(G)) {
+    depthwise3x3_rows(FixedDepthwise3x3<G>::kLayer, out, rows, count, packed, scratch);
+  } else {
+    depthwise3x3_rows(depthwise3x3_of(g), out, rows, count, packed, scratch);
   }
-}
-
-template <class G>
-inline void quantized_depthwise_3x3_in_place(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
-                                             const int8_t* pad_row, int32_t* scratch) {
-  const InPlace3x3 images = {g.batch, g.height, g.through};
-  depthwise3x3_in_place(depthwise3x3_of(g), images, out, in, packed, pad_row, scratch);
 }
 
 }  // namespace et

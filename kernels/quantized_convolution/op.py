@@ -21,9 +21,19 @@ from etexport.integer_packing import (
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
-from etexport.windows import LIMIT, ONE, Axis, axes_of, first_reads, per_axis, read_then_stored, window_over
+from etexport.windows import (
+    LIMIT,
+    ONE,
+    Axis,
+    axes_of,
+    first_reads,
+    last_reads,
+    per_axis,
+    read_then_stored,
+    read_then_stored_upward,
+    window_over,
+)
 
-_ALIGN = 16  # of every tensor in the arena (etexport.target.memory)
 _CONV = "cortex_m::quantized_conv2d.out"
 _DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
 _TRANSPOSED = "cortex_m::quantized_transpose_conv2d.out"
@@ -296,32 +306,33 @@ def _is_3x3(node: Node, target: Target) -> bool:
 
 
 def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
-    """In place where every input has one result."""
+    """Four channels of a call's rows are stored before others are read. Where input and output lie whole pixels apart they meet only
+    themselves, so that rows may follow their windows as closely as if they were stored at the end of the call."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
-    row = columns.size * channels
+    in_row, out_row = columns.size * channels, columns.out * channels
     geometry = {
-        "in_width": columns.size, "channels": channels, "out_width": columns.out, "pad_x": columns.before, "columns": columns.out + 2,
+        "in_width": columns.size, "channels": channels, "out_width": columns.out, "pad_x": columns.before,
         "input_zero": -node["input_offset"], **_stored(node),
     }  # fmt: skip
-    packed, records = Const("packed", pack_windows(layer)), 8 * (columns.out + 2)
-    header, macs = "quantized_convolution/depthwise3x3_dsp.h", out.spec.numel * 9
-    if all((axis.before, axis.after) == (1, 1) for axis in (rows, columns)):
-        parts = any(value.storage is not None and value.storage.offset % _ALIGN for value in (x, out))
-        through = _ALIGN % channels != 0 or parts
-        geometry |= {"batch": batch, "height": rows.size, "through": int(through)}
-        pad_row = Const("pad", np.full(row, -node["input_offset"], np.int8))
-        scratch = Scratch(DType.INT32, records + (3 if through else 1) * row // 4)
-        reads = (Write(out.id), Read(x.id), packed, pad_row, scratch)
-        return Call("quantized_depthwise_3x3_in_place", header, geometry, reads, None, macs, "dsp", {x.id: 0})
-    window = window_over(node, rows, columns, -node["input_offset"], 2)
     images = range(0, batch * rows.out, rows.out)
     ends = [image + min(y + 2, rows.out) for image in images for y in range(0, rows.out, 2)]
-    # rows as positions; the last pixel stored in the channels done, beside the first one in those to come
-    within = columns.out * channels - channels if channels > 4 else None
-    overlaps = {x.id: read_then_stored(first_reads(batch, rows, ONE, row), ends, columns.out * channels, within)}
-    operands = (packed, Scratch(DType.INT32, records))
-    return Call("quantized_depthwise_3x3", header, geometry, operands, window, macs, "dsp", overlaps)
+    first = first_reads(batch, rows, ONE, in_row)  # rows as positions
+    operands = (Const("packed", pack_windows(layer)), Scratch(DType.INT32, 8 * (columns.out + 2)))
+    window = window_over(node, rows, columns, -node["input_offset"], 2)
+    header = "quantized_convolution/depthwise3x3_dsp.h"
+    call = Call("quantized_depthwise_3x3", header, geometry, operands, window, out.spec.numel * 9, "dsp")
+    if any(value.storage is not None and value.storage.offset % channels for value in (x, out)):
+        # the last pixel stored in the channels done, beside the first one in those to come
+        within = out_row - channels if channels > 4 else None
+        return replace(call, overlaps={x.id: read_then_stored(first, ends, out_row, within)})
+    upward = read_then_stored_upward(last_reads(batch, rows, ONE, in_row), [0, *ends[:-1]], out_row)
+    return replace(
+        call,
+        overlaps={x.id: read_then_stored(first, ends, out_row)},
+        overlaps_upward={x.id: upward},
+        multiples={x.id: channels, out.id: channels},
+    )
 
 
 def _reference_depthwise(
