@@ -126,6 +126,18 @@ def node_of(method: Method, instruction: Instruction, op: Op) -> Node:
     return Node(instruction, schema, operands, outs, residual, _unused(method, instruction))
 
 
+def carried(op: Op, instruction: Instruction) -> tuple[Ref, ...]:
+    """The tensors of whose elements the first result consists (`Op.carries`); none for an operator that computes."""
+    names = [parameter.name for parameter in op.signature.parameters]
+    places = [0] if op.layout in (Layout.VIEW, Layout.PERMUTE) else [names.index(name) for name in op.carries]
+    found: list[Arg] = []
+    for place in places:
+        arg = instruction.args[place]
+        found.extend(arg if isinstance(arg, tuple) else (arg,))
+    refs = tuple(arg for arg in found if isinstance(arg, Ref))
+    return refs if len(refs) == len(found) else ()
+
+
 def _unused(method: Method, instruction: Instruction) -> frozenset[int]:
     if len(instruction.outs) == 1:
         return frozenset()

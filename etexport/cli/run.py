@@ -44,9 +44,8 @@ def main(args: argparse.Namespace) -> int:
             folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
             timeout_s=args.timeout,
         )  # fmt: skip
-    outputs = {f"output_{at}": _stacked([sample[at] for sample in done.outputs]) for at in range(len(done.hello.outputs))}
     content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
-    write_whole(folder / "outputs.npz", npz(outputs))
+    write_whole(folder / "outputs.npz", outputs_npz(done))
     if args.probes:
         write_whole(folder / "trace.npz", trace_npz(done))
     write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
@@ -83,10 +82,11 @@ def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
     return [tuple(one[index] for one in inputs) for index in range(min(count, limit or count))]
 
 
-def _stacked(arrays: list[Array]) -> Array:
+def outputs_npz(run: Run) -> bytes:
+    """`output_<i>`, samples first."""
     import numpy as np
 
-    return np.stack(arrays)
+    return npz({f"output_{at}": np.stack([sample[at] for sample in run.outputs]) for at in range(len(run.hello.outputs))})
 
 
 def trace_npz(run: Run) -> bytes:

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
 def _traced(folder: Path, reference: Path) -> Path:
     """Build the sources in the folder once more, with traces, and run the first sample: `trace/trace.npz`."""
     from etexport.board import load_board
-    from etexport.cli.run import read_samples, trace_npz
+    from etexport.cli.run import outputs_npz, read_samples, trace_npz
     from etexport.device import run
     from etexport.emit.write import write_whole
     from etexport.resources import kernel_folders
@@ -59,5 +59,6 @@ def _traced(folder: Path, reference: Path) -> Path:
     board = load_board(board_of(folder, None))
     made = gcc.build(folder, board, kernel_folders(), build_dir=folder / "trace", trace=True)
     done = run(made.elf, board, read_samples(reference, 1), trace=True, log=folder / "trace" / "wire.log")
+    write_whole(folder / "trace" / "outputs.npz", outputs_npz(done))
     write_whole(folder / "trace" / "trace.npz", trace_npz(done))
     return folder / "trace" / "trace.npz"

@@ -4,20 +4,21 @@ A network amplifies what its layers round: after ten of them outputs may be seve
 and an operator may be wrong by a step without an output that tells. So each quantised result that a run with traces left is computed again
 from the results before it, by the program's own float operators between dequantise and quantise, and must be what exact arithmetic rounds
 to: at most half a step away, and `LEEWAY` for multipliers of finite length. A zero point that is off by one fails at nearly every element,
-a multiplier by 1 % wherever a result is some ten steps from zero.
+a multiplier by 1 % wherever a result is some ten steps from zero. What only moves stored values must be exact, and the outputs must follow
+from the results before them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from etexport.errors import MismatchError
 from etexport.inspect.compare import DEQUANTIZE, QUANTIZE, UNIT, Traced, absolute_error, requantises
-from etexport.op import Library, Op, node_of
+from etexport.op import Library, Op, carried, node_of
 from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
 
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
@@ -66,23 +67,30 @@ class Exact:
         return text + (f"; {self.operators - self.checked} could not be computed again" if self.checked < self.operators else "")
 
 
-def summed_up(replayed: Sequence[Replayed], operators: int) -> Exact:
-    """`operators`: how many of the board's steps the program has."""
+def summed_up(replayed: Sequence[Replayed], handles: Collection[int]) -> Exact:
+    """`handles`: those of the board's steps that the program has as well."""
     wrong = [one for one in replayed if one.wrong]
     worst = max((one.worst for one in replayed if one.in_steps), default=0.0)
     first = str(wrong[0]) if wrong else None
-    return Exact(operators, len(replayed), len(wrong), sum(one.elements for one in replayed), worst, first)
+    checked = {one.handle for one in replayed} & set(handles)
+    return Exact(len(handles), len(checked), len({one.handle for one in wrong}), sum(one.elements for one in replayed), worst, first)
 
 
 def replay(
-    method: Method, library: Library, board: Sequence[Traced], inputs: Sequence[Array], rounding: str = "nearest"
+    method: Method,
+    library: Library,
+    board: Sequence[Traced],
+    inputs: Sequence[Array],
+    outputs: Sequence[Array] = (),
+    rounding: str = "nearest",
 ) -> tuple[Replayed, ...]:
-    """Each instruction that the board has a result of, in order. `inputs` are those of the traced sample, the first since the reset.
+    """Each instruction that the board has a result of, in order, and each of the `outputs` that is none of these results. `inputs` are
+    those of the traced sample, the first since the reset.
 
     What the board has no result of (a view, the inside of a fused operator) is computed here; what cannot be is passed over, and
     with it what depends on nothing else.
     """
-    return _Replay(method, library, board, inputs, LEEWAY[rounding]).run()
+    return _Replay(method, library, board, inputs, LEEWAY[rounding]).run(outputs)
 
 
 class _Replay:
@@ -92,6 +100,8 @@ class _Replay:
         self.known: dict[int, Array] = {}
         self.terms: dict[int, int] = {}
         """Float additions since the last result of the board's, by value: what float rounding errors grow with."""
+        self.stored: dict[int, tuple[float, int]] = {}
+        """Scale and zero point in int8 of dequantised values, by value, and of what consists of their elements."""
         for value in method.values.values():
             if value.role is Role.CONSTANT and value.data is not None:
                 self.known[value.id] = value.data
@@ -99,8 +109,8 @@ class _Replay:
                 self.known[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
         self.known.update(zip(method.inputs, inputs, strict=True))
 
-    def run(self) -> tuple[Replayed, ...]:
-        found = []
+    def run(self, outputs: Sequence[Array]) -> tuple[Replayed, ...]:
+        found, checked = [], set()
         for instruction in self.method.instructions:
             op = self.library.find(instruction.op)
             if op is None or not instruction.outs or any(read not in self.known for read in instruction.reads):
@@ -113,16 +123,46 @@ class _Replay:
                 result = self._computed(instruction, op)
             if result is None:
                 continue
-            spec = self.method.values[instruction.outs[0]].spec
+            (out, *_) = instruction.outs
+            spec = self.method.values[out].spec
+            if (scale := self._scale(instruction, op)) is not None:
+                self.stored[out] = scale
             got = self._traced(instruction, spec)
             if got is not None:
                 found.append(self._checked(instruction, op, got, result))
-                self.known[instruction.outs[0]], self.terms[instruction.outs[0]] = got.data, 0
+                self.known[out], self.terms[out] = got.data, 0
+                checked.add(out)
             else:
                 stored = np.rint(result) if instruction.op in QUANTIZE else result
-                self.known[instruction.outs[0]] = np.asarray(stored).astype(spec.dtype.numpy)
-                self.terms[instruction.outs[0]] = 0 if instruction.op in QUANTIZE else self._terms(instruction, op)
+                self.known[out] = np.asarray(stored).astype(spec.dtype.numpy)
+                self.terms[out] = 0 if instruction.op in QUANTIZE else self._terms(instruction, op)
+                moved = self._moved(instruction, spec)
+                if moved is not None:
+                    found.append(self._compared(moved, self.known[out], self.terms[out]))
+        made_by = {out: instruction for instruction in self.method.instructions for out in instruction.outs}
+        for at, (out, output) in enumerate(zip(self.method.outputs, outputs, strict=False)):
+            if out in self.known and out not in checked and out in made_by:
+                made = Traced(made_by[out].handle, f"output {at}", made_by[out].source, output)
+                found.append(self._compared(made, self.known[out], self.terms.get(out, 0)))
         return tuple(found)
+
+    def _scale(self, instruction: Instruction, op: Op) -> tuple[float, int] | None:
+        """Scale and zero point in int8 of the elements of a float result that is nothing but dequantised values."""
+        if instruction.op in DEQUANTIZE:
+            operand, scale, zero_point = instruction.args[:3]
+            assert isinstance(operand, Ref) and isinstance(scale, (int, float)) and isinstance(zero_point, int)
+            unsigned = self.method.values[operand.id].spec.dtype is DType.UINT8
+            return float(scale), zero_point - 128 * unsigned
+        scales = {self.stored.get(one.id) for one in carried(op, instruction)}
+        return scales.pop() if len(scales) == 1 else None
+
+    def _moved(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
+        """What the board moved in int8 and the program moves in float, as floats."""
+        got, stored = self.board.get(instruction.handle), self.stored.get(instruction.outs[0])
+        if got is None or stored is None or got.data.dtype != np.int8 or got.data.shape != spec.shape or spec.dtype is not DType.FLOAT32:
+            return None
+        scale, zero_point = stored
+        return replace(got, data=(got.data.astype(np.int64) - zero_point).astype(np.float32) * np.float32(scale))
 
     def _traced(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
         """The board's result of the instruction; of a quantise whose result the board computes before a view, in the view's shape."""
@@ -183,17 +223,22 @@ class _Replay:
         if instruction.op in QUANTIZE:
             allowed = 0.5 + self.leeway + self._float_noise(instruction)
             error = np.abs(got.data - wanted)
-        else:
+        elif requantises(instruction.op):
+            allowed = 1.0  # the program rounds by itself, perhaps by the other rule
             error = absolute_error(got.data, wanted.astype(got.data.dtype))
-            largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0) if wanted.dtype.kind == "f" else 0
-            allowed = UNIT * math.sqrt(max(1, self._terms(instruction, op))) * float(largest)
-            if requantises(instruction.op):
-                allowed = 1.0  # the program rounds by itself, perhaps by the other rule
-        wrong, worst = int((error > allowed).sum()), float(error.max(initial=0))
-        in_steps = instruction.op in QUANTIZE or requantises(instruction.op)
-        if not in_steps and worst:
+        else:
+            return self._compared(got, wanted, max(1, self._terms(instruction, op)))
+        return Replayed(got.handle, got.name, got.source, got.data.size, int((error > allowed).sum()), float(error.max(initial=0)), True)
+
+    def _compared(self, got: Traced, wanted: Array, terms: int) -> Replayed:
+        """By the tolerance for floats after so many additions; without any it must be the same."""
+        error = absolute_error(got.data, wanted.astype(got.data.dtype))
+        largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0) if wanted.dtype.kind == "f" else 0
+        allowed = UNIT * math.sqrt(terms) * float(largest)
+        worst = float(error.max(initial=0))
+        if worst:
             worst = worst / allowed if allowed else math.inf
-        return Replayed(got.handle, got.name, got.source, got.data.size, wrong, worst, in_steps)
+        return Replayed(got.handle, got.name, got.source, got.data.size, int((error > allowed).sum()), worst, False)
 
     def _float_noise(self, quantise: Instruction) -> float:
         """By how much of a step the float sums behind the exact value may themselves be off."""

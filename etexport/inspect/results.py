@@ -83,13 +83,14 @@ def validate(folder: Path, program: Path, reference: Path | None = None, trace: 
 
 def exact(folder: Path, program: Path, trace: Path, reference: Path | None = None) -> Exact:
     """Whether the steps of a quantised program are right one by one: each result of the traced run, of sample 0, against the program's own
-    operators on the operands that the board had."""
+    operators on the operands that the board had. Beside `trace` lies the run's `outputs.npz`."""
     inputs = [array[0] for array in compare_room.read_reference(reference or program.with_suffix(".npz")).inputs]
     memory = read_json(folder / "memory.json", "`etexport build` writes it")
     method = pte.read(program.read_bytes()).method()
-    replayed = replay(method, load_ops(), read_trace(trace, memory), inputs, memory["rounding"])
+    outputs = [array[0] for array in compare_room.read_outputs(trace.with_name("outputs.npz"))]
+    replayed = replay(method, load_ops(), read_trace(trace, memory), inputs, outputs, memory["rounding"])
     handles = {instruction.handle for instruction in method.instructions}
-    return summed_up(replayed, sum(step["handle"] in handles for step in memory["steps"]))
+    return summed_up(replayed, handles & {step["handle"] for step in memory["steps"]})
 
 
 def profiled(folder: Path, memory: Json) -> Json | None:

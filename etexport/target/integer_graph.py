@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Layout, Library, Node, Op, node_of
-from etexport.program.model import Arg, Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
+from etexport.op import Library, Node, Op, carried, node_of
+from etexport.program.model import Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
 from etexport.quantized import Quantized, QuantizedOutput
 
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
@@ -94,18 +94,9 @@ class Graph:
         return bounds if bounds is not None and bounds[0] <= bounds[1] else None
 
     def carried(self, instruction: Instruction) -> tuple[Ref, ...]:
-        """The tensors of whose elements the first result consists (`Op.carries`); none for an operator that computes."""
+        """As `op.carried`; none for an operator that nobody declares."""
         op = self.op(instruction)
-        if op is None:
-            return ()
-        names = [parameter.name for parameter in op.signature.parameters]
-        places = [0] if op.layout in (Layout.VIEW, Layout.PERMUTE) else [names.index(name) for name in op.carries]
-        found: list[Arg] = []
-        for place in places:
-            arg = instruction.args[place]
-            found.extend(arg if isinstance(arg, tuple) else (arg,))
-        refs = tuple(arg for arg in found if isinstance(arg, Ref))
-        return refs if len(refs) == len(found) else ()
+        return () if op is None else carried(op, instruction)
 
     def output(self, quantise: Instruction) -> QuantizedOutput:
         """What a quantise gives."""

@@ -130,7 +130,7 @@ def integer_report() -> Report:
     )
     quality = layers(memory(), measured)
     right = [Replayed(at, f"step_{at}", None, 100, 0, 0.45 + at / 100, True) for at in range(5)]
-    compare, exact = compared(integer_comparison()), summed_up(right, 6)
+    compare, exact = compared(integer_comparison()), summed_up(right, range(6))
     return replace(made, quantization="int8", compare=compare, in_float=(kept,), quality=quality, exact=exact)
 
 

@@ -235,7 +235,8 @@ def test_operators_computed_again_are_summed_up() -> None:
     line = "5 of 5 operators agree with exact arithmetic on the board's own operands, integers within 0.4900 steps"
     assert f"{line}; 1 could not be computed again" in " ".join(summary.text(made).split())
     assert line in html.unescape(page_of(made)) and "exact arithmetic" not in page_of(handmade.report())
-    one_wrong = summed_up([Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True), Replayed(4, "fc", None, 9, 0, 0.5, True)], 2)
+    pool, fc = Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True), Replayed(4, "fc", None, 9, 0, 0.5, True)
+    one_wrong = summed_up([pool, fc], (3, 4))
     wrong = replace(made, exact=one_wrong)
     for text in (" ".join(summary.text(wrong).split()), html.unescape(page_of(wrong))):
         assert "1 of 2 operators agree" in text and "pool at model.py:7: 12 of 100 results are up to 1.5 steps from exact" in text
