@@ -43,6 +43,8 @@ def test_help_lists_every_verb() -> None:
         (["run", ".", "--samples", "-3"], 1, "-3 is not positive"),
         (["run", ".", "--inputs", "text.npz"], 1, "text.npz: cannot be read"),
         (["validate", "."], 1, "not known what this was built from"),
+        (["generate", "text.npz", "--board", "host", "-o", "out"], 1, "text.npz: the file identifier is"),
+        (["ops", "text.npz"], 1, "text.npz: the file identifier is"),
         (["export", "a.py", "b.py", "-o", "a.pte"], 1, "2 scripts and 1 outputs"),
     ],
 )
@@ -52,6 +54,11 @@ def test_a_mistake_is_told_without_a_traceback(tmp_path: Path, arguments: list[s
     assert done.returncode == code
     assert what in done.stderr and "Traceback" not in done.stderr
     assert "hint:" in done.stderr or "no such file" in done.stderr
+
+
+def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
+    done = etexport("export", ROOT / "examples" / "add" / "model.py", "-o", tmp_path)
+    assert done.returncode == 1 and done.stderr == f"error: {tmp_path}: is a folder, a file belongs there\n  hint: -o {tmp_path / 'model.pte'}\n"
 
 
 def test_a_program_that_is_none_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

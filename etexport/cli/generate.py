@@ -54,7 +54,7 @@ def generate(
 
     board, library = load_board(board_name), load_ops()
     content = existing(pte).read_bytes()
-    program = board_neutral.run(wire.read(content), library)
+    program = board_neutral.run(wire.load(pte), library)
     if len(program.methods) > 1:
         left = ", ".join(method.name for method in program.methods if method is not program.method())
         print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)

@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     else:
         from etexport.program import pte
 
-        methods = pte.read(existing(args.program).read_bytes()).methods
+        methods = pte.load(existing(args.program)).methods
         used = dict(Counter(instruction.op for method in methods for instruction in method.instructions))
     rows = []
     for name in sorted(used):

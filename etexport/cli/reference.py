@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
 
-    method = pte.read(existing(args.program).read_bytes()).method()
+    method = pte.load(existing(args.program)).method()
     random = np.random.default_rng(0)
     inputs = [[drawn(random, method.values[id].spec) for id in method.inputs] for _ in range(args.samples)]
     board = load_board("host")

@@ -41,7 +41,7 @@ def _plan_seconds(folder: Path, program: Path, features: frozenset[str]) -> floa
     library = load_ops()
     built = read_json(folder / "memory.json", "`etexport build` writes it")
     target = Target(features, built["optimize"], built["rounding"])
-    specialised = for_board.specialise(board_neutral.run(wire.read(program.read_bytes()), library), target, library)
+    specialised = for_board.specialise(board_neutral.run(wire.load(program), library), target, library)
     problem = memory.problem(specialised)
     start = time.perf_counter()
     plan(problem)

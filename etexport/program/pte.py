@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from etexport.errors import ProgramError
 from etexport.program.decode import decode
 from etexport.program.encode import encode
 from etexport.program.model import Program
@@ -17,6 +20,14 @@ def read(data: bytes) -> Program:
     by a shared address have handles behind them). Whatever the bytes, the result passes `verify` or ProgramError is raised.
     """
     return decode(data)
+
+
+def load(path: Path) -> Program:
+    """`read` of a file, whose path stands in the errors."""
+    try:
+        return read(path.read_bytes())
+    except ProgramError as error:
+        raise ProgramError(error.what, where=f"{path}: {error.where}" if error.where else str(path), hint=error.hint) from None
 
 
 def write(program: Program, *, stock: bool = False) -> bytes:
