@@ -58,7 +58,8 @@ def test_a_mistake_is_told_without_a_traceback(tmp_path: Path, arguments: list[s
 
 def test_a_folder_is_no_file_to_write(tmp_path: Path) -> None:
     done = etexport("export", ROOT / "examples" / "add" / "model.py", "-o", tmp_path)
-    assert done.returncode == 1 and done.stderr == f"error: {tmp_path}: is a folder, a file belongs there\n  hint: -o {tmp_path / 'model.pte'}\n"
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}: is a folder, a file belongs there\n  hint: -o {tmp_path / 'model.pte'}\n"
 
 
 def test_a_program_that_is_none_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

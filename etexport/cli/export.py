@@ -33,7 +33,8 @@ def main(args: argparse.Namespace) -> int:
     outs = [out for out in args.out if out.suffix != ".npz"]
     if len(jobs) != len(outs):
         raise ModelError(f"{len(jobs)} scripts and {len(outs)} outputs", hint="give -o one name for each script")
-    raise_all([ModelError("is a folder, a file belongs there", where=str(out), hint=f"-o {out / 'model.pte'}") for out in outs if out.is_dir()])
+    folders = [out for out in outs if out.is_dir()]
+    raise_all([ModelError("is a folder, a file belongs there", where=str(out), hint=f"-o {out / 'model.pte'}") for out in folders])
     from etexport.frontend import export
 
     errors: list[EtError] = []
