@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -48,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, OSError) and error.filename:  # a folder that may not be written, a full disk
             print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+            return 1
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # a write does not say of what
+            print(f"error: {error.strerror}\n  hint: what was being written is not there; free some room and go on", file=sys.stderr)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which may be what is full, and is flushed once more
             return 1
         place = _innermost(error)
         said = " ".join(str(error).split())

@@ -76,6 +76,14 @@ def test_a_folder_that_cannot_be_written_is_no_mistake_of_ours(tmp_path: Path) -
     assert done.returncode == 1 and f"error: {tmp_path}/file" in done.stderr and "mistake" not in done.stderr
 
 
+def test_a_full_disk_is_no_mistake_of_ours() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "etexport", "boards"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+        )
+    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device\n  hint: ") and "mistake" not in done.stderr
+
+
 def test_a_missing_compiler_is_exit_code_5_and_names_its_package(tmp_path: Path) -> None:
     (tmp_path / "x.pte").write_bytes(b"")
     done = etexport("build", tmp_path / "x.pte", "--board", "qemu_mps2_an386", "-o", tmp_path / "out", PATH=str(tmp_path))
