@@ -13,13 +13,13 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from etexport.errors import ModelError
-from etexport.program.model import Arg, Array, DType, Instruction, Method, Ref, TensorSpec, Value
+from etexport.program.model import Arg, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value
 from etexport.resources import kernel_folders
 
 # ---- the schema of an operator ------------------------------------------------------------------------------------------------
@@ -147,7 +147,9 @@ def _unused(method: Method, instruction: Instruction) -> frozenset[int]:
 
 def _resolve(method: Method, arg: Arg) -> Any:
     if isinstance(arg, Ref):
-        return method.values[arg.id]
+        value = method.values[arg.id]
+        # what a state holds at first is nothing that a kernel may count on
+        return replace(value, data=None) if value.role is Role.STATE and value.data is not None else value
     if isinstance(arg, tuple):
         return tuple(_resolve(method, item) for item in arg)
     return arg
