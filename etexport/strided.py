@@ -45,6 +45,24 @@ def nest(shape: tuple[int, ...], *strides: tuple[int, ...], ordered: bool = Fals
     return Nest((1,) * missing + tuple(sizes), tuple(tuple(step[at] for step in steps) for at in range(len(strides))))
 
 
+def lines(dim: int, **specs: TensorSpec) -> dict[str, int | tuple[int, ...]]:
+    """Geometry of a kernel that goes along dimension `dim`, the same loops for all other dimensions of each operand.
+
+    `sizes` and `<name>_strides` of these loops, `<name>_step` along the dimension, and its `length` in the last operand. A scalar is a
+    line of one element.
+    """
+    *_, last = specs.values()
+    here = dim % max(len(last.shape), 1)
+
+    def others(values: tuple[int, ...]) -> tuple[int, ...]:
+        return values[:here] + values[here + 1 :]
+
+    loops = nest(others(last.shape), *(others(spec.strides) for spec in specs.values()), rank=3)
+    strides = {f"{name}_strides": found for name, found in zip(specs, loops.strides, strict=True)}
+    steps = {f"{name}_step": spec.strides[here] if spec.shape else 1 for name, spec in specs.items()}
+    return {"sizes": loops.sizes, **strides, **steps, "length": last.shape[here] if last.shape else 1}
+
+
 def broadcast_strides(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides that walk `spec` over the larger `shape`, as PyTorch broadcasts: 0 where the operand repeats."""
     missing = len(shape) - len(spec.shape)

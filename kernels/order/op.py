@@ -10,7 +10,7 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Operand, Read, Scratch, T, Target, Write
 from etexport.program.model import DType
-from etexport.strided import nest
+from etexport.strided import lines
 
 
 def _axis(node: Node) -> int | None:
@@ -36,24 +36,13 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((spec.dtype, shape), (DType.INT64, shape))
 
 
-def _lower(descends: Callable[[Node], bool]) -> Callable[[Node, Target], Call]:
+def _lower(descending: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
-        axis, self, outs = _axis(node), node["self"].spec, [out.spec for out in node.outs]
-        kept = [dim for dim in range(len(self.shape)) if dim != axis]
-        shape = tuple(self.shape[dim] for dim in kept)
-        loops = nest(shape, *(tuple(spec.strides[dim] for dim in kept) for spec in (outs[0], outs[1], self)), rank=3)
-        steps = [1 if axis is None else spec.strides[axis] for spec in (outs[0], outs[1], self)]
+        axis, (out, index) = _axis(node), (out.spec for out in node.outs)
         geometry = {
-            "sizes": loops.sizes,
-            "out_strides": loops.strides[0],
-            "index_strides": loops.strides[1],
-            "self_strides": loops.strides[2],
-            "out_step": steps[0],
-            "index_step": steps[1],
-            "self_step": steps[2],
-            "length": _length(node),
-            "count": 1 if axis is None else outs[0].shape[axis],
-            "descending": descends(node),
+            **lines(node["dim"], out=out, index=index, self=node["self"].spec),
+            "count": 1 if axis is None else out.shape[axis],
+            "descending": bool(node[descending]),
         }
         # places, and the same again that runs are merged into
         scratch = Scratch(DType.INT32, 2 * _length(node))
@@ -119,50 +108,53 @@ _EIGHT = T((3, 40), DType.INT8, -9, 9)
 _NAN, _INF = float("nan"), float("inf")
 _ODD = T((7,), values=(1.0, _NAN, -0.0, _INF, 0.0, _NAN, -_INF))
 
+_RESULTS = "Tensor(a!) values, Tensor(b!) indices) -> (Tensor(a!) values, Tensor(b!) indices)"
+
+
+def _op(name: str, parameters: str, descending: str, reference: Callable[..., Any], draw: Callable[[Draw], Case], *cases: Case) -> Op:
+    """`descending` names the parameter that says whether the largest comes first."""
+    return Op(
+        f"aten::{name}(Tensor self, {parameters}, {_RESULTS}",
+        infer=_infer,
+        lower=_lower(descending),
+        dtypes=(DType.FLOAT32, DType.INT8),
+        reference=reference,
+        carries=("self",),
+        exact=True,
+        cases=cases,
+        draw=draw,
+    )
+
+
 OPS = [
-    Op(
-        "aten::topk.values(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True, *, Tensor(a!) values, "
-        "Tensor(b!) indices) -> (Tensor(a!) values, Tensor(b!) indices)",
-        infer=_infer,
-        lower=_lower(lambda node: bool(node["largest"])),
-        dtypes=(DType.FLOAT32, DType.INT8),
-        reference=_np_first,
-        carries=("self",),
-        exact=True,
-        cases=(
-            Case((T((2, 10)), 3, -1, True, True), "classes"),
-            Case((_LAST, 2, 1, False, True), "the smallest, over channels of channels-last data"),
-            Case((T((300,)), 300, 0, True, True), "all of many"),
-        ),
-        draw=_draw_first,
+    _op(
+        "topk.values",
+        "SymInt k, int dim=-1, bool largest=True, bool sorted=True, *",
+        "largest",
+        _np_first,
+        _draw_first,
+        Case((T((2, 10)), 3, -1, True, True), "classes"),
+        Case((_LAST, 2, 1, False, True), "the smallest, over channels of channels-last data"),
+        Case((T((300,)), 300, 0, True, True), "all of many"),
     ),
-    Op(
-        "aten::sort.values(Tensor self, int dim=-1, bool descending=False, *, Tensor(a!) values, Tensor(b!) indices) -> "
-        "(Tensor(a!) values, Tensor(b!) indices)",
-        infer=_infer,
-        lower=_lower(lambda node: bool(node["descending"])),
-        dtypes=(DType.FLOAT32, DType.INT8),
-        reference=_np_sort,
-        carries=("self",),
-        exact=True,
-        cases=(Case((T((3, 20)), -1, False)), Case((_LAST, 1, True), "descending, over channels of channels-last data")),
-        draw=_draw_sort,
+    _op(
+        "sort.values",
+        "int dim=-1, bool descending=False, *",
+        "descending",
+        _np_sort,
+        _draw_sort,
+        Case((T((3, 20)), -1, False)),
+        Case((_LAST, 1, True), "descending, over channels of channels-last data"),
     ),
-    Op(
-        "aten::sort.values_stable(Tensor self, *, bool? stable, int dim=-1, bool descending=False, Tensor(a!) values, Tensor(b!) indices)"
-        " -> (Tensor(a!) values, Tensor(b!) indices)",
-        infer=_infer,
-        lower=_lower(lambda node: bool(node["descending"])),
-        dtypes=(DType.FLOAT32, DType.INT8),
-        reference=_np_stable,
-        carries=("self",),
-        exact=True,
-        cases=(
-            Case((_EIGHT, True, 1, False), "equal ones keep their order"),
-            Case((_EIGHT, True, 1, True), "descending too"),
-            Case((_ODD, True, 0, False), "NaN is the largest, and both zeros are one"),
-            Case((_ODD, True, 0, True), "NaN first"),
-        ),
-        draw=_draw_stable,
+    _op(
+        "sort.values_stable",
+        "*, bool? stable, int dim=-1, bool descending=False",
+        "descending",
+        _np_stable,
+        _draw_stable,
+        Case((_EIGHT, True, 1, False), "equal ones keep their order"),
+        Case((_EIGHT, True, 1, True), "descending too"),
+        Case((_ODD, True, 0, False), "NaN is the largest, and both zeros are one"),
+        Case((_ODD, True, 0, True), "NaN first"),
     ),
 ]

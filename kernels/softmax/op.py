@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
-from etexport.program.model import Array, DType, TensorSpec
+from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
-from etexport.strided import nest
+from etexport.strided import lines
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -26,26 +26,8 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((spec.dtype, spec.shape),)
 
 
-def _lines(node: Node) -> dict[str, GeometryField]:
-    """The loops over all other dimensions, and the steps along the one that is normalised."""
-    out, self = node.out.spec, node["self"].spec
-    dim = node["dim"] % max(len(self.shape), 1)
-
-    def others(values: tuple[int, ...]) -> tuple[int, ...]:
-        return values[:dim] + values[dim + 1 :]
-
-    def along(spec: TensorSpec) -> int:
-        return spec.strides[dim] if spec.shape else 1
-
-    loops = nest(others(out.shape), others(out.strides), others(self.strides), rank=3)
-    return {
-        "sizes": loops.sizes,
-        "out_strides": loops.strides[0],
-        "self_strides": loops.strides[1],
-        "n": self.shape[dim] if self.shape else 1,
-        "out_step": along(out),
-        "self_step": along(self),
-    }
+def _lines(node: Node) -> Mapping[str, GeometryField]:
+    return lines(node["dim"], out=node.out.spec, self=node["self"].spec)
 
 
 def _lower(function: str) -> Callable[[Node, Target], Call]:
@@ -123,7 +105,7 @@ def _powers(multiplier: int, shift: int, n: int, target: Target) -> Array:
 
 def _lower8(node: Node, target: Target) -> Call:
     geometry = _lines(node)
-    n = geometry["n"]
+    n = geometry["length"]
     assert isinstance(n, int)
     powers = Const("powers", _powers(node["input_multiplier"], node["input_shift"], n, target))
     return Call("quantized_softmax", "softmax/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id), powers))

@@ -8,11 +8,11 @@
 
 namespace et {
 
-// G: sizes, out_strides, self_strides of all other dimensions; n, out_step, self_step along the one that is normalised.
+// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is normalised.
 // powers[d] is exp(-d * scale) in fixed point, for a value d below the largest; n of them fit 32 bits.
 template <class G, class Power>
 void quantized_softmax(const G& g, int8_t* out, const int8_t* self, const Power* powers) {
-  const int32_t n = g.n;
+  const int32_t n = g.length;
   const int32_t out_step = g.out_step;
   const int32_t self_step = g.self_step;
   const auto line = [&](int32_t to, int32_t from) {

@@ -19,10 +19,10 @@ inline float largest(int32_t n, const float* x, int32_t step) {
   return top;
 }
 
-// G: sizes, out_strides, self_strides of all other dimensions; n, out_step, self_step along the one that is normalised.
+// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is normalised.
 template <class G>
 void softmax(const G& g, float* out, const float* self) {
-  const int32_t n = g.n;
+  const int32_t n = g.length;
   const int32_t out_step = g.out_step;
   const int32_t self_step = g.self_step;
   const auto line = [&](int32_t to, int32_t from) {
@@ -45,7 +45,7 @@ void softmax(const G& g, float* out, const float* self) {
 
 template <class G>
 void log_softmax(const G& g, float* out, const float* self) {
-  const int32_t n = g.n;
+  const int32_t n = g.length;
   const int32_t out_step = g.out_step;
   const int32_t self_step = g.self_step;
   const auto line = [&](int32_t to, int32_t from) {
