@@ -46,8 +46,12 @@ def exported(path: Path, out: Path | None = None, **how: Any) -> tuple[Program, 
     """The program and the arrays that export writes, read back."""
     out = out or path.parent / "out" / "model.pte"
     export(path, out, **how)
-    with np.load(out.with_suffix(".npz")) as arrays:
-        return read(out.read_bytes()), {name: arrays[name] for name in arrays.files}
+    return read_back(out)
+
+
+def read_back(pte: Path) -> tuple[Program, dict[str, Array]]:
+    with np.load(pte.with_suffix(".npz")) as arrays:
+        return read(pte.read_bytes()), {name: arrays[name] for name in arrays.files}
 
 
 def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], list[Array]]:
@@ -76,7 +80,7 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
                 results = op.reference(*args)
             results = results if isinstance(results, tuple) else (results,)
             for out, result in zip(instruction.outs, results, strict=False):
-                known[out] = result
+                known[out] = np.asarray(result).astype(method.values[out].spec.dtype.numpy, copy=False)  # as constant folding stores it
             if not outputs:
                 steps.append(results[0])
         outputs.append([known[out] for out in method.outputs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from etexport.errors import ModelError
 from etexport.frontend import export
 from etexport.inspect.quality import quality
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
+from tests.conftest import Int8Net
 from tests.frontend.nets import NETS, Net, net_script
-from tests.frontend.scripts import exported, script
+from tests.frontend.scripts import exported, read_back, script
 
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
 DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
@@ -21,8 +23,13 @@ DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
 SAME_SCALE = ("aten::cat.out", "aten::max_pool2d_with_indices.out", "aten::avg_pool2d.out", "aten::slice_copy.Tensor_out")
 
 
-def int8(folder: Path, name: str, more: str = "") -> tuple[Program, dict[str, Array]]:
-    return exported(net_script(folder, NETS[name], more), quantize="int8")
+Int8 = Callable[..., tuple[Program, dict[str, Array]]]
+
+
+@pytest.fixture
+def int8(int8_net: Int8Net) -> Int8:
+    """int8(name, more): the program of the network of that name, and its arrays."""
+    return lambda name, more="": read_back(int8_net(NETS[name], more))
 
 
 def maker(method: Method, value: Ref) -> Instruction | None:
@@ -45,9 +52,9 @@ def stores_again(method: Method, quantise: Instruction) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
-def test_networks(name: str, tmp_path: Path) -> None:
+def test_networks(name: str, int8: Int8) -> None:
     """Close to the float network; every weight int8 in [-127, 127], its float original gone; each activation measured."""
-    program, arrays = int8(tmp_path, name)
+    program, arrays = int8(name)
     method = program.method()
     for at in range(len(method.outputs)):
         real, got = arrays[f"float_output_{at}"], arrays[f"output_{at}"]
@@ -73,10 +80,11 @@ def test_what_is_stored_again_has_no_row_of_its_own(tmp_path: Path) -> None:
     assert [one.name.removesuffix("_addmm") for one in quality(arrays)] == ["x", "first", "tanh", "second"]
 
 
-def test_names_and_lines(tmp_path: Path) -> None:
-    program, _ = int8(tmp_path, "depthwise")
+def test_names_and_lines(int8_net: Int8Net) -> None:
+    pte = int8_net(NETS["depthwise"])
+    program, _ = read_back(pte)
     found = {one.name: str(one.source) for one in program.method().instructions if one.op == "aten::convolution.out"}
-    lines = (tmp_path / "model.py").read_text().splitlines()
+    lines = (pte.parent / "model.py").read_text().splitlines()
     assert set(found) == {"first", "depthwise", "pointwise"}
     for layer, place in found.items():
         file, _, line = place.partition(":")
@@ -106,8 +114,8 @@ def test_the_same_bytes_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["concatenation", "pools", "movement", "upsampling"])
-def test_movement_and_pooling_keep_the_scale(name: str, tmp_path: Path) -> None:
-    method = int8(tmp_path, name)[0].method()
+def test_movement_and_pooling_keep_the_scale(name: str, int8: Int8) -> None:
+    method = int8(name)[0].method()
     seen = 0
     for instruction in method.instructions:
         if instruction.op in SAME_SCALE or "upsample" in instruction.op:
@@ -119,14 +127,14 @@ def test_movement_and_pooling_keep_the_scale(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "operators"), [("own_silu", 4), ("gelu_chain", 4), ("hardswish", 3), ("silu", 2)])
-def test_elementwise_operators_have_no_scales_between(name: str, operators: int, tmp_path: Path) -> None:
-    method = int8(tmp_path, name)[0].method()
+def test_elementwise_operators_have_no_scales_between(name: str, operators: int, int8: Int8) -> None:
+    method = int8(name)[0].method()
     assert sum(one.op == QUANTIZE for one in method.instructions) == 3, "input, convolution, result"
     assert sum("decomposed" not in one.op for one in method.instructions) - 1 >= operators - 1
 
 
-def test_known_scales_are_kept(tmp_path: Path) -> None:
-    method = int8(tmp_path, "attention")[0].method()
+def test_known_scales_are_kept(int8: Int8) -> None:
+    method = int8("attention")[0].method()
     softmax = next(one for one in method.instructions if one.op == "aten::_softmax.out")
     product = method.instructions[-3]
     assert product.op == "aten::bmm.out"
@@ -134,8 +142,8 @@ def test_known_scales_are_kept(tmp_path: Path) -> None:
     assert sum(one.args[1:3] == (1 / 256, -128) for one in method.instructions if one.op == QUANTIZE) == 1
 
 
-def test_a_layer_kept_in_float(tmp_path: Path) -> None:
-    program, _ = int8(tmp_path, "depthwise", 'keep_float = ["depthwise"]\n')
+def test_a_layer_kept_in_float(int8: Int8) -> None:
+    program, _ = int8("depthwise", 'keep_float = ["depthwise"]\n')
     method = program.method()
     convolutions = {one.name: one for one in method.instructions if one.op == "aten::convolution.out"}
     for name, one in convolutions.items():
@@ -149,7 +157,7 @@ def test_a_layer_kept_in_float(tmp_path: Path) -> None:
 
 def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="keep_float names deepwise, which the model does not have") as caught:
-        int8(tmp_path / "a", "depthwise", 'keep_float = ["deepwise"]\n')
+        exported(net_script(tmp_path / "a", NETS["depthwise"], 'keep_float = ["deepwise"]\n'), quantize="int8")
     assert "depthwise" in caught.value.hint and caught.value.where.endswith("model.py")
     nothing = Net((), ("return x.var(1)",), (2, 8))
     with pytest.raises(ModelError, match="nothing in this network can be computed in int8"):
@@ -310,9 +318,9 @@ def test_a_saved_float_program_cannot_be_quantised(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["conv_bn_relu", "linear", "largest_class", "movement", "difference"])
-def test_int8_inputs_and_outputs(name: str, tmp_path: Path) -> None:
-    program, arrays = int8(tmp_path / "q", name, "int8_io = True\n")
-    real_program, reals = int8(tmp_path / "f", name)
+def test_int8_inputs_and_outputs(name: str, int8: Int8) -> None:
+    program, arrays = int8(name, "int8_io = True\n")
+    real_program, reals = int8(name)
     method, real_method = program.method(), real_program.method()
     assert all(method.values[one].spec.dtype is not DType.FLOAT32 for one in (*method.inputs, *method.outputs))
     boundary = 1 + sum(real_method.values[one].spec.dtype is DType.FLOAT32 for one in real_method.outputs)

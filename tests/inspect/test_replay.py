@@ -24,8 +24,9 @@ from etexport.program.model import Array, Instruction, Program, Ref, Value
 from etexport.target.memory import problem
 from etexport.target.model import Placed, Specialised
 from etexport.target.pipeline import specialise
+from tests.conftest import Int8Net
 from tests.frontend.nets import NETS, Net, net_script
-from tests.frontend.scripts import exported
+from tests.frontend.scripts import read_back
 from tests.target.interpret import interpret
 
 DEEP = Net(
@@ -65,16 +66,16 @@ class Built:
         return {step.instruction.handle for step in self.specialised.steps} & {one.handle for one in self.program.method().instructions}
 
 
-def build(net: Net, folder: Path, more: str = "") -> Built:
-    program, arrays = exported(net_script(folder, net, more), quantize="int8")
+def build(pte: Path) -> Built:
+    program, arrays = read_back(pte)
     inputs = [arrays[f"input_{at}"][0] for at in range(len(program.method().inputs))]
     return Built(program, specialise(program, Target(frozenset()), load_ops()), inputs)
 
 
 @pytest.mark.parametrize("more", ["", "int8_io = True\n"])
 @pytest.mark.parametrize("name", sorted(NETS))
-def test_right_programs_are_right(name: str, more: str, tmp_path: Path) -> None:
-    built = build(NETS[name], tmp_path, more)
+def test_right_programs_are_right(name: str, more: str, int8_net: Int8Net) -> None:
+    built = build(int8_net(NETS[name], more))
     checked = built.run()
     exact = summed_up(checked, built.handles())
     require_right(exact, "board")
@@ -88,8 +89,8 @@ Change = Callable[[Any], Any]
 
 
 @pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    return build(DEEP, tmp_path_factory.mktemp("deep"))
+def deep(int8_net: Int8Net) -> Built:
+    return build(int8_net(DEEP))
 
 
 def planted(built: Built, layer: str, parameter: str, change: Change, library: Library) -> Specialised:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Once
 from tests.program import stock
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -17,18 +18,19 @@ SCRIPTS = {
 
 
 @pytest.fixture(scope="session")
-def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def ours(once: Once) -> dict[str, Path]:
     """`.pte` of each example as our own front end writes it, with the `.npz` beside it."""
     from etexport.frontend import export  # imports torch, which most tests of this folder do without
 
-    folder = tmp_path_factory.mktemp("ours")
-    files = {name: folder / f"{name}.pte" for name in SCRIPTS}
-    for name, path in files.items():
-        export(SCRIPTS[name], path, stock=True)
-    return files
+    def fill(folder: Path) -> None:
+        for name, script in SCRIPTS.items():
+            export(script, folder / f"{name}.pte", stock=True)
+
+    return {name: once("ours", fill) / f"{name}.pte" for name in SCRIPTS}
 
 
 @pytest.fixture(scope="session")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def theirs(once: Once) -> dict[str, Path]:
     """The same by ExecuTorch's default pipeline."""
-    return stock.export(SCRIPTS, tmp_path_factory.mktemp("theirs"))
+    folder = once("theirs", lambda folder: stock.export(SCRIPTS, folder))
+    return {name: folder / f"{name}.pte" for name in SCRIPTS}

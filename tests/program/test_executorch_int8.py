@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from etexport.frontend import export
 from etexport.program.model import Array
-from tests.frontend.nets import NETS, net_script
+from tests.conftest import Int8Net
+from tests.frontend.nets import NETS
+from tests.frontend.scripts import read_back
 from tests.program import stock
 
 RUNS = 3
 
 
-def test_int8_programs_run_in_executorch(tmp_path: Path) -> None:
+def test_int8_programs_run_in_executorch(tmp_path: Path, int8_net: Int8Net) -> None:
     """Each network, with float inputs and outputs and with int8 ones; at most one step of the output's scale apart, and that rarely."""
     jobs: dict[Path, list[list[Array]]] = {}
     wanted: dict[Path, dict[str, Array]] = {}
     for name, net in NETS.items():
         for ending, more in (("float", ""), ("int8", "int8_io = True\n")):
-            out = tmp_path / f"{name}_{ending}.pte"
-            export(net_script(tmp_path / name, net, more), out, stock=True, quantize="int8")
-            with np.load(out.with_suffix(".npz")) as arrays:
-                wanted[out] = {each: arrays[each] for each in arrays.files}
+            out = Path(shutil.copy(int8_net(net, more), tmp_path / f"{name}_{ending}.pte"))
+            _, wanted[out] = read_back(int8_net(net, more))
             jobs[out] = [[wanted[out]["input_0"][run]] for run in range(RUNS)]
     found = stock.run(jobs, tmp_path)
     for path, runs in found.items():

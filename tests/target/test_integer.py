@@ -15,12 +15,12 @@ from etexport.frontend import export
 from etexport.op import Library, Target, load_ops
 from etexport.plan import plan, validate
 from etexport.program.model import Array, DType, Method, Value
-from etexport.program.pte import read
 from etexport.target.memory import problem
 from etexport.target.model import Placed
 from etexport.target.pipeline import specialise
-from tests.frontend.nets import NETS, Net, net_script
-from tests.frontend.scripts import script
+from tests.conftest import Int8Net
+from tests.frontend.nets import NETS, Net
+from tests.frontend.scripts import read_back, script
 from tests.target.interpret import interpret
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,16 +48,18 @@ class Built:
         return [self.arrays[f"input_{at}"][sample] for at in range(len(self.waist.inputs))]
 
 
-def build(script: Path, folder: Path, library: Library) -> Built:
-    out = folder / "model.pte"
-    export(script, out, quantize="int8")
-    program = read(out.read_bytes())
+def build(pte: Path, library: Library) -> Built:
+    program, arrays = read_back(pte)
     specialised = specialise(program, Target(frozenset()), library)
     the_problem = problem(specialised)
     solution = plan(the_problem)
     validate(the_problem, solution)
-    with np.load(out.with_suffix(".npz")) as arrays:
-        return Built(program.method(), Placed(specialised, the_problem, solution), {name: arrays[name] for name in arrays.files})
+    return Built(program.method(), Placed(specialised, the_problem, solution), arrays)
+
+
+def exported(script: Path, folder: Path) -> Path:
+    export(script, folder / "model.pte", quantize="int8")
+    return folder / "model.pte"
 
 
 def check_operators(built: Built, library: Library) -> Counter[int]:
@@ -113,8 +115,8 @@ def check_run(built: Built, library: Library, samples: int, decibel: float) -> N
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
-def test_networks(name: str, tmp_path: Path, library: Library) -> None:
-    built = build(net_script(tmp_path, NETS[name]), tmp_path, library)
+def test_networks(name: str, int8_net: Int8Net, library: Library) -> None:
+    built = build(int8_net(NETS[name]), library)
     differences = check_operators(built, library)
     assert differences[1] <= 0.02 * differences.total(), f"{differences}: rounding differs at ties only"
     assert built.placed.specialised.in_float == ()
@@ -122,8 +124,8 @@ def test_networks(name: str, tmp_path: Path, library: Library) -> None:
 
 
 @pytest.mark.parametrize("name", ["residual", "skip", "pixel_shuffle"])
-def test_channels_last_networks(name: str, tmp_path: Path, library: Library) -> None:
-    built = build(net_script(tmp_path, NETS[name], "channels_last = True\n"), tmp_path, library)
+def test_channels_last_networks(name: str, int8_net: Int8Net, library: Library) -> None:
+    built = build(int8_net(NETS[name], "channels_last = True\n"), library)
     check_operators(built, library)
     assert built.placed.specialised.in_float == ()
     check_run(built, library, 2, 30)
@@ -132,7 +134,7 @@ def test_channels_last_networks(name: str, tmp_path: Path, library: Library) -> 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_examples(name: str, tmp_path: Path, library: Library) -> None:
     """Nothing stays in float; sizes of constants and arena are those of an int8 program."""
-    built = build(EXAMPLES[name], tmp_path, library)
+    built = build(exported(EXAMPLES[name], tmp_path), library)
     assert built.placed.specialised.in_float == ()
     differences = check_operators(built, library)
     assert differences[1] <= 0.01 * differences.total(), differences
@@ -140,28 +142,28 @@ def test_examples(name: str, tmp_path: Path, library: Library) -> None:
 
 
 @pytest.mark.parametrize(("name", "tables"), [("own_silu", 1), ("gelu_chain", 1), ("hardswish", 1), ("silu", 1), ("squeeze_excite", 1)])
-def test_a_chain_of_elementwise_operators_is_one_table(name: str, tables: int, tmp_path: Path, library: Library) -> None:
-    built = build(net_script(tmp_path, NETS[name]), tmp_path, library)
+def test_a_chain_of_elementwise_operators_is_one_table(name: str, tables: int, int8_net: Int8Net, library: Library) -> None:
+    built = build(int8_net(NETS[name]), library)
     assert built.ops()[TABLE] == tables
     (table,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == TABLE)
     lut = built.placed.specialised.method.values[table.args[1].id].data  # type: ignore[union-attr]
     assert lut is not None and lut.shape == (256,) and lut.dtype == np.int8
 
 
-def test_activations_and_padding_go_into_the_kernels(tmp_path: Path, library: Library) -> None:
-    steps = build(net_script(tmp_path / "a", NETS["residual"]), tmp_path / "a", library).ops()
+def test_activations_and_padding_go_into_the_kernels(int8_net: Int8Net, library: Library) -> None:
+    steps = build(int8_net(NETS["residual"]), library).ops()
     assert steps == Counter({
         EDGES[0]: 1, "cortex_m::quantized_conv2d.out": 2, "cortex_m::quantized_add.out": 1, EDGES[1]: 1,
     })  # fmt: skip
-    padded = build(net_script(tmp_path / "b", NETS["uneven_padding"]), tmp_path / "b", library)
+    padded = build(int8_net(NETS["uneven_padding"]), library)
     assert padded.ops()["aten::constant_pad_nd.out"] == 0
     paddings = [step.instruction.args[4] for step in padded.placed.specialised.steps if "conv2d" in step.instruction.op]
     assert paddings == [(0, 0, 1, 1), (3, 2, 1, 1)], "top, left, bottom, right"
 
 
-def test_a_transformer_block_is_integers(tmp_path: Path, library: Library) -> None:
+def test_a_transformer_block_is_integers(int8_net: Int8Net, library: Library) -> None:
     """Attention, normalisations, GELU and residuals: float is quantised once and dequantised once."""
-    built = build(net_script(tmp_path, NETS["encoder"]), tmp_path, library)
+    built = build(int8_net(NETS["encoder"]), library)
     steps = built.ops()
     computing = {
         "etexport::quantized_layer_norm.out": 2, "cortex_m::softmax.out": 1, "etexport::quantized_bmm.out": 2,
@@ -177,14 +179,14 @@ def test_a_transformer_block_is_integers(tmp_path: Path, library: Library) -> No
     check_run(built, library, 4, 25)
 
 
-def test_argmax_reads_int8(tmp_path: Path, library: Library) -> None:
-    built = build(net_script(tmp_path, NETS["largest_class"]), tmp_path, library)
+def test_argmax_reads_int8(int8_net: Int8Net, library: Library) -> None:
+    built = build(int8_net(NETS["largest_class"]), library)
     (argmax,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == "aten::argmax.out")
     assert built.placed.specialised.method.values[argmax.reads[0]].spec.dtype is DType.INT8
 
 
-def test_kept_in_float_says_so(tmp_path: Path, library: Library) -> None:
-    built = build(net_script(tmp_path, NETS["depthwise"], 'keep_float = ["depthwise"]\n'), tmp_path, library)
+def test_kept_in_float_says_so(int8_net: Int8Net, library: Library) -> None:
+    built = build(int8_net(NETS["depthwise"], 'keep_float = ["depthwise"]\n'), library)
     found = {one.instruction.name: one.reason for one in built.placed.specialised.in_float}
     assert "depthwise" in found and "first" not in found and "pointwise" not in found and all(found.values())
     check_run(built, library, 2, 30)
@@ -218,7 +220,7 @@ def samples():
 
 def test_activations_without_a_sign_become_int8(tmp_path: Path, library: Library) -> None:
     """As torchao's quantizer for x86 stores them; only what it leaves without a scale computes in float, the last layer."""
-    built = build(script(tmp_path, UNSIGNED), tmp_path, library)
+    built = build(exported(script(tmp_path, UNSIGNED), tmp_path), library)
     assert {value.spec.dtype for value in built.waist.values.values()} > {DType.UINT8}
     assert DType.UINT8 not in {value.spec.dtype for value in built.placed.specialised.method.values.values()}
     assert built.ops()["cortex_m::quantized_conv2d.out"] == 2
@@ -226,14 +228,14 @@ def test_activations_without_a_sign_become_int8(tmp_path: Path, library: Library
     check_run(built, library, 3, 30)
 
 
-def test_views_are_no_arithmetic(tmp_path: Path, library: Library) -> None:
+def test_views_are_no_arithmetic(int8_net: Int8Net, library: Library) -> None:
     """A linear layer over rows is a view, a product and a view: only the product computes in float."""
-    built = build(net_script(tmp_path, NETS["linear_of_rows"], 'keep_float = ["fc"]\n'), tmp_path, library)
+    built = build(int8_net(NETS["linear_of_rows"], 'keep_float = ["fc"]\n'), library)
     assert [one.instruction.op for one in built.placed.specialised.in_float] == ["aten::addmm.out"]
 
 
-def test_what_has_no_integer_form_says_so(tmp_path: Path, library: Library) -> None:
+def test_what_has_no_integer_form_says_so(int8_net: Int8Net, library: Library) -> None:
     spread = Net(("self.fc = nn.Linear(8, 6)",), ("return self.fc(x).var(1)",), (2, 8))
-    built = build(net_script(tmp_path, spread), tmp_path, library)
+    built = build(int8_net(spread), library)
     (only,) = built.placed.specialised.in_float
     assert only.instruction.op == "aten::var.correction_out" and only.reason == "its operands or its result are not quantised"

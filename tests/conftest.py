@@ -1,0 +1,73 @@
+"""What all tests share: which of them pytest-xdist keeps together, and what is made once for all of its workers."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.frontend.nets import Net
+
+LONG = ("scons", "examples", "program", "operators")
+"""Folders whose tests take long: they come first, so that no worker is left with one of them when the others have ended."""
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+Int8Net = Callable[..., Path]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup` the tests of a file stay together, since they share fixtures; a folder may group its own otherwise."""
+    here = Path(__file__).parent
+
+    def order(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return LONG.index(folder) if folder in LONG else len(LONG)
+
+    items.sort(key=order)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(here).with_suffix(""))))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Once:
+    """once(name, fill): the folder of that name, which fill(folder) has filled for the first test of any worker that asked."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if hasattr(request.config, "workerinput") else own) / "once"
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        shared.mkdir(exist_ok=True)
+        folder, aside = shared / name, shared / f"{name}.part"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel frees it when a worker ends, however that ends
+            if not folder.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                fill(aside)
+                aside.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def int8_net(once: Once) -> Int8Net:
+    """int8_net(net, more): the `.pte` of the network in int8, for stock runtimes too, with its `.npz` and its script beside it."""
+
+    def made(net: Net, more: str = "") -> Path:
+        from etexport.frontend import export  # imports torch, which most tests do without
+        from tests.frontend.nets import net_script
+
+        def fill(folder: Path) -> None:
+            export(net_script(folder, net, more), folder / "model.pte", stock=True, quantize="int8")
+
+        return once(hashlib.sha256(repr((net, more)).encode()).hexdigest()[:16], fill) / "model.pte"
+
+    return made
