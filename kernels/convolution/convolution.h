@@ -75,8 +75,9 @@ __attribute__((noinline)) void convolution_row(const ConvolutionShape& shape, fl
       strip.residual = residual == nullptr ? nullptr : residual + at;
       strip.low = shape.low;
       strip.high = shape.high;
-      each_block<Core>(strip, {weight + group * padded * elements, bias + group * padded, shape.outputs, elements,
-                               span.first_tap * shape.inputs, (shape.kernel_width - taps) * shape.inputs});
+      each_block<Core>(
+          strip, {weight + group * padded * elements, bias + group * padded * Core::kBiasWords, shape.outputs, elements,
+                  span.first_tap * shape.inputs, (shape.kernel_width - taps) * shape.inputs});
     }
   });
 }

@@ -65,7 +65,7 @@ __attribute__((noinline)) void depthwise_row(const ConvolutionShape& shape, floa
       const int32_t at = span.begin * channels + channel;
       strip.offset = left * channels + channel;
       strip.weight = weight + channel * elements + span.first_tap * kLanes;
-      strip.bias = bias + channel;
+      strip.bias = bias + channel * Core::kBiasWords;
       strip.out = out + at;
       strip.residual = residual == nullptr ? nullptr : residual + at;
       Core::depthwise(strip);

@@ -235,6 +235,7 @@ inline __attribute__((noinline)) void depthwise_eight(const Strip& strip_) {
 struct M4f {
   static constexpr int32_t kLanes = 8;
   static constexpr int32_t kDepthwiseLanes = 8;
+  static constexpr int32_t kBiasWords = 1;
 
   using Scope = DefaultNan;
 

@@ -24,7 +24,7 @@ from etexport.op import (
     Write,
     swept_distance,
 )
-from etexport.packing import pack_rows, pack_vector, tiles_for
+from etexport.packing import PORTABLE_TILES, pack_layer, pack_rows, pack_vector, tiles_for
 from etexport.program.model import Array
 from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
 
@@ -102,16 +102,16 @@ def _lower(node: Node, target: Target) -> Call:
         return _lower_transposed(node, rows, columns)
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
-    variant, core, lanes = tiles_for(target)
     depthwise = inputs == 1 and groups > 1
-    if depthwise:
-        lanes = min(lanes, 8) if variant == "m4f" else 4
     per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
     matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
-    constants = (
-        Const("weight", np.concatenate([pack_rows(group, lanes) for group in matrix])),
-        Const("bias", np.concatenate([pack_vector(group, lanes) for group in bias.reshape(per_group, -1)])),
-    )
+    variant, core, lanes = tiles_for(target, matrix, bias)
+    if depthwise:
+        if variant == "fixed" and (outputs > 1 or groups % 4):  # its blocks are fours of channels with one result each
+            variant, core, lanes = PORTABLE_TILES
+        lanes = min(lanes, 8) if variant == "m4f" else 4
+    weights, biases = pack_layer(matrix, bias.reshape(per_group, -1), variant, lanes)
+    constants = (Const("weight", weights), Const("bias", biases))
     epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
     batch = x.spec.shape[0]
@@ -128,7 +128,7 @@ def _lower(node: Node, target: Target) -> Call:
     }  # fmt: skip
     window = window_over(node, rows, columns, 0.0)
     overlaps = {x.id: swept_distance(window, x.spec.dtype.itemsize, out.spec.dtype.itemsize)}
-    if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None:
+    if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None and variant != "fixed":
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
         packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
         return Call(f"depthwise_3x3<et::{core}>", header, geometry, (Const("weight", packed.reshape(-1)),), window, macs, variant, overlaps)
@@ -269,6 +269,7 @@ def _turned(
 
 
 _SPECIAL = T((1, 1, 3, 3), values=(1.0, float("nan"), -0.0, _INF, 1.0, 1.0, 1.0, 1.0, 2.0))
+_TINY = T((1, 1, 3, 3), values=(1e-36, 3e-38, 0.0, -2e-37, -0.0, 1e-40, 2e-38, 3e-36, 5e-37))
 
 _CASES = (
     _case((1, 3, 8, 8), (8, 3, 3, 3), "dense, padded by one", padding=(1,)),
@@ -300,6 +301,7 @@ _CASES = (
     _turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
     _turned((1, 4, 7), (4, 3, 5), "transposed, a sequence, dilated", stride=(3,), dilation=(2,), padding=(4,), output_padding=(2,)),
     _turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
+    Case((_TINY, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "tiny inputs"),
     Case((_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "NaN and infinity"),
 )
 

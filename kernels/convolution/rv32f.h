@@ -130,6 +130,7 @@ inline __attribute__((noinline)) void six_of_four(const Strip& strip_, int32_t c
 struct Rv32f {
   static constexpr int32_t kLanes = 16;
   static constexpr int32_t kDepthwiseLanes = 4;
+  static constexpr int32_t kBiasWords = 1;
 
   struct Scope {
     Scope() {}

@@ -223,6 +223,7 @@ template <int32_t kTile, int32_t kLanes_>
 struct Plain {
   static constexpr int32_t kLanes = kLanes_;
   static constexpr int32_t kDepthwiseLanes = 4;
+  static constexpr int32_t kBiasWords = 1;
 
   struct Scope {
     Scope() {}
@@ -257,7 +258,7 @@ inline void each_block(Strip strip, const Weights& weights) {
     Core::run(strip);
     done += lanes;
     data += weights.elements * lanes;
-    strip.bias += lanes;
+    strip.bias += lanes * Core::kBiasWords;
     strip.out += lanes;
     strip.residual = strip.residual == nullptr ? nullptr : strip.residual + lanes;
   }

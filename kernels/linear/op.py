@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, T, Target, Write
-from etexport.packing import pack_rows, pack_vector, tiles_for
+from etexport.packing import pack_layer, tiles_for
 from etexport.program.model import Array, TensorSpec, Value
 
 _INF = float("inf")
@@ -22,12 +22,12 @@ def _layer(node: Node, target: Target, x: Value, weight: Array, bias: Array) -> 
     """`weight` (outputs, inputs), `bias` (outputs)."""
     outputs, inputs = weight.shape
     positions = prod(x.spec.shape[:-1])
-    variant, core, lanes = tiles_for(target)
+    variant, core, lanes = tiles_for(target, weight, bias)
     low, high = _clamp(node)
     geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
     residual = Const("residual", None) if node.residual is None else Read(node.residual.id)
-    constants = (Const("weight", pack_rows(weight, lanes)), Const("bias", pack_vector(bias, lanes)))
-    operands = (Write(node.out.id), Read(x.id), *constants, residual)
+    weights, biases = pack_layer(weight[None], bias[None], variant, lanes)
+    operands = (Write(node.out.id), Read(x.id), Const("weight", weights), Const("bias", biases), residual)
     header = "convolution/convolution.h" if variant == "portable" else f"convolution/{variant}.h"
     macs = positions * inputs * outputs
     return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)

@@ -26,6 +26,10 @@ SMALLER = sorted(
     {path.parent.name for kernels in kernel_folders() for path in kernels.glob("*/*.h") if "ET_OPTIMIZE_SIZE" in path.read_text("utf-8")}
 )
 """Families whose code for the M4 is other code where it is to be small."""
+WITHOUT_FPU = sorted(
+    {path.parent.name for kernels in kernel_folders() for path in kernels.glob("*/op.py") if "tiles_for" in path.read_text("utf-8")}
+)
+"""Families with float code of its own where there is no FPU."""
 CORES = [("qemu_mps2_an386", "speed"), ("qemu_mps2_an385", "size"), ("qemu_virt_rv32", "speed")]
 Benches = Callable[[str, str], Bench]
 
@@ -60,6 +64,11 @@ def test_core(family: str, board: str, optimize: str, library: Library, bench_of
     if shutil.which(program.program) is None:
         pytest.skip(f"{program.program} is not installed")
     compare(bench_of(board, optimize), library, FAMILIES[family], CORE_CASES)
+
+
+@pytest.mark.parametrize("family", WITHOUT_FPU)
+def test_fused_without_fpu(family: str, library: Library, bench_of: Benches) -> None:
+    compare_fused(bench_of("qemu_mps2_an385", "speed"), library, FAMILIES[family])
 
 
 @pytest.mark.parametrize("family", SMALLER)
