@@ -103,6 +103,13 @@ class Node:
     def error(self, what: str, hint: str = "") -> ModelError:
         return ModelError(what, where=self.instruction.where, hint=hint)
 
+    def dimension(self, dim: int, rank: int, *, of_scalars: bool = True) -> int:
+        """`dim` counted from 0. PyTorch's rule that a scalar has the dimensions 0 and -1 goes for most operators, not for all."""
+        count = max(rank, 1) if of_scalars else rank
+        if not -count <= dim < count:
+            raise self.error(f"dimension {dim} of a tensor with {rank} dimensions")
+        return dim % count
+
 
 def node_of(method: Method, instruction: Instruction, op: Op) -> Node:
     """Resolve an instruction's operands against the operator's schema; ModelError where number or kind does not fit."""

@@ -34,12 +34,6 @@ def _alias(node: Node, strides: tuple[int, ...], offset: int = 0) -> int | None:
     return offset * spec.dtype.itemsize if same and spec.dtype is operand.dtype else None
 
 
-def _dim(node: Node, dim: int, rank: int, name: str = "dimension") -> int:
-    if not -max(rank, 1) <= dim < max(rank, 1):
-        raise node.error(f"{name} {dim} of a tensor with {rank} dimensions")
-    return dim % max(rank, 1)
-
-
 # ---- permute, transpose -----------------------------------------------------------------------------------------------------------
 
 
@@ -48,7 +42,7 @@ def _permute(node: Node) -> tuple[InferredSpec, ...]:
     rank = len(spec.shape)
     if len(node["dims"]) != rank:
         raise node.error(f"{len(node['dims'])} dimensions in the order for a tensor with {rank}")
-    dims = [_dim(node, dim, rank) for dim in node["dims"]]
+    dims = [node.dimension(dim, rank) for dim in node["dims"]]
     if len(set(dims)) != rank:
         raise node.error(f"a dimension is listed twice in {list(node['dims'])}")
     return ((spec.dtype, tuple(spec.shape[dim] for dim in dims)),)
@@ -57,7 +51,7 @@ def _permute(node: Node) -> tuple[InferredSpec, ...]:
 def _transpose(node: Node) -> tuple[InferredSpec, ...]:
     spec = node["self"].spec
     shape = list(spec.shape)
-    first, second = (_dim(node, node[name], len(shape)) for name in ("dim0", "dim1"))
+    first, second = (node.dimension(node[name], len(shape)) for name in ("dim0", "dim1"))
     if shape:
         shape[first], shape[second] = shape[second], shape[first]
     return ((spec.dtype, tuple(shape)),)
@@ -84,7 +78,7 @@ def _slice_range(node: Node) -> tuple[int, range]:
     spec = node["self"].spec
     if not spec.shape:
         raise node.error("a scalar cannot be sliced")
-    dim = _dim(node, node["dim"], len(spec.shape))
+    dim = node.dimension(node["dim"], len(spec.shape))
     if node["step"] <= 0:
         raise node.error(f"step {node['step']} is not positive")
     return dim, range(spec.shape[dim])[slice(node["start"], node["end"], node["step"])]
@@ -122,7 +116,7 @@ def _select(node: Node) -> tuple[InferredSpec, ...]:
     spec = node["self"].spec
     if not spec.shape:
         raise node.error("a scalar has no dimension to select from")
-    dim = _dim(node, node["dim"], len(spec.shape))
+    dim = node.dimension(node["dim"], len(spec.shape))
     _dim_index(node, dim)
     return ((spec.dtype, (*spec.shape[:dim], *spec.shape[dim + 1 :])),)
 

@@ -14,13 +14,6 @@ _ALL = tuple(DType)
 _LIMIT = 2**31 - 1
 
 
-def _dim(node: Node, dim: int) -> int:
-    rank = len(node["self"].spec.shape)
-    if not -rank <= dim < rank:
-        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    return dim % rank
-
-
 def _rearranged(node: Node, shape: tuple[int, ...], out: tuple[int, ...], self: tuple[int, ...], offset: int) -> Call:
     loops = nest(shape, out, self)
     geometry: dict[str, GeometryField] = {
@@ -33,7 +26,8 @@ def _rearranged(node: Node, shape: tuple[int, ...], out: tuple[int, ...], self: 
 
 
 def _turned(node: Node) -> frozenset[int]:
-    dims = frozenset(_dim(node, dim) for dim in node["dims"])
+    rank = len(node["self"].spec.shape)
+    dims = frozenset(node.dimension(dim, rank, of_scalars=False) for dim in node["dims"])
     if len(dims) != len(node["dims"]):
         raise node.error(f"a dimension is listed twice in {list(node['dims'])}")
     return dims
@@ -83,7 +77,7 @@ def _lower_repeat(node: Node, target: Target) -> Call:
 def _part(node: Node) -> tuple[int, range]:
     """The dimension, and the indices along it that are overwritten."""
     self = node["self"].spec
-    dim = _dim(node, node["dim"])
+    dim = node.dimension(node["dim"], len(self.shape), of_scalars=False)
     if "index" in node.operands:
         at = node["index"]
         if not -self.shape[dim] <= at < self.shape[dim]:

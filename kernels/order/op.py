@@ -13,39 +13,34 @@ from etexport.program.model import DType
 from etexport.strided import lines
 
 
-def _axis(node: Node) -> int | None:
-    """The dimension that is put in order; None of a scalar."""
-    rank, dim = len(node["self"].spec.shape), node["dim"]
-    if not -max(rank, 1) <= dim < max(rank, 1):
-        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    return dim % rank if rank else None
-
-
-def _length(node: Node) -> int:
-    axis = _axis(node)
-    return 1 if axis is None else node["self"].spec.shape[axis]
+def _extent(node: Node, shape: tuple[int, ...]) -> int:
+    """Of the dimension that is put in order."""
+    dim = node.dimension(node["dim"], len(shape))
+    return shape[dim] if shape else 1
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    spec, axis, count = node["self"].spec, _axis(node), node.operands.get("k", _length(node))
+    spec = node["self"].spec
+    dim, length = node.dimension(node["dim"], len(spec.shape)), _extent(node, spec.shape)
+    count = node.operands.get("k", length)
     if spec.dtype is DType.BOOL:
         raise node.error("an order of bool")
-    if not 0 <= count <= _length(node):
-        raise node.error(f"the first {count} of {_length(node)}")
-    shape = tuple(count if dim == axis else size for dim, size in enumerate(spec.shape))
+    if not 0 <= count <= length:
+        raise node.error(f"the first {count} of {length}")
+    shape = tuple(count if at == dim else size for at, size in enumerate(spec.shape))
     return ((spec.dtype, shape), (DType.INT64, shape))
 
 
 def _lower(descending: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
-        axis, (out, index) = _axis(node), (out.spec for out in node.outs)
+        self, (out, index) = node["self"].spec, (out.spec for out in node.outs)
         geometry = {
-            **lines(node["dim"], out=out, index=index, self=node["self"].spec),
-            "count": 1 if axis is None else out.shape[axis],
+            **lines(node["dim"], out=out, index=index, self=self),
+            "count": _extent(node, out.shape),
             "descending": bool(node[descending]),
         }
         # places, and the same again that runs are merged into
-        scratch = Scratch(DType.INT32, 2 * _length(node))
+        scratch = Scratch(DType.INT32, 2 * _extent(node, self.shape))
         operands: tuple[Operand, ...] = (Write(node.outs[0].id), Write(node.outs[1].id), scratch, Read(node["self"].id))
         return Call("order", "order/order.h", geometry, operands)
 

@@ -15,10 +15,8 @@ from etexport.strided import lines
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    spec, dim = node["self"].spec, node["dim"]
-    rank = max(len(spec.shape), 1)
-    if not -rank <= dim < rank:
-        raise node.error(f"dimension {dim} of a tensor with {len(spec.shape)} dimensions")
+    spec = node["self"].spec
+    node.dimension(node["dim"], len(spec.shape))
     if spec.dtype.numpy.kind != "f":
         raise node.error(f"softmax of {spec.dtype.numpy}")
     if node["half_to_float"]:
@@ -80,10 +78,8 @@ _SCALE, _ZERO_POINT = 1 / 256, -128
 
 
 def _infer8(node: Node) -> tuple[InferredSpec, ...]:
-    spec, dim = node["self"].spec, node["dim"]
-    rank = max(len(spec.shape), 1)
-    if not -rank <= dim < rank:
-        raise node.error(f"dimension {dim} of a tensor with {len(spec.shape)} dimensions")
+    spec = node["self"].spec
+    dim = node.dimension(node["dim"], len(spec.shape))
     if node["output_zero_point"] != _ZERO_POINT:
         raise node.error(f"the zero point of a softmax's result is {_ZERO_POINT}, not {node['output_zero_point']}")
     if not (0 < node["input_multiplier"] < 2**31 and -31 <= node["input_shift"] <= 31):

@@ -11,13 +11,6 @@ from etexport.op import Case, Draw, InferredSpec, Layout, Node, Op, T
 from etexport.program.model import DType
 
 
-def _dim(node: Node, dim: int, rank: int) -> int:
-    """`dim` as a number from 0; PyTorch lets a scalar have the dimension 0."""
-    if not -max(rank, 1) <= dim < max(rank, 1):
-        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    return dim % max(rank, 1)
-
-
 def _view(node: Node) -> tuple[InferredSpec, ...]:
     spec = node["self"].spec
     size = list(node["size"])
@@ -36,7 +29,7 @@ def _view(node: Node) -> tuple[InferredSpec, ...]:
 def _squeeze(node: Node) -> tuple[InferredSpec, ...]:
     spec = node["self"].spec
     dims = node["dim"] if isinstance(node["dim"], tuple) else (node["dim"],)
-    dropped = [_dim(node, dim, len(spec.shape)) for dim in dims]
+    dropped = [node.dimension(dim, len(spec.shape)) for dim in dims]
     if len(set(dropped)) != len(dropped):
         raise node.error(f"a dimension is listed twice in {list(dims)}")
     return ((spec.dtype, tuple(size for dim, size in enumerate(spec.shape) if size != 1 or dim not in dropped)),)
@@ -44,7 +37,7 @@ def _squeeze(node: Node) -> tuple[InferredSpec, ...]:
 
 def _unsqueeze(node: Node) -> tuple[InferredSpec, ...]:
     spec = node["self"].spec
-    dim = _dim(node, node["dim"], len(spec.shape) + 1)
+    dim = node.dimension(node["dim"], len(spec.shape) + 1)
     return ((spec.dtype, (*spec.shape[:dim], 1, *spec.shape[dim:])),)
 
 
