@@ -124,7 +124,7 @@ def _base(method: Method, value: Value) -> int:
 
 def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution, board: Board, static_bytes: int = 0) -> None:
     """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's RAM."""
-    ram = sum(memory.size for memory in board.memory if memory.kind == "ram")
+    ram = next((memory.size for memory in board.memory if memory.kind == "ram"), 0)  # the linker script uses the first
     needed = solution.size["ram"] + board.stack + static_bytes
     if not ram or needed <= ram:
         return
@@ -137,7 +137,8 @@ def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution
     tensors = ", ".join(f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}" for buffer in live)
     at_step = specialised.steps[min(step, len(specialised.steps) - 1)].instruction.where if specialised.steps else "the start"
     raise PlanError(
-        f"the program needs {needed:,} bytes of RAM (arena {solution.size['ram']:,}, stack {board.stack:,}, static {static_bytes:,}), "
+        f"the program needs {needed:,} bytes of RAM (arena {solution.size['ram']:,}, stack {board.stack:,}"
+        f"{f', static {static_bytes:,}' if static_bytes else ''}), "
         f"the board has {ram:,}",
         where=f"board {board.name}",
         hint=f"at the peak, {at_step}: {tensors}",
