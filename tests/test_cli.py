@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from etexport.__main__ import VERBS
+from tests.pace import pace
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,7 +121,7 @@ def test_boards_is_quick_and_loads_no_torch() -> None:
         etexport("boards")
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
-    assert min(times) < 0.3, times  # processor time, so that other work does not count: 0.12 s on an idle machine
+    assert min(times) < 0.3 * pace(), times  # processor time, so that other work does not count: 0.12 s on an idle machine
 
 
 def test_generate_loads_no_torch(tmp_path: Path) -> None:

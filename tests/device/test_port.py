@@ -83,23 +83,23 @@ def test_another_version_of_the_link(firmware: Firmware) -> None:
 def test_unplugged_in_the_middle_of_a_run(firmware: Firmware) -> None:
     board, elf = firmware("host")
     with launch(board, elf) as running, Pty(running.url) as line:
-        threading.Timer(1.0, line.unplug).start()
+        timer = threading.Timer(1.0, line.unplug)
         with pytest.raises(DeviceLostError, match="the connection broke"):
-            run(elf, board, [sample(0, HANG)], url=line.device, timeout_s=20)
+            run(elf, board, [sample(0), sample(1, HANG)], url=line.device, timeout_s=20, progress=lambda done, of: timer.start())
 
 
 def test_a_board_that_falls_silent_is_lost(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answers HELLO, then nothing."""
     board, elf = firmware("host")
-    monkeypatch.setattr(link, "_SILENCE_S", 1.0)
     with launch(board, elf) as running, Pty(running.url) as line:
-        monkeypatch.setattr(link.Link, "_send_inputs", _stop_then(link.Link._send_inputs, running.process))
+        monkeypatch.setattr(link.Link, "_send_inputs", _stop_then(link.Link._send_inputs, running.process, monkeypatch))
         with pytest.raises(DeviceLostError, match="stopped answering: no answer to INPUT in 1 s"):
             run(elf, board, [sample(0)], url=line.device)
 
 
-def _stop_then(send_inputs: object, process: subprocess.Popen[str]) -> object:
+def _stop_then(send_inputs: object, process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> object:
     def stopped(*args: object) -> None:
+        monkeypatch.setattr(link, "_SILENCE_S", 1.0)
         os.kill(process.pid, signal.SIGSTOP)
         send_inputs(*args)  # type: ignore[operator]
 
