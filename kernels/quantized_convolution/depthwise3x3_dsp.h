@@ -2,8 +2,8 @@
 //
 // First 4 input rows become, for each column and channel, the int16 pairs (row 0, row 1) and (row 2, row 3): 22
 // instructions for 4 channels of a column. Then one channel after the other, its weights in registers as pairs (w0, w1)
-// and (w1, w2) of each column of the window: 26 instructions for two results (two output rows), 18 for one. Two rows at
-// once: 1.4 instructions a multiply-accumulate in the loop.
+// and (w1, w2) of each column of the window: 47 instructions for four results (two columns of two output rows), 1.3 a
+// multiply-accumulate; of which 24 are the multiplications that this way needs.
 #pragma once
 
 #include <stddef.h>
@@ -56,88 +56,66 @@ struct Lanes8 {
 };
 
 // One column of the window for two output rows: r12 = (row 0, row 1), lr = (row 2, row 3).
-#define ET_DSP_TAPS_TWO(offset, upper, lower, from0, from1)                 \
-  "ldrd r12, lr, [r0" offset                                                \
-  "\n"                                                                      \
-  "smlad r10, r12, " upper ", " from0 "\n smlad r11, lr, " lower ", " from1 \
-  "\n"                                                                      \
-  "smlabt r10, lr, " lower ", r10\n smlatb r11, r12, " upper ", r11\n"
+#define ET_DSP_TAPS_TWO(upper, lower, to0, to1, from0, from1)                      \
+  "smlad " to0 ", r12, " upper ", " from0 "\n smlabt " to0 ", lr, " lower ", " to0 \
+  "\n"                                                                             \
+  "smlad " to1 ", lr, " lower ", " from1 "\n smlatb " to1 ", r12, " upper ", " to1 "\n"
 
-// 4 channels of two output rows. Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias,
-// multiplier.
+// 4 channels of two output rows, more than one column: 47 instructions for two columns, 24 for the last of an odd
+// number. The second row is stored first, so that a row step of 0 leaves the first one alone.
+// Packed for each channel: 3 pairs (w0, w1), 3 pairs (w1, w2), bias, multiplier.
 __attribute__((naked, noipa)) inline void depthwise_two_rows(const int32_t* /*x*/, const int8_t* /*packed*/,
                                                              int8_t* /*out*/, const Lanes8* /*lanes*/) {
   asm volatile(
       "push {r4-r11, lr}\n"
       "ldm r3, {r4, r5, r7, r8}\n"   // step, row step, x bytes, zero point
       "sub sp, sp, #40\n"
-      "add r7, r7, r0\n"             // end of x
-      "mov r9, #4\n"
-      "strd r4, r7, [sp, #8]\n"      // 8: step, 12: end
-      "str r8, [sp, #4]\n"           // 4: zero point (0: multiplier)
-      "strd r0, r2, [sp, #16]\n"     // 16: x, 20: out
-      "strd r9, r5, [sp, #24]\n"     // 24: lanes left, 28: row step
-      "1:\n"
-      "ldm r1!, {r3-r10}\n"
-      "str r1, [sp, #32]\n"          // 32: packed
-      "str r10, [sp]\n"
-      "ldr r1, [sp, #28]\n"
-      "2:\n"
-      ET_DSP_TAPS_TWO("], #32", "r3", "r6", "r9", "r9")
-      ET_DSP_TAPS_TWO("]", "r4", "r7", "r10", "r11")
-      ET_DSP_TAPS_TWO(", #32]", "r5", "r8", "r10", "r11")
-      "ldrd r12, lr, [sp]\n"
-      "smmlar r10, r10, r12, lr\n smmlar r11, r11, r12, lr\n"
-      "ldrd r12, lr, [sp, #8]\n"
-      "ssat r10, #8, r10\n ssat r11, #8, r11\n"
-      "strb r11, [r2, r1]\n strb r10, [r2]\n"
-      "add r2, r2, r12\n cmp r0, lr\n bne.w 2b\n"
-      "ldrd r0, r2, [sp, #16]\n ldr r12, [sp, #24]\n ldr r1, [sp, #32]\n"
-      "add r0, r0, #8\n add r2, r2, #1\n add lr, lr, #8\n"
-      "subs r12, r12, #1\n"
-      "strd r0, r2, [sp, #16]\n str r12, [sp, #24]\n str lr, [sp, #12]\n"
-      "bne.w 1b\n"
-      "add sp, sp, #40\n"
-      "pop {r4-r11, pc}\n");
-}
-
-#define ET_DSP_TAPS_ONE(offset, upper, lower, from) \
-  "ldrd r12, lr, [r0" offset "]\n smlad r10, r12, " upper ", " from "\n smlabt r10, lr, " lower ", r10\n"
-
-// 4 channels of one output row; row 3 of x counts for nothing.
-__attribute__((naked, noipa)) inline void depthwise_one_row(const int32_t* /*x*/, const int8_t* /*packed*/,
-                                                            int8_t* /*out*/, const Lanes8* /*lanes*/) {
-  asm volatile(
-      "push {r4-r11, lr}\n"
-      "ldm r3, {r4, r5, r7, r8}\n"   // step, -, x bytes, zero point
-      "sub sp, sp, #40\n"
       "add r7, r7, r0\n"
-      "mov r9, #4\n"
-      "strd r4, r7, [sp, #8]\n"      // 8: step, 12: end
-      "str r8, [sp, #4]\n"           // 4: zero point (0: multiplier)
-      "strd r0, r2, [sp, #16]\n"     // 16: x, 20: out
-      "str r9, [sp, #24]\n"          // 24: lanes left
+      "str r8, [sp, #4]\n"           // 0: multiplier, 4: zero point
+      "strd r4, r5, [sp, #8]\n"      // 8: step, 12: row step; 16: bias, 20: the last column
+      "strd r0, r2, [sp, #24]\n"     // 24: x, 28: out
+      "str r7, [sp, #36]\n"          // 32: packed, 36: the last column of the lane after the last one
+      "sub lr, r7, #32\n"
       "1:\n"
       "ldm r1!, {r3-r10}\n"
-      "str r1, [sp, #32]\n"
-      "str r10, [sp]\n"
-      "ldr r1, [sp, #8]\n"
+      "str r1, [sp, #32]\n str r10, [sp]\n strd r9, lr, [sp, #16]\n"
+      "mov r1, r9\n"
       "2:\n"
-      ET_DSP_TAPS_ONE("", "r3", "r6", "r9")
-      ET_DSP_TAPS_ONE(", #32", "r4", "r7", "r10")
-      ET_DSP_TAPS_ONE(", #64", "r5", "r8", "r10")
+      "ldrd r12, lr, [r0], #32\n"
+      ET_DSP_TAPS_TWO("r3", "r6", "r9", "r10", "r1", "r1")
+      "ldrd r12, lr, [r0], #32\n"
+      ET_DSP_TAPS_TWO("r4", "r7", "r9", "r10", "r9", "r10")
+      ET_DSP_TAPS_TWO("r3", "r6", "r11", "r1", "r1", "r1")
+      "ldrd r12, lr, [r0]\n"
+      ET_DSP_TAPS_TWO("r5", "r8", "r9", "r10", "r9", "r10")
+      ET_DSP_TAPS_TWO("r4", "r7", "r11", "r1", "r11", "r1")
+      "ldrd r12, lr, [r0, #32]\n"
+      ET_DSP_TAPS_TWO("r5", "r8", "r11", "r1", "r11", "r1")
       "ldrd r12, lr, [sp]\n"
-      "add r0, r0, #32\n"
-      "smmlar r10, r10, r12, lr\n"
-      "ldr r12, [sp, #12]\n"
-      "ssat r10, #8, r10\n"
-      "strb r10, [r2]\n"
-      "add r2, r2, r1\n cmp r0, r12\n bne.w 2b\n"
-      "ldrd r0, r2, [sp, #16]\n ldr lr, [sp, #24]\n ldr r1, [sp, #32]\n"
-      "add r0, r0, #8\n add r2, r2, #1\n add r12, r12, #8\n"
-      "subs lr, lr, #1\n"
-      "strd r0, r2, [sp, #16]\n str lr, [sp, #24]\n str r12, [sp, #12]\n"
-      "bne.w 1b\n"
+      "smmlar r9, r9, r12, lr\n smmlar r10, r10, r12, lr\n smmlar r11, r11, r12, lr\n smmlar r1, r1, r12, lr\n"
+      "ldrd r12, lr, [sp, #8]\n"
+      "ssat r9, #8, r9\n ssat r10, #8, r10\n ssat r11, #8, r11\n ssat r1, #8, r1\n"
+      "strb r10, [r2, lr]\n strb r9, [r2]\n add r2, r2, r12\n"
+      "strb r1, [r2, lr]\n strb r11, [r2]\n add r2, r2, r12\n"
+      "ldrd r1, lr, [sp, #16]\n"
+      "cmp r0, lr\n blo.w 2b\n"
+      "bne 3f\n"
+      "ldrd r12, lr, [r0], #32\n"
+      ET_DSP_TAPS_TWO("r3", "r6", "r9", "r10", "r1", "r1")
+      "ldrd r12, lr, [r0]\n"
+      ET_DSP_TAPS_TWO("r4", "r7", "r9", "r10", "r9", "r10")
+      "ldrd r12, lr, [r0, #32]\n"
+      ET_DSP_TAPS_TWO("r5", "r8", "r9", "r10", "r9", "r10")
+      "ldrd r12, lr, [sp]\n"
+      "smmlar r9, r9, r12, lr\n smmlar r10, r10, r12, lr\n"
+      "ldr r12, [sp, #12]\n ldr lr, [sp, #20]\n"
+      "ssat r9, #8, r9\n ssat r10, #8, r10\n"
+      "strb r10, [r2, r12]\n strb r9, [r2]\n"
+      "3:\n"
+      "ldrd r0, r2, [sp, #24]\n ldrd r1, r9, [sp, #32]\n"
+      "add r0, r0, #8\n add r2, r2, #1\n add lr, lr, #8\n"
+      "strd r0, r2, [sp, #24]\n"
+      "cmp lr, r9\n bne.w 1b\n"
       "add sp, sp, #40\n"
       "pop {r4-r11, pc}\n");
 }
@@ -156,18 +134,14 @@ inline __attribute__((noinline)) void depthwise3x3_rows(const Depthwise3x3& laye
                                                         int32_t* scratch) {
   const int32_t out_row = layer.out_width * layer.channels;
   const int32_t in_row = layer.in_width * layer.channels;
-  const Lanes8 lanes = {layer.channels, out_row, 32 * layer.out_width, layer.store.zero_point};
+  const Lanes8 lanes = {layer.channels, count == 2 ? out_row : 0, 32 * layer.out_width, layer.store.zero_point};
   int32_t* const first = scratch + 8 * layer.pad_x;
   const int8_t* const last = count == 2 ? rows[3] : rows[2];
   pad_records(scratch, first, layer.input_zero);
   pad_records(first + 8 * layer.in_width, scratch + 8 * (layer.out_width + 2), layer.input_zero);
   for (int32_t channel = 0; channel < layer.channels; channel += 4) {
     interleave_rows(rows, last, channel, first, layer.channels, channel + in_row);
-    if (count == 2) {
-      depthwise_two_rows(scratch, packed, out + channel, &lanes);
-    } else {
-      depthwise_one_row(scratch, packed, out + channel, &lanes);
-    }
+    depthwise_two_rows(scratch, packed, out + channel, &lanes);
     packed += 128;
   }
   clamp_bytes(layer.store, out, count * out_row);

@@ -301,8 +301,10 @@ def _is_3x3(node: Node, target: Target) -> bool:
     rows, columns = _depthwise_geometry(node)
     fits = all((axis.kernel, axis.dilation, axis.stride) == (3, 1, 1) and axis.before <= 1 for axis in (rows, columns))
     plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
-    # it moves whole words; a part of another tensor may begin anywhere
-    return fits and plain and begins_at_word(node["input"]) and begins_at_word(node.out) and target.rounding == "nearest"
+    # it makes two columns at once and moves whole words; a part of another tensor may begin anywhere
+    return (
+        fits and columns.out > 1 and plain and begins_at_word(node["input"]) and begins_at_word(node.out) and target.rounding == "nearest"
+    )
 
 
 def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:

@@ -152,7 +152,7 @@ def test_as_far_as_declared(board: str, library: Library, bench_of: Callable[[st
 def depthwise_3x3(pads: tuple[int, ...], random: np.random.Generator) -> Case:
     """Channels, sizes, batch and numbers are drawn; `pads` are those above, to the left, below and to the right."""
     batches, channels = int(random.choice((1, 1, 2))), 4 * int(random.integers(1, 11))
-    height, width = (int(random.integers(3, 9)) for _ in range(2))
+    height, width = int(random.integers(3, 9)), int(random.integers(4, 9))
     scales = [multiplier_shift((0.4 + at % 7 / 7) / 180) for at in range(channels)]
     multipliers, shifts = (T((channels,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*scales, strict=True))
     bias = T((channels,), DType.INT32, -2000, 2000, constant=True)
