@@ -61,10 +61,19 @@ def _python() -> Tool:
     )
 
 
+COSTS = {
+    "": "`export` and the stages after it",
+    "examples": "the example `digits`, which is the demo",
+    "dev": "the tests and checks of a clone",
+    "prove": "the planner `etexport.plan.prove:prove`",
+}
+"""What is lost without a dependency, by the extra that brings it ("": every installation)."""
+
+
 def _packages() -> list[Tool]:
     """The pinned dependencies of pyproject.toml, or of the installed distribution."""
     found = []
-    for requirement, needed in _requirements():
+    for requirement, extra in _requirements():
         name, _, pinned = requirement.partition("==")
         try:
             version = importlib.metadata.version(name)
@@ -72,32 +81,33 @@ def _packages() -> list[Tool]:
             version = ""
         if version and pinned and version.partition("+")[0] != pinned:
             version = f"{version} (pinned: {pinned})"
-        cost = "`export` and the stages after it" if needed else "tests and examples"
-        found.append(Tool(name, version, cost, _pip(requirement), needed))
+        found.append(Tool(name, version, COSTS.get(extra, f"the extra {extra}"), _pip(requirement, extra), needed=not extra))
     return found
 
 
-def _pip(requirement: str) -> str:
-    """In a clone without its own environment `sconsw` makes one, with everything in it."""
+def _pip(requirement: str, extra: str) -> str:
+    """In a clone where `sconsw` has not come to an end with the environment, it makes or completes it."""
     clone = Path(__file__).parents[2]
-    if (clone / "sconsw").is_file() and not (clone / ".venv" / "bin" / "python").is_file():
+    if extra != "prove" and (clone / "sconsw").is_file() and not (clone / ".venv" / "etexport.stamp").is_file():
         return "./sconsw --help"
     return f"{sys.executable} -m pip install '{requirement}'"
 
 
-def _requirements() -> list[tuple[str, bool]]:
+def _requirements() -> list[tuple[str, str]]:
+    """Each requirement with the extra that it belongs to, "" for those of every installation."""
     import tomllib
 
     path = Path(__file__).parents[2] / "pyproject.toml"
     if path.is_file():
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        extras = [requirement for group in project["optional-dependencies"].values() for requirement in group]
-        return [*((requirement, True) for requirement in project["dependencies"]), *((requirement, False) for requirement in extras)]
+        groups = {"": project["dependencies"], **project["optional-dependencies"]}
+        return [(requirement, extra) for extra, group in groups.items() for requirement in group]
     try:
         listed = importlib.metadata.requires("etexport") or []
     except importlib.metadata.PackageNotFoundError:
         listed = []
-    return [(requirement.partition(";")[0].strip(), "extra ==" not in requirement) for requirement in listed]
+    parts = [requirement.partition(";") for requirement in listed]
+    return [(name.strip(), marker.partition("extra ==")[2].strip(" '\"")) for name, _, marker in parts]
 
 
 def _added() -> list[Tool]:
