@@ -19,6 +19,7 @@ from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
+from etexport.frontend.quantize.reasons import noted
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained
 from etexport.frontend.trace import trace
@@ -94,6 +95,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     if converted is not None:
         arrays.update(_float_arrays(original, converted, samples))
         arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
+    arrays.update(_reasons(exported, nodes))
     first = [one[0] for one in samples.inputs]
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
@@ -143,6 +145,16 @@ def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dic
     if script.calibration is not None:
         arrays["calibrated"] = _calibrated(script, samples)
     return arrays
+
+
+def _reasons(exported: torch.export.ExportedProgram, nodes: dict[int, str]) -> dict[str, Array]:
+    """Why instructions stay in float, as far as our quantizer decided that; `etexport.inspect.quality` reads it."""
+    reasons = noted(exported)
+    found = sorted((handle, reasons[node]) for handle, node in nodes.items() if node in reasons)
+    if not found:
+        return {}
+    handles, words = zip(*found, strict=True)
+    return {"float_handles": np.array(handles, np.int64), "float_reasons": np.array(words, np.str_)}
 
 
 def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Activation]) -> dict[str, Array]:

@@ -1,4 +1,5 @@
-"""Where the accuracy of an int8 network goes, layer by layer, from what export measured (`quality_*` in `model.npz`)."""
+"""Where the accuracy of an int8 network goes, layer by layer, and what it has in float, from what export measured and decided (`quality_*`
+and `float_*` in `model.npz`)."""
 
 from __future__ import annotations
 
@@ -46,3 +47,11 @@ def quality(arrays: Path | Mapping[str, Any]) -> list[ActivationQuality]:
         ActivationQuality(str(name), int(handle), float(scale), int(zero), float(snr), float(low), float(high), float(saturated))
         for name, handle, scale, zero, snr, low, high, saturated in zip(*columns, strict=True)
     ]
+
+
+def reasons(path: Path) -> dict[int, str]:
+    """Why the quantizer left instructions of the `.pte` in float, by handle, as `model.npz` has it."""
+    with np.load(path) as arrays:
+        if "float_handles" not in arrays:
+            return {}
+        return {int(handle): str(reason) for handle, reason in zip(arrays["float_handles"], arrays["float_reasons"], strict=True)}

@@ -162,9 +162,11 @@ def allowance(compare: Compared) -> str:
     return f"allowed {compare.tolerance:.2g} of the largest result" if compare.tolerance else "nothing is allowed"
 
 
-def in_float(memory: Json) -> tuple[InFloat, ...]:
+def in_float(memory: Json, reasons: Mapping[int, str]) -> tuple[InFloat, ...]:
+    """`reasons` by handle are those for which the quantizer left an instruction in float; what the target side says else is in `memory`."""
     names = [field.name for field in dataclasses.fields(InFloat)]
-    return tuple(InFloat(**{name: entry[name] for name in names}) for entry in memory.get("in_float", ()))
+    found = (InFloat(**{name: entry[name] for name in names}) for entry in memory.get("in_float", ()))
+    return tuple(dataclasses.replace(one, reason=reasons.get(one.handle, one.reason)) for one in found)
 
 
 def layers(memory: Json, measured: Sequence[ActivationQuality]) -> tuple[Layer, ...]:

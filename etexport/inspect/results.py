@@ -23,7 +23,7 @@ from etexport.inspect import summary
 from etexport.inspect.compare import Comparison, Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import measured, profile, quantization_of
-from etexport.inspect.quality import quality
+from etexport.inspect.quality import quality, reasons
 from etexport.inspect.replay import Exact, replay, summed_up
 from etexport.inspect.report import Report, compared, flash_figures, in_float, layers, plan_figures, ram_figures, to_json
 from etexport.op import load_ops
@@ -123,7 +123,7 @@ def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:
             data = np.transpose(laid_out, np.argsort(order)) if order else laid_out
             file, _, line = step["source"].rpartition(":")
             source = Source(file, int(line), step["code"]) if file else None
-            found.append(Traced(step["handle"], step["name"], source, np.ascontiguousarray(data)))
+            found.append(Traced(step["handle"], step["name"], source, np.array(data, order="C")))  # keeps a shape of ()
     return tuple(found)
 
 
@@ -191,7 +191,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         plan=plan_figures(memory, plan_seconds),
         compare=compared(comparison) if comparison else None,
         ops=profile(steps, step_counts(folder, memory), board.core, quantization),
-        in_float=in_float(memory),
+        in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
         quality=layers(memory, quality(samples)) if samples.is_file() else (),
         exact=None if trace is None else exact(folder, program, trace, samples),
     )

@@ -30,6 +30,8 @@ from etexport.target.model import InFloat
 KERNEL_QUANTIZE = "cortex_m::quantize_per_tensor.out"
 KERNEL_DEQUANTIZE = "cortex_m::dequantize_per_tensor.out"
 
+NO_FORM = "it has no integer form"
+
 CLONE = "dim_order_ops::_clone_dim_order.out"
 """A tensor in another dim order: at the inputs and outputs of a channels-last model, and no computing."""
 
@@ -107,9 +109,9 @@ def _rule(graph: Graph, quantise: Instruction, out: QuantizedOutput) -> tuple[In
     rule = graph.library.rules.get(made.op)
     if not is_read_once(graph, made):
         graph.reasons[made.handle] = "its float result is read by more than a quantise"
-    elif rule is None:
-        graph.reasons[made.handle] = "it has no integer form"
-    else:
+    elif out.spec.dtype is not DType.INT8:
+        graph.reasons[made.handle] = f"its result is stored as {out.spec.dtype.numpy}"
+    elif rule is not None:
         node = graph.node(made)
         quantized = {name: graph.known(operand) for name, operand in node.operands.items()}
         try:
@@ -184,6 +186,18 @@ def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
             continue
         touched = [graph.values[value].spec.dtype for value in (*instruction.reads, *instruction.outs)]
         if DType.FLOAT32 in touched and instruction.op not in (KERNEL_QUANTIZE, KERNEL_DEQUANTIZE, CLONE):
-            reason = graph.reasons.get(instruction.handle, "its operands or its result are not quantised")
-            found.append(InFloat(instruction, reason))
+            found.append(InFloat(instruction, graph.reasons.get(instruction.handle) or _why(graph, instruction)))
     return found
+
+
+def _why(graph: Graph, instruction: Instruction) -> str:
+    """Why an instruction with a float operand or result is none that was looked at as an integer one."""
+    op = graph.op(instruction)
+    if op is None or not (op.elementwise or graph.carried(instruction) or instruction.op in graph.library.rules):
+        return NO_FORM
+    for read in instruction.reads:
+        value = graph.values[read]
+        if value.spec.dtype is DType.FLOAT32 and value.role is not Role.CONSTANT and graph.quantized(Ref(read)) is None:
+            made = graph.made_by.get(read)
+            return f"its operand {value.name} is not quantised" if made is None else f"its operand comes in float from {made.name}"
+    return "its result is not quantised"

@@ -62,6 +62,11 @@ NETS = {
     "hardswish": Net((_CONV,), ("return F.hardswish(self.conv(x))",), (1, 3, 8, 8)),
     "silu": Net((_CONV,), ("return F.silu(self.conv(x))",), (1, 3, 8, 8)),
     "gelu_chain": Net((_CONV,), ("return torch.tanh(F.gelu(self.conv(x)) * 0.5 + 1.0)",), (1, 3, 8, 8)),
+    "slopes": Net(
+        (_CONV, "self.slopes = nn.PReLU(8)", "self.last = nn.Linear(8, 4)", "self.end = nn.PReLU(4)"),
+        ("return self.end(self.last(self.slopes(self.conv(x)).mean((2, 3))))",),
+        (1, 3, 8, 8),
+    ),
     "sigmoid": Net((_CONV,), ("return torch.sigmoid(self.conv(x))",), (1, 3, 8, 8)),
     "one_dimension": Net(
         ("self.first = nn.Conv1d(4, 8, 5, padding=2)", "self.norm = nn.BatchNorm1d(8)", "self.pool = nn.MaxPool1d(2)",

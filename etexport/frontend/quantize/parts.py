@@ -32,6 +32,12 @@ def gated(x: Tensor, dim: int = -1) -> Tensor:
     return left * torch.sigmoid(gate)
 
 
+def by_channel(x: Tensor, weight: Tensor) -> Tensor:
+    """prelu with a slope for each channel: what lies above zero is one table, what lies below another, times the slopes."""
+    above = torch.relu(x)
+    return above + weight.reshape(-1, *[1] * (x.dim() - 2)) * (x - above)
+
+
 def by_column(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.matmul(matrix, vector.unsqueeze(-1)).squeeze(-1)
 
@@ -78,6 +84,8 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         return attention if plain else None
     if target is aten.glu.default:
         return gated
+    if target is aten.prelu.default and isinstance(args[1], Node) and args[1].meta["val"].numel() > 1:
+        return by_channel
     if target is aten.einsum.default:
         return torch.einsum
     if target in RECURRENT:

@@ -25,6 +25,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
+from etexport.frontend.quantize import reasons
 from etexport.frontend.quantize.parts import written_out
 
 aten = torch.ops.aten
@@ -41,6 +42,9 @@ WEIGHTED: dict[Any, int] = {
     aten.linear.default: 0,
 }
 """Layers with weights (arguments: input, weight, bias), and the weight's dimension of output channels."""
+
+GROUPS_OF_TRANSPOSED: dict[Any, int] = {aten.conv_transpose1d.default: 6, aten.conv_transpose2d.input: 6}
+"""Which argument of a transposed convolution is the number of groups."""
 
 PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
 SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
@@ -115,9 +119,23 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.roots = _roots(model.graph)
         varies = _varying(model.graph)
         for node in model.graph.nodes:
-            if node in varies and node.op == "call_function" and not self._kept_float(node):
-                self._annotate(node)
+            if node not in varies or node.op != "call_function":
+                continue
+            kept = self._kept_float(node)
+            if kept:
+                reasons.note(node, f"the script keeps {kept} in float")
+                continue
+            self._annotate(node)
+            if ANNOTATION not in node.meta and node.target is not operator.getitem and _is_float(node, allow_list=True):
+                reasons.note(node, self._reason(node))
         return model
+
+    def _reason(self, node: Node) -> str:
+        """Why the node has no annotation."""
+        if self._masks(node):
+            return reasons.MASK
+        masked = node.target in FIXED and any(self._masks(one) for one in node.all_input_nodes)
+        return reasons.BEHIND_MASK if masked else reasons.no_integer_form(node)
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to check: what has no annotation stays in float, and export says so."""
@@ -127,7 +145,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         if target is operator.getitem:
             self._piece(node)
         elif target in WEIGHTED:
-            self._weighted(node, WEIGHTED[target])
+            if not _is_grouped_transpose(node):
+                self._weighted(node, WEIGHTED[target])
         elif target in SHARING:
             self._shared(node, node.args[:1])
         elif target in LISTS:
@@ -208,10 +227,17 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         contents = [operator.attrgetter(str(one.target))(self.model) for one in constants if node.target in (*CHOICES, *SUMS)]
         return any(bool((~(one.detach().abs() < MASKED)).any()) for one in contents)
 
-    def _kept_float(self, node: Node) -> bool:
+    def _kept_float(self, node: Node) -> str | None:
+        """The name in `keep_float` that holds for the node."""
         stack = node.meta.get("nn_module_stack") or {}
         paths = [str(path).removeprefix("L['self'].") for path, _ in stack.values()]
-        return any(path == kept or path.startswith(f"{kept}.") for path in paths for kept in self.keep_float)
+        return next((kept for path in paths for kept in self.keep_float if path == kept or path.startswith(f"{kept}.")), None)
+
+
+def _is_grouped_transpose(node: Node) -> bool:
+    """Its weight has a scale for each output of a group, which is no scale for each output."""
+    place = GROUPS_OF_TRANSPOSED.get(node.target)
+    return place is not None and len(node.args) > place and bool(node.args[place] != 1)
 
 
 def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
