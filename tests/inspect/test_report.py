@@ -20,7 +20,7 @@ from etexport.inspect.page import layer_rows, page
 from etexport.inspect.peers import MODELS, bests, peers
 from etexport.inspect.profile import best_known, kind_of, lost, profile, shares, slowest
 from etexport.inspect.replay import Replayed, summed_up
-from etexport.inspect.report import to_json
+from etexport.inspect.report import in_float, to_json
 from etexport.program.model import Source
 from tests.inspect import handmade
 
@@ -227,6 +227,12 @@ def test_what_stays_in_float_is_told_with_its_reason() -> None:
     assert "Nothing: every operator" in page(replace(made, in_float=()), handmade.memory(), None, "<svg></svg>", [])
     assert "What stays in float" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
     assert "allowed 4 steps" in shown and "float PyTorch" in shown and "260 not calibrated with" in shown
+
+
+def test_the_quantizer_s_own_reason_comes_first() -> None:
+    entry = {"name": "softmax", "op": "aten::_softmax.out", "source": "model.py:7", "reason": "its operand is not quantised"}
+    memory = {"in_float": [entry | {"handle": 4}, entry | {"handle": 5}]}
+    assert [one.reason for one in in_float(memory, {5: "it reads a mask"})] == ["its operand is not quantised", "it reads a mask"]
 
 
 def test_operators_computed_again_are_summed_up() -> None:
