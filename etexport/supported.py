@@ -37,7 +37,9 @@ def _near(name: str, library: Library) -> str:
     for known in sorted(library.ops):
         families.setdefault(_family(known), []).append(known)
     wanted = _family(name)
-    near = [known for family in difflib.get_close_matches(wanted, families, n=3, cutoff=0.6) for known in families[family]]
+    longer = [family for family in families if family.startswith(wanted)]
+    alike = difflib.get_close_matches(wanted, families, n=3, cutoff=0.6)
+    near = [known for family in list(dict.fromkeys((*longer, *alike)))[:3] for known in families[family]]
     add = f"or add a folder kernels/{wanted}/"
     return f"near: {', '.join(near)}; write the model with these, {add}" if near else f"write it with other operators, {add}"
 

@@ -10,7 +10,10 @@ inline float clamped(float value, float low, float high) { return value < low ? 
 
 inline bool is_nan(float value) { return value != value; }
 
-inline bool is_nan(int8_t) { return false; }
+template <class T>
+inline bool is_nan(T) {
+  return false;  // whole numbers
+}
 
 inline int32_t smaller(int32_t a, int32_t b) { return a < b ? a : b; }
 

@@ -12,6 +12,8 @@ from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Targe
 from etexport.program.model import DType
 from etexport.strided import nest
 
+_INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
+
 
 def _searched(node: Node) -> tuple[int, ...]:
     """The dimensions that are searched."""
@@ -67,7 +69,7 @@ def _draw(draw: Draw) -> Case:
     rank = max(len(shape), 1)
     # few distinct values, so that there are ties
     values = tuple(float(draw.integer(-2, 2)) for _ in range(math.prod(shape))) if draw.flag() else None
-    dtype = draw.choice((DType.FLOAT32, DType.FLOAT32, DType.INT8))
+    dtype = draw.choice((DType.FLOAT32, DType.FLOAT32, *_INTEGERS))
     return Case((T(shape, dtype, low=-4.0, high=4.0, values=values), draw.choice((None, draw.integer(-rank, rank - 1))), draw.flag()))
 
 
@@ -77,7 +79,7 @@ def _op(name: str, reference: Callable[..., Any]) -> Op:
         f"aten::{name}.out(Tensor self, int? dim=None, bool keepdim=False, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower(name),
-        dtypes=(DType.FLOAT32, DType.INT8),
+        dtypes=(DType.FLOAT32, *_INTEGERS),
         reference=_reference(reference),
         exact=True,
         cases=(
@@ -86,6 +88,7 @@ def _op(name: str, reference: Callable[..., Any]) -> Op:
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), None, True), "in logical order, though laid out channels last"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 1, True)),
             Case((T((2, 40), DType.INT8, -128, 128), 1, False), "int8"),
+            Case((T((2, 40), DType.INT64, -9, 9), 1, False), "int64"),
             Case((T((6,), values=(1.0, 3.0, 3.0, -1.0, -1.0, 0.0)), 0, False), "the first of equal ones"),
             Case((T((6,), values=(1.0, nan, inf, nan, -inf, 0.0)), 0, False), "the first NaN"),
             Case((T((4,), values=(-inf, -inf, -inf, -inf)), -1, False), "nothing but infinities"),

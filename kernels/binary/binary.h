@@ -2,6 +2,7 @@
 // operand of its size.
 #pragma once
 
+#include <math.h>
 #include <stdint.h>
 
 #include "et/arithmetic.h"
@@ -90,6 +91,51 @@ void maximum(const G& g, T* out, const T* self, const T* other) {
 template <class G, class T>
 void minimum(const G& g, T* out, const T* self, const T* other) {
   zip(g, out, self, other, [](T a, T b) { return a < b ? a : b; });
+}
+
+// Division rounded towards 0, and down.
+template <class G>
+void div_trunc(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return truncf(a / b); });
+}
+
+// As PyTorch does it: by the rest, because a / b may round up to the next whole number.
+inline float floor_of_quotient(float a, float b) {
+  if (b == 0.0f) return a / b;
+  const float rest = fmodf(a, b);
+  float quotient = (a - rest) / b;
+  if (rest != 0.0f && (b < 0.0f) != (rest < 0.0f)) quotient -= 1.0f;
+  if (quotient == 0.0f) return copysignf(0.0f, a / b);
+  const float down = floorf(quotient);
+  return quotient - down > 0.5f ? down + 1.0f : down;
+}
+
+template <class G>
+void div_floor(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return floor_of_quotient(a, b); });
+}
+
+// Of whole numbers: by 0 it gives 0, and the language says nothing of the smallest by -1.
+template <class T>
+inline __attribute__((always_inline)) T quotient_of(T a, T b) {
+  if (b == T{}) return T{};
+  return b == static_cast<T>(-1) && static_cast<T>(-1) < T{} ? static_cast<T>(-bits(a)) : static_cast<T>(a / b);
+}
+
+template <class G, class T>
+void div_trunc(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return quotient_of(a, b); });
+}
+
+template <class G, class T>
+void div_floor(const G& g, T* out, const T* self, const T* other) {
+  const auto down = [](T a, T b) {
+    const T quotient = quotient_of(a, b);
+    const T rest = static_cast<T>(bits(a) - bits(quotient) * bits(b));
+    const bool up = b != T{} && rest != T{} && (rest > T{}) != (b > T{});
+    return static_cast<T>(quotient - (up ? 1 : 0));
+  };
+  zip(g, out, self, other, down);
 }
 
 template <class G>

@@ -1,6 +1,7 @@
 """Arithmetic with broadcasting: add, sub, mul, div, maximum, minimum of two tensors, or of a tensor and a number.
 
-Counters and indices are integers: add, sub, mul, maximum and minimum take two tensors of int32 or int64, and wrap round as PyTorch's do."""
+Counters, indices and bytes are integers: all but plain division take two tensors of one integer type, and wrap round as PyTorch's do. A
+product of masks is both. Division that rounds down or towards 0 gives 0 where an integer is divided by 0: PyTorch raises an error there."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
-from etexport.program.model import DType, TensorSpec
+from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, T, Target, Write
+from etexport.program.model import DType, TensorSpec, Value
 from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 _RANK_OF_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}
-_INTEGERS = (DType.INT32, DType.INT64)
+_INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
 _SCALAR = {bool: DType.BOOL, int: DType.INT64, float: DType.FLOAT32}
 
 
@@ -55,8 +56,13 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"shapes {list(self.shape)} and {list(other.spec.shape)} do not broadcast")
     dtype = _promoted(self, other if isinstance(other, (bool, int, float)) else other.spec)
     name = node.schema.name.split("::")[1].split(".")[0]
-    if name == "div" and dtype.numpy.kind != "f":
+    mode = node.operands.get("rounding_mode")
+    if mode not in (None, *_MODES):
+        raise node.error(f"rounding_mode is {mode!r}", hint=f"there are {' and '.join(_MODES)}")
+    if name == "div" and mode is None and dtype.numpy.kind != "f":
         dtype = DType.FLOAT32
+    if mode is not None and (dtype is DType.BOOL or (dtype.numpy.kind != "f" and not isinstance(other, Value) and other == 0)):
+        raise node.error(f"a rounded division of {dtype.numpy} by {other}")
     if name == "sub" and dtype is DType.BOOL:
         raise node.error("subtraction of bool tensors", hint="use a logical operator")
     alpha = node.operands.get("alpha", 1)
@@ -72,10 +78,9 @@ def _bounds(node: Node) -> dict[str, GeometryField]:
 
 
 def _types(name: str) -> tuple[DType, ...]:
-    """What of two tensors is larger can be said of int8 too."""
     if name == "div":
         return (DType.FLOAT32,)
-    return (DType.FLOAT32, *((DType.INT8,) if name in ("maximum", "minimum") else ()), *_INTEGERS)
+    return (DType.FLOAT32, *_INTEGERS, *((DType.BOOL,) if name == "mul" else ()))
 
 
 def _tensors(function: str) -> Callable[[Node, Target], Call]:
@@ -102,6 +107,32 @@ def _tensors(function: str) -> Callable[[Node, Target], Call]:
         return Call(name, "binary/binary.h", geometry, (Write(out.id), Read(self.id), Read(other.id)))
 
     return lower
+
+
+_MODES = {"trunc": "div_trunc", "floor": "div_floor"}
+
+
+def _lower_mode(node: Node, target: Target) -> Call:
+    """Of two tensors of one type, or of a tensor and a number of its type."""
+    out, self, other, mode = node.out, node["self"], node["other"], node["rounding_mode"]
+    is_number = isinstance(other, (bool, int, float))
+    dtype = self.spec.dtype if is_number else other.spec.dtype
+    if self.spec.dtype is not out.spec.dtype or dtype is not out.spec.dtype:
+        raise node.error(f"no kernel for {self.spec} with {other if is_number else other.spec}", hint="convert both to one type")
+    second: Operand = Const("number", np.array(other).astype(dtype.numpy)) if is_number else Read(other.id)
+    steps = (0,) * len(out.spec.shape) if is_number else broadcast_strides(other.spec, out.spec.shape)
+    loops = nest(out.spec.shape, out.spec.strides, broadcast_strides(self.spec, out.spec.shape), steps)
+    geometry: dict[str, GeometryField] = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+        "other_strides": loops.strides[2],
+        "clamps": False,
+        "low": -math.inf,
+        "high": math.inf,
+    }
+    function = "div" if mode is None else _MODES[mode]
+    return Call(function, "binary/binary.h", geometry, (Write(out.id), Read(self.id), second))
 
 
 def _number(function: str) -> Callable[[Node, Target], Call]:
@@ -131,11 +162,16 @@ def _typed(result: Any, *operands: Any) -> Any:
 
 
 def _np_add(x: Any, y: Any, alpha: Any = 1) -> Any:
-    return _typed(np.add(x, np.multiply(y, alpha, dtype=_dtype(x, y)) if alpha != 1 else y, dtype=_dtype(x, y)), x, y)
+    return _typed(np.add(x, _scaled(x, y, alpha), dtype=_dtype(x, y)), x, y)
 
 
 def _np_sub(x: Any, y: Any, alpha: Any = 1) -> Any:
-    return _typed(np.subtract(x, np.multiply(y, alpha, dtype=_dtype(x, y)) if alpha != 1 else y, dtype=_dtype(x, y)), x, y)
+    return _typed(np.subtract(x, _scaled(x, y, alpha), dtype=_dtype(x, y)), x, y)
+
+
+def _scaled(x: Any, y: Any, alpha: Any) -> Any:
+    dtype = _dtype(x, y)
+    return np.multiply(y, np.array(alpha).astype(dtype), dtype=dtype) if alpha != 1 else y
 
 
 def _dtype(x: Any, y: Any) -> Any:
@@ -150,6 +186,17 @@ def _np_mul(x: Any, y: Any) -> Any:
 def _np_div(x: Any, y: Any) -> Any:
     dtype = _dtype(x, y)
     return np.divide(x, y, dtype=dtype if dtype.kind == "f" else np.dtype(np.float32), casting="unsafe")
+
+
+def _np_mode(x: Any, y: Any, mode: str | None) -> Any:
+    if mode is None:
+        return _np_div(x, y)
+    dtype = _dtype(x, y)
+    x, y = np.asarray(x).astype(dtype), np.asarray(y).astype(dtype)
+    if dtype.kind == "f":
+        return np.floor_divide(x, y) if mode == "floor" else np.trunc(x / y)
+    down = np.floor_divide(x, y)
+    return down if mode == "floor" else np.where((down < 0) & (down * y != x), down + 1, down).astype(dtype)
 
 
 def _draw_pair(draw: Draw, dtype: DType = DType.FLOAT32) -> tuple[T, T]:
@@ -172,11 +219,29 @@ def _draw_tensors(name: str, alpha: bool) -> Callable[[Draw], Case]:
     return drawn
 
 
+def _draw_mode(draw: Draw) -> Case:
+    """Divisors are not 0, for then PyTorch raises an error of integers."""
+    dtype = DType.FLOAT32 if draw.flag() else draw.choice(_INTEGERS)
+    self, other = _draw_pair(draw, dtype)
+    low = 0.5 if dtype is DType.FLOAT32 else draw.choice((1.0, -9.0 if dtype is not DType.UINT8 else 1.0))
+    high = 9.0 if low > 0 else 0.0
+    mode = draw.choice((*_MODES, *((None,) if dtype is DType.FLOAT32 else ())))
+    return Case((T(self.shape, dtype, -50.0, 50.0), T(other.shape, dtype, low, high, constant=draw.flag()), mode))
+
+
+def _draw_number_mode(draw: Draw) -> Case:
+    dtype = DType.FLOAT32 if draw.flag() else draw.choice(_INTEGERS)
+    shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+    number = draw.choice((2, 3, 1, *((-2, -1) if dtype is not DType.UINT8 else ()), *((0.5, -0.7) if dtype is DType.FLOAT32 else ())))
+    return Case((T(shape, dtype, -50.0, 50.0), number, draw.choice(tuple(_MODES))))
+
+
 def _draw_number(alpha: bool) -> Callable[[Draw], Case]:
     def drawn(draw: Draw) -> Case:
         operand = T(tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4))))
         number = draw.choice((2, -1, draw.number(0.1, 3.0), draw.number(-3.0, -0.1)))
-        return Case((operand, number, draw.choice((1, 1, 2, draw.number(-3.0, 3.0)))) if alpha else (operand, number))
+        # powers of 2 here too: the product is rounded, and self may be all but the same
+        return Case((operand, number, draw.choice((1, 1, 2, -1, 0.5, -4.0))) if alpha else (operand, number))
 
     return drawn
 
@@ -200,14 +265,13 @@ def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False
         absorbs=frozenset({"clamp"}),
         inplace=("self", "other"),
         elementwise=True,
-        carries=("self", "other") if DType.INT8 in _types(name) else (),
+        carries=("self", "other") if name in ("maximum", "minimum") else (),
         cases=tuple(Case((*pair, 1) if alpha else pair, note) for pair, note in _PAIRS)
         + ((Case((T((3, 4)), T((3, 4)), 2.5), "alpha"),) if alpha else ())
-        + ((Case((_int8((2, 3, 4)), _int8((3, 1))), "int8"),) if DType.INT8 in _types(name) else ())
         + tuple(
             Case((T((3,), dtype, -9, 9), T((2, 1), dtype, -9, 9), *((-2,) if alpha else ())), str(dtype.numpy))
             for dtype in _types(name)
-            if dtype in _INTEGERS
+            if dtype is not DType.FLOAT32
         ),
         draw=_draw_tensors(name, alpha),
     )
@@ -267,4 +331,34 @@ OPS = [
     _of_number("sub", _np_sub, alpha=True),
     _of_number("mul", _np_mul),
     _of_number("div", _np_div),
+    Op(
+        "aten::div.out_mode(Tensor self, Tensor other, *, str? rounding_mode, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower_mode,
+        dtypes=(DType.FLOAT32, *_INTEGERS),
+        reference=_np_mode,
+        inplace=("self", "other"),
+        elementwise=True,
+        cases=(
+            Case((T((3, 20), low=-9.0, high=9.0), T((20,), low=0.5), "floor"), "rounded down"),
+            Case((T((2, 3, 4, 5), low=-9.0, high=9.0, dim_order=(0, 2, 3, 1)), T((3, 1, 1), low=-3.0, high=-0.5), "trunc"), "towards 0"),
+            *(Case((T((3, 20), dtype, -50, 50), T((20,), dtype, 1, 9), mode), f"{dtype.numpy}") for dtype in _INTEGERS for mode in _MODES),
+        ),
+        draw=_draw_mode,
+    ),
+    Op(
+        "aten::div.Scalar_mode_out(Tensor self, Scalar other, *, str? rounding_mode, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer,
+        lower=_lower_mode,
+        dtypes=(DType.FLOAT32, *_INTEGERS),
+        reference=_np_mode,
+        inplace=("self",),
+        elementwise=True,
+        cases=(
+            Case((T((3, 20), low=-9.0, high=9.0), 0.7, "floor")),
+            Case((T((3, 20), DType.INT64, -50, 50), 7, "floor"), "indices"),
+            Case((T((3, 20), DType.INT32, -50, 50), -7, "trunc")),
+        ),
+        draw=_draw_number_mode,
+    ),
 ]

@@ -96,6 +96,11 @@ void erf(const G& g, float* out, const float* self) {
 }
 
 template <class G>
+void erfc(const G& g, float* out, const float* self) {
+  map(g, out, self, [](float v) { return erfcf(v); });
+}
+
+template <class G>
 void expm1(const G& g, float* out, const float* self) {
   map(g, out, self, [](float v) { return expm1f(v); });
 }
@@ -136,6 +141,19 @@ void power(const G& g, float* out, const float* self) {
   }
 }
 
+// Of whole numbers, which wrap round.
+template <class G, class T>
+void whole_power(const G& g, T* out, const T* self) {
+  const auto power = [&](T v) {
+    uint64_t result = 1;
+    for (int32_t i = 0; i < g.number; ++i) {
+      result *= static_cast<uint64_t>(v);
+    }
+    return static_cast<T>(result);
+  };
+  map(g, out, self, power);
+}
+
 // Two tensors.
 template <class G>
 void power(const G& g, float* out, const float* self, const float* exponent) {
@@ -166,6 +184,47 @@ void fmod(const G& g, float* out, const float* self, const float* other) {
 template <class G>
 void remainder(const G& g, float* out, const float* self, const float* other) {
   zip(g, out, self, other, [](float a, float b) { return rest_of(a, b); });
+}
+
+// Of whole numbers; by 0 it gives 0, and of the smallest by -1 the language says nothing.
+template <class T>
+inline __attribute__((always_inline)) T whole_rest(T v, T divisor) {
+  return divisor == 0 || divisor == -1 ? T{} : static_cast<T>(v % divisor);
+}
+
+template <class G, class T>
+void fmod(const G& g, T* out, const T* self, const T* other) {
+  zip(g, out, self, other, [](T a, T b) { return whole_rest(a, b); });
+}
+
+template <class G, class T>
+void remainder(const G& g, T* out, const T* self, const T* other) {
+  const auto rest = [](T a, T b) {
+    const T left = whole_rest(a, b);
+    return static_cast<T>(left != 0 && (left < 0) != (b < 0) ? left + b : left);
+  };
+  zip(g, out, self, other, rest);
+}
+
+template <class G>
+void hypot(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return hypotf(a, b); });
+}
+
+template <class G>
+void copysign(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return copysignf(a, b); });
+}
+
+// NaN only where both are.
+template <class G>
+void fmax(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return fmaxf(a, b); });
+}
+
+template <class G>
+void fmin(const G& g, float* out, const float* self, const float* other) {
+  zip(g, out, self, other, [](float a, float b) { return fminf(a, b); });
 }
 
 // The rest has the sign of self.

@@ -13,6 +13,7 @@ from etexport.program.model import DType
 from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 _INTEGERS = (DType.INT32, DType.INT64)
+_HIGHEST_POWER = 64
 
 
 def _call(node: Node, function: str, number: int | float | None = None) -> Call:
@@ -61,7 +62,7 @@ def _infer_power(node: Node) -> tuple[InferredSpec, ...]:
     """Integers to a whole number stay what they are, so that sizes and positions that a script computes can be folded."""
     spec, exponent = node["self"].spec, node["exponent"]
     if spec.dtype in _INTEGERS and isinstance(exponent, int) and not isinstance(exponent, bool):
-        if exponent < 0:
+        if not 0 <= exponent <= _HIGHEST_POWER:
             raise node.error(f"integers to the power {exponent}")
         return ((spec.dtype, spec.shape),)
     return _same(node)
@@ -82,8 +83,9 @@ def _lower_rest(function: str) -> Callable[[Node, Target], Call]:
     return lambda node, target: _call(node, function, (int if node["self"].spec.dtype in _INTEGERS else float)(node["other"]))
 
 
-def _lower_number(function: str, argument: str) -> Callable[[Node, Target], Call]:
-    return lambda node, target: _call(node, function, float(node[argument]))
+def _lower_power(node: Node, target: Target) -> Call:
+    whole = node["self"].spec.dtype in _INTEGERS
+    return _call(node, "whole_power" if whole else "power", (int if whole else float)(node["exponent"]))
 
 
 def _np_power(x: Any, exponent: Any) -> Any:
@@ -102,6 +104,8 @@ def _np_remainder(x: Any, number: Any) -> Any:
 
 def _draw_power(draw: Draw) -> Case:
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
+    if draw.integer(0, 3) == 0:
+        return Case((T(shape, draw.choice(_INTEGERS), -(2.0**31), 2.0**31), draw.integer(0, 9)))
     exponent = draw.choice((2, 3, 2.0, 0.5, -1, -0.5, -2, 0, 1, draw.number(-2.0, 3.0)))
     return Case((T(shape, low=0.1, high=3.0), exponent))
 
@@ -143,12 +147,21 @@ def _second(node: Node) -> tuple[Any, Any]:
 
 def _infer_pair(node: Node) -> tuple[InferredSpec, ...]:
     self, other = _second(node)
-    if {self.spec.dtype, other.spec.dtype} != {DType.FLOAT32}:
+    dtype = self.spec.dtype
+    if other.spec.dtype is not dtype or (dtype is not DType.FLOAT32 and (_name(node) not in _OF_INTEGERS or dtype not in _INTEGERS)):
         raise node.error(f"{self.spec} with {other.spec}", hint="convert both to float32")
     shape = broadcast_shape(self.spec.shape, other.spec.shape)
     if shape is None:
         raise node.error(f"shapes {list(self.spec.shape)} and {list(other.spec.shape)} do not broadcast")
-    return ((DType.FLOAT32, shape),)
+    return ((dtype, shape),)
+
+
+_OF_INTEGERS = ("fmod", "remainder")
+"""By 0 they give 0: PyTorch raises an error there."""
+
+
+def _name(node: Node) -> str:
+    return node.schema.name.partition("::")[2].partition(".")[0]
 
 
 def _lower_pair(function: str) -> Callable[[Node, Target], Call]:
@@ -163,12 +176,20 @@ def _lower_pair(function: str) -> Callable[[Node, Target], Call]:
 
 
 def _pair(name: str, operands: str, function: str, reference: Callable[..., Any], low: float, high: float, *, exact: bool = False) -> Op:
+    integers = _INTEGERS if function in _OF_INTEGERS else ()
+
     def one(*shape: int) -> T:
         return T(shape, low=low, high=high)
+
+    def whole(dtype: DType, *shape: int) -> T:
+        return T(shape, dtype, low=1, high=50)
 
     def draw(draw: Draw) -> Case:
         shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
         other = tuple(draw.choice((1, size, size)) for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :])
+        if integers and draw.integer(0, 3) == 0:
+            dtype = draw.choice(integers)
+            return Case((T(shape, dtype, -50, 50), draw.choice((whole(dtype, *other), T(other, dtype, -9, 0)))))
         pair = (one(*shape), one(*other))
         return Case(pair if draw.flag() else pair[::-1])
 
@@ -176,6 +197,7 @@ def _pair(name: str, operands: str, function: str, reference: Callable[..., Any]
         f"aten::{name}({operands}, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_pair,
         lower=_lower_pair(function),
+        dtypes=(DType.FLOAT32, *integers),
         reference=reference,
         inplace=tuple(part.split()[1] for part in operands.split(", ")),
         elementwise=True,
@@ -184,6 +206,7 @@ def _pair(name: str, operands: str, function: str, reference: Callable[..., Any]
             Case((one(3, 20), one(3, 20))),
             Case((one(4, 1), one(3)), "both repeat"),
             Case((T((2, 3, 4, 5), low=low, high=high, dim_order=(0, 2, 3, 1)), one(2, 3, 4, 5)), "two dim orders"),
+            *(Case((T((3, 20), dtype, -50, 50), whole(dtype, 20)), str(dtype.numpy)) for dtype in integers),
         ),
         draw=draw,
     )
@@ -228,6 +251,7 @@ OPS = [
     _op("acosh", lambda x: np.arccosh(x), 1.0, 20.0),
     _op("atanh", lambda x: np.arctanh(x), -0.99, 0.99),
     _op("erf", lambda x: np.vectorize(math.erf, otypes=[x.dtype])(x), -4.0, 4.0),
+    _op("erfc", lambda x: np.vectorize(math.erfc, otypes=[x.dtype])(x), -4.0, 4.0),
     _op("expm1", lambda x: np.expm1(x), -5.0, 5.0),
     _op("log1p", lambda x: np.log1p(x), -0.9, 50.0),
     _op("log2", lambda x: np.log2(x), 0.01, 100.0),
@@ -235,7 +259,8 @@ OPS = [
     Op(
         "aten::pow.Tensor_Scalar_out(Tensor self, Scalar exponent, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_power,
-        lower=_lower_number("power", "exponent"),
+        lower=_lower_power,
+        dtypes=(DType.FLOAT32, *_INTEGERS),
         reference=_np_power,
         inplace=("self",),
         elementwise=True,
@@ -244,6 +269,7 @@ OPS = [
             Case((T((3, 20), low=0.1), 0.5), "roots"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 3), "channels last"),
             Case((T((3, 20), low=0.1), 1.7), "any power"),
+            *(Case((T((3, 20), dtype, -50, 50), exponent), str(dtype.numpy)) for dtype in _INTEGERS for exponent in (0, 2, 5)),
         ),
         draw=_draw_power,
     ),
@@ -261,6 +287,11 @@ OPS = [
     _pair("atan2.out", "Tensor self, Tensor other", "atan2", lambda x, y: np.arctan2(x, y), -4.0, 4.0),
     _pair("fmod.Tensor_out", "Tensor self, Tensor other", "fmod", lambda x, y: np.fmod(x, y), 0.5, 9.0, exact=True),
     _pair("remainder.Tensor_out", "Tensor self, Tensor other", "remainder", _np_remainder, 0.5, 9.0, exact=True),
+    _pair("hypot.out", "Tensor self, Tensor other", "hypot", lambda x, y: np.hypot(x, y), -9.0, 9.0),
+    _pair("copysign.out", "Tensor self, Tensor other", "copysign", lambda x, y: np.copysign(x, y), -9.0, 9.0, exact=True),
+    # not exact: of 0 and -0 PyTorch takes either
+    _pair("fmax.out", "Tensor self, Tensor other", "fmax", lambda x, y: np.fmax(x, y), -9.0, 9.0),
+    _pair("fmin.out", "Tensor self, Tensor other", "fmin", lambda x, y: np.fmin(x, y), -9.0, 9.0),
     _rest("fmod", _np_fmod),
     _rest("remainder", _np_remainder),
 ]

@@ -70,18 +70,52 @@ void gather(const G& g, T* out, const T* self, const Index* index) {
                                       Cursor{0, g.index_strides});
 }
 
-// Two indices for each element. G: sizes, out_strides, self_strides (0 where indices say), first_strides,
-// second_strides; extents and steps of the two dimensions.
-template <class G, class T, class First, class Second>
-void pick(const G& g, T* out, const T* self, const First* first, const Second* second) {
-  const auto one = [&](int32_t to, int32_t from, int32_t left, int32_t right) {
-    const int32_t row = position(first[left], g.extents[0], true);
-    const int32_t column = position(second[right], g.extents[1], true);
-    const bool inside = row >= 0 && column >= 0;
-    out[to] = inside ? self[from + row * g.steps[0] + column * g.steps[1]] : no_element<T>();
+// Where up to four indices lead: `offset` moved on along the dimension of each; -1 where one is out of range. G:
+// extents and steps of the dimensions, wraps.
+template <class G, class... Index>
+struct Place {
+  static constexpr int32_t kCount = sizeof...(Index);
+  static constexpr bool kWide[] = {sizeof(Index) == sizeof(int64_t)...};
+  static_assert(kCount <= 4, "each walks along four indices");
+  const G& g;
+  const void* indices[kCount];
+
+  // Index `k` walks along its own strides; those beyond the last are never read.
+  Cursor cursor(int32_t k) const {
+    return Cursor{0, g.index_strides + (k < kCount ? k : 0) * extent_of<decltype(G::sizes)>};
+  }
+
+  int32_t operator()(int32_t offset, int32_t first, int32_t second, int32_t third, int32_t fourth) const {
+    const int32_t at[] = {first, second, third, fourth};
+    for (int32_t k = 0; k < kCount; ++k) {
+      const int64_t index =
+          kWide[k] ? static_cast<const int64_t*>(indices[k])[at[k]] : static_cast<const int32_t*>(indices[k])[at[k]];
+      const int32_t found = position(index, g.extents[k], g.wraps);
+      if (found < 0) return -1;
+      offset += found * g.steps[k];
+    }
+    return offset;
+  }
+};
+
+// Calls body(place, at) for all that the indices name: its offset (-1 where one is out of range) in the tensor that
+// they belong to, `strides` along the other dimensions, and the offset in the other tensor, `other_strides`.
+template <class G, class Body, class... Index>
+inline __attribute__((always_inline)) void each_place(const G& g, const int32_t* strides, const int32_t* other_strides,
+                                                      const Body& body, const Index*... index) {
+  const Place<G, Index...> place{g, {index...}};
+  const auto one = [&](int32_t at, int32_t offset, int32_t first, int32_t second, int32_t third, int32_t fourth) {
+    body(place(offset, first, second, third, fourth), at);
   };
-  each<extent_of<decltype(G::sizes)>>(g.sizes, one, Cursor{0, g.out_strides}, Cursor{0, g.self_strides},
-                                      Cursor{0, g.first_strides}, Cursor{0, g.second_strides});
+  each<extent_of<decltype(G::sizes)>>(g.sizes, one, Cursor{0, other_strides}, Cursor{0, strides}, place.cursor(0),
+                                      place.cursor(1), place.cursor(2), place.cursor(3));
+}
+
+// Several indices for each element. G: sizes, out_strides, self_strides (0 where indices say), and those of Place.
+template <class G, class T, class... Index>
+void pick(const G& g, T* out, const T* self, const Index*... index) {
+  const auto one = [&](int32_t from, int32_t to) { out[to] = from < 0 ? no_element<T>() : self[from]; };
+  each_place(g, g.self_strides, g.out_strides, one, index...);
 }
 
 }  // namespace et

@@ -1,9 +1,10 @@
 // Comparison, logic and selection of tensors that repeat where they are smaller. Results of comparison and logic are
-// bool.
+// bool, those of logic bit by bit have the type of the operands.
 #pragma once
 
 #include <stdint.h>
 
+#include "et/arithmetic.h"
 #include "et/strided.h"
 
 namespace et {
@@ -83,6 +84,48 @@ void logical_xor(const G& g, bool* out, const A* self, const B* other) {
 template <class G, class A>
 void logical_not(const G& g, bool* out, const A* self) {
   map(g, out, self, [](A a) { return a == A{}; });
+}
+
+template <class G, class T>
+void bitwise_and(const G& g, T* out, const T* self, const T* other) {
+  pair(g, out, self, other, [](T a, T b) { return static_cast<T>(a & b); });
+}
+
+template <class G, class T>
+void bitwise_or(const G& g, T* out, const T* self, const T* other) {
+  pair(g, out, self, other, [](T a, T b) { return static_cast<T>(a | b); });
+}
+
+template <class G, class T>
+void bitwise_xor(const G& g, T* out, const T* self, const T* other) {
+  pair(g, out, self, other, [](T a, T b) { return static_cast<T>(a ^ b); });
+}
+
+template <class G>
+void bitwise_not(const G& g, bool* out, const bool* self) {
+  map(g, out, self, [](bool a) { return !a; });
+}
+
+template <class G, class T>
+void bitwise_not(const G& g, T* out, const T* self) {
+  map(g, out, self, [](T a) { return static_cast<T>(~a); });
+}
+
+template <class G, class T>
+void mark_nan(const G& g, bool* out, const T* self) {
+  map(g, out, self, [](T a) { return is_nan(a); });
+}
+
+template <class T>
+inline bool is_infinite(T) {
+  return false;  // whole numbers
+}
+
+inline bool is_infinite(float a) { return a == __builtin_inff() || a == -__builtin_inff(); }
+
+template <class G, class T>
+void mark_infinite(const G& g, bool* out, const T* self) {
+  map(g, out, self, [](T a) { return is_infinite(a); });
 }
 
 // G: also condition_strides.

@@ -1,4 +1,5 @@
-"""Comparison, logic and selection: eq, ne, lt, le, gt, ge with a tensor or a number, logical and, or, xor, not, and where."""
+"""Comparison, logic and selection: eq, ne, lt, le, gt, ge with a tensor or a number, isnan, isinf, logical and, or, xor, not, the same bit
+by bit, and where."""
 
 from __future__ import annotations
 
@@ -37,10 +38,22 @@ def _infer_tensors(node: Node) -> tuple[InferredSpec, ...]:
     return ((DType.BOOL, _shape(node, "self", "other")),)
 
 
+_BITWISE = (DType.BOOL, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
+
+
 def _infer_bits(node: Node) -> tuple[InferredSpec, ...]:
-    if node["self"].spec.dtype is not DType.BOOL or node["other"].spec.dtype is not DType.BOOL:
-        raise node.error("bitwise logic of numbers", hint="of bool tensors there is a kernel")
-    return _infer_tensors(node)
+    self, other = node["self"].spec, node["other"].spec
+    if self.dtype is not other.dtype or self.dtype not in _BITWISE:
+        raise node.error(f"the bits of {self} with those of {other}", hint="convert both to one integer type")
+    return ((self.dtype, _shape(node, "self", "other")),)
+
+
+def _infer_bits_number(node: Node) -> tuple[InferredSpec, ...]:
+    self, number = node["self"].spec, node["other"]
+    if self.dtype not in _BITWISE or isinstance(number, float) or (self.dtype is DType.BOOL and not isinstance(number, bool)):
+        raise node.error(f"the bits of {self} with those of {number!r}", hint="convert both to one integer type")
+    _number(node)
+    return ((self.dtype, self.shape),)
 
 
 def _one_type(node: Node, self: Value, other: Value) -> None:
@@ -110,13 +123,13 @@ def _infer_not(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _infer_not_bits(node: Node) -> tuple[InferredSpec, ...]:
-    if node["self"].spec.dtype is not DType.BOOL:
-        raise node.error("bitwise logic of numbers", hint="of bool tensors there is a kernel")
-    return _infer_not(node)
+    if node["self"].spec.dtype not in _BITWISE:
+        raise node.error(f"the bits of {node['self'].spec}")
+    return ((node["self"].spec.dtype, node["self"].spec.shape),)
 
 
-def _lower_not(node: Node, target: Target) -> Call:
-    return Call("logical_not", "logic/logic.h", _loops(node, "self"), (Write(node.out.id), Read(node["self"].id)))
+def _lower_one(function: str) -> Callable[[Node, Target], Call]:
+    return lambda node, target: Call(function, "logic/logic.h", _loops(node, "self"), (Write(node.out.id), Read(node["self"].id)))
 
 
 def _promoted(one: TensorSpec, other: TensorSpec) -> DType:
@@ -174,7 +187,14 @@ def _draw_tensors(draw: Draw) -> Case:
 
 def _draw_bits(draw: Draw) -> Case:
     one, other = _draw_shapes(draw, 2)
-    return Case((T(one, DType.BOOL), T(other, DType.BOOL, constant=draw.flag())))
+    dtype = draw.choice((DType.BOOL, *_BITWISE))
+    return Case((T(one, dtype, -(2.0**31), 2.0**31), T(other, dtype, -(2.0**31), 2.0**31, constant=draw.flag())))
+
+
+def _draw_bits_number(draw: Draw) -> Case:
+    (shape,) = _draw_shapes(draw, 1)
+    dtype = draw.choice(_BITWISE)
+    return Case((T(shape, dtype, -(2.0**31), 2.0**31), draw.choice((True, False) if dtype is DType.BOOL else (0, 1, 6, 127))))
 
 
 def _draw_number(draw: Draw) -> Case:
@@ -193,6 +213,14 @@ def _draw_not(*dtypes: DType) -> Callable[[Draw], Case]:
     return drawn
 
 
+def _draw_odd(draw: Draw) -> Case:
+    """Of floats every third is NaN or infinite."""
+    (shape,) = _draw_shapes(draw, 1)
+    some = (0.0, 1.5, -2.0, -0.0, math.nan, math.inf, -math.inf)
+    values = tuple(draw.choice(some) for _ in range(math.prod(shape)))
+    return Case((T(shape, values=values) if draw.integer(0, 3) else T(shape, draw.choice(_ALL), 0.0, 3.0),))
+
+
 def _draw_where(draw: Draw) -> Case:
     condition, one, other = _draw_shapes(draw, 3)
     dtype = draw.choice((*DType, DType.FLOAT32, DType.FLOAT32))
@@ -207,7 +235,8 @@ _PAIRS = (
     Case((T((4,), values=(1.0, math.nan, -0.0, math.inf)), T((4,), values=(1.0, math.nan, 0.0, math.inf))), "NaN, and zeros of both signs"),
     Case((T((5, 1), DType.INT64, 0, 4), T((4,), DType.INT64, 0, 4)), "indices"),
 )
-_BITS = (Case((T((3, 4), DType.BOOL), T((3, 4), DType.BOOL))), Case((T((2, 3, 4), DType.BOOL), T((3, 1), DType.BOOL)), "one repeats"))
+_MASKS = (Case((T((3, 4), DType.BOOL), T((3, 4), DType.BOOL))), Case((T((2, 3, 4), DType.BOOL), T((3, 1), DType.BOOL)), "one repeats"))
+_BITS = (*_MASKS, *(Case((T((3, 4), dtype, -99, 99), T((4,), dtype, -99, 99)), str(dtype.numpy)) for dtype in _BITWISE[1:]))
 
 
 def _compared(name: str, reference: Callable[..., Any]) -> tuple[Op, Op]:
@@ -242,14 +271,21 @@ def _op(
     )  # fmt: skip
 
 
-def _logical(name: str, reference: Callable[..., Any]) -> tuple[Op, Op]:
+def _logical(name: str, reference: Callable[..., Any], bitwise: Callable[..., Any]) -> tuple[Op, Op, Op]:
     lower = _tensors(f"logical_{name}", typed=False)
+    bits, by_number = _tensors(f"bitwise_{name}"), _lower_number(f"bitwise_{name}")
     return (
-        _op(f"logical_{name}.out(Tensor self, Tensor other", _infer_tensors, lower, reference, (*_BITS, *_PAIRS[2:]), _draw_tensors),
-        _op(f"bitwise_{name}.Tensor_out(Tensor self, Tensor other", _infer_bits, lower, reference, _BITS, _draw_bits, (DType.BOOL,)),
-    )
+        _op(f"logical_{name}.out(Tensor self, Tensor other", _infer_tensors, lower, reference, (*_MASKS, *_PAIRS[2:]), _draw_tensors),
+        _op(f"bitwise_{name}.Tensor_out(Tensor self, Tensor other", _infer_bits, bits, bitwise, _BITS, _draw_bits, _BITWISE),
+        _op(
+            f"bitwise_{name}.Scalar_out(Tensor self, Scalar other", _infer_bits_number, by_number, lambda x, y: bitwise(x, x.dtype.type(y)),
+            (Case((T((3, 4), DType.INT64, -99, 99), 12)), Case((T((7,), DType.UINT8, 0, 256), 15), "the lower half of a byte")),
+            _draw_bits_number, _BITWISE,
+        ),
+    )  # fmt: skip
 
 
+_ODD = T((7,), values=(1.0, math.nan, math.inf, -math.inf, -0.0, 3.0e38, -math.nan))
 _ONE = (Case((T((3, 4), DType.BOOL),)), Case((T((2, 3, 4, 5), DType.BOOL, dim_order=(0, 2, 3, 1)),), "channels last"))
 
 OPS = [
@@ -259,15 +295,24 @@ OPS = [
     *_compared("le", lambda x, y: np.less_equal(x, y)),
     *_compared("gt", lambda x, y: np.greater(x, y)),
     *_compared("ge", lambda x, y: np.greater_equal(x, y)),
-    *_logical("and", lambda x, y: np.logical_and(x, y)),
-    *_logical("or", lambda x, y: np.logical_or(x, y)),
-    *_logical("xor", lambda x, y: np.logical_xor(x, y)),
+    *_logical("and", lambda x, y: np.logical_and(x, y), lambda x, y: np.bitwise_and(x, y)),
+    *_logical("or", lambda x, y: np.logical_or(x, y), lambda x, y: np.bitwise_or(x, y)),
+    *_logical("xor", lambda x, y: np.logical_xor(x, y), lambda x, y: np.bitwise_xor(x, y)),
     _op(
-        "logical_not.out(Tensor self", _infer_not, _lower_not, lambda x: np.logical_not(x),
+        "logical_not.out(Tensor self", _infer_not, _lower_one("logical_not"), lambda x: np.logical_not(x),
         (*_ONE, Case((T((3,), values=(0.0, -0.0, math.nan)),), "of numbers")), _draw_not(*DType),
     ),
     _op(
-        "bitwise_not.out(Tensor self", _infer_not_bits, _lower_not, lambda x: np.logical_not(x), _ONE, _draw_not(DType.BOOL), (DType.BOOL,)
+        "bitwise_not.out(Tensor self", _infer_not_bits, _lower_one("bitwise_not"), lambda x: np.invert(x),
+        (*_ONE, *(Case((T((7,), dtype, -99, 99),), str(dtype.numpy)) for dtype in _BITWISE[1:])), _draw_not(*_BITWISE), _BITWISE,
+    ),
+    _op(
+        "isnan.out(Tensor self", _infer_not, _lower_one("mark_nan"), lambda x: np.isnan(x),
+        (Case((_ODD,)), Case((T((4,), DType.INT32, -9, 9),), "of whole numbers: never")), _draw_odd, inplace=(),
+    ),
+    _op(
+        "isinf.out(Tensor self", _infer_not, _lower_one("mark_infinite"), lambda x: np.isinf(x),
+        (Case((_ODD,)), Case((T((4,), DType.INT32, -9, 9),), "of whole numbers: never")), _draw_odd, inplace=(),
     ),
     _op(
         "where.self_out(Tensor condition, Tensor self, Tensor other", _infer_where, _lower_where, _np_where,

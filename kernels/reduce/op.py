@@ -92,7 +92,7 @@ _COUNTED = (DType.BOOL, DType.UINT8, DType.INT32, DType.INT64)
 
 def _kept_types(function: str) -> tuple[DType, ...]:
     """Beside float32: an extreme is one of the elements, whatever they are."""
-    return (DType.INT8,) if function in ("amax", "amin") else ()
+    return (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64) if function in ("amax", "amin") else ()
 
 
 def _lower(function: str) -> Callable[[Node, Target], Call]:
@@ -144,7 +144,7 @@ def _draw_sum(draw: Draw) -> Case:
 
 def _draw_extreme(draw: Draw) -> Case:
     operand, dims = _operand(draw)
-    return Case((draw.choice((operand, T(operand.shape, DType.INT8, -128, 128))), dims, draw.flag()))
+    return Case((draw.choice((operand, T(operand.shape, draw.choice(_kept_types("amax")), -128, 128))), dims, draw.flag()))
 
 
 _IMAGE = T((2, 8, 5, 6))
@@ -190,6 +190,7 @@ def _extreme_op(name: str, reference: Callable[..., Any]) -> Op:
             Case((_LAST, (1,), True), "over channels of channels-last data"),
             Case((_IMAGE, (), False), "all"),
             Case((T((2, 8, 5, 6), DType.INT8, -128, 128), (2, 3), True), "int8"),
+            Case((T((3, 8), DType.INT64, -(2.0**40), 2.0**40), (1,), False), "int64"),
         ),
         draw=_draw_extreme,
     )

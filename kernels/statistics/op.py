@@ -231,7 +231,8 @@ def _draw_logic_dims(draw: Draw) -> Case:
 
 def _ties(draw: Draw, shape: tuple[int, ...]) -> T:
     values = tuple(float(draw.integer(-2, 2)) for _ in range(math.prod(shape))) if draw.flag() else None
-    return draw.choice((T(shape, values=values), T(shape, DType.INT8, -128, 128, values=values)))
+    dtype = draw.choice(tuple(one for one in _ORDERED if values is None or one is not DType.UINT8))
+    return draw.choice((T(shape, values=values), T(shape, dtype, -128, 128, values=values)))
 
 
 def _draw_extreme(draw: Draw) -> Case:
@@ -242,7 +243,7 @@ def _draw_extreme(draw: Draw) -> Case:
 _LAST = T((2, 8, 5, 6), dim_order=(0, 2, 3, 1))
 _MASK = T((3, 5), DType.BOOL)
 _EIGHT = T((3, 8), DType.INT8, -128, 128)
-_ORDERED = (DType.FLOAT32, DType.INT8)
+_ORDERED = (DType.FLOAT32, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
 _LOGIC = tuple(dtype for dtype in DType if dtype is not DType.UINT8)
 
 
@@ -273,7 +274,7 @@ def _extreme_ops(name: str, indices: str, smallest: bool, value: Callable[..., A
             infer=_infer_extreme, lower=_lower_extreme(smallest), dtypes=_ORDERED, reference=reference, carries=("self",), exact=True,
             cases=(
                 Case((T((3, 8)), 1, False)), Case((_EIGHT, 0, False), "int8"),
-                Case((_LAST, 1, True), "over channels of channels-last data"),
+                Case((T((3, 8), DType.INT64, -9, 9), 1, True), "int64"), Case((_LAST, 1, True), "over channels of channels-last data"),
                 Case((tie, 0, False), "the first of equal ones"), Case((nans, -1, False), "the first NaN"),
             ),
             draw=_draw_extreme,

@@ -11,6 +11,8 @@ from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Targe
 from etexport.program.model import DType
 from etexport.strided import nest
 
+_INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
+
 
 def _lower(function: str) -> Callable[[Node, Target], Call]:
     def lower(node: Node, target: Target) -> Call:
@@ -38,14 +40,20 @@ def _in_float(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda x: function(x if x.dtype.kind == "f" else x.astype(np.float32))
 
 
-def _op(name: str, reference: Callable[[Any], Any], low: float, high: float, *, exact: bool = False) -> Op:
+def _op(
+    name: str, reference: Callable[[Any], Any], low: float, high: float, *, exact: bool = False, integers: tuple[DType, ...] = ()
+) -> Op:
     def draw(draw: Draw) -> Case:
-        return Case((T(tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4))), low=low, high=high),))
+        shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4)))
+        if integers and draw.integer(0, 3) == 0:
+            return Case((T(shape, draw.choice(integers), -(2.0**31), 2.0**31),))
+        return Case((T(shape, low=low, high=high),))
 
     return Op(
         f"aten::{name}.out(Tensor self, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_same if exact else _float,
         lower=_lower(name),
+        dtypes=(DType.FLOAT32, *integers),
         reference=reference if exact else _in_float(reference),
         inplace=("self",),
         elementwise=True,
@@ -53,14 +61,15 @@ def _op(name: str, reference: Callable[[Any], Any], low: float, high: float, *, 
         cases=(
             Case((T((2, 3, 4, 5), low=low, high=high),)),
             Case((T((2, 3, 4, 5), low=low, high=high, dim_order=(0, 2, 3, 1)),), "channels last"),
+            *(Case((T((7,), dtype, -9, 9),), str(dtype.numpy)) for dtype in integers),
         ),
         draw=draw,
     )
 
 
 OPS = [
-    _op("neg", lambda x: np.negative(x), -2.0, 2.0, exact=True),
-    _op("abs", lambda x: np.abs(x), -2.0, 2.0, exact=True),
+    _op("neg", lambda x: np.negative(x), -2.0, 2.0, exact=True, integers=_INTEGERS),
+    _op("abs", lambda x: np.abs(x), -2.0, 2.0, exact=True, integers=_INTEGERS),
     _op("exp", lambda x: np.exp(x), -10.0, 10.0),
     _op("log", lambda x: np.log(x), 0.01, 100.0),
     _op("sqrt", lambda x: np.sqrt(x), 0.0, 100.0),

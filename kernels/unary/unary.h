@@ -1,4 +1,4 @@
-// Functions of one float tensor, element by element. out may be the memory of self.
+// Functions of one tensor, element by element, most of them of floats. out may be the memory of self.
 #pragma once
 
 #include <math.h>
@@ -17,6 +17,22 @@ void neg(const G& g, float* out, const float* self) {
 template <class G>
 void abs(const G& g, float* out, const float* self) {
   map(g, out, self, [](float v) { return fabsf(v); });
+}
+
+// Whole numbers wrap round.
+template <class T>
+inline T negative(T v) {
+  return static_cast<T>(-static_cast<uint64_t>(v));
+}
+
+template <class G, class T>
+void neg(const G& g, T* out, const T* self) {
+  map(g, out, self, [](T v) { return negative(v); });
+}
+
+template <class G, class T>
+void abs(const G& g, T* out, const T* self) {
+  map(g, out, self, [](T v) { return v > T{} ? v : negative(v); });
 }
 
 template <class G>

@@ -93,14 +93,16 @@ def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
 
 
 def called(sample: Sample, *, wide: bool) -> Any:
-    """What PyTorch's operator returns. It resizes no int8, but what only carries elements carries their values in float32, too."""
+    """What PyTorch's operator returns. It resizes no int8, but what only carries elements carries their values in float32, too; indices
+    that come with them are what they are."""
     function, args = functional(sample.op.name), arguments(sample.op, sample.args, wide=wide)
     try:
         return function(*args)
     except NotImplementedError:
         if not sample.op.carries or any(arg.dtype is not torch.int8 for arg in args if isinstance(arg, torch.Tensor)):
             raise
-        return function(*(arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args)).to(torch.int8)
+        found = function(*(arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args))
+        return (found[0].to(torch.int8), *found[1:]) if isinstance(found, tuple) else found.to(torch.int8)
 
 
 def in_torch(name: str) -> bool:
