@@ -6,6 +6,7 @@ import torch
 from torch.export import ExportedProgram
 
 from etexport.errors import ModelError
+from etexport.frontend.decompositions import decompositions
 from etexport.frontend.mistakes import explain
 from etexport.frontend.script import Script, silent
 
@@ -24,7 +25,7 @@ def capture(script: Script) -> ExportedProgram:
             with silent():
                 if program is None:
                     program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
-                decomposed: ExportedProgram = program.run_decompositions()
+                decomposed: ExportedProgram = program.run_decompositions(decompositions())
             _fill_empty(decomposed.graph)
             return decomposed
         except Exception as error:

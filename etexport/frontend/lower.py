@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
@@ -55,7 +56,24 @@ ASSERTIONS = frozenset(
 )
 """True for the shapes and types that were captured, and no others reach the device."""
 
-PROMOTING = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.maximum.default, aten.minimum.default})
+PROMOTING = frozenset(
+    {
+        aten.add.Tensor,
+        aten.sub.Tensor,
+        aten.mul.Tensor,
+        aten.div.Tensor,
+        aten.div.Tensor_mode,
+        aten.maximum.default,
+        aten.minimum.default,
+        aten.remainder.Tensor,
+        aten.fmod.Tensor,
+        aten.pow.Tensor_Tensor,
+        aten.atan2.default,
+        aten.bitwise_and.Tensor,
+        aten.bitwise_or.Tensor,
+        aten.bitwise_xor.Tensor,
+    }
+)
 """Operators that bring their operands to one type; their kernels want them so already."""
 
 CAST = "dim_order_ops::_to_dim_order_copy.out"
@@ -175,7 +193,9 @@ class _Lowering:
             dtype_of(tensor.dtype)
         except ValueError as error:
             raise ModelError(f"{name}: {error}", where=str(self.script.path), hint="convert the model with .float()") from None
-        return tensor.numpy().copy()
+        if tensor.layout is not torch.strided:
+            raise ModelError(f"{name}: {tensor.layout} is not supported", where=str(self.script.path), hint="write x.to_dense()")
+        return tensor.contiguous().numpy().copy()
 
     def _constant(self, name: str, data: Array, role: Role = Role.CONSTANT) -> Ref:
         spec = TensorSpec(DType.of_numpy(data.dtype), tuple(data.shape))
@@ -212,6 +232,8 @@ class _Lowering:
         if self._is_constant(node, overload):
             self.lowered[node] = self._computed(node)
             return
+        if torch.Tag.nondeterministic_seeded in overload.tags and self.library.find(out_name(overload)) is None:
+            raise self._error(node, f"{overload.overloadpacket} draws random numbers, for which there is no kernel", NOISE)
         op, args = self._operation(node, overload)
         results = self._results(node)
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
@@ -256,8 +278,10 @@ class _Lowering:
     def _computed(self, node: fx.Node) -> Any:
         """The node's results as constants."""
         results = self._content(node)
+        if isinstance(results, (bool, int, float)):
+            return results  # a size that only constants decide
         every = results if isinstance(results, (tuple, list)) else (results,)
-        refs = tuple(self._constant(node.name, self._array(one.contiguous(), node.name)) for one in every)
+        refs = tuple(self._constant(node.name, self._array(one, node.name)) for one in every)
         return refs if isinstance(results, (tuple, list)) else refs[0]
 
     def _operation(self, node: fx.Node, overload: torch._ops.OpOverload) -> tuple[str, tuple[Arg, ...]]:
@@ -318,7 +342,7 @@ class _Lowering:
         """The type in which an elementwise operator with two tensors computes, where it is one that brings them to one type."""
         if overload not in PROMOTING:
             return None
-        if overload is aten.div.Tensor:
+        if overload in (aten.div.Tensor, aten.atan2.default):  # of whole numbers too they give floats
             val = node.meta["val"]
             assert isinstance(val, Tensor)
             return val.dtype
@@ -409,17 +433,19 @@ class _Lowering:
         meta = node.meta.get("val")
         every = meta if isinstance(meta, (tuple, list)) else (meta,)
         if not all(isinstance(one, Tensor) for one in every):
-            raise self._error(node, "its result is a number that only the device would know", FIXED)
+            raise self._error(node, "its result is a number that only the device would know", NUMBER)
         return tuple(self._spec(one, node) for one in every)
 
     def _spec(self, meta: Tensor, node: fx.Node) -> TensorSpec:
         if not all(isinstance(size, int) for size in meta.shape):
             shape = "x".join(str(size) for size in meta.shape)
+            if any(isinstance(size, torch.SymInt) and free_unbacked_symbols(size) for size in meta.shape):
+                raise self._error(node, f"its shape {shape} is not fixed: it depends on what a tensor holds", MASK)
             raise self._error(node, f"its shape {shape} is not fixed", FIXED)
         try:
             return TensorSpec(dtype_of(meta.dtype), tuple(int(size) for size in meta.shape))
         except ValueError as error:
-            raise self._error(node, str(error), FLOAT) from None
+            raise self._error(node, str(error), PARTS if meta.dtype.is_complex else FLOAT) from None
 
     def _helper(self, op: str, operand: Ref, spec: TensorSpec, name: str, node: fx.Node | None) -> Ref:
         """A copy or a cast that stands in the program and not in the graph; `node` is what it is there for."""
@@ -445,6 +471,10 @@ class _Lowering:
 
 
 FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
+NUMBER = "keep it a tensor: without .item(), int() and float()"
+MASK = "keep the full size, with a mask: torch.where, sums of x * mask, topk"
+NOISE = "give the noise as an input; dropout and the like rest in eval mode"
+PARTS = "compute real and imaginary parts apart: a spectrum is two products with cosines and sines"
 FLOAT = "convert model and inputs with .float()"
 
 

@@ -49,14 +49,15 @@ class Rewrite:
             found *= count
         return found if count is None or len(found) == count else None
 
-    def step(self, op: str, args: tuple[Arg, ...], shape: tuple[int, ...], *, last: bool = False) -> Ref:
-        """Append a step; its result, which is the instruction's own if it is the last."""
+    def step(self, op: str, args: tuple[Arg, ...], shape: tuple[int, ...], *, dtype: DType | None = None, last: bool = False) -> Ref:
+        """Append a step; its result, of the type of the instruction's own unless `dtype` says another, and that one if it is the last."""
         if last:
             self.steps.append(replace(self.instruction, op=op, args=args))
             return Ref(self.instruction.outs[0])
         number = len(self.steps)
         name = f"{self.instruction.name}_{op.partition('::')[2].partition('.')[0]}"
-        made = self.draft.add_value(f"{self.draft.values[self.instruction.outs[0]].name}_{number}", TensorSpec(self.out.dtype, shape))
+        name_of_value = f"{self.draft.values[self.instruction.outs[0]].name}_{number}"
+        made = self.draft.add_value(name_of_value, TensorSpec(dtype or self.out.dtype, shape))
         self.steps.append(Instruction(op, args, (made.id,), self.handle + number, name, self.instruction.source))
         return Ref(made.id)
 
@@ -161,6 +162,59 @@ def _unfold(rewrite: Rewrite) -> None:
     rewrite.step("aten::permute_copy.out", (rewrite.step(VIEW, (chosen, split), split), order), rewrite.out.shape, last=True)
 
 
+def _put_where(rewrite: Rewrite) -> None:
+    """x[mask] = y, where y does not depend on how much the mask takes, is a choice between y and x."""
+    x, args = rewrite.spec(0), rewrite.instruction.args
+    if x is None or len(args) != 4 or not isinstance(args[1], tuple) or args[3] is not False:
+        return
+    given = [(dim, index) for dim, index in enumerate(args[1]) if index is not None]
+    values = rewrite.spec(2)
+    if len(given) != 1 or values is None or values.dtype is not x.dtype or rewrite.out.shape != x.shape:
+        return
+    ((dim, index),) = given
+    mask = rewrite.draft.value(index)
+    if mask is None or mask.spec.dtype is not DType.BOOL or not mask.spec.shape or not mask.spec.is_contiguous:
+        return
+    rank = len(mask.spec.shape)
+    behind = len(x.shape) - dim - rank
+    if x.shape[dim : dim + rank] != mask.spec.shape:
+        return
+    kept = values.shape[max(len(values.shape) - behind, 0) :]
+    if prod(values.shape) != prod(kept) or len(values.shape) > len(x.shape) - rank + 1:
+        return  # an element for each place that the mask takes
+    shape = (*mask.spec.shape, *(1 for _ in range(behind)))
+    condition: Arg = index
+    if shape != mask.spec.shape:
+        condition = rewrite.step(VIEW, (index, shape), shape, dtype=DType.BOOL)
+    value = args[2] if kept == values.shape else rewrite.step(VIEW, (args[2], kept), kept)
+    rewrite.step("aten::where.self_out", (condition, value, args[0]), rewrite.out.shape, last=True)
+
+
+def _diagonal(rewrite: Rewrite) -> None:
+    """Every (width + 1)th element of the two dimensions, which are moved to the end."""
+    x, args = rewrite.spec(0), rewrite.instruction.args
+    if x is None or len(args) != 4 or len(x.shape) < 2 or not all(isinstance(arg, int) for arg in args[1:]):
+        return
+    offset, *dims = (arg for arg in args[1:] if isinstance(arg, int))
+    rank = len(x.shape)
+    if not all(-rank <= dim < rank for dim in dims) or dims[0] % rank == dims[1] % rank:
+        return
+    rows, columns = (dim % rank for dim in dims)
+    height, width = x.shape[rows], x.shape[columns]
+    top, left = max(-offset, 0), max(offset, 0)
+    count = max(min(height - top, width - left), 0)
+    others = tuple(dim for dim in range(rank) if dim not in (rows, columns))
+    outer = tuple(x.shape[dim] for dim in others)
+    if rewrite.out.shape != (*outer, count) or count == 0 or count * 8 > INDEX_BYTES:
+        return
+    source: Arg = args[0]
+    if (*others, rows, columns) != tuple(range(rank)):
+        source = rewrite.step("aten::permute_copy.out", (source, (*others, rows, columns)), (*outer, height, width))
+    flat = rewrite.step(VIEW, (source, (*outer, height * width)), (*outer, height * width))
+    places = rewrite.draft.add_constant(f"{rewrite.instruction.name}_places", (np.arange(count) + top) * width + np.arange(count) + left)
+    rewrite.step(SELECT, (flat, len(outer), places), rewrite.out.shape, last=True)
+
+
 def _average_of_rows(rewrite: Rewrite) -> None:
     """An average over the first of three dimensions (as in local response normalisation) is one over rows of images."""
     x, args = rewrite.spec(0), rewrite.instruction.args
@@ -186,4 +240,6 @@ FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::as_strided_copy.out": _as_strided,
     "aten::unfold_copy.out": _unfold,
     "aten::avg_pool3d.out": _average_of_rows,
+    "aten::index_put.out": _put_where,
+    "aten::diagonal_copy.out": _diagonal,
 }

@@ -82,7 +82,7 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
             for out, result in zip(instruction.outs, results, strict=False):
                 known[out] = np.asarray(result).astype(method.values[out].spec.dtype.numpy, copy=False)  # as constant folding stores it
             if not outputs:
-                steps.append(results[0])
+                steps.append(known[instruction.outs[0]])
         outputs.append([known[out] for out in method.outputs])
     return outputs, steps
 

@@ -35,6 +35,88 @@ CASES = {
     "activations": ("torch.relu(x), torch.sigmoid(x), torch.tanh(x), F.relu6(x), F.hardtanh(x, -0.5, 0.25), x.clamp(min=0.1)", ROWS, ""),
     "global pooling, channels last": ("F.adaptive_avg_pool2d(x.contiguous(memory_format=torch.channels_last), 1)", IMAGE, ""),
     "windows": ("x.unfold(-1, 5, 3), x.unfold(1, 2, 1), x.as_strided((3, 4), (2, 5), 1)", SEQUENCE, ""),
+    "adaptive max pool, windows of several sizes": ("F.adaptive_max_pool2d(x, (3, 2)), F.adaptive_max_pool2d(x, 5, True)", IMAGE, ""),
+    "masks": (
+        "put(x, x < 0, 0.5), put(x, x.sum(1) > 0, x[0]), put(x, slice(None), x[0] > 0, 0), put(x, slice(None), 1, x[:, 0]), "
+        "x.masked_scatter(x > 0, x * 2)",
+        ROWS,
+        "",
+    ),
+    "writes": (
+        "x.index_put((self.i,), y), x.index_put((z, z + 2), y[:, 0], accumulate=True), x.index_add(0, z, y), x.index_copy(0, self.i, y)",
+        (ROWS, "torch.randn(2, 6)", "torch.tensor([1, 0])"),
+        "self.i = torch.tensor([1, 0])",
+    ),
+    "scatter": (
+        "x.scatter(1, self.i, y), x.scatter_add(1, z, y), x.scatter(1, z, 1.5), x.scatter_reduce(1, z, y, 'amax'), F.one_hot(z, 6)",
+        (ROWS, "torch.randn(2, 3)", "torch.tensor([[1, 0, 5], [3, 3, 4]])"),
+        "self.i = torch.tensor([[1, 0, 5], [3, 2, 4]])",
+    ),
+    "three indices": ("x[0, torch.tensor([1, 2]), :, torch.tensor([3, 0])], x[[0, 0], [1, 3], [2, 2], [6, 0]]", IMAGE, ""),
+    "diagonals": (
+        "torch.diag(x[0, 0]), torch.diag_embed(x), torch.diagonal(x, 1, -1, 1), torch.einsum('nchw->n', x), torch.trace(x[0, 1])",
+        IMAGE,
+        "",
+    ),
+    "rounded division": ("x // 0.3, torch.div(x, y, rounding_mode='trunc'), x % y", (ROWS, "torch.rand(2, 6) + 0.5"), ""),
+    "whole numbers": (
+        "x // 3, -x, x.abs(), x**2, x % (y + 1), x & y, x | 5, ~x, x << 2, x >> 1, x.cumsum(1), x.max(1), x.amax(), x.argmin(), x / 7",
+        ("torch.randint(-9, 9, (2, 6))", "torch.randint(0, 9, (2, 6))"),
+        "",
+    ),
+    "bytes": (
+        "x * 2 + 1, x.float() / 255, (x / 255 - 0.5) * y, x // 16, torch.maximum(x, x.flip(0)), x.sum()",
+        ("torch.randint(0, 256, (2, 6), dtype=torch.uint8)", ROWS),
+        "",
+    ),
+    "odd numbers": (
+        "torch.isnan(1 / x), torch.isfinite(1 / x).all(), torch.isinf(x / 0), torch.nan_to_num(x / x.relu()), torch.logaddexp(x, x * 2)",
+        ROWS,
+        "",
+    ),
+    "statistics": (
+        "torch.var_mean(x, 1), torch.std_mean(x), x.median(1), x.median(), x.kthvalue(2, 1), x.quantile(0.3, dim=1), x.cumprod(1)",
+        ROWS,
+        "",
+    ),
+    "distances": (
+        "torch.cdist(x, y), torch.cdist(x, y, p=1), torch.cdist(x, y, p=float('inf')), torch.pdist(y), torch.dist(x, x * 2)",
+        (ROWS, "torch.randn(3, 6)"),
+        "",
+    ),
+    "places in an order": (
+        "torch.bucketize(x, self.t), torch.bucketize(x, self.t, right=True), torch.searchsorted(y.sort(1)[0], x), "
+        "torch.searchsorted(self.t, x)",
+        (ROWS, "torch.randn(2, 5)"),
+        "self.register_buffer('t', torch.linspace(-1, 1, 5))",
+    ),
+    "sums of products": (
+        "self.b(x, y), torch.addmv(x[:, 0], y, y[0]), torch.addbmm(x, z, z.mT @ z), torch.baddbmm(z, z, z.mT @ z)",
+        (ROWS, "torch.randn(2, 4)", "torch.randn(3, 2, 6)"),
+        "self.b = nn.Bilinear(6, 4, 3)",
+    ),
+    "equations": (
+        "(lambda a: (torch.linalg.inv(a), torch.linalg.solve(a, x), torch.linalg.cholesky(a), torch.linalg.det(a / 3)))(square(x))",
+        "torch.randn(2, 3, 4)",
+        "",
+    ),
+    "volumes": (
+        "self.c(x), self.g(x), F.max_pool3d(x, 2), F.max_pool3d(x, (3, 2, 2), 2, 1, ceil_mode=True), F.avg_pool3d(x, 2), "
+        "F.avg_pool3d(x, 3, 2, 1, count_include_pad=False), F.adaptive_avg_pool3d(x, (2, 3, 1)), F.interpolate(x, scale_factor=2)",
+        "torch.randn(2, 4, 5, 6, 5)",
+        "self.c = nn.Conv3d(4, 6, 3, padding=1); self.g = nn.Conv3d(4, 4, (3, 2, 1), (2, 1, 2), dilation=(2, 1, 1), groups=2, bias=False)",
+    ),
+    "bags of embeddings": (
+        "self.s(x), self.m(x), self.x(x), self.m(x[0], self.o), F.embedding_bag(x, self.s.weight, per_sample_weights=y, mode='sum')",
+        ("torch.randint(0, 9, (3, 4))", "torch.rand(3, 4)"),
+        "self.s = nn.EmbeddingBag(9, 5, mode='sum'); self.m = nn.EmbeddingBag(9, 5, padding_idx=3); self.o = torch.tensor([0, 2, 2]); "
+        "self.x = nn.EmbeddingBag(9, 5, mode='max', padding_idx=2)",
+    ),
+    "a spatial transformer": (
+        "F.grid_sample(x, F.affine_grid(y, (1, 4, 5, 3), align_corners=False), align_corners=False)",
+        (IMAGE, "torch.rand(1, 2, 3)"),
+        "",
+    ),
     "circular padding": ("F.pad(x, (1, 2, 3, 0), mode='circular')", IMAGE, ""),
     "local response normalisation": ("F.local_response_norm(x, 3)", IMAGE, ""),
     "cosine similarity": ("F.cosine_similarity(x, y), x.clamp(y, y + 1)", (ROWS, "torch.randn(2, 6)"), ""),
@@ -80,6 +162,14 @@ CASES = {
 }
 
 NOISY = """
+def put(x, *at_and_value):
+    x = x.clone()
+    x[at_and_value[:-1]] = at_and_value[-1]
+    return x
+
+def square(x):
+    return x @ x.mT + torch.eye(x.shape[-2])
+
 def noisy(norm):
     torch.manual_seed(9)
     for one in (norm.weight, norm.bias, norm.running_mean):
