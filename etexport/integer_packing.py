@@ -190,12 +190,13 @@ def _scales(layer: Layer, target: Target) -> Array:
 
 
 def pack_windows(layer: Layer) -> Array:
-    """int8 bytes of a depthwise layer with a 3x3 window; for each output, as words: pairs (w0, w1) of rows 0 and 1 for its 3 columns,
-    pairs (w1, w2) likewise, bias, multiplier."""
+    """int8 bytes of a depthwise layer with a 3x3 window w[row][column]; for each output: bias (a word), w00 w01 w10 w11,
+    w02 w12 w12 w22, w10 w11 w20 w21, multiplier (a word). Of 4 weights the first and third, and the second and fourth, are those of
+    two rows in one column."""
     outputs = len(layer.weights)
-    weights = layer.weights.astype(np.int64).reshape(outputs, 3, 3) & 0xFFFF
-    upper, lower = weights[:, 0] | weights[:, 1] << 16, weights[:, 1] | weights[:, 2] << 16
-    return _bytes(np.concatenate([upper, lower, layer.bias[:, None], layer.words[0][:, None]], axis=1))
+    weights = layer.weights.reshape(outputs, 9)[:, [0, 1, 3, 4, 2, 5, 5, 8, 3, 4, 6, 7]]
+    bias, multipliers = (_bytes(words).reshape(outputs, 4) for words in (layer.bias, layer.words[0]))
+    return np.concatenate([bias, weights, multipliers], axis=1).reshape(-1)
 
 
 def _bytes(words: Array) -> Array:
