@@ -42,7 +42,11 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
     if name == "udf":
         return Effect(Flow.STOP, depth, registers)
     if name in _CALLS:
-        return _call(operands[0], depth, registers)
+        effect = _call(operands[0], depth, registers)
+        if effect.flow is Flow.CALL and _is_inside(instruction, effect.target, code):
+            # Where a branch reaches 2 KB, on Armv6-M, compilers go further inside a function by `bl`, and save lr for that.
+            return Effect(Flow.BRANCH, depth, registers, effect.target)
+        return effect
     if name in ("bx", "bxns"):
         return _go(operands[0], depth, registers, conditional=conditional)
     if name in _PUSH | _POP and operands and (name in ("push", "pop", "vpush", "vpop") or operands[0] == "sp!"):
@@ -102,8 +106,18 @@ def _go(register: str, depth: int, registers: Registers, *, conditional: bool) -
 def _leads_inside(instruction: Instruction, known: Known, code: Code) -> bool:
     """Whether the table, where its address is known, begins with a place of this function: a table of functions does not."""
     word = code.word(known.number) if known.number else None
-    start = max((at for at in code.names if at <= instruction.address), default=0)
-    return word is None or start <= word & ~1 < code.ends.get(start, 0)
+    return word is None or _start(instruction, code) <= word & ~1 < code.ends.get(_start(instruction, code), 0)
+
+
+def _is_inside(instruction: Instruction, target: int, code: Code) -> bool:
+    """Whether a call leads into the function that makes it, not to its beginning."""
+    start = _start(instruction, code)
+    return start < target < code.ends.get(start, 0)
+
+
+def _start(instruction: Instruction, code: Code) -> int:
+    """Of the function that the instruction belongs to."""
+    return max((at for at in code.names if at <= instruction.address), default=0)
 
 
 def _push_or_pop(name: str, operands: tuple[str, ...], depth: int, registers: Registers, *, conditional: bool) -> Effect:

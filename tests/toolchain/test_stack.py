@@ -176,6 +176,20 @@ def test_recursion(core: Core, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
+def test_branches_that_go_far_are_no_recursion(core: Core, tmp_path: Path) -> None:
+    """On Armv6-M a loop of more than 2 KB goes round by `bl`."""
+    lines = "".join(f"sink = sink * {at + 3} + n / {at + 7}; " for at in range(300))
+    source = HANDLER + f"""volatile int sink = 1, k = 3;
+        NOINLINE int leaf(int n) {{ volatile int a[9]; a[n & 7] = n; return a[n & 7]; }}
+        NOINLINE void wide(int n) {{ while (n > 0) {{ {lines} n = leaf(n) - 1; }} }}
+        void work() {{ wide(k); }}"""
+    built = build(tmp_path, core, source)
+    report = bound(built)
+    assert painted_depth(built) <= report.bound <= painted_depth(built) + 40
+    assert [link.function for link in report.chain][-2:] == ["wide", "leaf"] or report.chain[-2].function == "wide"
+
+
+@pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
 def test_alloca(core: Core, tmp_path: Path) -> None:
     source = HANDLER + """volatile int k = 5;
         NOINLINE int grow(int n) { volatile char* p = static_cast<char*>(__builtin_alloca(n)); p[0] = 1; return p[n - 1]; }
