@@ -10,64 +10,104 @@ import numpy as np
 from etexport.integer_layer import Layer, can_pair
 from etexport.op import Call, Const, Read, Scratch, Target, Write
 from etexport.program.model import Array, DType, Value
+from etexport.windows import read_then_stored
 
 STEP = 4
 """Columns and rows of packed weights are filled up to multiples of this, a word of bytes."""
 
 
-@dataclass(frozen=True, eq=False)
-class Packing:
-    """A layer's weights, group after group, and the kernels that read them (`kernels/quantized_convolution`)."""
+MOST_STRETCHES = 10
+"""How many stretches of bytes a tile sees at most: kMostStretches in `kernels/quantized_convolution/blocks.h`."""
 
-    packed: Array
-    bytes_each: tuple[int, ...]
-    """Of each group."""
-    fast: bool
+
+@dataclass(frozen=True)
+class Tile:
+    """The C++ type that makes 4 outputs of several positions at a time, on cores without DSP instructions."""
+
     core: str
-    """The C++ type that makes one column's results."""
-    at_once: int
-    """How many columns are read before their results are stored."""
-    twice: str
-    """The template argument that says whether results are rounded twice."""
-
-    @property
-    def header(self) -> str:
-        return f"quantized_convolution/{'dsp' if self.fast else 'dense'}.h"
-
-    @property
-    def variant(self) -> str:
-        return "dsp" if self.fast else "portable"
+    positions: int
+    header: str
+    variant: str
 
 
-def packing_of(groups: Sequence[Layer], target: Target) -> Packing:
-    """Two weights a halfword, and DSP instructions where the core has them, if that is exact for every group."""
-    pairs = all(can_pair(group, target) for group in groups)
-    fast = pairs and "dsp" in target.features
-    twice = "true" if target.rounding == "tflm" else "false"
-    packed = [pack_pairs(group, target) if pairs else pack_singles(group, target) for group in groups]
-    return Packing(
-        np.concatenate(packed), tuple(map(len, packed)), fast, f"{'Paired' if pairs else 'Single'}<{twice}>", 2 if fast else 1, twice
-    )
+def tile_for(target: Target) -> Tile:
+    """As many positions as the registers hold sums."""
+    if "riscv" in target.features:
+        return Tile("et::Rv32Tile8", 4, "quantized_convolution/rv32.h", "rv32")
+    eight_registers = "arm" in target.features and "thumb2" not in target.features
+    positions = 1 if eight_registers else 2
+    at_once = 1 if eight_registers or target.optimize == "size" else 4
+    return Tile(f"et::Tile8<{positions}, {at_once}>", positions, "quantized_convolution/dense.h", "portable")
 
 
-def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int]) -> Call:
-    """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its results."""
+def scale_of(layers: Sequence[Layer], target: Target) -> str:
+    """The name in C++ of how all these layers' sums are scaled, as `pack_blocks` writes it."""
+    if target.rounding == "tflm":
+        return "et::Scale8::kTwice"
+    return f"et::Scale8::{'kNearest' if all(_at_once(layer) for layer in layers) else 'kShifted'}"
+
+
+def _at_once(layer: Layer) -> bool:
+    """Whether sums are scaled by a doubled multiplier alone: all scales below one quarter."""
+    words, left = layer.words
+    return not np.any(left) and not np.any(words >= 2**30)
+
+
+def can_pair_all(groups: Sequence[Layer], target: Target) -> bool:
+    """Whether DSP instructions take two weights a halfword: the core has them, and that is exact for every group."""
+    return "dsp" in target.features and all(can_pair(group, target) for group in groups)
+
+
+def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int], *, in_place: bool) -> Call:
+    """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its results.
+
+    `in_place`: where a position has no more outputs than inputs, it may be written over them, for which inputs are copied first.
+    """
+    if can_pair_all([layer], target):
+        return _pointwise_pairs(x, out, target, layer, store)
     outputs, inputs = layer.weights.shape
     positions = x.spec.numel // inputs
-    packing = packing_of([replace(layer, weights=in_column_order(layer.weights, 1))], target)
-    geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
-    # what is read at once is copied before its results are stored; later positions are still to be read then
-    stops = (packing.at_once, (positions - 1) // packing.at_once * packing.at_once)
+    tile, scale = tile_for(target), scale_of([layer], target)
+    copied = in_place and outputs <= inputs
+    tiles = positions // tile.positions if tile.positions > 1 else 0
+    if in_place and not copied and tiles * tile.positions == positions:
+        tiles -= 1  # what is read with the last results would else lie as far above them as several positions' results take
+    many = tile.positions if tiles else 1
+    ends = [*range(many, many * tiles + 1, many), *range(many * tiles + 1, positions + 1)]
+    first = np.arange(positions + 1) * inputs
+    within = None if copied or outputs <= 4 else stored_before_last(outputs)
+    geometry = {"positions": positions, "tiles": tiles, "inputs": inputs, "outputs": outputs, **store}
+    aside = Scratch(DType.INT8, many * inputs) if copied else Const("aside", None)
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, 4, scale)), aside)
+    function = f"quantized_pointwise<{scale}, {tile.core}>"
+    overlaps = {x.id: read_then_stored(first, ends, outputs, within)}
+    return Call(function, tile.header, geometry, operands, None, positions * inputs * outputs, tile.variant, overlaps)
+
+
+def stored_before_last(outputs: int) -> int:
+    """How many outputs of a position are stored while the last block of 4 is still to be made."""
+    return (outputs - 1) // 4 * 4
+
+
+def _pointwise_pairs(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int]) -> Call:
+    outputs, inputs = layer.weights.shape
+    positions = x.spec.numel // inputs
+    packed = pack_pairs(replace(layer, weights=in_column_order(layer.weights, 1)), target)
+    words = int(inputs % 4 == 0 and begins_at_word(x))
+    geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, **store, "words": words}
+    # pairs are copied before their results are stored; later positions are still to be read then
+    stops = (2, (positions - 1) // 2 * 2)
     overlaps = {x.id: max([-x.spec.numel, *(done * (outputs - inputs) for done in stops if 0 < done < positions)])}
-    operands = (Write(out.id), Read(x.id), Const("packed", packing.packed))
     elements = elements_of(inputs)
-    if packing.fast:
-        geometry["words"] = int(inputs % 4 == 0 and begins_at_word(x))
-        halfwords = 2 * elements if positions > 1 else elements + (elements // 2 if inputs % 4 else 0)
-        function, scratch = f"quantized_pointwise_dsp<{packing.twice}>", Scratch(DType.INT32, -(-halfwords // 2))
-    else:
-        function, scratch = f"quantized_pointwise<et::{packing.core}>", Scratch(DType.INT8, elements)
-    return Call(function, packing.header, geometry, (*operands, scratch), None, positions * inputs * outputs, packing.variant, overlaps)
+    halfwords = 2 * elements if positions > 1 else elements + (elements // 2 if inputs % 4 else 0)
+    operands = (Write(out.id), Read(x.id), Const("packed", packed), Scratch(DType.INT32, -(-halfwords // 2)))
+    function, header = f"quantized_pointwise_dsp<{twice_of(target)}>", "quantized_convolution/dsp.h"
+    return Call(function, header, geometry, operands, None, positions * inputs * outputs, "dsp", overlaps)
+
+
+def twice_of(target: Target) -> str:
+    """The template argument that says whether results are rounded twice."""
+    return "true" if target.rounding == "tflm" else "false"
 
 
 def begins_at_word(value: Value) -> bool:
@@ -112,23 +152,14 @@ def pack_pairs(layer: Layer, target: Target) -> Array:
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
-def pack_singles(layer: Layer, target: Target) -> Array:
-    """int8 bytes; for each output: bias, multiplier and shift (words), then its weights."""
-    outputs, k = layer.weights.shape
-    weights = np.zeros((outputs, elements_of(k)), np.int8)
-    weights[:, :k] = layer.weights
-    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
-    words = _bytes(np.stack([layer.bias, multipliers, shifts], axis=1)).reshape(outputs, -1)
-    return np.concatenate([words, weights], axis=1).reshape(-1)
-
-
-def pack_blocks(layer: Layer, target: Target, most: int) -> Array:
-    """int8 bytes; for each block of outputs: biases (words), weights [k][block], multipliers, and shifts where there are any (words).
+def pack_blocks(layer: Layer, target: Target, most: int, scale: str) -> Array:
+    """int8 bytes; for each block of outputs: biases (words), weights [k][block], multipliers, and shifts where there are any (words);
+    multipliers that stand alone are doubled.
 
     A block has `most` outputs while less than 4 are missing, then half as many, down to 4; what is missing is 0.
     """
     multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
-    scales = [multipliers, shifts] if has_shifts(layer, target) else [multipliers]
+    scales = [2 * multipliers] if scale == "et::Scale8::kNearest" else [multipliers, shifts]
     parts: list[Array] = []
     outputs, first = len(layer.weights), 0
     while first < outputs:
@@ -142,11 +173,6 @@ def pack_blocks(layer: Layer, target: Target, most: int) -> Array:
         parts += [bias, np.ascontiguousarray(weights.T).reshape(-1), *words]
         first += width
     return np.concatenate(parts)
-
-
-def has_shifts(layer: Layer, target: Target) -> bool:
-    """Whether sums are scaled by more than a multiplier."""
-    return target.rounding == "tflm" or bool(np.any(layer.words[1]))
 
 
 def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
@@ -164,6 +190,15 @@ def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
     words[:, :outputs] = bias, multipliers, shifts
     head = _bytes(words.reshape(3, blocks, 4).transpose(1, 0, 2)).reshape(blocks, -1)
     return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
+
+
+def pack_channels(layer: Layer, target: Target, scale: str) -> Array:
+    """int8 bytes of a depthwise layer; for each output: bias, multiplier, and shift where there are any (words, scales as `pack_blocks` has
+    them), then its weights, filled up to a word."""
+    multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
+    words = [layer.bias, 2 * multipliers] if scale == "et::Scale8::kNearest" else [layer.bias, multipliers, shifts]
+    weights = np.pad(layer.weights, ((0, 0), (0, -layer.weights.shape[1] % 4))).astype(np.int8)
+    return np.concatenate([_bytes(np.stack(words, axis=1)).reshape(len(weights), -1), weights], axis=1).reshape(-1)
 
 
 def pack_tap_pairs(layer: Layer, target: Target) -> Array:

@@ -1,5 +1,7 @@
-// Columns of int8 times packed weights on Armv7E-M with DSP instructions (Cortex-M4, M7, M33): Paired's bytes, the same
-// results.
+// Columns of int8 times packed weights on Armv7E-M with DSP instructions (Cortex-M4, M7, M33).
+//
+// A column is what one output position sees. Two weights share a halfword, h = 256 * upper + lower; summing x * h and
+// x * lower gives both sums: upper = (both - lower) >> 8, exact as long as it fits 24 bits, which the host has proven.
 //
 // Two cores, written in assembly because each uses all 14 registers. The one for pairs of columns takes whole runs of
 // pairs: it expands both columns of a pair from where they lie to int16, in scratch, then makes 4 channels of both in
@@ -15,6 +17,31 @@
 #include "quantized_convolution/dense.h"
 
 namespace et {
+
+// Where the e-th of the bytes that are left over stands in a column: quads are filled in the order k0, k2, k1, k3, as
+// their halfwords are in a core with 16-bit lanes.
+inline int32_t left_over_at(int32_t e) { return (e & ~3) | (e & 1) << 1 | (e >> 1 & 1); }
+
+// How a layer's stretches make a column.
+struct Stretches8 {
+  int32_t count, bytes, quads, left_over;
+
+  explicit Stretches8(const Convolution8& layer)
+      : count(layer.kernel_height * (layer.merged != 0 ? 1 : layer.kernel_width)),
+        bytes(layer.inputs * (layer.merged != 0 ? layer.kernel_width : 1)),
+        quads(bytes & ~3),
+        left_over((count * (bytes - quads) + 3) & ~3) {}
+};
+
+// A column of one stretch.
+template <class Bytes>
+inline void arrange(int8_t* column, const int8_t* x, int32_t bytes) {
+  const int32_t quads = bytes & ~3;
+  for (int32_t i = quads; i < bytes; ++i) {
+    column[left_over_at(i - quads)] = x[i];
+  }
+  Bytes::copy(column + ((bytes - quads + 3) & ~3), x, quads);
+}
 
 // A run of pairs of columns (a, b). A column is `stretches` of bytes: of each what is left over after whole quads comes
 // first, filled up to a quad, then the quads of all of them. The table has each stretch's first byte for a and for b,
@@ -405,11 +432,9 @@ __attribute__((noinline)) void column_dsp(const Store8& store, int32_t elements,
   clamp_bytes(store, out, outputs);
 }
 
-// A column with room for twice as much behind it: a core as `dense.h` has them.
+// A column with room for twice as much behind it.
 template <bool kTwice>
 struct PairedDsp {
-  using Bytes = WordBytes;
-
   static void column(const Store8& store, int32_t elements, int32_t outputs, int8_t* out, int8_t* x,
                      const int8_t* packed) {
     column_dsp<kTwice>(store, elements, outputs, out, x, reinterpret_cast<int16_t*>(x + elements), packed);

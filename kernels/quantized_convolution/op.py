@@ -10,13 +10,21 @@ import numpy as np
 
 from etexport.integer_layer import Layer, activation, fixed, layer_of, problem, scales_at_once, stored, weight
 from etexport.integer_packing import (
+    MOST_STRETCHES,
     begins_at_word,
+    can_pair_all,
     in_column_order,
+    pack_blocks,
+    pack_channels,
+    pack_pairs,
     pack_tap_pairs,
     pack_taps,
     pack_windows,
-    packing_of,
     pointwise,
+    scale_of,
+    stored_before_last,
+    tile_for,
+    twice_of,
 )
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
 from etexport.program.model import Array, DType
@@ -118,12 +126,12 @@ def _lower(node: Node, target: Target) -> Call:
     rows, columns, groups = _geometry(node)
     weights = node["weight"].data
     layer = _layer(node, weights.reshape(weights.shape[0], -1))
-    together = _together(groups, len(weights) // groups, weights.shape[-1]) if "dsp" in target.features else 1
+    together = _together(groups, len(weights) // groups, weights.shape[-1])
     return _dense(node, target, rows, columns, groups // together, _with_zeros(layer, groups, together, weights.shape[-1]))
 
 
 def _together(groups: int, outputs: int, inputs: int) -> int:
-    """How many groups to compute as one: as few as fill words of channels, for a kernel that makes four results of whole words."""
+    """How many groups to compute as one: as few as fill words of channels, for kernels that make four results at a time."""
     return next((n for n in (1, 2, 3, 4) if groups % n == 0 and min(outputs, inputs) * n >= 4), 1)
 
 
@@ -142,51 +150,76 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
     x, out = node["input"], node.out
     inputs = x.spec.shape[1] // groups
     outputs = len(layer.weights) // groups
-    taps = rows.kernel * columns.kernel
     macs = out.spec.numel * node["weight"].spec.numel // out.spec.shape[1]
     if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
-        return replace(pointwise(x, out, target, layer, _stored(node)), macs=macs)
+        return replace(pointwise(x, out, target, layer, _stored(node), in_place=True), macs=macs)
     merged = groups == 1 and columns.dilation == 1
-    stretches = rows.kernel if merged else taps
-    ordered = replace(layer, weights=in_column_order(layer.weights, stretches))
-    each = [ordered.rows(slice(group * outputs, (group + 1) * outputs)) for group in range(groups)]
-    packing = packing_of(each, target)
-    elements = each[0].weights.shape[1]
-    words = inputs % 4 == 0 and begins_at_word(x)
+    each = [layer.rows(slice(group * outputs, (group + 1) * outputs)) for group in range(groups)]
     geometry = {
         "in_width": columns.size, "groups": groups, "inputs": inputs, "outputs": outputs, "out_width": columns.out,
         "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
-        "pad_x": columns.before, "dilation_x": columns.dilation, "input_zero": -node["input_offset"], "elements": elements,
-        "merged": int(merged), "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
-        "group_bytes": packing.bytes_each[0], "words": int(words), **_stored(node),
+        "pad_x": columns.before, "dilation_x": columns.dilation, "merged": int(merged), "inner_begin": columns.inner[0],
+        "inner_end": columns.inner[1], "input_zero": -node["input_offset"], "elements": layer.weights.shape[1], "words": 0, **_stored(node),
     }  # fmt: skip
+    if can_pair_all(each, target):
+        return _dense_pairs(node, target, rows, columns, each, geometry, macs)
+    scale, tile = scale_of(each, target), tile_for(target)
+    packed = [pack_blocks(one, target, 4, scale) for one in each]
+    geometry |= {"group_bytes": len(packed[0])}
+    edges = columns.inner != (0, columns.out)
+    elements = layer.weights.shape[1]
+    few = rows.kernel * (1 if merged else columns.kernel) <= MOST_STRETCHES
+    gathered = inputs < 4 and edges and (merged or not few)  # else every stretch would be a byte or a few
+    together = gathered or few
+    at_once = tile.positions if together and columns.out >= tile.positions else 1
+    aside = Scratch(DType.INT8, at_once * elements) if gathered else Const("aside", None)
+    # a tile's results are stored block of channels after block, group after group
+    starts = range(0, x.spec.shape[0] * rows.out * columns.out, columns.out)
+    whole = columns.out // at_once * at_once
+    ends = [start + end for start in starts for end in (*range(at_once, whole + 1, at_once), *range(whole + 1, columns.out + 1))]
+    stored = [group * (outputs - inputs) + stored_before_last(outputs) for group in (0, groups - 1)]
+    within = max(stored) if groups > 1 or outputs > 4 else None
+    overlaps = {x.id: read_then_stored(first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1]), ends, groups * outputs, within)}
+    outside = np.full(inputs, -node["input_offset"], np.int8) if edges and not gathered else None
+    operands = (Const("packed", np.concatenate(packed)), Const("outside", outside), aside)
+    window = window_over(node, rows, columns, -node["input_offset"])
+    return Call(f"quantized_convolution<{scale}, {tile.core}>", tile.header, geometry, operands, window, macs, tile.variant, overlaps)
+
+
+def _dense_pairs(
+    node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int
+) -> Call:
+    x = node["input"]
+    groups, inputs, outputs, merged = (geometry[name] for name in ("groups", "inputs", "outputs", "merged"))
+    taps = rows.kernel * columns.kernel
+    stretches = rows.kernel if merged else taps
+    ordered = [replace(one, weights=in_column_order(one.weights, stretches)) for one in each]
+    packed = [pack_pairs(one, target) for one in ordered]
+    elements = ordered[0].weights.shape[1]
+    words = int(inputs % 4 == 0 and begins_at_word(x))
+    geometry = {**geometry, "elements": elements, "group_bytes": len(packed[0]), "words": words}
     # pairs go over the ends of rows whose number of positions is odd
-    rows_at_once = 2 if packing.fast and columns.out % 2 and rows.out > 1 and rows.dilation == 1 else 1
-    window = window_over(node, rows, columns, -node["input_offset"], rows_at_once if packing.fast else 0)
+    rows_at_once = 2 if columns.out % 2 and rows.out > 1 and rows.dilation == 1 else 1
+    window = window_over(node, rows, columns, -node["input_offset"], rows_at_once)
     call = rows_at_once * columns.out
     starts = range(0, x.spec.shape[0] * rows.out * columns.out, rows.out * columns.out)
     ends = [
         min(start + first + done, start + rows.out * columns.out, start + first + call)
         for start in starts
         for first in range(0, rows.out * columns.out, call)
-        for done in range(packing.at_once, call + packing.at_once, packing.at_once)
+        for done in range(2, call + 2, 2)
     ]
     first = first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1])
     more = outputs - inputs
     within = None if groups == 1 else max(more, (groups - 1) * more)  # group after group of a position
     overlaps = {x.id: read_then_stored(first, ends, groups * outputs, within)}
-    packed = Const("packed", packing.packed)
-    if not packing.fast:
-        function = f"quantized_convolution<et::{packing.core}>"
-        operands = (packed, Scratch(DType.INT8, elements + 4))
-        return Call(function, packing.header, geometry, operands, window, macs, packing.variant, overlaps)
     outside = columns.inner != (0, columns.out)
     by_taps = not merged or inputs % 4 == 0
     pointers = 2 * (taps if by_taps else rows.kernel)
     aside = (inputs if by_taps else 2 * taps * inputs) if outside else 0
     scratch = Scratch(DType.INT32, elements + pointers + -(-aside // 4))
-    function = f"quantized_convolution_dsp<{packing.twice}>"
-    return Call(function, packing.header, geometry, (packed, scratch), window, macs, packing.variant, overlaps)
+    function, header = f"quantized_convolution_dsp<{twice_of(target)}>", "quantized_convolution/dsp.h"
+    return Call(function, header, geometry, (Const("packed", np.concatenate(packed)), scratch), window, macs, "dsp", overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -256,6 +289,9 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
         return _depthwise_3x3(node, rows, columns, layer)
     if fast:
         return _depthwise_taps(node, target, rows, columns, layer)
+    slides = columns.stride <= 2 and columns.before <= 1 and columns.after <= 2 and columns.dilation == 1
+    if (rows.kernel, columns.kernel, node["depth_multiplier"]) == (3, 3, 1) and slides:
+        return _depthwise_channels(node, target, rows, columns, layer)
     geometry = {
         "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
         "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
@@ -264,9 +300,46 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     positions = range(1, batch * rows.out * columns.out + 1)
     overlaps = {x.id: read_then_stored(first_reads(batch, rows, columns, channels), positions, outputs, outputs - channels)}
     operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, -node["input_offset"], target)))
-    function = f"quantized_depthwise<{'true' if target.rounding == 'tflm' else 'false'}>"
+    function = f"quantized_depthwise<{twice_of(target)}>"
     header = "quantized_convolution/depthwise.h"
     return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
+
+
+def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
+    """A row is made channel after channel. Where input and output lie whole pixels apart they meet only themselves, so that a channel may
+    follow its windows as closely as if it were alone."""
+    x, out = node["input"], node.out
+    batch, channels = x.spec.shape[:2]
+    geometry = {
+        "in_width": columns.size, "channels": channels, "out_width": columns.out, "pad_x": columns.before,
+        "input_zero": -node["input_offset"], **_stored(node),
+    }  # fmt: skip
+    scale = scale_of([layer], target)
+    function, header = f"quantized_depthwise_channels<{scale}, {columns.stride}>", "quantized_convolution/depthwise3x3.h"
+    window = window_over(node, rows, columns, -node["input_offset"])
+    operands = (Const("packed", pack_channels(layer, target, scale)),)
+    call = Call(function, header, geometry, operands, window, out.spec.numel * 9, "portable")
+    out_row = columns.out * channels
+    if any(value.storage is not None and value.storage.offset % channels for value in (x, out)):
+        first = first_reads(batch, rows, ONE, columns.size * channels)  # rows as positions
+        return replace(call, overlaps={x.id: read_then_stored(first, range(1, len(first)), out_row, out_row - channels)})
+    call = replace(call, overlaps={x.id: _behind(batch, rows, columns, channels)}, multiples={x.id: channels, out.id: channels})
+    if (rows.stride, columns.stride) != (1, 1):
+        return call
+    # the other way round it is the same with the other end of each tensor
+    turned = (replace(axis, before=axis.after, after=axis.before) for axis in (rows, columns))
+    upward = _behind(batch, *turned, channels) + x.spec.nbytes - out.spec.nbytes
+    return replace(call, overlaps_upward={x.id: upward})
+
+
+def _behind(batch: int, rows: Axis, columns: Axis, pixel: int) -> int:
+    """How many bytes a channel's input must start above its output, where each column of a window is read once, the last one with the
+    window's result."""
+    seen = columns.kernel - columns.stride  # columns that a window shares with the one before
+    first = first_reads(batch, rows, replace(columns, before=columns.before - seen, after=columns.after + seen), pixel)
+    row = slice(0, None, columns.out)
+    first[row] = np.minimum(first[row], first_reads(batch, rows, columns, pixel)[row])
+    return read_then_stored(np.minimum.accumulate(first[::-1])[::-1], range(1, len(first)), pixel)
 
 
 def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
@@ -290,7 +363,7 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
     overlaps = {x.id: read_then_stored(first, ends, outputs, 0 if multiplier == 1 else outputs - 1)}
     aside = channels if columns.inner != (0, columns.out) else 0
     operands = (Const("packed", np.concatenate(shares)), Scratch(DType.INT32, 2 * pairs + 1 + -(-aside // 4)))
-    function = f"quantized_depthwise_dsp<{'true' if target.rounding == 'tflm' else 'false'}>"
+    function = f"quantized_depthwise_dsp<{twice_of(target)}>"
     window = window_over(node, rows, columns, -node["input_offset"])
     header = "quantized_convolution/depthwise_dsp.h"
     return Call(function, header, geometry, operands, window, out.spec.numel * taps, "dsp", overlaps)
@@ -411,14 +484,15 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     # a tap that a phase does not see has no part in its sums, so that each phase has biases of its own
     bias = None if node["bias"] is None else node["bias"].data
     parts = [
-        layer_of(part, bias, -node["input_offset"], layer.multipliers, layer.shifts)
+        layer_of(windows[:, y][:, :, x_taps].reshape(outputs, -1), bias, -node["input_offset"], layer.multipliers, layer.shifts)
         for y in rows.taps
         for x_taps in columns.taps
-        for part in [_seen(windows[:, y][:, :, x_taps], len(y) * len(x_taps))]
     ]
-    packing = packing_of(parts, target)
-    elements = [part.weights.shape[1] for part in parts]
-    ends = np.cumsum([0, *packing.bytes_each])
+    pairs, scale = can_pair_all(parts, target), scale_of(parts, target)
+    counts = [len(y) * len(x_taps) for y in rows.taps for x_taps in columns.taps]
+    ordered = [_as_column(part, taps) for part, taps in zip(parts, counts, strict=True)]
+    packed = [pack_pairs(part, target) for part in ordered] if pairs else [pack_blocks(part, target, 4, scale) for part in parts]
+    ends = np.cumsum([0, *map(len, packed)])
     geometry = {
         "batch": batch, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
         "in_sizes": (rows.size, columns.size), "out_sizes": (rows.out, columns.out), "strides": (rows.stride, columns.stride),
@@ -430,23 +504,22 @@ def _lower_transposed(node: Node, target: Target) -> Call:
         "offsets": tuple(int(end) for end in ends[:-1]), **_stored(node),
     }  # fmt: skip
     macs = x.spec.numel * outputs * rows.kernel * columns.kernel
-    operands = (Write(out.id), Read(x.id), Const("packed", packing.packed))
-    if not packing.fast:
-        function, scratch = f"quantized_transposed<et::{packing.core}>", Scratch(DType.INT8, max(elements))
-        header = "quantized_convolution/transposed.h"
-        return Call(function, header, geometry, (*operands, scratch), None, macs, packing.variant)
-    most = max(1, *(len(y) * len(x_taps) for y in rows.taps for x_taps in columns.taps))
-    geometry |= {"elements": max(elements), "taps": most, "words": int(inputs % 4 == 0 and begins_at_word(x))}
-    scratch = Scratch(DType.INT32, max(elements) + 2 * most + max(1, -(-inputs // 4)))
-    header = "quantized_convolution/transposed_dsp.h"
-    return Call(f"quantized_transposed_dsp<{packing.twice}>", header, geometry, (*operands, scratch), None, macs, packing.variant)
+    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
+    if not pairs:
+        outside = Const("outside", np.full(inputs, -node["input_offset"], np.int8))
+        function, header = f"quantized_transposed<{scale}, {tile_for(target).core}>", "quantized_convolution/transposed.h"
+        return Call(function, header, geometry, (*operands, outside), None, macs, "portable")
+    most, elements = max(1, *counts), max(part.weights.shape[1] for part in ordered)
+    geometry |= {"elements": elements, "taps": most, "words": int(inputs % 4 == 0 and begins_at_word(x))}
+    scratch = Scratch(DType.INT32, elements + 2 * most + max(1, -(-inputs // 4)))
+    function, header = f"quantized_transposed_dsp<{twice_of(target)}>", "quantized_convolution/transposed_dsp.h"
+    return Call(function, header, geometry, (*operands, scratch), None, macs, "dsp")
 
 
-def _seen(weights: Array, taps: int) -> Array:
-    """(outputs, k) of the taps that a phase sees, in the order of a column; one quad of zeros where it sees none."""
-    if taps == 0:
-        return np.zeros((len(weights), 4), weights.dtype)
-    return in_column_order(weights.reshape(len(weights), -1), taps)
+def _as_column(layer: Layer, taps: int) -> Layer:
+    """The weights that a phase sees, in the order of a column; one quad of zeros where it sees none."""
+    weights = in_column_order(layer.weights, taps) if taps else np.zeros((len(layer.weights), 4), np.int8)
+    return replace(layer, weights=weights)
 
 
 def _reference_transposed(

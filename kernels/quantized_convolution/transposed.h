@@ -1,5 +1,4 @@
-// int8 transposed convolution over (n, h, w, c): what each output position sees is gathered, then it is a column like
-// any other.
+// int8 transposed convolution over (n, h, w, c): each output position with the taps that it sees.
 #pragma once
 
 #include <stdint.h>
@@ -23,10 +22,10 @@ struct Transposed8 {
   Store8 store;
 };
 
-template <class Core>
+// outside: `inputs` bytes of the input's zero point.
+template <Scale8 kScale, class Tile>
 __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out, const int8_t* in,
-                                           const int8_t* packed, int8_t* column) {
-  const int32_t quads = layer.inputs & ~3;
+                                           const int8_t* packed, const int8_t* outside) {
   for (int32_t n = 0; n < layer.batch; ++n) {
     for (int32_t y = 0; y < layer.y.out_size; ++y) {
       const int32_t phase_y = (y + layer.y.pad) % layer.y.stride;
@@ -34,31 +33,14 @@ __attribute__((noinline)) void transposed8(const Transposed8& layer, int8_t* out
       for (int32_t x = 0; x < layer.x.out_size; ++x) {
         const int32_t phase_x = (x + layer.x.pad) % layer.x.stride;
         const int32_t right = (x + layer.x.pad - layer.x.reach[phase_x]) / layer.x.stride;
-        const int32_t taps = layer.y.count[phase_y] * layer.x.count[phase_x];
-        const int32_t left_over = (taps * (layer.inputs - quads) + 3) & ~3;
-        const int32_t elements = larger(left_over + taps * quads, 4);
-        memset(column, 0, static_cast<size_t>(larger(left_over, 4)));
-        int8_t* to = column + left_over;
-        int32_t e = 0;
-        for (int32_t ky = 0; ky < layer.y.count[phase_y]; ++ky) {
+        const auto at = [&](int32_t ky, int32_t kx) {
           const int32_t row = bottom - ky * layer.y.back;
-          for (int32_t kx = 0; kx < layer.x.count[phase_x]; ++kx) {
-            const int32_t at = right - kx * layer.x.back;
-            const bool inside = row >= 0 && row < layer.y.in_size && at >= 0 && at < layer.x.in_size;
-            const int8_t* const from = in + (inside ? (row * layer.x.in_size + at) * layer.inputs : 0);
-            if (inside) {
-              Core::Bytes::copy(to, from, quads);
-            } else {
-              Core::Bytes::fill(to, layer.input_zero, quads);
-            }
-            for (int32_t i = quads; i < layer.inputs; ++i) {
-              column[left_over_at(e++)] = inside ? from[i] : static_cast<int8_t>(layer.input_zero);
-            }
-            to += quads;
-          }
-        }
-        const int8_t* const weights = packed + layer.offset[phase_y * layer.x.stride + phase_x];
-        Core::column(layer.store, elements, layer.outputs, out, column, weights);
+          const int32_t column = right - kx * layer.x.back;
+          const bool inside = row >= 0 && row < layer.y.in_size && column >= 0 && column < layer.x.in_size;
+          return inside ? in + (row * layer.x.in_size + column) * layer.inputs : outside;
+        };
+        position8<kScale, Tile>(layer.store, layer.outputs, out, layer.y.count[phase_y], layer.x.count[phase_x],
+                                layer.inputs, packed + layer.offset[phase_y * layer.x.stride + phase_x], at);
         out += layer.outputs;
       }
     }
@@ -80,9 +62,10 @@ inline Transposed8 transposed8_of(const G& g) {
   return {g.batch, g.inputs, g.outputs, g.input_zero, y, x, g.offsets, {g.zero_point, g.low, g.high}};
 }
 
-template <class Core, class G>
-inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int8_t* column) {
-  transposed8<Core>(transposed8_of(g), out, in, packed, column);
+template <Scale8 kScale, class Tile, class G>
+inline void quantized_transposed(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
+                                 const int8_t* outside) {
+  transposed8<kScale, Tile>(transposed8_of(g), out, in, packed, outside);
 }
 
 }  // namespace et

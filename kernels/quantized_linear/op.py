@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import Layer, activation, can_pair, fixed, layer_of, problem, product_of_activations, stored, weight
-from etexport.integer_packing import has_shifts, pack_blocks, pointwise
+from etexport.integer_layer import Layer, activation, fixed, layer_of, problem, product_of_activations, stored, weight
+from etexport.integer_packing import can_pair_all, pack_blocks, pointwise, scale_of
 from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
 from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift
@@ -53,23 +53,19 @@ def _lower(node: Node, target: Target) -> Call:
         raise node.error(reason)
     positions = prod(x.spec.shape[:-1])
     store = {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
-    if "dsp" in target.features and can_pair(layer, target):
-        return pointwise(x, out, target, layer, store)
-    geometry: dict[str, GeometryField] = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
-    macs = positions * inputs * outputs
-    twice = target.rounding == "tflm"
     eight_registers = "arm" in target.features and "thumb2" not in target.features
-    two = positions > 1 and not eight_registers
-    at_once = 2 if two else 1
-    # rows are read where they lie, until all of their outputs are stored
-    distances = [min(first + at_once, positions) * outputs - first * inputs for first in (0, (positions - 1) // at_once * at_once)]
-    scale = "kTwice" if twice else "kShifted" if has_shifts(layer, target) else "kNearest"
+    if can_pair_all([layer], target) or (positions > 1 and not eight_registers):
+        return pointwise(x, out, target, layer, store, in_place=False)
+    geometry: dict[str, GeometryField] = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
+    scale = scale_of([layer], target)
     # what the registers hold, and how much code a round of the loop is worth
-    block = 4 if two else 16 if "riscv" in target.features else 8
-    many = 1 if two or target.optimize == "size" else 4
-    function = f"quantized_linear<et::LinearScale::{scale}, {str(two).lower()}, {block}, {many}>"
-    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, block)))
-    overlaps = {x.id: max(distances)}
+    block = 16 if "riscv" in target.features else 8
+    many = 1 if target.optimize == "size" else 4
+    function = f"quantized_linear<{scale}, {block}, {many}>"
+    operands = (Write(out.id), Read(x.id), Const("packed", pack_blocks(layer, target, block, scale)))
+    # a row is read where it lies, until all of its outputs are stored
+    overlaps = {x.id: max((first + 1) * outputs - first * inputs for first in (0, positions - 1))}
+    macs = positions * inputs * outputs
     return Call(function, "quantized_linear/linear.h", geometry, operands, None, macs, "portable", overlaps)
 
 

@@ -137,7 +137,7 @@ class Overlaid:
             assert not (too_close and right_still), f"{one}: the output could lie further over its input than the kernel says"
 
 
-@pytest.mark.parametrize("board", ["host", "qemu_mps2_an386"])
+@pytest.mark.parametrize("board", ["host", "qemu_mps2_an386", "qemu_virt_rv32"])
 def test_as_far_as_declared(board: str, library: Library, bench_of: Callable[[str, str], Bench]) -> None:
     samples = [one for name, note in TIGHT for one in documented(library.ops[name]) if one.note == note]
     assert len(samples) == len(TIGHT)
@@ -170,12 +170,27 @@ def drawn_3x3(library: Library) -> list[Sample]:
     return [sample(op, depthwise_3x3(pads, random), seed) for seed, pads in enumerate(3 * tuple(product((0, 1), repeat=4)))]
 
 
-@pytest.mark.parametrize(("optimize", "upward"), [("speed", False), ("speed", True), ("size", True)])
+@pytest.mark.parametrize("upward", [False, True])
+@pytest.mark.parametrize(
+    ("board", "optimize", "function"),
+    [
+        ("qemu_mps2_an386", "speed", "quantized_depthwise_3x3"),
+        ("qemu_mps2_an386", "size", "quantized_depthwise_3x3"),
+        ("host", "speed", "quantized_depthwise_channels<et::Scale8::kNearest, 1>"),
+        ("qemu_virt_rv32", "speed", "quantized_depthwise_channels<et::Scale8::kNearest, 1>"),
+    ],
+)
 def test_depthwise_rows_in_both_directions(
-    optimize: str, upward: bool, drawn_3x3: list[Sample], library: Library, bench_of: Callable[[str, str], Bench]
+    board: str,
+    optimize: str,
+    function: str,
+    upward: bool,
+    drawn_3x3: list[Sample],
+    library: Library,
+    bench_of: Callable[[str, str], Bench],
 ) -> None:
-    overlaid = Overlaid(bench_of("qemu_mps2_an386", optimize), library, drawn_3x3)
-    assert {step.call.function for step in overlaid.specialised.steps} == {"quantized_depthwise_3x3"}
+    overlaid = Overlaid(bench_of(board, optimize), library, drawn_3x3)
+    assert {step.call.function for step in overlaid.specialised.steps} == {function}
     overlaid.check(upward)
 
 
