@@ -52,7 +52,8 @@ def emit(
     _check_flash(flash, board)
     shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)
     code = prepare(placed, library, flash, shapes)
-    steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" else None
+    # a program of views has no steps, and C++ no table of nothing
+    steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" and code.statements else None
     arena_bytes = max(sum(placed.solution.size.values()), 1)  # C++ has no array of no bytes
     texts = {
         "program.h": _render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,

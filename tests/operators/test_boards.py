@@ -9,12 +9,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from etexport.board import load_board
-from etexport.op import Library, Op, load_ops
+from etexport.op import Library, Op, Target, load_ops
 from etexport.resources import kernel_folders
+from etexport.target.pipeline import specialise
 
+from .batch import batch
 from .boards import Bench
 from .cases import documented, families, fused_samples, random_samples
 
@@ -74,6 +77,16 @@ def test_fused_without_fpu(family: str, library: Library, bench_of: Benches) -> 
 @pytest.mark.parametrize("family", SMALLER)
 def test_code_that_is_smaller_for_size(family: str, library: Library, bench_of: Benches) -> None:
     test_core(family, "qemu_mps2_an386", "size", library, bench_of)
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_addresses_alone(optimize: str, library: Library, bench_of: Benches) -> None:
+    """A program of views has no steps."""
+    bench, whole = bench_of("host", optimize), batch(documented(library.ops["aten::view_copy.out"])[:1])
+    specialised = specialise(whole.program, Target(bench.board.features, optimize), library)
+    assert not specialised.steps
+    (got,) = bench.run(specialised, whole.inputs, library)
+    assert np.array_equal(got.ravel(), whole.inputs[0].ravel())
 
 
 @pytest.mark.parametrize("family", [family for family, ops in FAMILIES.items() if any(op.absorbs for op in ops)])
