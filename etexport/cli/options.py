@@ -72,8 +72,9 @@ def _origin(folder: Path, key: str, option: str) -> str:
         raise ModelError("it is not known what this was built from", where=str(folder / "build.json"), hint=hint) from None
 
 
-def program_of(folder: Path, given: Path | None) -> Path:
-    return existing(given or Path(os.path.normpath(folder / _origin(folder, "program", "--program"))))
+def program_of(folder: Path, given: Path | None, option: str = "--program") -> Path:
+    """`given`, or what the folder was built from; `option` is what a person would give instead."""
+    return existing(given or Path(os.path.normpath(folder / _origin(folder, "program", option))))
 
 
 def board_of(folder: Path, given: str | None) -> str:

@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.emit.write import write_whole
 
     folder: Path = args.folder
-    samples = read_samples(existing(args.inputs or program_of(folder, None).with_suffix(".npz")), args.samples)
+    samples = read_samples(existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz")), args.samples)
     board = load_board(board_of(folder, args.board))
     _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
