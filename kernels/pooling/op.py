@@ -179,8 +179,10 @@ def _reference_max(
     indices = np.empty(out.shape, np.int64)
     for (row, down), (column, across) in product(*(enumerate(axis.windows()) for axis in axes)):
         at = np.array([y * x.shape[-1] + c for y in down for c in across if 0 <= y < x.shape[-2] and 0 <= c < x.shape[-1]], np.int64)
-        if not at.size:  # a dilated window that sees nothing but padding
-            out[..., row, column], indices[..., row, column] = (-np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min), 0
+        if not at.size:  # a dilated window that sees nothing but padding; its index is where PyTorch begins to look
+            first_y, first_x = (taps.start % taps.step if taps.start < 0 else taps.start for taps in (down, across))
+            out[..., row, column] = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+            indices[..., row, column] = first_y * x.shape[-1] + first_x
             continue
         seen = x.reshape(*x.shape[:-2], -1)[..., at]
         nans = np.isnan(seen) if x.dtype.kind == "f" else np.zeros(seen.shape, bool)
