@@ -20,9 +20,8 @@ def _searched(node: Node) -> tuple[int, ...]:
     rank, dim = len(node["self"].spec.shape), node["dim"]
     if dim is None:
         return tuple(range(rank))
-    if not -max(rank, 1) <= dim < max(rank, 1):
-        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    return (dim % rank,) if rank else ()
+    searched = node.dimension(dim, rank)
+    return (searched,) if rank else ()
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:

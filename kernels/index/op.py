@@ -22,9 +22,7 @@ _INDICES = (DType.INT64, DType.INT32)
 
 
 def _dim(node: Node, rank: int) -> int:
-    if not -rank <= node["dim"] < rank:
-        raise node.error(f"dimension {node['dim']} of a tensor with {rank} dimensions")
-    return int(node["dim"] % rank)
+    return node.dimension(node["dim"], rank, of_scalars=False)
 
 
 def _check(node: Node, index: Value, extent: int, *, wraps: bool = False, dtypes: tuple[DType, ...] = _INDICES) -> None:

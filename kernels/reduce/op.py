@@ -20,10 +20,7 @@ def _dims(node: Node) -> tuple[int, ...]:
     """The dimensions that go, in order; None and an empty list mean all."""
     rank = len(node["self"].spec.shape)
     dims = node["dim"] or ()
-    for dim in dims:
-        if not -max(rank, 1) <= dim < max(rank, 1):
-            raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    gone = {dim % max(rank, 1) for dim in dims}
+    gone = {node.dimension(dim, rank) for dim in dims}
     if len(gone) != len(dims):
         raise node.error(f"a dimension is listed twice in {list(dims)}")
     return tuple(sorted(gone)) if gone and rank else tuple(range(rank))

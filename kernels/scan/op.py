@@ -9,19 +9,13 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
 from etexport.program.model import DType
-from etexport.strided import nest
-
-
-def _axis(node: Node) -> int | None:
-    rank, dim = len(node["self"].spec.shape), node["dim"]
-    if not -max(rank, 1) <= dim < max(rank, 1):
-        raise node.error(f"dimension {dim} of a tensor with {rank} dimensions")
-    return dim % rank if rank else None
+from etexport.strided import lines
 
 
 def _length(node: Node) -> int:
-    axis = _axis(node)
-    return 1 if axis is None else node["self"].spec.shape[axis]
+    shape = node["self"].spec.shape
+    dim = node.dimension(node["dim"], len(shape))
+    return shape[dim] if shape else 1
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -29,27 +23,16 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     gives = spec.dtype if spec.dtype.numpy.kind == "f" else DType.INT64
     if dtype not in (None, gives.code):
         raise node.error(f"running sums of {spec.dtype.numpy} as type {dtype}", hint="convert to float32 before")
-    _axis(node)
+    node.dimension(node["dim"], len(spec.shape))
     return ((gives, spec.shape),)
 
 
 def _lower(function: str) -> Callable[[Node, Target], Call]:
-    return lambda node, target: _along(node, function)
+    def lower(node: Node, target: Target) -> Call:
+        geometry = lines(node["dim"], out=node.out.spec, self=node["self"].spec)
+        return Call(function, "scan/scan.h", geometry, (Write(node.out.id), Read(node["self"].id)))
 
-
-def _along(node: Node, function: str) -> Call:
-    axis, self, out = _axis(node), node["self"].spec, node.out.spec
-    kept = [dim for dim in range(len(self.shape)) if dim != axis]
-    loops = nest(tuple(self.shape[dim] for dim in kept), *(tuple(spec.strides[dim] for dim in kept) for spec in (out, self)), rank=3)
-    geometry = {
-        "sizes": loops.sizes,
-        "out_strides": loops.strides[0],
-        "self_strides": loops.strides[1],
-        "out_step": 1 if axis is None else out.strides[axis],
-        "self_step": 1 if axis is None else self.strides[axis],
-        "length": _length(node),
-    }
-    return Call(function, "scan/scan.h", geometry, (Write(node.out.id), Read(node["self"].id)))
+    return lower
 
 
 def _reference(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,10 +17,7 @@ def _gone(node: Node) -> tuple[int, ...]:
     """The dimensions that go, in order: one, a list (None and an empty list mean all), or all where the operator names none."""
     rank, dim = len(node["self"].spec.shape), node.operands.get("dim")
     dims = (dim,) if isinstance(dim, int) else dim or ()
-    for one in dims:
-        if not -max(rank, 1) <= one < max(rank, 1):
-            raise node.error(f"dimension {one} of a tensor with {rank} dimensions")
-    gone = {one % max(rank, 1) for one in dims}
+    gone = {node.dimension(one, rank) for one in dims}
     if len(gone) != len(dims):
         raise node.error(f"a dimension is listed twice in {list(dims)}")
     return tuple(sorted(gone)) if gone and rank else tuple(range(rank))
