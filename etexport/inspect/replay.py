@@ -157,9 +157,9 @@ class _Replay:
         return scales.pop() if len(scales) == 1 else None
 
     def _moved(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
-        """What the board moved in int8 and the program moves in float, as floats."""
+        """What the board moved as it is stored and the program moves in float, as floats."""
         got, stored = self.board.get(instruction.handle), self.stored.get(instruction.outs[0])
-        if got is None or stored is None or got.data.dtype != np.int8 or got.data.shape != spec.shape or spec.dtype is not DType.FLOAT32:
+        if got is None or stored is None or got.data.dtype.kind != "i" or got.data.shape != spec.shape or spec.dtype is not DType.FLOAT32:
             return None
         scale, zero_point = stored
         return replace(got, data=(got.data.astype(np.int64) - zero_point).astype(np.float32) * np.float32(scale))

@@ -73,7 +73,7 @@ def _layers(
         for direction in range(directions):
             at = layer * directions + direction
             of_input, of_state, *biases = weights[at * each : (at + 1) * each]
-            parts = linear(x, of_input, biases[0] if biases else None).unbind(time)
+            parts = linear(_in_rows(x), of_input, biases[0] if biases else None).unbind(time)
             current: States = tuple(None if fresh else state[at] for state in states)
 
             def own(hidden: Tensor | None, of_state: Tensor = of_state, biases: Sequence[Tensor] = biases) -> Tensor | float:
@@ -89,3 +89,8 @@ def _layers(
             last.append(current)
         x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
     return x, *(torch.stack([one[at] for one in last]) for at in range(len(states)))  # type: ignore[misc]
+
+
+def _in_rows(x: Tensor) -> Tensor:
+    """Contiguous: of other rows PyTorch makes a batched product with copies of the weights."""
+    return x if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format)

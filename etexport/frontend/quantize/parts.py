@@ -17,6 +17,9 @@ from etexport.frontend.quantize import cells
 
 aten = torch.ops.aten
 
+ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.relu6.default, aten.hardtanh.default, aten.hardtanh_.default)
+"""What a kernel does by saturating."""
+
 PADDED_BY_NAME = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
 """Convolutions whose padding is a word, and what is the same with numbers."""
 
@@ -58,6 +61,7 @@ def written_out(model: GraphModule) -> GraphModule:
             continue
         _as_layer(model, node)
         _as_numbers(model, node)
+        _as_sequence(model, node)
         write = _writer(node)
         if write is not None:
             _replace(model, node, write)
@@ -131,6 +135,34 @@ def _as_numbers(model: GraphModule, node: Node) -> None:
         x = _before(model, node, aten.pad.default, x, uneven)
     node.args = (x, weight, bias, stride, [whole // 2 for whole in total], steps, groups)
     node.target = PADDED_BY_NAME[node.target]
+
+
+def _as_sequence(model: GraphModule, node: Node) -> None:
+    """A batch normalisation of rows, as behind a linear layer that is being trained, is one of sequences of one element, with the
+    activation behind it: these have a kernel."""
+    x = node.args[0] if node.target is aten.batch_norm.default else None
+    if not isinstance(x, Node) or x.meta["val"].dim() != 2:
+        return
+    node.replace_input_with(x, _before(model, node, aten.unsqueeze.default, x, -1))
+    end = node
+    while len(end.users) == 1 and next(iter(end.users)).target in ACTIVATIONS:
+        end.meta["val"] = _unsqueezed(end)
+        end = next(iter(end.users))
+    end.meta["val"] = _unsqueezed(end)
+    readers = list(end.users)
+    with model.graph.inserting_after(end):
+        row = model.graph.call_function(aten.squeeze.dim, (end, -1))
+    with _fake_mode(end):
+        row.meta["val"] = end.meta["val"].squeeze(-1)
+    _keep_source(row, end)
+    for reader in readers:
+        reader.replace_input_with(end, row)
+
+
+def _unsqueezed(node: Node) -> Tensor:
+    value: Tensor = node.meta["val"]
+    with _fake_mode(node):
+        return value.unsqueeze(-1)
 
 
 def _fake_mode(node: Node) -> Any:
