@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,16 @@ def test_it_is_posix_shell_and_executable() -> None:
         if shutil.which(shell):
             subprocess.run([shell, "-n", ROOT / "sconsw"], check=True)
     assert "./sconsw test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_a_folder_of_somebody_else_is_refused_in_a_line() -> None:
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
+    if as_nobody and shutil.which("setpriv") is None:
+        pytest.skip("root may write everywhere, and setpriv is not here")
+    with tempfile.TemporaryDirectory() as name:
+        for file in ("sconsw", "pyproject.toml"):
+            shutil.copy(ROOT / file, name)
+        Path(name).chmod(0o555)
+        done = subprocess.run([*as_nobody, f"{name}/sconsw", "demo"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        Path(name).chmod(0o755)
+    assert done.returncode == 1 and done.stderr.startswith(f"sconsw: {name} cannot be written, and .venv and build belong into it")
