@@ -11,6 +11,8 @@
 
 namespace et {
 
+#if defined(__riscv_mul) && !defined(__riscv_32e)
+
 // Byte k of one position, whose bytes `pointer` points to, times the weights t0-t3.
 #define ET_RV32_POSITION(pointer, k, a, b, c, d)                                                       \
   "lb t4, " k "(" pointer ")\n mul t5, t0, t4\n add " a ", " a ", t5\n mul t5, t1, t4\n add " b ", " b \
@@ -101,5 +103,11 @@ struct Rv32Tile8 {
 #undef ET_RV32_STORE
 #undef ET_RV32_BYTE
 #undef ET_RV32_POSITION
+
+#else  // no multiplication, or half of the registers
+
+using Rv32Tile8 = Tile8<4, 1>;
+
+#endif
 
 }  // namespace et
