@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
 import numpy as np
 
 from etexport.passes.draft import Draft
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, contiguous
+from etexport.strided import broadcast_shape
 
 VIEW = "aten::view_copy.out"
 SELECT = "aten::index_select.out"
@@ -215,6 +216,32 @@ def _diagonal(rewrite: Rewrite) -> None:
     rewrite.step(SELECT, (flat, len(outer), places), rewrite.out.shape, last=True)
 
 
+def _distances(rewrite: Rewrite) -> None:
+    """Of each row of one operand to each of the other: their differences, squared and added up, or their sizes added up or compared."""
+    args, x, y = rewrite.instruction.args, rewrite.spec(0), rewrite.spec(1)
+    if x is None or y is None or len(args) != 4 or args[2] not in (1, 2, inf) or min(len(x.shape), len(y.shape)) < 2:
+        return
+    if x.dtype is not DType.FLOAT32 or y.dtype is not x.dtype or 0 in (*x.shape, *y.shape) or x.shape[-1] != y.shape[-1]:
+        return
+    rows, columns = (*x.shape[:-1], 1, x.shape[-1]), (*y.shape[:-2], 1, *y.shape[-2:])
+    every = (*rewrite.out.shape, x.shape[-1])
+    if broadcast_shape(rows, columns) != every:
+        return
+    each = rewrite.step(VIEW, (args[0], rows), rows), rewrite.step(VIEW, (args[1], columns), columns)
+    difference = rewrite.step("aten::sub.out", (*each, 1), every)
+    last = (len(every) - 1,)
+    if args[2] == 2:
+        squares = rewrite.step("aten::mul.out", (difference, difference), every)
+        total = rewrite.step("aten::sum.IntList_out", (squares, last, False, None), rewrite.out.shape)
+        rewrite.step("aten::sqrt.out", (total,), rewrite.out.shape, last=True)
+        return
+    sizes = rewrite.step("aten::abs.out", (difference,), every)
+    if args[2] == 1:
+        rewrite.step("aten::sum.IntList_out", (sizes, last, False, None), rewrite.out.shape, last=True)
+    else:
+        rewrite.step("aten::amax.out", (sizes, last, False), rewrite.out.shape, last=True)
+
+
 def _average_of_rows(rewrite: Rewrite) -> None:
     """An average over the first of three dimensions (as in local response normalisation) is one over rows of images."""
     x, args = rewrite.spec(0), rewrite.instruction.args
@@ -242,4 +269,5 @@ FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::avg_pool3d.out": _average_of_rows,
     "aten::index_put.out": _put_where,
     "aten::diagonal_copy.out": _diagonal,
+    "aten::_cdist_forward.out": _distances,
 }

@@ -80,7 +80,8 @@ CASES = {
         "",
     ),
     "distances": (
-        "torch.cdist(x, y), torch.cdist(x, y, p=1), torch.cdist(x, y, p=float('inf')), torch.pdist(y), torch.dist(x, x * 2)",
+        "torch.cdist(x, y), torch.cdist(x, y, p=1), torch.cdist(x, y, p=float('inf')), torch.cdist(x[None], y.expand(4, 3, 6), p=3), "
+        "torch.cdist(x, y.expand(4, 3, 6)), torch.pdist(y), torch.dist(x, x * 2)",
         (ROWS, "torch.randn(3, 6)"),
         "",
     ),
