@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from etexport.op import Case, Library, T, Target
+from etexport.plan import plan
 from etexport.plan.problem import Solution
 from etexport.program.model import Array, DType, Program, Role
 from etexport.quantized import multiplier_shift
-from etexport.target.memory import ALIGN, problem
-from etexport.target.model import Specialised
+from etexport.target.memory import ALIGN, directed, problem
+from etexport.target.model import Placed, Specialised
 from etexport.target.pipeline import specialise
+from tests.target.graph import Graph, evaluate
 
 from .batch import Batch, batch
 from .boards import Bench
@@ -205,3 +207,26 @@ def test_depthwise_rows_meet_only_their_own_channels(
     meet = [0 < step.call.overlaps[one.id] < one.spec.nbytes // 2 for step, one in zip(overlaid.specialised.steps, inputs, strict=True)]
     assert sum(meet) >= 10
     assert not any(right and meeting for right, meeting in zip(overlaid.same(moved), meet, strict=True))
+
+
+def test_a_chain_of_layers_goes_down_and_up(library: Library, bench_of: Callable[[str, str], Bench]) -> None:
+    """In one image and a row: what one layer lies higher than its input, the next lies lower again."""
+    channels, height, width = 24, 9, 5
+    graph, random = Graph(library), np.random.default_rng(3)
+    x = first = graph.input(1, channels, height, width, dtype=DType.INT8)
+    for _ in range(4):
+        weights, bias = random.integers(-127, 128, (1, 3, 3, channels), np.int8), random.integers(-2000, 2000, channels, np.int32)
+        scales = (np.full(channels, part, np.int32) for part in multiplier_shift(1 / 180))
+        fixed = (graph.constant(weights), graph.constant(bias), (1, 1), (1, 1), (1, 1), 1, 5, -5, *map(graph.constant, scales))
+        x = graph.call("cortex_m::quantized_depthwise_conv2d.out", x, *fixed, -128, 127, None)
+    program = in_kernel_order(graph.program(x))
+    bench = bench_of("qemu_mps2_an386", "speed")
+    specialised = specialise(program, Target(bench.board.features, "speed"), library)
+    the_problem = problem(specialised)
+    solution = plan(the_problem)
+    row, image, scratch = channels * width, channels * width * height, 4 * 8 * (width + 2)
+    assert solution.size["ram"] <= image + row + scratch + 48  # both are at multiples of 16 and of 24
+    swept = [step.call.window for step in directed(Placed(specialised, the_problem, solution)).specialised.steps]
+    assert {window.upward for window in swept if window is not None} == {False, True}
+    data = random.integers(-128, 128, graph.values[first.id].spec.shape, np.int8)
+    np.testing.assert_array_equal(bench.run(specialised, [data], library, solution)[0], evaluate(program, library, [data])[0])
