@@ -21,8 +21,9 @@ def tiles_for(target: Target, weight: Array, bias: Array) -> tuple[str, str, int
         return "m4f", "M4f", 8
     if {"riscv", "fpu"} <= target.features:
         return "rv32f", "Rv32f", 16
-    # Cores that multiply 32 by 32 bits; the bits of a sum of 64 must leave enough for a weight.
-    if target.features & {"thumb2", "riscv"} and _weight_bits(weight.shape[-1]) >= 20 and np.isfinite(weight).all() and np.isfinite(bias).all():
+    # Cores that multiply 32 by 32 bits; the 64 of a sum must leave enough of them for a weight.
+    finite = np.isfinite(weight).all() and np.isfinite(bias).all()
+    if target.features & {"thumb2", "riscv"} and finite and _weight_bits(weight.shape[-1]) >= 20:
         return "fixed", "Fixed", 16
     return PORTABLE_TILES
 

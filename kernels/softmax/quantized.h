@@ -8,8 +8,8 @@
 
 namespace et {
 
-// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is normalised.
-// powers[d] is exp(-d * scale) in fixed point, for a value d below the largest; n of them fit 32 bits.
+// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is
+// normalised. powers[d] is exp(-d * scale) in fixed point, for a value d below the largest; n of them fit 32 bits.
 template <class G, class Power>
 void quantized_softmax(const G& g, int8_t* out, const int8_t* self, const Power* powers) {
   const int32_t n = g.length;

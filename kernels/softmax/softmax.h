@@ -19,7 +19,8 @@ inline float largest(int32_t n, const float* x, int32_t step) {
   return top;
 }
 
-// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is normalised.
+// G: sizes, out_strides, self_strides of all other dimensions; length, out_step, self_step along the one that is
+// normalised.
 template <class G>
 void softmax(const G& g, float* out, const float* self) {
   const int32_t n = g.length;
