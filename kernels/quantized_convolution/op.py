@@ -507,8 +507,10 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
     if not pairs:
         outside = Const("outside", np.full(inputs, -node["input_offset"], np.int8))
-        function, header = f"quantized_transposed<{scale}, {tile_for(target).core}>", "quantized_convolution/transposed.h"
-        return Call(function, header, geometry, (*operands, outside), None, macs, "portable")
+        tile = tile_for(target)
+        header = f"quantized_convolution/transposed{'' if tile.variant == 'portable' else f'_{tile.variant}'}.h"
+        function = f"quantized_transposed<{scale}, {tile.core}>"
+        return Call(function, header, geometry, (*operands, outside), None, macs, tile.variant)
     most, elements = max(1, *counts), max(part.weights.shape[1] for part in ordered)
     geometry |= {"elements": elements, "taps": most, "words": int(inputs % 4 == 0 and begins_at_word(x))}
     scratch = Scratch(DType.INT32, elements + 2 * most + max(1, -(-inputs // 4)))
