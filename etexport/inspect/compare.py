@@ -8,9 +8,9 @@ and the results of programs that only move or compare numbers must be equal.
 A quantised program is compared with the quantised network, in steps of the output's quantisation. Each requantisation may round to the
 neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. A network may amplify what its layers round; by how much
 tells its own distance from the float network, which is the rounding errors of all of its elements, while the board rounds few of them
-otherwise: `AMPLIFIED` times the root of the mean square of that distance is allowed as well. That each single rounding is right is for
-`replay.py` to see. What users ask of it, classes and accuracy, is judged against the float network, on samples that were not calibrated
-with.
+otherwise: `AMPLIFIED` times the root of the mean square of that distance is allowed as well, up to twice as many steps. That each single
+rounding is right is for `replay.py` to see. What users ask of it, classes and accuracy, is judged against the float network, on samples
+that were not calibrated with.
 """
 
 from __future__ import annotations
@@ -330,8 +330,8 @@ def step_sizes(expected: Sequence[Array], steps: Steps | None) -> tuple[float | 
 
 
 def steps_allowed(steps: Steps, size: float | None, noise: float | None) -> int:
-    """How many steps one output may be off."""
-    return max(steps.allowed, math.ceil(AMPLIFIED * noise / size)) if noise and size else steps.allowed
+    """How many steps one output may be off: what amplifies may double it, but a network far from float has no freedom for that alone."""
+    return max(steps.allowed, min(math.ceil(AMPLIFIED * noise / size), 2 * steps.allowed)) if noise and size else steps.allowed
 
 
 def allowed_steps(expected: Array, size: float | None, steps: int) -> Array:

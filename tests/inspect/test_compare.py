@@ -216,14 +216,16 @@ def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
     noise = c.noise_of(arrays)
     assert noise == (pytest.approx(2.3 * 0.05, rel=0.1), pytest.approx(2.3, rel=0.1), None)
     told = replace(reference(real, whole.astype(np.int8), real), noise=(noise[0], noise[1], 0.2 * 0.05))
-    steps = c.Steps(3, (0.05, 1.0, 0.05))
-    for output, far in ((0, 6), (1, 6), (2, 3)):
+    steps = c.Steps(5, (0.05, 1.0, 0.05))
+    for output, far in ((0, 6), (1, 6), (2, 5)):
         got = [real.copy(), whole.astype(np.int8), real.copy()]
         got[output][7, 0, 1] += np.asarray(far * (steps.sizes[output] or 0)).astype(got[output].dtype)
         result = c.compare(got, told, 0.0, steps)
         assert result.mismatched == 0 and 7 <= (result.tolerance_lsb or 0) <= 8, output
         got[output][7, 0, 1] += np.asarray(3 * (steps.sizes[output] or 0)).astype(got[output].dtype)
         assert c.compare(got, told, 0.0, steps).mismatched == 1, output
+    far_from_float = c.compare(told.outputs, told, 0.0, replace(steps, allowed=2))
+    assert far_from_float.tolerance_lsb == 4, "twice what is allowed to any network, and no more"
 
 
 def test_an_index_is_no_quantized_number() -> None:
