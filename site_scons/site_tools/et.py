@@ -62,7 +62,7 @@ def generate(env):
     # The etexport that this file belongs to, also where another one is installed.
     env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
     env.Replace(ETEXPORT_PYTHON=sys.executable)
-    env.Replace(ETEXPORT=["$(", sys.executable, "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
+    env.Replace(ETEXPORT=["$(", sys.executable, "-P", "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
     env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)  # a search of PATH for each command; what is compiled names its compiler itself
     env.Decider("content")
     for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
@@ -104,7 +104,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     if made[0].exists() and not made[1].exists():
         env.AlwaysBuild(made)  # of a batch, SCons asks about the first target alone
     # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
-    env.Depends(made, [*imported, _python(env, EXPORT), _operators(env), *_torch(env)])
+    env.Depends(made, [*imported, _python(env, EXPORT), _operators(env), *_added(env), *_torch(env)])
     return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1])
 
 
@@ -119,7 +119,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
     step = f"$ETEXPORT generate $SOURCE -o ${{TARGET.dir}} --board $ET_BOARD --optimize {optimize} --name {of['name']}"
     sources = here.Command([folder.File(file) for file in files], of["pte"], _action(here, "GENERATE", step))
-    here.Depends(sources, [_python(env, GENERATE), _operators(env), env.File(board["file"])])
+    here.Depends(sources, [_python(env, GENERATE), _operators(env), *_added(env), env.File(board["file"])])
     made = {node.name: node for node in sources}
 
     objects = [_object(here, made[file], folder) for file in build["generated"]]
@@ -243,6 +243,10 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
+    words = [*jobs, "firmware", "test", "compile_commands.json"]
+    for target in COMMAND_LINE_TARGETS:
+        if target not in (*words, "build") and "/" not in target and not Path(target).exists():
+            _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
     found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
     paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
     named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-"), parts[2].endswith("-size")) for parts in paths if len(parts) > 2]
@@ -280,7 +284,7 @@ def _remembered(env, kept):
 
 
 def _asked(env, name, kept):
-    command = [sys.executable, "-m", "etexport", "boards", "--json", "--build", name]
+    command = [sys.executable, "-P", "-m", "etexport", "boards", "--json", "--build", name]
     done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.stderr.write(done.stderr)
@@ -289,6 +293,7 @@ def _asked(env, name, kept):
     build = facts["build"]
     asked = [_ROOT / "etexport" / file for file in ("board.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
     folders = {str(Path(source).parent) for source in build["sources"]}  # a new file of the firmware changes its folder
+    folders |= {folder for folder in sys.path if folder.endswith("-packages") and Path(folder).is_dir()}  # so does an installed package
     state = _state([*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)])
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"path": env["ENV"].get("PATH"), "state": state, "facts": facts}), "utf-8")
@@ -442,6 +447,28 @@ def _python(env, parts):
 def _operators(env):
     data = _ROOT / "etexport" / "data"
     return _as_one(env, "kernels/*/op.py", data if data.is_dir() else _ROOT, ("kernels/*/op.py",))
+
+
+def _added(env):
+    """The Python files of installed packages that add kernels or passes, as one node (no node where there are none)."""
+    if "packages" not in _nodes:
+        files = sorted(itertools.chain.from_iterable(map(_python_files, _added_modules())))
+        _nodes["packages"] = [env.Alias("packages that add to etexport", [env.File(str(file)) for file in files])[0]] if files else []
+    return _nodes["packages"]
+
+
+def _added_modules():
+    """Their top-level modules, from what pip noted. Read as text: importlib.metadata takes 30 ms to import."""
+    for noted in (file for folder in sys.path for file in Path(folder or ".").glob("*.dist-info/entry_points.txt")):
+        text = noted.read_text("utf-8", "replace")
+        for group in re.findall(r"^\[etexport\.(?:kernels|passes)\]$([^\[]*)", text, re.MULTILINE) if "[etexport." in text else ():
+            yield from re.findall(r"=\s*(\w+)", group)
+
+
+def _python_files(module):
+    found = importlib.util.find_spec(module)
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return {file for folder in folders for file in Path(folder).rglob("*.py")} or {Path(found.origin)} if found and found.origin else set()
 
 
 def _as_one(env, name, folder, patterns):

@@ -107,6 +107,7 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["demoo"], "nothing is called demoo\n  hint: did you mean demo? known: "),
         (["BORD=host"], "did you mean BOARD?"),
         (["FOO=1"], "known: BOARD, MODEL, OPTIMIZE"),
         (["QUANTIZE=int4"], "int4"),
