@@ -1,4 +1,4 @@
-// int8 depthwise convolution over (n, h, w, c): every output channel sees one input channel.
+// int8 depthwise convolution over channels-last rows, any window: every output channel sees one input channel.
 #pragma once
 
 #include <stdint.h>
@@ -8,51 +8,30 @@
 
 namespace et {
 
-// multiplier: output channels for each of the `channels` input channels.
+// A row of results. multiplier: output channels for each of the `channels` input channels.
 struct Depthwise8 {
-  int32_t batch, in_height, in_width, channels, multiplier, out_height, out_width;
-  int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+  int32_t in_width, channels, multiplier, out_width, kernel_height, kernel_width, stride_x, pad_x, dilation_x;
   int32_t input_zero;
   Store8 store;
 };
 
-template <class G>
-inline Depthwise8 depthwise8_of(const G& g) {
-  return {g.batch,
-          g.in_height,
-          g.in_width,
-          g.channels,
-          g.multiplier,
-          g.out_height,
-          g.out_width,
-          g.kernel_height,
-          g.kernel_width,
-          g.stride_y,
-          g.stride_x,
-          g.pad_y,
-          g.pad_x,
-          g.dilation_y,
-          g.dilation_x,
-          g.input_zero,
-          {g.zero_point, g.low, g.high}};
-}
-
-// Taps [first, last) of a window in both directions, and where the first of them lies in an image.
+// Where a position's window lies: the first byte of its first tap inside the image in rows[0], rows[1], ...
 struct Seen {
-  Taps y, x;
-  const int8_t* from;
+  const int8_t* const* rows;
+  Taps x;
+  int32_t at;
 };
 
-// kLanes output channels of one position: sums[c] += sum((x - zero) * w) over the taps inside the image. Inputs of
+// kLanes output channels of one position: sums[c] += sum((x - zero) * w) over the taps inside the row. Inputs of
 // neighbouring outputs lie `apart` bytes apart (0: they share one).
 template <int32_t kLanes>
-inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& layer, const Seen& seen, int32_t apart,
-                                                          const int8_t* weight, int32_t (&sums)[kLanes]) {
+inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& layer, const Seen& seen, int32_t channel,
+                                                          int32_t apart, const int8_t* weight,
+                                                          int32_t (&sums)[kLanes]) {
   const int32_t zero = layer.input_zero;
   const int32_t step = layer.dilation_x * layer.channels;
-  const int8_t* row = seen.from;
-  for (int32_t ky = seen.y.first; ky < seen.y.last; ++ky) {
-    const int8_t* x = row;
+  for (int32_t ky = 0; ky < layer.kernel_height; ++ky) {
+    const int8_t* x = seen.rows[ky] + seen.at + channel;
     const int8_t* w = weight + (ky * layer.kernel_width + seen.x.first) * 4;
     for (int32_t kx = seen.x.first; kx < seen.x.last; ++kx) {
 #pragma GCC unroll 4
@@ -62,7 +41,6 @@ inline __attribute__((always_inline)) void depthwise_sums(const Depthwise8& laye
       x += step;
       w += 4;
     }
-    row += layer.dilation_y * layer.in_width * layer.channels;
   }
 }
 
@@ -83,7 +61,7 @@ __attribute__((noinline)) void depthwise8_position(const Depthwise8& layer, int8
   if (layer.multiplier == 1) {
     for (; at + 4 <= outputs; at += 4) {
       int32_t sums[4] = {word_at(packed), word_at(packed + 4), word_at(packed + 8), word_at(packed + 12)};
-      depthwise_sums<4>(layer, {seen.y, seen.x, seen.from + at}, 1, packed + 48, sums);
+      depthwise_sums<4>(layer, seen, at, 1, packed + 48, sums);
 #pragma GCC unroll 4
       for (int32_t c = 0; c < 4; ++c) {
         store(at + c, sums[c], packed + 4 * c);
@@ -96,7 +74,7 @@ __attribute__((noinline)) void depthwise8_position(const Depthwise8& layer, int8
   for (; at < outputs; ++at) {
     const int32_t lane = at & 3;
     int32_t sums[1] = {word_at(packed + 4 * lane)};
-    depthwise_sums<1>(layer, {seen.y, seen.x, seen.from + channel}, 0, packed + 48 + lane, sums);
+    depthwise_sums<1>(layer, seen, channel, 0, packed + 48 + lane, sums);
     store(at, sums[0], packed + 4 * lane);
     packed += lane == 3 ? block : 0;
     if (++share == layer.multiplier) {
@@ -107,30 +85,32 @@ __attribute__((noinline)) void depthwise8_position(const Depthwise8& layer, int8
 }
 
 template <bool kTwice>
-__attribute__((noinline)) void depthwise8(const Depthwise8& layer, int8_t* out, const int8_t* in,
-                                          const int8_t* packed) {
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    for (int32_t y = 0; y < layer.out_height; ++y) {
-      const int32_t top = y * layer.stride_y - layer.pad_y;
-      const Taps rows = taps_inside(top, layer.in_height, layer.kernel_height, layer.dilation_y);
-      for (int32_t x = 0; x < layer.out_width; ++x) {
-        const int32_t left = x * layer.stride_x - layer.pad_x;
-        const Taps columns = taps_inside(left, layer.in_width, layer.kernel_width, layer.dilation_x);
-        const int32_t row = top + rows.first * layer.dilation_y;
-        const int32_t column = left + columns.first * layer.dilation_x;
-        const int8_t* const from = in + (row * layer.in_width + column) * layer.channels;
-        depthwise8_position<kTwice>(layer, out, {rows, columns, from}, packed);
-        out += layer.channels * layer.multiplier;
-      }
-    }
-    in += layer.in_height * layer.in_width * layer.channels;
+__attribute__((noinline)) void depthwise8_row(const Depthwise8& layer, int8_t* out, const int8_t* const* rows,
+                                              const int8_t* packed) {
+  for (int32_t x = 0; x < layer.out_width; ++x) {
+    const int32_t left = x * layer.stride_x - layer.pad_x;
+    const Taps taps = taps_inside(left, layer.in_width, layer.kernel_width, layer.dilation_x);
+    const int32_t at = (left + taps.first * layer.dilation_x) * layer.channels;
+    depthwise8_position<kTwice>(layer, out, {rows, taps, at}, packed);
+    out += layer.channels * layer.multiplier;
   }
 }
 
-// G: the members of Depthwise8, and zero_point, low, high of what is stored.
+// G: the members of Depthwise8, and zero_point, low, high of what is stored. One row.
 template <bool kTwice, class G>
-inline void quantized_depthwise(const G& g, int8_t* out, const int8_t* in, const int8_t* packed) {
-  depthwise8<kTwice>(depthwise8_of(g), out, in, packed);
+inline void quantized_depthwise(const G& g, int8_t* out, const int8_t* const* rows, const int8_t* packed) {
+  const Depthwise8 layer = {g.in_width,
+                            g.channels,
+                            g.multiplier,
+                            g.out_width,
+                            g.kernel_height,
+                            g.kernel_width,
+                            g.stride_x,
+                            g.pad_x,
+                            g.dilation_x,
+                            g.input_zero,
+                            {g.zero_point, g.low, g.high}};
+  depthwise8_row<kTwice>(layer, out, rows, packed);
 }
 
 }  // namespace et

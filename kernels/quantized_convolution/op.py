@@ -186,9 +186,7 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
     return Call(f"quantized_convolution<{scale}, {tile.core}>", tile.header, geometry, operands, window, macs, tile.variant, overlaps)
 
 
-def _dense_pairs(
-    node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int
-) -> Call:
+def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int) -> Call:
     x = node["input"]
     groups, inputs, outputs, merged = (geometry[name] for name in ("groups", "inputs", "outputs", "merged"))
     taps = rows.kernel * columns.kernel
@@ -293,16 +291,18 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     if (rows.kernel, columns.kernel, node["depth_multiplier"]) == (3, 3, 1) and slides:
         return _depthwise_channels(node, target, rows, columns, layer)
     geometry = {
-        "batch": batch, "in_height": rows.size, "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
-        "out_height": rows.out, "out_width": columns.out, **_window(rows, columns), "input_zero": -node["input_offset"], **_stored(node),
+        "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"], "out_width": columns.out,
+        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before,
+        "dilation_x": columns.dilation, "input_zero": -node["input_offset"], **_stored(node),
     }  # fmt: skip
     outputs, taps = layer.weights.shape
     positions = range(1, batch * rows.out * columns.out + 1)
     overlaps = {x.id: read_then_stored(first_reads(batch, rows, columns, channels), positions, outputs, outputs - channels)}
-    operands = (Write(out.id), Read(x.id), Const("packed", pack_taps(layer, -node["input_offset"], target)))
+    window = window_over(node, rows, columns, -node["input_offset"])
+    operands = (Const("packed", pack_taps(layer, -node["input_offset"], target)),)
     function = f"quantized_depthwise<{twice_of(target)}>"
     header = "quantized_convolution/depthwise.h"
-    return Call(function, header, geometry, operands, None, out.spec.numel * taps, "portable", overlaps)
+    return Call(function, header, geometry, operands, window, out.spec.numel * taps, "portable", overlaps)
 
 
 def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
