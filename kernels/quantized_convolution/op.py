@@ -91,14 +91,6 @@ def _stored(node: Node) -> dict[str, int]:
     return {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
 
 
-def _window(rows: Axis, columns: Axis) -> dict[str, int]:
-    """The part of the geometry that both kernels have."""
-    return {
-        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
-        "pad_y": rows.before, "pad_x": columns.before, "dilation_y": rows.dilation, "dilation_x": columns.dilation,
-    }  # fmt: skip
-
-
 # ---- dense and grouped --------------------------------------------------------------------------------------------------------------
 
 
