@@ -17,8 +17,7 @@ from rich.console import Console
 from etexport.errors import ModelError
 from etexport.inspect import bench, summary
 from etexport.inspect.page import layer_rows, page
-from etexport.inspect.peers import MODELS, bests, peers
-from etexport.inspect.peers import peers_of
+from etexport.inspect.peers import MODELS, bests, peers, peers_of
 from etexport.inspect.profile import best_known, kind_of, lost, profile, shares, slowest
 from etexport.inspect.replay import Replayed, summed_up
 from etexport.inspect.report import in_float, to_json
