@@ -185,7 +185,8 @@ def _np_mul(x: Any, y: Any) -> Any:
 
 def _np_div(x: Any, y: Any) -> Any:
     dtype = _dtype(x, y)
-    return np.divide(x, y, dtype=dtype if dtype.kind == "f" else np.dtype(np.float32), casting="unsafe")
+    with np.errstate(all="ignore"):  # infinity and NaN are what PyTorch gives, too
+        return np.divide(x, y, dtype=dtype if dtype.kind == "f" else np.dtype(np.float32), casting="unsafe")
 
 
 def _np_mode(x: Any, y: Any, mode: str | None) -> Any:
@@ -193,9 +194,10 @@ def _np_mode(x: Any, y: Any, mode: str | None) -> Any:
         return _np_div(x, y)
     dtype = _dtype(x, y)
     x, y = np.asarray(x).astype(dtype), np.asarray(y).astype(dtype)
-    if dtype.kind == "f":
-        return np.floor_divide(x, y) if mode == "floor" else np.trunc(x / y)
-    down = np.floor_divide(x, y)
+    with np.errstate(all="ignore"):
+        if dtype.kind == "f":
+            return np.floor_divide(x, y) if mode == "floor" else np.trunc(x / y)
+        down = np.floor_divide(x, y)
     return down if mode == "floor" else np.where((down < 0) & (down * y != x), down + 1, down).astype(dtype)
 
 
