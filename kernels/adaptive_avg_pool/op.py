@@ -18,21 +18,13 @@ from etexport.quantized import (
     tie_to_even,
     word_multiplier,
 )
+from etexport.windows import adaptive_shape
 
 _INF = float("inf")
-_LIMIT = 2**31 - 1
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    x, size = node["self"].spec, node["output_size"]
-    if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
-        raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
-    if len(size) != 2 or min(size) < 1:
-        raise node.error(f"output_size is {list(size)}")
-    height, width = size
-    if max(height * x.shape[-2], width * x.shape[-1], height * width * max(x.numel, 1)) > _LIMIT:
-        raise node.error(f"output_size {list(size)} of {list(x.shape)} is too large for 32-bit offsets")
-    return ((x.dtype, (*x.shape[:-2], height, width)),)
+    return ((node["self"].spec.dtype, adaptive_shape(node)),)
 
 
 def _images(x: TensorSpec, out: TensorSpec) -> dict[str, int]:

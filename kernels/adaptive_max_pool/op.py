@@ -6,21 +6,12 @@ import numpy as np
 
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, T, Target, Write
 from etexport.program.model import Array, DType, TensorSpec
-
-_LIMIT = 2**31 - 1
+from etexport.windows import adaptive_shape
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    x, size = node["self"].spec, node["output_size"]
-    if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
-        raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
-    if len(size) != 2 or min(size) < 1:
-        raise node.error(f"output_size is {list(size)}")
-    height, width = size
-    if max(height * x.shape[-2], width * x.shape[-1], height * width * max(x.numel, 1)) > _LIMIT:
-        raise node.error(f"output_size {list(size)} of {list(x.shape)} is too large for 32-bit offsets")
-    shape = (*x.shape[:-2], height, width)
-    return ((x.dtype, shape), (DType.INT64, shape))
+    shape = adaptive_shape(node)
+    return ((node["self"].spec.dtype, shape), (DType.INT64, shape))
 
 
 def _steps(spec: TensorSpec) -> tuple[int, ...]:
