@@ -214,6 +214,13 @@ class RowRead:
     value: int
 
 
+@dataclass(frozen=True)
+class RowWrite:
+    """In a windowed call: `T*` to the row of this value that has the index of the output row (a further result)."""
+
+    value: int
+
+
 @dataclass(frozen=True, eq=False)
 class Const:
     """`const T*` to packed data in flash; `name` says what it is ("weight", "bias"). None as data gives a null pointer."""
@@ -230,7 +237,7 @@ class Scratch:
     elements: int
 
 
-Operand = Read | Write | RowRead | Const | Scratch
+Operand = Read | Write | RowRead | RowWrite | Const | Scratch
 
 
 @dataclass(frozen=True)
@@ -239,8 +246,8 @@ class Window:
     last, or `upward` from the last to the first (which the plan decides, see `Call.overlaps`).
 
     Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1 (with more rows a call further ones,
-    up to those of the last); a row outside the image is a pointer to `pad_elements` constants of `pad_value`. Row sizes are in
-    elements.
+    up to those of the last), or, where windows lie at no fixed distance, firsts[r] + k * dilation; a row outside the image is a pointer to
+    `pad_elements` constants of `pad_value`. Row sizes are in elements. `counted` and `numbered`: what else the kernel is told (see `Call`).
     """
 
     input: int
@@ -259,6 +266,28 @@ class Window:
     rows_per_call: int = 1
     counted: bool = False
     upward: bool = False
+    firsts: tuple[int, ...] = ()
+    numbered: bool = False
+
+    def first(self, row: int) -> int:
+        """The first input row that output row `row` of an image reads, which may lie outside of it."""
+        return self.firsts[row] if self.firsts else row * self.stride - self.pad
+
+    @property
+    def seen(self) -> int:
+        """Input rows that one call sees."""
+        return self.kernel + (self.rows_per_call - 1) * self.stride
+
+    @property
+    def calls(self) -> range:
+        """The first output row of each call for an image."""
+        return range(0, self.out_rows, self.rows_per_call)
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether any output row reads a row outside the image."""
+        far = (self.seen - 1) * self.dilation
+        return any(self.first(row) < 0 or self.first(row) + far >= self.in_rows for row in self.calls)
 
 
 GeometryField = int | float | bool | tuple[int, ...] | tuple[float, ...]
@@ -270,12 +299,13 @@ class Call:
 
     Without a window:  `et::<function>(geometry, <operand>, ...)`, operands in this order.
     With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`;
-                       where `counted` how many rows there are comes behind `rows`, an int32_t.
+                       behind `rows`, each an int32_t, come the number of the output row in its image where the window is `numbered`, and
+                       where it is `counted` how many rows there are.
     `geometry` is the first argument, an object whose members are the fields: int32_t (or a narrower integer that holds its values), float,
     bool, or arrays `const int32_t[N]`.
     `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
     `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many
-    bytes above the output's start (a kernel that says nothing needs them apart). `swept_distance` gives it for windowed calls.
+    bytes above the output's start (a kernel that says nothing needs them apart). `swept_call` declares it for windowed calls.
     `overlaps_upward` is the same for a windowed call that is swept from the last row to the first: so many bytes above the operand's start
     output 0 must start.
     `multiples`: what a value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is.
@@ -293,19 +323,38 @@ class Call:
     multiples: Mapping[int, int] = field(default_factory=dict)
 
 
-def swept_distance(window: Window, in_bytes: int, out_bytes: int) -> int:
-    """How many bytes above its output a windowed kernel's input must start, for rows swept from the first to the last.
-
-    A call writes its output rows while it reads its window, so what it writes must end below the first row of the window. Element
-    sizes in bytes.
-    """
-    distance = 0
+def swept_call(
+    node: Node,
+    function: str,
+    header: str,
+    geometry: Mapping[str, GeometryField],
+    window: Window,
+    operands: tuple[Operand, ...] = (),
+    macs: int = 0,
+    variant: str = "portable",
+) -> Call:
+    """A windowed call that reads of its input only the rows of its windows and writes only its output rows, in any order of the rows, so
+    that the output may lie over the input: what a call writes must meet no row that it or a later one reads."""
+    sizes = {value.id: value.spec.dtype.itemsize for value in (*node.tensors, *node.outs)}
+    in_row, out_row = window.in_row * sizes[window.input], window.out_row * sizes[window.output]
+    rows = []  # of each call, over all images: the first and the one past the last that it writes and that it reads
     for image in range(window.batch):
-        for row in range(0, window.out_rows, window.rows_per_call):
-            end = (image * window.out_rows + min(row + window.rows_per_call, window.out_rows)) * window.out_row * out_bytes
-            first = image * window.in_rows + min(max(row * window.stride - window.pad, 0), window.in_rows)
-            distance = max(distance, end - first * window.in_row * in_bytes)
-    return distance
+        for row in window.calls:
+            read = (window.first(row), window.first(row) + (window.seen - 1) * window.dilation + 1)
+            written = (row, min(row + window.rows_per_call, window.out_rows))
+            rows.append(
+                (
+                    *(image * window.out_rows + at for at in written),
+                    *(image * window.in_rows + min(max(at, 0), window.in_rows) for at in read),
+                )
+            )
+    down = up = 0
+    least, most = window.batch * window.in_rows, 0
+    for (begin, _, _, last), (_, end, first, _) in zip(rows, reversed(rows), strict=True):
+        least, most = min(least, first), max(most, last)
+        down, up = max(down, end * out_row - least * in_row), max(up, most * in_row - begin * out_row)
+    overlaps = {window.input: down}
+    return Call(function, header, geometry, operands, window, macs, variant, overlaps, {window.input: up})
 
 
 # ---- what an operator declares --------------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from etexport.emit.constants import Flash, pad_key, reads_outside
+from etexport.emit.constants import Flash, pad_key
 from etexport.emit.geometry import Geometry
 from etexport.emit.names import comment, layout_note, unique
-from etexport.op import Const, Library, Operand, Read, RowRead, Scratch, Write
+from etexport.op import Const, Library, Operand, Read, RowRead, RowWrite, Scratch, Write
 from etexport.program.model import DType, Instruction, Method, Role, TensorSpec, Value
 from etexport.target.model import Placed, Step
 
@@ -64,16 +64,22 @@ NOTHING = Argument("", "nullptr", "nullptr")
 
 @dataclass(frozen=True)
 class Sweep:
-    """The loop over output rows round a windowed call. `row` is the number of elements of an output row."""
+    """The loop over output rows round a windowed call.
+
+    `places`: output, input, the row of padding, and where there is one the table of first rows. `row` is the number of elements
+    of an output row. `given`: the numbers that the call is told besides, "row" and "count".
+    """
 
     window: str
     type: str
-    output: Argument
-    input: Argument
-    pad: Argument
+    places: tuple[Argument, ...]
     row: int
-    uses_row: bool
-    counted: bool
+    uses_index: bool
+    given: tuple[str, ...]
+
+    @property
+    def parameters(self) -> str:
+        return parameters(self.type, (*(("index",) if self.uses_index else ()), *self.given))
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,9 @@ class Statement:
     @property
     def texts(self) -> list[str]:
         """The arguments behind the geometry as they stand in run()."""
-        row = f" + row * {self.sweep.row}" if self.sweep else ""
-        return [argument.text + row if argument.by_row else argument.text for argument in self.arguments]
+        row = f" + index * {self.sweep.row}" if self.sweep else ""
+        given = ("out", "rows", *self.sweep.given) if self.sweep else ()
+        return [*given, *(argument.text + row if argument.by_row else argument.text for argument in self.arguments)]
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,12 @@ class Code:
     states: tuple[State, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+
+
+def parameters(type: str, used: tuple[str, ...]) -> str:
+    """Of the function that `et::sweep` calls: those that it does not use have no name."""
+    numbers = (f"int32_t {name}" if name in used else "int32_t" for name in ("index", "row", "count"))
+    return ", ".join((f"{type}* out", f"const {type}* const* rows", *numbers))
 
 
 def base(method: Method, value: Value) -> Value:
@@ -252,9 +265,9 @@ def _argument(index: int, position: int, step: Step, names: _Pointers, flash: Fl
         return names.value(operand.value)
     if isinstance(operand, Write):
         return names.value(operand.value, "")
-    if isinstance(operand, RowRead):
-        assert step.call.window is not None, f"{step.instruction.name} reads a row without a window"
-        return names.value(operand.value, by_row=True)
+    if isinstance(operand, (RowRead, RowWrite)):
+        assert step.call.window is not None, f"{step.instruction.name} has a row without a window"
+        return names.value(operand.value, "const " if isinstance(operand, RowRead) else "", by_row=True)
     if isinstance(operand, Const):
         if operand.data is None:
             return NOTHING
@@ -270,11 +283,13 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
     type = method.values[window.input].spec.dtype.cpp
     output, input = names.value(window.output, ""), names.value(window.input)
     pad = Argument(f"const {type}", f"static_cast<const {type}*>(nullptr)", "nullptr")
-    if reads_outside(window):
+    if window.reads_outside:
         symbol = flash.of_pad[pad_key(method, window)]
         pad = Argument(f"const {type}", symbol, symbol)
-    uses_row = any(isinstance(operand, RowRead) for operand in step.call.operands)
-    return Sweep(geometry.of_window[index], type, output, input, pad, window.out_row, uses_row, window.counted)
+    firsts = tuple(Argument(f"const {dtype.cpp}", symbol, symbol) for at, (dtype, symbol) in flash.of_firsts.items() if at == index)
+    uses_index = any(isinstance(operand, (RowRead, RowWrite)) for operand in step.call.operands)
+    given = tuple(name for name, told in (("row", window.numbered), ("count", window.counted)) if told)
+    return Sweep(geometry.of_window[index], type, (output, input, pad, *firsts), window.out_row, uses_index, given)
 
 
 def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from etexport.emit.geometry import rows_of
 from etexport.emit.names import comment, identifier, layout_note, unique
 from etexport.op import Const, Read, RowRead, Window
 from etexport.program.model import Array, DType, Method, Role, Value
@@ -32,7 +31,8 @@ class Constant:
 
 @dataclass(frozen=True)
 class Flash:
-    """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id: symbols."""
+    """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id, `of_firsts` by step (see
+    `etexport.op.Window`): symbols, the last with their type."""
 
     constants: tuple[Constant, ...]
     content: bytes
@@ -40,6 +40,7 @@ class Flash:
     of_operand: Mapping[tuple[int, int], str]
     of_pad: Mapping[tuple[DType, float], str]
     of_state: Mapping[int, str]
+    of_firsts: Mapping[int, tuple[DType, str]]
     bytes_of_step: tuple[int, ...]
     """Bytes of constants that each step reads, shared ones counted at each reader."""
 
@@ -96,10 +97,13 @@ def collect(placed: Placed, prefix: str) -> Flash:
     writer = _Writer(prefix)
     of_value: dict[int, _Named] = {}
     of_operand: dict[tuple[int, int], _Named] = {}
+    of_firsts: dict[int, _Named] = {}
     for index, step in enumerate(steps):
         for position, operand in enumerate(step.call.operands):
             if isinstance(operand, Const) and operand.data is not None:
                 of_operand[index, position] = _operand(writer, step, operand.name, operand.data)
+        if step.call.window is not None and step.call.window.firsts:
+            of_firsts[index] = _operand(writer, step, "rows", _narrow(step.call.window.firsts))
         for value in (method.values[id] for id in _read_ids(step)):
             if value.role is Role.CONSTANT and value.id not in of_value:
                 of_value[value.id] = _value(writer, value)
@@ -120,9 +124,11 @@ def collect(placed: Placed, prefix: str) -> Flash:
         {key: constant.symbol for key, constant in of_operand.items()},
         {key: constant.symbol for key, constant in of_pad.items()},
         {id: constant.symbol for id, constant in of_state.items()},
+        {index: (constant.dtype, constant.symbol) for index, constant in of_firsts.items()},
         tuple(
             sum(constant.size for (step_index, _), constant in of_operand.items() if step_index == index)
             + sum(of_value[id].size for id in _read_ids(step) if id in of_value)
+            + (of_firsts[index].size if index in of_firsts else 0)
             for index, step in enumerate(steps)
         ),
     )
@@ -138,6 +144,14 @@ def _operand(writer: _Writer, step: Step, name: str, data: Array) -> _Named:
     content = np.ascontiguousarray(data, dtype=dtype.numpy.newbyteorder("<")).tobytes()
     note = f"{dtype.numpy} {list(data.shape)}" + (f"  {step.instruction.source}" if step.instruction.source else "")
     return writer.add(f"{identifier(step.instruction.name)}_{name}", dtype, content, note)
+
+
+def _narrow(values: tuple[int, ...]) -> Array:
+    """With the narrowest elements that hold them all."""
+    return np.array(
+        values,
+        next(dtype for dtype in (np.int8, np.int16, np.int32) if np.iinfo(dtype).min <= min(values) <= max(values) <= np.iinfo(dtype).max),
+    )
 
 
 def _value(writer: _Writer, value: Value, suffix: str = "") -> _Named:
@@ -157,7 +171,7 @@ def _pads(method: Method, steps: tuple[Step, ...]) -> dict[tuple[DType, float], 
     pads: dict[tuple[DType, float], int] = {}
     for step in steps:
         window = step.call.window
-        if window is not None and reads_outside(window):
+        if window is not None and window.reads_outside:
             key = pad_key(method, window)
             pads[key] = max(pads.get(key, 0), window.pad_elements)
     return pads
@@ -165,10 +179,3 @@ def _pads(method: Method, steps: tuple[Step, ...]) -> dict[tuple[DType, float], 
 
 def pad_key(method: Method, window: Window) -> tuple[DType, float]:
     return method.values[window.input].spec.dtype, float(window.pad_value)
-
-
-def reads_outside(window: Window) -> bool:
-    """Whether any output row reads a row outside the image."""
-    rows = rows_of(window)
-    last = (window.out_rows - 1) // window.rows_per_call * window.rows_per_call
-    return window.pad > 0 or last * window.stride - window.pad + (rows - 1) * window.dilation >= window.in_rows

@@ -91,21 +91,15 @@ def float_literal(value: float) -> str:
 
 def window_fields(window: Window) -> dict[str, GeometryField]:
     names = ("batch", "in_rows", "in_row", "out_rows", "out_row", "kernel", "stride", "pad", "dilation")
-    last = (window.out_rows - 1) // window.rows_per_call * window.rows_per_call
     return {
         **{name: getattr(window, name) for name in names},
-        "begin_row": last if window.upward else 0,
+        "begin_row": window.calls[-1] if window.upward else 0,
         "row_step": -window.rows_per_call if window.upward else window.rows_per_call,
     }
 
 
 MOST_FIXED = 16
 """Words of a geometry that only one step has: as constants they cost less than as an object, but gcc copies more by a call of memcpy."""
-
-
-def rows_of(window: Window) -> int:
-    """Input rows that one call sees."""
-    return window.kernel + (window.rows_per_call - 1) * window.stride
 
 
 def geometry(steps: tuple[Step, ...], optimize: str) -> Geometry:
@@ -130,7 +124,7 @@ def _fixed(steps: tuple[Step, ...]) -> Geometry:
         name = step.instruction.name or f"step{index}"
         of_step[index] = type_of(step.call.function, f"{name}_geometry", members(step.call.geometry)) + "{}"
         if step.call.window is not None:
-            fields = {**window_fields(step.call.window), MOST_ROWS: rows_of(step.call.window)}
+            fields = {**window_fields(step.call.window), MOST_ROWS: step.call.window.seen}
             of_window[index] = type_of("window", f"{name}_window", members(fields)) + "{}"
     return Geometry(tuple(structs), (), of_step, of_window)
 
@@ -153,7 +147,7 @@ class _Object:
 def _shared(steps: tuple[Step, ...]) -> Geometry:
     taken: set[str] = set()
     kinds: dict[tuple[str, object], list[_Object]] = {}
-    most_rows = members({MOST_ROWS: max((rows_of(step.call.window) for step in steps if step.call.window is not None), default=0)})
+    most_rows = members({MOST_ROWS: max((step.call.window.seen for step in steps if step.call.window is not None), default=0)})
     of_step: dict[int, str] = {}
     of_window: dict[int, str] = {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from etexport.emit.code import NOTHING, Statement
+from etexport.emit.code import NOTHING, Statement, parameters
 from etexport.emit.geometry import Geometry
 
 
@@ -25,12 +25,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Sweeping:
-    """`window` is an expression, `arguments` are output, input and the row of padding."""
+    """`window` is an expression, `arguments` are those of `Sweep.places`."""
 
     window: str
-    type: str
-    uses_row: bool
-    counted: bool
+    parameters: str
     arguments: tuple[str, ...]
 
 
@@ -73,8 +71,8 @@ class _Shape:
     function: str
     geometry: str
     window: str
-    swept: str
-    counted: bool
+    swept: tuple[str, ...]
+    given: tuple[str, ...]
     operands: tuple[tuple[str, bool], ...]
 
     @staticmethod
@@ -84,32 +82,32 @@ class _Shape:
             statement.function,
             types.get(statement.geometry, statement.geometry),
             types.get(sweep.window, sweep.window) if sweep else "",
-            sweep.type if sweep else "",
-            sweep is not None and sweep.counted,
+            tuple(place.type for place in sweep.places) if sweep else (),
+            sweep.given if sweep else (),
             tuple((argument.type, argument.by_row) for argument in statement.arguments),
         )
 
     @property
-    def call(self) -> tuple[str, str, str, str, int]:
+    def call(self) -> tuple[str, str, str, tuple[str, ...], int]:
         return self.function, self.geometry, self.window, self.swept, len(self.operands)
 
     def completed(self, known: Mapping[tuple[object, int], tuple[str, bool]]) -> _Shape:
         """With the types of what other steps pass where this one passes nothing."""
         operands = tuple(known.get((self.call, at), operand) if not operand[0] else operand for at, operand in enumerate(self.operands))
-        return _Shape(self.function, self.geometry, self.window, self.swept, self.counted, operands)
+        return _Shape(self.function, self.geometry, self.window, self.swept, self.given, operands)
 
     def case(self) -> Case:
         words = iter(range(2**16))
         window = _object(self.window, words) if self.window else ""
-        row = "row * window.out_row" if self.window else ""
-        swept = (self.swept, f"const {self.swept}", f"const {self.swept}") if self.window else ()
-        places = tuple(f"et::as<{type}>(o[{next(words)}])" for type in swept)
+        row = "index * window.out_row" if self.window else ""
+        places = tuple(f"et::as<{type}>(o[{next(words)}])" for type in self.swept)
         geometry = _object(self.geometry, words)
         operands = tuple(_operand(type, row if by_row else "", words) for type, by_row in self.operands)
-        uses_row = any(by_row for _, by_row in self.operands)
-        sweep = Sweeping(window, self.swept, uses_row, self.counted, places) if self.window else None
-        given = ("out", "rows", *(("count",) if self.counted else ())) if self.window else ()
-        return Case(self.function, (geometry, *given, *operands), sweep, next(words))
+        if not self.window:
+            return Case(self.function, (geometry, *operands), None, next(words))
+        used = (*(("index",) if any(by_row for _, by_row in self.operands) else ()), *self.given)
+        sweep = Sweeping(window, parameters(self.swept[0], used), places)
+        return Case(self.function, (geometry, "out", "rows", *self.given, *operands), sweep, next(words))
 
 
 def _object(type: str, words: Iterator[int]) -> str:
@@ -136,7 +134,7 @@ def _types_of_nothing(shapes: Sequence[_Shape]) -> dict[tuple[object, int], tupl
 
 def _words(statement: Statement, shape: _Shape) -> tuple[str, ...]:
     sweep = statement.sweep
-    swept = (sweep.output.place, sweep.input.place, sweep.pad.place) if sweep is not None else ()
+    swept = tuple(place.place for place in sweep.places) if sweep is not None else ()
     objects = [f"&{name}" if name and not name.endswith("{}") else "" for name in (sweep.window if sweep else "", statement.geometry)]
     passed = (argument.place for argument, (type, _) in zip(statement.arguments, shape.operands, strict=True) if type)
     return tuple(word for word in (objects[0], *swept, objects[1], *passed) if word)

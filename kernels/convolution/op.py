@@ -22,7 +22,7 @@ from etexport.op import (
     T,
     Target,
     Write,
-    swept_distance,
+    swept_call,
 )
 from etexport.packing import PORTABLE_TILES, pack_layer, pack_rows, pack_vector, tiles_for
 from etexport.program.model import Array
@@ -127,13 +127,14 @@ def _lower(node: Node, target: Target) -> Call:
         "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low, "high": high,
     }  # fmt: skip
     window = window_over(node, rows, columns, 0.0)
-    overlaps = {x.id: swept_distance(window, x.spec.dtype.itemsize, out.spec.dtype.itemsize)}
     if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None and variant != "fixed":
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
         packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
-        return Call(f"depthwise_3x3<et::{core}>", header, geometry, (Const("weight", packed.reshape(-1)),), window, macs, variant, overlaps)
+        return swept_call(
+            node, f"depthwise_3x3<et::{core}>", header, geometry, window, (Const("weight", packed.reshape(-1)),), macs, variant
+        )
     function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
-    return Call(function, header, geometry, (*constants, _residual(node, RowRead)), window, macs, variant, overlaps)
+    return swept_call(node, function, header, geometry, window, (*constants, _residual(node, RowRead)), macs, variant)
 
 
 def _lower_transposed(node: Node, rows: Axis, columns: Axis) -> Call:

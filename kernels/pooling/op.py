@@ -24,7 +24,7 @@ from etexport.op import (
     Target,
     Window,
     Write,
-    swept_distance,
+    swept_call,
 )
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, tie_to_even, word_multiplier
@@ -120,9 +120,7 @@ def _swept(node: Node, function: str, header: str, geometry: dict[str, GeometryF
         pad_value=pad_value,
         pad_elements=row if outside else 0,
     )
-    x, out = node["self"].spec.dtype, node.out.spec.dtype
-    overlaps = {node["self"].id: swept_distance(window, x.itemsize, out.itemsize)}
-    return Call(function, header, geometry, (), window, overlaps=overlaps)
+    return swept_call(node, function, header, geometry, window)
 
 
 # ---- maximum ----------------------------------------------------------------------------------------------------------------------
