@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, T, Target, Window, swept_call
 from etexport.program.model import Array, DType
 
 _LIMIT = 2**31 - 1
@@ -31,9 +31,18 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((node["input"].spec.dtype, (*node["input"].spec.shape[:2], *_sizes(node))),)
 
 
-def _geometry(node: Node) -> dict[str, int]:
+def _geometry(node: Node) -> dict[str, GeometryField]:
+    return {"out_width": _sizes(node)[1], "channels": node["input"].spec.shape[1]}
+
+
+def _window(node: Node, kernel: int, firsts: Array, numbered: bool = False) -> Window:
+    """Each output row sees `kernel` input rows, all inside, of which `firsts` has the first."""
     (batch, channels, in_height, in_width), (height, width) = node["input"].spec.shape, _sizes(node)
-    return {"batch": batch, "in_height": in_height, "in_width": in_width, "out_height": height, "out_width": width, "channels": channels}
+    return Window(
+        input=node["input"].id, output=node.out.id, batch=batch, in_rows=in_height, in_row=in_width * channels, out_rows=height,
+        out_row=width * channels, kernel=kernel, stride=0, pad=0, dilation=1, pad_value=0.0, pad_elements=0,
+        firsts=tuple(firsts.tolist()), numbered=numbered,
+    )  # fmt: skip
 
 
 def _source(inputs: int, outputs: int, factor: float | None) -> Array:
@@ -52,11 +61,8 @@ def _sources(shape: tuple[int, ...], height: int, width: int, factors: tuple[flo
 
 
 def _lower_nearest(node: Node, target: Target) -> Call:
-    x, out = node["input"], node.out
-    height, width = _sizes(node)
-    rows, columns = _sources(x.spec.shape, height, width, node["scale_factors"])
-    operands = (Write(out.id), Read(x.id), Const("rows", rows), Const("columns", columns))
-    return Call("upsample_nearest", "upsample/nearest.h", _geometry(node), operands)
+    rows, columns = _sources(node["input"].spec.shape, *_sizes(node), node["scale_factors"])
+    return swept_call(node, "upsample_nearest", "upsample/nearest.h", _geometry(node), _window(node, 1, rows), (Const("columns", columns),))
 
 
 def _nearest(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] | None) -> Array:
@@ -89,16 +95,16 @@ def _between(inputs: int, outputs: int, aligned: bool, factor: float | None) -> 
 
 
 def _lower_bilinear(node: Node, target: Target) -> Call:
-    x, out, aligned = node["input"], node.out, node["align_corners"]
-    height, width = _sizes(node)
+    aligned, (in_height, in_width), (height, width) = node["align_corners"], node["input"].spec.shape[2:], _sizes(node)
     down, across = node["scale_factors"] or (None, None)
-    rows, row_shares = _between(x.spec.shape[2], height, aligned, down)
-    columns, column_shares = _between(x.spec.shape[3], width, aligned, across)
-    tables = (
-        Const("rows", rows.reshape(-1)), Const("row_shares", row_shares), Const("columns", columns.reshape(-1)),
-        Const("column_shares", column_shares),
-    )  # fmt: skip
-    return Call("upsample_bilinear", "upsample/bilinear.h", _geometry(node), (Write(out.id), Read(x.id), *tables))
+    rows, row_shares = _between(in_height, height, aligned, down)
+    columns, column_shares = _between(in_width, width, aligned, across)
+    if in_height > 1:  # the last row is the second of the last two
+        row_shares[rows[:, 0] == in_height - 1] = 1.0
+    last = min(in_height - 1, 1)
+    window = _window(node, last + 1, np.minimum(rows[:, 0], in_height - 1 - last), numbered=True)
+    tables = (Const("row_shares", row_shares), Const("columns", columns.reshape(-1)), Const("column_shares", column_shares))
+    return swept_call(node, "upsample_bilinear", "upsample/bilinear.h", {**_geometry(node), "last": last}, window, tables)
 
 
 def _bilinear(x: Array, size: tuple[int, ...] | None, aligned: bool, factors: tuple[float, ...] | None) -> Array:
