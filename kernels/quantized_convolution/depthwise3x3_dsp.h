@@ -14,19 +14,19 @@
 namespace et {
 
 // Rows of a layer over (n, h, w, c); the assembly knows the order.
-struct Depthwise3x3 {
+struct Depthwise8Rows {
   int32_t in_width, channels, out_width, pad_x, input_zero;
   Store8 store;
 };
 
 template <class G>
-constexpr Depthwise3x3 depthwise3x3_of(const G& g) {
+constexpr Depthwise8Rows depthwise8_rows_of(const G& g) {
   return {g.in_width, g.channels, g.out_width, g.pad_x, g.input_zero, {g.zero_point, g.low, g.high}};
 }
 
 template <class G>
-struct FixedDepthwise3x3 {
-  static constexpr Depthwise3x3 kLayer = depthwise3x3_of(G{});
+struct FixedDepthwise8Rows {
+  static constexpr Depthwise8Rows kLayer = depthwise8_rows_of(G{});
 };
 
 // One column of the window for two output rows: r12 = (row 0, row 1), lr = (row 2, row 3).
@@ -39,7 +39,7 @@ struct FixedDepthwise3x3 {
 // padding), then for each channel 47 instructions for two columns, 24 for the last of an odd number. The second row is
 // stored first, so that a row step of 0 leaves the first one alone. Packed: see pack_windows in
 // etexport/integer_packing.py.
-__attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise3x3* /*layer*/,
+__attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Rows* /*layer*/,
                                                              const int8_t* const* /*rows*/, int8_t* /*out*/,
                                                              const int8_t* /*packed*/, int32_t* /*records*/,
                                                              int32_t* /*inside*/, int32_t /*row_step*/,
@@ -131,7 +131,7 @@ inline __attribute__((noinline)) void pad_records(int32_t* from, const int32_t* 
 }
 
 // `count` rows, 1 or 2, from 4 rows of the input. scratch: 8 words a column, with their padding.
-inline __attribute__((noinline)) void depthwise3x3_rows(const Depthwise3x3& layer, int8_t* out,
+inline __attribute__((noinline)) void depthwise3x3_rows(const Depthwise8Rows& layer, int8_t* out,
                                                         const int8_t* const* rows, int32_t count, const int8_t* packed,
                                                         int32_t* scratch) {
   const int32_t out_row = layer.out_width * layer.channels;
@@ -147,9 +147,9 @@ template <class G>
 inline void quantized_depthwise_3x3(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
                                     const int8_t* packed, int32_t* scratch) {
   if constexpr (__is_empty(G)) {
-    depthwise3x3_rows(FixedDepthwise3x3<G>::kLayer, out, rows, count, packed, scratch);
+    depthwise3x3_rows(FixedDepthwise8Rows<G>::kLayer, out, rows, count, packed, scratch);
   } else {
-    depthwise3x3_rows(depthwise3x3_of(g), out, rows, count, packed, scratch);
+    depthwise3x3_rows(depthwise8_rows_of(g), out, rows, count, packed, scratch);
   }
 }
 
