@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from etexport.board import load_board
+from etexport.emit.code import header_of
 from etexport.errors import ModelError
-from etexport.op import Library, load_ops
+from etexport.op import Library, Target, load_ops
+from etexport.target.pipeline import specialise
+from etexport.toolchain import gcc
 
+from .batch import batch
+from .cases import documented
 from .completeness import complaints
 
 
@@ -85,3 +91,17 @@ def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     shutil.copytree(ours / "softmax", tmp_path / "softmax")
     with pytest.raises(ModelError, match="has the same name"):
         load_ops((ours, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["host", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_virt_rv32"])
+def test_all_kernels_for_a_core_fit_in_one_image(name: str, library: Library, tmp_path: Path) -> None:
+    """A network may have a layer of each kind, in float and in int8: no two headers define one name."""
+    board = load_board(name)
+    samples = [one for op in library.ops.values() if op.lower is not None for one in documented(op)]
+    steps = specialise(batch(samples).program, Target(board.features), library).steps
+    headers = sorted({header_of(step, library) for step in steps})
+    assert len(headers) > len({sample.op.family for sample in samples})
+    source = tmp_path / "all.cpp"
+    source.write_text("".join(f'#include "{header}"\n' for header in headers))
+    command = gcc.compile_command(board, source, tmp_path / "all.o", tmp_path, library.include_dirs, {})
+    gcc.run([*command, "-Werror"], board)
