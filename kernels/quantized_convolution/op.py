@@ -307,10 +307,13 @@ def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, l
         "input_zero": -node["input_offset"], **_stored(node),
     }  # fmt: skip
     scale = scale_of([layer], target)
-    function, header = f"quantized_depthwise_channels<{scale}, {columns.stride}>", "quantized_convolution/depthwise3x3.h"
+    function, header, variant = f"quantized_depthwise_channels<{scale}, {columns.stride}>", "depthwise3x3.h", "portable"
+    outside = columns.stride * (columns.out - 1) + 3 - columns.before - columns.size  # columns of the last window
+    if "riscv" in target.features and scale == "et::Scale8::kNearest" and outside <= 1:
+        function, header, variant = f"quantized_depthwise_channels_rv32<{columns.stride}>", "depthwise3x3_rv32.h", "rv32"
     window = window_over(node, rows, columns, -node["input_offset"])
     operands = (Const("packed", pack_channels(layer, target, scale)),)
-    call = Call(function, header, geometry, operands, window, out.spec.numel * 9, "portable")
+    call = Call(function, f"quantized_convolution/{header}", geometry, operands, window, out.spec.numel * 9, variant)
     out_row = columns.out * channels
     if any(value.storage is not None and value.storage.offset % channels for value in (x, out)):
         first = first_reads(batch, rows, ONE, columns.size * channels)  # rows as positions

@@ -219,7 +219,7 @@ def drawn_3x3(library: Library) -> list[Sample]:
         ("qemu_mps2_an386", "speed", "quantized_depthwise_3x3"),
         ("qemu_mps2_an386", "size", "quantized_depthwise_3x3"),
         ("host", "speed", "quantized_depthwise_channels<et::Scale8::kNearest, 1>"),
-        ("qemu_virt_rv32", "speed", "quantized_depthwise_channels<et::Scale8::kNearest, 1>"),
+        ("qemu_virt_rv32", "speed", "quantized_depthwise_channels_rv32<1>"),
     ],
 )
 def test_depthwise_rows_in_both_directions(
