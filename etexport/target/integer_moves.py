@@ -144,7 +144,9 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
     if made.op == PAD:
         move_args = _filled(move_args, _stored_fill(graph, move_args[PAD_FILL], clamps, out))
     graph.values[quantise.outs[0]] = replace(graph.values[quantise.outs[0]], spec=out.spec)
-    return *steps, replace(made, args=move_args, outs=quantise.outs, handle=graph.handle() if is_view else quantise.handle)
+    unread = (graph.value(graph.values[further].name, graph.values[further].spec).id for further in made.outs[1:])
+    outs = (*quantise.outs, *unread)
+    return *steps, replace(made, args=move_args, outs=outs, handle=graph.handle() if is_view else quantise.handle)
 
 
 def behind_clamps(graph: Graph, operand: Ref) -> tuple[list[Instruction], Instruction | None]:

@@ -24,7 +24,7 @@ RANDOM = np.random.default_rng(11)
 
 
 class Quantised(Graph):
-    """A graph whose inputs are int8."""
+    """A graph with int8 inputs, or float ones that are quantised in it."""
 
     def stored(self, *shape: int, scale: float, zero: int) -> Ref:
         """An input, dequantised."""
@@ -38,8 +38,9 @@ class Quantised(Graph):
         program = self.program(*outputs)
         method, in_float = fuse_integers(program.method(), LIBRARY)
         assert not in_float, in_float
-        shapes = [self.values[value].spec.shape for value in self.inputs]
-        inputs: list[Array] = [RANDOM.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
+        specs = [self.values[value].spec for value in self.inputs]
+        ranges = {DType.INT8: (-128.0, 128.0), DType.FLOAT32: (-9.0, 9.0)}
+        inputs: list[Array] = [np.floor(RANDOM.uniform(*ranges[spec.dtype], spec.shape)).astype(spec.dtype.numpy) for spec in specs]
         for got, wanted in zip(evaluate(Program((method,)), LIBRARY, inputs), evaluate(program, LIBRARY, inputs), strict=True):
             assert got.dtype == wanted.dtype
             np.testing.assert_array_equal(got, wanted)
@@ -98,6 +99,19 @@ def test_of_one_tensor(name: str, scales: tuple[tuple[float, int], ...], clamp: 
     steps = graph.fused(graph.result(moved, *scales[1]))
     assert steps.total() == 1 + (scales[0] != scales[1] or clamp)
     assert sum(count for op, count in steps.items() if op != TABLE) == 1
+
+
+@pytest.mark.parametrize("name", [*ONE, "adaptive max", "sorted"])
+def test_behind_a_layer_in_float(name: str) -> None:
+    """What moves is quantised first, whatever further results the operator has."""
+    graph = Quantised(LIBRARY)
+    more = {
+        "adaptive max": lambda g, x: g.call("aten::adaptive_max_pool2d.out", x, (3, 4)),
+        "sorted": lambda g, x: g.call("aten::sort.values", x, 1, False),
+    }
+    steps = graph.fused(graph.result((ONE | more)[name](graph, graph.input(*SHAPE)), *A))
+    assert steps[QUANTIZE] == 1
+    assert steps.total() == 2
 
 
 TWO: dict[str, Callable[[Quantised, Ref, Ref], Ref]] = {
