@@ -12,6 +12,7 @@ import pytest
 
 from etexport.op import load_ops
 from etexport.program.model import Array, DType, Program, Ref
+from etexport.supported import errors_of
 from etexport.target.integer import fuse_integers
 from tests.target.graph import Graph, evaluate
 
@@ -38,6 +39,7 @@ class Quantised(Graph):
         program = self.program(*outputs)
         method, in_float = fuse_integers(program.method(), LIBRARY)
         assert not in_float, in_float
+        assert not errors_of(method, LIBRARY)
         specs = [self.values[value].spec for value in self.inputs]
         ranges = {DType.INT8: (-128.0, 128.0), DType.FLOAT32: (-9.0, 9.0)}
         inputs: list[Array] = [np.floor(RANDOM.uniform(*ranges[spec.dtype], spec.shape)).astype(spec.dtype.numpy) for spec in specs]
