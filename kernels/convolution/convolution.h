@@ -116,4 +116,12 @@ inline void pointwise(const G& g, float* out, const float* x, const float* weigh
   pointwise_strip<Core>(g.positions, g.inputs, g.outputs, g.low, g.high, out, x, weight, bias, residual);
 }
 
+// The run `row` of `run` positions each, or what is left of them.
+template <class Core, class G>
+inline void pointwise_run(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
+                          const float* bias, const float* residual) {
+  const int32_t positions = smaller(g.run, g.positions - row * g.run);
+  pointwise_strip<Core>(positions, g.inputs, g.outputs, g.low, g.high, out, rows[0], weight, bias, residual);
+}
+
 }  // namespace et

@@ -25,6 +25,7 @@ from etexport.op import (
     swept_call,
 )
 from etexport.packing import PORTABLE_TILES, pack_layer, pack_rows, pack_vector, tiles_for
+from etexport.pointwise import pointwise
 from etexport.program.model import Array
 from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
 
@@ -102,6 +103,8 @@ def _lower(node: Node, target: Target) -> Call:
         return _lower_transposed(node, rows, columns)
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
+    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+        return pointwise(node, x, target, weight.reshape(weight.shape[0], inputs), bias)
     depthwise = inputs == 1 and groups > 1
     per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
     matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
@@ -114,13 +117,8 @@ def _lower(node: Node, target: Target) -> Call:
     constants = (Const("weight", weights), Const("bias", biases))
     epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-    batch = x.spec.shape[0]
     macs = out.spec.numel * inputs * rows.kernel * columns.kernel
     header = "convolution/depthwise.h" if variant == "portable" else f"convolution/{variant}.h"
-    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
-        operands: tuple[Operand, ...] = (Write(out.id), Read(x.id), *constants, _residual(node, Read))
-        geometry = {"positions": batch * rows.size * columns.size, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
-        return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)
     geometry = {
         "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
         "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, T, Target, Write
-from etexport.packing import pack_layer, tiles_for
+from etexport.pointwise import pointwise
 from etexport.program.model import Array, TensorSpec, Value
 
 _INF = float("inf")
@@ -16,21 +16,6 @@ _INF = float("inf")
 def _clamp(node: Node) -> tuple[float, float]:
     epilogue = node.instruction.epilogue
     return (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-
-
-def _layer(node: Node, target: Target, x: Value, weight: Array, bias: Array) -> Call:
-    """`weight` (outputs, inputs), `bias` (outputs)."""
-    outputs, inputs = weight.shape
-    positions = prod(x.spec.shape[:-1])
-    variant, core, lanes = tiles_for(target, weight, bias)
-    low, high = _clamp(node)
-    geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
-    residual = Const("residual", None) if node.residual is None else Read(node.residual.id)
-    weights, biases = pack_layer(weight[None], bias[None], variant, lanes)
-    operands = (Write(node.out.id), Read(x.id), Const("weight", weights), Const("bias", biases), residual)
-    header = "convolution/convolution.h" if variant == "portable" else f"convolution/{variant}.h"
-    macs = positions * inputs * outputs
-    return Call(f"pointwise<et::{core}>", header, geometry, operands, None, macs, variant)
 
 
 def _product(node: Node, a: Value, b: Value, bias: Value | None = None, alpha: float = 1.0, beta: float = 1.0) -> Call:
@@ -94,7 +79,7 @@ def _lower_mm(node: Node, target: Target) -> Call:
     weight = node["mat2"]
     if weight.data is None:
         return _product(node, node["self"], weight)
-    return _layer(node, target, node["self"], weight.data.T, np.zeros(weight.spec.shape[1], np.float32))
+    return pointwise(node, node["self"], target, weight.data.T, np.zeros(weight.spec.shape[1], np.float32))
 
 
 def _lower_addmm(node: Node, target: Target) -> Call:
@@ -105,7 +90,7 @@ def _lower_addmm(node: Node, target: Target) -> Call:
     outputs = weight.spec.shape[1]
     # with beta 0 PyTorch does not look at the bias, be it NaN
     added = np.zeros(outputs, np.float32) if beta == 0 else np.broadcast_to(_scaled(bias.data, beta).reshape(-1), (outputs,))
-    return _layer(node, target, x, _scaled(weight.data, alpha).T, added)
+    return pointwise(node, x, target, _scaled(weight.data, alpha).T, added)
 
 
 def _scaled(array: Array, factor: float) -> Array:
@@ -146,7 +131,7 @@ def _lower_linear(node: Node, target: Target) -> Call:
     weight, bias = node["weight"], node["bias"]
     if weight.data is None or (bias is not None and bias.data is None):
         raise node.error("the weight or the bias is not a constant of the model", "write it as a matrix product: x @ weight.T + bias")
-    return _layer(node, target, node["input"], weight.data, np.zeros(weight.spec.shape[0], np.float32) if bias is None else bias.data)
+    return pointwise(node, node["input"], target, weight.data, np.zeros(weight.spec.shape[0], np.float32) if bias is None else bias.data)
 
 
 def _reference_linear(x: Array, weight: Array, bias: Array | None) -> Array:
