@@ -14,7 +14,9 @@ PACKAGE = ROOT / "etexport"
 
 EVERYONE = {"errors", "resources", "numpy"}
 # arithmetic and layouts that kernel folders and the target side must agree on
-SHARED = {"packing", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows", "supported"}
+SHARED = {
+    "packing", "pointwise", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows", "supported",
+}  # fmt: skip
 ROOMS = {
     "program": {"program", "flatbuffers"},
     "frontend": {"frontend", "program", "op", "passes", "supported", "torch", "torchao"},
