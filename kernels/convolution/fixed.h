@@ -12,6 +12,7 @@
 
 #include "convolution/convolution.h"
 #include "convolution/depthwise.h"
+#include "convolution/transposed.h"
 
 namespace et {
 

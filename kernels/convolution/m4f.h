@@ -11,6 +11,7 @@
 
 #include "convolution/convolution.h"
 #include "convolution/depthwise.h"
+#include "convolution/transposed.h"
 
 namespace et {
 
@@ -263,6 +264,17 @@ struct M4f {
   static void clamp_rest(const Strip& strip) {
     if (strip.rectify == 0 && (strip.low != -__builtin_inff() || strip.high != __builtin_inff())) {
       clamp_stored(strip);
+    }
+  }
+};
+
+// Where most of a layer's windows are short: blocks of 4 channels are made for three positions at a time, too.
+struct M4fShort : M4f {
+  static void run(const Strip& strip) {
+    if (strip.lanes == 4) {
+      run_strip<3, 4>(strip);
+    } else {
+      M4f::run(strip);
     }
   }
 };

@@ -12,6 +12,7 @@ from etexport.op import (
     Case,
     Const,
     Draw,
+    GeometryField,
     InferredSpec,
     Layout,
     Node,
@@ -21,10 +22,10 @@ from etexport.op import (
     RowRead,
     T,
     Target,
-    Write,
     swept_call,
 )
-from etexport.packing import PORTABLE_TILES, pack_layer, pack_rows, pack_vector, tiles_for
+from etexport.packing import PORTABLE_TILES, pack_layer, tiles_for
+from etexport.phases import ROW, Phases, phases_of, window_of
 from etexport.pointwise import pointwise
 from etexport.program.model import Array
 from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
@@ -32,8 +33,8 @@ from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
 _INF = float("inf")
 
 
-def _axes(node: Node) -> tuple[Axis, ...]:
-    """The spatial dimensions, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
+def _dimensions(node: Node) -> tuple[Axis, ...] | tuple[Phases, ...]:
+    """The spatial ones, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
     x, weight, bias, groups = node["input"].spec, node["weight"].spec, node["bias"], node["groups"]
     rank = len(x.shape) - 2
     if rank not in (1, 2) or len(weight.shape) != rank + 2:
@@ -47,9 +48,12 @@ def _axes(node: Node) -> tuple[Axis, ...]:
         raise node.error(f"a weight {list(weight.shape)} cannot be split into {groups} groups")
     if bias is not None and bias.spec.shape != (outputs,):
         raise node.error(f"a bias {list(bias.spec.shape)} for {outputs} output channels")
-    if node["transposed"]:
-        return _transposed_axes(node, rank)
-    per_axis(node, "output_padding", rank, 0)  # means nothing here, yet PyTorch checks it
+    return phases_of(node, weight.shape[2:], outputs) if node["transposed"] else _axes(node)
+
+
+def _axes(node: Node) -> tuple[Axis, ...]:
+    x, weight = node["input"].spec, node["weight"].spec
+    per_axis(node, "output_padding", len(x.shape) - 2, 0)  # means nothing here, yet PyTorch checks it
     axes = axes_of(node, weight.shape[2:])
     if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.padded for axis in axes))) > LIMIT:
         raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
@@ -62,29 +66,9 @@ def _channels(node: Node) -> tuple[int, int]:
     return (first, second * node["groups"]) if node["transposed"] else (second * node["groups"], first)
 
 
-def _transposed_axes(node: Node, rank: int) -> tuple[Axis, ...]:
-    """For a transposed convolution `size` is the output's: it is what a convolution of these attributes would make the input from."""
-    x, weight = node["input"].spec, node["weight"].spec
-    stride, dilation = (per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding, added = (per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
-    axes = []
-    for at in range(rank):
-        size, kernel = x.shape[2 + at], weight.shape[2 + at]
-        out = (size - 1) * stride[at] - 2 * padding[at] + dilation[at] * (kernel - 1) + added[at] + 1
-        if kernel == 0 or size == 0 or out < 1:
-            raise node.error(f"an output of {out} elements from an input of {size} with a kernel of {kernel}")
-        if added[at] >= max(stride[at], dilation[at]):
-            raise node.error(f"output_padding {added[at]} is not smaller than stride {stride[at]} or dilation {dilation[at]}")
-        axes.append(Axis(out, kernel, stride[at], dilation[at], padding[at], padding[at]))
-    if prod((x.shape[0], sum(_channels(node)), *(max(axis.size, axis.reach) + axis.before for axis in axes))) > LIMIT:
-        raise node.error(f"an output of {[axis.size for axis in axes]} is too large for 32-bit offsets")
-    return tuple(axes)
-
-
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
-    x, axes = node["input"].spec, _axes(node)
-    sizes = (axis.size if node["transposed"] else axis.out for axis in axes)
-    return ((x.dtype, (x.shape[0], _channels(node)[1], *sizes)),)
+    x = node["input"].spec
+    return ((x.dtype, (x.shape[0], _channels(node)[1], *(axis.out for axis in _dimensions(node)))),)
 
 
 def _sum_length(node: Node) -> int:
@@ -93,14 +77,14 @@ def _sum_length(node: Node) -> int:
 
 
 def _lower(node: Node, target: Target) -> Call:
-    rows, columns = (ONE, *_axes(node))[-2:]
     x, out, groups = node["input"], node.out, node["groups"]
     for name in ("weight", "bias"):
         if node[name] is not None and node[name].data is None:
             raise node.error(f"the {name} is not a constant of the model", "only constant weights have a kernel")
-    weight: Array = node["weight"].data
     if node["transposed"]:
-        return _lower_transposed(node, rows, columns)
+        return _lower_transposed(node, target)
+    rows, columns = (ONE, *_axes(node))[-2:]
+    weight: Array = node["weight"].data
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
     if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
@@ -115,10 +99,9 @@ def _lower(node: Node, target: Target) -> Call:
         lanes = min(lanes, 8) if variant == "m4f" else 4
     weights, biases = pack_layer(matrix, bias.reshape(per_group, -1), variant, lanes)
     constants = (Const("weight", weights), Const("bias", biases))
-    epilogue = node.instruction.epilogue
-    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
+    low, high = _bounds(node)
     macs = out.spec.numel * inputs * rows.kernel * columns.kernel
-    header = "convolution/depthwise.h" if variant == "portable" else f"convolution/{variant}.h"
+    header = _header(variant, "depthwise")
     geometry = {
         "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
         "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,
@@ -135,30 +118,44 @@ def _lower(node: Node, target: Target) -> Call:
     return swept_call(node, function, header, geometry, window, (*constants, _residual(node, RowRead)), macs, variant)
 
 
-def _lower_transposed(node: Node, rows: Axis, columns: Axis) -> Call:
-    x, out, groups = node["input"].spec, node.out, node["groups"]
-    weight: Array = node["weight"].data
-    inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+def _lower_transposed(node: Node, target: Target) -> Call:
+    rows, columns = (ROW, *phases_of(node, node["weight"].spec.shape[2:], _channels(node)[1]))[-2:]
+    x, groups = node["input"].spec, node["groups"]
+    inputs, outputs = x.shape[1] // groups, node["weight"].spec.shape[1]
+    weight: Array = node["weight"].data.reshape(groups, inputs, outputs, rows.kernel, columns.kernel).transpose(0, 2, 3, 4, 1)
     bias: Array = np.zeros(groups * outputs, np.float32) if node["bias"] is None else node["bias"].data
-    matrix = weight.reshape(groups, inputs, outputs, -1).transpose(0, 2, 3, 1).reshape(groups, outputs, -1)
-    epilogue = node.instruction.epilogue
-    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-    height, width = (1, *x.shape[2:])[-2:]
-    geometry = {
-        "batch": x.shape[0], "in_height": height, "in_width": width, "out_height": rows.size, "out_width": columns.size, "groups": groups,
-        "inputs": inputs, "outputs": outputs, "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
-        "stride_x": columns.stride, "pad_y": rows.before, "pad_x": columns.before, "dilation_y": rows.dilation,
-        "dilation_x": columns.dilation, "low": low, "high": high,
+    # what a phase sees is one stretch, phase behind phase
+    parts = [weight[:, :, y][:, :, :, x].reshape(groups, outputs, -1) for y in map(list, rows.taps) for x in map(list, columns.taps)]
+    matrix = np.concatenate(parts, axis=2)
+    if matrix.shape[2] == 0:  # no result sees an input
+        matrix = np.zeros((groups, outputs, 1), np.float32)
+    variant, core, lanes = tiles_for(target, matrix, bias)
+    weights, biases = pack_layer(matrix, bias.reshape(groups, -1), variant, lanes)
+    if variant == "m4f" and outputs % lanes:
+        core = "M4fShort"
+    low, high = _bounds(node)
+    seen = [len(taps) for taps in rows.taps]
+    across = [len(taps) for taps in columns.taps]
+    before = [sum(seen[:phase]) * sum(across) * inputs for phase in range(len(seen))]
+    geometry: dict[str, GeometryField] = {
+        "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
+        "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back, "elements": matrix.shape[2],
+        "count_y": tuple(seen), "weights_y": tuple(before), "count_x": tuple(across), "left": columns.lefts, "low": low, "high": high,
     }  # fmt: skip
-    operands: tuple[Operand, ...] = (
-        Write(out.id),
-        Read(node["input"].id),
-        Const("weight", np.concatenate([pack_rows(group, 4) for group in matrix])),
-        Const("bias", np.concatenate([pack_vector(group, 4) for group in bias.reshape(groups, -1)])),
-        _residual(node, Read),
-    )
+    operands = (Const("weight", weights), Const("bias", biases), _residual(node, RowRead))
     macs = x.numel * outputs * rows.kernel * columns.kernel
-    return Call("transposed_convolution", "convolution/transposed.h", geometry, operands, None, macs)
+    function, header = f"transposed_convolution<et::{core}>", _header(variant, "transposed")
+    return swept_call(node, function, header, geometry, window_of(node, rows, columns, 0.0), operands, macs, variant)
+
+
+def _header(variant: str, portable: str) -> str:
+    """A variant's header brings all kernels."""
+    return f"convolution/{portable if variant == 'portable' else variant}.h"
+
+
+def _bounds(node: Node) -> tuple[float, float]:
+    epilogue = node.instruction.epilogue
+    return (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
 
 
 def _is_3x3(rows: Axis, columns: Axis) -> bool:

@@ -9,6 +9,7 @@
 
 #include "convolution/convolution.h"
 #include "convolution/depthwise.h"
+#include "convolution/transposed.h"
 
 namespace et {
 

@@ -1,90 +1,108 @@
-// Transposed convolution of channels-last images, as a gather: every result is the sum of the inputs that reach it.
+// Transposed convolution over channels-last rows, as a gather: every result is the sum of the inputs that reach it.
 #pragma once
 
 #include <stdint.h>
 
-#include "et/arithmetic.h"
+#include "convolution/convolution.h"
 
 namespace et {
 
-// inputs and outputs are channels of a group. Input row r and tap k reach output row r * stride_y - pad_y + k *
-// dilation_y.
+// A layer as `transposed_row` sees it. Outputs at distances of the stride make a phase: they see the same taps, `back`
+// inputs from each other, so that each phase of a row is a convolution of stride 1 with weights of its own. Of phase y
+// count_y[y] of the window's rows are seen, and weights_y[y] of a channel's weights lie before its own, which are those
+// of (y, 0), (y, 1), ...; of phase x count_x[x] columns, whose first one lies at left[x] for the phase's first output.
 struct TransposedShape {
-  int32_t batch, in_height, in_width, out_height, out_width, groups, inputs, outputs;
-  int32_t kernel_height, kernel_width, stride_y, stride_x, pad_y, pad_x, dilation_y, dilation_x;
+  int32_t in_width, out_width, groups, inputs, outputs;  // inputs, outputs: channels of each group
+  int32_t window_rows, stride_y, stride_x, back, elements;
+  const int32_t* count_y;
+  const int32_t* weights_y;
+  const int32_t* count_x;
+  const int32_t* left;
   float low, high;
 };
 
-// Adds what one input pixel gives to four channels. Weights are [input][4].
-inline void add_pixel(float* sums, const float* x, const float* weights, int32_t inputs) {
-  float s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-  for (int32_t i = 0; i < inputs; ++i) {
-    const float v = x[i];
-    s0 += v * weights[0];
-    s1 += v * weights[1];
-    s2 += v * weights[2];
-    s3 += v * weights[3];
-    weights += 4;
-  }
-  sums[0] = s0;
-  sums[1] = s1;
-  sums[2] = s2;
-  sums[3] = s3;
-}
-
-// Four channels of one result, before the bounds. weights are [kernel row][kernel column][input][4].
-inline void gather_pixel(const TransposedShape& s, float* sums, const float* image, const float* weights, int32_t row,
-                         int32_t column) {
-  const int32_t pixel = s.groups * s.inputs;
-  for (int32_t ky = 0; ky < s.kernel_height; ++ky) {
-    const int32_t y = row + s.pad_y - ky * s.dilation_y;
-    if (y < 0 || y % s.stride_y != 0 || y / s.stride_y >= s.in_height) {
-      continue;
-    }
-    const float* const line = image + y / s.stride_y * s.in_width * pixel;
-    for (int32_t kx = 0; kx < s.kernel_width; ++kx) {
-      const int32_t x = column + s.pad_x - kx * s.dilation_x;
-      if (x < 0 || x % s.stride_x != 0 || x / s.stride_x >= s.in_width) {
-        continue;
-      }
-      const int32_t tap = ky * s.kernel_width + kx;
-      add_pixel(sums, line + x / s.stride_x * pixel, weights + tap * s.inputs * 4, s.inputs);
-    }
-  }
-}
-
-// weights and bias are packed in blocks of four channels for each group, the last of a group filled up with zeros.
-inline __attribute__((noinline)) void transposed(const TransposedShape& s, float* out, const float* x,
-                                                 const float* weights, const float* bias, const float* residual) {
-  const int32_t blocks = (s.outputs + 3) / 4;
-  const int32_t block_size = s.kernel_height * s.kernel_width * s.inputs * 4;
-  for (int32_t n = 0; n < s.batch; ++n) {
-    for (int32_t row = 0; row < s.out_height; ++row) {
-      for (int32_t column = 0; column < s.out_width; ++column) {
-        for (int32_t at = 0; at < s.groups * blocks; ++at) {
-          const int32_t group = at / blocks;
-          const int32_t first = at % blocks * 4;
-          float sums[4] = {bias[at * 4], bias[at * 4 + 1], bias[at * 4 + 2], bias[at * 4 + 3]};
-          gather_pixel(s, sums, x + group * s.inputs, weights + at * block_size, row, column);
-          const int32_t count = smaller(4, s.outputs - first);
-          for (int32_t i = 0; i < count; ++i) {
-            const float added = residual != nullptr ? *residual++ : 0.0f;
-            *out++ = clamped(sums[i] + added, s.low, s.high);
-          }
-        }
-      }
-    }
-    x += s.in_height * s.in_width * s.groups * s.inputs;
-  }
-}
-
 template <class G>
-inline void transposed_convolution(const G& g, float* out, const float* x, const float* weights, const float* bias,
-                                   const float* residual) {
-  transposed(
-      {g.batch, g.in_height, g.in_width, g.out_height, g.out_width, g.groups, g.inputs, g.outputs, g.kernel_height,
-       g.kernel_width, g.stride_y, g.stride_x, g.pad_y, g.pad_x, g.dilation_y, g.dilation_x, g.low, g.high},
-      out, x, weights, bias, residual);
+inline TransposedShape transposed_shape(const G& g) {
+  return {g.in_width, g.out_width, g.groups,  g.inputs,    g.outputs, g.window_rows, g.stride_y, g.stride_x,
+          g.back,     g.elements,  g.count_y, g.weights_y, g.count_x, g.left,        g.low,      g.high};
+}
+
+// Phase x of a row, of whose window `seen` rows are seen.
+inline ConvolutionShape phase_of(const TransposedShape& shape, int32_t seen, int32_t x) {
+  const int32_t positions = (shape.out_width - x + shape.stride_x - 1) / shape.stride_x;
+  const int32_t left = shape.left[x];
+  const int32_t taps = shape.count_x[x];
+  const int32_t begin = smaller(larger(-left, 0), positions);
+  const int32_t end = smaller(larger(shape.in_width - left - (taps - 1) * shape.back, begin), positions);
+  return {shape.in_width, positions,  shape.groups, shape.inputs, shape.outputs, seen,      taps, 1,
+          -left,          shape.back, begin,        end,          shape.low,     shape.high};
+}
+
+// The positions of a span of a phase, of all groups. out, residual: of the phase's first position; others: weights of a
+// channel that lie before the phase's.
+template <class Core>
+__attribute__((noinline)) void transposed_span(const TransposedShape& shape, const ConvolutionShape& phase,
+                                               const Span& span, float* out, const float* const* rows,
+                                               const float* weight, int32_t others, const float* bias,
+                                               const float* residual) {
+  const int32_t in_channels = shape.groups * shape.inputs;
+  const bool merged = shape.groups == 1 && shape.back == 1;  // neighbouring taps are neighbours in memory
+  const int32_t padded = (shape.outputs + 3) / 4 * 4;
+  const int32_t taps = span.last_tap - span.first_tap;
+  Strip strip;
+  strip.rows = rows;
+  strip.kernel_rows = taps > 0 ? phase.kernel_rows : 0;
+  strip.offset = (span.begin - phase.pad + span.first_tap * shape.back) * in_channels;
+  strip.step = in_channels;
+  strip.positions = span.end - span.begin;
+  strip.taps = merged ? 1 : taps;
+  strip.tap_step = shape.back * in_channels;
+  strip.length = merged ? taps * shape.inputs : shape.inputs;
+  strip.out_step = shape.stride_x * shape.groups * shape.outputs;
+  strip.out = out + span.begin * strip.out_step;
+  strip.residual = residual == nullptr ? nullptr : residual + span.begin * strip.out_step;
+  strip.low = shape.low;
+  strip.high = shape.high;
+  Weights weights = {weight,
+                     bias,
+                     shape.outputs,
+                     shape.elements,
+                     others + span.first_tap * shape.inputs,
+                     (phase.kernel_width - taps) * shape.inputs};
+  for (int32_t group = 0; group < shape.groups; ++group) {
+    each_block<Core>(strip, weights);
+    weights.data += padded * shape.elements;
+    weights.bias += padded * Core::kBiasWords;
+    strip.offset += shape.inputs;
+    strip.out += shape.outputs;
+    strip.residual = residual == nullptr ? nullptr : strip.residual + shape.outputs;
+  }
+}
+
+// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`.
+template <class Core>
+__attribute__((noinline)) void transposed_row(const TransposedShape& shape, float* out, const float* const* rows,
+                                              int32_t row, const float* weight, const float* bias,
+                                              const float* residual) {
+  const int32_t y = row % shape.stride_y;
+  const int32_t seen = shape.count_y[y];
+  const int32_t pixel = shape.groups * shape.outputs;
+  int32_t others = shape.weights_y[y];
+  for (int32_t x = 0; x < shape.stride_x; ++x) {
+    const ConvolutionShape phase = phase_of(shape, seen, x);
+    each_span(phase, [&](const Span& span) {
+      transposed_span<Core>(shape, phase, span, out, rows + shape.window_rows - seen, weight, others, bias, residual);
+    });
+    out += pixel;
+    residual = residual == nullptr ? nullptr : residual + pixel;
+    others += seen * phase.kernel_width * shape.inputs;
+  }
+}
+
+template <class Core, class G>
+inline void transposed_convolution(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
+                                   const float* bias, const float* residual) {
+  transposed_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
 }
 
 }  // namespace et
