@@ -16,7 +16,7 @@ from etexport.inspect.peers import goal_of, peers_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "mlperf_tiny"
 BOARD = "qemu_mps2_an386"
-ARENA = {"kws": 64_000, "ic": 131_072, "vww": 221_184, "ad": 3_072}
+ARENA = {"kws": 38_144, "ic": 131_072, "vww": 149_760, "ad": 3_072}
 """Bytes in float32, inputs and outputs included."""
 
 pytestmark = pytest.mark.skipif(
