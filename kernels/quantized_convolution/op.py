@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import gcd, prod
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,22 @@ from etexport.integer_packing import (
     tile_for,
     twice_of,
 )
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Read, Scratch, T, Target, Write
+from etexport.op import (
+    Call,
+    Case,
+    Const,
+    Draw,
+    GeometryField,
+    InferredSpec,
+    Layout,
+    Node,
+    Op,
+    Scratch,
+    T,
+    Target,
+    swept_call,
+)
+from etexport.phases import ROW, Phases, phases_of, window_of
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift
 from etexport.windows import (
@@ -36,7 +51,6 @@ from etexport.windows import (
     axes_of,
     first_reads,
     last_reads,
-    per_axis,
     read_then_stored,
     read_then_stored_upward,
     window_over,
@@ -417,47 +431,13 @@ def _reference_depthwise(
 # ---- transposed ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Phases:
-    """One dimension of a transposed convolution. Output o sees tap k where o + pad - k * dilation is a multiple of the stride, there the
-    input at the quotient; so outputs at distances of the stride see the same taps, `taps[(o + pad) % stride]`."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    out: int
-
-    @property
-    def taps(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(
-            tuple(tap for tap in range(self.kernel) if (phase - tap * self.dilation) % self.stride == 0) for phase in range(self.stride)
-        )
-
-    @property
-    def back(self) -> int:
-        """Inputs from one tap of a phase to the next."""
-        return self.dilation // gcd(self.dilation, self.stride)
-
-
-def _phases(node: Node) -> tuple[_Phases, _Phases]:
+def _phases(node: Node) -> tuple[Phases, Phases]:
     x, weights = node["input"].spec, node["weight"].spec
     rank = len(x.shape) - 2
     if rank not in (1, 2) or len(weights.shape) != rank + 2 or 0 in weights.shape or weights.shape[-1] != x.shape[1]:
         raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (O, KH, KW, I)")
-    stride, dilation = (per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
-    padding, more = (per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
-    axes = []
-    for at in range(rank):
-        size, kernel = x.shape[2 + at], weights.shape[1 + at]
-        out = (size - 1) * stride[at] - 2 * padding[at] + dilation[at] * (kernel - 1) + more[at] + 1
-        if out < 1 or more[at] >= max(stride[at], dilation[at]) or stride[at] > 2**15:
-            raise node.error(f"an output of {out}, by stride {stride[at]} and output padding {more[at]}")
-        axes.append(_Phases(size, kernel, stride[at], dilation[at], padding[at], out))
-    if prod((x.shape[0], max(x.shape[1], weights.shape[0]), *(max(axis.out, axis.size) + axis.before for axis in axes))) > LIMIT:
-        raise node.error(f"an input {list(x.shape)} is too large for 32-bit offsets")
-    return (_Phases(1, 1, 1, 1, 0, 1), *axes)[-2], axes[-1]
+    axes = phases_of(node, weights.shape[1:-1], weights.shape[0])
+    return (ROW, *axes)[-2], axes[-1]
 
 
 def _infer_transposed(node: Node) -> tuple[InferredSpec, ...]:
@@ -470,52 +450,53 @@ def _infer_transposed(node: Node) -> tuple[InferredSpec, ...]:
 
 def _lower_transposed(node: Node, target: Target) -> Call:
     rows, columns = _phases(node)
-    x, out = node["input"], node.out
-    batch, inputs = x.spec.shape[:2]
+    x = node["input"]
+    inputs = x.spec.shape[1]
     weights = node["weight"].data
     outputs = len(weights)
     layer = _layer(node, weights.reshape(outputs, -1))
     windows = weights.reshape(outputs, rows.kernel, columns.kernel, inputs)
     # a tap that a phase does not see has no part in its sums, so that each phase has biases of its own
     bias = None if node["bias"] is None else node["bias"].data
+    phases = [(list(y), list(across)) for y in rows.taps for across in columns.taps]
     parts = [
-        layer_of(windows[:, y][:, :, x_taps].reshape(outputs, -1), bias, -node["input_offset"], layer.multipliers, layer.shifts)
-        for y in rows.taps
-        for x_taps in columns.taps
+        layer_of(windows[:, y][:, :, across].reshape(outputs, -1), bias, -node["input_offset"], layer.multipliers, layer.shifts)
+        for y, across in phases
     ]
     pairs, scale = can_pair_all(parts, target), scale_of(parts, target)
-    counts = [len(y) * len(x_taps) for y in rows.taps for x_taps in columns.taps]
-    ordered = [_as_column(part, taps) for part, taps in zip(parts, counts, strict=True)]
+    stretches = [len(y) * (1 if columns.back == 1 else len(across)) if across else 0 for y, across in phases]
+    ordered = [_as_column(part, count) for part, count in zip(parts, stretches, strict=True)]
     packed = [pack_pairs(part, target) for part in ordered] if pairs else [pack_blocks(part, target, 4, scale) for part in parts]
     ends = np.cumsum([0, *map(len, packed)])
-    geometry = {
-        "batch": batch, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
-        "in_sizes": (rows.size, columns.size), "out_sizes": (rows.out, columns.out), "strides": (rows.stride, columns.stride),
-        "pads": (rows.before, columns.before), "backs": (rows.back, columns.back),
-        "reach_y": tuple(taps[0] * rows.dilation if taps else phase for phase, taps in enumerate(rows.taps)),
-        "count_y": tuple(map(len, rows.taps)),
-        "reach_x": tuple(taps[0] * columns.dilation if taps else phase for phase, taps in enumerate(columns.taps)),
-        "count_x": tuple(map(len, columns.taps)),
-        "offsets": tuple(int(end) for end in ends[:-1]), **_stored(node),
+    geometry: dict[str, GeometryField] = {
+        "in_width": columns.size, "out_width": columns.out, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
+        "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back,
+        "count_y": tuple(map(len, rows.taps)), "count_x": tuple(map(len, columns.taps)), "left": columns.lefts,
+        "offset": tuple(int(end) for end in ends[:-1]), **_stored(node),
     }  # fmt: skip
     macs = x.spec.numel * outputs * rows.kernel * columns.kernel
-    operands = (Write(out.id), Read(x.id), Const("packed", np.concatenate(packed)))
+    window, weight_bytes = window_of(node, rows, columns, -node["input_offset"]), Const("packed", np.concatenate(packed))
+    outside = columns.reaches_outside
     if not pairs:
-        outside = Const("outside", np.full(inputs, -node["input_offset"], np.int8))
+        pixel = Const("outside", np.full(inputs, -node["input_offset"], np.int8) if outside else None)
         tile = tile_for(target)
         header = f"quantized_convolution/transposed{'' if tile.variant == 'portable' else f'_{tile.variant}'}.h"
         function = f"quantized_transposed<{scale}, {tile.core}>"
-        return Call(function, header, geometry, (*operands, outside), None, macs, tile.variant)
-    most, elements = max(1, *counts), max(part.weights.shape[1] for part in ordered)
-    geometry |= {"elements": elements, "taps": most, "words": int(inputs % 4 == 0 and begins_at_word(x))}
-    scratch = Scratch(DType.INT32, elements + 2 * most + max(1, -(-inputs // 4)))
+        return swept_call(node, function, header, geometry, window, (weight_bytes, pixel), macs, tile.variant)
+    elements, most = max(part.weights.shape[1] for part in ordered), rows.most * columns.most
+    by_taps = columns.back > 1 or inputs % 4 == 0
+    pointers = most if by_taps else rows.most
+    aside = (inputs if by_taps else 2 * most * inputs) if outside else 0
+    words = int(inputs % 4 == 0 and begins_at_word(x))
+    geometry |= {"elements": elements, "stretches": pointers, "words": words, "outside": int(outside)}
+    scratch = Scratch(DType.INT32, elements + 2 * pointers + -(-aside // 4))
     function, header = f"quantized_transposed_dsp<{twice_of(target)}>", "quantized_convolution/transposed_dsp.h"
-    return Call(function, header, geometry, (*operands, scratch), None, macs, "dsp")
+    return swept_call(node, function, header, geometry, window, (weight_bytes, scratch), macs, "dsp")
 
 
-def _as_column(layer: Layer, taps: int) -> Layer:
+def _as_column(layer: Layer, stretches: int) -> Layer:
     """The weights that a phase sees, in the order of a column; one quad of zeros where it sees none."""
-    weights = in_column_order(layer.weights, taps) if taps else np.zeros((len(layer.weights), 4), np.int8)
+    weights = in_column_order(layer.weights, stretches) if stretches else np.zeros((len(layer.weights), 4), np.int8)
     return replace(layer, weights=weights)
 
 

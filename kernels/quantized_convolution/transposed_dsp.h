@@ -9,89 +9,95 @@
 
 namespace et {
 
-// Writes the taps of an output to every second entry of a table: rows of the input from `bottom` upwards, columns from
-// `right` leftwards; what lies outside the image is `aside`.
-inline __attribute__((noinline)) void place_taps(const Transposed8& layer, const int8_t** table, const int8_t* in,
-                                                 const int8_t* aside, int32_t bottom, int32_t rows, int32_t right,
-                                                 int32_t columns) {
-  for (int32_t ky = 0; ky < rows; ++ky) {
-    const int32_t row = bottom - ky * layer.y.back;
-    const int32_t width = row < 0 || row >= layer.y.in_size ? 0 : layer.x.in_size;
-    const int8_t* const from = in + row * layer.x.in_size * layer.inputs;
-    int32_t at = right;
-    for (int32_t kx = 0; kx < columns; ++kx) {
-      *table = at < 0 || at >= width ? aside : from + at * layer.inputs;
-      table += 2;
-      at -= layer.x.back;
-    }
-  }
-}
-
-// scratch: 4 bytes for each of the longest column, `most` pairs of pointers, a tap of zero points. words: taps begin at
-// words and have nothing left over.
+// The positions of a phase that sees any taps, `step` bytes apart. run: as `pairs_of` gives it, with the weights.
 template <bool kTwice>
-__attribute__((noinline)) void transposed8_dsp(const Transposed8& layer, int32_t most_elements, int32_t most,
-                                               int32_t words, int8_t* out, const int8_t* in, const int8_t* packed,
-                                               int32_t* scratch) {
-  int16_t* const columns = reinterpret_cast<int16_t*>(scratch);
-  const int8_t** const table = reinterpret_cast<const int8_t**>(scratch + most_elements);
-  int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * most);
-  const int32_t step = layer.x.stride * layer.outputs;
-  const int32_t quads = layer.inputs & ~3;
-  int8_t* to = out;
-  WordBytes::fill(aside, layer.input_zero, larger(layer.inputs, 4));
-  for (int32_t n = 0; n < layer.batch; ++n) {
-    for (int32_t y = 0; y < layer.y.out_size; ++y) {
-      const int32_t phase_y = (y + layer.y.pad) % layer.y.stride;
-      const int32_t bottom = (y + layer.y.pad - layer.y.reach[phase_y]) / layer.y.stride;
-      const int32_t rows = layer.y.count[phase_y];
-      const bool inside = bottom < layer.y.in_size && bottom - (rows - 1) * layer.y.back >= 0;
-      for (int32_t first = 0; first < smaller(layer.x.stride, layer.x.out_size); ++first) {
-        const int32_t phase_x = (first + layer.x.pad) % layer.x.stride;
-        const int32_t across = layer.x.count[phase_x];
-        const int32_t taps = rows * across;
-        const int32_t left_over = (taps * (layer.inputs - quads) + 3) & ~3;
-        const int32_t elements = larger(left_over + taps * quads, 4);
-        Pairs8 run = pairs_of(layer.store, layer.outputs, step, columns, elements, left_over);
-        run.packed = packed + layer.offset[phase_y * layer.x.stride + phase_x];
-        run.table = table;
-        run.table_end = table + 2 * larger(taps, 1);  // an output without taps reads 4 bytes of weight 0
-        run.bytes = taps == 0 ? 4 : quads;
-        run.left = taps == 0 ? 0 : layer.inputs - quads;
-        run.skip = taps == 0 ? -4 : layer.inputs;  // the next pair is two inputs on
-        run.words = taps == 0 ? 1 : words;
-        table[0] = table[1] = aside;
-        int32_t right = (first + layer.x.pad - layer.x.reach[phase_x]) / layer.x.stride;
-        for (int32_t x = first; x < layer.x.out_size; x += 2 * run.pairs * layer.x.stride) {
-          const int32_t left = (layer.x.out_size - x + layer.x.stride - 1) / layer.x.stride;  // positions
-          const bool whole = inside && right - (across - 1) * layer.x.back >= 0;
-          run.pairs = whole ? larger(smaller(layer.x.in_size - right, left) / 2, 1) : 1;
-          run.out = to + x * layer.outputs;
-          place_taps(layer, table, in, aside, bottom, rows, right, across);
-          if (left > 1) {
-            place_taps(layer, table + 1, in, aside, bottom, rows, right + 1, across);
-            run.out_end = run.out + (layer.outputs & ~3);
-            pairs<kTwice>(run);
-          } else {
-            int8_t* const column = reinterpret_cast<int8_t*>(scratch);
-            collect(table, larger(taps, 1), run.bytes + run.left, column, left_over);
-            PairedDsp<kTwice>::column(layer.store, elements, layer.outputs, run.out, column, run.packed);
-          }
-          right += 2 * run.pairs;
-        }
+__attribute__((noinline)) void phase8_dsp(const Store8& store, const Windows8& windows, Pairs8& run, int8_t* out,
+                                          const int8_t* const* rows) {
+  const Convolution8& phase = windows.layer;
+  const int32_t step = run.out_step;
+  for (int32_t x = 0; x + 1 < phase.out_width;) {
+    const int32_t inside = x >= phase.inner_begin ? (phase.inner_end - x) / 2 : 0;
+    const bool by_rows = inside > 0 ? phase.merged != 0 : !windows.by_taps;
+    const int32_t length = by_rows ? windows.stretches.bytes : phase.inputs;
+    const int32_t taps = by_rows ? 1 : phase.kernel_width;
+    run.bytes = length & ~3;
+    run.left = length & 3;
+    run.skip = 2 * phase.inputs - length;
+    run.table_end = windows.table + 2 * phase.kernel_height * taps;
+    place(windows, 0, rows, x, 0, taps);
+    if (inside > 0) {
+      for (const int8_t** at = windows.table; at != run.table_end; at += 2) {
+        at[1] = at[0] + phase.inputs;
       }
-      to += layer.x.out_size * layer.outputs;
+    } else {
+      place(windows, 1, rows, x + 1, 0, taps);
     }
-    in += layer.y.in_size * layer.x.in_size * layer.inputs;
+    run.pairs = larger(inside, 1);
+    run.out = out + x * step;
+    run.out_end = run.out + (phase.outputs & ~3);
+    pairs<kTwice>(run);
+    x += 2 * run.pairs;
   }
-  clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
+  if (phase.out_width % 2 != 0) {
+    int8_t* const column = reinterpret_cast<int8_t*>(run.columns);
+    const int32_t x = phase.out_width - 1;
+    const int32_t taps = windows.by_taps ? phase.kernel_width : 1;
+    place(windows, 0, rows, x, 0, taps);
+    collect(windows.table, phase.kernel_height * taps, windows.by_taps ? phase.inputs : windows.stretches.bytes, column,
+            windows.stretches.left_over);
+    PairedDsp<kTwice>::column(store, phase.elements, phase.outputs, out + x * step, column, run.packed);
+  }
 }
 
-// G: as quantized_transposed wants it; elements: of the longest column; taps: the most that an output sees; words.
+// One output row, as `transposed8_row` makes it. scratch: 4 bytes for each of the longest column, `elements`; pairs of
+// pointers, `stretches` of them; and where windows reach out of a row (`outside`) a tap or, where taps are no quads,
+// two columns of bytes.
+template <bool kTwice>
+__attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int32_t elements, int32_t stretches,
+                                                   int32_t words, int32_t outside, int8_t* out,
+                                                   const int8_t* const* rows, int32_t row, const int8_t* packed,
+                                                   int32_t* scratch) {
+  int16_t* const columns = reinterpret_cast<int16_t*>(scratch);
+  const int8_t** const table = reinterpret_cast<const int8_t**>(scratch + elements);
+  int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * stretches);
+  const int32_t y = row % layer.stride_y;
+  const int32_t seen = layer.count_y[y];
+  const int32_t* const offset = layer.offset + y * layer.stride_x;
+  Convolution8 phase = phases8_of(layer, seen);
+  Windows8 windows = {phase, Stretches8(phase), phase.merged == 0 || layer.inputs % 4 == 0, table, aside};
+  Pairs8 run = pairs_of(layer.store, layer.outputs, layer.stride_x * layer.outputs, columns, 0, 0);
+  run.table = table;
+  run.words = words;
+  if (windows.by_taps && outside != 0) {
+    WordBytes::fill(aside, layer.input_zero, layer.inputs);
+  }
+  for (int32_t x = 0; x < layer.stride_x; ++x) {
+    set_phase8(phase, layer, x);
+    int8_t* const to = out + x * layer.outputs;
+    run.packed = packed + offset[x];
+    if (seen == 0 || phase.kernel_width == 0) {  // every output is the same, with 4 weights of 0
+      PairedDsp<kTwice>::column(layer.store, 4, layer.outputs, to, reinterpret_cast<int8_t*>(columns), run.packed);
+      for (int32_t at = 1; at < phase.out_width; ++at) {
+        WordBytes::copy(to + at * run.out_step, to, layer.outputs);
+      }
+      continue;
+    }
+    windows.stretches = Stretches8(phase);
+    phase.elements = windows.stretches.left_over + windows.stretches.count * windows.stretches.quads;
+    run.columns_end = columns + 2 * phase.elements;
+    run.quads = columns + 2 * windows.stretches.left_over;
+    phase8_dsp<kTwice>(layer.store, windows, run, to, rows + layer.window_rows - seen);
+  }
+  clamp_bytes(layer.store, out, layer.out_width * layer.outputs);
+}
+
+// G: as quantized_transposed wants it, and elements, stretches, words, outside.
 template <bool kTwice, class G>
-inline void quantized_transposed_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed,
-                                     int32_t* scratch) {
-  transposed8_dsp<kTwice>(transposed8_of(g), g.elements, g.taps, g.words, out, in, packed, scratch);
+inline void quantized_transposed_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t row,
+                                     const int8_t* packed, int32_t* scratch) {
+  with_transposed8(g, [&](const Transposed8& layer) {
+    transposed8_row_dsp<kTwice>(layer, g.elements, g.stretches, g.words, g.outside, out, rows, row, packed, scratch);
+  });
 }
 
 }  // namespace et
