@@ -20,7 +20,7 @@ def capture(script: Script) -> ExportedProgram:
     program = script.program
     with torch.no_grad():
         if program is None:
-            _dry_run(script)
+            dry_run(script)
         try:
             with silent():
                 if program is None:
@@ -40,8 +40,11 @@ def _fill_empty(graph: torch.fx.Graph) -> None:
             node.kwargs = {name: value for name, value in node.kwargs.items() if name != "memory_format"}
 
 
-def _dry_run(script: Script) -> None:
-    """Run the network on the example inputs and put its buffers back as they were."""
+def dry_run(script: Script) -> None:
+    """Run the network on the example inputs and put its buffers back as they were; ModelError where it fails.
+
+    What a module makes of its parameters when it is called (weights under weight_norm) has no gradient behind it then, and can be copied.
+    """
     model = script.model
     assert isinstance(model, torch.nn.Module)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}

@@ -13,7 +13,7 @@ import torch
 
 from etexport import supported
 from etexport.errors import Errors, EtError, ModelError, raise_all
-from etexport.frontend.capture import capture
+from etexport.frontend.capture import capture, dry_run
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
@@ -115,6 +115,8 @@ def _converted(script: Script) -> Converted | None:
             hint = "calibration() returns real inputs, as samples() does; a hundred are plenty"
             raise ModelError("int8 needs a function calibration()", hint=hint)
         assert isinstance(script.model, torch.nn.Module)
+        with torch.no_grad():
+            dry_run(script)
         inputs = calibration_of(script).inputs
         calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
         return quantized(script.model, script.inputs, calibration, script.keep_float)

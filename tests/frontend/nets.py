@@ -226,9 +226,10 @@ NETS = {
 
 STATISTICS = """
         for one in self.modules():
-            if hasattr(one, "running_mean"):
-                one.weight.data.uniform_(0.7, 1.3)
-                one.bias.data.uniform_(-0.2, 0.2)
+            if getattr(one, "running_mean", None) is not None:
+                if one.affine:
+                    one.weight.data.uniform_(0.7, 1.3)
+                    one.bias.data.uniform_(-0.2, 0.2)
                 one.running_mean.uniform_(-0.3, 0.3)
                 one.running_var.uniform_(0.5, 1.5)
 """

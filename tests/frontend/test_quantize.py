@@ -71,6 +71,37 @@ def test_networks(name: str, int8: Int8) -> None:
     assert all(one.snr_db > 18 and one.saturated < 0.05 and 0.05 < one.used < 1.5 for one in activations), activations
 
 
+IMAGE = (1, 3, 9, 8)
+CONV = "self.conv, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)"
+TRANSPOSED = "self.conv, self.norm = nn.ConvTranspose2d(4, 6, 3, 2, groups=2), nn.BatchNorm2d(6)"
+LINEAR = "self.conv, self.norm = nn.Linear(8, 5), nn.BatchNorm1d(5, affine=False)"
+ONCE = "return torch.relu(self.norm(self.conv(x)))"
+TWICE = "return torch.relu(self.norm(self.conv(x))) - self.other(self.conv(x.flip(3)))"
+FOLDED: dict[str, tuple[Net, int]] = {
+    "a layer used twice": (Net((CONV, "self.other = self.norm"), (TWICE,), IMAGE), 0),
+    "a layer with two norms": (Net((CONV, "self.other = nn.BatchNorm2d(8)"), (TWICE,), IMAGE), 0),
+    "a layer with a norm and without": (Net((CONV, "self.other = nn.Identity()"), (TWICE,), IMAGE), 0),
+    "a layer that is read otherwise": (Net((CONV,), ("y = self.conv(x)", "return y + torch.relu(self.norm(y))"), IMAGE), 1),
+    "transposed with groups": (Net((TRANSPOSED,), (ONCE,), (1, 4, 4, 5)), 0),
+    "weight norm": (Net((CONV, "self.conv = nn.utils.parametrizations.weight_norm(self.conv)"), (ONCE,), IMAGE), 0),
+    "older weight norm": (Net((CONV, "self.conv = nn.utils.weight_norm(self.conv)"), (ONCE,), IMAGE), 0),
+    "no weights of its own": (Net((LINEAR,), (ONCE,), (2, 8)), 0),
+    "no statistics": (Net((CONV, "self.norm = nn.BatchNorm2d(8, track_running_stats=False)"), (ONCE,), IMAGE), 0),
+}
+"""Networks, and how many batch normalisations are instructions of their own."""
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize("name", FOLDED)
+def test_batch_normalisations_become_part_of_what_is_before_them(name: str, tmp_path: Path) -> None:
+    net, left = FOLDED[name]
+    program, arrays = exported(net_script(tmp_path, net), quantize="int8")
+    ops = [one.op for one in program.method().instructions]
+    assert ops.count("aten::_native_batch_norm_legit_no_training.out") == left, ops
+    real, got = arrays["float_output_0"].astype(float), arrays["output_0"]
+    assert 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum()) > 25, "dB"
+
+
 def test_what_is_stored_again_has_no_row_of_its_own(tmp_path: Path) -> None:
     """Dropout leaves a second quantise behind; what is concatenated in another scale has the name of what made it."""
     layers = ("self.first = nn.Linear(8, 6)", "self.drop = nn.Dropout(0.3)", "self.second = nn.Linear(6, 4)")

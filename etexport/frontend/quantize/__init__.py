@@ -37,14 +37,14 @@ def quantized(
     with _quiet():
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-        from etexport.frontend.quantize.parts import without_shared_folding
+        from etexport.frontend.quantize.folding import folded
         from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
     unknown = [name for name in keep_float if name not in dict(model.named_modules())]
     if unknown:
         known = ", ".join(sorted(name for name, _ in model.named_modules() if name))
         raise ModelError(f"keep_float names {', '.join(unknown)}, which the model does not have", hint=f"it has {known}")
     with _quiet():
-        captured = without_shared_folding(torch.export.export(model, inputs, strict=False).module())
+        captured = folded(torch.export.export(model, inputs, strict=False).module())
         prepared = prepare_pt2e(captured, MicrocontrollerQuantizer(keep_float))
         states = {name: buffer.clone() for name, buffer in prepared.named_buffers() if "activation_post_process" not in name}
         with torch.no_grad():

@@ -70,17 +70,6 @@ def written_out(model: GraphModule) -> GraphModule:
     return model
 
 
-def without_shared_folding(model: GraphModule) -> GraphModule:
-    """torchao folds a batch normalisation into the convolution before it, also where something else reads that convolution and would then
-    see it normalised: a copy between the two keeps them apart."""
-    for node in list(model.graph.nodes):
-        source = node.args[0] if node.op == "call_function" and node.target is aten.batch_norm.default else None
-        if isinstance(source, Node) and len(source.users) > 1:
-            node.replace_input_with(source, _before(model, node, aten.clone.default, source))
-    model.recompile()
-    return model
-
-
 def _writer(node: Node) -> Callable[..., Any] | None:
     target, args = node.target, node.args
     if target is aten.scaled_dot_product_attention.default:
@@ -113,11 +102,11 @@ def _as_layer(model: GraphModule, node: Node) -> None:
         weight = node.args[1]
         assert isinstance(weight, Node)
         if weight.meta["val"].dim() == 2:
-            node.replace_input_with(weight, _before(model, node, aten.permute.default, weight, [1, 0]))
+            node.replace_input_with(weight, before(model, node, aten.permute.default, weight, [1, 0]))
             node.target = aten.linear.default
     rows = node.args[0] if node.target is aten.linear.default else None
     if isinstance(rows, Node) and rows.meta["val"].dim() > 2 and not rows.meta["val"].is_contiguous():
-        node.replace_input_with(rows, _before(model, node, aten.clone.default, rows, memory_format=torch.contiguous_format))
+        node.replace_input_with(rows, before(model, node, aten.clone.default, rows, memory_format=torch.contiguous_format))
 
 
 def _as_numbers(model: GraphModule, node: Node) -> None:
@@ -132,7 +121,7 @@ def _as_numbers(model: GraphModule, node: Node) -> None:
     total = [step * (size - 1) if padding == "same" else 0 for step, size in zip(steps, sizes, strict=True)]
     uneven = [bit for whole in reversed(total) for bit in (0, whole % 2)]
     if any(uneven):
-        x = _before(model, node, aten.pad.default, x, uneven)
+        x = before(model, node, aten.pad.default, x, uneven)
     node.args = (x, weight, bias, stride, [whole // 2 for whole in total], steps, groups)
     node.target = PADDED_BY_NAME[node.target]
 
@@ -143,7 +132,7 @@ def _as_sequence(model: GraphModule, node: Node) -> None:
     x = node.args[0] if node.target is aten.batch_norm.default else None
     if not isinstance(x, Node) or x.meta["val"].dim() != 2:
         return
-    node.replace_input_with(x, _before(model, node, aten.unsqueeze.default, x, -1))
+    node.replace_input_with(x, before(model, node, aten.unsqueeze.default, x, -1))
     end = node
     while len(end.users) == 1 and next(iter(end.users)).target in ACTIVATIONS:
         end.meta["val"] = _unsqueezed(end)
@@ -181,7 +170,7 @@ def _take_over(node: Node, result: Any, replaced: Mapping[Node, Any]) -> None:
         reader.graph.erase_node(reader)
 
 
-def _before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any, **kwargs: Any) -> Node:
+def before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any, **kwargs: Any) -> Node:
     with model.graph.inserting_before(node):
         made = model.graph.call_function(target, (source, *args), kwargs)
     with node.meta["val"].fake_mode:

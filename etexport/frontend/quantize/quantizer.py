@@ -117,7 +117,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.model = model
         self.layers = {}
         self.roots = _roots(model.graph)
-        varies = _varying(model.graph)
+        varies = varying(model.graph)
         for node in model.graph.nodes:
             if node not in varies or node.op != "call_function":
                 continue
@@ -244,7 +244,7 @@ def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
     node.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=output, _annotated=True)
 
 
-def _varying(graph: Graph) -> set[Node]:
+def varying(graph: Graph) -> set[Node]:
     """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
     varies: set[Any] = {node.args[0] for node in graph.nodes if node.target is aten.copy_.default}
     for node in graph.nodes:
