@@ -21,6 +21,7 @@ PAD_FILL = 2
 """Which argument of a padding is the value round the elements."""
 
 PERMUTE = "aten::permute_copy.out"
+VIEW = "aten::view_copy.out"
 SEARCHES = frozenset({"aten::argmax.out", "aten::argmin.out"})
 """Operators that only compare elements of their first operand."""
 
@@ -50,13 +51,30 @@ def sink(graph: Graph, instruction: Instruction) -> tuple[Instruction, ...]:
 
 
 def _sink_channels(graph: Graph, instruction: Instruction, dequantise: Instruction, known: Quantized) -> tuple[Instruction, ...]:
-    """A weight with a scale for each index of a dimension: only a permutation keeps that."""
-    dims = instruction.args[1] if instruction.op == PERMUTE else None
-    if not isinstance(dims, tuple) or known.axis is None:
+    """A weight with a scale for each index of a dimension: a permutation keeps that, and a view in which the dimension is still one."""
+    axis = _moved_axis(graph, instruction, known)
+    if axis is None:
         return ()
-    axis = [int(str(dim)) % len(dims) for dim in dims].index(known.axis)
     move = replace(instruction, args=(Ref(known.value.id), *instruction.args[1:]))
     return _dequantised(graph, move, dequantise, (*dequantise.args[1:3], axis, *dequantise.args[4:]), known)
+
+
+def _moved_axis(graph: Graph, instruction: Instruction, known: Quantized) -> int | None:
+    """Which dimension of the result has the scales, if one has."""
+    before, after = known.value.spec.shape, graph.spec(Ref(instruction.outs[0])).shape
+    if known.axis is None:
+        return None
+    if instruction.op == PERMUTE:
+        dims = instruction.args[1]
+        assert isinstance(dims, tuple)
+        return [int(str(dim)) % len(dims) for dim in dims].index(known.axis)
+    if instruction.op != VIEW or [size for size in before if size != 1] != [size for size in after if size != 1]:
+        return None
+    if before[known.axis] == 1:  # one scale: the layer with one output, whose weight is as good as transposed
+        ones = [at for at, size in enumerate(after) if size == 1]
+        return known.axis if known.axis in ones else next(iter(ones), None)
+    rank = sum(size != 1 for size in before[: known.axis])
+    return [at for at, size in enumerate(after) if size != 1][rank]
 
 
 def _dequantised(

@@ -53,6 +53,11 @@ NETS = {
         ("x = self.average(self.largest(torch.relu(self.conv(x))))", "return self.fc(torch.flatten(self.whole(x), 1))"),
         (1, 3, 12, 12),
     ),
+    "one_feature": Net(
+        ("self.first = nn.Linear(20, 1)", "self.second = nn.Linear(1, 7)", "self.third = nn.Linear(20, 1, bias=False)"),
+        ("return torch.cat([self.second(torch.tanh(self.first(x))), self.third(x)], 1)",),
+        (12, 20),
+    ),
     "linear": Net(
         ("self.first = nn.Linear(20, 16)", "self.second = nn.Linear(16, 7, bias=False)"),
         ("return torch.softmax(self.second(torch.relu(self.first(x))), dim=-1)",),
