@@ -268,7 +268,7 @@ struct M4f {
   }
 };
 
-// Where most of a layer's windows are short: blocks of 4 channels are made for three positions at a time, too.
+// For short windows, as those of transposed convolutions: blocks of 4 channels are made for three positions at a time.
 struct M4fShort : M4f {
   static void run(const Strip& strip) {
     if (strip.lanes == 4) {

@@ -131,8 +131,7 @@ def _lower_transposed(node: Node, target: Target) -> Call:
         matrix = np.zeros((groups, outputs, 1), np.float32)
     variant, core, lanes = tiles_for(target, matrix, bias)
     weights, biases = pack_layer(matrix, bias.reshape(groups, -1), variant, lanes)
-    if variant == "m4f" and outputs % lanes:
-        core = "M4fShort"
+    core = "M4fShort" if variant == "m4f" else core
     low, high = _bounds(node)
     seen = [len(taps) for taps in rows.taps]
     across = [len(taps) for taps in columns.taps]
@@ -297,6 +296,9 @@ _CASES = (
     _turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
     _turned((1, 4, 7), (4, 3, 5), "transposed, a sequence, dilated", stride=(3,), dilation=(2,), padding=(4,), output_padding=(2,)),
     _turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
+    _turned(
+        (2, 3, 3, 2), (3, 9, 2, 2), "transposed, a stride beyond the window: some outputs are the bias", stride=(3,), output_padding=(2,)
+    ),
     Case((_TINY, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "tiny inputs"),
     Case((_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "NaN and infinity"),
 )

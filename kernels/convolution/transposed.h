@@ -38,44 +38,54 @@ inline ConvolutionShape phase_of(const TransposedShape& shape, int32_t seen, int
           -left,          shape.back, begin,        end,          shape.low,     shape.high};
 }
 
-// The positions of a span of a phase, of all groups. out, residual: of the phase's first position; others: weights of a
-// channel that lie before the phase's.
+// Where the results of a phase go, and what is added to them.
+struct PhaseOut {
+  float* out;
+  const float* residual;
+};
+
+// The positions of a span of a phase, of one group.
 template <class Core>
-__attribute__((noinline)) void transposed_span(const TransposedShape& shape, const ConvolutionShape& phase,
-                                               const Span& span, float* out, const float* const* rows,
-                                               const float* weight, int32_t others, const float* bias,
-                                               const float* residual) {
+__attribute__((noinline)) void transposed_strip(const TransposedShape& shape, const ConvolutionShape& phase,
+                                                const Span& span, int32_t group, const PhaseOut& to,
+                                                const float* const* rows, const Weights& weights) {
   const int32_t in_channels = shape.groups * shape.inputs;
   const bool merged = shape.groups == 1 && shape.back == 1;  // neighbouring taps are neighbours in memory
-  const int32_t padded = (shape.outputs + 3) / 4 * 4;
   const int32_t taps = span.last_tap - span.first_tap;
   Strip strip;
   strip.rows = rows;
   strip.kernel_rows = taps > 0 ? phase.kernel_rows : 0;
-  strip.offset = (span.begin - phase.pad + span.first_tap * shape.back) * in_channels;
+  strip.offset = (span.begin - phase.pad + span.first_tap * shape.back) * in_channels + group * shape.inputs;
   strip.step = in_channels;
   strip.positions = span.end - span.begin;
   strip.taps = merged ? 1 : taps;
   strip.tap_step = shape.back * in_channels;
   strip.length = merged ? taps * shape.inputs : shape.inputs;
   strip.out_step = shape.stride_x * shape.groups * shape.outputs;
-  strip.out = out + span.begin * strip.out_step;
-  strip.residual = residual == nullptr ? nullptr : residual + span.begin * strip.out_step;
+  const int32_t at = span.begin * strip.out_step + group * shape.outputs;
+  strip.out = to.out + at;
+  strip.residual = to.residual == nullptr ? nullptr : to.residual + at;
   strip.low = shape.low;
   strip.high = shape.high;
+  each_block<Core>(strip, weights);
+}
+
+// Of all groups. others: weights of a channel that lie before the phase's.
+template <class Core>
+__attribute__((noinline)) void transposed_span(const TransposedShape& shape, const ConvolutionShape& phase,
+                                               const Span& span, const PhaseOut& to, const float* const* rows,
+                                               const float* weight, int32_t others, const float* bias) {
+  const int32_t padded = (shape.outputs + 3) / 4 * 4;
   Weights weights = {weight,
                      bias,
                      shape.outputs,
                      shape.elements,
                      others + span.first_tap * shape.inputs,
-                     (phase.kernel_width - taps) * shape.inputs};
+                     (phase.kernel_width - span.last_tap + span.first_tap) * shape.inputs};
   for (int32_t group = 0; group < shape.groups; ++group) {
-    each_block<Core>(strip, weights);
+    transposed_strip<Core>(shape, phase, span, group, to, rows, weights);
     weights.data += padded * shape.elements;
     weights.bias += padded * Core::kBiasWords;
-    strip.offset += shape.inputs;
-    strip.out += shape.outputs;
-    strip.residual = residual == nullptr ? nullptr : strip.residual + shape.outputs;
   }
 }
 
@@ -90,11 +100,10 @@ __attribute__((noinline)) void transposed_row(const TransposedShape& shape, floa
   int32_t others = shape.weights_y[y];
   for (int32_t x = 0; x < shape.stride_x; ++x) {
     const ConvolutionShape phase = phase_of(shape, seen, x);
+    const PhaseOut to = {out + x * pixel, residual == nullptr ? nullptr : residual + x * pixel};
     each_span(phase, [&](const Span& span) {
-      transposed_span<Core>(shape, phase, span, out, rows + shape.window_rows - seen, weight, others, bias, residual);
+      transposed_span<Core>(shape, phase, span, to, rows + shape.window_rows - seen, weight, others, bias);
     });
-    out += pixel;
-    residual = residual == nullptr ? nullptr : residual + pixel;
     others += seen * phase.kernel_width * shape.inputs;
   }
 }

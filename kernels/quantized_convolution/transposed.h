@@ -55,6 +55,7 @@ inline Convolution8 phases8_of(const Transposed8& layer, int32_t seen) {
   phase.dilation_x = layer.back;
   phase.input_zero = layer.input_zero;
   phase.merged = layer.back == 1 ? 1 : 0;
+  phase.store = layer.store;
   return phase;
 }
 
@@ -71,36 +72,49 @@ inline void set_phase8(Convolution8& phase, const Transposed8& layer, int32_t x)
   phase.inner_end = smaller(larger(layer.in_width - left - (taps - 1) * layer.back, begin), positions);
 }
 
+// One position of a phase. whole: its window lies inside the row.
+template <Scale8 kScale, class Tile>
+__attribute__((noinline)) void phase8_position(const Convolution8& phase, bool whole, int32_t x, int8_t* out,
+                                               const int8_t* const* rows, const int8_t* packed, const int8_t* outside) {
+  const int32_t taps = whole ? smaller(phase.kernel_width, 1) : phase.kernel_width;
+  const auto at = [&](int32_t ky, int32_t kx) {
+    const int32_t column = x - phase.pad_x + kx * phase.dilation_x;
+    return column >= 0 && column < phase.in_width ? rows[ky] + column * phase.inputs : outside;
+  };
+  position8<kScale, Tile>(phase.store, phase.outputs, out, phase.kernel_height, taps,
+                          whole ? phase.kernel_width * phase.inputs : phase.inputs, packed, at);
+}
+
+// Several positions of a phase at once, `step` bytes apart, with `taps` stretches of each row.
+template <Scale8 kScale, class Tile>
+__attribute__((noinline)) void phase8_tile(const Convolution8& phase, int32_t taps, int32_t x, int32_t step,
+                                           int8_t* out, const int8_t* const* rows, const int8_t* packed,
+                                           const int8_t* outside) {
+  Seen8<Tile::kPositions> seen;
+  seen.length = taps == phase.kernel_width ? phase.inputs : phase.kernel_width * phase.inputs;
+  see(seen, phase, rows, outside, 0, x, taps);
+  tile8<kScale, Tile>(phase.store, phase.outputs, out, step, seen, packed);
+}
+
 // The positions of a phase, `step` bytes apart.
 template <Scale8 kScale, class Tile>
-__attribute__((noinline)) void phase8(const Store8& store, const Convolution8& phase, int32_t step, int8_t* out,
-                                      const int8_t* const* rows, const int8_t* packed, const int8_t* outside) {
+__attribute__((noinline)) void phase8(const Convolution8& phase, int32_t step, int8_t* out, const int8_t* const* rows,
+                                      const int8_t* packed, const int8_t* outside) {
   constexpr int32_t kMany = Tile::kPositions;
   for (int32_t x = 0; x < phase.out_width;) {
     // all taps of a row are one stretch where the windows lie inside
     const bool whole = phase.merged != 0 && x >= phase.inner_begin;
     if constexpr (kMany > 1) {
-      const bool one = whole && x + kMany <= phase.inner_end;
-      const int32_t taps = one ? smaller(phase.kernel_width, 1) : phase.kernel_width;
+      const int32_t taps = whole && x + kMany <= phase.inner_end ? smaller(phase.kernel_width, 1) : phase.kernel_width;
       const int32_t stretches = phase.kernel_height * taps;
       if (x + kMany <= phase.out_width && stretches > 0 && stretches <= kMostStretches) {
-        Seen8<kMany> seen;
-        seen.length = one ? phase.kernel_width * phase.inputs : phase.inputs;
-        see(seen, phase, rows, outside, 0, x, taps);
-        tile8<kScale, Tile>(store, phase.outputs, out, step, seen, packed);
+        phase8_tile<kScale, Tile>(phase, taps, x, step, out, rows, packed, outside);
         x += kMany;
         out += kMany * step;
         continue;
       }
     }
-    const bool one = whole && x < phase.inner_end;
-    const int32_t taps = one ? smaller(phase.kernel_width, 1) : phase.kernel_width;
-    const auto at = [&](int32_t ky, int32_t kx) {
-      const int32_t column = x - phase.pad_x + kx * phase.dilation_x;
-      return column >= 0 && column < phase.in_width ? rows[ky] + column * phase.inputs : outside;
-    };
-    position8<kScale, Tile>(store, phase.outputs, out, phase.kernel_height, taps,
-                            one ? phase.kernel_width * phase.inputs : phase.inputs, packed, at);
+    phase8_position<kScale, Tile>(phase, whole && x < phase.inner_end, x, out, rows, packed, outside);
     ++x;
     out += step;
   }
@@ -117,7 +131,7 @@ __attribute__((noinline)) void transposed8_row(const Transposed8& layer, int8_t*
   Convolution8 phase = phases8_of(layer, seen);
   for (int32_t x = 0; x < layer.stride_x; ++x) {
     set_phase8(phase, layer, x);
-    phase8<kScale, Tile>(layer.store, phase, layer.stride_x * layer.outputs, out + x * layer.outputs,
+    phase8<kScale, Tile>(phase, layer.stride_x * layer.outputs, out + x * layer.outputs,
                          rows + layer.window_rows - seen, packed + offset[x], outside);
   }
 }

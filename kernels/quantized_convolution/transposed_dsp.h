@@ -11,7 +11,7 @@ namespace et {
 
 // The positions of a phase that sees any taps, `step` bytes apart. run: as `pairs_of` gives it, with the weights.
 template <bool kTwice>
-__attribute__((noinline)) void phase8_dsp(const Store8& store, const Windows8& windows, Pairs8& run, int8_t* out,
+__attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, int8_t* out,
                                           const int8_t* const* rows) {
   const Convolution8& phase = windows.layer;
   const int32_t step = run.out_step;
@@ -45,7 +45,16 @@ __attribute__((noinline)) void phase8_dsp(const Store8& store, const Windows8& w
     place(windows, 0, rows, x, 0, taps);
     collect(windows.table, phase.kernel_height * taps, windows.by_taps ? phase.inputs : windows.stretches.bytes, column,
             windows.stretches.left_over);
-    PairedDsp<kTwice>::column(store, phase.elements, phase.outputs, out + x * step, column, run.packed);
+    PairedDsp<kTwice>::column(phase.store, phase.elements, phase.outputs, out + x * step, column, run.packed);
+  }
+}
+
+// A phase that sees no taps: every output is the same, that of 4 weights of 0.
+template <bool kTwice>
+__attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, const Pairs8& run, int8_t* out) {
+  PairedDsp<kTwice>::column(phase.store, 4, phase.outputs, out, reinterpret_cast<int8_t*>(run.columns), run.packed);
+  for (int32_t x = 1; x < phase.out_width; ++x) {
+    WordBytes::copy(out + x * run.out_step, out, phase.outputs);
   }
 }
 
@@ -75,18 +84,15 @@ __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int
     set_phase8(phase, layer, x);
     int8_t* const to = out + x * layer.outputs;
     run.packed = packed + offset[x];
-    if (seen == 0 || phase.kernel_width == 0) {  // every output is the same, with 4 weights of 0
-      PairedDsp<kTwice>::column(layer.store, 4, layer.outputs, to, reinterpret_cast<int8_t*>(columns), run.packed);
-      for (int32_t at = 1; at < phase.out_width; ++at) {
-        WordBytes::copy(to + at * run.out_step, to, layer.outputs);
-      }
+    if (seen == 0 || phase.kernel_width == 0) {
+      same_outputs_dsp<kTwice>(phase, run, to);
       continue;
     }
     windows.stretches = Stretches8(phase);
     phase.elements = windows.stretches.left_over + windows.stretches.count * windows.stretches.quads;
     run.columns_end = columns + 2 * phase.elements;
     run.quads = columns + 2 * windows.stretches.left_over;
-    phase8_dsp<kTwice>(layer.store, windows, run, to, rows + layer.window_rows - seen);
+    phase8_dsp<kTwice>(windows, run, to, rows + layer.window_rows - seen);
   }
   clamp_bytes(layer.store, out, layer.out_width * layer.outputs);
 }
