@@ -202,20 +202,26 @@ def pack_channels(layer: Layer, target: Target, scale: str) -> Array:
 
 
 def pack_tap_pairs(layer: Layer, target: Target) -> Array:
-    """int8 bytes of a depthwise layer, as words; for each 4 outputs: 4 biases; for each two taps of the window the pairs (w0, w1) of 4
-    outputs; 4 multipliers as `pack_pairs` has them. The last block ends with the last output: those that it shares with the block
-    before are zeros."""
+    """int8 bytes of a depthwise layer, as words; for each 4 outputs: 4 biases; where the window has an odd number of taps, for the first
+    one the pairs of outputs (w0, w2), (w1, w3); for each two others the pairs (w0, w1) of taps of 4 outputs; 4 multipliers as `pack_pairs`
+    has them. The last block ends with the last output: those that it shares with the block before are zeros."""
     outputs, taps = layer.weights.shape
-    blocks, left = -(-outputs // 4), outputs % 4
+    blocks, left, alone = -(-outputs // 4), outputs % 4, taps % 2
     at = np.arange(outputs) + np.where(np.arange(outputs) >= outputs - left, -left % 4, 0)
-    weights = np.zeros((blocks * 4, -(-taps // 2), 2), np.int64)
-    weights.reshape(blocks * 4, -1)[at, :taps] = layer.weights
+    weights = np.zeros((blocks * 4, taps), np.int64)
+    weights[at] = layer.weights
     scales = _scales(layer, target)
     bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, scales.shape[1]), np.int64)
     bias[at], words[at] = layer.bias, scales
-    pairs = (weights[..., 0] & 0xFFFF | (weights[..., 1] & 0xFFFF) << 16).reshape(blocks, 4, -1).transpose(0, 2, 1)
-    parts = (bias.reshape(blocks, -1), pairs.reshape(blocks, -1), words.reshape(blocks, -1))
-    return _bytes(np.concatenate(parts, axis=1))
+    first = weights[:, :alone].reshape(blocks, 2, 2, alone)
+    pairs = weights[:, alone:].reshape(blocks, 4, -1, 2).transpose(0, 2, 1, 3)
+    parts = (bias, _halves(first[:, 0], first[:, 1]), _halves(pairs[..., 0], pairs[..., 1]), words)
+    return _bytes(np.concatenate([part.reshape(blocks, -1) for part in parts], axis=1))
+
+
+def _halves(low: Array, high: Array) -> Array:
+    """Words of two int16 each."""
+    return low & 0xFFFF | (high & 0xFFFF) << 16
 
 
 def _scales(layer: Layer, target: Target) -> Array:

@@ -1,8 +1,9 @@
 // int8 depthwise convolution with any window on Armv7E-M with DSP instructions: 4 channels of one position at a time.
 //
 // Two taps are multiplied at once: of two words of 4 channels each come 4 pairs of int16, one a channel. 14
-// instructions for 8 multiply-accumulates, and 24 for what is round it in each block of 4 channels, so 2.7 a
-// multiply-accumulate for a 3x3 window and 2.0 for a 5x5 one. Windows lie where they are; nothing is copied.
+// instructions for 8 multiply-accumulates; the first tap of an odd number takes 9 for 4; 27 for what is round it in
+// each block of 4 channels, so 2.6 a multiply-accumulate for a 3x3 window and 2.0 for a 5x5 one. Windows lie where they
+// are; nothing is copied.
 #pragma once
 
 #include <stdint.h>
@@ -12,20 +13,19 @@
 namespace et {
 
 // Rows of a depthwise layer over (n, h, w, c). multiplier: output channels for each of the `channels` input channels;
-// inner: the output positions [begin, end) whose windows lie inside the row; pairs: of taps, of which the loop makes 5
-// at once, the first time first_pairs; share_bytes: packed weights of one result of every channel.
+// inner: the output positions [begin, end) whose windows lie inside the row; first_pairs: pairs of taps in the first
+// turn of the loop, which makes 5 at once; share_bytes: packed weights of one result of every channel.
 struct DepthwiseTaps8 {
   int32_t in_width, channels, multiplier, out_width, kernel_height, kernel_width, stride_x, pad_x, dilation_x;
-  int32_t input_zero, inner_begin, inner_end, pairs, first_pairs, share_bytes;
+  int32_t input_zero, inner_begin, inner_end, first_pairs, share_bytes;
   Store8 store;
 };
 
 template <class G>
 constexpr DepthwiseTaps8 depthwise_taps8_of(const G& g) {
-  return {g.in_width,      g.channels,     g.multiplier,  g.out_width,
-          g.kernel_height, g.kernel_width, g.stride_x,    g.pad_x,
-          g.dilation_x,    g.input_zero,   g.inner_begin, g.inner_end,
-          g.pairs,         g.first_pairs,  g.share_bytes, {g.zero_point, g.low, g.high}};
+  return {g.in_width,     g.channels,  g.multiplier,  g.out_width,   g.kernel_height,
+          g.kernel_width, g.stride_x,  g.pad_x,       g.dilation_x,  g.input_zero,
+          g.inner_begin,  g.inner_end, g.first_pairs, g.share_bytes, {g.zero_point, g.low, g.high}};
 }
 
 template <class G>
@@ -59,24 +59,36 @@ struct TapsRun8 {
   "sxtb16 r12, lr\n smlad r5, r12, r9, r5\n"                            \
   "sxtb16 lr, lr, ror #8\n smlad r6, lr, r10, r6\n"
 
-// The frame: TapsRun8, where the loop begins (48), 4 results (52), out and multiplier while they go there (56).
-#define ET_DSP_TAPS_BEGIN                                                        \
-  "push {r4-r11, lr}\n"                                                          \
-  "sub sp, sp, #64\n"                                                            \
-  "mov r12, sp\n"                                                                \
-  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r4}\n stm r12!, {r1-r4}\n" \
-  "adr.w r11, 4f\n"                                                              \
-  "ldr r4, [sp, #24]\n mov r5, #56\n mls r11, r4, r5, r11\n orr r11, r11, #1\n"  \
-  "str r11, [sp, #48]\n"                                                         \
-  "0:\n"                                                                         \
-  "ldr r0, [sp, #44]\n ldr r1, [sp, #28]\n ldr r2, [sp, #8]\n"                   \
-  "1:\n"                                                                         \
-  "ldm r1!, {r3-r6}\n"                                                           \
-  "ldr pc, [sp, #48]\n"                                                          \
-  "2:\n" ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS             \
-  "4:\n"                                                                         \
-  "ldr r11, [sp, #16]\n cmp r2, r11\n bne.w 2b\n"                                \
-  "ldr lr, [sp, #20]\n"                                                          \
+// The frame: TapsRun8, where a block begins (48), 4 results (52), out and multiplier while they go there (56). Where
+// the loop begins stands in place of first_pairs (24).
+#define ET_DSP_TAPS_BEGIN                                                         \
+  "push {r4-r11, lr}\n"                                                           \
+  "sub sp, sp, #64\n"                                                             \
+  "mov r12, sp\n"                                                                 \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r4}\n stm r12!, {r1-r4}\n"  \
+  "adr.w r11, 4f\n"                                                               \
+  "ldr r4, [sp, #24]\n mov r5, #56\n mls r11, r4, r5, r11\n orr r11, r11, #1\n"   \
+  "str r11, [sp, #24]\n"                                                          \
+  "adr.w r11, 11f\n adr.w r12, 12f\n"                                             \
+  "ldr r4, [sp, #8]\n ldr r5, [sp, #16]\n sub r5, r5, r4\n tst r5, #4\n"          \
+  "it eq\n moveq r11, r12\n orr r11, r11, #1\n str r11, [sp, #48]\n"              \
+  "0:\n"                                                                          \
+  "ldr r0, [sp, #44]\n ldr r1, [sp, #28]\n ldr r2, [sp, #8]\n"                    \
+  "1:\n"                                                                          \
+  "ldr pc, [sp, #48]\n"                                                           \
+  "11:\n" /* an odd number of taps: one alone, with weights (w0, w2), (w1, w3) */ \
+  "ldm r1!, {r3-r6, r8, r9}\n ldr r11, [r2], #4\n ldr r11, [r11, r0]\n"           \
+  "sxtb16 r12, r11\n sxtb16 r11, r11, ror #8\n"                                   \
+  "smlabb r3, r12, r8, r3\n smlatt r5, r12, r8, r5\n"                             \
+  "smlabb r4, r11, r9, r4\n smlatt r6, r11, r9, r6\n"                             \
+  "ldr pc, [sp, #24]\n"                                                           \
+  "12:\n"                                                                         \
+  "ldm r1!, {r3-r6}\n"                                                            \
+  "ldr pc, [sp, #24]\n"                                                           \
+  "2:\n" ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS              \
+  "4:\n"                                                                          \
+  "ldr r11, [sp, #16]\n cmp r2, r11\n bne.w 2b\n"                                 \
+  "ldr lr, [sp, #20]\n"                                                           \
   "ldm r1!, {r7-r10}\n"
 #define ET_DSP_TAPS_NEAREST \
   "smmlar r3, r3, r7, lr\n smmlar r4, r4, r8, lr\n smmlar r5, r5, r9, lr\n smmlar r6, r6, r10, lr\n"
@@ -122,13 +134,13 @@ __attribute__((naked, noipa, aligned(4))) inline void taps_twice(const TapsRun8*
   asm volatile(ET_DSP_TAPS_BEGIN ET_DSP_TAPS_TWICE ET_DSP_TAPS_END);
 }
 
-// One row. scratch: two pointers for each pair of taps, one more, and for windows that reach out of the row a byte for
-// each channel.
+// One row. scratch: a pointer to each tap, and for windows that reach out of the row a byte for each channel.
 template <bool kTwice>
 __attribute__((noinline)) void depthwise8_taps_row(const DepthwiseTaps8& layer, int8_t* out, const int8_t* const* rows,
                                                    const int8_t* packed, int32_t* scratch) {
   const int8_t** const table = reinterpret_cast<const int8_t**>(scratch);
-  int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * layer.pairs + 1);
+  const int8_t** const table_end = table + layer.kernel_height * layer.kernel_width;
+  int8_t* const aside = reinterpret_cast<int8_t*>(table_end);
   if (layer.inner_begin > 0 || layer.inner_end < layer.out_width) {
     WordBytes::fill(aside, layer.input_zero, layer.channels);
   }
@@ -145,14 +157,13 @@ __attribute__((noinline)) void depthwise8_taps_row(const DepthwiseTaps8& layer, 
         at += layer.dilation_x;
       }
     }
-    *tap = table[0];  // the second one of a pair that has but one: its weights are zero
     const int32_t positions = inside ? layer.inner_end - x : 1;
     for (int32_t share = 0; share < layer.multiplier; ++share) {
       const TapsRun8 run = {to + share,
                             layer.multiplier,
                             table,
                             layer.channels & ~3,
-                            table + 2 * layer.pairs,
+                            table_end,
                             layer.store.zero_point,
                             layer.first_pairs,
                             packed + share * layer.share_bytes,

@@ -67,20 +67,8 @@ inline __attribute__((noinline)) void place(const Windows8& windows, int32_t lan
   }
 }
 
-// A column of bytes from `count` stretches, those of the first window of a pair.
-inline __attribute__((noinline)) void collect(const int8_t* const* table, int32_t count, int32_t bytes, int8_t* column,
-                                              int32_t left_over) {
-  int8_t* to = column + left_over;
-  int32_t e = 0;
-  for (int32_t i = 0; i < count; ++i) {
-    const int8_t* const from = table[2 * i];
-    WordBytes::copy(to, from, bytes & ~3);
-    for (int32_t at = bytes & ~3; at < bytes; ++at) {
-      column[left_over_at(e++)] = from[at];
-    }
-    to += bytes & ~3;
-  }
-}
+// How many pairs of windows are made of one group of channels before the next one (_MOST_PAIRS in op.py).
+constexpr int32_t kMostPairs = 8;
 
 // `count` rows, one after the other; rows: those of all their windows, stride_y from one to the next. Pairs go over the
 // ends of rows. scratch: 4 bytes for each of a column, a pair of pointers for each stretch, and for windows that reach
@@ -104,7 +92,7 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
   int32_t x = 0;
   int8_t* to = out;
   int32_t positions = count * layer.out_width;
-  while (positions >= 2) {
+  while (positions > 0) {
     const int32_t inside = x >= layer.inner_begin ? (layer.inner_end - x) / 2 : 0;
     const bool by_rows = inside > 0 ? layer.merged != 0 : !by_taps;
     const int32_t length = by_rows ? stretches.bytes : layer.inputs;
@@ -113,11 +101,14 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
     run.left = length & 3;
     run.skip = 2 * layer.stride_x * layer.groups * layer.inputs - length;
     run.table_end = table + 2 * layer.kernel_height * taps;
-    const int32_t done = inside <= 0 || layer.groups > 1 ? 1 : inside;
-    const bool over = x + 1 == layer.out_width;
+    const int32_t done = inside <= 0 ? 1 : layer.groups > 1 ? smaller(inside, kMostPairs) : inside;
+    const bool alone = positions == 1;  // twice the same
+    run.out_step = alone ? 0 : across;
+    const bool over = x + 1 == layer.out_width && !alone;
+    const int32_t second = over ? 0 : alone ? x : x + 1;
     for (int32_t group = 0; group < layer.groups; ++group) {
       place(windows, 0, rows, x, group * layer.inputs, taps);
-      place(windows, 1, over ? rows + layer.stride_y : rows, over ? 0 : x + 1, group * layer.inputs, taps);
+      place(windows, 1, over ? rows + layer.stride_y : rows, second, group * layer.inputs, taps);
       run.packed = packed + group * layer.group_bytes;
       run.out = to + group * layer.outputs;
       run.out_end = run.out + (layer.outputs & ~3);
@@ -130,18 +121,7 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
       rows += layer.stride_y;
     }
   }
-  if (positions > 0) {
-    const int32_t taps = by_taps ? layer.kernel_width : 1;
-    for (int32_t group = 0; group < layer.groups; ++group) {
-      int8_t* const column = reinterpret_cast<int8_t*>(scratch);
-      place(windows, 0, rows, x, group * layer.inputs, taps);
-      collect(table, layer.kernel_height * taps, by_taps ? layer.inputs : stretches.bytes, column, stretches.left_over);
-      PairedDsp<kTwice>::column(layer.store, layer.elements, layer.outputs, to, column,
-                                packed + group * layer.group_bytes);
-      to += layer.outputs;
-    }
-  }
-  clamp_bytes(layer.store, out, static_cast<int32_t>(to - out));
+  clamp_bytes(layer.store, out, count * layer.out_width * across);
 }
 
 template <bool kTwice, class G>
@@ -152,6 +132,28 @@ inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* con
   } else {
     convolution8_rows_dsp<kTwice>(convolution8_of(g), out, rows, count, packed, scratch);
   }
+}
+
+// Rows copied with their padding: first a pointer to each.
+inline __attribute__((noinline)) void copy_rows(int32_t* scratch, const int8_t* const* rows, const Edge8& edge) {
+  const int8_t** const table = reinterpret_cast<const int8_t**>(scratch);
+  int8_t* copy = reinterpret_cast<int8_t*>(table + edge.rows);
+  gather_rows(copy, rows, &edge);
+  for (int32_t k = 0; k < edge.rows; ++k) {
+    table[k] = copy;
+    copy += edge.before + edge.inside + edge.after;
+  }
+}
+
+// The same where many windows reach out of narrow rows, by stretches that are no quads: the rows are copied with their
+// padding, so that all windows lie inside. G: as above, for such rows; before, inside, after: what they are made of;
+// copied: words of them all with their pointers, in front of the other scratch.
+template <bool kTwice, class G>
+inline void quantized_convolution_padded_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
+                                             const int8_t* packed, int32_t* scratch) {
+  copy_rows(scratch, rows, {0, g.before, g.inside, g.after, g.input_zero, g.kernel_height + (count - 1) * g.stride_y});
+  quantized_convolution_dsp<kTwice>(g, out, reinterpret_cast<const int8_t* const*>(scratch), count, packed,
+                                    scratch + g.copied);
 }
 
 // One position of a linear layer or a 1x1 convolution. scratch: 2 bytes for each input, or 3 where inputs are no quads.

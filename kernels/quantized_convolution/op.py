@@ -192,6 +192,28 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
     return Call(f"quantized_convolution<{scale}, {tile.core}>", tile.header, geometry, operands, window, macs, tile.variant, overlaps)
 
 
+_COPY, _GATHER = 48, 350
+"""Instructions for copying a row beside one for each byte, and for putting a window together that reaches out of its rows: counted."""
+_GATHER_SMALL = 200
+"""Where a copy must be worth its code as well."""
+
+_MOST_PAIRS = 8
+"""How many pairs of windows are made of one group of channels before the next one: kMostPairs in `dsp.h`."""
+
+
+def _runs(columns: Axis, rows: int, groups: int) -> list[int]:
+    """The pairs of positions of so many rows in the runs in which `convolution8_rows_dsp` makes them: each pair is stored before the next
+    one is read, but of several groups a run of one before the next one's."""
+    runs = []
+    x, left = 0, rows * columns.out
+    while left >= 2:
+        inside = (columns.inner[1] - x) // 2 if x >= columns.inner[0] and groups > 1 else 1
+        runs.append(min(max(inside, 1), _MOST_PAIRS))
+        left -= 2 * runs[-1]
+        x = (x + 2 * runs[-1]) % columns.out
+    return runs
+
+
 def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int) -> Call:
     x = node["input"]
     groups, inputs, outputs, merged = (geometry[name] for name in ("groups", "inputs", "outputs", "merged"))
@@ -207,11 +229,12 @@ def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: li
     window = window_over(node, rows, columns, -node["input_offset"], rows_at_once)
     call = rows_at_once * columns.out
     starts = range(0, x.spec.shape[0] * rows.out * columns.out, rows.out * columns.out)
+    runs = np.cumsum(2 * np.array(_runs(columns, rows_at_once, groups)))
     ends = [
-        min(start + first + done, start + rows.out * columns.out, start + first + call)
+        start + min(first + done, rows.out * columns.out, first + call)
         for start in starts
         for first in range(0, rows.out * columns.out, call)
-        for done in range(2, call + 2, 2)
+        for done in [*runs.tolist(), call]
     ]
     first = first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1])
     more = outputs - inputs
@@ -221,9 +244,27 @@ def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: li
     by_taps = not merged or inputs % 4 == 0
     pointers = 2 * (taps if by_taps else rows.kernel)
     aside = (inputs if by_taps else 2 * taps * inputs) if outside else 0
-    scratch = Scratch(DType.INT32, elements + pointers + -(-aside // 4))
-    function, header = f"quantized_convolution_dsp<{twice_of(target)}>", "quantized_convolution/dsp.h"
-    return Call(function, header, geometry, (Const("packed", np.concatenate(packed)), scratch), window, macs, "dsp", overlaps)
+    room = elements + pointers + -(-aside // 4)
+    function, header = "quantized_convolution_dsp", "quantized_convolution/dsp.h"
+    seen = rows.kernel + (rows_at_once - 1) * rows.stride
+    reach_out = rows_at_once * (columns.out - columns.inner[1] + columns.inner[0])
+    gather = _GATHER_SMALL if target.optimize == "size" else _GATHER
+    if not by_taps and seen * (columns.padded * inputs + _COPY) < reach_out * gather:
+        function = "quantized_convolution_padded_dsp"
+        before, inside, after = (width * inputs for width in (columns.before, columns.size, columns.after))
+        copied = seen + -(-seen * (before + inside + after) // 4)
+        room = copied + elements + pointers
+        geometry |= {
+            "in_width": columns.padded, "pad_x": 0, "inner_begin": 0, "inner_end": columns.out,
+            "before": before, "inside": inside, "after": after, "copied": copied,
+        }  # fmt: skip
+        images = range(0, x.spec.shape[0] * rows.out, rows.out)
+        calls = [image + min(y + rows_at_once, rows.out) for image in images for y in range(0, rows.out, rows_at_once)]
+        in_rows = first_reads(x.spec.shape[0], rows, ONE, columns.size * inputs)  # rows as positions
+        overlaps = {x.id: read_then_stored(in_rows, calls, columns.out * outputs)}
+    scratch = Scratch(DType.INT32, room)
+    operands = (Const("packed", np.concatenate(packed)), scratch)
+    return Call(f"{function}<{twice_of(target)}>", header, geometry, operands, window, macs, "dsp", overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -356,12 +397,12 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
     batch, channels = x.spec.shape[:2]
     outputs, taps = layer.weights.shape
     shares = [pack_tap_pairs(layer.rows(slice(share, None, multiplier)), target) for share in range(multiplier)]
-    pairs = -(-taps // 2)
+    pairs = taps // 2
     geometry = {
         "in_width": columns.size, "channels": channels, "multiplier": multiplier, "out_width": columns.out, "kernel_height": rows.kernel,
         "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before, "dilation_x": columns.dilation,
-        "input_zero": -node["input_offset"], "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "pairs": pairs,
-        "first_pairs": (pairs - 1) % 5 + 1, "share_bytes": len(shares[0]), **_stored(node),
+        "input_zero": -node["input_offset"], "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
+        "first_pairs": (pairs - 1) % 5 + 1 if pairs else 0, "share_bytes": len(shares[0]), **_stored(node),
     }  # fmt: skip
     first = first_reads(batch, rows, columns, channels)
     # With one result a channel: position after position, block of channels after block. With more: of a run of positions whose windows
@@ -371,7 +412,7 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
     ends = [row + stop for row in range(0, len(first) - 1, columns.out) for stop in stops if stop > 0]
     overlaps = {x.id: read_then_stored(first, ends, outputs, 0 if multiplier == 1 else outputs - 1)}
     aside = channels if columns.inner != (0, columns.out) else 0
-    operands = (Const("packed", np.concatenate(shares)), Scratch(DType.INT32, 2 * pairs + 1 + -(-aside // 4)))
+    operands = (Const("packed", np.concatenate(shares)), Scratch(DType.INT32, taps + -(-aside // 4)))
     function = f"quantized_depthwise_dsp<{twice_of(target)}>"
     window = window_over(node, rows, columns, -node["input_offset"])
     header = "quantized_convolution/depthwise_dsp.h"

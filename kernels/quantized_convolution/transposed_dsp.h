@@ -9,6 +9,21 @@
 
 namespace et {
 
+// A column of bytes from `count` stretches, those of the first window of a pair.
+inline __attribute__((noinline)) void collect(const int8_t* const* table, int32_t count, int32_t bytes, int8_t* column,
+                                              int32_t left_over) {
+  int8_t* to = column + left_over;
+  int32_t e = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const int8_t* const from = table[2 * i];
+    WordBytes::copy(to, from, bytes & ~3);
+    for (int32_t at = bytes & ~3; at < bytes; ++at) {
+      column[left_over_at(e++)] = from[at];
+    }
+    to += bytes & ~3;
+  }
+}
+
 // The positions of a phase that sees any taps, `step` bytes apart. run: as `pairs_of` gives it, with the weights.
 template <bool kTwice>
 __attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, int8_t* out,
