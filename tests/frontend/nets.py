@@ -53,6 +53,11 @@ NETS = {
         ("x = self.average(self.largest(torch.relu(self.conv(x))))", "return self.fc(torch.flatten(self.whole(x), 1))"),
         (1, 3, 12, 12),
     ),
+    "slopes_behind_hardswish": Net(
+        (_CONV, "self.slopes = nn.PReLU(8)"),
+        ("return self.slopes(F.hardswish(self.conv(x)))",),
+        (1, 3, 9, 9),
+    ),
     "one_feature": Net(
         ("self.first = nn.Linear(20, 1)", "self.second = nn.Linear(1, 7)", "self.third = nn.Linear(20, 1, bias=False)"),
         ("return torch.cat([self.second(torch.tanh(self.first(x))), self.third(x)], 1)",),

@@ -7,7 +7,7 @@ there); biases int32 with the scale of the accumulator. Whatever only moves elem
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -269,14 +269,25 @@ def _operands(node: Node) -> list[Node]:
 def _roots(graph: Graph) -> dict[Node, Node]:
     """For each node that is computed from one tensor element by element, by whatever operators, conditions too: that tensor.
 
-    An activation that the kernel before it does by saturating belongs to that kernel.
+    An activation that the kernel before it does by saturating belongs to that kernel. What something else reads as well has a scale, and
+    is one tensor of its own for whatever is computed from it.
     """
+    stored: set[Node] = set()
+    while True:
+        roots = _roots_beside(graph, stored)
+        ends = {node for node in roots if _is_float(node) and not _is_inner(node, roots)}
+        if ends <= stored:
+            return roots
+        stored |= ends
+
+
+def _roots_beside(graph: Graph, stored: Collection[Node]) -> dict[Node, Node]:
     roots: dict[Node, Node] = {}
     for node in graph.nodes:
         if node.op == "call_function" and (_is_float(node) or _is_condition(node)) and _is_pointwise(node):
             operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
             of_kernel = node.target in CLAMPS and any(_clamped(one, roots) for one in operands)
-            found = {roots.get(one, one) for one in operands}
+            found = {one if one in stored else roots.get(one, one) for one in operands}
             if len(found) == 1 and not of_kernel:
                 roots[node] = found.pop()
     return roots
