@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
-from etexport.op import Call, GeometryField, Operand, Target
-from etexport.strided import Nest
+import numpy as np
+
+from etexport.op import Call, Const, GeometryField, Node, Operand, Read, Target, Write
+from etexport.pooling import Axis, Pool, counts, each_window, swept
+from etexport.program.model import Array
+from etexport.quantized import multiplier_shift, requantize, tie_to_even, word_multiplier
+from etexport.strided import Nest, nest
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,70 @@ def column_averages(target: Target, loops: Nest, columns: Columns, average: Aver
     }  # fmt: skip
     header = f"pooling/window8{'' if variant == 'portable' else '_dsp'}.h"
     return Call(f"quantized_column_averages<{core}, {average.rounding}>", header, geometry, operands, variant=variant)
+
+
+# ---- pooling -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """What pooling does besides summing: `scale` is that of input to output for one element; `divisor` 0: the number of elements."""
+
+    zero_in: int
+    zero_out: int
+    scale: float
+    low: int = -128
+    high: int = 127
+    divisor: int = 0
+
+    def counted(self, down: Iterable[int], across: Iterable[int]) -> list[int]:
+        """What is divided by, for each number of rows and of columns."""
+        return [self.divisor or rows * columns for rows, columns in product(down, across)]
+
+    def words(self, counted: list[int]) -> tuple[Array, int]:
+        """The multiplier for each, with the left shift that suits all of them."""
+        left = max(word_multiplier(*multiplier_shift(self.scale / count))[1] for count in counted)
+        return np.array([round(self.scale / count * 2.0 ** (32 - left)) for count in counted], np.int32), left
+
+    def to_even(self, counted: list[int]) -> bool:
+        """Whether ties occur that are rounded to even: the scale stays, and a count is even."""
+        return self.scale == 1.0 and any(count % 2 == 0 for count in counted)
+
+
+def pooled_averages(node: Node, target: Target, pool: Pool, how: Averaged, divided: bool = False) -> Call:
+    """The call that pools operand `self`. `divided`: as TFLite divides, see `Average`; node.error where sums are too large."""
+    rows, columns = pool.rows, pool.columns
+    down, across = counts(rows), counts(columns)
+    counted = how.counted(down, across)
+    words, left = how.words(counted)
+    size = rows.kernel * columns.kernel
+    if (size * (128 + abs(how.zero_in))) << left >= 2**31:
+        raise node.error(f"the sum of {size} elements is too large")
+    even = (how.divisor or size) if how.to_even(counted) else 0
+    average = Average(-size * how.zero_in, int(words[0]), left, how.zero_out, even, divided, how.low, how.high)
+    if pool.once:
+        loops = nest((pool.batch,), (pool.channels,), (rows.size * columns.size * pool.channels,))
+        window = Columns(rows.kernel, columns.size * pool.channels, columns.kernel, pool.channels, pool.channels)
+        return column_averages(target, loops, window, average, (Write(node.out.id), Read(node["self"].id)))
+    geometry: dict[str, GeometryField] = {
+        "least_rows": down[0], "least_columns": across[0], "widths": 0 if divided else len(across), "divisor": how.divisor,
+        "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left, "low": how.low, "high": how.high,
+    }  # fmt: skip
+    core, variant = ("et::PortableWindows", "portable") if divided else windows(target, pool.channels, size, left, (how.low, how.high))
+    header = f"pooling/quantized{'' if variant == 'portable' else '_dsp'}.h"
+    table, types = Const("multipliers", None if divided else words), (core, average.rounding)
+    return swept(node, pool, "quantized_avg_pool", header, geometry, (table,), types, variant)
+
+
+def reference(x: Array, height: Axis, width: Axis, how: Averaged) -> Array:
+    """`pooled_averages` in numpy, for int8 (..., H, W)."""
+    counted = how.counted(counts(height), counts(width))
+    words, left = how.words(counted)
+    out = np.empty((*x.shape[:-2], height.out, width.out), np.int8)
+    for at, down, across in each_window(height, width):
+        count = how.divisor or down.counted * across.counted
+        total = (x[..., down.inside, :][..., across.inside].astype(np.int64) - how.zero_in).sum((-2, -1))
+        stored = requantize(total, words[counted.index(count)], left)
+        stored = tie_to_even(stored, total, count) if how.to_even(counted) else stored
+        out[..., *at] = np.clip(stored + how.zero_out, how.low, how.high)
+    return out

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "etexport"
 EVERYONE = {"errors", "resources", "numpy"}
 # arithmetic and layouts that kernel folders and the target side must agree on
 SHARED = {
-    "packing", "pointwise", "phases", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows", "supported",
+    "packing", "pointwise", "phases", "pooling", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows",
+    "supported",
 }  # fmt: skip
 ROOMS = {
     "program": {"program", "flatbuffers"},

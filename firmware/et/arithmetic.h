@@ -6,7 +6,10 @@
 namespace et {
 
 // PyTorch's clamp: a NaN stays one.
-inline float clamped(float value, float low, float high) { return value < low ? low : (value > high ? high : value); }
+template <class T>
+inline T clamped(T value, T low, T high) {
+  return value < low ? low : (value > high ? high : value);
+}
 
 inline bool is_nan(float value) { return value != value; }
 

@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from etexport.integer_average import Average, windows
+from etexport.integer_average import Averaged, pooled_averages, reference
 from etexport.integer_layer import activation
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
-from etexport.program.model import Array, DType, TensorSpec
-from etexport.quantized import (
-    Fused,
-    IntegerNode,
-    Rule,
-    multiplier_shift,
-    real_scale,
-    requantize,
-    tie_to_even,
-    word_multiplier,
-)
+from etexport.op import Call, Case, Draw, InferredSpec, Layout, Node, Op, T, Target
+from etexport.pooling import INF, adaptive, average, clamp, pool_of, swept
+from etexport.program.model import Array, DType
+from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift, real_scale
 from etexport.windows import adaptive_shape
-
-_INF = float("inf")
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((node["self"].spec.dtype, adaptive_shape(node)),)
 
 
-def _images(x: TensorSpec, out: TensorSpec) -> dict[str, int]:
-    """As they lie in memory. "Channels last" of (C, H, W) is (C, W, H): each channel an image of one channel whose rows are the columns."""
-    rows, columns = (2, 3) if len(x.shape) == 4 else (2, 1)
-    return {
-        "batch": x.shape[0],
-        "in_height": x.shape[rows],
-        "in_width": x.shape[columns],
-        "out_height": out.shape[rows],
-        "out_width": out.shape[columns],
-        "channels": x.shape[1] if len(x.shape) == 4 else 1,
-    }
-
-
 def _lower(node: Node, target: Target) -> Call:
-    x, out = node["self"], node.out
-    epilogue = node.instruction.epilogue
-    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-    geometry: dict[str, GeometryField] = {**_images(x.spec, out.spec), "low": low, "high": high}
-    return Call("adaptive_avg_pool", "adaptive_avg_pool/adaptive.h", geometry, (Write(out.id), Read(x.id)))
-
-
-def _windows(inputs: int, outputs: int) -> list[slice]:
-    return [slice(at * inputs // outputs, -(-(at + 1) * inputs // outputs)) for at in range(outputs)]
+    pool = pool_of(node, *adaptive(node["self"].spec.shape, node["output_size"]))
+    return swept(node, pool, "avg_pool", "pooling/rows.h", {"divisor": 0, **clamp(node)})
 
 
 def _reference(x: Array, output_size: tuple[int, ...]) -> Array:
-    height, width = output_size
-    out = np.empty((*x.shape[:-2], height, width), x.dtype)
-    for row, down in enumerate(_windows(x.shape[-2], height)):
-        for column, across in enumerate(_windows(x.shape[-1], width)):
-            out[..., row, column] = x[..., down, across].mean((-2, -1), dtype=np.float64)
-    return out
+    return average(x, *adaptive(x.shape, output_size))
 
 
 def _sum_length(node: Node) -> int:
@@ -86,54 +49,16 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
     return _infer(node)
 
 
-def _sizes(inputs: int, outputs: int) -> list[int]:
-    """From the shortest window to the longest."""
-    lengths = [window.stop - window.start for window in _windows(inputs, outputs)]
-    return list(range(min(lengths), max(lengths) + 1))
-
-
-def _words(scale: float, counts: list[int]) -> tuple[Array, int, bool]:
-    """The multiplier for each number of elements, the left shift that suits all of them, and whether ties go to even: the scale stays."""
-    left = max(word_multiplier(*multiplier_shift(scale / count))[1] for count in counts)
-    words = np.array([round(scale / count * 2.0 ** (32 - left)) for count in counts], np.int32)
-    return words, left, scale == 1.0
-
-
 def _lower8(node: Node, target: Target) -> Call:
-    images = _images(node["self"].spec, node.out.spec)
-    rows, columns = (_sizes(images[f"in_{side}"], images[f"out_{side}"]) for side in ("height", "width"))
-    words, left, even = _words(real_scale(node["multiplier"], node["shift"]), [down * across for down in rows for across in columns])
-    zero, largest = node["input_zero_point"], rows[-1] * columns[-1]
-    if (largest * (128 + abs(zero))) << left >= 2**31:
-        raise node.error(f"the sum of {largest} elements is too large")
-    low, high = node["activation_min"], node["activation_max"]
-    average = Average(0, 0, left, node["output_zero_point"], int(even), False, low, high)
-    geometry: dict[str, GeometryField] = {
-        **images, "least_rows": rows[0], "least_columns": columns[0], "widths": len(columns), "in_zero_point": zero,
-        "out_zero_point": average.zero_point, "left_shift": left, "low": low, "high": high,
-    }  # fmt: skip
-    core, variant = windows(target, images["channels"], largest, left, (low, high))
-    header = f"adaptive_avg_pool/quantized{'' if variant == 'portable' else '_dsp'}.h"
-    operands = (Write(node.out.id), Read(node["self"].id), Const("multipliers", words))
-    return Call(f"quantized_adaptive_avg_pool<{core}, {average.rounding}>", header, geometry, operands, variant=variant)
+    zeros = node["input_zero_point"], node["output_zero_point"]
+    how = Averaged(*zeros, real_scale(node["multiplier"], node["shift"]), node["activation_min"], node["activation_max"])
+    return pooled_averages(node, target, pool_of(node, *adaptive(node["self"].spec.shape, node["output_size"])), how)
 
 
 def _reference8(
     x: Array, size: tuple[int, ...], zero_in: int, zero_out: int, multiplier: int, shift: int, low: int, high: int
 ) -> Array:  # fmt: skip
-    sides = [_windows(inputs, outputs) for inputs, outputs in zip(x.shape[-2:], size, strict=True)]
-    counts = sorted({rows * columns for rows in _sizes(x.shape[-2], size[0]) for columns in _sizes(x.shape[-1], size[1])})
-    words, left, even = _words(real_scale(multiplier, shift), counts)
-    out = np.empty((*x.shape[:-2], *size), np.int8)
-    for row, down in enumerate(sides[0]):
-        for column, across in enumerate(sides[1]):
-            elements = x[..., down, across].astype(np.int64) - zero_in
-            count = elements.shape[-2] * elements.shape[-1]
-            total = elements.sum((-2, -1))
-            stored = requantize(total, words[counts.index(count)], left)
-            stored = tie_to_even(stored, total, count) if even else stored
-            out[..., row, column] = np.clip(stored + zero_out, low, high)
-    return out
+    return reference(x, *adaptive(x.shape, size), Averaged(zero_in, zero_out, real_scale(multiplier, shift), low, high))
 
 
 def _rule(node: IntegerNode) -> Fused | str:
@@ -176,7 +101,7 @@ OPS = [
             Case((T((1, 4, 2, 3)), (5, 6)), "more results than elements"),
             Case((T((3, 4, 6)), (2, 5)), "one image without a batch"),
             Case((T((1, 4, 6, 6)), (2, 6)), "one side as it is"),
-            Case((T((1, 1, 2, 2), values=(1.0, float("nan"), _INF, -_INF)), (2, 1)), "NaN and infinities"),
+            Case((T((1, 1, 2, 2), values=(1.0, float("nan"), INF, -INF)), (2, 1)), "NaN and infinities"),
         ),
         draw=_draw,
     ),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, T, Target, Write
-from etexport.program.model import Array, DType, TensorSpec
+from etexport.integer_average import windows
+from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, T, Target
+from etexport.pooling import INF, adaptive, indexed, maximum, pool_of, swept
+from etexport.program.model import Array, DType
 from etexport.windows import adaptive_shape
 
 
@@ -14,42 +14,22 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     return ((node["self"].spec.dtype, shape), (DType.INT64, shape))
 
 
-def _steps(spec: TensorSpec) -> tuple[int, ...]:
-    """Along images, channels, rows and columns."""
-    return (0,) * (4 - len(spec.shape)) + spec.strides
-
-
 def _lower(node: Node, target: Target) -> Call:
-    x, (out, indices) = node["self"], node.outs
-    geometry: dict[str, GeometryField] = {
-        "sizes": (1,) * (4 - len(out.spec.shape)) + out.spec.shape,
-        "in_sizes": x.spec.shape[-2:],
-        "self_strides": _steps(x.spec),
-        "out_strides": _steps(out.spec),
-    }
-    second: tuple[Operand, ...] = ()
+    pool = pool_of(node, *adaptive(node["self"].spec.shape, node["output_size"]))
+    eight = node["self"].spec.dtype is DType.INT8
+    least, most = (-128, 127) if eight else (-INF, INF)
+    bounds: dict[str, GeometryField] = {"low": least, "high": most}
     if 1 not in node.unused_outs:
-        geometry["index_strides"] = _steps(indices.spec)
-        second = (Write(indices.id),)
-    return Call("adaptive_max_pool", "adaptive_max_pool/adaptive_max.h", geometry, (Write(out.id), *second, Read(x.id)))
-
-
-def _windows(inputs: int, outputs: int) -> list[slice]:
-    return [slice(at * inputs // outputs, -(-(at + 1) * inputs // outputs)) for at in range(outputs)]
+        return indexed(node, pool, {"least": least, **bounds})
+    if not eight:
+        return swept(node, pool, "max_pool", "pooling/rows.h", bounds)
+    core, variant = windows(target, pool.channels, most_words=4)
+    header = f"pooling/quantized{'' if variant == 'portable' else '_dsp'}.h"
+    return swept(node, pool, "quantized_max_pool", header, bounds, template=(core,), variant=variant)
 
 
 def _reference(x: Array, output_size: tuple[int, ...]) -> tuple[Array, Array]:
-    height, width = output_size
-    places = np.empty((*x.shape[:-2], height, width), np.int64)
-    for row, down in enumerate(_windows(x.shape[-2], height)):
-        for column, across in enumerate(_windows(x.shape[-1], width)):
-            window = x[..., down, across].reshape(*x.shape[:-2], -1)
-            reverse = window.shape[-1] - 1 - np.argmax(np.isnan(window)[..., ::-1], axis=-1)  # the last NaN
-            first = np.where(np.isnan(window).any(-1), reverse, np.argmax(window, axis=-1))
-            length = across.stop - across.start
-            places[..., row, column] = (down.start + first // length) * x.shape[-1] + across.start + first % length
-    flat = places.reshape(*x.shape[:-2], -1)
-    return np.take_along_axis(x.reshape(*x.shape[:-2], -1), flat, -1).reshape(places.shape), places
+    return maximum(x, *adaptive(x.shape, output_size))
 
 
 def _draw(draw: Draw) -> Case:
@@ -68,6 +48,7 @@ OPS = [
         lower=_lower,
         dtypes=(DType.FLOAT32, DType.INT8),
         reference=_reference,
+        layout=Layout.CHANNELS_LAST,
         carries=("self",),
         exact=True,
         cases=(

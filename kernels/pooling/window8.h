@@ -9,9 +9,30 @@
 
 namespace et {
 
-// The elements of one channel: `rows` rows of `taps`, so many bytes apart.
+// What the rows of a window are: so many bytes apart, or those of a table. next(at): where the next one begins, `at`
+// the place of the first, or behind what the table points to.
+struct EvenRows {
+  int32_t step;
+
+  inline __attribute__((always_inline)) const int8_t* next(const int8_t*& at) const {
+    const int8_t* const row = at;
+    at += step;
+    return row;
+  }
+};
+
+struct TableRows {
+  const int8_t* const* row;
+
+  inline __attribute__((always_inline)) const int8_t* next(int32_t at) { return *row++ + at; }
+};
+
+// The elements of one channel: `height` rows of `taps`, so many bytes apart.
+template <class Rows>
 struct Window8 {
-  int32_t rows, row_step, taps, tap_step;
+  int32_t height;
+  Rows rows;
+  int32_t taps, tap_step;
 };
 
 // kToEven: the scale stays, and ties go to the even value. kDivided: as TFLite divides, the nearest stored value, ties
@@ -40,20 +61,20 @@ inline __attribute__((always_inline)) int8_t average8(const Average8& how, int32
 
 // Four channels at a time, then one.
 struct PortableWindows {
-  template <int32_t kChannels>
-  static inline __attribute__((always_inline)) void sums(const Window8& window, int32_t* sums, const int8_t* x) {
+  template <int32_t kChannels, class Rows, class Place>
+  static inline __attribute__((always_inline)) void sums(const Window8<Rows>& window, int32_t* sums, Place at) {
     int32_t sum[kChannels] = {};  // what has an address would be stored in every round
     const int32_t step = window.tap_step;
-    for (int32_t row = window.rows; row > 0; --row) {
-      const int8_t* at = x;
+    Rows rows = window.rows;
+    for (int32_t row = window.height; row > 0; --row) {
+      const int8_t* x = rows.next(at);
       for (int32_t tap = window.taps; tap > 0; --tap) {
 #pragma GCC unroll 4
         for (int32_t c = 0; c < kChannels; ++c) {
-          sum[c] += at[c];
+          sum[c] += x[c];
         }
-        at += step;
+        x += step;
       }
-      x += window.row_step;
     }
 #pragma GCC unroll 4
     for (int32_t c = 0; c < kChannels; ++c) {
@@ -61,35 +82,35 @@ struct PortableWindows {
     }
   }
 
-  // Of `channels` neighbours.
-  template <AverageRounding kRounding>
-  static __attribute__((noinline)) void average(const Window8& window, const Average8& how, int32_t channels,
-                                                int8_t* out, const int8_t* x) {
+  // Of `channels` neighbours, the first at `at`.
+  template <AverageRounding kRounding, class Rows, class Place>
+  static __attribute__((noinline)) void average(const Window8<Rows>& window, const Average8& how, int32_t channels,
+                                                int8_t* out, Place at) {
     int32_t sum[4];
     for (; channels >= 4; channels -= 4) {
-      sums<4>(window, sum, x);
+      sums<4>(window, sum, at);
       for (int32_t c = 0; c < 4; ++c) {
         *out++ = average8<kRounding>(how, sum[c]);
       }
-      x += 4;
+      at += 4;
     }
     for (; channels > 0; --channels) {
-      sums<1>(window, sum, x++);
+      sums<1>(window, sum, at++);
       *out++ = average8<kRounding>(how, sum[0]);
     }
   }
 
   template <int32_t kChannels>
-  static inline __attribute__((always_inline)) int8_t* largest(const Window8& window, int8_t* out,
-                                                               const int8_t* const* rows, int32_t at, int32_t low,
-                                                               int32_t high) {
+  static inline __attribute__((always_inline)) int8_t* largest(const Window8<TableRows>& window, int8_t* out,
+                                                               int32_t at, int32_t low, int32_t high) {
     int32_t best[kChannels];
 #pragma GCC unroll 4
     for (int32_t c = 0; c < kChannels; ++c) {
       best[c] = low;
     }
-    for (int32_t row = 0; row < window.rows; ++row) {
-      const int8_t* x = rows[row] + at;
+    TableRows rows = window.rows;
+    for (int32_t row = window.height; row > 0; --row) {
+      const int8_t* x = rows.next(at);
       for (int32_t tap = window.taps; tap > 0; --tap) {
 #pragma GCC unroll 4
         for (int32_t c = 0; c < kChannels; ++c) {
@@ -105,25 +126,24 @@ struct PortableWindows {
     return out;
   }
 
-  // The window's rows begin `at` bytes behind rows[0], rows[1], ...; a result is at least `low`.
-  static inline __attribute__((always_inline)) void maximum(const Window8& window, int32_t channels, int8_t* out,
-                                                            const int8_t* const* rows, int32_t at, int32_t low,
-                                                            int32_t high) {
+  // A result is at least `low`.
+  static inline __attribute__((always_inline)) void maximum(const Window8<TableRows>& window, int32_t channels,
+                                                            int8_t* out, int32_t at, int32_t low, int32_t high) {
     for (; channels >= 4; channels -= 4) {
-      out = largest<4>(window, out, rows, at, low, high);
+      out = largest<4>(window, out, at, low, high);
       at += 4;
     }
     for (; channels > 0; --channels) {
-      out = largest<1>(window, out, rows, at++, low, high);
+      out = largest<1>(window, out, at++, low, high);
     }
   }
 };
 
 // Averages of columns: for each index of the nest (sizes, out_strides, self_strides) `channels` neighbours, each over
-// one window. G has the members of Window8 and Average8, too.
+// one window. G has the members of Window8 and Average8, too, and row_step.
 template <class Core, AverageRounding kRounding, class G>
 inline void quantized_column_averages(const G& g, int8_t* out, const int8_t* x) {
-  const Window8 window = {g.rows, g.row_step, g.taps, g.tap_step};
+  const Window8<EvenRows> window = {g.rows, {g.row_step}, g.taps, g.tap_step};
   const Average8 how = {g.start, g.multiplier, g.left_shift, g.count, g.zero_point, g.low, g.high};
   const auto average = [&](int32_t to, int32_t from) {
     Core::template average<kRounding>(window, how, g.channels, out + to, x + from);

@@ -49,10 +49,10 @@ struct DspWindows {
   }
 
   // how.left_shift is 0.
-  template <AverageRounding kRounding>
-  static __attribute__((noinline)) void average(const Window8& window, const Average8& how, int32_t channels,
-                                                int8_t* out, const int8_t* x) {
-    const Window8 local = window;
+  template <AverageRounding kRounding, class Rows, class Place>
+  static __attribute__((noinline)) void average(const Window8<Rows>& window, const Average8& how, int32_t channels,
+                                                int8_t* out, Place begin) {
+    const Window8<Rows> local = window;
     const int32_t start = how.start;
     const int32_t multiplier = how.multiplier;
     const int32_t zero = how.zero_point;
@@ -67,28 +67,27 @@ struct DspWindows {
     };
     for (int32_t channel = 0; channel < channels; channel += kChannels) {
       const int32_t first = smaller(channel, channels - kChannels);
-      const int8_t* row = x + first;
+      Place at = begin + first;
+      Rows rows = local.rows;
       int8_t* to = out + first;
       Pairs pairs = {};
       if constexpr (kLong) {
         int32_t sums[kChannels] = {};
-        for (int32_t y = local.rows; y > 0; --y) {
-          const int8_t* at = row;
+        for (int32_t y = local.height; y > 0; --y) {
+          const int8_t* row = rows.next(at);
           for (int32_t left = local.taps; left > 0; left -= kMost) {
-            at = add(pairs, at, smaller(left, kMost), local.tap_step);
+            row = add(pairs, row, smaller(left, kMost), local.tap_step);
             int32_t* sum = sums;
             each_sum(pairs, [&](int32_t more) { *sum++ += more; });
             pairs = {};
           }
-          row += local.row_step;
         }
         for (int32_t c = 0; c < kChannels; ++c) {
           put(to, sums[c]);
         }
       } else {
-        for (int32_t y = local.rows; y > 0; --y) {
-          add(pairs, row, local.taps, local.tap_step);
-          row += local.row_step;
+        for (int32_t y = local.height; y > 0; --y) {
+          add(pairs, rows.next(at), local.taps, local.tap_step);
         }
         each_sum(pairs, [&](int32_t sum) { put(to, sum); });
       }
@@ -98,9 +97,8 @@ struct DspWindows {
     }
   }
 
-  static inline __attribute__((always_inline)) void maximum(const Window8& window, int32_t channels, int8_t* out,
-                                                            const int8_t* const* rows, int32_t at, int32_t low,
-                                                            int32_t high) {
+  static inline __attribute__((always_inline)) void maximum(const Window8<TableRows>& window, int32_t channels,
+                                                            int8_t* out, int32_t at, int32_t low, int32_t high) {
     const uint32_t lows = four_of(low);
     const uint32_t highs = four_of(high);
     for (int32_t channel = 0; channel < channels; channel += kChannels) {
@@ -110,8 +108,9 @@ struct DspWindows {
       for (int32_t word = 0; word < kWords; ++word) {
         best[word] = lows;
       }
-      for (int32_t y = 0; y < window.rows; ++y) {
-        const int8_t* x = rows[y] + at + first;
+      TableRows rows = window.rows;
+      for (int32_t y = window.height; y > 0; --y) {
+        const int8_t* x = rows.next(at + first);
         for (int32_t tap = window.taps; tap > 0; --tap) {
 #pragma GCC unroll 4
           for (int32_t word = 0; word < kWords; ++word) {
