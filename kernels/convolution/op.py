@@ -92,11 +92,7 @@ def _lower(node: Node, target: Target) -> Call:
     depthwise = inputs == 1 and groups > 1
     per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
     matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
-    variant, core, lanes = tiles_for(target, matrix, bias)
-    if depthwise:
-        if variant == "fixed" and (outputs > 1 or groups % 4):  # its blocks are fours of channels with one result each
-            variant, core, lanes = PORTABLE_TILES
-        lanes = min(lanes, 8) if variant == "m4f" else 4
+    variant, core, lanes = _depthwise_tiles(target, matrix, bias, outputs) if depthwise else tiles_for(target, matrix, bias)
     weights, biases = pack_layer(matrix, bias.reshape(per_group, -1), variant, lanes)
     constants = (Const("weight", weights), Const("bias", biases))
     low, high = _bounds(node)
@@ -118,6 +114,14 @@ def _lower(node: Node, target: Target) -> Call:
     return swept_call(node, function, header, geometry, window, (*constants, _residual(node, RowRead)), macs, variant)
 
 
+def _depthwise_tiles(target: Target, matrix: Array, bias: Array, outputs: int = 1) -> tuple[str, str, int]:
+    """As `tiles_for`, of a layer whose channels have `outputs` results each."""
+    variant, core, lanes = tiles_for(target, matrix, bias)
+    if variant == "fixed" and (outputs > 1 or len(bias) % 4):  # its blocks are fours of channels with one result each
+        variant, core, lanes = PORTABLE_TILES
+    return variant, core, min(lanes, 8) if variant == "m4f" else 4
+
+
 def _lower_transposed(node: Node, target: Target) -> Call:
     rows, columns = (ROW, *phases_of(node, node["weight"].spec.shape[2:], _channels(node)[1]))[-2:]
     x, groups = node["input"].spec, node["groups"]
@@ -129,9 +133,12 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     matrix = np.concatenate(parts, axis=2)
     if matrix.shape[2] == 0:  # no result sees an input
         matrix = np.zeros((groups, outputs, 1), np.float32)
-    variant, core, lanes = tiles_for(target, matrix, bias)
-    weights, biases = pack_layer(matrix, bias.reshape(groups, -1), variant, lanes)
-    core = "M4fShort" if variant == "m4f" else core
+    depthwise = groups > 1 and inputs == outputs == 1
+    if depthwise:
+        matrix = matrix.reshape(1, groups, -1)
+    variant, core, lanes = _depthwise_tiles(target, matrix, bias) if depthwise else tiles_for(target, matrix, bias)
+    weights, biases = pack_layer(matrix, bias.reshape(len(matrix), -1), variant, lanes)
+    core = "M4fShort" if variant == "m4f" and not depthwise else core
     low, high = _bounds(node)
     seen = [len(taps) for taps in rows.taps]
     across = [len(taps) for taps in columns.taps]
@@ -143,7 +150,7 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     }  # fmt: skip
     operands = (Const("weight", weights), Const("bias", biases), _residual(node, RowRead))
     macs = x.numel * outputs * rows.kernel * columns.kernel
-    function, header = f"transposed_convolution<et::{core}>", _header(variant, "transposed")
+    function, header = f"transposed_{'depthwise' if depthwise else 'convolution'}<et::{core}>", _header(variant, "transposed")
     return swept_call(node, function, header, geometry, window_of(node, rows, columns, 0.0), operands, macs, variant)
 
 

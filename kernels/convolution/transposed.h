@@ -89,11 +89,73 @@ __attribute__((noinline)) void transposed_span(const TransposedShape& shape, con
   }
 }
 
-// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`.
+// Depthwise: channels [begin, end) of a span, one result after the other.
 template <class Core>
-__attribute__((noinline)) void transposed_row(const TransposedShape& shape, float* out, const float* const* rows,
-                                              int32_t row, const float* weight, const float* bias,
-                                              const float* residual) {
+__attribute__((noinline)) void transposed_channels(const TransposedShape& shape, const ConvolutionShape& phase,
+                                                   const Span& span, int32_t begin, int32_t end, const PhaseOut& to,
+                                                   const float* const* rows, const float* weight, int32_t others,
+                                                   const float* bias) {
+  constexpr int32_t kLanes = Core::kDepthwiseLanes;
+  const int32_t channels = shape.groups;
+  for (int32_t channel = begin; channel < end; ++channel) {
+    const int32_t lanes = channels - channel / kLanes * kLanes >= kLanes ? kLanes : 4;
+    const int32_t block = channel / lanes * lanes;
+    const float* const weights = weight + block * shape.elements + others * lanes + channel - block;
+    for (int32_t position = span.begin; position < span.end; ++position) {
+      float sum = bias[block * Core::kBiasWords + channel - block];
+      for (int32_t y = 0; y < phase.kernel_rows; ++y) {
+        const float* const x = rows[y] + (position - phase.pad) * channels + channel;
+        for (int32_t tap = span.first_tap; tap < span.last_tap; ++tap) {
+          sum += x[tap * shape.back * channels] * weights[(y * phase.kernel_width + tap) * lanes];
+        }
+      }
+      const int32_t at = position * shape.stride_x * channels + channel;
+      sum += to.residual == nullptr ? 0.0f : to.residual[at];
+      to.out[at] = clamped(sum, shape.low, shape.high);
+    }
+  }
+}
+
+// The positions of a span of a phase: channels in blocks, as far as there are whole ones.
+template <class Core>
+__attribute__((noinline)) void transposed_depthwise_span(const TransposedShape& shape, const ConvolutionShape& phase,
+                                                         const Span& span, const PhaseOut& to, const float* const* rows,
+                                                         const float* weight, int32_t others, const float* bias) {
+  constexpr int32_t kLanes = Core::kDepthwiseLanes;
+  const int32_t channels = shape.groups;
+  const int32_t taps = span.last_tap - span.first_tap;
+  const int32_t in_blocks = taps * phase.kernel_rows > 0 ? channels / kLanes * kLanes : 0;
+  Strip strip;
+  strip.rows = rows;
+  strip.kernel_rows = phase.kernel_rows;
+  strip.step = channels;
+  strip.positions = span.end - span.begin;
+  strip.taps = taps;
+  strip.tap_step = shape.back * channels;
+  strip.weight_skip = (phase.kernel_width - taps) * kLanes;
+  strip.out_step = shape.stride_x * channels;
+  strip.channels = kLanes;
+  strip.low = shape.low;
+  strip.high = shape.high;
+  strip.rectify = is_rectify(shape.low, shape.high);
+  for (int32_t channel = 0; channel < in_blocks; channel += kLanes) {
+    const int32_t at = span.begin * strip.out_step + channel;
+    strip.offset = (span.begin - phase.pad + span.first_tap * shape.back) * channels + channel;
+    strip.weight = weight + channel * shape.elements + (others + span.first_tap) * kLanes;
+    strip.bias = bias + channel * Core::kBiasWords;
+    strip.out = to.out + at;
+    strip.residual = to.residual == nullptr ? nullptr : to.residual + at;
+    Core::depthwise(strip);
+  }
+  transposed_channels<Core>(shape, phase, span, in_blocks, channels, to, rows, weight, others, bias);
+}
+
+// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`. Calls
+// body(phase, span, where results go, rows, weights of a channel that lie before the phase's).
+template <class Body>
+inline __attribute__((always_inline)) void transposed_row(const TransposedShape& shape, float* out,
+                                                          const float* const* rows, int32_t row, const float* residual,
+                                                          const Body& body) {
   const int32_t y = row % shape.stride_y;
   const int32_t seen = shape.count_y[y];
   const int32_t pixel = shape.groups * shape.outputs;
@@ -101,17 +163,42 @@ __attribute__((noinline)) void transposed_row(const TransposedShape& shape, floa
   for (int32_t x = 0; x < shape.stride_x; ++x) {
     const ConvolutionShape phase = phase_of(shape, seen, x);
     const PhaseOut to = {out + x * pixel, residual == nullptr ? nullptr : residual + x * pixel};
-    each_span(phase, [&](const Span& span) {
-      transposed_span<Core>(shape, phase, span, to, rows + shape.window_rows - seen, weight, others, bias);
-    });
+    each_span(phase, [&](const Span& span) { body(phase, span, to, rows + shape.window_rows - seen, others); });
     others += seen * phase.kernel_width * shape.inputs;
   }
+}
+
+template <class Core>
+__attribute__((noinline)) void transposed_dense_row(const TransposedShape& shape, float* out, const float* const* rows,
+                                                    int32_t row, const float* weight, const float* bias,
+                                                    const float* residual) {
+  transposed_row(shape, out, rows, row, residual,
+                 [&](const ConvolutionShape& phase, const Span& span, const PhaseOut& to, const float* const* seen,
+                     int32_t others) { transposed_span<Core>(shape, phase, span, to, seen, weight, others, bias); });
 }
 
 template <class Core, class G>
 inline void transposed_convolution(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
                                    const float* bias, const float* residual) {
-  transposed_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
+  transposed_dense_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
+}
+
+// Every group has one input and one output.
+template <class Core>
+__attribute__((noinline)) void transposed_depthwise_row(const TransposedShape& shape, float* out,
+                                                        const float* const* rows, int32_t row, const float* weight,
+                                                        const float* bias, const float* residual) {
+  const typename Core::Scope scope;
+  transposed_row(
+      shape, out, rows, row, residual,
+      [&](const ConvolutionShape& phase, const Span& span, const PhaseOut& to, const float* const* seen,
+          int32_t others) { transposed_depthwise_span<Core>(shape, phase, span, to, seen, weight, others, bias); });
+}
+
+template <class Core, class G>
+inline void transposed_depthwise(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
+                                 const float* bias, const float* residual) {
+  transposed_depthwise_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
 }
 
 }  // namespace et
