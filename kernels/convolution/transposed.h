@@ -150,12 +150,16 @@ __attribute__((noinline)) void transposed_depthwise_span(const TransposedShape& 
   transposed_channels<Core>(shape, phase, span, in_blocks, channels, to, rows, weight, others, bias);
 }
 
-// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`. Calls
-// body(phase, span, where results go, rows, weights of a channel that lie before the phase's).
-template <class Body>
-inline __attribute__((always_inline)) void transposed_row(const TransposedShape& shape, float* out,
-                                                          const float* const* rows, int32_t row, const float* residual,
-                                                          const Body& body) {
+// Makes the positions of a span of a phase.
+using MakeSpan = void (*)(const TransposedShape& shape, const ConvolutionShape& phase, const Span& span,
+                          const PhaseOut& to, const float* const* rows, const float* weight, int32_t others,
+                          const float* bias);
+
+// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`.
+template <MakeSpan kSpan>
+__attribute__((noinline)) void transposed_row(const TransposedShape& shape, float* out, const float* const* rows,
+                                              int32_t row, const float* weight, const float* bias,
+                                              const float* residual) {
   const int32_t y = row % shape.stride_y;
   const int32_t seen = shape.count_y[y];
   const int32_t pixel = shape.groups * shape.outputs;
@@ -163,42 +167,25 @@ inline __attribute__((always_inline)) void transposed_row(const TransposedShape&
   for (int32_t x = 0; x < shape.stride_x; ++x) {
     const ConvolutionShape phase = phase_of(shape, seen, x);
     const PhaseOut to = {out + x * pixel, residual == nullptr ? nullptr : residual + x * pixel};
-    each_span(phase, [&](const Span& span) { body(phase, span, to, rows + shape.window_rows - seen, others); });
+    each_span(phase, [&](const Span& span) {
+      kSpan(shape, phase, span, to, rows + shape.window_rows - seen, weight, others, bias);
+    });
     others += seen * phase.kernel_width * shape.inputs;
   }
-}
-
-template <class Core>
-__attribute__((noinline)) void transposed_dense_row(const TransposedShape& shape, float* out, const float* const* rows,
-                                                    int32_t row, const float* weight, const float* bias,
-                                                    const float* residual) {
-  transposed_row(shape, out, rows, row, residual,
-                 [&](const ConvolutionShape& phase, const Span& span, const PhaseOut& to, const float* const* seen,
-                     int32_t others) { transposed_span<Core>(shape, phase, span, to, seen, weight, others, bias); });
 }
 
 template <class Core, class G>
 inline void transposed_convolution(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
                                    const float* bias, const float* residual) {
-  transposed_dense_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
+  transposed_row<transposed_span<Core>>(transposed_shape(g), out, rows, row, weight, bias, residual);
 }
 
 // Every group has one input and one output.
-template <class Core>
-__attribute__((noinline)) void transposed_depthwise_row(const TransposedShape& shape, float* out,
-                                                        const float* const* rows, int32_t row, const float* weight,
-                                                        const float* bias, const float* residual) {
-  const typename Core::Scope scope;
-  transposed_row(
-      shape, out, rows, row, residual,
-      [&](const ConvolutionShape& phase, const Span& span, const PhaseOut& to, const float* const* seen,
-          int32_t others) { transposed_depthwise_span<Core>(shape, phase, span, to, seen, weight, others, bias); });
-}
-
 template <class Core, class G>
 inline void transposed_depthwise(const G& g, float* out, const float* const* rows, int32_t row, const float* weight,
                                  const float* bias, const float* residual) {
-  transposed_depthwise_row<Core>(transposed_shape(g), out, rows, row, weight, bias, residual);
+  const typename Core::Scope scope;
+  transposed_row<transposed_depthwise_span<Core>>(transposed_shape(g), out, rows, row, weight, bias, residual);
 }
 
 }  // namespace et
