@@ -240,6 +240,19 @@ def pack_windows(layer: Layer) -> Array:
     return np.concatenate([bias, weights, multipliers], axis=1).reshape(-1)
 
 
+def pack_columns(layer: Layer, kernel_width: int) -> Array:
+    """int8 bytes of a depthwise layer whose window has an odd number of rows, w[row][column]; for each output: bias (a word); for each
+    column the pairs of rows (w0, w1), (w2, w3), ..., then (w1, w2), (w3, w4), ..., two pairs (a, b), (c, d) as a, c, b, d; multiplier (a
+    word)."""
+    outputs = len(layer.weights)
+    columns = layer.weights.reshape(outputs, -1, kernel_width).transpose(0, 2, 1)
+    height = columns.shape[2]
+    pairs = np.array([(row, row + 1) for row in (*range(0, height - 1, 2), *range(1, height, 2))])
+    order = pairs.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1)
+    bias, multipliers = (_bytes(words).reshape(outputs, 4) for words in (layer.bias, layer.words[0]))
+    return np.concatenate([bias, columns[:, :, order].reshape(outputs, -1), multipliers], axis=1).astype(np.int8).reshape(-1)
+
+
 def _bytes(words: Array) -> Array:
     """Little-endian 32-bit words, modulo 2^32."""
     return np.ascontiguousarray(words & 0xFFFFFFFF).astype("<u4").reshape(-1).view(np.int8)

@@ -16,6 +16,7 @@ from etexport.integer_packing import (
     in_column_order,
     pack_blocks,
     pack_channels,
+    pack_columns,
     pack_pairs,
     pack_tap_pairs,
     pack_taps,
@@ -332,6 +333,8 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
         return _dense(node, target, rows, columns, 1, _with_zeros(layer, channels, channels, 1))  # fewer channels than a word has
     if fast and _is_3x3(node, target):
         return _depthwise_3x3(node, rows, columns, layer)
+    if fast and _in_columns(node, target):
+        return _depthwise_columns(node, rows, columns, layer)
     if fast:
         return _depthwise_taps(node, target, rows, columns, layer)
     slides = columns.stride <= 2 and columns.before <= 1 and columns.after <= 2 and columns.dilation == 1
@@ -430,23 +433,51 @@ def _is_3x3(node: Node, target: Target) -> bool:
     )
 
 
+def _in_columns(node: Node, target: Target) -> bool:
+    """Whether it is faster two rows at once: windows of 5 or 7 rows. With fewer than 3 columns, or 4 positions, it is not."""
+    rows, columns = _depthwise_geometry(node)
+    fits = (rows.stride, rows.dilation, columns.dilation) == (1, 1, 1) and 3 <= columns.kernel <= 7 and columns.before < columns.kernel
+    plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
+    return fits and rows.kernel in (5, 7) and rows.out > 1 and columns.out > 3 and plain and target.rounding == "nearest"
+
+
 def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
+    geometry = {
+        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out, "pad_x": columns.before,
+        "input_zero": -node["input_offset"], **_stored(node),
+    }  # fmt: skip
+    operands = (Const("packed", pack_windows(layer)), Scratch(DType.INT32, 8 * (columns.out + 2)))
+    window = window_over(node, rows, columns, -node["input_offset"], 2)
+    header = "quantized_convolution/depthwise3x3_dsp.h"
+    call = Call("quantized_depthwise_3x3", header, geometry, operands, window, node.out.spec.numel * 9, "dsp")
+    return _two_rows_over(node, rows, columns, call)
+
+
+def _depthwise_columns(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
+    pairs = (rows.kernel + 1) // 2
+    seen = columns.stride * (columns.out - 1) + columns.kernel
+    geometry = {
+        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out, "kernel_width": columns.kernel,
+        "stride_x": columns.stride, "pad_x": columns.before, "columns": seen, "input_zero": -node["input_offset"], **_stored(node),
+    }  # fmt: skip
+    scratch = Scratch(DType.INT32, 4 * pairs * seen + (2 * pairs - 2) * columns.kernel)
+    operands = (Const("packed", pack_columns(layer, columns.kernel)), scratch)
+    window = window_over(node, rows, columns, -node["input_offset"], 2)
+    header = "quantized_convolution/depthwise_rows_dsp.h"
+    macs = node.out.spec.numel * rows.kernel * columns.kernel
+    call = Call(f"quantized_depthwise_rows<{pairs}>", header, geometry, operands, window, macs, "dsp")
+    return _two_rows_over(node, rows, columns, call)
+
+
+def _two_rows_over(node: Node, rows: Axis, columns: Axis, call: Call) -> Call:
     """Four channels of a call's rows are stored before others are read. Where input and output lie whole pixels apart they meet only
     themselves, so that rows may follow their windows as closely as if they were stored at the end of the call."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     in_row, out_row = columns.size * channels, columns.out * channels
-    geometry = {
-        "in_width": columns.size, "channels": channels, "out_width": columns.out, "pad_x": columns.before,
-        "input_zero": -node["input_offset"], **_stored(node),
-    }  # fmt: skip
     images = range(0, batch * rows.out, rows.out)
     ends = [image + min(y + 2, rows.out) for image in images for y in range(0, rows.out, 2)]
     first = first_reads(batch, rows, ONE, in_row)  # rows as positions
-    operands = (Const("packed", pack_windows(layer)), Scratch(DType.INT32, 8 * (columns.out + 2)))
-    window = window_over(node, rows, columns, -node["input_offset"], 2)
-    header = "quantized_convolution/depthwise3x3_dsp.h"
-    call = Call("quantized_depthwise_3x3", header, geometry, operands, window, out.spec.numel * 9, "dsp")
     if any(value.storage is not None and value.storage.offset % channels for value in (x, out)):
         # the last pixel stored in the channels done, beside the first one in those to come
         within = out_row - channels if channels > 4 else None
@@ -679,6 +710,8 @@ _DEPTHWISE_CASES = (
     _case((1, 8, 4, 4), (1, 3, 3, 8), "weights of -128", padding=(1,), least=-128, depthwise=1),
     _case((1, 32, 7, 6), (1, 5, 5, 32), "5x5, stride 2", padding=(2,), stride=(2,), depthwise=1),
     _case((1, 6, 5, 7), (1, 3, 3, 6), "six channels: a block and a half", padding=(1,), depthwise=1),
+    _case((1, 12, 7, 6), (1, 5, 5, 12), "5x5, twelve channels, an odd number of rows", padding=(2,), depthwise=1),
+    _case((2, 16, 8, 9), (1, 7, 3, 16), "7x3, sixteen channels, stride 1 and 2", padding=(3, 1), stride=(1, 2), depthwise=1),
     _case((1, 7, 4, 5), (1, 2, 2, 14), "seven channels, two results each", padding=(1,), depthwise=2),
     _case((1, 3, 6, 5), (1, 3, 3, 3), "three channels", padding=(1,), depthwise=1),
     _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),

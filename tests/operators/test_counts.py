@@ -20,7 +20,8 @@ REACHED = {
         "argmax, 1000 elements": 5.28, "cat, channels last": 2.19,
         "depthwise 3x3 pad 1, 64 to 64, of 25x5": 1.94, "depthwise 3x3 pad 1, 128 to 128, of 6x6": 1.80,
         "depthwise 3x3/2 pad 1, 128 to 128, of 12x12": 2.68, "conv 10x4/2 pad 1, 1 to 64, of 49x10": 1.07,
-        "conv 3x3 pad 1, 32 to 32 in 4 groups, of 12x12": 1.25,
+        "conv 3x3 pad 1, 32 to 32 in 4 groups, of 12x12": 1.25, "depthwise 5x5 pad 2, 32 to 32, of 12x12": 1.63,
+        "depthwise 7x7 pad 3, 32 to 32, of 14x14": 1.30,
     },
     "qemu_mps2_an385": {
         "conv 1x1, 64 to 64, of 25x5": 2.53, "conv 3x3 pad 1, 64 to 64, of 8x8": 2.26, "conv 3x3 pad 1, 3 to 16, of 32x32": 3.92,

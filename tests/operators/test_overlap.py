@@ -44,6 +44,8 @@ TIGHT = (
     ("cortex_m::quantized_conv2d.out", "an odd number of positions a row, ten channels"),
     ("cortex_m::quantized_conv2d.out", "dilated rows of an odd number of positions"),
     ("cortex_m::quantized_depthwise_conv2d.out", "5x5, stride 2"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "5x5, twelve channels, an odd number of rows"),
+    ("cortex_m::quantized_depthwise_conv2d.out", "7x3, sixteen channels, stride 1 and 2"),
     ("cortex_m::quantized_depthwise_conv2d.out", "six channels: a block and a half"),
     ("cortex_m::quantized_depthwise_conv2d.out", "seven channels, two results each"),
     ("cortex_m::quantized_linear.out", "more than two dimensions"),
