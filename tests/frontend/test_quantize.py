@@ -102,6 +102,24 @@ def test_batch_normalisations_become_part_of_what_is_before_them(name: str, tmp_
     assert 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum()) > 25, "dB"
 
 
+WRITES = {
+    "a slice": ("y = self.norm(self.conv(x))", "z = torch.zeros_like(y)", "z[:, :, 1:] = y[:, :, :-1]", "return self.last(z)"),
+    "an element and a sum": ("y = self.norm(self.conv(x))", "y[:, 2] = 0.5", "y[:, 4, 2:] += 1", "return self.last(torch.relu_(y))"),
+    "one of the pieces": ("y = self.norm(self.conv(x))", "z, _ = y.chunk(2, 1)", "z.mul_(0.5)", "return self.last(y)"),
+    "what a view sees": ("y = self.norm(self.conv(x))", "z = y[:, :4]", "y.relu_()", "return self.last(y)[:, :4] - z"),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_into_parts_of_tensors_arrives(name: str, tmp_path: Path) -> None:
+    """torchao's quantise and dequantise would stand between the part and the write."""
+    net = Net((CONV, "self.last = nn.Conv2d(8, 8, 1)"), WRITES[name], IMAGE)
+    program, arrays = exported(net_script(tmp_path, net), quantize="int8")
+    assert [one.op for one in program.method().instructions].count("aten::convolution.out") == 2
+    real, got = arrays["float_output_0"].astype(float), arrays["output_0"]
+    assert 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum()) > 25, "dB"
+
+
 def test_what_is_stored_again_has_no_row_of_its_own(tmp_path: Path) -> None:
     """Dropout leaves a second quantise behind; what is concatenated in another scale has the name of what made it."""
     layers = ("self.first = nn.Linear(8, 6)", "self.drop = nn.Dropout(0.3)", "self.second = nn.Linear(6, 4)")

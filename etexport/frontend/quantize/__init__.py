@@ -38,13 +38,15 @@ def quantized(
         from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
         from etexport.frontend.quantize.folding import folded
+        from etexport.frontend.quantize.functional import functional
         from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
     unknown = [name for name in keep_float if name not in dict(model.named_modules())]
     if unknown:
         known = ", ".join(sorted(name for name, _ in model.named_modules() if name))
         raise ModelError(f"keep_float names {', '.join(unknown)}, which the model does not have", hint=f"it has {known}")
     with _quiet():
-        captured = folded(torch.export.export(model, inputs, strict=False).module())
+        with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
+            captured = folded(functional(torch.export.export(model, inputs, strict=False)))
         prepared = prepare_pt2e(captured, MicrocontrollerQuantizer(keep_float))
         states = {name: buffer.clone() for name, buffer in prepared.named_buffers() if "activation_post_process" not in name}
         with torch.no_grad():
