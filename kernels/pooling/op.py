@@ -288,6 +288,14 @@ _OPS8 = [
                 "padding counts",
             ),
             Case(
+                (T((2, 9, 9, 5), DType.INT8, -128, 128), (4, 3), (2, 2), (2, 1), True, False, None, 4, -3, *_ONE, -128, 127),
+                "padding does not count, ceil_mode, a batch",
+            ),
+            Case(
+                (T((1, 9, 7, 7), DType.INT8, -128, 128), (3, 3), (1, 1), (1, 1), False, True, 6, 4, 4, *_ONE, -128, 127),
+                "divisor_override, padded",
+            ),
+            Case(
                 (T((1, 5, 6, 6), DType.INT8, -128, 128), (2, 2), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127),
                 "the scale stays: ties to even",
             ),
@@ -351,6 +359,10 @@ OPS = [
             Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), (1,), False), "one image without a batch"),
             Case((T((1, 1, 1, 4), values=(1.0, _NAN, -INF, -INF)), (1, 2), (), (0,), (1,), False), "NaN wins; -inf alone"),
             Case((T((1, 1, 1, 4), values=(-0.0, 0.0, 3.0, 3.0)), (1, 2), (), (0,), (1,), False), "ties: the first"),
+            Case(
+                (T((1, 2, 2), values=(1.0, 3.0, 3.0, 1.0)), (2, 2), (), (0,), (1,), False), "ties without a batch: the first along (H, W)"
+            ),
+            Case((T((1, 2, 2), values=(1.0, _NAN, _NAN, 1.0)), (2, 2), (), (0,), (1,), False), "NaNs without a batch: the last"),
         ),
         draw=_draw_max,
     ),
@@ -370,6 +382,7 @@ OPS = [
             Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, True, None), "ceil_mode: the divisor ends with the padding"),
             Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, False, None), "ceil_mode, padding does not count"),
             Case((T((1, 4, 6, 6)), (3, 2), (1, 2), (1, 0), False, True, 5), "divisor_override"),
+            Case((T((1, 4, 50, 3)), (40, 2), (7, 1), (3, 1), False, False, None), "windows of many rows"),
             Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), False, True, None), "one image without a batch"),
             Case((T((4, 5, 6)), (2, 3), (2,), (1, 1), True, False, None), "one image without a batch, ceil_mode"),
             Case((T((1, 1, 1, 6), values=(1.0, _NAN, -INF, 1.0, INF, -INF)), (1, 2), (), (0,), False, True, None), "NaN, infinities"),
