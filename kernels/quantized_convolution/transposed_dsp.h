@@ -9,40 +9,28 @@
 
 namespace et {
 
-// A column of bytes from `count` stretches, those of the first window of a pair.
-inline __attribute__((noinline)) void collect(const int8_t* const* table, int32_t count, int32_t bytes, int8_t* column,
-                                              int32_t left_over) {
-  int8_t* to = column + left_over;
-  int32_t e = 0;
-  for (int32_t i = 0; i < count; ++i) {
-    const int8_t* const from = table[2 * i];
-    WordBytes::copy(to, from, bytes & ~3);
-    for (int32_t at = bytes & ~3; at < bytes; ++at) {
-      column[left_over_at(e++)] = from[at];
-    }
-    to += bytes & ~3;
-  }
-}
-
-// The positions of a phase that sees any taps, `step` bytes apart. run: as `pairs_of` gives it, with the weights.
+// The positions of a phase that sees any taps. run: as `pairs_of` gives it, with the weights.
 template <bool kTwice>
 __attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, int8_t* out,
                                           const int8_t* const* rows) {
   const Convolution8& phase = windows.layer;
-  const int32_t step = run.out_step;
-  for (int32_t x = 0; x + 1 < phase.out_width;) {
+  const int32_t step = run.out_next / 2;  // from one output to the next
+  for (int32_t x = 0; x < phase.out_width;) {
     const int32_t inside = x >= phase.inner_begin ? (phase.inner_end - x) / 2 : 0;
     const bool by_rows = inside > 0 ? phase.merged != 0 : !windows.by_taps;
     const int32_t length = by_rows ? windows.stretches.bytes : phase.inputs;
     const int32_t taps = by_rows ? 1 : phase.kernel_width;
+    const bool alone = x + 1 == phase.out_width;  // twice the same
     run.bytes = length & ~3;
     run.left = length & 3;
     run.skip = 2 * phase.inputs - length;
     run.table_end = windows.table + 2 * phase.kernel_height * taps;
+    run.out_step = alone ? 0 : step;
     place(windows, 0, rows, x, 0, taps);
-    if (inside > 0) {
+    if (inside > 0 || alone) {
+      const int32_t apart = alone ? 0 : phase.inputs;
       for (const int8_t** at = windows.table; at != run.table_end; at += 2) {
-        at[1] = at[0] + phase.inputs;
+        at[1] = at[0] + apart;
       }
     } else {
       place(windows, 1, rows, x + 1, 0, taps);
@@ -53,23 +41,25 @@ __attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, 
     pairs<kTwice>(run);
     x += 2 * run.pairs;
   }
-  if (phase.out_width % 2 != 0) {
-    int8_t* const column = reinterpret_cast<int8_t*>(run.columns);
-    const int32_t x = phase.out_width - 1;
-    const int32_t taps = windows.by_taps ? phase.kernel_width : 1;
-    place(windows, 0, rows, x, 0, taps);
-    collect(windows.table, phase.kernel_height * taps, windows.by_taps ? phase.inputs : windows.stretches.bytes, column,
-            windows.stretches.left_over);
-    PairedDsp<kTwice>::column(phase.store, phase.elements, phase.outputs, out + x * step, column, run.packed);
-  }
 }
 
 // A phase that sees no taps: every output is the same, that of 4 weights of 0.
 template <bool kTwice>
-__attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, const Pairs8& run, int8_t* out) {
-  PairedDsp<kTwice>::column(phase.store, 4, phase.outputs, out, reinterpret_cast<int8_t*>(run.columns), run.packed);
+__attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, Pairs8& run, int8_t* out) {
+  const int32_t step = run.out_next / 2;     // from one output to the next
+  run.table[0] = run.table[1] = run.packed;  // any bytes
+  run.table_end = run.table + 2;
+  run.columns_end = run.columns + 8;
+  run.quads = run.columns;
+  run.bytes = 4;
+  run.left = 0;
+  run.pairs = 1;
+  run.out_step = 0;
+  run.out = out;
+  run.out_end = out + (phase.outputs & ~3);
+  pairs<kTwice>(run);
   for (int32_t x = 1; x < phase.out_width; ++x) {
-    WordBytes::copy(out + x * run.out_step, out, phase.outputs);
+    WordBytes::copy(out + x * step, out, phase.outputs);
   }
 }
 
@@ -81,7 +71,6 @@ __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int
                                                    int32_t words, int32_t outside, int8_t* out,
                                                    const int8_t* const* rows, int32_t row, const int8_t* packed,
                                                    int32_t* scratch) {
-  int16_t* const columns = reinterpret_cast<int16_t*>(scratch);
   const int8_t** const table = reinterpret_cast<const int8_t**>(scratch + elements);
   int8_t* const aside = reinterpret_cast<int8_t*>(table + 2 * stretches);
   const int32_t y = row % layer.stride_y;
@@ -89,11 +78,12 @@ __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int
   const int32_t* const offset = layer.offset + y * layer.stride_x;
   Convolution8 phase = phases8_of(layer, seen);
   Windows8 windows = {phase, Stretches8(phase), phase.merged == 0 || layer.inputs % 4 == 0, table, aside};
-  Pairs8 run = pairs_of(layer.store, layer.outputs, layer.stride_x * layer.outputs, columns, 0, 0);
+  Pairs8 run =
+      pairs_of(layer.store, layer.outputs, layer.stride_x * layer.outputs, reinterpret_cast<int16_t*>(scratch), 0, 0);
   run.table = table;
   run.words = words;
   if (windows.by_taps && outside != 0) {
-    WordBytes::fill(aside, layer.input_zero, layer.inputs);
+    WordBytes::fill(windows.aside, layer.input_zero, layer.inputs);
   }
   for (int32_t x = 0; x < layer.stride_x; ++x) {
     set_phase8(phase, layer, x);
@@ -105,8 +95,8 @@ __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int
     }
     windows.stretches = Stretches8(phase);
     phase.elements = windows.stretches.left_over + windows.stretches.count * windows.stretches.quads;
-    run.columns_end = columns + 2 * phase.elements;
-    run.quads = columns + 2 * windows.stretches.left_over;
+    run.columns_end = run.columns + 2 * phase.elements;
+    run.quads = run.columns + 2 * windows.stretches.left_over;
     phase8_dsp<kTwice>(windows, run, to, rows + layer.window_rows - seen);
   }
   clamp_bytes(layer.store, out, layer.out_width * layer.outputs);
