@@ -12,7 +12,9 @@ import pytest
 from etexport.errors import ModelError
 from etexport.frontend import export
 from etexport.inspect.quality import quality
+from etexport.op import load_ops
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
+from etexport.supported import errors_of
 from tests.conftest import Int8Net
 from tests.frontend.nets import NETS, Net, net_script
 from tests.frontend.scripts import exported, read_back, script
@@ -385,3 +387,14 @@ def test_int8_inputs_and_outputs(name: str, int8: Int8) -> None:
             inside = np.abs(arrays[f"{what}_{at}"].astype(int) * 2 + 1) < 255
             np.testing.assert_allclose(restored[inside], reals[f"{what}_{at}"][inside], rtol=0, atol=half)
     assert [quality(arrays)[-1].snr_db] == [quality(reals)[-1].snr_db]
+
+
+def test_an_int8_output_that_is_read_in_float_as_well(tmp_path: Path) -> None:
+    """With channels last, where the output is another arrangement of what is read."""
+    net = Net((CONV,), ("y = self.norm(self.conv(x))", "return y, torch.cumsum(y, 3)"), IMAGE)
+    program, arrays = exported(net_script(tmp_path, net, "int8_io = True\nchannels_last = True\n"), quantize="int8")
+    method = program.method()
+    assert not errors_of(method, load_ops())
+    assert [method.values[one].spec.dtype for one in method.outputs] == [DType.INT8, DType.FLOAT32]
+    real = (arrays["output_0"].astype(np.float32) - arrays["output_zero_points"][0]) * np.float32(arrays["output_scales"][0])
+    np.testing.assert_allclose(arrays["output_1"], np.cumsum(real, -1), atol=1e-4)

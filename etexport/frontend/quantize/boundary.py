@@ -59,6 +59,7 @@ def without_boundary(method: Method) -> Method:
 
 def _layout_in_int8(method: Method) -> Method:
     """The method with the layout of an input changed behind its quantise, that of an output before its dequantise."""
+    method = _with_own_dequantise(method)
     values = dict(method.values)
     instructions = list(method.instructions)
     for at, layout in enumerate(method.instructions):
@@ -83,6 +84,25 @@ def _layout_in_int8(method: Method) -> Method:
             values[source.id] = replace(values[source.id], spec=spec)
             instructions[method.instructions.index(dequantise)] = replace(layout, args=(stored, *layout.args[1:]), outs=(source.id,))
             instructions[at] = replace(dequantise, args=(source, *dequantise.args[1:]), outs=(out,))
+    return replace(method, values=values, instructions=tuple(instructions))
+
+
+def _with_own_dequantise(method: Method) -> Method:
+    """The method in which a change of layout that gives an output reads a dequantised value that nothing else reads."""
+    values, instructions = dict(method.values), list(method.instructions)
+    handle = max((one.handle for one in instructions), default=0) + 1
+    for layout in [one for one in method.instructions if one.op == LAYOUT and one.outs[0] in method.outputs]:
+        source = layout.args[0]
+        assert isinstance(source, Ref)
+        dequantise = next((one for one in instructions if one.op == DEQUANTIZE and source.id in one.outs), None)
+        if dequantise is None or sum(source.id in one.reads for one in instructions) == 1:
+            continue
+        own = max(values) + 1
+        values[own] = replace(values[source.id], id=own, name=f"{values[source.id].name}_{own}")
+        place = instructions.index(layout)
+        copied = replace(dequantise, outs=(own,), handle=handle)
+        instructions[place : place + 1] = [copied, replace(layout, args=(Ref(own), *layout.args[1:]))]
+        handle += 1
     return replace(method, values=values, instructions=tuple(instructions))
 
 
