@@ -284,8 +284,13 @@ class Window:
         return range(0, self.out_rows, self.rows_per_call)
 
     @property
+    def padded(self) -> bool:
+        """Whether any call is given a row of padding; a kernel without `pad_elements` keeps to the rows inside."""
+        return self.pad_elements > 0 and self.reads_outside
+
+    @property
     def reads_outside(self) -> bool:
-        """Whether any output row reads a row outside the image."""
+        """Whether the window of any call reaches over rows outside the image."""
         far = (self.seen - 1) * self.dilation
         return any(self.first(row) < 0 or self.first(row) + far >= self.in_rows for row in self.calls)
 

@@ -283,7 +283,7 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
     type = method.values[window.input].spec.dtype.cpp
     output, input = names.value(window.output, ""), names.value(window.input)
     pad = Argument(f"const {type}", f"static_cast<const {type}*>(nullptr)", "nullptr")
-    if window.reads_outside:
+    if window.padded:
         symbol = flash.of_pad[pad_key(method, window)]
         pad = Argument(f"const {type}", symbol, symbol)
     firsts = tuple(Argument(f"const {dtype.cpp}", symbol, symbol) for at, (dtype, symbol) in flash.of_firsts.items() if at == index)

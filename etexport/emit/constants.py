@@ -171,7 +171,7 @@ def _pads(method: Method, steps: tuple[Step, ...]) -> dict[tuple[DType, float], 
     pads: dict[tuple[DType, float], int] = {}
     for step in steps:
         window = step.call.window
-        if window is not None and window.reads_outside:
+        if window is not None and window.padded:
             key = pad_key(method, window)
             pads[key] = max(pads.get(key, 0), window.pad_elements)
     return pads

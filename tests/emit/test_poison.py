@@ -87,12 +87,14 @@ def forgeries(problem: Problem) -> list[dict[str, int]]:
     plans = []
     for a, b in drawn:
         offsets = apart(problem)
-        # Behind everything else, where nothing but these two meets: b starts before a ends. An output may start that far below the end
-        # of its input only where its kernel says so, and no kernel says so of its last bytes.
+        # Behind everything else, where nothing but these two meets: one starts before the other ends, or, where a kernel allows that of its
+        # last bytes, with it.
         end = max(offsets.values()) + max(buffer.size for buffer in problem.buffers) + 16
         low, high = (a, b) if a.live[0][0] >= b.live[0][0] else (b, a)
         offsets[low.name] = -(-end // 16) * 16
         offsets[high.name] = offsets[low.name] + -(-low.size // 16) * 16 - 16
+        if allowed(problem, offsets):
+            offsets[high.name] = offsets[low.name]
         plans.append(offsets)
     return plans
 
