@@ -58,6 +58,11 @@ NETS = {
         ("return self.slopes(F.hardswish(self.conv(x)))",),
         (1, 3, 9, 9),
     ),
+    "sequence_sizes": Net(
+        ("self.first = nn.Conv1d(3, 8, 3)", "self.second = nn.Conv1d(8, 4, 1)"),
+        ("x = F.logsigmoid(self.first(x))", "x = F.interpolate(F.adaptive_max_pool1d(x, 5), scale_factor=2.0)", "return self.second(x)"),
+        (1, 3, 14),
+    ),
     "one_feature": Net(
         ("self.first = nn.Linear(20, 1)", "self.second = nn.Linear(1, 7)", "self.third = nn.Linear(20, 1, bias=False)"),
         ("return torch.cat([self.second(torch.tanh(self.first(x))), self.third(x)], 1)",),

@@ -60,7 +60,8 @@ FILLS = {aten.where.ScalarOther: 2, aten.where.ScalarSelf: 1, aten.masked_fill.S
 MASKED = 1e4
 """No activation comes near it; numbers that stand for minus infinity lie beyond."""
 POINTWISE = (
-    aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default, *FILLS,
+    aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default,
+    aten.log_sigmoid.default, *FILLS,
 )  # fmt: skip
 """Elementwise operators that PyTorch does not tag as such."""
 
@@ -72,11 +73,13 @@ CLAMPS = (
 
 SHARING = (
     aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
-    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool2d.default,
+    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool1d.default,
+    aten.adaptive_max_pool2d.default,
     aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim,
     aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.slice.Tensor,
     aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default, aten.contiguous.default, aten.clone.default,
-    aten.dropout.default, aten.upsample_nearest2d.vec, aten.repeat.default, aten.flip.default, aten.chunk.default, aten.split.Tensor,
+    aten.dropout.default, aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.repeat.default,
+    aten.flip.default, aten.chunk.default, aten.split.Tensor,
     aten.split_with_sizes.default, aten.unbind.int, operator.getitem, aten.amax.default, aten.amin.default, aten.max.default,
     aten.min.default, aten.max.dim, aten.min.dim, aten.index_select.default, aten.index.Tensor, aten.gather.default, aten.roll.default,
     aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.embedding.default, aten.movedim.int,
