@@ -143,8 +143,8 @@ def take_over(method: Method, library: Library) -> Method:
         if out.storage is not None or out.role is Role.STATE:
             continue
         node = node_of(replace(method, values=values), instruction, op)
-        candidates = [node[name] for name in op.inplace] + ([node.residual] if node.residual is not None else [])
-        for operand in candidates:
+        candidates = [(node[name], False) for name in op.inplace] + [(node.residual, True)]
+        for operand, is_residual in candidates:
             if not isinstance(operand, Value):
                 continue
             base = values[operand.storage.base if operand.storage else operand.id]
@@ -155,7 +155,8 @@ def take_over(method: Method, library: Library) -> Method:
                 and operand.spec.dtype is out.spec.dtype
                 and operand.spec.shape == out.spec.shape
                 and operand.spec.physical_dims == out.spec.physical_dims
-                and not any(_shares(values, other, base) for other in node.tensors if other.id != operand.id)
+                # element i of an operand is read before element i is written; of what gets a residual any element may be read later
+                and not any(_shares(values, other, base) for other in node.tensors if is_residual or other.id != operand.id)
             ):
                 values = _moved(values, out, Storage(base.id))
                 last_use = last_uses(replace(method, values=values))

@@ -81,6 +81,17 @@ def test_residual_is_written_over(library: Library) -> None:
     assert placed.solution.size["ram"] <= 2 * 8 * 16 * 16 * 4 + 64
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_residual_that_the_layer_reads_itself_stays_where_it_is(kernel: int, library: Library) -> None:
+    """x + conv(x): a window sees elements of x on whose place an earlier result would lie."""
+    graph = Graph(library)
+    x = graph.relu(graph.conv(graph.input(1, 1, 16, 16), 8))
+    y = graph.relu(graph.add(x, graph.conv(x, 8, kernel, pad=kernel // 2)))
+    placed = check(graph.program(graph.conv(y, 1)), library)
+    assert ops(placed).count("aten::add.out") == 0
+    assert placed.solution.size["ram"] >= 2 * 8 * 16 * 16 * 4
+
+
 def test_zero_padding_is_the_convolutions_own(library: Library) -> None:
     graph = Graph(library)
     x = graph.input(1, 2, 7, 8)
