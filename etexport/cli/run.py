@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     parser.add_argument(
+        "--furthest-of", type=Path, metavar="DIR", help="only one sample: of a quantised program the one furthest off in a run of this "
+        "build folder (the first of another program, and of one with a state)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--program", type=Path, metavar="X.pte", help="what DIR was built from, for --furthest-of (default: as memory.json says)"
+    )
+    parser.add_argument(
         "--probes", action="store_true", help="the firmware counts every step (`build --probes`): counts in run.json, results in trace.npz"
     )
     parser.add_argument("--port", metavar="URL", help="a serial port as pyserial takes it, instead of starting the board's simulator")
@@ -36,7 +43,11 @@ def main(args: argparse.Namespace) -> int:
     from etexport.emit.write import write_whole
 
     folder: Path = args.folder
-    samples = read_samples(existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz")), args.samples)
+    inputs = existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz"))
+    samples, sample = read_samples(inputs, args.samples), 0
+    if args.furthest_of is not None:
+        sample = _furthest(args.furthest_of, program_of(args.furthest_of, args.program, "--program"), inputs)
+        samples = samples[sample : sample + 1]
     board = load_board(board_of(folder, args.board))
     _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
@@ -44,12 +55,22 @@ def main(args: argparse.Namespace) -> int:
             folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
             timeout_s=args.timeout,
         )  # fmt: skip
-    content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
+    content = record(done, board) | ({"sample": sample, "probes": [list(counts) for counts in done.probes]} if args.probes else {})
     write_whole(folder / "outputs.npz", outputs_npz(done))
     if args.probes:
         write_whole(folder / "trace.npz", trace_npz(done))
     write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
     return 0
+
+
+def _furthest(folder: Path, program: Path, reference: Path) -> int:
+    from etexport.inspect.profile import quantization_of
+    from etexport.inspect.results import read_json, validate
+
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    if quantization_of(memory) != "int8" or any(buffer["role"] == "state" for buffer in memory["buffers"]):
+        return 0
+    return validate(folder, program, reference).worst[0].sample
 
 
 def _check_program(folder: Path) -> None:

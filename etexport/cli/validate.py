@@ -33,12 +33,12 @@ def main(args: argparse.Namespace) -> int:
     trace = profiled_trace(args.folder)
     if args.trace and (comparison.mismatched or quantised):
         trace = _traced(args.folder, args.reference or program.with_suffix(".npz"))
-    if trace is not None and comparison.mismatched:
-        comparison = validate(args.folder, program, args.reference, trace)
     if trace is not None and quantised:
         each = exact(args.folder, program, trace, args.reference)
         require_right(each, str(args.folder))
         print(f"{args.folder}: {each}")
+    if trace is not None and comparison.mismatched:
+        comparison = validate(args.folder, program, args.reference, trace, each)
     require_equal(comparison, str(args.folder))
     print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
     if args.out:

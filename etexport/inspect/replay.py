@@ -49,7 +49,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Exact:
-    """A quantised program's steps, of one run of the first sample. `checked` of `operators` could be computed again, `wrong` of these have
+    """A quantised program's steps, of the run of one sample. `checked` of `operators` could be computed again, `wrong` of these have
     a wrong result, the first of them `first_wrong`; the worst of the integers is `worst_lsb` from exact (0.5 is perfect rounding).
 
     Steps that the program does not have (a change of layout) are not counted: what reads their results shows whether they are right."""

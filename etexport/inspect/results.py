@@ -30,7 +30,7 @@ from etexport.op import load_ops
 from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Problem, Region, Solution
 from etexport.program import pte
-from etexport.program.model import Source
+from etexport.program.model import Array, Source
 
 Json = Mapping[str, Any]
 
@@ -58,9 +58,12 @@ def read_json(path: Path, hint: str) -> Json:
     return found
 
 
-def validate(folder: Path, program: Path, reference: Path | None = None, trace: Path | None = None) -> Comparison:
+def validate(
+    folder: Path, program: Path, reference: Path | None = None, trace: Path | None = None, each: Exact | None = None
+) -> Comparison:
     """Compare the outputs in `folder` with those of eager PyTorch; `reference` is the `.npz` beside the program where it is not given.
-    `trace` (`trace.npz` of a run with traces) lets the first difference name the instruction in which it arose.
+    `trace` (`trace.npz` of a run with traces) lets the first difference name the instruction in which it arose; where `each`, what `exact`
+    says of it, finds all operators right, samples may be further off (`compare.RECOMPUTED`).
 
     Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing or does not fit.
     """
@@ -74,17 +77,39 @@ def validate(folder: Path, program: Path, reference: Path | None = None, trace: 
     against = first(compare_room.read_reference(expected), len(got[0]) if got else 0)
     method, library = pte.read(program.read_bytes()).method(), load_ops()
     tolerance, steps = compare_room.relative_tolerance(method, library), compare_room.steps_of(method, library)
-    comparison = compare_room.compare(got, against, tolerance, steps)
-    if trace is None or comparison.first_difference is None:
+    recomputed = None if trace is None or each is None else _recomputed(got, trace, each)
+    comparison = compare_room.compare(got, against, tolerance, steps, recomputed=recomputed)
+    if trace is None or comparison.first_difference is None or traced_sample(trace) != 0:  # the reference has the steps of the first one
         return comparison
     traced = read_trace(trace, read_json(folder / "memory.json", "`etexport build` writes it"))
     return compare_room.placed(comparison, compare_room.first_divergence(traced, against.steps, tolerance, steps))
 
 
+def traced_sample(trace: Path) -> int:
+    """Which sample it is of, as the `run.json` beside it says."""
+    path = trace.with_name("run.json")
+    sample = read_json(path, "`etexport run --probes` writes it").get("sample", 0) if path.is_file() else 0
+    if not isinstance(sample, int) or sample < 0:
+        raise ModelError(f"sample is {sample!r}", where=str(path), hint="`etexport run --probes` writes it")
+    return sample
+
+
+def _recomputed(got: Sequence[Array], trace: Path, each: Exact) -> int | None:
+    """The traced sample, if all of its operators are right and its outputs are those in `got`: the same, by the image without traces."""
+    sample = traced_sample(trace)
+    outputs = compare_room.read_outputs(trace.with_name("outputs.npz"))
+    if each.wrong or each.checked < each.operators or len(outputs) != len(got) or any(sample >= len(one) for one in got):
+        return None
+    return sample if all(one[0].tobytes() == other[sample].tobytes() for one, other in zip(outputs, got, strict=True)) else None
+
+
 def exact(folder: Path, program: Path, trace: Path, reference: Path | None = None) -> Exact:
-    """Whether the steps of a quantised program are right one by one: each result of the traced run, of sample 0, against the program's own
-    operators on the operands that the board had. Beside `trace` lies the run's `outputs.npz`."""
-    inputs = [array[0] for array in compare_room.read_reference(reference or program.with_suffix(".npz")).inputs]
+    """Whether the steps of a quantised program are right one by one: each result of the traced run, of one sample, against the program's
+    own operators on the operands that the board had. Beside `trace` lie the run's `outputs.npz` and `run.json`."""
+    sample, given = traced_sample(trace), compare_room.read_reference(reference or program.with_suffix(".npz")).inputs
+    if any(sample >= len(array) for array in given):
+        raise ModelError(f"is of sample {sample}, of which there are no inputs", where=str(trace), hint="run it again")
+    inputs = [array[sample] for array in given]
     memory = read_json(folder / "memory.json", "`etexport build` writes it")
     method = pte.read(program.read_bytes()).method()
     outputs = [array[0] for array in compare_room.read_outputs(trace.with_name("outputs.npz"))]
@@ -110,7 +135,7 @@ def profiled_trace(folder: Path) -> Path | None:
 
 
 def read_trace(path: Path, memory: Json) -> tuple[Traced, ...]:
-    """The results of sample 0 that a run with traces left: arrays `step_<n>` of bytes, laid out as `memory.json` says."""
+    """The results of one sample that a run with traces left: arrays `step_<n>` of bytes, laid out as `memory.json` says."""
     found = []
     with compare_room.opened(path) as arrays:
         for step in memory["steps"]:
@@ -170,8 +195,9 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
     steps = memory["steps"]
     quantization = quantization_of(memory)
     samples = reference or program.with_suffix(".npz")
-    comparison = validate(folder, program, reference) if samples.is_file() else None
     trace = profiled_trace(folder) if samples.is_file() else None
+    each = None if trace is None else exact(folder, program, trace, samples)
+    comparison = validate(folder, program, reference, trace, each) if samples.is_file() else None
     macs = sum(step["macs"] for step in steps)
     count = measured(run)
     made = Report(
@@ -193,7 +219,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         ops=profile(steps, step_counts(folder, memory), board.core, quantization),
         in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
         quality=layers(memory, quality(samples)) if samples.is_file() else (),
-        exact=None if trace is None else exact(folder, program, trace, samples),
+        exact=each,
     )
     write(folder / "report.json", to_json(made))
     write(folder / "report.txt", summary.text(made))
@@ -203,7 +229,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
 
 
 def step_counts(folder: Path, memory: Json) -> tuple[int, ...] | None:
-    """The count of each step from the run with probes, of sample 0; None where there was none, or it was of another build."""
+    """The count of each step from the run with probes, of one sample; None where there was none, or it was of another build."""
     run = profiled(folder, memory)
     if run is None or not run.get("probes"):
         return None

@@ -143,7 +143,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
 
 def EtSimulate(env, firmware, SAMPLES=""):
     """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of one sample that counts every step and,
-    in int8, traces what each gives (`trace.npz`)."""
+    in int8 the one that is furthest off, traces what each gives (`trace.npz`)."""
     of = firmware[0].attributes.et
     here, folder, python = of["env"], of["folder"], _python(env, RUN)
     # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
@@ -159,7 +159,8 @@ def EtSimulate(env, firmware, SAMPLES=""):
     image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
     here.Clean(image, profile)
     counts = [profile.File(name) for name in (*names, "trace.npz")]
-    steps = here.Command(counts, [image[0], of["npz"]], _action(here, "PROFILE", run % "--samples 1 --probes"))
+    far = run % "--probes --furthest-of ${SOURCES[2].dir} --program ${SOURCES[3]}"
+    steps = here.Command(counts, [image[0], of["npz"], folder.File("outputs.npz"), of["pte"]], _action(here, "PROFILE", far))
     here.Depends([made, steps], [python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 

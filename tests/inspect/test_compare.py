@@ -183,6 +183,22 @@ def quantized(steps: np.ndarray, scale: float) -> np.ndarray:
     return steps.astype(np.float32) * np.float32(scale)
 
 
+def test_rounding_that_a_network_amplifies() -> None:
+    """Twice as far where every operator of the worst sample was computed again, no further, and of no other than the worst."""
+    expected = np.zeros((9, 1, 4), np.int8)
+    got = expected.copy()
+    got[3, 0, 1], got[7, 0, 2] = 3, 4
+    steps = c.Steps(2, (1.0,))
+    assert c.compare([got], reference(expected), 0.0, steps).mismatched == 2
+    right = c.compare([got], reference(expected), 0.0, steps, recomputed=7)
+    assert right.mismatched == 0 and right.first_difference is None and right.max_lsb_error == 4
+    assert "2 of 9 samples are up to 2 times as far off as is allowed" in right.flags[-1]
+    assert c.compare([got], reference(expected), 0.0, steps, recomputed=3).mismatched == 2
+    got[7, 0, 2] = 5
+    beyond = c.compare([got], reference(expected), 0.0, steps, recomputed=7)
+    assert beyond.mismatched == 1 and beyond.first_difference is not None and beyond.first_difference.sample == 7
+
+
 def test_quantized_outputs_are_compared_in_steps() -> None:
     whole = np.random.default_rng(3).integers(-128, 128, size=(9, 1, 6))
     for scale in (1 / 256, 0.0893, 3.7):

@@ -16,10 +16,11 @@ import pytest
 
 from etexport.__main__ import main
 from etexport.errors import MismatchError
-from etexport.inspect.compare import Traced
+from etexport.inspect.compare import Traced, steps_of
 from etexport.inspect.replay import Replayed, replay, require_right, summed_up
 from etexport.op import Library, Target, load_ops, node_of
 from etexport.plan import plan
+from etexport.program import pte
 from etexport.program.model import Array, Instruction, Program, Ref, Value
 from etexport.target.memory import problem
 from etexport.target.model import Placed, Specialised
@@ -185,7 +186,8 @@ def profiled(program: Path, folder: Path) -> None:
     build = ["build", str(program), "--board", "host", "--sources", str(folder), "--probes", "-o", str(folder / "profile")]
     inputs = str(program.with_suffix(".npz"))
     assert main(build) == 0
-    assert main(["run", str(folder / "profile"), "--board", "host", "--probes", "--inputs", inputs, "--samples", "1"]) == 0
+    furthest = ["--furthest-of", str(folder), "--program", str(program)]
+    assert main(["run", str(folder / "profile"), "--board", "host", "--probes", "--inputs", inputs, *furthest]) == 0
 
 
 ALL_AGREE = r"(1\d) of \1 operators agree with exact arithmetic on the board's own operands, integers within 0\.[45]\d* steps\n"
@@ -246,3 +248,35 @@ def test_the_report_tells_of_a_wrong_operator(deep_on_host: tuple[Path, Path], t
     (folder / "profile" / "run.json").write_text(json.dumps({"program_hash": "0" * 16}))
     assert main(report) == 0
     assert json.loads((folder / "report.json").read_text())["exact"] is None, "the trace is another program's"
+
+
+def test_the_sample_that_is_furthest_off_is_computed_again(
+    deep_on_host: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PyTorch's output for sample 1 moved by more steps than are allowed, by more than twice as many, and the board's own changed."""
+    shutil.copytree(deep_on_host[1], tmp_path / "board")
+    folder, program, samples = tmp_path / "board", tmp_path / "deep.pte", tmp_path / "deep.npz"
+    shutil.copy(deep_on_host[0], program)
+    with np.load(deep_on_host[0].with_suffix(".npz")) as read:
+        arrays = {name: read[name] for name in read.files}
+    steps = steps_of(pte.read(program.read_bytes()).method(), load_ops())
+    assert steps is not None and steps.sizes[0] is not None
+    outputs = dict(np.load(folder / "outputs.npz"))
+    arguments = ["validate", str(folder), "--program", str(program)]
+
+    def moved(by: float) -> int:
+        arrays["output_0"] = outputs["output_0"].copy()
+        arrays["output_0"].reshape(len(outputs["output_0"]), -1)[1, 0] += by * (steps.sizes[0] or 0)
+        arrays["float_output_0"] = arrays["output_0"]
+        np.savez(samples, **arrays)
+        profiled(program, folder)
+        assert json.loads((folder / "profile" / "run.json").read_text())["sample"] == 1
+        return main(arguments)
+
+    assert moved(2 * steps.allowed - 0.5) == 0
+    assert moved(2 * steps.allowed + 0.5) == 2
+    assert "sample 1, output 0" in capsys.readouterr().err
+    assert moved(steps.allowed + 0.5) == 0
+    outputs["output_0"].reshape(len(outputs["output_0"]), -1)[1, 1] += steps.sizes[0]
+    np.savez(folder / "outputs.npz", **outputs)
+    assert main(arguments) == 2, "the outputs are not those that were computed again"
