@@ -10,11 +10,13 @@ from tests.frontend.scripts import script
 
 @dataclass(frozen=True)
 class Net:
-    """`layers` are assignments of __init__, `forward` the statements of forward(self, x); inputs are drawn for `shape`."""
+    """`layers` are assignments of __init__, `forward` the statements of forward(self, x); inputs are drawn for `shape`. `lacking` is an
+    operator of which the stock runtime has no kernel."""
 
     layers: tuple[str, ...]
     forward: tuple[str, ...]
     shape: tuple[int, ...]
+    lacking: str = ""
 
 
 _CONV = "self.conv = nn.Conv2d(3, 8, 3, padding=1)"
@@ -60,8 +62,14 @@ NETS = {
     ),
     "sequence_sizes": Net(
         ("self.first = nn.Conv1d(3, 8, 3)", "self.second = nn.Conv1d(8, 4, 1)"),
-        ("x = F.logsigmoid(self.first(x))", "x = F.interpolate(F.adaptive_max_pool1d(x, 5), scale_factor=2.0)", "return self.second(x)"),
+        ("x = F.logsigmoid(self.first(x))", "return self.second(F.interpolate(x, scale_factor=2.0))"),
         (1, 3, 14),
+    ),
+    "sequence_maxima": Net(
+        ("self.first = nn.Conv1d(3, 8, 3)", "self.second = nn.Conv1d(8, 4, 1)"),
+        ("return self.second(F.adaptive_max_pool1d(self.first(x), 5))",),
+        (1, 3, 14),
+        "aten::adaptive_max_pool2d.out",
     ),
     "one_feature": Net(
         ("self.first = nn.Linear(20, 1)", "self.second = nn.Linear(1, 7)", "self.third = nn.Linear(20, 1, bias=False)"),
