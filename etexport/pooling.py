@@ -11,6 +11,7 @@ import numpy as np
 
 from etexport.op import Call, GeometryField, Node, Operand, RowWrite, Window, swept_call
 from etexport.program.model import Array
+from etexport.windows import LIMIT
 
 INF = float("inf")
 
@@ -100,6 +101,19 @@ class Adaptive:
 
 
 Axis = Sliding | Adaptive
+
+
+def adaptive_shape(node: Node) -> tuple[int, ...]:
+    """Of the result of pooling to `output_size`, after checking it; node.error for what PyTorch refuses or we cannot do."""
+    x, size = node["self"].spec, node["output_size"]
+    if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
+        raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
+    if len(size) != 2 or min(size) < 1:
+        raise node.error(f"output_size is {list(size)}")
+    height, width = size
+    if max(height * x.shape[-2], width * x.shape[-1], height * width * max(x.numel, 1)) > LIMIT:
+        raise node.error(f"output_size {list(size)} of {list(x.shape)} is too large for 32-bit offsets")
+    return (*x.shape[:-2], height, width)
 
 
 def adaptive(shape: tuple[int, ...], output_size: tuple[int, ...]) -> tuple[Axis, Axis]:

@@ -82,19 +82,6 @@ def per_axis(node: Node, name: str, rank: int, least: int) -> tuple[int, ...]:
     return values * rank if len(values) == 1 else values
 
 
-def adaptive_shape(node: Node) -> tuple[int, ...]:
-    """Of the result of pooling to `output_size`, after checking it; node.error for what PyTorch refuses or we cannot do."""
-    x, size = node["self"].spec, node["output_size"]
-    if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
-        raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
-    if len(size) != 2 or min(size) < 1:
-        raise node.error(f"output_size is {list(size)}")
-    height, width = size
-    if max(height * x.shape[-2], width * x.shape[-1], height * width * max(x.numel, 1)) > LIMIT:
-        raise node.error(f"output_size {list(size)} of {list(x.shape)} is too large for 32-bit offsets")
-    return (*x.shape[:-2], height, width)
-
-
 def window_over(node: Node, rows: Axis, columns: Axis, pad_value: float, rows_per_call: int = 0) -> Window:
     """The sweep of a kernel over the rows of `input`, channels last, whose output has the channels of the node's. `rows_per_call` is for
     kernels that are told how many."""

@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> int:
     from etexport.emit.write import write_whole
 
     folder: Path = args.folder
+    if args.furthest_of is not None and (args.samples or not args.probes):
+        raise ModelError("is for runs with --probes and without --samples", where="--furthest-of", hint="it takes one sample by itself")
     inputs = existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz"))
     samples, sample = read_samples(inputs, args.samples), 0
     if args.furthest_of is not None:

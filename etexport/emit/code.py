@@ -286,10 +286,13 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
     if window.padded:
         symbol = flash.of_pad[pad_key(method, window)]
         pad = Argument(f"const {type}", symbol, symbol)
-    firsts = tuple(Argument(f"const {dtype.cpp}", symbol, symbol) for at, (dtype, symbol) in flash.of_firsts.items() if at == index)
+    places: tuple[Argument, ...] = (output, input, pad)
+    if index in flash.of_firsts:
+        dtype, symbol = flash.of_firsts[index]
+        places += (Argument(f"const {dtype.cpp}", symbol, symbol),)
     uses_index = any(isinstance(operand, (RowRead, RowWrite)) for operand in step.call.operands)
     given = tuple(name for name, told in (("row", window.numbered), ("count", window.counted)) if told)
-    return Sweep(geometry.of_window[index], type, (output, input, pad, *firsts), window.out_row, uses_index, given)
+    return Sweep(geometry.of_window[index], type, places, window.out_row, uses_index, given)
 
 
 def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from etexport.integer_average import Averaged, pooled_averages, reference
 from etexport.integer_layer import activation
 from etexport.op import Call, Case, Draw, InferredSpec, Layout, Node, Op, T, Target
-from etexport.pooling import INF, adaptive, average, clamp, pool_of, swept
+from etexport.pooling import INF, adaptive, adaptive_shape, average, clamp, pool_of, swept
 from etexport.program.model import Array, DType
 from etexport.quantized import Fused, IntegerNode, Rule, multiplier_shift, real_scale
-from etexport.windows import adaptive_shape
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from etexport.integer_average import windows
 from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, T, Target
-from etexport.pooling import INF, adaptive, indexed, maximum, pool_of, swept
+from etexport.pooling import INF, adaptive, adaptive_shape, indexed, maximum, pool_of, swept
 from etexport.program.model import Array, DType
-from etexport.windows import adaptive_shape
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:

@@ -33,6 +33,7 @@ def test_the_arena_is_as_small_as_that_of_our_own(name: str, ours: dict[str, Pat
         validate(problem, solution)
         sizes.append(solution.size["ram"])
     assert all(size <= most for size, most in zip(sizes, ARENA[name], strict=True))
+    assert sizes[0] == sizes[1] or name == "vww"
 
 
 @pytest.mark.parametrize("name", ["kws", "ic", "vww", "ad", "digits"])
