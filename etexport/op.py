@@ -148,8 +148,17 @@ def carried(op: Op, instruction: Instruction) -> tuple[Ref, ...]:
 def _unused(method: Method, instruction: Instruction) -> frozenset[int]:
     if len(instruction.outs) == 1:
         return frozenset()
-    used = set(method.outputs).union(*(other.reads for other in method.instructions))
-    return frozenset(at for at, out in enumerate(instruction.outs) if at > 0 and out not in used)
+    needed = needed_values(method)
+    return frozenset(at for at, out in enumerate(instruction.outs) if at > 0 and out not in needed)
+
+
+def needed_values(method: Method) -> frozenset[int]:
+    """Ids of the values whose content somebody reads: under their own name, or that of another value on the same memory (a view of it,
+    the concatenation that it is a part of)."""
+    read = set(method.outputs).union(*(instruction.reads for instruction in method.instructions))
+    bases = read | {storage.base for value in read if (storage := method.values[value].storage) is not None}
+    parts = {value.id for value in method.values.values() if value.storage is not None and value.storage.base in bases}
+    return frozenset(bases | parts)
 
 
 def _resolve(method: Method, arg: Arg) -> Any:

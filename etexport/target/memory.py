@@ -8,7 +8,7 @@ from math import lcm
 
 from etexport.board import Board
 from etexport.errors import PlanError
-from etexport.op import Call, RowWrite, Scratch, Write
+from etexport.op import Call, RowWrite, Scratch, Write, needed_values
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
 from etexport.program.model import Method, Role, Value
 from etexport.target.address import last_uses
@@ -62,10 +62,9 @@ def _aligns(specialised: Specialised) -> dict[int, int]:
 def _unwritten(specialised: Specialised) -> set[int]:
     """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no memory."""
     method = specialised.method
-    used = set(method.outputs).union(*(instruction.reads for instruction in method.instructions))
     written = {operand.value for step in specialised.steps for operand in step.call.operands if isinstance(operand, (Write, RowWrite))}
     further = {out for step in specialised.steps for out in step.instruction.outs[1:]}
-    return further - used - written
+    return further - needed_values(method) - written
 
 
 def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, int]) -> Iterator[Overlap]:

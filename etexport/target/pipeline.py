@@ -10,6 +10,7 @@ from etexport.errors import EtError, ModelError, raise_all
 from etexport.op import Layout, Library, Target, node_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
 from etexport.target.address import address
+from etexport.target.contents import check_contents
 from etexport.target.fuse import fuse
 from etexport.target.integer import fuse_integers
 from etexport.target.layout import lay_out
@@ -22,10 +23,12 @@ def specialise(program: Program, target: Target, library: Library, *, method: st
     graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
     check_supported(graph, library)
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
-    graph = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
-    graph = address(graph, library)  # views, permutes, slices, concatenations and in-place results become addresses
+    laid_out = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
+    graph = address(laid_out, library)  # views, permutes, slices, concatenations and in-place results become addresses
     graph = tidy(graph)  # unique names, no value that nobody uses
-    return Specialised(graph, choose_kernels(graph, target, library), target, in_float)
+    steps = choose_kernels(graph, target, library)
+    check_contents(laid_out, graph, steps)
+    return Specialised(graph, steps, target, in_float)
 
 
 def rounding_of(program: Program) -> str:

@@ -71,6 +71,12 @@ class Bench:
         self, specialised: Specialised, inputs: Sequence[Array], library: Library, solution: Solution | None = None
     ) -> tuple[Array, ...]:
         """The outputs of one sample. With a `solution` of the test's own, dead memory is left alone."""
+        return self.run_all(specialised, [inputs], library, solution)[0]
+
+    def run_all(
+        self, specialised: Specialised, samples: Sequence[Sequence[Array]], library: Library, solution: Solution | None = None
+    ) -> Sequence[tuple[Array, ...]]:
+        """The same of several samples, one after the other."""
         the_problem = problem(specialised)
         placed = Placed(specialised, the_problem, solution or plan(the_problem, f"{__name__}:stacked"))
         self.built += 1
@@ -78,7 +84,7 @@ class Bench:
         number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")
         emit(placed, self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None)
         elf = self._build(out, library)
-        return run(elf, self.board, [inputs]).outputs[0]
+        return run(elf, self.board, samples).outputs
 
     def _build(self, out: Path, library: Library) -> Path:
         if not self.objects:
