@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import InputKind, OutputKind
 
 from etexport.program.model import Array
 
@@ -28,12 +28,20 @@ class _Recorder(fx.Interpreter):
 
 def trace(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Array]:
     """The first result of every node by its name, for these user inputs and the states' initial content."""
-    given = iter(inputs)
+    return next(traces(exported, [inputs]))
+
+
+def traces(exported: ExportedProgram, samples: Iterable[Sequence[Tensor]]) -> Iterator[dict[str, Array]]:
+    """The same for one sample after the other: states live on."""
+    signature = exported.graph_signature
     stored = {**exported.constants, **exported.state_dict}
-    arguments = [
-        next(given) if spec.kind is InputKind.USER_INPUT else stored[str(spec.target)] for spec in exported.graph_signature.input_specs
-    ]
-    recorder = _Recorder(exported.graph_module)
-    with torch.no_grad():
-        recorder.run(*arguments)
-    return recorder.seen
+    for inputs in samples:
+        given = iter(inputs)
+        arguments = [next(given) if spec.kind is InputKind.USER_INPUT else stored[str(spec.target)] for spec in signature.input_specs]
+        recorder = _Recorder(exported.graph_module)
+        with torch.no_grad():
+            results = recorder.run(*arguments)
+        for spec, result in zip(signature.output_specs, results, strict=True):
+            if spec.kind is OutputKind.BUFFER_MUTATION:
+                stored[str(spec.target)] = result
+        yield recorder.seen

@@ -223,33 +223,51 @@ def test_mistakes(tmp_path: Path) -> None:
         exported(net_script(tmp_path / "d", NETS["linear"], "int8_io = 1\n"))
 
 
-def test_calibration_leaves_states_alone(tmp_path: Path) -> None:
-    path = script(
-        tmp_path,
-        """\
-        import torch
-        from torch import nn
-        quantize = "int8"
-        class Model(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.fc = nn.Linear(8, 8)
-                self.register_buffer("last", torch.zeros(1, 8))
-            def forward(self, x):
-                y = self.fc(x) + self.last
-                self.last.copy_(x)
-                return y
-        def model():
-            return Model()
-        def example_inputs():
-            return torch.zeros(1, 8)
-        def calibration():
-            return torch.randn(8, 1, 8)
-        """,
-    )
-    method = exported(path)[0].method()
-    (state,) = (value for value in method.values.values() if value.role is Role.STATE)
-    assert state.data is None or not state.data.any()
+STATEFUL = """\
+import torch
+from torch import nn
+quantize = "int8"
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc = nn.Linear(8, 8)
+        self.register_buffer("sum", torch.zeros(1, 8))
+        self.register_buffer("count", torch.full((1,), 5))
+        self.register_buffer("gain", torch.full((1, 1), 8.0))
+        self.register_buffer("order", torch.arange(4.0).reshape(1, 4))
+    def forward(self, x):
+        self.sum.copy_(self.sum + x)
+        self.count.add_(1)
+        self.gain.mul_(0.5)
+        self.order.copy_(self.order.roll(1, 1))
+        return self.fc(x + self.sum), self.count.clone(), self.gain.clone(), self.order.clone()
+def model():
+    return Model()
+def example_inputs():
+    return torch.zeros(1, 8)
+def samples():
+    return torch.rand(20, 1, 8, generator=torch.Generator().manual_seed(1))
+def calibration():
+    return torch.rand(40, 1, 8, generator=torch.Generator().manual_seed(2))
+"""
+
+
+def test_states_run_on_during_calibration_and_begin_as_the_script_says(tmp_path: Path) -> None:
+    """What is added up reaches 40 times what one sample holds; what changes by itself does so once a sample, and not at export."""
+    program, arrays = exported(script(tmp_path, STATEFUL))
+    method = program.method()
+    states = {value.name: value for value in method.values.values() if value.role is Role.STATE}
+    assert states["sum"].data is None or not states["sum"].data.any()
+    assert {name: states[name].data.tolist() for name in ("count", "gain", "order")} == {  # type: ignore[union-attr]
+        "count": [5], "gain": [[8.0]], "order": [[0.0, 1.0, 2.0, 3.0]],
+    }  # fmt: skip
+    for at in (1, 2, 3):
+        np.testing.assert_allclose(arrays[f"output_{at}"], arrays[f"float_output_{at}"], atol=3 / 255)
+    assert arrays["output_1"].tolist() == [[6 + at] for at in range(20)]
+    real, got = arrays["float_output_0"].astype(float), arrays["output_0"]
+    assert 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum()) > 35, "dB"
+    assert all(one.saturated == 0 and one.snr_db > 30 for one in quality(arrays)), "of the run, not of the first sample again and again"
 
 
 # ---- what users quantise themselves ---------------------------------------------------------------------------------------------------

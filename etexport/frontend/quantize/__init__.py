@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from etexport.errors import ModelError
+from etexport.frontend.quantize.observe import kept_states
 
 _OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.")
 
@@ -48,12 +49,9 @@ def quantized(
         with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
             captured = folded(functional(torch.export.export(model, inputs, strict=False)))
         prepared = prepare_pt2e(captured, MicrocontrollerQuantizer(keep_float))
-        states = {name: buffer.clone() for name, buffer in prepared.named_buffers() if "activation_post_process" not in name}
-        with torch.no_grad():
-            for one in calibration:
+        with torch.no_grad(), kept_states(prepared):
+            for one in calibration:  # as the sequence that they are: a state's range is what it reaches on the way
                 prepared(*one)
-                for name, content in states.items():
-                    prepared.get_buffer(name).copy_(content)
     return converted(prepared)
 
 
@@ -65,7 +63,8 @@ def converted(prepared: GraphModule) -> Converted:
         from etexport.frontend.quantize.folding import patterns_that_occur
 
         observed = copy.deepcopy(prepared)
-        with patterns_that_occur():
+        # torchao folds constants by running what no input reaches: it would count a counter on
+        with patterns_that_occur(), kept_states(prepared):
             return Converted(convert_pt2e(prepared), observed)
 
 

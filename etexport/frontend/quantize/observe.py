@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+OBSERVER = "activation_post_process"
+"""In the names that torchao gives its observers."""
 INFINITE = 1e4
 """What stands for infinity is at least as large,"""
 APART = 16.0
@@ -56,15 +58,15 @@ def observed(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[No
 
 @contextlib.contextmanager
 def kept_states(model: torch.nn.Module) -> Iterator[None]:
-    """Within it the network may run; afterwards its buffers and the random numbers go on from where they were."""
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    """Within it the network may run; afterwards its buffers, but for those of observers, and the random numbers go on from where they
+    were."""
+    before = [(buffer, buffer.clone()) for name, buffer in model.named_buffers() if OBSERVER not in name]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
-            for name, buffer in model.named_buffers():
-                if name in before:
-                    buffer.detach().copy_(before[name])
+            for buffer, content in before:
+                buffer.detach().copy_(content)
 
 
 class _Watching(Interpreter):

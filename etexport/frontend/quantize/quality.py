@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from etexport.frontend.trace import trace
+from etexport.frontend.trace import traces
 
 SAMPLES = 16
 """How many samples are looked at, at most."""
+SEQUENCE = 128
+"""The same of a network with states, which take their time to come to their range."""
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Activation:
 
 
 def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]) -> list[Activation]:
-    """The activations in the order of the graph, after running each sample through both networks; [] where the two cannot be paired.
+    """The activations in the order of the graph, after running one sample after the other through both networks, each with the states
+    that it comes to; [] where the two cannot be paired.
 
     `observed` is the float network with observers, `exported` what became of it: its k-th quantise stands where the k-th observer of an
     activation stood.
@@ -49,9 +52,8 @@ def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Seque
     if len(quantises) != len(observers):
         return []
     found = [Activation(node.name, float(node.args[1]), int(node.args[2])) for node in quantises]
-    for inputs in samples[:SAMPLES]:
-        reals = _reals(observed, observers, inputs)
-        integers = trace(exported, inputs)
+    looked_at = samples[: SEQUENCE if exported.graph_signature.buffers_to_mutate else SAMPLES]
+    for reals, integers in zip(_reals(observed, observers, looked_at), traces(exported, looked_at), strict=True):
         for one, node, real in zip(found, quantises, reals, strict=True):
             _add(one, real, torch.from_numpy(integers[node.name]), int(node.args[3]), int(node.args[4]))
     return found
@@ -92,24 +94,22 @@ class _Reals(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)
-        self.seen: dict[fx.Node, Tensor] = {}
+        self.seen: dict[str, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Tensor:
         if _is_observer(n):
             (source,), _ = self.fetch_args_kwargs_from_env(n)
-            self.seen[n] = source.detach().clone()
+            self.seen[n.name] = source.detach().clone()
             return source  # type: ignore[no-any-return]
         return super().run_node(n)  # type: ignore[no-any-return]
 
 
-def _reals(observed: fx.GraphModule, observers: Sequence[fx.Node], inputs: Sequence[Tensor]) -> Iterator[Tensor]:
-    runner = _Reals(observed)
-    states = {name: buffer.clone() for name, buffer in observed.named_buffers()}
-    with torch.no_grad():
-        runner.run(*inputs)
-        for name, content in states.items():
-            observed.get_buffer(name).copy_(content)
-    return (runner.seen[node] for node in observers)
+def _reals(observed: fx.GraphModule, observers: Sequence[fx.Node], samples: Iterable[Sequence[Tensor]]) -> Iterator[list[Tensor]]:
+    runner = _Reals(copy.deepcopy(observed))  # a run changes the states
+    for inputs in samples:
+        with torch.no_grad():
+            runner.run(*inputs)
+        yield [runner.seen[node.name] for node in observers]
 
 
 def _add(one: Activation, real: Tensor, integers: Tensor, qmin: int, qmax: int) -> None:
