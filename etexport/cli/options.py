@@ -100,6 +100,14 @@ def seconds(text: str) -> float:
     return number
 
 
+def decibels(text: str) -> float:
+    """A ratio in decibels, as argparse reads it."""
+    number = float(text)
+    if not float("-inf") < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no number of decibels")
+    return number
+
+
 def existing(path: Path) -> Path:
     """The path; ModelError where there is no file."""
     if not path.is_file():

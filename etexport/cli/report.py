@@ -1,28 +1,44 @@
-"""What was built, run and compared: `report.json`, a page `report.html`, and one screen, `report.txt`."""
+"""What was built, run and compared: `report.json`, a page `report.html`, one screen `report.txt`; what took how long: `timing.json`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_of, folder_arguments, program_of
+from etexport.cli.options import board_of, decibels, folder_arguments, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output has less signal to "
+        "noise than this against the float network, or where that is not known"
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
-    from etexport.inspect.results import report
+    from etexport.cli.traced import verdict_of
+    from etexport.inspect.against_float import require_signal
+    from etexport.inspect.profile import unit_of
+    from etexport.inspect.results import report, timing
     from etexport.inspect.summary import show
 
     board, program = load_board(board_of(args.folder, args.board)), program_of(args.folder, args.program)
-    made = report(args.folder, program, board, args.reference, plan_seconds=_plan_seconds(args.folder, program, board.features))
+    can = (args.reference or program.with_suffix(".npz")).is_file()
+    judged = verdict_of(args.folder, program, args.reference, board) if can else None
+    made = report(args.folder, program, board, args.reference, judged)
+    times = timing(args.folder, _plan_seconds(args.folder, program, board.features))
     if not args.quiet:
         show(made)
+        if times["count"] is not None:
+            print(f"this time an inference took {times['count']:,} {unit_of(made.counter)}")
+    if args.fail_below is not None:
+        compare = None if judged is None else judged.comparison
+        missing = "there is nothing to compare with" if compare is None else compare.snr_missing
+        require_signal(None if compare is None else compare.against_float, missing, args.fail_below, str(args.folder))
     return 0
 
 

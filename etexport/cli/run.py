@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     parser.add_argument(
-        "--furthest-of", type=Path, metavar="DIR", help="only one sample: of a quantised program the one furthest off in a run of this "
-        "build folder (the first of another program, and of one with a state)"
+        "--furthest-of", type=Path, metavar="DIR", help="only the samples that a verdict on the run in this build folder looks into: of a "
+        "quantised program those furthest off (all up to these where it has a state), of another one the first"
     )  # fmt: skip
     parser.add_argument(
         "--program", type=Path, metavar="X.pte", help="what DIR was built from, for --furthest-of (default: as memory.json says)"
@@ -39,17 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.progress import progress
+    from etexport.cli.traced import write_traced
     from etexport.device import record, run
     from etexport.emit.write import write_whole
 
     folder: Path = args.folder
     if args.furthest_of is not None and (args.samples or not args.probes):
-        raise ModelError("is for runs with --probes and without --samples", where="--furthest-of", hint="it takes one sample by itself")
+        raise ModelError("is for runs with --probes and without --samples", where="--furthest-of", hint="it takes samples by itself")
     inputs = existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz"))
-    samples, sample = read_samples(inputs, args.samples), 0
+    samples = read_samples(inputs, args.samples)
+    wanted: tuple[int, ...] = (0,)
     if args.furthest_of is not None:
-        sample = _furthest(args.furthest_of, program_of(args.furthest_of, args.program, "--program"), inputs)
-        samples = samples[sample : sample + 1]
+        wanted = _furthest(args.furthest_of, program_of(args.furthest_of, args.program, "--program"), inputs)
+        samples = [samples[sample] for sample in wanted]
     board = load_board(board_of(folder, args.board))
     _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
@@ -57,22 +60,27 @@ def main(args: argparse.Namespace) -> int:
             folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
             timeout_s=args.timeout,
         )  # fmt: skip
-    content = record(done, board) | ({"sample": sample, "probes": [list(counts) for counts in done.probes]} if args.probes else {})
+    if args.probes and len(wanted) == len(samples):
+        write_traced(folder, done, board, wanted, beside=args.furthest_of)
+        return 0
+    content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
     write_whole(folder / "outputs.npz", outputs_npz(done))
     if args.probes:
-        write_whole(folder / "trace.npz", trace_npz(done))
+        write_whole(folder / "trace.npz", trace_npz(done, wanted))
     write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
     return 0
 
 
-def _furthest(folder: Path, program: Path, reference: Path) -> int:
+def _furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
     from etexport.inspect.profile import quantization_of
-    from etexport.inspect.results import read_json, validate
+    from etexport.inspect.results import most_traced, question_of, read_json
+    from etexport.inspect.verdict import by_outputs, wanted
 
     memory = read_json(folder / "memory.json", "`etexport build` writes it")
-    if quantization_of(memory) != "int8" or any(buffer["role"] == "state" for buffer in memory["buffers"]):
-        return 0
-    return validate(folder, program, reference).worst[0].sample
+    if quantization_of(memory) != "int8":
+        return (0,)  # its image with probes has no traces
+    question = question_of(folder, program, reference)
+    return wanted(question, by_outputs(question), most_traced(memory)) or (0,)
 
 
 def _check_program(folder: Path) -> None:
@@ -112,12 +120,14 @@ def outputs_npz(run: Run) -> bytes:
     return npz({f"output_{at}": np.stack([sample[at] for sample in run.outputs]) for at in range(len(run.hello.outputs))})
 
 
-def trace_npz(run: Run) -> bytes:
-    """What each step gave for the first sample, arrays `step_<n>` of bytes; none of a firmware without traces."""
+def trace_npz(run: Run, samples: Sequence[int]) -> bytes:
+    """What each step gave for these samples, arrays `step_<n>_<result>_of_<sample>` of bytes; none of a firmware without traces."""
     import numpy as np
 
-    steps = run.trace[0] if run.trace else {}
-    return npz({f"step_{step}": np.frombuffer(data, np.uint8) for (step, output), data in steps.items() if output == 0})
+    traces = zip(samples, run.trace, strict=False)
+    return npz(
+        {f"step_{step}_{at}_of_{sample}": np.frombuffer(data, np.uint8) for sample, one in traces for (step, at), data in one.items()}
+    )
 
 
 def npz(arrays: dict[str, Array]) -> bytes:

@@ -1,4 +1,4 @@
-"""Compare the outputs of a run with eager PyTorch's; exit code 2 names the first sample that differs."""
+"""Compare the outputs of a run with eager PyTorch's; exit code 2 names the first operator that is wrong, or sample that differs."""
 
 from __future__ import annotations
 
@@ -6,59 +6,57 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import board_of, folder_arguments, program_of
+from etexport.cli.options import board_of, decibels, folder_arguments, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
+    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
     parser.add_argument(
         "--trace",
         action="store_true",
-        help="build with traces and run that, instead of taking what the run with probes left: name the instruction where outputs first "
-        "differ, and of an int8 program check every operator on the board's own operands",
+        help="look into the operators anew, also where a run with probes is there, and name the first that differs from PyTorch's",
+    )
+    parser.add_argument(
+        "--fail-below",
+        type=decibels,
+        metavar="DB",
+        help="exit code 2 where an output has less signal to noise than this against the float network, or where that is not known "
+        "(default: min_snr_db of the model script)",
     )
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.board import load_board
+    from etexport.cli.traced import verdict_of
     from etexport.emit.write import write_whole
-    from etexport.inspect.compare import require_equal
-    from etexport.inspect.replay import require_right
-    from etexport.inspect.report import compared, plain
-    from etexport.inspect.results import exact, profiled_trace, validate
+    from etexport.inspect.against_float import require_signal, warning
+    from etexport.inspect.quality import quality
+    from etexport.inspect.report import compared, layers, plain
+    from etexport.inspect.results import read_json
+    from etexport.inspect.summary import signal_line
+    from etexport.inspect.verdict import require_right
 
     program = program_of(args.folder, args.program)
-    comparison = validate(args.folder, program, args.reference)
-    quantised, each = comparison.tolerance_lsb is not None, None
-    trace = profiled_trace(args.folder)
-    if args.trace and (comparison.mismatched or quantised):
-        trace = _traced(args.folder, args.reference or program.with_suffix(".npz"))
-    if trace is not None and quantised:
-        each = exact(args.folder, program, trace, args.reference)
-        require_right(each, str(args.folder))
+    judged = verdict_of(args.folder, program, args.reference, load_board(board_of(args.folder, args.board)), anew=args.trace)
+    comparison, each = judged.comparison, judged.exact
+    if each is not None and not each.wrong:
         print(f"{args.folder}: {each}")
-    if trace is not None and comparison.mismatched:
-        comparison = validate(args.folder, program, args.reference, trace, each)
-    require_equal(comparison, str(args.folder))
+    require_right(judged, str(args.folder))
     print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
+    figures, at_least = compared(comparison), comparison.min_snr_db if args.fail_below is None else args.fail_below
+    lost = ""
+    if comparison.tolerance_lsb is not None:
+        print(f"{args.folder}: {signal_line(figures)}")
+        memory = read_json(args.folder / "memory.json", "`etexport build` writes it")
+        lost = warning(comparison.against_float, layers(memory, quality(args.reference or program.with_suffix(".npz"))))
+    for word, text in (*(("note", flag) for flag in comparison.flags), ("note", judged.missing), ("warning", lost)):
+        if text:
+            print(f"{args.folder}: {word}: {text}")
+    if at_least is not None:
+        require_signal(comparison.against_float, comparison.snr_missing, at_least, str(args.folder))
     if args.out:
-        figures = plain(compared(comparison)) | {"exact": plain(each)}
-        write_whole(args.out, (json.dumps(figures, indent=1) + "\n").encode())
+        content = plain(figures) | {"exact": plain(each), "missing": judged.missing, "warnings": [lost] if lost else []}
+        write_whole(args.out, (json.dumps(content, indent=1) + "\n").encode())
     return 0
-
-
-def _traced(folder: Path, reference: Path) -> Path:
-    """Build the sources in the folder once more, with traces, and run the first sample: `trace/trace.npz`."""
-    from etexport.board import load_board
-    from etexport.cli.run import outputs_npz, read_samples, trace_npz
-    from etexport.device import run
-    from etexport.emit.write import write_whole
-    from etexport.resources import kernel_folders
-    from etexport.toolchain import gcc
-
-    board = load_board(board_of(folder, None))
-    made = gcc.build(folder, board, kernel_folders(), build_dir=folder / "trace", trace=True)
-    done = run(made.elf, board, read_samples(reference, 1), trace=True, log=folder / "trace" / "wire.log")
-    write_whole(folder / "trace" / "outputs.npz", outputs_npz(done))
-    write_whole(folder / "trace" / "trace.npz", trace_npz(done))
-    return folder / "trace" / "trace.npz"

@@ -99,6 +99,10 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     first = [one[0] for one in samples.inputs]
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
+    for handle, node in nodes.items():
+        arrays.update({f"step_{handle}_{at}": chosen for at in (1, 2, 3) if (chosen := steps.get(f"{node}_{at}_chosen")) is not None})
+    if script.min_snr_db is not None:
+        arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     return replace(program, methods=(without_scales(method),)), arrays
 
 

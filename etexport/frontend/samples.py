@@ -1,9 +1,10 @@
 """`model.npz`: what went into eager PyTorch and what came out, for everything right of the waist to compare with.
 
 Arrays: `input_<i>` and `output_<i>` with samples along the first axis, `labels` where the script has them, `input_names`,
-`output_names`, `origin` (where the inputs come from), and `step_<instruction>`: what that instruction of the `.pte` gives for
-sample 0 in eager PyTorch. For an int8 program the outputs are those of torchao's converted network; `float_output_<i>` are those of the
-float network, and `calibrated` says which samples served as calibration data.
+`output_names`, `origin` (where the inputs come from), `min_snr_db` where the script says it, and `step_<instruction>`: what that
+instruction of the `.pte` gives for sample 0 in eager PyTorch (`step_<instruction>_<result>` where it chooses places too). For an int8
+program the outputs are those of torchao's converted network; `float_output_<i>` are those of the float network, and `calibrated` says which
+samples served as calibration data.
 """
 
 from __future__ import annotations

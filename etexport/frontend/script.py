@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import io
 import logging
+import math
 import random
 import sys
 import warnings
@@ -29,7 +30,7 @@ Weights = Mapping[str, Array]
 
 QUANTIZATIONS = ("float32", "int8")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
-SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last")
+SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class Script:
     """Paths of modules that stay in float."""
     int8_io: bool = False
     """Inputs and outputs of an int8 network are int8 too."""
+    min_snr_db: float | None = None
+    """The least ratio of signal to noise that each output must have on the board, against the float network."""
     samples_from: str = "samples()"
     """Which function gave `samples`, for messages."""
 
@@ -153,7 +156,11 @@ def _near(module: ModuleType, name: str) -> list[str]:
     own = [
         found
         for found, value in vars(module).items()
-        if (getattr(value, "__module__", None) == module.__name__ if callable(value) else isinstance(value, (str, bool, list, tuple)))
+        if (
+            getattr(value, "__module__", None) == module.__name__
+            if callable(value)
+            else isinstance(value, (str, bool, int, float, list, tuple))
+        )
         and callable(value) == (name in FUNCTIONS)
         and found not in (*FUNCTIONS, *SETTINGS)
     ]
@@ -181,6 +188,11 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     int8_io = getattr(module, "int8_io", False)
     if not isinstance(int8_io, bool):
         raise ModelError(f"int8_io = {int8_io!r} is neither True nor False", where=str(path))
+    min_snr_db = getattr(module, "min_snr_db", None)
+    if min_snr_db is not None and (
+        isinstance(min_snr_db, bool) or not isinstance(min_snr_db, (int, float)) or not math.isfinite(min_snr_db)
+    ):
+        raise ModelError(f"min_snr_db = {min_snr_db!r} is no number of decibels", where=str(path))
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(f"model is a {type(module.model).__name__}, not a function that returns one", where=str(path), hint=hint)
@@ -212,6 +224,7 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
         calibration=_inputs(path, module, "calibration"),
         keep_float=tuple(keep_float),
         int8_io=int8_io,
+        min_snr_db=None if min_snr_db is None else float(min_snr_db),
     )
 
 

@@ -23,11 +23,15 @@ class _Recorder(fx.Interpreter):
         first = result[0] if isinstance(result, (tuple, list)) and result else result
         if n.op == "call_function" and isinstance(first, Tensor):
             self.seen[n.name] = first.detach().contiguous().numpy().copy()
+            for at, one in enumerate(result[1:] if isinstance(result, (tuple, list)) else (), 1):
+                if isinstance(one, Tensor) and not one.is_floating_point():  # places of maxima and the like: among equal ones a choice
+                    self.seen[f"{n.name}_{at}_chosen"] = one.detach().contiguous().numpy().copy()
         return result
 
 
 def trace(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Array]:
-    """The first result of every node by its name, for these user inputs and the states' initial content."""
+    """The first result of every node by its name, for these user inputs and the states' initial content; further ones that are whole
+    numbers as `<name>_<result>_chosen`."""
     return next(traces(exported, [inputs]))
 
 

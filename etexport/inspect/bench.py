@@ -16,10 +16,11 @@ from rich.text import Text
 
 from etexport.errors import ModelError
 from etexport.inspect.peers import Peer, goal_of, peers_of
+from etexport.inspect.profile import check_counts, unit_of
 
 Json = Mapping[str, Any]
 
-COLUMNS = ("instructions", "a MAC", "flash", "RAM", "arena", "start-up")
+COLUMNS = ("an inference", "a MAC", "flash", "RAM", "arena", "start-up")
 
 FIGURES = {
     "count": "instructions an inference",
@@ -29,6 +30,7 @@ FIGURES = {
     "ram_without_link": "RAM under a main of one's own",
     "init_count": "instructions of the start",
 }
+"""What is asked is asked in instructions: nothing else stands beside it."""
 
 PEER = "TFLM + CMSIS-NN"
 BEST = "best known"
@@ -65,7 +67,7 @@ class Asked:
 
 
 def read_reports(paths: Sequence[Path]) -> list[Json]:
-    """The reports in order; ModelError for a file that is not one."""
+    """The reports in order; ModelError for a file that is not one, or has counts that cannot be."""
     reports: list[Json] = []
     for path in paths:
         try:
@@ -74,6 +76,7 @@ def read_reports(paths: Sequence[Path]) -> list[Json]:
             raise ModelError(f"cannot read a report: {error}", where=str(path)) from None
         if not isinstance(report, dict) or "counter" not in report:
             raise ModelError("not a report.json", where=str(path))
+        check_counts(report.get("count"), None, report.get("init_count"), (), str(report["counter"]), str(path))
         reports.append(report)
     return reports
 
@@ -109,7 +112,7 @@ def our_row(report: Json) -> Row:
         arena=report["ram"]["arena"],
         init_count=report["init_count"],
         times=None,
-        unit=report["counter"].split(" ")[0],
+        unit=unit_of(report["counter"]),
         accuracy=verdict(report["compare"]),
     )
 
@@ -125,6 +128,8 @@ def verdict(compare: Json | None) -> str:
         text = f"{compare['accuracy']:.1%} (eager {compare['accuracy_eager']:.1%})"
     if compare["tolerance_lsb"] is not None and compare["same_class"] is not None and compare["judged"]:
         text += f", same class as float in {compare['same_class']} of {compare['judged']}"
+    if compare["tolerance_lsb"] is not None and isinstance(compare.get("snr_db"), float):
+        text += f", {compare['snr_db']:.1f} dB"
     return text
 
 
@@ -146,14 +151,16 @@ def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
 
 
 def our_figures(report: Json) -> dict[str, int | None]:
+    """By what they are called in `FIGURES`; counts of anything but instructions are none of these."""
     flash, ram = report["flash"], report["ram"]
+    instructions = unit_of(report["counter"]) == "instructions"
     return {
-        "count": report["count"],
+        "count": report["count"] if instructions else None,
         "code": flash["total"] - flash["constants"],
         "constants": flash["constants"],
         "arena": ram["arena"],
         "ram_without_link": ram["total_without_link"],
-        "init_count": report["init_count"],
+        "init_count": report["init_count"] if instructions else None,
     }
 
 
@@ -263,7 +270,7 @@ def peer_row(peer: Peer, report: Json) -> Row:
         ram=size("ram"),
         arena=size("arena"),
         init_count=size("init_count"),
-        times=count / report["count"] if count and report["count"] else None,
+        times=count / report["count"] if count and report["count"] and unit_of(report["counter"]) == peer.unit else None,
         unit=peer.unit,
         accuracy="",
     )
@@ -282,16 +289,21 @@ def table(reports: Sequence[Json]) -> Table:
     for row in rows(reports):
         if row.ours and last:
             made.add_row()
-        counted = number(row.count) if row.unit == "instructions" else f"{number(row.count)} {row.unit}"
-        cells = (
-            counted,
-            "" if row.per_mac is None else f"{row.per_mac:.2f}",
-            *map(number, (row.flash, row.ram, row.arena, row.init_count)),
-        )
+        cells = row_cells(row)
         against = "" if row.times is None else f"{row.times:.2f} x"
         made.add_row(row.model if row.ours else "", Text(row.who, style="bold" if row.ours else ""), *cells, against, row.accuracy)
         last = row.model
     return made
+
+
+def row_cells(row: Row) -> tuple[str, ...]:
+    """Under `COLUMNS`: what was counted carries its unit."""
+    per_mac = "" if row.per_mac is None else f"{row.per_mac:.2f}"
+    return (counted(row.count, row.unit), per_mac, *map(number, (row.flash, row.ram, row.arena)), counted(row.init_count, row.unit))
+
+
+def counted(value: float | None, unit: str) -> str:
+    return "" if value is None else f"{number(value)} {unit}"
 
 
 def number(value: float | None) -> str:
@@ -319,12 +331,7 @@ def markdown(reports: Sequence[Json]) -> str:
     """The same tables for docs/bench.md."""
     lines = [f"| model | system | {' | '.join(COLUMNS)} | outputs |", "|---|---|" + "---:|" * len(COLUMNS) + "---|"]
     for row in rows(reports):
-        counted = number(row.count) if row.unit == "instructions" else f"{number(row.count)} {row.unit}"
-        cells = (
-            counted,
-            "" if row.per_mac is None else f"{row.per_mac:.2f}",
-            *map(number, (row.flash, row.ram, row.arena, row.init_count)),
-        )
+        cells = row_cells(row)
         name = (f"**{row.model}**", f"**{row.who}**") if row.ours else ("", row.who)
         lines.append(f"| {' | '.join((*name, *cells, row.accuracy))} |")
     for title, columns, figures in figure_tables(reports):

@@ -9,8 +9,8 @@ A quantised program is compared with the quantised network, in steps of the outp
 neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. A network may amplify what its layers round; by how much
 tells its own distance from the float network, which is the rounding errors of all of its elements, while the board rounds few of them
 otherwise: `AMPLIFIED` times the root of the mean square of that distance is allowed as well, up to twice as many steps. That each single
-rounding is right is for `replay.py` to see. What users ask of it, classes and accuracy, is judged against the float network, on samples
-that were not calibrated with.
+rounding is right is for `replay.py` to see, and what it means for samples that are further off for `verdict.py`. What users ask of it,
+classes, accuracy, signal to noise, is judged against the float network, on samples that were not calibrated with: `against_float.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -27,24 +27,10 @@ from typing import Any
 import numpy as np
 
 from etexport.errors import MismatchError, ModelError
-from etexport.op import Layout, Library, node_of
-from etexport.program.model import Array, Method, Ref, Source
-
-UNIT = 2e-6
-"""Error of one operator whose results are sums of one term, relative to the largest result."""
-
-AMPLIFIED = 3
-"""How many times its rms distance from the float network a quantised output may be off."""
-
-RECOMPUTED = 2
-"""How many times as far off as else samples may be where of the worst one every operator was computed again on the board's own operands and
-is right: then these are rounding errors that the network amplifies. A program that is another than PyTorch's errs by more."""
-
-QUANTIZED = ("int8", "uint8", "int16")
-"""Types whose difference is spoken of in steps of the last place."""
-
-QUANTIZE = ("quantized_decomposed::quantize_per_tensor.out", "cortex_m::quantize_per_tensor.out")
-DEQUANTIZE = ("quantized_decomposed::dequantize_per_tensor.out", "cortex_m::dequantize_per_tensor.out")
+from etexport.inspect.against_float import OUR_SAMPLES, AgainstFloat, against_float, decibels
+from etexport.inspect.steps import QUANTIZED, UNIT, Steps, allowed_steps, step_sizes, steps_allowed, whole_steps
+from etexport.op import Library, node_of
+from etexport.program.model import Array, Method, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,27 +42,28 @@ class Reference:
     labels: Array | None = None
     steps: Mapping[int, Array] = field(default_factory=dict)
     """What each instruction of the program gives for sample 0, by handle."""
+    choices: Mapping[tuple[int, int], Array] = field(default_factory=dict)
+    """The further results of instructions that choose (places of maxima), by handle and number of the result."""
     by: str = "PyTorch"
     """Who computed the outputs; "the host board" for a program that came without eager ones."""
     float_outputs: tuple[Array, ...] = ()
     """What the float network gives, where `outputs` are those of the quantised one."""
     calibrated: Array | None = None
     """Which samples were calibrated with: accuracy is not judged on them."""
+    origin: str = OUR_SAMPLES
+    """Where the inputs are from."""
+    names: tuple[str, ...] = ()
+    """Of the outputs."""
+    scales: tuple[tuple[float, int], ...] = ()
+    """Scale and zero point of each output that is stored in integers, (0, 0) of the others; () where all are as the network gives them."""
+    min_snr_db: float | None = None
+    """What the script asks for at least."""
     noise: tuple[float | None, ...] = ()
     """Root mean square of what lies between `outputs` and `float_outputs`, in the unit of the output, of stored integers in steps."""
 
     @property
     def samples(self) -> int:
         return len(self.inputs[0]) if self.inputs else len(self.outputs[0])
-
-
-@dataclass(frozen=True)
-class Steps:
-    """How far a quantised program may be off: `allowed` steps; `sizes[i]` is one step of output i, None where it is computed in float
-    (then a step is 1/255 of the range of the expected results)."""
-
-    allowed: int
-    sizes: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -119,8 +106,9 @@ class Comparison:
 
     `against` says who computed what is expected, `tolerance` is relative to the largest result; for a quantised program
     `tolerance_lsb` counts instead, in steps of the outputs. `judged` samples were not calibrated with: on these the accuracies and
-    `same_class` are, against the float network. `flags` tells of what is allowed but strange: NaN or infinity in both, an output that
-    never changes.
+    `same_class` are, against the float network. `beyond` are the samples that are further off than is allowed, furthest first; `rounded` of
+    them are no mismatches, as every operator was computed again and is right (`verdict.py`). `flags` tells of what is allowed but
+    strange: NaN or infinity in both, an output that never changes.
     """
 
     against: str
@@ -131,30 +119,56 @@ class Comparison:
     tolerance: float
     tolerance_lsb: int | None
     mismatched: int
+    rounded: int
     first_difference: Difference | None
     accuracy: float | None
     accuracy_eager: float | None
     same_class: int | None
     flags: tuple[str, ...]
     worst: tuple[Worst, ...]
+    beyond: tuple[int, ...] = ()
+    against_float: AgainstFloat | None = None
+    """On the judged samples; where all were calibrated with, on these."""
+    snr_missing: str = "there is no float network to compare with"
+    """Why the ratio of signal to noise is not known; empty where it is."""
+    min_snr_db: float | None = None
+    """What the script asks for at least."""
+
+    @property
+    def snr_db(self) -> float | None:
+        return None if self.against_float is None or self.snr_missing else self.against_float.snr_db
 
 
 def read_reference(path: Path) -> Reference:
-    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>`, and where there are any `labels`; `reference` where the
-    outputs are not eager PyTorch's."""
+    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>[_<result>]`, and where there are any `labels`; `reference` where
+    the outputs are not eager PyTorch's."""
     with opened(path) as arrays:
-        steps = {int(name.removeprefix("step_")): arrays[name] for name in arrays.files if name.startswith("step_")}
+        numbers = {name: name.split("_")[1:] for name in arrays.files if name.startswith("step_")}
+        steps = {int(one[0]): arrays[name] for name, one in numbers.items() if len(one) == 1}
+        choices = {(int(one[0]), int(one[1])): arrays[name] for name, one in numbers.items() if len(one) == 2}
         by = str(arrays["reference"]) if "reference" in arrays else "PyTorch in int8" if "float_output_0" in arrays else "PyTorch"
         return Reference(
             numbered(arrays, "input"),
             numbered(arrays, "output"),
             arrays.get("labels"),
             steps,
+            choices,
             by,
             numbered(arrays, "float_output"),
             arrays.get("calibrated"),
+            str(arrays["origin"]) if "origin" in arrays else OUR_SAMPLES,
+            tuple(str(name) for name in arrays["output_names"]) if "output_names" in arrays else (),
+            _scales(arrays),
+            float(arrays["min_snr_db"]) if "min_snr_db" in arrays else None,
             noise_of(arrays),
         )
+
+
+def _scales(arrays: Mapping[str, Array]) -> tuple[tuple[float, int], ...]:
+    if "output_scales" not in arrays:
+        return ()
+    pairs = zip(arrays["output_scales"].tolist(), arrays["output_zero_points"].tolist(), strict=True)
+    return tuple((float(scale), int(zero_point)) for scale, zero_point in pairs)
 
 
 def noise_of(arrays: Mapping[str, Array]) -> tuple[float | None, ...]:
@@ -213,35 +227,6 @@ def relative_tolerance(method: Method, library: Library) -> float:
     return UNIT * math.sqrt(terms)
 
 
-def steps_of(method: Method, library: Library) -> Steps | None:
-    """What a quantised program may be off by; None for a program that computes in float."""
-    made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
-    rounds = sum(instruction.op in QUANTIZE or requantises(instruction.op) for instruction in method.instructions)
-    if not rounds:
-        return None
-
-    def size(value_id: int) -> float | None:
-        """The scale of the dequantisation that the value comes from, through operators that only move it."""
-        maker = made_by.get(value_id)
-        if method.values[value_id].spec.dtype.numpy.name in QUANTIZED:
-            return 1.0
-        if maker is None or not maker.args:
-            return None
-        if maker.op in DEQUANTIZE:
-            scale = maker.args[1]
-            return float(scale) if isinstance(scale, int | float) else None
-        op = library.find(maker.op)
-        moved = maker.args[0]
-        return size(moved.id) if op is not None and op.layout in (Layout.VIEW, Layout.PERMUTE) and isinstance(moved, Ref) else None
-
-    return Steps(max(2, math.ceil(math.sqrt(rounds))), tuple(size(one) for one in method.outputs))
-
-
-def requantises(op: str) -> bool:
-    """Is it an operator of ExecuTorch's that computes in integers and rounds its result itself?"""
-    return op.startswith("cortex_m::") and op not in (*QUANTIZE, *DEQUANTIZE)
-
-
 def compare(
     got: Sequence[Array],
     reference: Reference,
@@ -249,11 +234,11 @@ def compare(
     steps: Steps | None = None,
     *,
     listed: int = 8,
-    recomputed: int | None = None,
+    excused: Collection[int] = (),
+    notes: tuple[str, ...] = (),
 ) -> Comparison:
     """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it, or `steps` as `steps_of` does.
-    Lists the `listed` worst samples. Of the sample `recomputed` every operator was computed again and is right: where it is the worst,
-    each may be `RECOMPUTED` times as far off.
+    Lists the `listed` worst samples. `excused` samples may be further off than is allowed; `notes` say why, and join the flags.
 
     NaN equals NaN, and an infinity equals the same infinity. ModelError where number, shape or type of the outputs differ.
     """
@@ -262,29 +247,24 @@ def compare(
     samples = reference.samples
     errors = [absolute_error(g, e) for g, e in zip(got, expected, strict=True)]
     sizes = step_sizes(expected, steps)
-    counts = [] if steps is None else [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
-    if steps is None:
-        allowed = [allowed_error(e, tolerance) for e in expected]
-    else:
-        allowed = [allowed_steps(e, size, count) for e, size, count in zip(expected, sizes, counts, strict=True)]
+    allowed = limits(reference, tolerance, steps)
     wrong = [error > limit for error, limit in zip(errors, allowed, strict=True)]
-    bad = np.zeros(samples, dtype=bool)
+    far = np.zeros(samples, dtype=bool)
     for one in wrong:
-        bad |= flat(one).any(axis=1)
+        far |= flat(one).any(axis=1)
+    bad = far.copy()
+    bad[list(excused)] = False
     voted = () if reconstructs(reference) else got
     mine, theirs = classes(voted), classes(voted and (reference.float_outputs or expected))
     labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
-    strange = flags(got, expected, reference.by)
-    worst = worst_samples(errors, allowed, mine, theirs, labels, listed)
-    if recomputed is not None and bad.any() and worst[0].sample == recomputed:
-        wrong = [error > RECOMPUTED * limit for error, limit in zip(errors, allowed, strict=True)]
-        rounded = bad & ~np.any([flat(one).any(axis=1) for one in wrong], axis=0)
-        bad &= ~rounded
-        if rounded.any():
-            what = f"{int(rounded.sum())} of {samples} samples are up to {RECOMPUTED} times as far off as is allowed"
-            strange += (f"{what}: rounding, for every operator of the furthest is right",)
-    lsb = [whole_steps(float(error.max(initial=0)), size) for error, size in zip(errors, sizes, strict=True) if size is not None]
+    order, share, largest = ranked(errors, allowed, samples)
+    lsb = [whole_steps(error, size) for error, size in zip(errors, sizes, strict=True) if size is not None]
     judged = np.ones(samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
+    counts = [] if steps is None else [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
+
+    def at(votes: Array | None, sample: int) -> int | None:
+        return None if votes is None else int(votes[sample])
+
     return Comparison(
         against=reference.by,
         samples=samples,
@@ -294,13 +274,66 @@ def compare(
         tolerance=0.0 if steps is not None else tolerance,
         tolerance_lsb=None if steps is None else max(counts, default=steps.allowed),
         mismatched=int(bad.sum()),
+        rounded=int((far & ~bad).sum()),
         first_difference=first_difference(got, expected, allowed, wrong, bad),
         accuracy=agreement(mine, labels, judged),
         accuracy_eager=agreement(theirs, labels, judged),
         same_class=None if mine is None or theirs is None else int((mine == theirs)[judged].sum()),
-        flags=strange,
-        worst=worst,
+        flags=(*flags(got, expected, reference.by), *notes),
+        worst=tuple(Worst(int(s), float(largest[s]), float(share[s]), at(mine, s), at(theirs, s), at(labels, s)) for s in order[:listed]),
+        beyond=tuple(int(s) for s in order if far[s]),
+        against_float=(noise := _noise(got, reference, judged, steps is not None))[0],
+        snr_missing=noise[1],
+        min_snr_db=reference.min_snr_db,
     )
+
+
+def _noise(got: Sequence[Array], reference: Reference, judged: Array, quantized: bool) -> tuple[AgainstFloat | None, str]:
+    """The board's outputs against the float network's, and why that is not what is asked for."""
+    wanted = reference.float_outputs or (reference.outputs if reference.by == "PyTorch" and not quantized else ())
+    if not wanted:
+        came = "without one" if reference.by != "PyTorch" else "quantised"
+        return None, f"there is no float network to compare with, the program came {came}"
+    real = [_real(one, *scale) for one, scale in zip(got, reference.scales or ((0.0, 0),) * len(got), strict=True)]
+    count, random = len(judged), reference.origin != OUR_SAMPLES
+    chosen = judged if judged.any() else ~judged
+    on = f"{int(chosen.sum())} samples" + (
+        " that were calibrated with" if not judged.any() else "" if judged.all() else " not calibrated with"
+    )
+    on += f": {reference.origin}" if random else ""
+    found = against_float(real, wanted, reference.names, chosen, on)
+    if found is None:
+        return None, "no output is a real number"
+    return (
+        found,
+        "" if judged.any() else f"all {count} samples were calibrated with ({decibels(found.lowest.snr_db)} on these, which flatters)",
+    )
+
+
+def _real(stored: Array, scale: float, zero_point: int) -> Array:
+    return (stored.astype(np.float64) - zero_point) * scale if scale and stored.dtype.kind in "iu" else stored
+
+
+def limits(reference: Reference, tolerance: float, steps: Steps | None) -> list[Array]:
+    """The error allowed in each output, shaped to broadcast against it."""
+    expected = reference.outputs
+    if steps is None:
+        return [allowed_error(e, tolerance) for e in expected]
+    sizes = step_sizes(expected, steps)
+    counts = [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
+    return [allowed_steps(e, size, count) for e, size, count in zip(expected, sizes, counts, strict=True)]
+
+
+def ranked(errors: Sequence[Array], allowed: Sequence[Array], samples: int) -> tuple[Array, Array, Array]:
+    """(samples nearest to or beyond what is allowed, worst first and the earlier of two that are alike; error over what is allowed, and
+    largest error, of each sample)."""
+    share, largest = np.zeros(samples), np.zeros(samples)
+    for error, limit in zip(errors, allowed, strict=True):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_limit = np.where(error == 0, 0.0, error / limit)
+        share = np.maximum(share, flat(of_limit).max(axis=1, initial=0.0))
+        largest = np.maximum(largest, flat(error).max(axis=1, initial=0.0))
+    return np.argsort(-share, kind="stable"), share, largest
 
 
 def check_form(got: Sequence[Array], expected: Sequence[Array]) -> None:
@@ -339,35 +372,6 @@ def allowed_error(expected: Array, tolerance: float) -> Array:
     largest = flat(magnitudes).max(axis=1, initial=0.0)
     typical = float(np.median(largest)) if len(largest) else 0.0
     return np.asarray(tolerance * np.maximum(largest, typical)).reshape(shape)
-
-
-def step_sizes(expected: Sequence[Array], steps: Steps | None) -> tuple[float | None, ...]:
-    """One step of each output in its own unit; None for what is not spoken of in steps. Integers that are indices have none."""
-    if steps is None:
-        return tuple(1.0 if e.dtype.name in QUANTIZED else None for e in expected)
-    return tuple(
-        size if size is not None else float(np.ptp(e[np.isfinite(e)])) / 255 if e.dtype.kind == "f" and np.isfinite(e).any() else None
-        for e, size in zip(expected, steps.sizes, strict=True)
-    )
-
-
-def steps_allowed(steps: Steps, size: float | None, noise: float | None) -> int:
-    """How many steps one output may be off: what amplifies may double it, but a network far from float has no freedom for that alone."""
-    return max(steps.allowed, min(math.ceil(AMPLIFIED * noise / size), 2 * steps.allowed)) if noise and size else steps.allowed
-
-
-def allowed_steps(expected: Array, size: float | None, steps: int) -> Array:
-    """The error allowed in each sample, shaped to broadcast: so many steps, and what float32 adds when it multiplies by the scale."""
-    shape = (len(expected), *(1 for _ in expected.shape[1:]))
-    if size is None:
-        return np.zeros(shape)
-    rounding = UNIT * float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) if expected.dtype.kind == "f" else 0.0
-    return np.full(shape, steps * size + rounding)
-
-
-def whole_steps(error: float, size: float) -> int:
-    """An error in steps; what is not finite as the largest int32."""
-    return min(round(error / size), 2**31 - 1) if math.isfinite(error) and size > 0 else 0 if error == 0 else 2**31 - 1
 
 
 def flat(array: Array) -> Array:
@@ -436,24 +440,6 @@ def flags(got: Sequence[Array], expected: Sequence[Array], by: str = "PyTorch") 
     return tuple(found)
 
 
-def worst_samples(
-    errors: Sequence[Array], allowed: Sequence[Array], mine: Array | None, theirs: Array | None, labels: Array | None, listed: int
-) -> tuple[Worst, ...]:
-    """The samples nearest to or beyond what is allowed, worst first; the earlier of two that are alike."""
-    if not errors:
-        return ()
-    largest = np.max([flat(error).max(axis=1, initial=0.0) for error in errors], axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [np.where(error == 0, 0.0, error / limit) for error, limit in zip(errors, allowed, strict=True)]
-    share = np.max([flat(one).max(axis=1, initial=0.0) for one in shares], axis=0)
-    order = np.argsort(-share, kind="stable")[:listed]
-
-    def at(votes: Array | None, sample: int) -> int | None:
-        return None if votes is None else int(votes[sample])
-
-    return tuple(Worst(int(s), float(largest[s]), float(share[s]), at(mine, s), at(theirs, s), at(labels, s)) for s in order)
-
-
 def require_equal(comparison: Comparison, where: str) -> None:
     """MismatchError (exit code 2) that names the first sample which differs."""
     if comparison.mismatched:
@@ -473,12 +459,14 @@ def require_equal(comparison: Comparison, where: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """One instruction's first result as the board computed it for sample 0, indexed as in the script."""
+    """One instruction's first result as the board computed it for one sample, indexed as in the script; `others` are its further ones,
+    None where there was nothing to see."""
 
     handle: int
     name: str
     source: Source | None
     data: Array
+    others: tuple[Array | None, ...] = ()
 
 
 def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float, steps: Steps | None = None) -> Traced | None:
@@ -492,7 +480,8 @@ def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolera
         if expected is None or expected.shape != traced.data.shape or expected.dtype != traced.data.dtype:
             continue
         if steps is not None:
-            (size,) = step_sizes([expected], Steps(steps.allowed, (1.0 if expected.dtype.name in QUANTIZED else None,)))
+            own = 1.0 if expected.dtype.name in QUANTIZED else None
+            (size,) = step_sizes([expected], Steps(steps.allowed, (own,)))
             limit = allowed_steps(expected[None], size, steps.allowed)[0]
         else:
             limit = allowed_error(expected[None], tolerance)[0]

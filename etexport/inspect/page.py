@@ -10,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from etexport.inspect.against_float import WARN_BELOW_DB, decibels
 from etexport.inspect.compare import Comparison
-from etexport.inspect.profile import lost, shares
+from etexport.inspect.profile import lost, shares, unit_of
 from etexport.inspect.report import Report, allowance, judge
-from etexport.inspect.summary import error_line
+from etexport.inspect.summary import error_line, signal_line
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ def page(
         picture=Markup(picture),
         bars=(flash_bar(report), ram_bar(report)),
         operators=operator_rows(report, memory),
-        lost=lost_line(report, report.counter.split(" ")[0]),
+        lost=lost_line(report, unit_of(report.counter)),
+        unit=unit_of(report.counter),
+        signal=signal_line(report.compare) if report.compare and report.quantization == "int8" else "",
+        outputs=output_rows(report),
         layers=layer_rows(report),
         samples=sample_rows(comparison),
         provenance=provenance,
@@ -124,7 +128,7 @@ def page(
 
 
 def cards(report: Report) -> tuple[Card, ...]:
-    unit = report.counter.split(" ")[0]
+    unit = unit_of(report.counter)
     found = []
     if report.compare is not None:
         compare = report.compare
@@ -138,6 +142,12 @@ def cards(report: Report) -> tuple[Card, ...]:
                 "good" if good else "bad",
             )
         )
+    float_network = report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
+    if report.compare is not None and float_network is not None and not report.compare.snr_missing:
+        low = float_network.lowest.snr_db
+        tone = "" if low >= WARN_BELOW_DB else "bad"
+        figure = f"{float_network.snr_db:.1f}" if math.isfinite(float_network.snr_db) else decibels(float_network.snr_db)
+        found.append(Card("Signal to noise", figure, "dB", f"against float PyTorch, on {float_network.on}", tone))
     if report.count is not None:
         per_mac = f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
         found.append(Card("One inference", f"{report.count:,}", unit, per_mac))
@@ -156,6 +166,28 @@ def cards(report: Report) -> tuple[Card, ...]:
     if report.init_count is not None:
         found.append(Card("Start-up", f"{report.init_count:,}", unit, "from reset until the board answers"))
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class OutputRow:
+    name: str
+    signal: str
+    worst: str
+    place: str
+
+
+def output_rows(report: Report) -> tuple[OutputRow, ...]:
+    """Each real output of an int8 network against the float network's."""
+    found = report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
+    return tuple(
+        OutputRow(
+            f"{one.output} {one.name}",
+            decibels(one.snr_db),
+            f"{one.max_abs_error:.4g}: {one.got:.4g} for {one.expected:.4g}",
+            f"sample {one.sample}" + (f" [{', '.join(map(str, one.index))}]" if one.index else ""),
+        )
+        for one in (found.outputs if found is not None else ())
+    )
 
 
 def allowance_sentence(report: Report) -> str:
@@ -272,8 +304,8 @@ def layer_rows(report: Report) -> tuple[LayerRow, ...]:
             LayerRow(
                 name=one.name,
                 source=one.source,
-                signal=100.0 if math.isinf(one.snr_db) else 100.0 * max(0.0, one.snr_db) / loudest if loudest > 0 else 0.0,
-                signal_text="exact" if math.isinf(one.snr_db) else f"{one.snr_db:.1f}",
+                signal=100.0 if one.snr_db == math.inf else 100.0 * max(0.0, one.snr_db) / loudest if loudest > 0 else 0.0,
+                signal_text=f"{one.snr_db:.1f}" if math.isfinite(one.snr_db) else "exact" if one.snr_db > 0 else "lost",
                 lost=f"{before - one.snr_db:+.1f}" if math.isfinite(before) and math.isfinite(one.snr_db) else "",
                 range_text=f"{one.low:.3g} … {one.high:.3g}",
                 reach_left=100.0 * (one.least - left) / span,

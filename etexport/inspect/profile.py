@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etexport.errors import ModelError, raise_all
 from etexport.inspect.peers import best_per_mac
 
 
@@ -29,8 +30,11 @@ class OpFigures:
     bytes_constants: int
 
 
-def profile(steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, core: str, quantization: str) -> tuple[OpFigures, ...]:
-    """`steps` as in `memory.json`, in order of execution; `counts` one a step, or None where no run with probes was made."""
+def profile(
+    steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, core: str, quantization: str, counter: str = "instructions"
+) -> tuple[OpFigures, ...]:
+    """`steps` as in `memory.json`, in order of execution; `counts` one a step, or None where no run with probes was made. `counter` says
+    what they count: the best known rates are instructions."""
     assert counts is None or len(counts) == len(steps), f"{len(counts or ())} counts for {len(steps)} steps"
     return tuple(
         OpFigures(
@@ -41,7 +45,7 @@ def profile(steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, co
             source=step["source"],
             macs=step["macs"],
             count=None if counts is None else counts[index],
-            best_known=best_known(step, core, quantization),
+            best_known=best_known(step, core, quantization) if unit_of(counter) == "instructions" else None,
             bytes_constants=step["bytes_constants"],
         )
         for index, step in enumerate(steps)
@@ -58,6 +62,38 @@ def measured(run: Mapping[str, Any]) -> int | None:
     counters = sorted(run["counters"])
     return counters[(len(counters) - 1) // 2] if counters else None
 
+
+def unit_of(counter: str) -> str:
+    """ "instructions" of "instructions (qemu icount)"."""
+    return counter.partition(" (")[0]
+
+
+def same_twice(counter: str) -> bool:
+    """Does it count events, and not time? Those of one image and sample are the same twice."""
+    return unit_of(counter) not in ("nanoseconds", "microseconds", "seconds")
+
+
+def check_counts(
+    count: int | None, steps: Sequence[int] | None, init_count: int | None, names: Sequence[str], counter: str, where: str
+) -> None:
+    """ModelError for counts that cannot be: none at all, fewer than none, or as many as 32 bits make of fewer than none."""
+    unit, wrong = unit_of(counter), []
+    hint = "the board's counter does not run, was set back, or is not what its file says"
+    if count is not None and not 0 < count < _IMPOSSIBLE:
+        wrong.append(ModelError(f"an inference of {count:,} {unit} cannot be", where=where, hint=hint))
+    if init_count is not None and not 0 < init_count < _IMPOSSIBLE:
+        wrong.append(ModelError(f"a start-up of {init_count:,} {unit} cannot be", where=where, hint=hint))
+    for name, step in zip(names, steps or (), strict=False):
+        if not 0 <= step < _IMPOSSIBLE or (count is not None and step > _LONGER * max(count, 1_000)):
+            wrong.append(ModelError(f"{step:,} {unit} for {name} alone cannot be", where=where, hint=hint))
+    raise_all(wrong)
+
+
+_IMPOSSIBLE = 1 << 31
+"""Half of what 32 bits count: more is what a small negative difference looks like."""
+
+_LONGER = 10
+"""How many times the whole program one step may take in another run, of another sample, with loops that run longer."""
 
 FEW_TERMS = 64
 """Terms a result: convolutions with fewer have a best known rate of their own (`peers.toml`)."""

@@ -55,3 +55,9 @@ def reasons(path: Path) -> dict[int, str]:
         if "float_handles" not in arrays:
             return {}
         return {int(handle): str(reason) for handle, reason in zip(arrays["float_handles"], arrays["float_reasons"], strict=True)}
+
+
+def warned(path: Path) -> tuple[str, ...]:
+    """What export warned of when it quantised the network."""
+    with np.load(path) as arrays:
+        return tuple(str(one) for one in np.atleast_1d(arrays["quantize_warnings"])) if "quantize_warnings" in arrays else ()

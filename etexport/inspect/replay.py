@@ -6,19 +6,22 @@ from the results before it, by the program's own float operators between dequant
 to: at most half a step away, and `LEEWAY` for multipliers of finite length. A zero point that is off by one fails at nearly every element,
 a multiplier by 1 % wherever a result is some ten steps from zero. What only moves stored values must be exact, and the outputs must follow
 from the results before them.
+
+The same class answers two questions more. Is the program PyTorch's network? Then its operators give PyTorch's results from PyTorch's own
+operands. And what does the program give where nothing but exact arithmetic computes it (`computed`)?
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from etexport.errors import MismatchError
-from etexport.inspect.compare import DEQUANTIZE, QUANTIZE, UNIT, Traced, absolute_error, requantises
-from etexport.op import Library, Op, carried, node_of
+from etexport.inspect.compare import Traced, absolute_error
+from etexport.inspect.steps import DEQUANTIZE, QUANTIZE, UNIT, requantises
+from etexport.op import Library, Node, Op, carried, node_of
 from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
 
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
@@ -49,7 +52,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Exact:
-    """A quantised program's steps, of the run of one sample. `checked` of `operators` could be computed again, `wrong` of these have
+    """A program's steps, of the runs of `samples`. `checked` of `operators` could be computed again, `wrong` of these have
     a wrong result, the first of them `first_wrong`; the worst of the integers is `worst_lsb` from exact (0.5 is perfect rounding).
 
     Steps that the program does not have (a change of layout) are not counted: what reads their results shows whether they are right."""
@@ -60,20 +63,38 @@ class Exact:
     results: int
     worst_lsb: float
     first_wrong: str | None
+    samples: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.checked - self.wrong} of {self.checked} operators agree with exact arithmetic on the board's own operands"
-        text += f", integers within {self.worst_lsb:.4f} steps"
+        text += f", integers within {self.worst_lsb:.4f} steps" if self.worst_lsb else ""
+        text += f", in {len(self.samples)} samples" if len(self.samples) > 1 else ""
         return text + (f"; {self.operators - self.checked} could not be computed again" if self.checked < self.operators else "")
 
+    @property
+    def proven(self) -> bool:
+        """Every operator was computed again and is right."""
+        return not self.wrong and self.checked == self.operators
 
-def summed_up(replayed: Sequence[Replayed], handles: Collection[int]) -> Exact:
+
+def summed_up(replayed: Sequence[Replayed], handles: Collection[int], samples: tuple[int, ...] = ()) -> Exact:
     """`handles`: those of the board's steps that the program has as well."""
     wrong = [one for one in replayed if one.wrong]
     worst = max((one.worst for one in replayed if one.in_steps), default=0.0)
     first = str(wrong[0]) if wrong else None
     checked = {one.handle for one in replayed} & set(handles)
-    return Exact(len(handles), len(checked), len({one.handle for one in wrong}), sum(one.elements for one in replayed), worst, first)
+    return Exact(
+        len(handles), len(checked), len({one.handle for one in wrong}), sum(one.elements for one in replayed), worst, first, samples
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """One run of the program: what went in, the results that steps left (none for what is to be computed here), and what came out."""
+
+    inputs: Sequence[Array]
+    traced: Sequence[Traced] = ()
+    outputs: Sequence[Array] = ()
 
 
 def replay(
@@ -90,26 +111,64 @@ def replay(
     What the board has no result of (a view, the inside of a fused operator) is computed here; what cannot be is passed over, and
     with it what depends on nothing else.
     """
-    return _Replay(method, library, board, inputs, LEEWAY[rounding]).run(outputs)
+    return next(replays(method, library, [Passed(inputs, board, outputs)], rounding))
+
+
+def replays(method: Method, library: Library, runs: Sequence[Passed], rounding: str = "nearest") -> Iterator[tuple[Replayed, ...]]:
+    """`replay` of runs that follow each other: what one leaves in a state the next one finds there."""
+    checking = _Replay(method, library, LEEWAY[rounding])
+    for one in runs:
+        yield checking.run(one)
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """What exact arithmetic makes of one sample: its outputs, None for one that cannot be computed; and the operators whose choice among
+    equal or nearly equal values could have been another one (`topk` at line 12)."""
+
+    outputs: tuple[Array | None, ...]
+    ties: tuple[str, ...]
+
+
+def computed(method: Method, library: Library, samples: Sequence[Sequence[Array]]) -> Iterator[Computed]:
+    """The program on samples that follow each other, by the numpy meaning of its operators alone."""
+    computing = _Replay(method, library, 0.0, ties=True)
+    for inputs in samples:
+        computing.run(Passed(inputs))
+        yield Computed(tuple(computing.known.get(out) for out in method.outputs), tuple(computing.ties or ()))
+
+
+def compared_with_pytorch(method: Method, library: Library, given: Sequence[Traced], run: Passed) -> tuple[tuple[Replayed, ...], bool]:
+    """Whether each operator of the program gives what PyTorch's gave (`given`, for the inputs and outputs of `run`), from PyTorch's own
+    operands; the second says that all of them could be computed. Which of equal values an operator chooses is PyTorch's to say."""
+    checking = _Replay(method, library, LEEWAY["nearest"], chooses=True)
+    found = checking.run(replace(run, traced=given))
+    return found, all(out in checking.known for instruction in method.instructions for out in instruction.outs[:1])
 
 
 class _Replay:
-    def __init__(self, method: Method, library: Library, board: Sequence[Traced], inputs: Sequence[Array], leeway: float) -> None:
-        self.method, self.library, self.leeway = method, library, leeway
-        self.board = {traced.handle: traced for traced in board}
+    def __init__(self, method: Method, library: Library, leeway: float, *, ties: bool = False, chooses: bool = False) -> None:
+        """`ties` looks for those; `chooses` lets who is checked choose among equal values."""
+        self.method, self.library, self.leeway, self.chooses = method, library, leeway, chooses
+        self.board: dict[int, Traced] = {}
+        self.states: dict[int, Array] = {}
         self.known: dict[int, Array] = {}
         self.terms: dict[int, int] = {}
         """Float additions since the last result of the board's, by value: what float rounding errors grow with."""
         self.stored: dict[int, tuple[float, int]] = {}
         """Scale and zero point in int8 of dequantised values, by value, and of what consists of their elements."""
+        self.ties: list[str] | None = [] if ties else None
+        self.constants = {v.id: v.data for v in method.values.values() if v.role is Role.CONSTANT and v.data is not None}
         for value in method.values.values():
-            if value.role is Role.CONSTANT and value.data is not None:
-                self.known[value.id] = value.data
-            elif value.role is Role.STATE:
-                self.known[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
-        self.known.update(zip(method.inputs, inputs, strict=True))
+            if value.role is Role.STATE:
+                self.states[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
 
-    def run(self, outputs: Sequence[Array]) -> tuple[Replayed, ...]:
+    def run(self, one: Passed) -> tuple[Replayed, ...]:
+        self.board = {traced.handle: traced for traced in one.traced}
+        self.known = {**self.constants, **self.states, **dict(zip(self.method.inputs, one.inputs, strict=True))}
+        self.terms, self.stored = {}, {}
+        if self.ties is not None:
+            self.ties = []
         found, checked = [], set()
         for instruction in self.method.instructions:
             op = self.library.find(instruction.op)
@@ -131,6 +190,7 @@ class _Replay:
             if got is not None:
                 found.append(self._checked(instruction, op, got, result))
                 self.known[out], self.terms[out] = got.data, 0
+                found += self._others(instruction, got)
                 checked.add(out)
             else:
                 stored = np.rint(result) if instruction.op in QUANTIZE else result
@@ -140,11 +200,66 @@ class _Replay:
                 if moved is not None:
                     found.append(self._compared(moved, self.known[out], self.terms[out]))
         made_by = {out: instruction for instruction in self.method.instructions for out in instruction.outs}
-        for at, (out, output) in enumerate(zip(self.method.outputs, outputs, strict=False)):
+        for at, (out, output) in enumerate(zip(self.method.outputs, one.outputs, strict=False)):
             if out in self.known and out not in checked and out in made_by:
                 made = Traced(made_by[out].handle, f"output {at}", made_by[out].source, output)
                 found.append(self._compared(made, self.known[out], self.terms.get(out, 0)))
+        self.states = {state: self.known[state] for state in self.states}
         return tuple(found)
+
+    def _others(self, instruction: Instruction, got: Traced) -> Iterator[Replayed]:
+        """The further results of an instruction (places of maxima), checked and from now on known as they are."""
+        for at, (out, data) in enumerate(zip(instruction.outs[1:], got.others, strict=False), 1):
+            spec, wanted = self.method.values[out].spec, self.known.get(out)
+            if data is None or wanted is None or data.dtype != spec.dtype.numpy or data.shape != spec.shape:
+                continue
+            name = f"result {at} of {got.name}"
+            if not (self.chooses and self._same_choice(instruction, data, wanted)):
+                yield self._compared(Traced(got.handle, name, got.source, data), wanted, 0)
+            self.known[out] = data
+
+    def _same_choice(self, instruction: Instruction, places: Array, wanted: Array) -> bool:
+        """Are at these places the same values as at the wanted ones? Then they are equal ones, and the choice is free."""
+        operand = instruction.args[0]
+        if places.dtype.kind != "i" or not isinstance(operand, Ref) or places.size == 0:
+            return False
+        values = self.known[operand.id]
+        node = node_of(self.method, instruction, self.library.ops[instruction.op])
+        dim = next((node[one.name] for one in node.schema.parameters if one.name == "dim"), None)
+        if isinstance(dim, int) and values.ndim:
+            dim %= values.ndim
+            if places.ndim == values.ndim - 1:
+                places, wanted = np.expand_dims(places, dim), np.expand_dims(wanted, dim)
+        elif places.ndim == values.ndim >= 2 and places.shape[:-2] == values.shape[:-2]:  # places in a plane, as pooling counts
+            values, places, wanted = (one.reshape(*one.shape[:-2], -1) for one in (values, places, wanted))
+            dim = values.ndim - 1
+        else:
+            values, places, wanted, dim = values.reshape(-1), places.reshape(-1), wanted.reshape(-1), 0
+        if values.ndim != places.ndim or places.min() < 0 or places.max() >= values.shape[dim]:
+            return False
+        return np.array_equal(np.take_along_axis(values, places, dim), np.take_along_axis(values, wanted, dim), equal_nan=True)
+
+    def _look_for_ties(self, instruction: Instruction, op: Op, node: Node, results: Sequence[Array]) -> None:
+        """Notes an operator whose whole-numbered results (places) are others once its operand is moved by less than rounding."""
+        operand = instruction.args[0] if instruction.args else None
+        places = [at for at, one in enumerate(results) if one.dtype.kind == "i" and at not in node.unused_outs]
+        if self.ties is None or not isinstance(operand, Ref) or not places:
+            return
+        values = self.known[operand.id]
+        chooses = values.dtype.kind == "f" or (bool(op.carries) and len(results) > 1)  # else whole numbers are computed with
+        if not chooses or values.size == 0:
+            return
+        largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) if values.dtype.kind == "f" else 1.0
+        reach = UNIT * math.sqrt(1 + self.terms.get(operand.id, 0)) * largest
+        ramp = np.linspace(-reach, reach, values.size).reshape(values.shape)
+        random = np.random.default_rng(0)
+        moves = (ramp, -ramp, *(random.uniform(-reach, reach, values.shape) for _ in range(4)))
+        for move in moves:
+            again = self._results(op, node, {operand.id: values.astype(np.float64) + move})
+            if any(not np.array_equal(results[at], again[at]) for at in places):
+                place = f"{instruction.name} at {instruction.source}" if instruction.source else instruction.name
+                self.ties.append(place)
+                return
 
     def _scale(self, instruction: Instruction, op: Op) -> tuple[float, int] | None:
         """Scale and zero point in int8 of the elements of a float result that is nothing but dequantised values."""
@@ -194,11 +309,19 @@ class _Replay:
         if op.reference is None:
             return None
         node = node_of(self.method, instruction, op)
+        whole = self._results(op, node, {})
+        self._look_for_ties(instruction, op, node, whole)
+        self.known.update(zip(instruction.outs[1:], whole[1:], strict=False))
+        return whole[0]
+
+    def _results(self, op: Op, node: Node, instead: Mapping[int, Array]) -> tuple[Array, ...]:
+        """What an operator makes of what is known, or of other contents `instead`."""
+        assert op.reference is not None
+        known, self.known = self.known, {**self.known, **instead} if instead else self.known
         with np.errstate(all="ignore"):
             results = op.reference(*(self._content(node[parameter.name]) for parameter in node.schema.parameters))
-        whole = results if isinstance(results, tuple) else (results,)
-        self.known.update({out: np.asarray(result) for out, result in zip(instruction.outs[1:], whole[1:], strict=False)})
-        return np.asarray(whole[0])
+        self.known = known
+        return tuple(np.asarray(one) for one in (results if isinstance(results, tuple) else (results,)))
 
     def _content(self, operand: object) -> object:
         if isinstance(operand, tuple):
@@ -227,6 +350,8 @@ class _Replay:
             allowed = 1.0  # the program rounds by itself, perhaps by the other rule
             error = absolute_error(got.data, wanted.astype(got.data.dtype))
         else:
+            if self.chooses and self._same_choice(instruction, got.data, wanted):
+                wanted = got.data
             return self._compared(got, wanted, max(1, self._terms(instruction, op)))
         return Replayed(got.handle, got.name, got.source, got.data.size, int((error > allowed).sum()), float(error.max(initial=0)), True)
 
@@ -247,10 +372,3 @@ class _Replay:
         real = self.known[operand.id]
         largest = float(np.abs(real[np.isfinite(real)]).max(initial=0))
         return UNIT * math.sqrt(self.terms.get(operand.id, 0)) * largest / scale
-
-
-def require_right(exact: Exact, where: str) -> None:
-    """MismatchError (exit code 2) that names the first instruction with a wrong result."""
-    if exact.wrong:
-        more = f"; {exact.wrong - 1} more are wrong by their own operands" if exact.wrong > 1 else ""
-        raise MismatchError(f"first wrong is {exact.first_wrong}{more}", where=where)

@@ -1,7 +1,7 @@
 """`report.json`: what the build, the run and the comparison say, joined under one set of keys.
 
-A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`),
-seconds. None stands for what was not measured, and is never a guess.
+A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`).
+Nothing that a clock measured: the same build and run give the same bytes. None stands for what was not measured, and is never a guess.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etexport.inspect.against_float import AgainstFloat
 from etexport.inspect.compare import Comparison, Difference
 from etexport.inspect.profile import OpFigures
 from etexport.inspect.quality import ActivationQuality
@@ -55,13 +56,12 @@ class Ram:
 
 @dataclass(frozen=True)
 class Plan:
-    """The arena against its proven lower bound; `seconds` is the time that planning took, where it was kept."""
+    """The arena against its proven lower bound."""
 
     arena: int
     bound: int
     gap: int
     optimal: bool
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,18 @@ class Compared:
     tolerance: float
     tolerance_lsb: int | None
     mismatched: int
+    rounded: int
+    """Samples that are further off than is allowed and no mismatches, for every operator is right (`verdict.py`)."""
     first_difference: Difference | None
     accuracy: float | None
     accuracy_eager: float | None
     same_class: int | None
+    snr_db: float | None
+    """10 log10 of signal to noise power, of all outputs, against the float network on the judged samples; None where `snr_missing` says
+    why it is not known."""
+    snr_missing: str
+    against_float: AgainstFloat | None
+    """The same for each output, with its worst element."""
     flags: tuple[str, ...]
 
 
@@ -128,7 +136,7 @@ class Report:
     counter: str
     """What `count` counts, and who counted: "instructions (qemu icount)", "cycles (dwt)", "nanoseconds (host clock)"."""
     count: int | None
-    """From the call of `run()` to its return, without probes."""
+    """From the call of `run()` to its return, without probes. None for times of a clock, which are not the same twice: `timing.json`."""
     count_per_mac: float | None
     init_count: int | None
     """From the reset vector until HELLO could be answered."""
@@ -142,7 +150,10 @@ class Report:
     quality: tuple[Layer, ...] = ()
     """Where accuracy goes, in order of execution; empty for a float program, and for one that was quantised elsewhere."""
     exact: Exact | None = None
-    """Are the steps of a quantised program right one by one? None for a float program, and where no run with probes was made."""
+    """Are the steps right one by one? None for a float program whose outputs agree, and where `missing` says why it is not known."""
+    missing: str = ""
+    warnings: tuple[str, ...] = ()
+    """What a person should do something about: an output that int8 lost, odd calibration data."""
 
 
 def compared(comparison: Comparison) -> Compared:
@@ -189,9 +200,9 @@ def layers(memory: Json, measured: Sequence[ActivationQuality]) -> tuple[Layer, 
     )
 
 
-def plan_figures(memory: Json, seconds: float | None) -> Plan:
+def plan_figures(memory: Json) -> Plan:
     arena = memory["arena"]
-    return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"], seconds)
+    return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"])
 
 
 def flash_figures(sizes: Json) -> Flash:

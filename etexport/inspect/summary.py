@@ -9,7 +9,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from etexport.inspect.profile import lost, slowest
+from etexport.inspect.against_float import decibels
+from etexport.inspect.profile import lost, slowest, unit_of
 from etexport.inspect.replay import Exact
 from etexport.inspect.report import Compared, Report, allowance, judge
 
@@ -51,18 +52,23 @@ def facts(report: Report) -> RenderableType:
         table.add_row("error", Text(error_line(report.compare)))
         if report.exact is not None:
             table.add_row("operators", Text(_each(report.exact), style="bold red" if report.exact.wrong else "green"))
+        if report.quantization == "int8":
+            table.add_row("signal", Text(signal_line(report.compare)))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))
-    if report.quality:
-        weakest = min(report.quality, key=lambda one: one.snr_db)
-        table.add_row("weakest", Text(f"{weakest.name} ({weakest.source}): {weakest.snr_db:.1f} dB of signal to noise in int8"))
+    if report.missing:
+        table.add_row("note", Text(report.missing, style="yellow"))
+    for warning in report.warnings:
+        table.add_row("warning", Text(warning, style="bold yellow"))
+    if report.quantization == "int8":
+        table.add_row("weakest", Text(_weakest(report)))
     if report.in_float:
         listed = "; ".join(
             f"{one.name} ({one.source}): {one.reason}" if one.source else f"{one.name}: {one.reason}" for one in report.in_float[:4]
         )
         more = f"; and {len(report.in_float) - 4} more" if len(report.in_float) > 4 else ""
         table.add_row("in float", Text(listed + more, style="yellow"))
-    unit = report.counter.split(" ")[0]
+    unit = unit_of(report.counter)
     if report.count is not None:
         per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
         table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
@@ -72,11 +78,34 @@ def facts(report: Report) -> RenderableType:
         table.add_row("lost", Text(f"{above.count:,} {unit} ({above.fraction:.0%}) above the best known of each operator{where}"))
     if report.init_count is not None:
         table.add_row("start-up", Text(f"{report.init_count:,} {unit} from reset to ready"))
-    table.add_row("counted by", Text(report.counter, style="dim"))
+    by = report.counter if report.count is not None else f"{report.counter}, not the same twice: timing.json has them"
+    table.add_row("counted by", Text(by, style="dim"))
     plan = report.plan
     proof = "optimal" if plan.optimal else f"{plan.gap:,} above it"
     table.add_row("arena", Text(f"{plan.arena:,} bytes; lower bound {plan.bound:,}: {proof}"))
     return table
+
+
+def signal_line(compare: Compared) -> str:
+    """The ratio of signal to noise against the float network, with the worst element; or why that is not known."""
+    found = compare.against_float
+    if compare.snr_missing or found is None:
+        return f"of signal to noise nothing is known: {compare.snr_missing}"
+    low = found.lowest
+    text = f"{decibels(found.snr_db)} of signal to noise against float PyTorch, on {found.on}"
+    if len(found.outputs) > 1:
+        text += f"; least in output {low.output}: {decibels(low.snr_db)}"
+    worst = max(found.outputs, key=lambda one: one.max_abs_error)
+    index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
+    return f"{text}; worst element {worst.got:.4g} for {worst.expected:.4g} (sample {worst.sample}, output {worst.output}{index})"
+
+
+def _weakest(report: Report) -> str:
+    if report.quality:
+        weakest = min(report.quality, key=lambda one: one.snr_db)
+        return f"{weakest.name} ({weakest.source}): {decibels(weakest.snr_db)} of signal to noise in int8"
+    ours = report.compare is not None and report.compare.against == "PyTorch in int8"
+    return f"not known: {'the activations of the float and the int8 network could not be paired' if ours else 'the network came quantised'}"
 
 
 def accuracy_line(compare: Compared) -> str:
@@ -125,7 +154,7 @@ def operators(report: Report, listed: int = 6) -> RenderableType:
         for share in slowest(report.ops, listed)
     ]
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for at, name in enumerate(("slowest", "count", "share", "a MAC", "best", "lost", "kernel", "source")):
+    for at, name in enumerate(("slowest", unit_of(report.counter), "share", "a MAC", "best", "lost", "kernel", "source")):
         number = 0 < at < 6
         width = max((len(line[at]) for line in lines if number), default=0)  # where the screen is narrow, words are cut and not numbers
         table.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=max(width, len(name)) if number else None)

@@ -304,7 +304,7 @@ def _dynamic(qualifiers: str) -> bool:
 
 
 def _identifier_of_signature(signature: str) -> str:
-    """"void et::linear(const G&) [with G = fc1]" -> "linear"."""
+    """ "void et::linear(const G&) [with G = fc1]" -> "linear"."""
     if "<lambda" in signature:
         return "lambda"
     head = re.sub(r"\[with .*\]$", "", signature)
@@ -451,4 +451,3 @@ def _operands(text: str) -> tuple[str, ...]:
         else:
             current += letter
     return (*operands, current.strip()) if current.strip() else tuple(operands)
-

@@ -157,7 +157,7 @@ def _sum(first: Known | None, second: Known | None, sign: int) -> Known | None:
 
 
 def _memory(operand: str) -> tuple[int, str]:
-    """"12(a0)" or "a0"."""
+    """ "12(a0)" or "a0"."""
     found = re.fullmatch(r"(-?\d+)?\((\w+)\)", operand)
     if found is None:
         return 0, operand

@@ -142,8 +142,8 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
 
 
 def EtSimulate(env, firmware, SAMPLES=""):
-    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of one sample that counts every step and,
-    in int8 the one that is furthest off, traces what each gives (`trace.npz`)."""
+    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of few that counts every step and,
+    in int8 of those that are furthest off, traces what each gives (`trace.npz`)."""
     of = firmware[0].attributes.et
     here, folder, python = of["env"], of["folder"], _python(env, RUN)
     # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
@@ -160,7 +160,8 @@ def EtSimulate(env, firmware, SAMPLES=""):
     here.Clean(image, profile)
     counts = [profile.File(name) for name in (*names, "trace.npz")]
     far = run % "--probes --furthest-of ${SOURCES[2].dir} --program ${SOURCES[3]}"
-    steps = here.Command(counts, [image[0], of["npz"], folder.File("outputs.npz"), of["pte"]], _action(here, "PROFILE", far))
+    sources = [image[0], of["npz"], folder.File("outputs.npz"), of["pte"], folder.File("run.json")]
+    steps = here.Command(counts, sources, _action(here, "PROFILE", far))
     here.Depends([made, steps], [python, env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
@@ -168,8 +169,8 @@ def EtSimulate(env, firmware, SAMPLES=""):
 def EtValidate(env, run):
     """`validate.json`, there only where every output agrees with eager PyTorch, and every integer operator with exact arithmetic."""
     of = run[0].attributes.et
-    command = "$ETEXPORT validate ${TARGET.dir} --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
-    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["profile"][-1]]  # the trace
+    command = "$ETEXPORT validate ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
+    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
     env.Depends(made, _python(env, REPORT))
     return _tag(made, **of)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.inspect.compare import Comparison, Reference, Steps, compare
+from etexport.inspect.compare import Comparison, Reference, compare
 from etexport.inspect.profile import profile
 from etexport.inspect.quality import ActivationQuality
 from etexport.inspect.replay import Replayed, summed_up
 from etexport.inspect.report import InFloat, Plan, Report, compared, flash_figures, layers, ram_figures
+from etexport.inspect.steps import Steps
 
 LAYERS = (
     ("features_0", "aten::convolution.out", "convolution<et::M4f>", 9 * 8 * 64, 12_310, 352),
@@ -93,7 +94,7 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
         init_count=31_402,
         flash=flash_figures(sizes()),
         ram=ram_figures(memory(), sizes()),
-        plan=Plan(2_304, 2_304, 0, True, 0.02),
+        plan=Plan(2_304, 2_304, 0, True),
         compare=compared(comparison(wrong=wrong)),
         ops=ops,
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from etexport.errors import MismatchError, ModelError
 from etexport.inspect import compare as c
+from etexport.inspect.steps import Steps
 from etexport.program.model import Source
 
 
@@ -183,27 +184,26 @@ def quantized(steps: np.ndarray, scale: float) -> np.ndarray:
     return steps.astype(np.float32) * np.float32(scale)
 
 
-def test_rounding_that_a_network_amplifies() -> None:
-    """Twice as far where every operator of the worst sample was computed again, no further, and of no other than the worst."""
+def test_samples_whose_operators_are_right_are_no_mismatches() -> None:
+    """Those that are excused, and no others; the furthest comes first."""
     expected = np.zeros((9, 1, 4), np.int8)
     got = expected.copy()
     got[3, 0, 1], got[7, 0, 2] = 3, 4
-    steps = c.Steps(2, (1.0,))
-    assert c.compare([got], reference(expected), 0.0, steps).mismatched == 2
-    right = c.compare([got], reference(expected), 0.0, steps, recomputed=7)
-    assert right.mismatched == 0 and right.first_difference is None and right.max_lsb_error == 4
-    assert "2 of 9 samples are up to 2 times as far off as is allowed" in right.flags[-1]
-    assert c.compare([got], reference(expected), 0.0, steps, recomputed=3).mismatched == 2
-    got[7, 0, 2] = 5
-    beyond = c.compare([got], reference(expected), 0.0, steps, recomputed=7)
-    assert beyond.mismatched == 1 and beyond.first_difference is not None and beyond.first_difference.sample == 7
+    steps = Steps(2, (1.0,))
+    found = c.compare([got], reference(expected), 0.0, steps)
+    assert (found.mismatched, found.rounded, found.beyond) == (2, 0, (7, 3))
+    one = c.compare([got], reference(expected), 0.0, steps, excused=(7,), notes=("why",))
+    assert (one.mismatched, one.rounded, one.beyond, one.flags[-1:]) == (1, 1, (7, 3), ("why",))
+    assert one.first_difference is not None and one.first_difference.sample == 3
+    both = c.compare([got], reference(expected), 0.0, steps, excused=(3, 7))
+    assert (both.mismatched, both.rounded, both.first_difference) == (0, 2, None)
 
 
 def test_quantized_outputs_are_compared_in_steps() -> None:
     whole = np.random.default_rng(3).integers(-128, 128, size=(9, 1, 6))
     for scale in (1 / 256, 0.0893, 3.7):
         expected = quantized(whole, scale)
-        allowed = c.Steps(3, (scale,))
+        allowed = Steps(3, (scale,))
         near = quantized(whole + 3, scale)
         result = c.compare([near], reference(expected), 0.0, allowed)
         assert (result.mismatched, result.max_lsb_error, result.tolerance_lsb) == (0, 3, 3), scale
@@ -214,8 +214,8 @@ def test_quantized_outputs_are_compared_in_steps() -> None:
         assert (result.first_difference.sample, result.first_difference.index) == (4, (0, 2))
     stored = whole.astype(np.int8)
     off = np.where(stored > 0, stored - 2, stored + 2).astype(np.int8)
-    assert c.compare([off], reference(stored), 0.0, c.Steps(2, (1.0,))).mismatched == 0
-    assert c.compare([off], reference(stored), 0.0, c.Steps(1, (1.0,))).mismatched == 9
+    assert c.compare([off], reference(stored), 0.0, Steps(2, (1.0,))).mismatched == 0
+    assert c.compare([off], reference(stored), 0.0, Steps(1, (1.0,))).mismatched == 9
 
 
 def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
@@ -232,7 +232,7 @@ def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
     noise = c.noise_of(arrays)
     assert noise == (pytest.approx(2.3 * 0.05, rel=0.1), pytest.approx(2.3, rel=0.1), None)
     told = replace(reference(real, whole.astype(np.int8), real), noise=(noise[0], noise[1], 0.2 * 0.05))
-    steps = c.Steps(5, (0.05, 1.0, 0.05))
+    steps = Steps(5, (0.05, 1.0, 0.05))
     for output, far in ((0, 6), (1, 6), (2, 5)):
         got = [real.copy(), whole.astype(np.int8), real.copy()]
         got[output][7, 0, 1] += np.asarray(far * (steps.sizes[output] or 0)).astype(got[output].dtype)
@@ -246,18 +246,18 @@ def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
 
 def test_an_index_is_no_quantized_number() -> None:
     expected = np.array([[3], [4]], np.int64)
-    assert c.compare([expected + 1], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 2
-    assert c.compare([expected], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 0
+    assert c.compare([expected + 1], reference(expected), 0.0, Steps(4, (None,))).mismatched == 2
+    assert c.compare([expected], reference(expected), 0.0, Steps(4, (None,))).mismatched == 0
 
 
 def test_what_is_computed_in_float_at_the_end_is_judged_by_its_range() -> None:
     expected = np.linspace(-1, 1, 40, dtype=np.float32).reshape(10, 4)
     got = expected + np.float32(3.9 / 255 * 2)
-    assert c.compare([got], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 0
+    assert c.compare([got], reference(expected), 0.0, Steps(4, (None,))).mismatched == 0
     got[6, 1] += np.float32(0.01)
-    assert c.compare([got], reference(expected), 0.0, c.Steps(4, (None,))).mismatched == 1
+    assert c.compare([got], reference(expected), 0.0, Steps(4, (None,))).mismatched == 1
     got[6, 1] = np.nan
-    broken = c.compare([got], reference(expected), 0.0, c.Steps(4, (None,)))
+    broken = c.compare([got], reference(expected), 0.0, Steps(4, (None,)))
     assert broken.mismatched == 1 and broken.max_lsb_error == 2**31 - 1
 
 
@@ -269,10 +269,10 @@ def test_classes_of_a_quantized_network_are_the_float_network_s_on_new_samples()
     labels = expected.argmax(axis=1)
     calibrated = np.arange(10) < 4
     told = c.Reference((np.zeros((10, 1), np.float32),), (expected,), labels, float_outputs=(float_outputs,), calibrated=calibrated)
-    result = c.compare([expected.copy()], told, 0.0, c.Steps(2, (0.01,)))
+    result = c.compare([expected.copy()], told, 0.0, Steps(2, (0.01,)))
     assert (result.samples, result.judged, result.same_class) == (10, 6, 5)
     assert result.accuracy == 1.0 and result.accuracy_eager == pytest.approx(5 / 6)
-    nothing_new = c.compare([expected], replace(told, calibrated=np.ones(10, bool)), 0.0, c.Steps(2, (0.01,)))
+    nothing_new = c.compare([expected], replace(told, calibrated=np.ones(10, bool)), 0.0, Steps(2, (0.01,)))
     assert (nothing_new.judged, nothing_new.accuracy, nothing_new.same_class) == (0, None, 0)
 
 

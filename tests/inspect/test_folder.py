@@ -75,8 +75,11 @@ def test_ram_adds_up_to_what_the_elf_reserves(folder: Path, report: dict[str, An
 
 
 def test_counts_are_those_of_the_run(folder: Path, report: dict[str, Any]) -> None:
-    run = json.loads((folder / "run.json").read_text())
-    assert report["count"] in run["counters"] and report["counter"] == run["counter"]
+    run, timing = (json.loads((folder / name).read_text()) for name in ("run.json", "timing.json"))
+    times = report["board"] == "host"  # what a clock measures is not the same twice, and not in the report
+    assert (timing if times else report)["count"] in run["counters"] and report["counter"] == timing["counter"] == run["counter"]
+    assert (timing if not times else report)["count"] is None and (timing if not times else report)["init_count"] is None
+    assert (report["ops"][0]["count"] is None) == times and (timing["steps"] is None) != times
     assert report["program_hash"] == run["program_hash"]
     assert report["macs"] == sum(op["macs"] for op in report["ops"]) == 5 * 8 * 32 + 8 * 2
     if "icount" in report["counter"]:
@@ -91,7 +94,62 @@ def test_outputs_are_compared(report: dict[str, Any]) -> None:
     assert compare["same_class"] == 24 and compare["accuracy"] is None
     assert 0 < compare["max_abs_error"] < 1e-5 and 0 < compare["tolerance"] < 1e-4
     assert report["plan"]["arena"] == report["ram"]["arena"] and report["plan"]["gap"] == report["plan"]["arena"] - report["plan"]["bound"]
-    assert report["plan"]["seconds"] >= 0
+
+
+def test_the_same_build_and_run_give_the_same_report(folder: Path, program: Path, tmp_path: Path) -> None:
+    """Also where it lies elsewhere, and the clock and the line were not the same."""
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    assert main(["run", str(again), "--inputs", str(program.with_suffix(".npz"))]) == 0
+    run = json.loads((again / "run.json").read_text())
+    (again / "run.json").write_text(json.dumps(run | {"link": run["link"] | {"asked_again": 7, "bad_frames": 3}}))
+    assert main(["report", str(again), "--program", str(program), "-q"]) == 0
+    for name in ("report.json", "report.html", "report.txt"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+    timing = json.loads((again / "timing.json").read_text())
+    assert timing["asked_again"] == 7 and timing["bad_frames"] == 3 and timing["plan_seconds"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"counters": [0] * 24}, "an inference of 0 instructions cannot be"),
+        ({"counters": [-3] * 24}, "an inference of -3 instructions cannot be"),
+        ({"init_count": 0}, "a start-up of 0 instructions cannot be"),
+        ({"init_count": 4_294_967_226}, "a start-up of 4,294,967,226 instructions cannot be"),
+    ],
+)
+def test_counts_that_cannot_be_are_no_figures(
+    folder: Path, program: Path, tmp_path: Path, changed: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    run = json.loads((odd / "run.json").read_text())
+    (odd / "run.json").write_text(json.dumps(run | changed))
+    host = run["board"] == "host"
+    assert main(["report", str(odd), "--program", str(program), "-q"]) == (0 if host else 1)
+    if host:
+        timing = json.loads((odd / "timing.json").read_text())
+        assert timing["count" if "counters" in changed else "init_count"] is None
+    else:
+        assert said in capsys.readouterr().err
+
+
+def test_a_step_that_takes_longer_than_can_be_is_named(
+    folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(folder, odd)
+    path = odd / "profile" / "run.json"
+    run = json.loads(path.read_text())
+    run["probes"][0][1] = 4_294_967_226
+    path.write_text(json.dumps(run))
+    host, name = run["board"] == "host", json.loads((odd / "memory.json").read_text())["steps"][1]["name"]
+    assert main(["report", str(odd), "--program", str(program), "-q"]) == (0 if host else 1)
+    if host:
+        assert json.loads((odd / "timing.json").read_text())["steps"][1] is None
+    else:
+        assert f"4,294,967,226 instructions for {name} alone cannot be" in capsys.readouterr().err
 
 
 def test_every_operator_has_a_line_of_the_script(report: dict[str, Any]) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from etexport.__main__ import main
-from etexport.errors import MismatchError
-from etexport.inspect.compare import Traced, steps_of
-from etexport.inspect.replay import Replayed, replay, require_right, summed_up
+from etexport.inspect.compare import Traced
+from etexport.inspect.replay import Replayed, replay, summed_up
+from etexport.inspect.steps import steps_of
 from etexport.op import Library, Target, load_ops, node_of
 from etexport.plan import plan
 from etexport.program import pte
@@ -79,8 +79,7 @@ def test_right_programs_are_right(name: str, more: str, int8_net: Int8Net) -> No
     built = build(int8_net(NETS[name], more))
     checked = built.run()
     exact = summed_up(checked, built.handles())
-    require_right(exact, "board")
-    assert exact.checked == exact.operators
+    assert exact.proven, exact
     assert any(one.in_steps for one in checked) and max(one.worst for one in checked if one.in_steps) <= 0.52
 
 
@@ -163,9 +162,7 @@ def test_planted_errors_are_found_where_they_are(deep: Built, layer: str, parame
     name = layer if layer in names else next(one for one in names if one.startswith(f"{layer}_"))
     wrong = [one for one in deep.run(planted(deep, name, parameter, change, load_ops())) if one.wrong]
     assert [one.name for one in wrong] == [name], "nothing after it is wrong by its own operands"
-    with pytest.raises(MismatchError, match=f"first wrong is {name} at model.py:.* steps from exact") as caught:
-        require_right(summed_up(wrong, deep.handles()), "board")
-    assert caught.value.exit_code == 2
+    assert re.match(f"{name} at model.py:.* steps from exact", summed_up(wrong, deep.handles()).first_wrong or "")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +177,11 @@ def deep_on_host(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert main(["run", str(folder), "--inputs", str(program.with_suffix(".npz")), "--samples", "2"]) == 0
     profiled(program, folder)
     return program, folder
+
+
+def traced(folder: Path) -> list[int]:
+    found: list[int] = json.loads((folder / "profile" / "run.json").read_text())["traced"]
+    return found
 
 
 def profiled(program: Path, folder: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_board_s_own_results_are_replayed(
     assert count == 1
     source.write_text(changed)
     if not flags:
-        profiled(program, folder)
+        (folder / "profile" / "run.json").unlink()  # it is made anew where it is not of this image
     capsys.readouterr()
     assert main(arguments) == 2
     said = capsys.readouterr().err
@@ -238,7 +240,8 @@ def test_the_report_tells_of_a_wrong_operator(deep_on_host: tuple[Path, Path], t
         arrays = {name: read[name] for name in read.files}
     steps = json.loads((folder / "memory.json").read_text())["steps"]
     second = next(step for step in steps if step["name"] == "second")
-    arrays[f"step_{second['step']}"] = arrays[f"step_{second['step']}"] + np.uint8(2)
+    name = f"step_{second['step']}_0_of_{traced(folder)[0]}"
+    arrays[name] = arrays[name] + np.uint8(2)
     np.savez(trace, **arrays)
     assert main(report) == 0
     wrong = json.loads((folder / "report.json").read_text())["exact"]
@@ -246,37 +249,37 @@ def test_the_report_tells_of_a_wrong_operator(deep_on_host: tuple[Path, Path], t
     trace.write_bytes(b"nothing")
     assert main(report) == 1
     (folder / "profile" / "run.json").write_text(json.dumps({"program_hash": "0" * 16}))
-    assert main(report) == 0
-    assert json.loads((folder / "report.json").read_text())["exact"] is None, "the trace is another program's"
+    assert main(report) == 0, "the trace is another program's: one is made"
+    assert json.loads((folder / "report.json").read_text())["exact"] == right
 
 
-def test_the_sample_that_is_furthest_off_is_computed_again(
+def test_outputs_that_are_not_pytorch_s_are_no_rounding(
     deep_on_host: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PyTorch's output for sample 1 moved by more steps than are allowed, by more than twice as many, and the board's own changed."""
+    """PyTorch's output for sample 1 moved by one step more than is allowed: every operator of the board is right, and the program is not
+    PyTorch's. The board's own outputs changed: the run that was traced left others."""
     shutil.copytree(deep_on_host[1], tmp_path / "board")
     folder, program, samples = tmp_path / "board", tmp_path / "deep.pte", tmp_path / "deep.npz"
     shutil.copy(deep_on_host[0], program)
     with np.load(deep_on_host[0].with_suffix(".npz")) as read:
         arrays = {name: read[name] for name in read.files}
     steps = steps_of(pte.read(program.read_bytes()).method(), load_ops())
-    assert steps is not None and steps.sizes[0] is not None
+    assert steps is not None and isinstance(steps.sizes[0], float)
     outputs = dict(np.load(folder / "outputs.npz"))
     arguments = ["validate", str(folder), "--program", str(program)]
 
     def moved(by: float) -> int:
         arrays["output_0"] = outputs["output_0"].copy()
-        arrays["output_0"].reshape(len(outputs["output_0"]), -1)[1, 0] += by * (steps.sizes[0] or 0)
+        arrays["output_0"].reshape(len(outputs["output_0"]), -1)[1, 0] += by * float(steps.sizes[0] or 0)
         arrays["float_output_0"] = arrays["output_0"]
         np.savez(samples, **arrays)
         profiled(program, folder)
-        assert json.loads((folder / "profile" / "run.json").read_text())["sample"] == 1
+        assert traced(folder) == [1]
         return main(arguments)
 
-    assert moved(2 * steps.allowed - 0.5) == 0
-    assert moved(2 * steps.allowed + 0.5) == 2
+    assert moved(steps.allowed - 0.5) == 0
+    assert moved(steps.allowed + 0.5) == 2
     assert "sample 1, output 0" in capsys.readouterr().err
-    assert moved(steps.allowed + 0.5) == 0
-    outputs["output_0"].reshape(len(outputs["output_0"]), -1)[1, 1] += steps.sizes[0]
+    outputs["output_0"].reshape(len(outputs["output_0"]), -1)[1, 1] += float(steps.sizes[0])
     np.savez(folder / "outputs.npz", **outputs)
     assert main(arguments) == 2, "the outputs are not those that were computed again"

@@ -26,13 +26,13 @@ from tests.inspect import handmade
 
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
-    " in_float quality exact",
+    " in_float quality exact missing warnings",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
-    "plan": "arena bound gap optimal seconds",
-    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched first_difference accuracy"
-    " accuracy_eager same_class flags",
-    "exact": "operators checked wrong results worst_lsb first_wrong",
+    "plan": "arena bound gap optimal",
+    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched rounded first_difference accuracy"
+    " accuracy_eager same_class snr_db snr_missing against_float flags",
+    "exact": "operators checked wrong results worst_lsb first_wrong samples",
 }
 
 OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"

@@ -13,7 +13,9 @@ from tests.toolchain.bare import CORES, M0, M3, M4F, RV32, RV32_SOFT, Built, Cor
 
 HANDLER = "void handler_work() {}\n"
 
-CHAIN = HANDLER + r"""
+CHAIN = (
+    HANDLER
+    + r"""
 volatile int sink;
 NOINLINE int leaf(int n) { volatile int a[20]; for (int i = 0; i < 20; ++i) a[i] = i; return a[n % 20]; }
 NOINLINE int third(int n) { volatile int a[9]; for (int i = 0; i < 9; ++i) a[i] = i + n; return leaf(a[n % 9]) + a[1]; }
@@ -34,8 +36,11 @@ NOINLINE int choose(int n, int x) {
 NOINLINE int tail(int n) { return choose(n, n + 1); }
 void work() { for (int i = 0; i < 9; ++i) sink = tail(i); }
 """
+)
 
-LIBRARY = HANDLER + r"""
+LIBRARY = (
+    HANDLER
+    + r"""
 volatile float sink;
 NOINLINE float f(float x) {
   const float positive = x < 0 ? -x : x;
@@ -46,8 +51,11 @@ void work() {
   for (float x : xs) sink = f(x);
 }
 """
+)
 
-WIDE = HANDLER + r"""
+WIDE = (
+    HANDLER
+    + r"""
 volatile long long sink, a = 1234567890123LL, b = 98765;
 volatile double wide_sink, d = 1.5, e = 0.3;
 void work() {
@@ -56,8 +64,11 @@ void work() {
   wide_sink = d / e - d * e + static_cast<double>(a);
 }
 """
+)
 
-LARGE = HANDLER + r"""
+LARGE = (
+    HANDLER
+    + r"""
 volatile int sink;
 NOINLINE int in(int n) { volatile char a[300]; for (int i = 0; i < 300; ++i) a[i] = static_cast<char>(i); return a[n]; }
 NOINLINE int large(int n) {
@@ -67,8 +78,11 @@ NOINLINE int large(int n) {
 }
 void work() { sink = large(3); }
 """
+)
 
-MEMORY = HANDLER + r"""
+MEMORY = (
+    HANDLER
+    + r"""
 unsigned char from[700], to[700];
 volatile unsigned n = 700;
 void work() {
@@ -77,6 +91,7 @@ void work() {
   memcpy(from + 1, to, n - 1);
 }
 """
+)
 
 PROGRAMS = {"chain": CHAIN, "library": LIBRARY, "wide": WIDE, "large": LARGE, "memory": MEMORY}
 
@@ -164,13 +179,19 @@ def test_handlers_come_on_top(core: Core, frame: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
 def test_recursion(core: Core, tmp_path: Path) -> None:
-    source = HANDLER + """volatile int k = 5;
+    source = (
+        HANDLER
+        + """volatile int k = 5;
         NOINLINE int fall(int n) { volatile int a[4]; a[n & 3] = n; return n < 2 ? n : fall(n - 1) * a[n & 3]; }
         void work() { k = fall(k); }"""
+    )
     assert "recursion: fall -> fall" in refused(build(tmp_path / "self", core, source))
-    source = HANDLER + """volatile int k = 5; int b(int);
+    source = (
+        HANDLER
+        + """volatile int k = 5; int b(int);
         NOINLINE int a(int n) { volatile int x[4]; x[n & 3] = n; return n < 2 ? n : b(n - 1) * x[n & 3]; }
         NOINLINE int b(int n) { return a(n - 1) + 1; } void work() { k = a(k); }"""
+    )
     text = refused(build(tmp_path / "mutual", core, source))
     assert "recursion" in text and "a -> b" in text
 
@@ -179,10 +200,13 @@ def test_recursion(core: Core, tmp_path: Path) -> None:
 def test_branches_that_go_far_are_no_recursion(core: Core, tmp_path: Path) -> None:
     """On Armv6-M a loop of more than 2 KB goes round by `bl`."""
     lines = "".join(f"sink = sink * {at + 3} + n / {at + 7}; " for at in range(300))
-    source = HANDLER + f"""volatile int sink = 1, k = 3;
+    source = (
+        HANDLER
+        + f"""volatile int sink = 1, k = 3;
         NOINLINE int leaf(int n) {{ volatile int a[9]; a[n & 7] = n; return a[n & 7]; }}
         NOINLINE void wide(int n) {{ while (n > 0) {{ {lines} n = leaf(n) - 1; }} }}
         void work() {{ wide(k); }}"""
+    )
     built = build(tmp_path, core, source)
     report = bound(built)
     assert painted_depth(built) <= report.bound <= painted_depth(built) + 40
@@ -191,9 +215,12 @@ def test_branches_that_go_far_are_no_recursion(core: Core, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
 def test_alloca(core: Core, tmp_path: Path) -> None:
-    source = HANDLER + """volatile int k = 5;
+    source = (
+        HANDLER
+        + """volatile int k = 5;
         NOINLINE int grow(int n) { volatile char* p = static_cast<char*>(__builtin_alloca(n)); p[0] = 1; return p[n - 1]; }
         void work() { k = grow(k); }"""
+    )
     built = build(tmp_path, core, source)
     assert "the stack frame of grow has no fixed size" in refused(built)
     with pytest.raises(BuildError, match="grow"):
@@ -213,12 +240,15 @@ def test_alloca(core: Core, tmp_path: Path) -> None:
     ids=["pointer", "table", "tail"],
 )
 def test_calls_through_pointers(core: Core, call: str, tmp_path: Path) -> None:
-    source = HANDLER + """volatile int k = 5; typedef int (*F)(int);
+    source = (
+        HANDLER
+        + """volatile int k = 5; typedef int (*F)(int);
         NOINLINE int one(int n) { volatile int a[40]; for (int i = 0; i < 40; ++i) a[i] = n; return a[n & 31]; }
         NOINLINE int two(int n) { return n * 3; }
         F volatile f = one; const F table[4] = {one, two, one, two};
         NOINLINE int indirect(int n) { BODY }
         void work() { k = indirect(k); }"""
+    )
     body = "return table[n & 3](n);" if call == "NAME" else f"{call} return k;"
     built = build(tmp_path, core, source.replace("BODY", body))
     assert "indirect calls through a pointer" in refused(built)
@@ -246,9 +276,12 @@ def test_setting_the_stack_pointer(tmp_path: Path) -> None:
 
 
 def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
-    source = HANDLER + """volatile int k = 5; NOINLINE int fall(int n) { return n < 2 ? n : fall(n - 1) * fall(n - 2) + k; }
+    source = (
+        HANDLER
+        + """volatile int k = 5; NOINLINE int fall(int n) { return n < 2 ? n : fall(n - 1) * fall(n - 2) + k; }
         NOINLINE int grow(int n) { volatile char a[n]; a[0] = 1; return a[n - 1]; }
         int (*volatile f)(int) = fall; void work() { k = fall(k); k = grow(k); k = f(k) + 1; }"""
+    )
     text = refused(build(tmp_path, M3, source))
     assert "recursion" in text and "grow" in text and "work calls through a pointer" in text
 

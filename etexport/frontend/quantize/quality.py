@@ -36,8 +36,8 @@ class Activation:
 
     @property
     def snr_db(self) -> float:
-        """10 log10(sum x^2 / sum (x - int8)^2); infinite without noise."""
-        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else (math.inf if self.signal else 0.0)
+        """10 log10(sum x^2 / sum (x - int8)^2); infinite without noise, minus infinite where there is nothing else."""
+        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else (-math.inf if self.noise else math.inf)
 
 
 def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]) -> list[Activation]:
