@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +52,54 @@ def reach(layer: Layer) -> Array:
     return bound
 
 
-def problem(layer: Layer) -> str:
-    """Why this layer cannot be computed in 32 bits, "" where it can."""
+def extremes(weights: Array) -> tuple[Array, Array]:
+    """The least and the largest sum of int8 inputs times each row of int8 weights (outputs, k)."""
+    wide = weights.astype(np.int64)
+    above, below = np.maximum(wide, 0).sum(axis=1), np.maximum(-wide, 0).sum(axis=1)
+    return -128 * above - 127 * below, 127 * above + 128 * below
+
+
+def _scale_problem(layer: Layer) -> str:
     if np.any(layer.multipliers < 0) or np.any(layer.multipliers >= 2**31):
         return "a multiplier is no positive 32-bit integer"
     if np.any(layer.shifts < -31) or np.any(layer.shifts > 30):
         return "a shift lies outside -31 to 30"
-    left = np.maximum(np.maximum(layer.shifts, layer.words[1]), 0)
+    return ""
+
+
+def problem(layer: Layer) -> str:
+    """Why this layer cannot be computed in 32 bits, "" where it can."""
+    reason = _scale_problem(layer)
+    if reason:
+        return reason
+    left = _to_the_left(layer)
     far = reach(layer) + 256 * np.abs(layer.weights.astype(np.int64)).sum(axis=1)  # a kernel may sum (x - zero point) * w as well
     if any(int(bound) << int(p) >= 2**31 for bound, p in zip(far, left, strict=True)):
         return "its sums need more than 32 bits"
     return ""
+
+
+def _to_the_left(layer: Layer) -> Array:
+    """By how many bits each output's sums may go to the left, in either rounding rule."""
+    left: Array = np.maximum(np.maximum(layer.shifts, layer.words[1]), 0)
+    return left
+
+
+def settled(layer: Layer, target: Target, zero_point: int, low: int, high: int) -> Layer:
+    """The same results, with zeros for weights, and numbers that every kernel takes, where a row gives one result for all inputs: a channel
+    that training has switched off, whose scale is then anything, or one whose bias is beyond what its weights can reach."""
+    if _scale_problem(layer):
+        return layer
+    # what lies beyond 32 bits saturates, unless the scale is too small for that
+    limit = (2**31 - 1) >> _to_the_left(layer)
+    ends = [layer.bias + end for end in extremes(layer.weights)]
+    clear = (np.maximum(-ends[0], ends[1]) <= limit) | (limit * np.ldexp(layer.multipliers.astype(np.float64), layer.shifts - 31) > 1024)
+    least, most = (stored(layer, np.clip(end, -limit, limit), target, zero_point, low, high).astype(np.int64) for end in ends)
+    same = clear & (least == most)
+    if not np.any(same):
+        return layer
+    weights, bias = np.where(same[:, None], np.int8(0), layer.weights), np.where(same, 8 * (least - zero_point), layer.bias)
+    return Layer(weights, bias, np.where(same, 2**30, layer.multipliers), np.where(same, -2, layer.shifts))  # one eighth
 
 
 def stored(layer: Layer, acc: Array, target: Target, zero_point: int, low: int, high: int) -> Array:
@@ -71,15 +109,36 @@ def stored(layer: Layer, acc: Array, target: Target, zero_point: int, low: int, 
     return results
 
 
-def can_pair(layer: Layer, target: Target) -> bool:
-    """Whether two rows fit into one row of halfwords, 256 * upper + lower, and the upper one's sum into 24 bits.
+PAIRED_BITS = 24
+"""What the upper sum of two rows in one of halfwords has room for."""
 
-    The lower sum comes of the low bytes; (both - lower) >> 8 is the upper one.
+
+def paired(layers: Sequence[Layer], target: Target) -> str:
+    """The name in C++ (`et::Paired8`) of the core with DSP instructions that computes all these layers, "" where none does.
+
+    Two rows are one of halfwords, 256 * upper + lower. The lower sum comes of the low bytes; (both - lower) >> 8 is the upper one, of which
+    24 bits come out: where it needs more with its bias, or scales are one half and more, layers are made in parts.
     """
+    if "dsp" not in target.features or any(_too_low(layer) for layer in layers):
+        return ""
+    at_once = all(scales_at_once(layer, target) for layer in layers)
+    twice = target.rounding == "tflm"
+    if twice and not at_once:
+        return ""
+    whole = at_once and all(_fits_paired(layer) for layer in layers)
+    return f"et::Paired8::k{'Twice' if twice else 'Nearest'}{'' if whole else 'Parts'}"
+
+
+def _too_low(layer: Layer) -> bool:
+    """Whether an upper weight of -128 and a lower one below 0 would make a halfword below int16."""
+    upper = layer.weights[1::2]
+    return bool(np.any((upper == -128) & (layer.weights[::2][: len(upper)] < 0)))
+
+
+def _fits_paired(layer: Layer) -> bool:
     upper = slice(1, None, 2)
-    lower = layer.weights[::2][: len(layer.weights[upper])]
-    too_low = (layer.weights[upper] == -128) & (lower < 0)
-    return bool(scales_at_once(layer, target) and np.all(reach(layer)[upper] < 2**23) and not np.any(too_low))
+    least, most = (end[upper] + layer.bias[upper] for end in extremes(layer.weights))
+    return bool(np.all(least >= -(2 ** (PAIRED_BITS - 1))) and np.all(most < 2 ** (PAIRED_BITS - 1)))
 
 
 def scales_at_once(layer: Layer, target: Target) -> bool:
@@ -94,8 +153,10 @@ def scales_at_once(layer: Layer, target: Target) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The constants of an integer instruction: `bias` int32 or None, `multipliers` and `shifts` int32, one an output channel."""
+    """The constants of an integer instruction: `weights` int8, outputs first; `bias` int32 or None, `multipliers` and `shifts` int32, one
+    for each output."""
 
+    weights: Array
     bias: Array | None
     multipliers: Array
     shifts: Array
@@ -121,27 +182,55 @@ def weight(node: IntegerNode, name: str, axis: int) -> Quantized | str:
     return found
 
 
-def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | None, known: Any, outputs: int) -> Fixed | str:
-    """Biases at the scale of the sums, and the scales from sums to stored values; `known` is the bias as far as it is quantised."""
+_STEPS = 1024.0
+"""More steps of the result than int8 has, whatever the zero point: results beyond are saturated."""
+
+_BIAS_BITS = 30
+
+
+def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | None, known: Any, rows: Array) -> Fixed | str:
+    """Biases at the scale of the sums, and the scales from sums to stored values; `known` is the bias as far as it is quantised, `rows` are
+    the weights int8, outputs first.
+
+    A channel whose weights are nothing beside its bias, or beside the result's step, has scales that 32 bits do not hold: its weights are
+    rounded once more, at a larger scale. Where they cannot be seen in the result, all are 0.
+    """
+    outputs = len(rows)
+    step = node.out.scale
+    real = np.zeros(outputs)
+    if bias is not None:
+        given = _real_bias(bias, known)
+        if given is None:
+            return "its bias is not a constant"
+        real = np.broadcast_to(given.reshape(-1), (outputs,))
     products = np.broadcast_to(x.scale * np.asarray(weights.scales, np.float64).reshape(-1), (outputs,))
-    if not np.all(products > 0) or np.any(products / node.out.scale >= 2.0**8):
+    if not np.all(np.isfinite(products)) or not np.all(products > 0) or not np.all(np.isfinite(real)):
+        return "the scale of its sums, or a bias, is no finite number above 0"
+    seen = 255.0 * np.abs(rows.reshape(outputs, -1).astype(np.float64)).sum(axis=1) * products
+    # twice as far as saturation: what is left of a channel beyond it is its sign
+    same = (seen == 0) | (np.abs(real) - seen > 2 * _STEPS * step)
+    real = np.where(same, np.clip(real, -_STEPS * step, _STEPS * step), real)
+    products = np.where(same, step * 2.0**-16, products)
+    if np.any(products / step >= 2.0**8):
         return "the scale of its sums is too large beside the result's"
-    pairs = [multiplier_shift(float(scale)) for scale in products / node.out.scale]
-    if any(shift < -31 for _, shift in pairs):
-        return "the scale of its sums is too small beside the result's"
+    with np.errstate(divide="ignore"):
+        too_long = np.log2(np.abs(real) / products) - _BIAS_BITS
+    down = np.ceil(np.maximum(np.maximum(too_long, -30 - np.log2(products / step)), 0.0)).astype(np.int64)
+    products = np.ldexp(products, down)
+    shape = (outputs, *(1,) * (rows.ndim - 1))
+    rounded = np.rint(np.ldexp(rows.astype(np.float64), -down.reshape(shape)))
+    rows = np.where(same.reshape(shape), 0, rounded).astype(np.int8)
+    pairs = [multiplier_shift(float(scale)) for scale in products / step]
     multipliers, shifts = (np.array(part, np.int32) for part in zip(*pairs, strict=True))
-    if bias is None:
-        return Fixed(None, multipliers, shifts)
+    return Fixed(rows, None if bias is None else np.rint(real / products).astype(np.int32), multipliers, shifts)
+
+
+def _real_bias(bias: Value, known: Any) -> Array | None:
+    """None where it is not a constant."""
     if isinstance(known, Quantized) and known.value.data is not None:
-        real = (known.value.data.astype(np.float64) - known.zero_points) * known.scales
-    elif bias.data is not None and bias.spec.dtype is DType.FLOAT32:
-        real = bias.data.astype(np.float64)
-    else:
-        return "its bias is not a constant"
-    words = np.rint(np.broadcast_to(real.reshape(-1), (outputs,)) / products)
-    if not np.all(np.abs(words) < 2**31):
-        return "its bias needs more than 32 bits"
-    return Fixed(words.astype(np.int32), multipliers, shifts)
+        real: Array = (known.value.data.astype(np.float64) - known.zero_points) * known.scales
+        return real
+    return bias.data.astype(np.float64) if bias.data is not None and bias.spec.dtype is DType.FLOAT32 else None
 
 
 def product_of_activations(node: IntegerNode) -> Fused | str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from etexport.integer_layer import Layer, can_pair
+from etexport.integer_layer import PAIRED_BITS, Layer, extremes, paired
 from etexport.op import Call, Const, Read, Scratch, Target, Write
 from etexport.program.model import Array, DType, Value
 from etexport.windows import read_then_stored
@@ -53,18 +54,14 @@ def _at_once(layer: Layer) -> bool:
     return not np.any(left) and not np.any(words >= 2**30)
 
 
-def can_pair_all(groups: Sequence[Layer], target: Target) -> bool:
-    """Whether DSP instructions take two weights a halfword: the core has them, and that is exact for every group."""
-    return "dsp" in target.features and all(can_pair(group, target) for group in groups)
-
-
 def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int], *, in_place: bool) -> Call:
     """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its results.
 
     `in_place`: where a position has no more outputs than inputs, it may be written over them, for which inputs are copied first.
     """
-    if can_pair_all([layer], target):
-        return _pointwise_pairs(x, out, target, layer, store)
+    core = paired([layer], target)
+    if core:
+        return _pointwise_pairs(x, out, target, layer, store, core)
     outputs, inputs = layer.weights.shape
     positions = x.spec.numel // inputs
     tile, scale = tile_for(target), scale_of([layer], target)
@@ -89,10 +86,10 @@ def stored_before_last(outputs: int) -> int:
     return (outputs - 1) // 4 * 4
 
 
-def _pointwise_pairs(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int]) -> Call:
+def _pointwise_pairs(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int], core: str) -> Call:
     outputs, inputs = layer.weights.shape
     positions = x.spec.numel // inputs
-    packed = pack_pairs(replace(layer, weights=in_column_order(layer.weights, 1)), target)
+    packed = pack_pairs(replace(layer, weights=in_column_order(layer.weights, 1)), target, core)
     words = int(inputs % 4 == 0 and begins_at_word(x))
     geometry = {"positions": positions, "inputs": inputs, "outputs": outputs, **store, "words": words}
     # pairs are copied before their results are stored; later positions are still to be read then
@@ -101,7 +98,7 @@ def _pointwise_pairs(x: Value, out: Value, target: Target, layer: Layer, store: 
     elements = elements_of(inputs)
     halfwords = 2 * elements if positions > 1 else elements + (elements // 2 if inputs % 4 else 0)
     operands = (Write(out.id), Read(x.id), Const("packed", packed), Scratch(DType.INT32, -(-halfwords // 2)))
-    function, header = f"quantized_pointwise_dsp<{twice_of(target)}>", "quantized_convolution/dsp.h"
+    function, header = f"quantized_pointwise_dsp<{core}>", "quantized_convolution/dsp.h"
     return Call(function, header, geometry, operands, None, positions * inputs * outputs, "dsp", overlaps)
 
 
@@ -133,10 +130,13 @@ def in_column_order(weights: Array, stretches: int) -> Array:
     return np.concatenate([filled, windows[:, :, :whole].reshape(len(weights), -1)], axis=1)
 
 
-def pack_pairs(layer: Layer, target: Target) -> Array:
+def pack_pairs(layer: Layer, target: Target, core: str) -> Array:
     """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
     (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers,
     each with 2^(32 - right shift) behind it where rounding is TFLite's.
+
+    For a core that makes columns in parts: first a word with the bytes of the first part of a column, and one with those of each other
+    part; the biases are b0, b2, b1, b3; before multipliers alone a byte for each output, by how much its sums go to the left.
     """
     outputs, k = layer.weights.shape
     blocks = -(-outputs // 4)
@@ -145,11 +145,37 @@ def pack_pairs(layer: Layer, target: Target) -> Array:
     scales = _scales(layer, target)
     bias, words = np.zeros(blocks * 4, np.int64), np.zeros((blocks * 4, scales.shape[1]), np.int64)
     bias[:outputs], words[:outputs] = layer.bias, scales
-    bias[1::2] = bias[::2] + 256 * bias[1::2]
     halves = (256 * weights[1::2] + weights[::2]).reshape(blocks, 2, -1, 2, 2)  # block, pair, quad, (k / 2) % 2, k % 2
     stream = halves.transpose(0, 2, 4, 1, 3).reshape(blocks, -1).astype(np.int16).view(np.int8)
-    parts = (_bytes(bias).reshape(blocks, -1), stream, _bytes(words).reshape(blocks, -1))
-    return np.concatenate(parts, axis=1).reshape(-1)
+    head, shifts = np.zeros(0, np.int8), np.zeros((blocks, 0), np.int8)
+    if core.endswith("Parts"):
+        head = _bytes(np.array(_parts(weights[1::2])))
+        bias = bias.reshape(blocks, 4)[:, [0, 2, 1, 3]]
+        if target.rounding == "nearest":
+            shifts = np.pad(layer.words[1], (0, blocks * 4 - outputs)).astype(np.int8).reshape(blocks, 4)
+    else:
+        bias[1::2] = bias[::2] + 256 * bias[1::2]
+    parts = (_bytes(bias).reshape(blocks, -1), stream, shifts, _bytes(words).reshape(blocks, -1))
+    return np.concatenate([head, np.concatenate(parts, axis=1).reshape(-1)])
+
+
+_ROUND = 32
+"""Parts of a column but the first are whole rounds of the core's longest loop."""
+
+
+def _parts(upper: Array) -> tuple[int, int]:
+    """The bytes of a column's first part and of each other one, as few as the upper sums of every part have room for."""
+    elements = upper.shape[1]
+    for count in range(1, elements):
+        step = 0 if count == 1 else -(-elements // (count * _ROUND)) * _ROUND
+        first = elements - (count - 1) * step
+        if first <= 0:
+            continue
+        stops = [0, *range(first, elements + 1, step or elements)]
+        ends = [extremes(upper[:, begin:end]) for begin, end in pairwise(stops)]
+        if all(np.all(least >= -(2 ** (PAIRED_BITS - 1))) and np.all(most < 2 ** (PAIRED_BITS - 1)) for least, most in ends):
+            break
+    return first, step
 
 
 def pack_blocks(layer: Layer, target: Target, most: int, scale: str) -> Array:

@@ -92,9 +92,10 @@ def _rule(node: IntegerNode) -> Fused | str:
     taps = np.rint(factor / steps).astype(np.int8)
     channels = len(factor)
     added = Value(-1, "bias", TensorSpec(DType.FLOAT32, (channels,)), Role.CONSTANT, shift.astype(np.float32))
-    constants = fixed(node, x, Quantized(added, steps, np.zeros(channels, np.int64), 0), added, None, channels)
+    constants = fixed(node, x, Quantized(added, steps, np.zeros(channels, np.int64), 0), added, None, taps)
     if isinstance(constants, str):
         return constants
+    taps = constants.weights
     reason = problem(layer_of(taps[:, None], constants.bias, x.zero_point, constants.multipliers, constants.shifts))
     one = (1,) * rank
     window = (one, (0,) * rank, one)  # stride, padding, dilation

@@ -73,7 +73,7 @@ constexpr int32_t kMostPairs = 8;
 // `count` rows, one after the other; rows: those of all their windows, stride_y from one to the next. Pairs go over the
 // ends of rows. scratch: 4 bytes for each of a column, a pair of pointers for each stretch, and for windows that reach
 // out of a row a tap or, where taps are no quads, two columns of bytes.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, int8_t* out, const int8_t* const* rows,
                                                      int32_t count, const int8_t* packed, int32_t* scratch) {
   const Stretches8 stretches(layer);
@@ -113,7 +113,7 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
       run.out = to + group * layer.outputs;
       run.out_end = run.out + (layer.outputs & ~3);
       run.pairs = done;
-      pairs<kTwice>(run);
+      pairs<kPaired>(run);
     }
     positions -= 2 * done;
     to += 2 * done * across;
@@ -124,13 +124,13 @@ __attribute__((noinline)) void convolution8_rows_dsp(const Convolution8& layer, 
   clamp_bytes(layer.store, out, count * layer.out_width * across);
 }
 
-template <bool kTwice, class G>
+template <Paired8 kPaired, class G>
 inline void quantized_convolution_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
                                       const int8_t* packed, int32_t* scratch) {
   if constexpr (__is_empty(G)) {
-    convolution8_rows_dsp<kTwice>(Fixed8<G>::kLayer, out, rows, count, packed, scratch);
+    convolution8_rows_dsp<kPaired>(Fixed8<G>::kLayer, out, rows, count, packed, scratch);
   } else {
-    convolution8_rows_dsp<kTwice>(convolution8_of(g), out, rows, count, packed, scratch);
+    convolution8_rows_dsp<kPaired>(convolution8_of(g), out, rows, count, packed, scratch);
   }
 }
 
@@ -148,30 +148,31 @@ inline __attribute__((noinline)) void copy_rows(int32_t* scratch, const int8_t* 
 // The same where many windows reach out of narrow rows, by stretches that are no quads: the rows are copied with their
 // padding, so that all windows lie inside. G: as above, for such rows; before, inside, after: what they are made of;
 // copied: words of them all with their pointers, in front of the other scratch.
-template <bool kTwice, class G>
+template <Paired8 kPaired, class G>
 inline void quantized_convolution_padded_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t count,
                                              const int8_t* packed, int32_t* scratch) {
   copy_rows(scratch, rows, {0, g.before, g.inside, g.after, g.input_zero, g.kernel_height + (count - 1) * g.stride_y});
-  quantized_convolution_dsp<kTwice>(g, out, reinterpret_cast<const int8_t* const*>(scratch), count, packed,
-                                    scratch + g.copied);
+  quantized_convolution_dsp<kPaired>(g, out, reinterpret_cast<const int8_t* const*>(scratch), count, packed,
+                                     scratch + g.copied);
 }
 
 // One position of a linear layer or a 1x1 convolution. scratch: 2 bytes for each input, or 3 where inputs are no quads.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void position8_dsp(const Store8& store, int32_t inputs, int32_t outputs, int8_t* out,
                                              const int8_t* in, const int8_t* packed, int32_t* scratch) {
   if (inputs % 4 == 0) {
-    column_dsp<kTwice>(store, inputs, outputs, out, in, reinterpret_cast<int16_t*>(scratch), packed);
+    column_dsp<kPaired>(store, inputs, outputs, out, in, reinterpret_cast<int16_t*>(scratch), packed);
     return;
   }
   int8_t* const column = reinterpret_cast<int8_t*>(scratch);
   arrange<WordBytes>(column, in, inputs);
-  PairedDsp<kTwice>::column(store, (inputs + 3) & ~3, outputs, out, column, packed);
+  const int32_t elements = (inputs + 3) & ~3;
+  column_dsp<kPaired>(store, elements, outputs, out, column, reinterpret_cast<int16_t*>(column + elements), packed);
 }
 
 // (positions, inputs) -> (positions, outputs), more than one position. words: inputs is a multiple of 4, and `in` a
 // word's address. scratch: 4 bytes for each input, filled up to quads.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t positions, int32_t inputs, int32_t outputs,
                                               int32_t words, int8_t* out, const int8_t* in, const int8_t* packed,
                                               int32_t* scratch) {
@@ -190,20 +191,20 @@ __attribute__((noinline)) void pointwise8_dsp(const Store8& store, int32_t posit
   run.left = inputs & 3;
   run.skip = inputs;
   run.words = words;
-  pairs<kTwice>(run);
+  pairs<kPaired>(run);
   clamp_bytes(store, out, whole * outputs);
   if (whole < positions) {
-    position8_dsp<kTwice>(store, inputs, outputs, out + whole * outputs, in + whole * inputs, packed, scratch);
+    position8_dsp<kPaired>(store, inputs, outputs, out + whole * outputs, in + whole * inputs, packed, scratch);
   }
 }
 
-template <bool kTwice, class G>
+template <Paired8 kPaired, class G>
 inline void quantized_pointwise_dsp(const G& g, int8_t* out, const int8_t* in, const int8_t* packed, int32_t* scratch) {
   const Store8 store = {g.zero_point, g.low, g.high};
   if (g.positions > 1) {  // known when compiled, so that a network of linear layers is without the core for pairs
-    pointwise8_dsp<kTwice>(store, g.positions, g.inputs, g.outputs, g.words, out, in, packed, scratch);
+    pointwise8_dsp<kPaired>(store, g.positions, g.inputs, g.outputs, g.words, out, in, packed, scratch);
   } else {
-    position8_dsp<kTwice>(store, g.inputs, g.outputs, out, in, packed, scratch);
+    position8_dsp<kPaired>(store, g.inputs, g.outputs, out, in, packed, scratch);
   }
 }
 

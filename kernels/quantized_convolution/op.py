@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import Layer, activation, fixed, layer_of, problem, scales_at_once, stored, weight
+from etexport.integer_layer import Layer, activation, fixed, layer_of, paired, problem, scales_at_once, settled, stored, weight
 from etexport.integer_packing import (
     MOST_STRETCHES,
     begins_at_word,
-    can_pair_all,
     in_column_order,
     pack_blocks,
     pack_channels,
@@ -89,17 +89,19 @@ def _check(node: Node, outputs: int) -> None:
         raise node.error(f"results clamped to {node['activation_min']} .. {node['activation_max']}, not within int8")
 
 
-def _layer(node: Node, weights: Array) -> Layer:
-    """`weights` (outputs, k)."""
+def _layers(node: Node, target: Target, weights: Sequence[Array]) -> list[Layer]:
+    """One for each of `weights` (outputs, k)."""
     for name in _DTYPES:
         if node[name] is not None and node[name].data is None:
             raise node.error(f"{name} is not a constant of the model", "only constant weights have a kernel")
     bias = None if node["bias"] is None else node["bias"].data.reshape(-1)
-    layer = layer_of(weights, bias, -node["input_offset"], node["requantize_multipliers"].data, node["requantize_shifts"].data)
-    reason = problem(layer)
+    scales = (node["requantize_multipliers"].data, node["requantize_shifts"].data)
+    store = (node["output_offset"], node["activation_min"], node["activation_max"])
+    layers = [settled(layer_of(rows, bias, -node["input_offset"], *scales), target, *store) for rows in weights]
+    reason = next(filter(None, map(problem, layers)), "")
     if reason:
         raise node.error(reason)
-    return layer
+    return layers
 
 
 def _stored(node: Node) -> dict[str, int]:
@@ -132,7 +134,7 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
 def _lower(node: Node, target: Target) -> Call:
     rows, columns, groups = _geometry(node)
     weights = node["weight"].data
-    layer = _layer(node, weights.reshape(weights.shape[0], -1))
+    (layer,) = _layers(node, target, [weights.reshape(weights.shape[0], -1)])
     together = _together(groups, len(weights) // groups, weights.shape[-1])
     return _dense(node, target, rows, columns, groups // together, _with_zeros(layer, groups, together, weights.shape[-1]))
 
@@ -168,8 +170,9 @@ def _dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, l
         "pad_x": columns.before, "dilation_x": columns.dilation, "merged": int(merged), "inner_begin": columns.inner[0],
         "inner_end": columns.inner[1], "input_zero": -node["input_offset"], "elements": layer.weights.shape[1], "words": 0, **_stored(node),
     }  # fmt: skip
-    if can_pair_all(each, target):
-        return _dense_pairs(node, target, rows, columns, each, geometry, macs)
+    core = paired(each, target)
+    if core:
+        return _dense_pairs(node, target, rows, columns, each, geometry, macs, core)
     scale, tile = scale_of(each, target), tile_for(target)
     packed = [pack_blocks(one, target, 4, scale) for one in each]
     geometry |= {"group_bytes": len(packed[0])}
@@ -215,13 +218,15 @@ def _runs(columns: Axis, rows: int, groups: int) -> list[int]:
     return runs
 
 
-def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int) -> Call:
+def _dense_pairs(
+    node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int, core: str
+) -> Call:
     x = node["input"]
     groups, inputs, outputs, merged = (geometry[name] for name in ("groups", "inputs", "outputs", "merged"))
     taps = rows.kernel * columns.kernel
     stretches = rows.kernel if merged else taps
     ordered = [replace(one, weights=in_column_order(one.weights, stretches)) for one in each]
-    packed = [pack_pairs(one, target) for one in ordered]
+    packed = [pack_pairs(one, target, core) for one in ordered]
     elements = ordered[0].weights.shape[1]
     words = int(inputs % 4 == 0 and begins_at_word(x))
     geometry = {**geometry, "elements": elements, "group_bytes": len(packed[0]), "words": words}
@@ -265,7 +270,7 @@ def _dense_pairs(node: Node, target: Target, rows: Axis, columns: Axis, each: li
         overlaps = {x.id: read_then_stored(in_rows, calls, columns.out * outputs)}
     scratch = Scratch(DType.INT32, room)
     operands = (Const("packed", np.concatenate(packed)), scratch)
-    return Call(f"{function}<{twice_of(target)}>", header, geometry, operands, window, macs, "dsp", overlaps)
+    return Call(f"{function}<{core}>", header, geometry, operands, window, macs, "dsp", overlaps)
 
 
 def _sums(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dilation: Any, groups: int) -> Array:
@@ -327,16 +332,18 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     rows, columns = _depthwise_geometry(node)
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
-    layer = _layer(node, node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T)
-    fast = "dsp" in target.features and scales_at_once(layer, target)
-    if channels == 1 or (fast and channels < 4):
+    (layer,) = _layers(node, target, [node["weight"].data.reshape(-1, node["weight"].spec.shape[-1]).T])
+    dsp = "dsp" in target.features
+    fast = dsp and scales_at_once(layer, target)
+    if channels == 1 or (dsp and channels < 4):
         return _dense(node, target, rows, columns, 1, _with_zeros(layer, channels, channels, 1))  # fewer channels than a word has
     if fast and _is_3x3(node, target):
         return _depthwise_3x3(node, rows, columns, layer)
     if fast and _in_columns(node, target):
         return _depthwise_columns(node, rows, columns, layer)
-    if fast:
-        return _depthwise_taps(node, target, rows, columns, layer)
+    raised = layer if fast else _raised(layer, target) if dsp else None
+    if raised is not None:
+        return _depthwise_taps(node, target, rows, columns, raised)
     slides = columns.stride <= 2 and columns.before <= 1 and columns.after <= 2 and columns.dilation == 1
     if (rows.kernel, columns.kernel, node["depth_multiplier"]) == (3, 3, 1) and slides:
         return _depthwise_channels(node, target, rows, columns, layer)
@@ -353,6 +360,15 @@ def _lower_depthwise(node: Node, target: Target) -> Call:
     function = f"quantized_depthwise<{twice_of(target)}>"
     header = "quantized_convolution/depthwise.h"
     return Call(function, header, geometry, operands, window, out.spec.numel * taps, "portable", overlaps)
+
+
+def _raised(layer: Layer, target: Target) -> Layer | None:
+    """The same layer without shifts of its sums to the left: its weights are larger in their place. None where they leave int16."""
+    left = layer.words[1]
+    weights = layer.weights.astype(np.int64) << left[:, None]
+    if target.rounding == "tflm" or np.any(np.abs(weights) >= 2**15):
+        return None
+    return Layer(weights, layer.bias << left, layer.multipliers, layer.shifts - left)
 
 
 def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
@@ -526,19 +542,14 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     inputs = x.spec.shape[1]
     weights = node["weight"].data
     outputs = len(weights)
-    layer = _layer(node, weights.reshape(outputs, -1))
     windows = weights.reshape(outputs, rows.kernel, columns.kernel, inputs)
     # a tap that a phase does not see has no part in its sums, so that each phase has biases of its own
-    bias = None if node["bias"] is None else node["bias"].data
     phases = [(list(y), list(across)) for y in rows.taps for across in columns.taps]
-    parts = [
-        layer_of(windows[:, y][:, :, across].reshape(outputs, -1), bias, -node["input_offset"], layer.multipliers, layer.shifts)
-        for y, across in phases
-    ]
-    pairs, scale = can_pair_all(parts, target), scale_of(parts, target)
+    parts = _layers(node, target, [windows[:, y][:, :, across].reshape(outputs, -1) for y, across in phases])
+    core, scale = paired(parts, target), scale_of(parts, target)
     stretches = [len(y) * (1 if columns.back == 1 else len(across)) if across else 0 for y, across in phases]
     ordered = [_as_column(part, count) for part, count in zip(parts, stretches, strict=True)]
-    packed = [pack_pairs(part, target) for part in ordered] if pairs else [pack_blocks(part, target, 4, scale) for part in parts]
+    packed = [pack_pairs(part, target, core) for part in ordered] if core else [pack_blocks(part, target, 4, scale) for part in parts]
     ends = np.cumsum([0, *map(len, packed)])
     geometry: dict[str, GeometryField] = {
         "in_width": columns.size, "out_width": columns.out, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
@@ -549,7 +560,7 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     macs = x.spec.numel * outputs * rows.kernel * columns.kernel
     window, weight_bytes = window_of(node, rows, columns, -node["input_offset"]), Const("packed", np.concatenate(packed))
     outside = columns.reaches_outside
-    if not pairs:
+    if not core:
         pixel = Const("outside", np.full(inputs, -node["input_offset"], np.int8) if outside else None)
         tile = tile_for(target)
         header = f"quantized_convolution/transposed{'' if tile.variant == 'portable' else f'_{tile.variant}'}.h"
@@ -562,7 +573,7 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     words = int(inputs % 4 == 0 and begins_at_word(x))
     geometry |= {"elements": elements, "stretches": pointers, "words": words, "outside": int(outside)}
     scratch = Scratch(DType.INT32, elements + 2 * pointers + -(-aside // 4))
-    function, header = f"quantized_transposed_dsp<{twice_of(target)}>", "quantized_convolution/transposed_dsp.h"
+    function, header = f"quantized_transposed_dsp<{core}>", "quantized_convolution/transposed_dsp.h"
     return swept_call(node, function, header, geometry, window, (weight_bytes, scratch), macs, "dsp")
 
 
@@ -609,9 +620,10 @@ def _convolution(node: IntegerNode) -> Fused | str:
     rank = data.ndim - 2
     if rank not in (1, 2):
         return f"it has {rank} spatial dimensions"
-    constants = fixed(node, x, weights, plain["bias"], node.quantized["bias"], len(data))
+    constants = fixed(node, x, weights, plain["bias"], node.quantized["bias"], data)
     if isinstance(constants, str):
         return constants
+    data = constants.weights
     reason = problem(layer_of(data.reshape(len(data), -1), constants.bias, x.zero_point, constants.multipliers, constants.shifts))
     if reason:
         return reason
@@ -647,20 +659,34 @@ def _case(
     least: int = -127,
     depthwise: int = 0,
     transposed: tuple[int, ...] | None = None,
+    biases: int = 2000,
+    dead: bool = False,
 ) -> Case:
-    """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`."""
+    """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`. With `dead` every second
+    output of three has no weights, a bias beyond 24 bits and a scale of nearly nothing."""
     rank = len(x) - 2
     attributes = (stride, padding, dilation) if transposed is None else (stride, padding, transposed, dilation)
     wide = [values * rank if len(values) == 1 else values for values in attributes]
     outputs = weights[-1] if depthwise else weights[0]
     k = prod(weights) // outputs
-    spread = [multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * k**0.5)) for at in range(outputs)]
-    multipliers, shifts = (T((outputs,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*spread, strict=True))
-    added = T((outputs,), DType.INT32, -2000, 2000, constant=True) if bias else None
-    arguments = (T(x, DType.INT8, -128, 128), T(weights, DType.INT8, least, 128, constant=True), added, *wide)
+    scales = [scale * (0.4 + at % 7 / 7) / (60 * k**0.5) for at in range(outputs)]
+    added = T((outputs,), DType.INT32, -biases, biases, constant=True) if bias else None
+    rows = T(weights, DType.INT8, least, 128, constant=True)
+    if dead:
+        scales = [2.0**-24 if at % 3 == 1 else each for at, each in enumerate(scales)]
+        added = _numbers([(at % 8 - 3) << 27 if at % 3 == 1 else at for at in range(outputs)])
+        some = np.random.default_rng(k).integers(least, 128, weights)
+        some[(..., slice(1, None, 3)) if depthwise else slice(1, None, 3)] = 0
+        rows = replace(rows, values=tuple(map(float, some.reshape(-1).tolist())))
+    multipliers, shifts = map(_numbers, zip(*map(multiplier_shift, scales), strict=True))
+    arguments = (T(x, DType.INT8, -128, 128), rows, added, *wide)
     middle = (depthwise,) if depthwise else ()
     scratch = (None,) if transposed is None else (None, None)
     return Case((*arguments, *middle, -zeros[0], zeros[1], multipliers, shifts, *bounds, *scratch), note)
+
+
+def _numbers(values: Sequence[int]) -> T:
+    return T((len(values),), DType.INT32, values=tuple(map(float, values)), constant=True)
 
 
 _CASES = (
@@ -688,6 +714,10 @@ _CASES = (
     _case((1, 8, 4, 4), (6, 3, 3, 8), "scales above one half", scale=150.0),
     _case((1, 8, 4, 4), (6, 3, 3, 8), "weights of -128", least=-128),
     _case((1, 512, 2, 2), (4, 3, 3, 512), "sums that need more than 24 bits", padding=(1,)),
+    _case((1, 1203, 3, 1), (7, 1, 1, 1203), "long sums of an odd length, some channels left over"),
+    _case((1, 606, 3, 3), (6, 3, 2, 303), "long sums in groups", padding=(1,)),
+    _case((1, 12, 5, 5), (10, 3, 3, 12), "dead channels", padding=(1,), dead=True),
+    _case((1, 12, 5, 5), (10, 3, 3, 12), "biases beyond 24 bits", padding=(1,), biases=2**24, scale=0.02),
     _case((1, 16, 9), (8, 3, 16), "a sequence", padding=(1,)),
     _case((2, 4, 11), (6, 4, 2), "sequences in two groups, stride 3, dilated", stride=(3,), dilation=(2,), padding=(2,)),
 )
@@ -715,6 +745,9 @@ _DEPTHWISE_CASES = (
     _case((1, 7, 4, 5), (1, 2, 2, 14), "seven channels, two results each", padding=(1,), depthwise=2),
     _case((1, 3, 6, 5), (1, 3, 3, 3), "three channels", padding=(1,), depthwise=1),
     _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),
+    _case((1, 12, 6, 5), (1, 3, 3, 12), "dead channels", padding=(1,), depthwise=1, dead=True),
+    _case((1, 3, 6, 5), (1, 3, 3, 3), "three channels, scales above one half", padding=(1,), depthwise=1, scale=150.0),
+    _case((1, 8, 6, 5), (1, 3, 3, 8), "a scale above 100", padding=(1,), depthwise=1, scale=20000.0),
 )
 
 
@@ -727,6 +760,8 @@ _TRANSPOSED_CASES = (
     _case((1, 4, 4, 3), (6, 3, 4, 4), "dilated, strides differ", stride=(2, 3), dilation=(3, 2), padding=(2, 0), transposed=(1, 0)),
     _case((1, 4, 7), (3, 5, 4), "a sequence", stride=(3,), dilation=(2,), padding=(4,), transposed=(2,)),
     _case((1, 4, 3, 3), (3, 3, 3, 4), "scales above one half", stride=(2,), scale=150.0, transposed=(0,)),
+    _case((1, 612, 2, 3), (6, 3, 3, 612), "long sums", stride=(2,), padding=(1,), transposed=(1,)),
+    _case((1, 8, 4, 3), (7, 3, 3, 8), "dead channels", stride=(2,), transposed=(0,), dead=True),
 )
 
 
@@ -741,6 +776,7 @@ def _draw_transposed(draw: Draw) -> Case:
     return _case(
         (draw.choice((1, 1, 2)), inputs, *sizes), (outputs, *kernel, inputs), bias=draw.flag(), stride=stride, padding=padding,
         dilation=dilation, zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), transposed=more,
+        scale=draw.choice((1.0, 1.0, 150.0)), biases=draw.choice((2000, 2000, 2**24)), dead=draw.integer(0, 5) == 0,
     )  # fmt: skip
 
 
@@ -756,8 +792,8 @@ def _drawn(draw: Draw, channels: int, weights: tuple[int, ...], kernel: tuple[in
     low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.integer(0, 3) == 0 else (-128, 127)
     return _case(
         (draw.choice((1, 1, 2)), channels, *sizes), weights, bias=draw.flag(), stride=stride, padding=padding, dilation=dilation,
-        zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high), scale=draw.choice((1.0, 1.0, 1.0, 0.1, 20.0)),
-        least=draw.choice((-127, -127, -128)), depthwise=depthwise,
+        zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high), scale=draw.choice((1.0, 1.0, 1.0, 0.1, 20.0, 150.0)),
+        biases=draw.choice((2000, 2000, 2**24)), dead=draw.integer(0, 5) == 0, least=draw.choice((-127, -127, -128)), depthwise=depthwise,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@
 namespace et {
 
 // The positions of a phase that sees any taps. run: as `pairs_of` gives it, with the weights.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, int8_t* out,
                                           const int8_t* const* rows) {
   const Convolution8& phase = windows.layer;
@@ -38,13 +38,13 @@ __attribute__((noinline)) void phase8_dsp(const Windows8& windows, Pairs8& run, 
     run.pairs = larger(inside, 1);
     run.out = out + x * step;
     run.out_end = run.out + (phase.outputs & ~3);
-    pairs<kTwice>(run);
+    pairs<kPaired>(run);
     x += 2 * run.pairs;
   }
 }
 
 // A phase that sees no taps: every output is the same, that of 4 weights of 0.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, Pairs8& run, int8_t* out) {
   const int32_t step = run.out_next / 2;     // from one output to the next
   run.table[0] = run.table[1] = run.packed;  // any bytes
@@ -57,7 +57,7 @@ __attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, Pairs
   run.out_step = 0;
   run.out = out;
   run.out_end = out + (phase.outputs & ~3);
-  pairs<kTwice>(run);
+  pairs<kPaired>(run);
   for (int32_t x = 1; x < phase.out_width; ++x) {
     WordBytes::copy(out + x * step, out, phase.outputs);
   }
@@ -66,7 +66,7 @@ __attribute__((noinline)) void same_outputs_dsp(const Convolution8& phase, Pairs
 // One output row, as `transposed8_row` makes it. scratch: 4 bytes for each of the longest column, `elements`; pairs of
 // pointers, `stretches` of them; and where windows reach out of a row (`outside`) a tap or, where taps are no quads,
 // two columns of bytes.
-template <bool kTwice>
+template <Paired8 kPaired>
 __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int32_t elements, int32_t stretches,
                                                    int32_t words, int32_t outside, int8_t* out,
                                                    const int8_t* const* rows, int32_t row, const int8_t* packed,
@@ -90,24 +90,24 @@ __attribute__((noinline)) void transposed8_row_dsp(const Transposed8& layer, int
     int8_t* const to = out + x * layer.outputs;
     run.packed = packed + offset[x];
     if (seen == 0 || phase.kernel_width == 0) {
-      same_outputs_dsp<kTwice>(phase, run, to);
+      same_outputs_dsp<kPaired>(phase, run, to);
       continue;
     }
     windows.stretches = Stretches8(phase);
     phase.elements = windows.stretches.left_over + windows.stretches.count * windows.stretches.quads;
     run.columns_end = run.columns + 2 * phase.elements;
     run.quads = run.columns + 2 * windows.stretches.left_over;
-    phase8_dsp<kTwice>(windows, run, to, rows + layer.window_rows - seen);
+    phase8_dsp<kPaired>(windows, run, to, rows + layer.window_rows - seen);
   }
   clamp_bytes(layer.store, out, layer.out_width * layer.outputs);
 }
 
 // G: as quantized_transposed wants it, and elements, stretches, words, outside.
-template <bool kTwice, class G>
+template <Paired8 kPaired, class G>
 inline void quantized_transposed_dsp(const G& g, int8_t* out, const int8_t* const* rows, int32_t row,
                                      const int8_t* packed, int32_t* scratch) {
   with_transposed8(g, [&](const Transposed8& layer) {
-    transposed8_row_dsp<kTwice>(layer, g.elements, g.stretches, g.words, g.outside, out, rows, row, packed, scratch);
+    transposed8_row_dsp<kPaired>(layer, g.elements, g.stretches, g.words, g.outside, out, rows, row, packed, scratch);
   });
 }
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_layer import Layer, activation, fixed, layer_of, problem, product_of_activations, stored, weight
-from etexport.integer_packing import can_pair_all, pack_blocks, pointwise, scale_of
+from etexport.integer_layer import Layer, activation, fixed, layer_of, paired, problem, product_of_activations, settled, stored, weight
+from etexport.integer_packing import pack_blocks, pointwise, scale_of
 from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
 from etexport.program.model import Array, DType, Role, Value
 from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift
@@ -48,13 +48,14 @@ def _lower(node: Node, target: Target) -> Call:
     weights = node["weights"].data
     outputs, inputs = weights.shape
     layer = _layer(weights, _data(node["bias"]), _data(node["kernel_sum"]), node)
+    store = {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
+    layer = settled(layer, target, *store.values())
     reason = problem(layer)
     if reason:
         raise node.error(reason)
     positions = prod(x.spec.shape[:-1])
-    store = {"zero_point": node["output_offset"], "low": node["activation_min"], "high": node["activation_max"]}
     eight_registers = "arm" in target.features and "thumb2" not in target.features
-    if can_pair_all([layer], target) or (positions > 1 and not eight_registers):
+    if paired([layer], target) or (positions > 1 and not eight_registers):
         return pointwise(x, out, target, layer, store, in_place=False)
     geometry: dict[str, GeometryField] = {"positions": positions, "inputs": inputs, "outputs": outputs, **store}
     scale = scale_of([layer], target)
@@ -107,9 +108,10 @@ def _fused(node: IntegerNode, input_name: str, weight_name: str, axis: int, bias
     if bias is not None and bias.spec.numel not in (1, len(rows)):
         return "its bias has a value for each row"
     known = None if bias_name is None else node.quantized[bias_name]
-    constants = fixed(node, x, weights, bias, known, len(rows))
+    constants = fixed(node, x, weights, bias, known, rows)
     if isinstance(constants, str):
         return constants
+    rows = constants.weights
     reason = problem(layer_of(rows, constants.bias, x.zero_point, constants.multipliers, constants.shifts))
     if reason:
         return reason
@@ -149,12 +151,13 @@ def _case(
     scale: float = 1.0,
     channels: bool = True,
     least: int = -127,
+    biases: int = 2000,
 ) -> Case:
     """Scales spread round one that uses the range of int8, times `scale`; one for all outputs without `channels`."""
     inputs = x[-1]
     spread = [multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * inputs**0.5)) for at in range(outputs if channels else 1)]
     multipliers, shifts = zip(*spread, strict=True)
-    added = T((outputs,), DType.INT32, -2000, 2000, constant=True) if bias else None
+    added = T((outputs,), DType.INT32, -biases, biases, constant=True) if bias else None
     weights = T((outputs, inputs), DType.INT8, least, 128, constant=True)
     arguments = (T(x, DType.INT8, -128, 128), weights, added, None, -zeros[0], 0, zeros[1], multipliers, shifts)
     return Case((*arguments, bounds[1], bounds[0]), note)
@@ -171,6 +174,10 @@ _CASES = (
     _case((2, 12), 6, "a scale above one half", scale=120.0),
     _case((2, 12), 6, "weights of -128", least=-128),
     _case((1, 2048), 4, "sums that need more than 24 bits"),
+    _case((3, 1405), 7, "long sums of an odd length, some outputs left over"),
+    _case((1, 2047), 6, "one row of them", scale=0.01, biases=2**25),
+    _case((2, 9), 5, "no weights", least=0, biases=2**25, scale=1e-5),
+    _case((3, 40), 9, "biases beyond 24 bits", biases=2**24, scale=0.02),
     Case(
         (T((1, 8), DType.INT8, -128, 128), T((4, 8), DType.INT8, -127, 128, constant=True), None,
          T((1, 4), DType.INT32, -3000, 3000, constant=True), 7, 0, 3, (1 << 30,), (-6,), 127, -128),
@@ -184,7 +191,8 @@ def _draw(draw: Draw) -> Case:
     low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.integer(0, 3) == 0 else (-128, 127)
     return _case(
         (*batch, draw.integer(1, 70)), draw.integer(1, 21), bias=draw.flag(), zeros=(draw.integer(-128, 127), draw.integer(-128, 127)),
-        bounds=(low, high), scale=draw.choice((1.0, 1.0, 0.1, 20.0)), channels=draw.flag(), least=draw.choice((-127, -127, -128)),
+        bounds=(low, high), scale=draw.choice((1.0, 1.0, 0.1, 20.0, 150.0)), channels=draw.flag(), biases=draw.choice((2000, 2000, 2**24)),
+        least=draw.choice((-127, -127, -128)),
     )  # fmt: skip
 
 

@@ -67,45 +67,72 @@ def _product(batches: int, rows: int, inner: int, columns: int, note: str = "", 
     return Counted(name, "etexport::quantized_bmm.out", case, batches * rows * inner * columns)
 
 
-def _linear(rows: int, inputs: int, outputs: int) -> Counted:
-    multipliers, shifts = zip(*[multiplier_shift((0.4 + at % 7 / 7) / (60 * inputs**0.5)) for at in range(outputs)], strict=True)
-    bias = T((outputs,), DType.INT32, -2000, 2000, constant=True)
-    weights = _int8(outputs, inputs, constant=True, low=-127)
+def _layer(shape: tuple[int, ...], axis: int, like: str = "") -> tuple[T, T, tuple[int, ...], tuple[int, ...]]:
+    """Weights with the outputs along `axis`, biases, multipliers and shifts. Weights are spread evenly, which makes the longest sums, or
+    `like` those of trained layers: "healthy", or one channel in eight is "dead" (no weights, a scale of nearly nothing), has a "large bias"
+    or a "large scale"."""
+    outputs = shape[axis]
+    k = int(np.prod(shape)) // outputs
+    scales = np.array([(0.4 + at % 7 / 7) / (60 * k**0.5) for at in range(outputs)])
+    weights, bias = _int8(*shape, constant=True, low=-127), T((outputs,), DType.INT32, -2000, 2000, constant=True)
+    if like:
+        random = np.random.default_rng(k)
+        rows, biases = np.clip(np.rint(random.normal(0, 40, (outputs, k))), -127, 127), random.integers(-2000, 2000, outputs)
+        some = np.arange(outputs) % 8 == min(3, outputs - 1)
+        sign = np.where(np.arange(outputs) % 16 < 8, 1, -1)
+        if like == "dead":
+            rows, biases, scales = np.where(some[:, None], 0, rows), np.where(some, sign << 27, biases), np.where(some, 2.0**-22, scales)
+        elif like == "large bias":
+            biases, scales = np.where(some, sign * 10**7, biases), np.where(some, 1e-5, scales)
+        elif like == "large scale":
+            scales = np.where(some, 0.7, scales)
+        laid = np.moveaxis(rows.reshape(outputs, *(size for at, size in enumerate(shape) if at != axis % len(shape))), 0, axis)
+        weights, bias = replace(weights, values=tuple(laid.reshape(-1).tolist())), replace(bias, values=tuple(biases.tolist()))
+    multipliers, shifts = zip(*map(multiplier_shift, scales.tolist()), strict=True)
+    return weights, bias, multipliers, shifts
+
+
+def _words(numbers: tuple[int, ...]) -> T:
+    return T((len(numbers),), DType.INT32, values=tuple(map(float, numbers)), constant=True)
+
+
+def _note(like: str) -> str:
+    return f", {like}" if like else ""
+
+
+def _linear(rows: int, inputs: int, outputs: int, like: str = "") -> Counted:
+    weights, bias, multipliers, shifts = _layer((outputs, inputs), 0, like)
     case = Case((_int8(rows, inputs), weights, bias, None, -3, 0, -5, multipliers, shifts, 127, -128))
-    return Counted(f"linear {rows}x{inputs}x{outputs}", "cortex_m::quantized_linear.out", case, rows * inputs * outputs)
-
-
-def _scales(outputs: int, k: int) -> tuple[T, T]:
-    pairs = [multiplier_shift((0.4 + at % 7 / 7) / (60 * k**0.5)) for at in range(outputs)]
-    multipliers, shifts = (T((outputs,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*pairs, strict=True))
-    return multipliers, shifts
+    name = f"linear {rows}x{inputs}x{outputs}{_note(like)}"
+    return Counted(name, "cortex_m::quantized_linear.out", case, rows * inputs * outputs)
 
 
 def _convolution(
-    x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1
-) -> Counted:
+    x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1,
+    like: str = "",
+) -> Counted:  # fmt: skip
     """Depthwise where there are as many groups as channels."""
     rank, depthwise = len(kernel), groups == x[1] and groups > 1
     attributes = tuple((one,) * rank for one in (stride, padding, dilation))
-    weights = _int8(*((1, *kernel, outputs) if depthwise else (outputs, *kernel, x[1] // groups)), constant=True, low=-127)
-    bias = T((outputs,), DType.INT32, -2000, 2000, constant=True)
+    shape = (1, *kernel, outputs) if depthwise else (outputs, *kernel, x[1] // groups)
+    weights, bias, *scales = _layer(shape, -1 if depthwise else 0, like)
     k = int(np.prod(kernel)) * x[1] // groups
     more = (outputs // x[1],) if depthwise else ()
-    case = Case((_int8(*x, last=rank == 2), weights, bias, *attributes, *more, -3, -5, *_scales(outputs, k), -128, 127, None))
+    case = Case((_int8(*x, last=rank == 2), weights, bias, *attributes, *more, -3, -5, *map(_words, scales), -128, 127, None))
     out = [(size + 2 * padding - dilation * (taps - 1) - 1) // stride + 1 for size, taps in zip(x[2:], kernel, strict=True)]
     notes = [f"/{stride}" * (stride > 1), f" pad {padding}" * (padding > 0), f" dilated {dilation}" * (dilation > 1)]
     name = f"{'depthwise' if depthwise else 'conv'} {'x'.join(map(str, kernel))}{''.join(notes)}, {x[1]} to {outputs}"
     name += f" in {groups} groups" if groups > 1 and not depthwise else ""
     operator = f"cortex_m::quantized_{'depthwise_' if depthwise else ''}conv2d.out"
-    return Counted(f"{name}, of {'x'.join(map(str, x[2:]))}", operator, case, x[0] * outputs * int(np.prod(out)) * k)
+    name += f", of {'x'.join(map(str, x[2:]))}{_note(like)}"
+    return Counted(name, operator, case, x[0] * outputs * int(np.prod(out)) * k)
 
 
-def _transposed(x: tuple[int, ...], outputs: int, kernel: int, stride: int, padding: int = 0) -> Counted:
-    weights, bias = _int8(outputs, kernel, kernel, x[1], constant=True, low=-127), T((outputs,), DType.INT32, -2000, 2000, constant=True)
-    k = kernel * kernel * x[1]
+def _transposed(x: tuple[int, ...], outputs: int, kernel: int, stride: int, padding: int = 0, like: str = "") -> Counted:
+    weights, bias, *scales = _layer((outputs, kernel, kernel, x[1]), 0, like)
     attributes = tuple((one, one) for one in (stride, padding, 0, 1))
-    case = Case((_int8(*x, last=True), weights, bias, *attributes, -3, -5, *_scales(outputs, k), -128, 127, None, None))
-    name = f"transposed {kernel}x{kernel}/{stride} pad {padding}, {x[1]} to {outputs}, of {x[2]}x{x[3]}"
+    case = Case((_int8(*x, last=True), weights, bias, *attributes, -3, -5, *map(_words, scales), -128, 127, None, None))
+    name = f"transposed {kernel}x{kernel}/{stride} pad {padding}, {x[1]} to {outputs}, of {x[2]}x{x[3]}{_note(like)}"
     return Counted(name, "cortex_m::quantized_transpose_conv2d.out", case, int(np.prod(x)) * outputs * kernel * kernel)
 
 
@@ -203,6 +230,36 @@ LINES = (
 )  # fmt: skip
 
 
+_LIKE = ("healthy", "dead", "large bias", "large scale")
+
+TRAINED = (
+    *(_convolution((1, 64, 12, 12), 64, (1, 1), like=like) for like in _LIKE),
+    *(_convolution((1, 16, 16, 16), 32, (3, 3), padding=1, like=like) for like in _LIKE),
+    *(_convolution((1, 32, 12, 12), 32, (3, 3), padding=1, groups=4, like=like) for like in _LIKE),
+    *(_convolution((1, 3, 32, 32), 16, (3, 3), padding=1, like=like) for like in _LIKE),
+    *(_linear(1, 256, 64, like) for like in _LIKE),
+    *(_linear(1, 256, 2, like) for like in _LIKE),
+    *(_transposed((1, 16, 8, 8), 16, 2, 2, like=like) for like in _LIKE),
+    *(_convolution((1, 64, 12, 12), 64, (3, 3), padding=1, groups=64, like=like) for like in _LIKE),
+    *(_convolution((1, 64, 12, 12), 64, (3, 3), padding=1, stride=2, groups=64, like=like) for like in _LIKE),
+    *(_convolution((1, 32, 12, 12), 32, (5, 5), padding=2, groups=32, like=like) for like in _LIKE),
+)
+"""Layers with weights like those of trained ones."""
+
+LONG = tuple(
+    line
+    for like in ("healthy", "")
+    for line in (
+        *(_convolution((1, inputs, 6, 6), 32, (3, 3), padding=1, like=like) for inputs in (64, 128, 256)),
+        *(_linear(1, inputs, 64, like) for inputs in (512, 1024, 2048, 4096)),
+        _convolution((1, 2048, 4, 4), 16, (1, 1), like=like),
+        _convolution((1, 512, 4, 4), 16, (3, 3), padding=1, groups=2, like=like),
+        _transposed((1, 512, 4, 4), 16, 2, 1, like=like),
+    )
+)
+"""Long sums, of weights like those of trained layers and of evenly spread ones."""
+
+
 @dataclass(frozen=True)
 class Count:
     """`kernel` as in reports; `instructions` of the step, the call included."""
@@ -254,7 +311,7 @@ def counts(board_name: str, lines: Sequence[Counted], library: Library, folder: 
 def main() -> None:
     board, *words = sys.argv[1:]
     print("| what | kernel | instructions | each |\n|---|---|---:|---:|")
-    lines = [line for line in LINES if all(word in line.name for word in words)]
+    lines = [line for line in (*LINES, *TRAINED, *LONG) if all(word in line.name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         for count in counts(board, lines, load_ops(), Path(folder)):
             print(count)

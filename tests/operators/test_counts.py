@@ -10,7 +10,7 @@ import pytest
 from etexport.board import load_board
 from etexport.op import Library
 
-from .counts import LINES, counts
+from .counts import LINES, LONG, TRAINED, counts
 
 REACHED = {
     "qemu_mps2_an386": {
@@ -23,6 +23,12 @@ REACHED = {
         "depthwise 3x3/2 pad 1, 128 to 128, of 12x12": 2.68, "conv 10x4/2 pad 1, 1 to 64, of 49x10": 1.07,
         "conv 3x3 pad 1, 32 to 32 in 4 groups, of 12x12": 1.25, "depthwise 5x5 pad 2, 32 to 32, of 12x12": 1.63,
         "depthwise 7x7 pad 3, 32 to 32, of 14x14": 1.30,
+        "conv 1x1, 64 to 64, of 12x12, dead": 0.86, "conv 1x1, 64 to 64, of 12x12, large bias": 0.90,
+        "conv 1x1, 64 to 64, of 12x12, large scale": 0.91, "conv 3x3 pad 1, 32 to 32 in 4 groups, of 12x12, dead": 1.26,
+        "conv 3x3 pad 1, 3 to 16, of 32x32, large bias": 1.30, "linear 1x256x64, dead": 0.96, "linear 1x256x64, large scale": 0.98,
+        "transposed 2x2/2 pad 0, 16 to 16, of 8x8, dead": 1.37, "depthwise 3x3 pad 1, 64 to 64, of 12x12, dead": 1.71,
+        "depthwise 3x3/2 pad 1, 64 to 64, of 12x12, large scale": 2.78, "conv 3x3 pad 1, 128 to 32, of 6x6": 0.81,
+        "linear 1x1024x64": 0.95, "linear 1x4096x64, healthy": 0.94, "conv 3x3 pad 1, 512 to 16 in 2 groups, of 4x4": 0.89,
     },
     "qemu_mps2_an385": {
         "conv 1x1, 64 to 64, of 25x5": 2.53, "conv 3x3 pad 1, 64 to 64, of 8x8": 2.26, "conv 3x3 pad 1, 3 to 16, of 32x32": 3.92,
@@ -47,7 +53,7 @@ def test_as_fast_as_ever(board: str, library: Library, tmp_path: Path) -> None:
     assert simulator is not None
     if shutil.which(simulator.program) is None:
         pytest.skip(f"{simulator.program} is not installed")
-    lines = [line for line in LINES if line.name in REACHED[board]]
+    lines = [line for line in (*LINES, *TRAINED, *LONG) if line.name in REACHED[board]]
     found = {count.line.name: count.instructions / count.line.work for count in counts(board, lines, library, tmp_path)}
     assert found.keys() == REACHED[board].keys()
     slower = {name: each for name, each in found.items() if each > OTHER_COMPILERS * REACHED[board][name]}

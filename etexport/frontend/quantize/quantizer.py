@@ -351,15 +351,34 @@ def _activation(training: bool) -> QuantizationSpec:
     return QuantizationSpec(torch.int8, observer, -128, 127, torch.per_tensor_affine)
 
 
+LEAST_SCALE = 2**-12
+"""Of a channel's weights, beside the layer's largest: what is below cannot be seen beside the others' rounding. A channel that training has
+switched off would have a scale of nothing, at which its bias needs more than 32 bits; torchao cuts it off there."""
+
+
+def _with_least(scales: Tensor) -> Tensor:
+    return torch.maximum(scales, scales.max() * LEAST_SCALE)
+
+
+class _PerChannelRange(PerChannelMinMaxObserver):  # type: ignore[misc]  # torchao passes on the channel by the word in the name
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scales, zeros = super().calculate_qparams()
+        return _with_least(scales), zeros
+
+
+class _TrainedPerChannelRange(MovingAveragePerChannelMinMaxObserver):  # type: ignore[misc]
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scales, zeros = super().calculate_qparams()
+        return _with_least(scales), zeros
+
+
 def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
     def of(channel_dim: int) -> QuantizationSpec:
-        observer: Any = PerChannelMinMaxObserver.with_args(eps=2**-24)
+        observer: Any = _PerChannelRange.with_args(eps=2**-24)
         if training:
             # the range of the weights as they are now: an average would lag behind the statistics that are folded into them;
             # torchao passes ch_axis on to observers only, not to what has one
-            observer = FakeQuantize.with_args(
-                observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0, eps=2**-24, ch_axis=channel_dim
-            )
+            observer = FakeQuantize.with_args(observer=_TrainedPerChannelRange, averaging_constant=1.0, eps=2**-24, ch_axis=channel_dim)
         return QuantizationSpec(torch.int8, observer, -127, 127, torch.per_channel_symmetric, channel_dim)
 
     return of
