@@ -31,7 +31,7 @@ class Converted:
 def quantized(
     model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[tuple[Tensor, ...]], keep_float: Sequence[str] = ()
 ) -> Converted:
-    """Post-training quantisation. Batch normalisation is folded into the layers before it.
+    """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by `tune.tuned`.
 
     `calibration` holds inputs as `inputs` are shaped; `keep_float` names modules by their path. The network's states are as before it.
     """
@@ -41,6 +41,8 @@ def quantized(
         from etexport.frontend.quantize.folding import folded
         from etexport.frontend.quantize.functional import functional
         from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+        from etexport.frontend.quantize.settings import Settings
+        from etexport.frontend.quantize.tune import tuned
     unknown = [name for name in keep_float if name not in dict(model.named_modules())]
     if unknown:
         known = ", ".join(sorted(name for name, _ in model.named_modules() if name))
@@ -48,11 +50,12 @@ def quantized(
     with _quiet():
         with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
             captured = folded(functional(torch.export.export(model, inputs, strict=False)))
-        prepared = prepare_pt2e(captured, MicrocontrollerQuantizer(keep_float))
-        with torch.no_grad(), kept_states(prepared):
-            for one in calibration:  # as the sequence that they are: a state's range is what it reaches on the way
-                prepared(*one)
-    return converted(prepared)
+
+        def prepare(network: GraphModule) -> GraphModule:
+            return prepare_pt2e(copy.deepcopy(network), MicrocontrollerQuantizer(keep_float))  # type: ignore[no-any-return]
+
+        found = tuned(captured, prepare, calibration, Settings(keep_float=tuple(keep_float)))
+    return converted(found.prepared)
 
 
 def converted(prepared: GraphModule) -> Converted:

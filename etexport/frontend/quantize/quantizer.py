@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
-from torchao.quantization.pt2e import HistogramObserver, MovingAverageMinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import MovingAverageMinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.fake_quantize import FakeQuantize, FusedMovingAvgObsFakeQuantize
 from torchao.quantization.pt2e.observer import MovingAveragePerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import (
@@ -27,6 +27,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from etexport.frontend.quantize import reasons
 from etexport.frontend.quantize.parts import written_out
+from etexport.frontend.quantize.ranges import SMALLEST_SCALE, RangeObserver
 
 aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
@@ -59,6 +60,10 @@ FILLS = {aten.where.ScalarOther: 2, aten.where.ScalarSelf: 1, aten.masked_fill.S
 """A tensor, and in places that a condition names a number: which argument that is."""
 MASKED = 1e4
 """No activation comes near it; numbers that stand for minus infinity lie beyond."""
+LARGEST = 2.0**60
+"""Weights and biases beyond it have no scale."""
+SMALLEST = 128 * SMALLEST_SCALE
+"""Neither have weights that are all below it."""
 POINTWISE = (
     aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default,
     aten.log_sigmoid.default, *FILLS,
@@ -135,6 +140,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _reason(self, node: Node) -> str:
         """Why the node has no annotation."""
+        if node.target in WEIGHTED and not self._is_ordinary(node):
+            return reasons.NO_SCALE
         if self._masks(node):
             return reasons.MASK
         masked = node.target in FIXED and any(self._masks(one) for one in node.all_input_nodes)
@@ -148,7 +155,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         if target is operator.getitem:
             self._piece(node)
         elif target in WEIGHTED:
-            if not _is_grouped_transpose(node):
+            if not _is_grouped_transpose(node) and self._is_ordinary(node):
                 self._weighted(node, WEIGHTED[target])
         elif target in SHARING:
             self._shared(node, node.args[:1])
@@ -229,6 +236,14 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         constants = [one for one in node.all_input_nodes if one.op == "get_attr" and _is_float(one)]
         contents = [operator.attrgetter(str(one.target))(self.model) for one in constants if node.target in (*CHOICES, *SUMS)]
         return any(bool((~(one.detach().abs() < MASKED)).any()) for one in contents)
+
+    def _is_ordinary(self, node: Node) -> bool:
+        """Whether the layer's weights and biases are numbers that a scale can stand for: products of scales stay within float32."""
+        constants = [one for one in node.args[1:3] if isinstance(one, Node) and one.op == "get_attr"]
+        sizes = [operator.attrgetter(str(one.target))(self.model).detach().abs() for one in constants]
+        largest = [float(one.max()) if one.numel() else 0.0 for one in sizes]  # of what holds a NaN: NaN
+        weights = largest[:1] if node.args[1] in constants else []
+        return all(one < LARGEST for one in largest) and not any(0 < one < SMALLEST for one in weights)
 
     def _kept_float(self, node: Node) -> str | None:
         """The name in `keep_float` that holds for the node."""
@@ -345,9 +360,9 @@ def _clamped(node: Node, roots: Mapping[Node, Node]) -> bool:
 
 
 def _activation(training: bool) -> QuantizationSpec:
-    observer: Any = HistogramObserver.with_args(eps=2**-12)
+    observer: Any = RangeObserver
     if training:
-        observer = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=2**-12)
+        observer = FusedMovingAvgObsFakeQuantize.with_args(observer=MovingAverageMinMaxObserver, eps=SMALLEST_SCALE)
     return QuantizationSpec(torch.int8, observer, -128, 127, torch.per_tensor_affine)
 
 
@@ -374,7 +389,7 @@ class _TrainedPerChannelRange(MovingAveragePerChannelMinMaxObserver):  # type: i
 
 def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
     def of(channel_dim: int) -> QuantizationSpec:
-        observer: Any = _PerChannelRange.with_args(eps=2**-24)
+        observer: Any = _PerChannelRange.with_args(eps=SMALLEST_SCALE)
         if training:
             # the range of the weights as they are now: an average would lag behind the statistics that are folded into them;
             # torchao passes ch_axis on to observers only, not to what has one

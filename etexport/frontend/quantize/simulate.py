@@ -1,0 +1,83 @@
+"""What a prepared network gives in float and in int8, without converting it: each observer rounds as its quantise would."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+from torch.utils import _pytree as pytree
+from torchao.quantization.pt2e import ObserverBase
+
+from etexport.frontend.quantize.observe import kept_states
+
+Sample = Sequence[Tensor]
+
+
+class Network(Interpreter):
+    """Runs the graph in float, or as int8 with the ranges that its observers have seen. Observes nothing."""
+
+    def __init__(self, prepared: GraphModule, *, in_int8: bool) -> None:
+        super().__init__(prepared)
+        self.in_int8 = in_int8
+        self.observers = {name: one for name, one in prepared.named_modules() if isinstance(one, ObserverBase)}
+        self.scales: dict[int, tuple[Tensor, Tensor]] = {}
+        self.rounded: dict[Node, Tensor] = {}
+
+    def run_node(self, n: Node) -> Any:
+        observer = self.observers.get(str(n.target)) if n.op == "call_module" else None
+        if observer is None:
+            return super().run_node(n)
+        (x,), _ = self.fetch_args_kwargs_from_env(n)
+        return self.through(n, observer, x)
+
+    def through(self, node: Node, observer: Any, x: Tensor) -> Tensor:
+        """What the observed tensor is in this network; of parameters once."""
+        if not self.in_int8 or not x.is_floating_point():
+            return x
+        if node not in self.rounded:
+            if id(observer) not in self.scales:
+                self.scales[id(observer)] = observer.calculate_qparams()
+            x = _rounded(x, observer, *self.scales[id(observer)])
+            (source, *_) = node.all_input_nodes
+            if source.op != "get_attr" or source.target in dict(self.module.named_buffers()):
+                return x
+            self.rounded[node] = x
+        return self.rounded[node]
+
+
+def _rounded(x: Tensor, observer: Any, scale: Tensor, zero_point: Tensor) -> Tensor:
+    low, high = observer.quant_min, observer.quant_max
+    if scale.numel() > 1:
+        shape = [-1 if dim == observer.ch_axis else 1 for dim in range(x.dim())]
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    if high > 2**24:  # a bias: its whole numbers need float64
+        wide = x.double() / scale.double()
+        return (wide.round().clamp(low, high) * scale.double()).float()
+    return ((x / scale).round() + zero_point).clamp(low, high).sub(zero_point) * scale
+
+
+def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool) -> list[list[Tensor]]:
+    """The float results of each sample, the samples as the sequence that they are; states are as before afterwards."""
+    network = Network(prepared, in_int8=in_int8)
+    found = []
+    with torch.no_grad(), kept_states(prepared):
+        for sample in samples:
+            leaves = pytree.tree_leaves(network.run(*sample))
+            found.append([one.detach().clone() for one in leaves if isinstance(one, Tensor) and one.is_floating_point()])
+    return found
+
+
+def snr_db(reals: Sequence[Sequence[Tensor]], got: Sequence[Sequence[Tensor]]) -> float:
+    """10 log10 of signal to noise, the mean of the outputs' noise shares; NaN where there is nothing to compare."""
+    shares = []
+    for real, found in zip(zip(*reals, strict=True), zip(*got, strict=True), strict=True):
+        signal = sum(float((one.double() ** 2).sum()) for one in real)
+        noise = sum(float(((one.double() - other.double()) ** 2).sum()) for one, other in zip(real, found, strict=True))
+        if math.isfinite(signal) and signal:
+            shares.append(noise / signal)
+    mean = sum(shares) / len(shares) if shares else math.nan
+    return -10 * math.log10(mean) if mean > 0 else (math.nan if math.isnan(mean) else math.inf)
