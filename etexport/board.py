@@ -7,6 +7,7 @@ Installed packages add boards through the entry point group `etexport.boards` (a
 from __future__ import annotations
 
 import difflib
+import re
 import string
 import tomllib
 import types
@@ -95,6 +96,10 @@ class Board:
     baud: int = 115200
     """Bits a second of that port."""
 
+
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LINKER_WORDS = frozenset(("ORIGIN", "org", "o", "LENGTH", "len", "l"))
+"""What stands in the linker script's list of memories."""
 
 FEATURES = frozenset({"arm", "thumb2", "dsp", "fpu", "riscv", "host"})
 """What our kernels ask about. Kernels of other packages may ask about more."""
@@ -274,6 +279,11 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
     for name in sorted(board.features - FEATURES):
         if near := _nearest(name, FEATURES):
             yield BoardError(f"'features' has {name!r}", where=where, hint=f"{near}known: {', '.join(sorted(FEATURES))}")
+    for key, names in (("memory", [memory.name for memory in board.memory]), ("defines", list(board.defines))):
+        for name in names:
+            if not _WORD.fullmatch(name) or (key == "memory" and name in _LINKER_WORDS):
+                hint = "letters, digits and _, as the linker and the compiler take it"
+                yield BoardError(f"{key!r} has the name {name!r}", where=where, hint=hint)
     if board.counter.numerator == 0 or board.counter.denominator == 0:
         yield BoardError("'counter.numerator' and 'counter.denominator' must not be 0", where=where)
     if board.stack == 0 or board.stack % 16:

@@ -40,9 +40,14 @@ def name_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def model_name(path: Path, given: str | None) -> str:
-    """`given`, or the name in the path: the file's own unless it is `model.pte`, then its folder's without the quantisation."""
-    if given:
-        return given
+    """`given`, or the name in the path: the file's own unless it is `model.pte`, then its folder's without the quantisation.
+
+    What no screen can show (line ends, bytes that are no text) stands in it as U+FFFD."""
+    name = given or _name_in(path)
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
+def _name_in(path: Path) -> str:
     if path.stem != "model":
         return path.stem
     folder = path.resolve().parent.name

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO
 
 from etexport.board import Board, Simulator
-from etexport.errors import DeviceLostError, ToolMissingError
+from etexport.errors import DeviceLostError, ModelError, ToolMissingError
 from etexport.resources import root
 
 _START_S = 30.0
 _EXIT_S = 10.0
 _WAITING = re.compile(r"waiting for connection on: \S*tcp:127\.0\.0\.1:(\d+)")
+_PLAIN_PATH = re.compile(r"[\w./-]+")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,8 +60,14 @@ class Running:
 
 
 def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
-    """The command line; `port` is needed where an argument has `{port}`."""
+    """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as a part of its own
+    language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
     places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode")}
+    for name in ("elf", "renode"):
+        inside = [part for part in simulator.arguments if f"{{{name}}}" in part and part != f"{{{name}}}"]
+        if inside and not _PLAIN_PATH.fullmatch(places[name]):
+            what = f"{simulator.program} cannot be told this path: {inside[0]!r} has it between other words"
+            raise ModelError(what, where=places[name], hint="letters, digits and . _ - / only: build in another folder")
     return tuple(part.format(**places) for part in (simulator.program, *simulator.arguments))
 
 

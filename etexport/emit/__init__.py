@@ -12,7 +12,7 @@ from etexport.emit.code import prepare
 from etexport.emit.constants import ALIGN, Flash, collect
 from etexport.emit.geometry import geometry
 from etexport.emit.memory_map import memory_map
-from etexport.emit.names import identifier
+from etexport.emit.names import comment, identifier, quoted
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import table
 from etexport.emit.write import json_text, write_whole
@@ -111,7 +111,7 @@ def _render(template: str, **data: object) -> str:
 @functools.cache
 def _templates() -> jinja2.Environment:
     """It keeps what it has compiled, which takes longer than rendering."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("etexport.emit", "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -119,3 +119,5 @@ def _templates() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters |= {"comment": comment, "quoted": quoted}  # for what others have named: files, boards, tensors
+    return environment

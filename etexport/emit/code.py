@@ -183,6 +183,7 @@ class _Pointers:
         self.flash = flash
         self.pointers: dict[str, Pointer] = {}
         self._taken = {"arena", *(struct.name for struct in geometry.structs), *(instance.name for instance in geometry.instances)}
+        self._taken |= {constant.symbol for constant in flash.constants}  # a pointer of that name would hide the constant
 
     def value(self, id: int, qualifier: str = "const ", *, by_row: bool = False) -> Argument:
         method = self.placed.specialised.method
@@ -303,9 +304,13 @@ def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor
 
 def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str]) -> Tensor:
     spec = value.spec
+    name = unique(value.name, taken)
+    while not taken.isdisjoint(facts := {f"{name}_{fact}" for fact in ("elements", "sizes", "dim_order")}):  # program.h says these of it
+        name = unique(value.name, taken)
+    taken |= facts
     constant = in_flash(placed.specialised.method, value)
     return Tensor(
-        unique(value.name, taken),
+        name,
         value.name,
         spec.dtype,
         spec.numel,

@@ -128,7 +128,8 @@ def compile_command(
     """The command that makes one object file."""
     if source.suffix == ".S":  # no debug information: the assembler would keep the folder
         machine = list(board.toolchain.flags)
-        return [tool(board, "gcc"), *machine, f"-Wa,-I{out}", *define_flags(defines), "-c", str(source), "-o", str(target)]
+        include_here = ["-Xassembler", "-I", "-Xassembler", str(out)]  # -Wa would end at a comma
+        return [tool(board, "gcc"), *machine, *include_here, *define_flags(defines), "-c", str(source), "-o", str(target)]
     flags = [*compile_flags(board, sanitize=sanitize), *path_maps(board, out, include), *define_flags(defines)]
     includes = [f"-I{path}" for path in include_dirs(out, include)]
     return [tool(board, "g++"), *flags, *includes, "-c", str(source), "-o", str(target)]
@@ -152,6 +153,8 @@ def build(
     BuildError with the compiler's own words, ToolMissingError where a tool is not there.
     """
     target = build_dir or out
+    if not str(target.absolute()).isprintable():  # a line end, bytes that are no text: gcc's own files have paths in their lines
+        raise BuildError("the folder's name has characters that no line of text can hold", where=ascii(str(target)), hint="choose another")
     objects_dir = target / "obj"
     objects_dir.mkdir(parents=True, exist_ok=True)
     defines = firmware_defines(board, probe_count=probe_count, trace=trace)

@@ -8,6 +8,7 @@ The only file that knows SCons. It asks `etexport boards` (a subprocess) what th
 import ast
 import functools
 import gc
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -21,6 +22,8 @@ from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
 QUANTIZATIONS = ("float32", "int8")
 GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
+
+LONGEST_NAME = 120  # bytes of a model's name in the name of a folder
 
 # The parts of etexport that a step runs: a change in them runs the step again.
 EXPORT = ("program", "frontend", "passes")
@@ -76,7 +79,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with.
 
     `QUANTIZE` ("float32", "int8") overrules what the script says."""
-    script = env.File(script)
+    script = _file(env, script)
     name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
     folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
@@ -113,7 +116,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     of = program[0].attributes.et
     board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
     build = board["build"]
-    folder = env.Dir(f"$ET_BUILD/{board['name']}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
+    folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
     here = _board_environment(env, board)
 
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
@@ -233,8 +236,7 @@ def EtVariables(env, variables, models):
     for name in env["MODEL"].split(","):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
             _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
-        if "$" in name:
-            _stop(env, f"{name}: SCons takes what follows a $ for a variable", "rename the file or its folder")
+        _check_name(env, name)
         called, path = (name, models[name]) if name in models else (_model_name(Path(name)), name)
         if chosen.setdefault(called, path) != path:
             _stop(env, f"two models are called {called}: {chosen[called]} and {path}")
@@ -312,6 +314,7 @@ def _state(paths):
 def _board_environment(env, board):
     """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each environment."""
     known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
+    _check_name(env, board["argument"])
     if board["file"] in known:
         return known[board["file"]]
     here = known[board["file"]] = env.Clone()
@@ -319,7 +322,7 @@ def _board_environment(env, board):
         CXX=build["compiler"],
         CC=build["driver"],
         CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
-        ASPPFLAGS=[*build["machine"], "-Wa,-I${SOURCE.dir}"],
+        ASPPFLAGS=[*build["machine"], "-Xassembler", "-I", "-Xassembler", "${SOURCE.dir}"],
         CPPPATH=[*map(env.Dir, build["include"])],
         # As SCons would make them of CPPPATH and CPPDEFINES, once and not for each object.
         _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
@@ -328,7 +331,7 @@ def _board_environment(env, board):
         ET_DRIVER=build["driver"],
         ET_OBJCOPY=build["objcopy"],
         ET_LINKFLAGS=[*build["link_flags"], *(["-T", "${TARGET.dir}/link.ld"] if build["link_script"] else [])],
-        ET_BOARD=board["argument"],
+        ET_BOARD=env.Literal(board["argument"]),  # a path may have spaces, and more
     )
     if not env["VERBOSE"]:
         here.Replace(CXXCOMSTR="  CXX       $TARGET", ASPPCOMSTR="  AS        $TARGET")
@@ -343,7 +346,7 @@ def _object(env, source, folder):
 
 
 def _firmware_objects(env, board):
-    folder = env.Dir(f"$ET_BUILD/{board['name']}")
+    folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}")
     key = (folder.abspath, board["name"])
     if key not in _shared:
         here = _board_environment(env, board)
@@ -406,6 +409,22 @@ def _parsed(path):
         return ast.Module(body=[], type_ignores=[])
 
 
+def _file(env, path):
+    """The node of a file that can be named on a command line."""
+    node = env.File(path)
+    _check_name(env, node.path)
+    return node
+
+
+def _check_name(env, path):
+    if "$" in path or "`" in path:
+        _stop(
+            env,
+            f"{path}: SCons takes what follows a $ for a variable, and the shell what follows a ` for a command",
+            "rename the file or its folder",
+        )
+
+
 def _has_function(script, name):
     path = Path(script.get_abspath())
     return (
@@ -433,8 +452,10 @@ def _model_name(path):
 
 
 def _plain(name):
-    """A name as a folder and a shell's word."""
-    return re.sub(r"[^\w.-]", "_", name)
+    """A name as a folder and a shell's word; where that loses something, with a digest of it, so that no two become one."""
+    plain = re.sub(r"[^\w.-]", "_", name)
+    kept = plain.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore").lstrip("-")
+    return kept if kept == name else f"{kept}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 # ---- etexport itself -------------------------------------------------------------------------------------------------------------
