@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error.strerror}\n  hint: what was being written is not there; free some room and go on", file=sys.stderr)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which may be what is full, and is flushed once more
             return 1
-        place = _innermost(error)
+        place = getattr(error, "place", "") or _innermost(error)
         said = " ".join(str(error).split())
         print(f"error: {place}: {type(error).__name__}: {said}", file=sys.stderr)
         print("  hint: this is a mistake of etexport's, please report it; --debug before the verb shows the traceback", file=sys.stderr)

@@ -81,6 +81,9 @@ class Errors(EtError):
         self.errors = tuple(errors)
         self.exit_code = max(error.exit_code for error in errors)
 
+    def __reduce__(self) -> tuple[type[Errors], tuple[tuple[EtError, ...]]]:
+        return type(self), (self.errors,)
+
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
 

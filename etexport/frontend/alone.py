@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def alone(work: Callable[[], None], script: Path) -> None:
-    """Do `work` in a copy of this process. What it raises is raised here, with the copy's traceback as its cause.
+    """Do `work` in a copy of this process. What it raises is raised here, with the copy's traceback as a note.
 
     ModelError where the copy ends without a word: the script left the process, or crashed it.
     """
@@ -57,13 +57,6 @@ def _ending(status: int) -> str:
     return f"ended the process, with exit code {os.WEXITSTATUS(status)}"
 
 
-class _Told(Exception):
-    """The copy's traceback, as the cause of an exception."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
 class _Failure:
     """What the copy raised, as far as that can travel, and where: `exception` pickled, None where that cannot be."""
 
@@ -79,12 +72,13 @@ class _Failure:
 
     def reraise(self) -> None:
         if self.exception is None:
-            raise RuntimeError(self.name) from _Told(self.text)
+            raise RuntimeError(f"{self.name}\n{self.text}")
         error = pickle.loads(self.exception)
         if not isinstance(error, (EtError, KeyboardInterrupt)) and self.innermost:
             file, line = self.innermost[0]
             error.place = f"{Path(file).name}:{line}"
-        raise error from _Told(self.text)
+        error.add_note(self.text)  # which --debug shows
+        raise error
 
 
 def _formatted(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def capture(script: Script) -> ExportedProgram:
                 decomposed: ExportedProgram = program.run_decompositions(decompositions())
             _fill_empty(decomposed.graph)
             return decomposed
-        except Exception as error:
+        except BaseException as error:
             raise explain(error, script.path, "the model cannot be captured") from None
 
 
@@ -50,7 +50,7 @@ def dry_run(script: Script) -> None:
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         model(*script.inputs)
-    except Exception as error:
+    except BaseException as error:
         raise explain(error, script.path, "model() fails on example_inputs()") from None
     finally:
         for name, buffer in model.named_buffers():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +14,8 @@ import numpy as np
 import torch
 
 from etexport import supported
-from etexport.errors import Errors, EtError, ModelError, raise_all
+from etexport.errors import EtError, ModelError, raise_all
+from etexport.frontend.alone import alone
 from etexport.frontend.capture import capture, dry_run
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.mistakes import explain
@@ -20,14 +23,18 @@ from etexport.frontend.quantize import Converted, converted, is_prepared, is_qua
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import noted
+from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
-from etexport.frontend.script import Script, opened, trained
+from etexport.frontend.script import Script, opened, trained, unchanged_torch
 from etexport.frontend.trace import trace
 from etexport.op import Library, load_ops
 from etexport.passes import pipeline
 from etexport.program.model import JUMP_FALSE, Array, Method, Program
 from etexport.program.names import Names, base_name
 from etexport.program.pte import write
+
+REPEATED = 3
+"""Samples that the model has to give the same for when it is asked again."""
 
 STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
 
@@ -39,12 +46,35 @@ def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None
     lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. ModelError, or `Errors` of all unsupported
     operators, each with node, line of the script and a hint.
     """
-    with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
-        try:
+    out = out.absolute()
+
+    def made() -> None:
+        with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
             program, arrays = _made(opened_script, load_ops(), stock)
-        except EtError as error:
-            raise _seen_from_here(error, script.parent) from None
-    _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
+        _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
+
+    _warm()
+    if quantize == "int8" or (quantize is None and script.suffix == ".py" and b"int8" in _content(script)):
+        _warm_int8()
+    alone(made, script)
+
+
+@functools.cache
+def _warm() -> None:
+    """Have what torch imports and makes at the first export done before the process is copied, not in each copy."""
+    script = Script(Path("warm.py"), torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
+    with unchanged_torch(), contextlib.suppress(Exception):
+        lower(capture(script), script, load_ops())
+
+
+@functools.cache
+def _warm_int8() -> None:
+    with unchanged_torch(), contextlib.suppress(Exception):
+        quantized(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), [(torch.ones(1, 2),)])
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def export_many(jobs: Iterable[tuple[Path, Path]], *, stock: bool = False, quantize: str | None = None) -> None:
@@ -60,7 +90,8 @@ def export_many(jobs: Iterable[tuple[Path, Path]], *, stock: bool = False, quant
 
 def train(script: Path, out: Path) -> None:
     """Run the script's `train()` and write the weights that it gives as an `.npz`, for `export(..., weights=out)`."""
-    _write_all({out: npz_bytes(trained(script))})
+    out = out.absolute()
+    alone(lambda: _write_all({out: npz_bytes(trained(script))}), script)
 
 
 def _read_weights(path: Path) -> dict[str, Array]:
@@ -72,6 +103,8 @@ def _read_weights(path: Path) -> dict[str, Array]:
 
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
     samples = samples_of(script)
+    if script.program is None and not is_prepared(script.model):
+        check_repeats(script, [script.inputs, *_rows(samples)[:REPEATED]])
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script)
@@ -126,7 +159,7 @@ def _converted(script: Script) -> Converted | None:
         return quantized(script.model, script.inputs, calibration, script.keep_float)
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
-    except Exception as error:
+    except BaseException as error:
         raise explain(error, script.path, "the model cannot be quantised") from None
 
 
@@ -206,16 +239,6 @@ def _calibrated(script: Script, samples: Samples) -> Array:
         used.append(left[content] > 0)
         left[content] -= 1
     return np.array(used)
-
-
-def _seen_from_here(error: EtError, folder: Path) -> EtError:
-    """Sources are relative to the script; on the terminal they are given as the script was, so that one can jump to them."""
-    if isinstance(error, Errors):
-        return Errors([_seen_from_here(one, folder) for one in error.errors])
-    file = error.where.partition(":")[0]
-    if file and not Path(file).is_file() and (folder / file).is_file():
-        return type(error)(error.what, where=str(folder / error.where), hint=error.hint)
-    return error
 
 
 def _rows(samples: Samples) -> list[list[torch.Tensor]]:

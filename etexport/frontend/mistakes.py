@@ -56,9 +56,17 @@ def explain(error: BaseException, script: Path, doing: str) -> ModelError:
         return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
     file, line = _innermost(error) or (str(script), 0)
     where = f"{_shown(file, script)}:{line}" if line else str(script)
-    known = ((message, hint) for pattern, message, hint in HINTS if re.search(pattern, str(error)))
+    known = ((message, hint) for pattern, message, hint in HINTS if re.search(pattern, said(error)))
     message, hint = next(known, ("", ""))
     return ModelError(f"{doing}: {message or _useful(error)}", where=where, hint=hint)
+
+
+def said(error: BaseException) -> str:
+    """The exception's words; "" where it fails to say them."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -76,6 +84,11 @@ def _innermost(error: BaseException) -> tuple[str, int] | None:
         if frames:
             return frames[-1].filename, frames[-1].lineno or 0
     return None
+
+
+def in_user_code(error: BaseException) -> bool:
+    """Whether the exception passed through the user's code."""
+    return _innermost(error) is not None
 
 
 def _shown(file: str, script: Path) -> str:
@@ -99,7 +112,7 @@ _NOISE = re.compile(
 
 def _useful(error: BaseException) -> str:
     """The first lines of the message that are not about torch's insides."""
-    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line.strip() for line in said(error).splitlines()]
     kept: list[str] = []
     for line in lines:
         if _NOISE.match(line):

@@ -168,7 +168,7 @@ def eager_outputs(script: Script, samples: Samples) -> tuple[Array, ...]:
                 # the memory format of the example is part of the model's interface, and stack() has lost it
                 inputs = [_like(one[at], example) for one, example in zip(samples.inputs, script.inputs, strict=True)]
                 outputs = model(*inputs)
-            except Exception as error:
+            except BaseException as error:
                 raise explain(error, script.path, f"the model fails on sample {at}") from None
             leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
             results.append([leaf.detach().numpy().copy() for leaf in leaves])

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from etexport.errors import ModelError
-from etexport.frontend.mistakes import explain
+from etexport.errors import Errors, EtError, ModelError
+from etexport.frontend.mistakes import explain, in_user_code
 from etexport.program.model import Array
 
 Weights = Mapping[str, Array]
@@ -75,14 +75,41 @@ def opened(path: Path, weights: Weights | None = None, quantize: str | None = No
         raise ModelError("no such file", where=str(path), hint="give a Python file with model() and example_inputs(), or a saved .pt2")
     if path.suffix not in (".py", ".pt2"):
         raise ModelError(f"a model is a .py script or a .pt2, not {path.suffix or 'this'}", where=str(path))
-    with _quiet_torch(), _importable(path.resolve().parent):
-        script = _load_pt2(path) if path.suffix == ".pt2" else _load_script(path, weights)
+    with _quiet_torch(), _importable(path.resolve().parent), _told_from_here(path):
+        full = path.absolute()  # the script may change the working directory
+        script = _load_pt2(full) if path.suffix == ".pt2" else _load_script(full, path, weights)
+        torch.set_num_threads(1)  # the script may want more
         yield script if quantize is None else replace(script, quantize=quantize)
+
+
+@contextlib.contextmanager
+def _told_from_here(given: Path) -> Iterator[None]:
+    """Places in errors, which are absolute or relative to the script, as the script was given, so that one can jump to them."""
+    folder, resolved = given.absolute().parent, given.resolve().parent
+
+    def told(error: EtError) -> EtError:
+        if isinstance(error, Errors):
+            return Errors([told(one) for one in error.errors])
+        file, colon, rest = error.where.partition(":")
+        inside = next((Path(file).relative_to(one) for one in (folder, resolved) if Path(file).is_relative_to(one)), Path(file))
+        if not file or inside.is_absolute() or not (folder / inside).is_file():
+            return error
+        return type(error)(error.what, where=f"{given.parent / inside}{colon}{rest}", hint=error.hint)
+
+    try:
+        yield
+    except EtError as error:
+        raise told(error) from None
+    except Exception as error:
+        if not in_user_code(error):
+            raise
+        raise told(explain(error, given.absolute(), "the script fails")) from None
 
 
 def trained(path: Path) -> dict[str, Array]:
     """The weights that the script's `train()` gives."""
-    with _quiet_torch(), _importable(path.resolve().parent):
+    with _quiet_torch(), _importable(path.resolve().parent), _told_from_here(path):
+        path = path.absolute()
         module = _module(path)
         if not callable(getattr(module, "train", None)):
             raise ModelError("no function train()", where=str(path), hint="train() returns weights by name: {name: array}")
@@ -108,12 +135,25 @@ def _quiet_torch() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unchanged_torch() -> Iterator[None]:
+    """One thread, and random numbers go on afterwards as they would have: a process that never had several threads can be copied."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]), silent():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Torch prints its graph and logs warnings before it raises; the exception has all of it."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whatever the script wants of its own
             yield
     finally:
         logging.disable(level)
@@ -146,7 +186,7 @@ def _module(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses in the script look it up
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise explain(error, path, "the script cannot be loaded") from None
     return module
 
@@ -167,7 +207,7 @@ def _near(module: ModuleType, name: str) -> list[str]:
     return difflib.get_close_matches(name, own, n=1, cutoff=0.79)
 
 
-def _load_script(path: Path, weights: Weights | None) -> Script:
+def _load_script(path: Path, given: Path, weights: Weights | None) -> Script:
     module = _module(path)
     missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
     if missing:
@@ -177,7 +217,7 @@ def _load_script(path: Path, weights: Weights | None) -> Script:
     for name in (*FUNCTIONS, *SETTINGS):
         for found in _near(module, name) if not hasattr(module, name) else ():
             call = "()" if name in FUNCTIONS else ""
-            print(f"note: {path}: {found}{call} means nothing here; did you mean {name}{call}?", file=sys.stderr)
+            print(f"note: {given}: {found}{call} means nothing here; did you mean {name}{call}?", file=sys.stderr)
     quantize = getattr(module, "quantize", "float32")
     if quantize not in QUANTIZATIONS:
         known = " or ".join(f'"{name}"' for name in QUANTIZATIONS)
@@ -276,7 +316,7 @@ def _call(path: Path, module: ModuleType, name: str, *args: Any) -> Any:
             raise ModelError(what, where=_line_of(path, module, name), hint="write def model(weights=None)") from None
     try:
         return function(*args)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise explain(error, path, f"{name}() failed") from None
 
 
