@@ -5,7 +5,10 @@ A user's mistake is an `EtError`; a mistake of ours is an `assert`. Foreign exce
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 
 
 class EtError(Exception):
@@ -86,6 +89,24 @@ class Errors(EtError):
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
+
+
+class InternalError(EtError):
+    """A mistake of ours, told like any other error; its cause has the traceback."""
+
+
+@contextmanager
+def doing(where: str) -> Iterator[None]:
+    """The net beneath all checks: what is raised inside and is no EtError becomes one that says `where` (a stage, an instruction)."""
+    try:
+        yield
+    except (EtError, OSError):  # a full disk is nobody's mistake
+        raise
+    except Exception as error:
+        frame = extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+        hint = "this is a mistake of etexport's, please report it; --debug before the verb shows the traceback"
+        raise InternalError(f"{said} ({Path(frame.filename).name}:{frame.lineno})", where=where, hint=hint) from error
 
 
 def raise_all(errors: Sequence[EtError]) -> None:

@@ -1,12 +1,22 @@
-"""Whether every instruction has a kernel: all that have none are reported at once, before any other stage."""
+"""Whether every instruction is what its operator declares, and has a kernel: all that are not are reported at once, before any stage that
+counts on it."""
 
 from __future__ import annotations
 
 import difflib
 
-from etexport.errors import EtError, ModelError, raise_all
+import numpy as np
+
+from etexport.errors import EtError, ModelError, doing, raise_all
 from etexport.op import Library, Node, Op, node_of, spec_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program
+
+
+def check_declared(method: Method, library: Library) -> None:
+    """ModelError, or `Errors` of several: an instruction whose arguments, or whose results, are not those of its operator. Operators that
+    nobody declares pass: they may be for others to take apart."""
+    known = [(instruction, op) for instruction in method.instructions if (op := library.find(instruction.op)) is not None]
+    raise_all([error for instruction, op in known if (error := _undeclared(method, instruction, op)) is not None])
 
 
 def check(program: Program, library: Library) -> None:
@@ -24,9 +34,13 @@ def _error(method: Method, instruction: Instruction, library: Library) -> ModelE
     op = library.find(instruction.op)
     if op is None:
         return ModelError("no kernel for this operator", where=instruction.where, hint=_near(instruction.op, library))
+    return _undeclared(method, instruction, op) or _dtype_error(node_of(method, instruction, op), op)
+
+
+def _undeclared(method: Method, instruction: Instruction, op: Op) -> ModelError | None:
     try:
-        node = node_of(method, instruction, op)
-        return _dtype_error(node, op) or _result_error(node, op)
+        with doing(instruction.where), np.errstate(all="ignore"):
+            return _result_error(node_of(method, instruction, op), op)
     except ModelError as error:
         return error
 

@@ -44,6 +44,7 @@ def generate(
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     from etexport.board import load_board
     from etexport.emit import emit
+    from etexport.errors import doing
     from etexport.op import Target, load_ops
     from etexport.passes import pipeline as board_neutral
     from etexport.plan import plan, validate
@@ -54,16 +55,22 @@ def generate(
 
     board, library = load_board(board_name), load_ops()
     content = existing(pte).read_bytes()
-    program = board_neutral.run(wire.load(pte), library)
+    with doing(f"{pte}: reading"):
+        program = wire.load(pte)
+    with doing(f"{pte}: passes"):
+        program = board_neutral.run(program, library)
     if len(program.methods) > 1:
         left = ", ".join(method.name for method in program.methods if method is not program.method())
         print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)
     target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
-    specialised = for_board.specialise(program, target, library)
-    problem = memory.problem(specialised)
-    solution = plan(problem, planner)
-    validate(problem, solution)
+    with doing(f"{pte}: kernels for {board.name}"):
+        specialised = for_board.specialise(program, target, library)
+    with doing(f"{pte}: memory"):
+        problem = memory.problem(specialised)
+        solution = plan(problem, planner)
+        validate(problem, solution)
     memory.check_fit(specialised, problem, solution, board)
     program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
     placed = Placed(specialised, problem, solution)
-    return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
+    with doing(f"{pte}: sources"):
+        return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)

@@ -109,5 +109,5 @@ def is_identity_view(instruction: Instruction, operand: Value, out: Value) -> bo
     """A canonical view or permute whose result is its operand."""
     if instruction.op == VIEW:
         return operand.spec.shape == out.spec.shape
-    dims = instruction.args[1] if instruction.op == PERMUTE else None
+    dims = instruction.args[1] if instruction.op == PERMUTE and len(instruction.args) == 2 else None
     return isinstance(dims, tuple) and dims == tuple(range(len(dims))) and operand.role is not Role.STATE

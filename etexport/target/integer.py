@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.errors import EtError
+from etexport.errors import EtError, doing
 from etexport.op import Layout, Library
 from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
@@ -48,9 +48,10 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     graph = Graph(method, library)
     instructions: list[Instruction] = []
     for instruction in method.instructions:
-        for done in _integers(graph, instruction):
-            instructions.append(done)
-            graph.made_by.update((out, done) for out in done.outs)
+        with doing(instruction.where):
+            for done in _integers(graph, instruction):
+                instructions.append(done)
+                graph.made_by.update((out, done) for out in done.outs)
     outputs = tuple(graph.same.get(out, out) for out in method.outputs)
     instructions = _alive(graph, [_for_kernel(graph, one) for one in instructions], outputs)
     method = replace(method, values=graph.values, instructions=tuple(instructions), outputs=outputs)

@@ -83,7 +83,8 @@ class Graph:
         """The real content of a constant, dequantised where it is stored as integers."""
         known = self.quantized(Ref(value))
         if known is not None and known.axis is None and known.value.data is not None:
-            return ((known.value.data.astype(np.float32) - np.float32(known.zero_point)) * np.float32(known.scale)).astype(np.float32)
+            real = (known.value.data.astype(np.float32) - np.float32(known.zero_point)) * np.float32(known.scale)
+            return np.asarray(real, np.float32)  # arithmetic makes numbers of arrays without dimensions
         found = self.values[value]
         return found.data if found.role is Role.CONSTANT else None
 

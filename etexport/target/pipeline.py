@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
+
 from etexport import supported
-from etexport.errors import EtError, ModelError, raise_all
+from etexport.errors import EtError, ModelError, doing, raise_all
 from etexport.op import Layout, Library, Target, node_of
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
 from etexport.target.address import address
@@ -19,7 +21,12 @@ from etexport.target.model import Specialised, Step
 
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
     """The stages in order. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
-    graph = program.method(method)
+    with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
+        return _specialised(program.method(method), target, library)
+
+
+def _specialised(graph: Method, target: Target, library: Library) -> Specialised:
+    supported.check_declared(graph, library)  # what all that follows counts on
     graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
     check_supported(graph, library)
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
@@ -96,7 +103,8 @@ def choose_kernels(method: Method, target: Target, library: Library) -> tuple[St
         op = library.find(instruction.op)
         assert op is not None and op.lower is not None, instruction.where
         try:
-            steps.append(Step(instruction, op.lower(node_of(method, instruction, op), target)))
+            with doing(instruction.where):
+                steps.append(Step(instruction, op.lower(node_of(method, instruction, op), target)))
         except EtError as error:
             errors.append(error)
     raise_all(errors)

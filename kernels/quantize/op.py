@@ -12,6 +12,7 @@ from etexport.program.model import DType
 from etexport.strided import nest
 
 _STORED = {dtype.code: dtype for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)}
+_ZERO_POINTS = (DType.INT64, DType.INT32)
 _ARGUMENTS = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype, *, Tensor(a!) out"
 
 
@@ -26,10 +27,16 @@ def _stored(node: Node) -> DType:
         raise node.error(f"bounds {low} to {high} do not fit {dtype.numpy}")
     if not low <= zero <= high:
         raise node.error(f"zero point {zero} outside {low} to {high}")
-    scale = node["scale"]
-    if not (np.isfinite(np.float32(scale)) and scale > 0 and np.isfinite(np.float32(1.0) / np.float32(scale))):
-        raise node.error(f"scale is {scale}")
+    if not _is_scale(np.array(node["scale"], np.float64)):
+        raise node.error(f"scale is {node['scale']}")
     return dtype
+
+
+def _is_scale(scales: Any) -> bool:
+    """Whether each is a positive float32, and so is its reciprocal."""
+    with np.errstate(all="ignore"):
+        single = scales.astype(np.float32)
+        return bool((np.isfinite(single) & (single > 0) & np.isfinite(np.float32(1.0) / single)).all())
 
 
 def _quantize(node: Node) -> tuple[InferredSpec, ...]:
@@ -112,7 +119,22 @@ def _draw_dequantize(draw: Draw) -> Case:
 
 
 def _dequantize_channels(node: Node) -> tuple[InferredSpec, ...]:
-    spec, scales = node["input"].spec, node["scales"].spec
+    spec, scales, zeros = node["input"].spec, node["scales"].spec, node["zero_points"]
+    stored = _STORED.get(node["dtype"])
+    if spec.dtype is not stored:
+        raise node.error(f"dequantise of {spec.dtype.numpy} where ScalarType {node['dtype']} is stated")
+    if scales.dtype is not DType.FLOAT32 or (zeros is not None and zeros.spec.dtype not in _ZERO_POINTS):
+        raise node.error("scales are float32, zero points int64 or int32")
+    if zeros is not None and zeros.spec.shape != scales.shape:
+        raise node.error(f"{list(zeros.spec.shape)} zero points for {list(scales.shape)} scales")
+    limits = np.iinfo(stored.numpy)
+    if not limits.min <= node["quant_min"] <= node["quant_max"] <= limits.max:
+        raise node.error(f"bounds {node['quant_min']} to {node['quant_max']} do not fit {stored.numpy}")
+    found = node["scales"].data
+    if found is not None and not (np.isfinite(found) & (found > 0)).all():
+        raise node.error("a scale is no positive number")
+    if zeros is not None and zeros.data is not None and not ((zeros.data >= limits.min) & (zeros.data <= limits.max)).all():
+        raise node.error(f"a zero point is none of {stored.numpy}")
     if not (spec.shape and -len(spec.shape) <= node["axis"] < len(spec.shape)):
         raise node.error(f"axis {node['axis']} of {spec}")
     if scales.shape != (spec.shape[node["axis"]],):

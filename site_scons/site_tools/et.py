@@ -39,6 +39,7 @@ HELP = """
   firmware   ELF, bin, hex and map of MODEL on BOARD
   bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
   test       pytest, with PYTEST="..." as its arguments
+  fuzz       100,000 programs that lie through the target side: none may end in a traceback
   compile_commands.json   for editors
   a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf, or MODEL-int8
 
@@ -247,7 +248,7 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
-    words = [*jobs, "firmware", "test", "compile_commands.json"]
+    words = [*jobs, "firmware", "test", "fuzz", "compile_commands.json"]
     for target in COMMAND_LINE_TARGETS:
         if target not in (*words, "build") and "/" not in target and not Path(target).exists():
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")

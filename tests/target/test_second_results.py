@@ -83,7 +83,7 @@ USES = (
 FIRST = ("", "out += [{f}]", "out += [{f} + 1]", "out += [torch.cat([{f}, {f} * 2], -1)]", "out += [{f}.reshape(-1)]")
 """What becomes of the first result."""
 
-PIECES = {"float32": 90, "int8": 30}
+PIECES = {"float32": 60, "int8": 30}
 """How many of the pairs of maker and use are tried, each use at least once; there are 540. Export in int8 takes a second each."""
 
 HEAD = """
