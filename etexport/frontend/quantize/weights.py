@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import ObserverBase, PerChannelMinMaxObserver
@@ -22,10 +24,11 @@ def widen_weights(prepared: GraphModule) -> None:
         if node.target not in WEIGHTED:
             continue
         source, weight, bias = (observers.get(str(one.target)) if isinstance(one, Node) else None for one in (*node.args, None)[:3])
-        if not isinstance(source, ObserverBase) or not isinstance(weight, PerChannelMinMaxObserver) or weight.min_val.numel() == 0:
+        parameter = node.args[2].args[0] if isinstance(bias, ObserverBase) else None
+        if parameter is None or parameter.op != "get_attr" or not isinstance(weight, PerChannelMinMaxObserver):
             continue
-        if isinstance(bias, ObserverBase):
-            content = prepared.get_parameter(str(node.args[2].args[0].target)).detach().abs()
+        if isinstance(source, ObserverBase) and weight.min_val.numel():
+            content = operator.attrgetter(str(parameter.target))(prepared).detach().abs()
             taps = node.args[1].args[0].meta["val"].numel() // len(content)
             least = content / (source.calculate_qparams()[0] * max(_LARGEST_BIAS, taps * 2**15))
             far = least * weight.quant_max
