@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -42,15 +44,14 @@ class Activation:
 
 def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]) -> list[Activation]:
     """The activations in the order of the graph, after running one sample after the other through both networks, each with the states
-    that it comes to; [] where the two cannot be paired.
+    that it comes to.
 
     `observed` is the float network with observers, `exported` what became of it: its k-th quantise stands where the k-th observer of an
-    activation stood.
+    activation stood. Where there are more of one than of the other, those are left out whose scale has no counterpart.
     """
     quantises = [node for node in exported.graph.nodes if str(node.target) == "quantized_decomposed.quantize_per_tensor.default"]
-    observers = [node for node in observed.graph.nodes if _observes(node)]
-    if len(quantises) != len(observers):
-        return []
+    states = _states(observed)
+    quantises, observers = _paired(quantises, [node for node in observed.graph.nodes if _observes(node, states)], observed)
     found = [Activation(node.name, float(node.args[1]), int(node.args[2])) for node in quantises]
     looked_at = samples[: SEQUENCE if exported.graph_signature.buffers_to_mutate else SAMPLES]
     for reals, integers in zip(_reals(observed, observers, looked_at), traces(exported, looked_at), strict=True):
@@ -59,14 +60,32 @@ def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Seque
     return found
 
 
-def _observes(node: fx.Node) -> bool:
-    """An observer of what depends on the network's inputs: those of weights become constants, not instructions."""
+def _paired(quantises: list[fx.Node], observers: list[fx.Node], observed: fx.GraphModule) -> tuple[list[Any], list[fx.Node]]:
+    """Both without those that have no counterpart of the same scale and zero point, in order."""
+    if len(quantises) == len(observers):
+        return quantises, observers
+    stored = [node.args[1:3] for node in quantises]
+    modules: list[Any] = [observed.get_submodule(str(node.target)) for node in observers]
+    seen = [tuple(one.item() for one in module.calculate_qparams()) for module in modules]
+    blocks = difflib.SequenceMatcher(None, stored, seen, autojunk=False).get_matching_blocks()
+    pairs = [(quantises[one.a + at], observers[one.b + at]) for one in blocks for at in range(one.size)]
+    return [quantise for quantise, _ in pairs], [observer for _, observer in pairs]
+
+
+def _states(observed: fx.GraphModule) -> set[str]:
+    """The buffers that the network writes."""
+    written = (node.args[0] for node in observed.graph.nodes if str(node.target) == "aten.copy_.default")
+    return {str(one.target) for one in written if isinstance(one, fx.Node) and one.op == "get_attr"}
+
+
+def _observes(node: fx.Node, states: Collection[str]) -> bool:
+    """An observer of what depends on the network's inputs or states: those of weights become constants, not instructions."""
     if not _is_observer(node):
         return False
     todo, seen = [node], {node}
     while todo:
         for source in todo.pop().all_input_nodes:
-            if source.op == "placeholder":
+            if source.op == "placeholder" or (source.op == "get_attr" and source.target in states):
                 return True
             if source not in seen:
                 seen.add(source)
