@@ -16,6 +16,9 @@ from etexport.inspect.report import Compared, Report, allowance, judge
 
 WIDTH = 100
 
+SHORT = {"instructions": "instr.", "nanoseconds": "ns"}
+"""Units where a column is no wider than its numbers."""
+
 
 def show(report: Report, console: Console | None = None) -> None:
     """Print the summary: with colours and boxes on a terminal, plain lines elsewhere."""
@@ -154,7 +157,8 @@ def operators(report: Report, listed: int = 6) -> RenderableType:
         for share in slowest(report.ops, listed)
     ]
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    for at, name in enumerate(("slowest", unit_of(report.counter), "share", "a MAC", "best", "lost", "kernel", "source")):
+    unit = unit_of(report.counter)
+    for at, name in enumerate(("slowest", SHORT.get(unit, unit), "share", "a MAC", "best", "lost", "kernel", "source")):
         number = 0 < at < 6
         width = max((len(line[at]) for line in lines if number), default=0)  # where the screen is narrow, words are cut and not numbers
         table.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=max(width, len(name)) if number else None)
