@@ -104,6 +104,16 @@ class Quantized:
         return Ref(self.value.id)
 
 
+@dataclass(frozen=True, eq=False)
+class Masked:
+    """An operand that is `scores` where `mask` (bool, it may repeat) is `keeps`, and elsewhere so low a number that exp of it is 0 beside
+    exp of any score."""
+
+    scores: Quantized
+    mask: Value
+    keeps: bool
+
+
 @dataclass(frozen=True)
 class QuantizedOutput:
     """What the result is quantised to, and where it saturates: `low` and `high` are stored values, an activation's bounds among them."""
@@ -145,3 +155,5 @@ class Rule:
 
     op: str
     build: Callable[[IntegerNode], Fused | str]
+    masked: tuple[str, ...] = ()
+    """Operands that may be `Masked`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from etexport.program.model import TensorSpec
 
@@ -45,7 +46,25 @@ def nest(shape: tuple[int, ...], *strides: tuple[int, ...], ordered: bool = Fals
     return Nest((1,) * missing + tuple(sizes), tuple(tuple(step[at] for step in steps) for at in range(len(strides))))
 
 
-def lines(dim: int, **specs: TensorSpec) -> dict[str, int | tuple[int, ...]]:
+class Strided(Protocol):
+    """What has a stride in elements for each dimension."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """An operand as it is walked over a larger shape: a stride of 0 where it repeats."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def lines(dim: int, **specs: Strided) -> dict[str, int | tuple[int, ...]]:
     """Geometry of a kernel that goes along dimension `dim`, the same loops for all other dimensions of each operand.
 
     `sizes` and `<name>_strides` of these loops, `<name>_step` along the dimension, and its `length` in the last operand. A scalar is a
@@ -68,6 +87,10 @@ def broadcast_strides(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ..
     missing = len(shape) - len(spec.shape)
     steps = (0 if size == 1 else stride for size, stride in zip(spec.shape, spec.strides, strict=True))
     return (0,) * missing + tuple(steps)
+
+
+def repeated(spec: TensorSpec, shape: tuple[int, ...]) -> Repeated:
+    return Repeated(shape, broadcast_strides(spec, shape))
 
 
 def broadcast_shape(*shapes: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -22,6 +22,7 @@ from etexport.op import Layout, Library
 from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
+from etexport.target.integer_masks import masked, without_second_masks
 from etexport.target.integer_moves import behind_clamps, is_read_once, rise, sink
 from etexport.target.integer_signed import signed
 from etexport.target.integer_table import condition, continues_chain, ends_chain, table
@@ -52,6 +53,7 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
             for done in _integers(graph, instruction):
                 instructions.append(done)
                 graph.made_by.update((out, done) for out in done.outs)
+    instructions = without_second_masks(graph, instructions)
     outputs = tuple(graph.same.get(out, out) for out in method.outputs)
     instructions = _alive(graph, [_for_kernel(graph, one) for one in instructions], outputs)
     method = replace(method, values=graph.values, instructions=tuple(instructions), outputs=outputs)
@@ -115,6 +117,7 @@ def _rule(graph: Graph, quantise: Instruction, out: QuantizedOutput) -> tuple[In
     elif rule is not None:
         node = graph.node(made)
         quantized = {name: graph.known(operand) for name, operand in node.operands.items()}
+        quantized.update({name: masked(graph, node[name]) or quantized[name] for name in rule.masked})
         try:
             fused = rule.build(IntegerNode(node, quantized, _saturated(graph, clamps, out)))
         except EtError as error:
@@ -178,17 +181,35 @@ def _alive(graph: Graph, instructions: list[Instruction], outputs: tuple[int, ..
 
 
 def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
-    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor another layout of these, nor
-    views, which are addresses."""
+    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor conditions on inputs, nor
+    another layout of these, nor views, which are addresses."""
     found = []
     for instruction in instructions:
         op = graph.op(instruction)
         if op is not None and op.layout is Layout.VIEW:
             continue
+        if op is not None and op.elementwise and _asks_inputs(graph, instruction):
+            continue
         touched = [graph.values[value].spec.dtype for value in (*instruction.reads, *instruction.outs)]
         if DType.FLOAT32 in touched and instruction.op not in (KERNEL_QUANTIZE, KERNEL_DEQUANTIZE, CLONE):
             found.append(InFloat(instruction, graph.reasons.get(instruction.handle) or _why(graph, instruction)))
     return found
+
+
+def _asks_inputs(graph: Graph, instruction: Instruction) -> bool:
+    """Whether it is a condition on inputs as they come: a mask of attention, say, that is added in float. To quantise it is no less."""
+    if any(graph.values[out].spec.dtype is not DType.BOOL for out in instruction.outs):
+        return False
+    return all(_is_input(graph, read) for read in instruction.reads if graph.values[read].spec.dtype is DType.FLOAT32)
+
+
+def _is_input(graph: Graph, value: int) -> bool:
+    """An input of the program, a view of one, or a constant."""
+    made = graph.made_by.get(value)
+    op = graph.op(made) if made is not None else None
+    if made is not None and op is not None and op.layout in (Layout.VIEW, Layout.PERMUTE):
+        return all(_is_input(graph, read) for read in made.reads[:1])
+    return value in graph.method.inputs or graph.values[value].role is Role.CONSTANT
 
 
 def _why(graph: Graph, instruction: Instruction) -> str:

@@ -123,7 +123,8 @@ def _exactly(like: Quantized, real: Array) -> Array | None:
         return None
     limits = np.iinfo(dtype)
     stored = np.rint(real.astype(np.float64) / like.scale) + like.zero_point
-    exact = (stored - like.zero_point).astype(np.float32) * np.float32(like.scale) == real.astype(np.float32)
+    with np.errstate(over="ignore"):
+        exact = (stored - like.zero_point).astype(np.float32) * np.float32(like.scale) == real.astype(np.float32)
     return stored.astype(dtype) if np.all(exact & (limits.min <= stored) & (stored <= limits.max)) else None
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
-from etexport.program.model import Array, DType
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
-from etexport.strided import lines
+from etexport.program.model import Array, DType, Ref
+from etexport.quantized import Fused, IntegerNode, Masked, Quantized, Rule, multiplier_shift, real_scale
+from etexport.strided import broadcast_shape, lines, repeated
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -73,6 +73,7 @@ def _op(name: str, function: str, reference: Callable[..., Any]) -> Op:
 
 # ---- int8 ------------------------------------------------------------------------------------------------------------------------------
 
+_MASKED = "etexport::quantized_masked_softmax.out"
 _SCALE, _ZERO_POINT = 1 / 256, -128
 """What every int8 softmax gives: probabilities in steps of 1/256."""
 
@@ -115,6 +116,45 @@ def _np_softmax8(x: Any, dim: int, zero_in: int, zero_out: int, multiplier: int,
     return stored.reshape(x.shape).astype(np.int8)
 
 
+# ---- int8 with a mask ------------------------------------------------------------------------------------------------------------------
+
+
+def _infer_masked(node: Node) -> tuple[InferredSpec, ...]:
+    (inferred,) = _infer8(node)
+    mask = node["mask"].spec
+    if mask.dtype is not DType.BOOL or broadcast_shape(mask.shape, inferred[1]) != inferred[1]:
+        raise node.error(f"a mask of {mask} does not go with {node['self'].spec}")
+    if not -128 <= node["whole"] <= 127:
+        raise node.error(f"int8 holds no {node['whole']}")
+    return (inferred,)
+
+
+def _lower_masked(node: Node, target: Target) -> Call:
+    shape = node["self"].spec.shape
+    geometry = lines(node["dim"], out=node.out.spec, mask=repeated(node["mask"].spec, shape), self=node["self"].spec)
+    n = geometry["length"]
+    assert isinstance(n, int)
+    powers = Const("powers", _powers(node["input_multiplier"], node["input_shift"], n, target))
+    operands = (Write(node.out.id), Read(node["self"].id), Read(node["mask"].id), powers)
+    function = f"quantized_masked_softmax<{'true' if node['keeps'] else 'false'}>"
+    return Call(function, "softmax/masked.h", {**geometry, "whole": node["whole"]}, operands)
+
+
+def _np_masked(x: Any, mask: Any, dim: int, keeps: bool, whole: int, zero_out: int, multiplier: int, shift: int) -> Any:
+    wide = np.atleast_1d(x.astype(np.int64))
+    kept = np.broadcast_to(mask == keeps, x.shape).reshape(wide.shape)
+    top = np.where(kept, wide, -128).max(axis=dim, keepdims=True)
+    powers = _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[np.where(kept, top - wide, 0)] * kept
+    total = powers.sum(axis=dim, keepdims=True)
+    stored = np.minimum((powers * 256 + total // 2) // np.maximum(total, 1) + _ZERO_POINT, 127)
+    return np.where(total == 0, whole, stored).reshape(x.shape).astype(np.int8)
+
+
+def equal_shares(length: int) -> int:
+    """What a softmax of so many equal scores is stored as."""
+    return min((512 + length) // (2 * length), 255) + _ZERO_POINT
+
+
 def _fixed_scale(scale: float) -> tuple[int, int, int]:
     """Multiplier, shift and least difference as `cortex_m::softmax` carries them."""
     multiplier, shift = multiplier_shift(min(scale * 2**26, 2**31 - 1))
@@ -123,12 +163,18 @@ def _fixed_scale(scale: float) -> tuple[int, int, int]:
 
 def _rule(node: IntegerNode) -> Fused | str:
     x = node.quantized["self"]
+    mask = x if isinstance(x, Masked) else None
+    x = mask.scores if mask is not None else x
     if not isinstance(x, Quantized) or x.axis is not None or x.value.spec.dtype is not DType.INT8:
         return "its operand is not quantised per tensor to int8"
     if (node.out.scale, node.out.zero_point, node.out.low, node.out.high) != (_SCALE, _ZERO_POINT, -128, 127):
         return "its result is not quantised in steps of 1/256 from -128 on"
-    args = (x.ref, node.node["dim"], x.zero_point, _ZERO_POINT, *_fixed_scale(x.scale))
-    return Fused("cortex_m::softmax.out", args)
+    dim, scale = node.node["dim"], _fixed_scale(x.scale)
+    if mask is None:
+        return Fused("cortex_m::softmax.out", (x.ref, dim, x.zero_point, _ZERO_POINT, *scale))
+    shape = x.value.spec.shape
+    whole = equal_shares(shape[dim] if shape else 1)
+    return Fused(_MASKED, (x.ref, Ref(mask.mask.id), dim, mask.keeps, whole, _ZERO_POINT, *scale[:2]))
 
 
 def _case8(shape: tuple[int, ...], dim: int, scale: float, note: str = "", order: tuple[int, ...] | None = None) -> Case:
@@ -157,6 +203,41 @@ _SOFTMAX8 = Op(
     draw=_draw8,
 )
 
-RULES = [Rule("aten::_softmax.out", _rule)]
 
-OPS = [_op("_softmax", "softmax", _np_softmax), _op("_log_softmax", "log_softmax", _np_log_softmax), _SOFTMAX8]
+def _masked_case(
+    shape: tuple[int, ...], mask: T, dim: int, keeps: bool, scale: float, note: str = "", order: tuple[int, ...] | None = None
+) -> Case:  # fmt: skip
+    x = T(shape, DType.INT8, -128, 128, dim_order=order)
+    return Case((x, mask, dim, keeps, equal_shares(shape[dim]), _ZERO_POINT, *_fixed_scale(scale)[:2]), note)
+
+
+def _draw_masked(draw: Draw) -> Case:
+    shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(1, 4)))
+    mask = tuple(draw.choice((1, size)) for size in shape[draw.integer(0, len(shape) - 1) :])
+    dim = draw.integer(-len(shape), len(shape) - 1)
+    return _masked_case(shape, T(mask, DType.BOOL, constant=draw.flag()), dim, draw.flag(), draw.number(0.001, 0.5))
+
+
+_MASKED_SOFTMAX8 = Op(
+    f"{_MASKED}(Tensor self, Tensor mask, int dim, bool keeps, int whole, int output_zero_point, "
+    "int input_multiplier, int input_shift, *, Tensor(a!) out) -> Tensor(a!)",
+    infer=_infer_masked,
+    lower=_lower_masked,
+    dtypes=(DType.INT8,),
+    reference=_np_masked,
+    inplace=("self",),
+    exact=True,
+    cases=(
+        _masked_case((2, 3, 5, 5), T((5, 5), DType.BOOL, constant=True), -1, True, 0.1, "one mask for all heads"),
+        _masked_case((2, 3, 4, 80), T((2, 1, 1, 80), DType.BOOL), -1, False, 0.05, "keys that are padding"),
+        _masked_case((2, 3, 4, 5), T((3, 4, 1), DType.BOOL), 1, True, 0.05, "over channels of channels-last data", (0, 2, 3, 1)),
+        _masked_case((4, 6), T((4, 1), DType.BOOL), 1, True, 0.05, "whole lines"),
+    ),
+    draw=_draw_masked,
+)
+
+RULES = [Rule("aten::_softmax.out", _rule, masked=("self",))]
+
+OPS = [
+    _op("_softmax", "softmax", _np_softmax), _op("_log_softmax", "log_softmax", _np_log_softmax), _SOFTMAX8, _MASKED_SOFTMAX8,
+]  # fmt: skip
