@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -129,8 +130,8 @@ def calibration_of(script: Script) -> Samples:
     """The inputs of calibration(), in the form of samples(). ModelError for numbers that have no range."""
     samples = samples_of(replace(script, samples=script.calibration, samples_from="calibration()"))
     for at, one in enumerate(samples.inputs):
-        if one.is_floating_point() and not bool(torch.isfinite(one).all()):
-            raise ModelError(f"calibration(): input {at} has infinities or NaN, which have no range", where=str(script.path))
+        if one.is_floating_point() and not bool((one < math.inf).all()):  # minus infinity is what masks are made of
+            raise ModelError(f"calibration(): input {at} has plus infinity or NaN, which have no range", where=str(script.path))
     return samples
 
 

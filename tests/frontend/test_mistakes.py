@@ -50,7 +50,7 @@ INT8 = 'quantize = "int8"\ndef calibration():\n    return '
         (RELU.replace("torch.zeros(1, 3)", "torch.eye(3).to_sparse()"), 4, "example input 0 is torch.float32, torch.sparse_coo"),
         (f"{RELU}model = model()\n", 0, "model is a ReLU, not a function that returns one"),
         (f"{RELU}{INT8}torch.rand(5, 1, 4)\n", 0, "calibration(): a sample of input 0 has shape [1, 4], the example [1, 3]"),
-        (f'{RELU}{INT8}torch.full((5, 1, 3), float("nan"))\n', 0, "calibration(): input 0 has infinities or NaN, which have no range"),
+        (f'{RELU}{INT8}torch.full((5, 1, 3), float("nan"))\n', 0, "calibration(): input 0 has plus infinity or NaN, which have no range"),
         (f'{RELU}quantize = "int4"\n', 0, "quantize = 'int4' is not supported"),
         (f"{RELU}channels_last = 1\n", 0, "channels_last = 1 is neither"),
         (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),

@@ -52,7 +52,7 @@ def quantized(
             captured = folded(functional(torch.export.export(model, inputs, strict=False)))
 
         def prepare(network: GraphModule) -> GraphModule:
-            return prepare_pt2e(copy.deepcopy(network), MicrocontrollerQuantizer(keep_float))  # type: ignore[no-any-return]
+            return prepare_pt2e(copy.deepcopy(network), MicrocontrollerQuantizer(keep_float, calibration))  # type: ignore[no-any-return]
 
         found = tuned(captured, prepare, calibration, Settings(keep_float=tuple(keep_float)))
     return converted(found.prepared)

@@ -13,8 +13,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from etexport.frontend.quantize.parts import before
-from etexport.frontend.quantize.quantizer import GROUPS_OF_TRANSPOSED, WEIGHTED, varying
+from etexport.frontend.quantize.parts import before, varying
+from etexport.frontend.quantize.quantizer import GROUPS_OF_TRANSPOSED, WEIGHTED
 
 aten = torch.ops.aten
 

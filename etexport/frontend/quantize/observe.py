@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,9 @@ LONE = -32.0
 """What is below may do as minus infinity in sums (-100 is such a mask), if it is one number and the others are APART from it."""
 
 
+Change = Callable[[Node, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Seen:
     """The values of one tensor over all samples.
@@ -44,12 +47,13 @@ class Seen:
     lone: float | None = None
 
 
-def observed(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[Node, Seen]:
+def observed(model: GraphModule, samples: Sequence[Sequence[Tensor]], change: Change | None = None) -> dict[Node, Seen]:
     """What was seen of each float tensor of the graph, by the node that gives it.
 
-    The samples run as the sequence that they are: a state lives on from one to the next. It is as before afterwards.
+    The samples run as the sequence that they are: a state lives on from one to the next. It is as before afterwards. `change` gives what
+    takes the place of a tensor.
     """
-    watch = _Watching(model)
+    watch = _Watching(model, change)
     with torch.no_grad(), kept_states(model):
         for inputs in samples:
             watch.run(*inputs)
@@ -70,12 +74,15 @@ def kept_states(model: torch.nn.Module) -> Iterator[None]:
 
 
 class _Watching(Interpreter):
-    def __init__(self, model: GraphModule) -> None:
+    def __init__(self, model: GraphModule, change: Change | None) -> None:
         super().__init__(model)
+        self.change = change
         self.values: dict[Node, _Values] = {}
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
+        if self.change is not None and isinstance(result, Tensor) and n.op != "output":
+            result = self.change(n, result)
         if isinstance(result, Tensor) and result.is_floating_point() and n.op != "output":
             self.values.setdefault(n, _Values()).add(result.detach())
         return result

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from etexport.frontend.quantize import cells
@@ -24,10 +24,33 @@ PADDED_BY_NAME = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding:
 """Convolutions whose padding is a word, and what is the same with numbers."""
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
-    """scaled_dot_product_attention without a mask; PyTorch's own parts guard against rows that are masked altogether."""
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0, is_causal: bool = False, *,
+    scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """scaled_dot_product_attention without dropout. What a mask leaves nothing of is 0."""
+    if enable_gqa:
+        key, value = (_for_each_head(one, query.shape[-3] // one.shape[-3]) for one in (key, value))
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    return torch.softmax(torch.matmul(query, key.transpose(-2, -1)) * factor, dim=-1) @ value
+    scores = torch.matmul(query, key.transpose(-2, -1)) * factor
+    if is_causal:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    if mask is None:
+        return torch.softmax(scores, dim=-1) @ value
+    scores = torch.where(mask, scores, -math.inf) if mask.dtype is torch.bool else scores + mask
+    shares: Tensor = aten._safe_softmax.default(scores, -1)
+    return shares @ value
+
+
+def _for_each_head(x: Tensor, count: int) -> Tensor:
+    """(.., heads, rows, features) with each head `count` times."""
+    return x.unsqueeze(-3).expand(*x.shape[:-2], count, *x.shape[-2:]).flatten(-4, -3)
+
+
+def product_and_sum(x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    product = torch.bmm(left, right)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
 def gated(x: Tensor, dim: int = -1) -> Tensor:
@@ -73,8 +96,9 @@ def written_out(model: GraphModule) -> GraphModule:
 def _writer(node: Node) -> Callable[..., Any] | None:
     target, args = node.target, node.args
     if target is aten.scaled_dot_product_attention.default:
-        plain = not any(args[3:]) and set(node.kwargs) <= {"scale"}
-        return attention if plain else None
+        return None if len(args) > 4 and args[4] else attention
+    if target is aten.baddbmm.default:
+        return product_and_sum
     if target is aten.glu.default:
         return gated
     if target is aten.prelu.default and isinstance(args[1], Node) and args[1].meta["val"].numel() > 1:
@@ -143,7 +167,7 @@ def _as_sequence(model: GraphModule, node: Node) -> None:
         row = model.graph.call_function(aten.squeeze.dim, (end, -1))
     with _fake_mode(end):
         row.meta["val"] = end.meta["val"].squeeze(-1)
-    _keep_source(row, end)
+    keep_source(row, end)
     for reader in readers:
         reader.replace_input_with(end, row)
 
@@ -175,11 +199,20 @@ def before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any
         made = model.graph.call_function(target, (source, *args), kwargs)
     with node.meta["val"].fake_mode:
         made.meta["val"] = target(source.meta["val"], *args, **kwargs)
-    _keep_source(made, node)
+    keep_source(made, node)
     return made
 
 
-def _keep_source(part: Node, whole: Node) -> None:
+def varying(graph: Graph) -> set[Node]:
+    """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
+    varies: set[Any] = {node.args[0] for node in graph.nodes if node.target is aten.copy_.default}
+    for node in graph.nodes:
+        if node.op == "placeholder" or not varies.isdisjoint(node.all_input_nodes):
+            varies.add(node)
+    return varies
+
+
+def keep_source(part: Node, whole: Node) -> None:
     part.meta.update({key: whole.meta[key] for key in ("nn_module_stack", "stack_trace", "source_fn_stack") if key in whole.meta})
 
 
@@ -202,5 +235,5 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
                 _take_over(node, part.args[0], replaced)
             elif part.op != "placeholder":
                 replaced[part] = model.graph.node_copy(part, replaced.__getitem__)
-                _keep_source(replaced[part], node)
+                keep_source(replaced[part], node)
     model.graph.erase_node(node)

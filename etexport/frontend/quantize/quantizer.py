@@ -6,6 +6,7 @@ there); biases int32 with the scale of the accumulator. Whatever only moves elem
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +27,8 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from etexport.frontend.quantize import reasons
-from etexport.frontend.quantize.parts import written_out
+from etexport.frontend.quantize.masks import Masks, drawn, masked
+from etexport.frontend.quantize.parts import varying, written_out
 from etexport.frontend.quantize.ranges import SMALLEST_SCALE, RangeObserver
 
 aten = torch.ops.aten
@@ -58,8 +60,6 @@ NORMS = (aten.batch_norm.default,)
 """Networks that are trained with quantisation have them still, behind the layers into which they will be folded."""
 FILLS = {aten.where.ScalarOther: 2, aten.where.ScalarSelf: 1, aten.masked_fill.Scalar: 2, aten.masked_fill_.Scalar: 2}
 """A tensor, and in places that a condition names a number: which argument that is."""
-MASKED = 1e4
-"""No activation comes near it; numbers that stand for minus infinity lie beyond."""
 LARGEST = 2.0**60
 """Weights and biases beyond it have no scale."""
 SMALLEST = 128 * SMALLEST_SCALE
@@ -109,21 +109,28 @@ FIXED = {
 class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     """int8 for everything that has an integer kernel or a table, except in the layers named in `keep_float` (module paths)."""
 
-    def __init__(self, keep_float: Iterable[str] = (), *, training: bool = False) -> None:
+    def __init__(self, keep_float: Iterable[str] = (), samples: Sequence[Sequence[Tensor]] = (), *, training: bool = False) -> None:
+        """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn."""
         super().__init__()
         self.keep_float = tuple(keep_float)
+        self.samples = samples
         self.activation = _activation(training)
         self.weight = _weights(training)
         self.model: Any = None
+        self.masks = Masks({}, {}, frozenset())
+        self.bound: dict[Node, Any] = {}
         self.roots: dict[Node, Node] = {}
         self.layers: dict[tuple[Node, int], Node] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        return written_out(model)
+        model = written_out(model)
+        self.masks = masked(model, self.samples or drawn(model))
+        return model
 
     def annotate(self, model: GraphModule) -> GraphModule:
         self.model = model
         self.layers = {}
+        self.bound = self._scores() if self.samples else {}
         self.roots = _roots(model.graph)
         varies = varying(model.graph)
         for node in model.graph.nodes:
@@ -142,17 +149,20 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         """Why the node has no annotation."""
         if node.target in WEIGHTED and not self._is_ordinary(node):
             return reasons.NO_SCALE
-        if self._masks(node):
-            return reasons.MASK
-        masked = node.target in FIXED and any(self._masks(one) for one in node.all_input_nodes)
-        return reasons.BEHIND_MASK if masked else reasons.no_integer_form(node)
+        if not self.masks.infinite.isdisjoint(node.all_input_nodes):
+            return reasons.BEHIND_MASK
+        return reasons.MASK if node in self.masks.infinite else reasons.no_integer_form(node)
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to check: what has no annotation stays in float, and export says so."""
 
     def _annotate(self, node: Node) -> None:
         target = node.target
-        if target is operator.getitem:
+        if node in self.masks.infinite or (node.op == "call_function" and not self.masks.infinite.isdisjoint(node.all_input_nodes)):
+            # a range with room for what stands for minus infinity has none for anything else
+            if node not in self.masks.infinite and target in (*CHOICES, *FILLS):
+                _note(node, {}, self.activation)  # what is ordinary of it
+        elif target is operator.getitem:
             self._piece(node)
         elif target in WEIGHTED:
             if not _is_grouped_transpose(node) and self._is_ordinary(node):
@@ -163,14 +173,17 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             parts = node.args[0]
             assert isinstance(parts, Sequence)
             self._shared(node, parts)
-        elif self._masks(node) or any(self._masks(one) for one in node.all_input_nodes if target in FIXED):
-            pass  # a range with room for what stands for minus infinity has none for anything else
+        elif node in self.masks.filled:
+            scores = self.masks.filled[node]
+            _note(node, {scores: _known_spec(scores) or self.bound.get(scores) or self.activation}, None)
+        elif target in FIXED and node.args[0] in self.masks.filled:
+            _note(node, {}, _fixed(*FIXED[target]))
         elif target in (*CHOICES, *FILLS) and node not in self.roots:
             self._shared(node, _operands(node))
         elif node in self.roots:
             self._elementwise(node)
         elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_operands(node)) == 2):
-            _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self.activation)
+            _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self._own(node))
         elif target in FIXED:
             _note(node, self._arriving(_operands(node)), _fixed(*FIXED[target]))
         elif target in OWN_STATISTICS and isinstance(node.args[0], Node) and _is_float(node, allow_list=True):
@@ -180,6 +193,10 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         elif target in NORMS:
             sources = [] if _is_folded(node) else [node.args[0]]
             _note(node, self._arriving(sources), None if _clamped(node, self.roots) else self.activation)  # type: ignore[arg-type]
+
+    def _own(self, node: Node) -> Any:
+        """The scale of what it computes."""
+        return self.bound.get(node, self.activation)
 
     def _weighted(self, node: Node, channel_dim: int) -> None:
         source, weight, *rest = node.args
@@ -222,20 +239,29 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
     def _elementwise(self, node: Node) -> None:
         """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
         begin = [one for one in _operands(node) if not _is_inner(one, self.roots)]
-        end = _fixed(*FIXED[node.target]) if node.target in FIXED else self.activation
+        end = _fixed(*FIXED[node.target]) if node.target in FIXED else self._own(node)
         _note(node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else end)
 
     def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
         """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation between the two."""
         return {source: _known_spec(source) or self.activation for source in sources}
 
-    def _masks(self, node: Node) -> bool:
-        """Whether it puts numbers in places or adds them that stand for minus infinity, as masks of attention do."""
-        if node.target in FILLS:
-            return not abs(float(node.args[FILLS[node.target]])) < MASKED  # type: ignore[arg-type]
-        constants = [one for one in node.all_input_nodes if one.op == "get_attr" and _is_float(one)]
-        contents = [operator.attrgetter(str(one.target))(self.model) for one in constants if node.target in (*CHOICES, *SUMS)]
-        return any(bool((~(one.detach().abs() < MASKED)).any()) for one in contents)
+    def _scores(self) -> dict[Node, Any]:
+        """The scales of scores that are masked: the range of those that are not, and the same integers before they are multiplied by a
+        number."""
+        bound: dict[Node, Any] = {}
+        for filled, scores in self.masks.filled.items():
+            seen = self.masks.seen[filled]
+            low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+            if not 0 < high - low < math.inf or any(reader is not filled for reader in scores.users):
+                continue
+            scale = max((high - low) / 255, SMALLEST_SCALE)
+            zero_point = round(-128 - low / scale)
+            bound[scores] = _fixed(scale, zero_point)
+            product, factor = scores.args[:2] if scores.target in (aten.mul.Tensor, aten.div.Tensor) else (None, None)
+            if isinstance(product, Node) and isinstance(factor, (int, float)) and factor > 0 and len(product.users) == 1:
+                bound[product] = _fixed(scale / factor if scores.target is aten.mul.Tensor else scale * factor, zero_point)
+        return bound
 
     def _is_ordinary(self, node: Node) -> bool:
         """Whether the layer's weights and biases are numbers that a scale can stand for: products of scales stay within float32."""
@@ -260,15 +286,6 @@ def _is_grouped_transpose(node: Node) -> bool:
 
 def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
     node.meta[ANNOTATION] = QuantizationAnnotation(input_qspec_map=inputs, output_qspec=output, _annotated=True)
-
-
-def varying(graph: Graph) -> set[Node]:
-    """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
-    varies: set[Any] = {node.args[0] for node in graph.nodes if node.target is aten.copy_.default}
-    for node in graph.nodes:
-        if node.op == "placeholder" or not varies.isdisjoint(node.all_input_nodes):
-            varies.add(node)
-    return varies
 
 
 def _is_float(node: Node, *, allow_list: bool = False) -> bool:

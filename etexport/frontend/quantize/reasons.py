@@ -22,7 +22,7 @@ _WORDS = {
     "log_softmax": "log_softmax: logarithms of small probabilities have no lower end, and no integer form",
     "upsample_bilinear2d": "bilinear resizing: fractions of neighbours have no integer form",
     "upsample_bicubic2d": "bicubic resizing: fractions of neighbours have no integer form",
-    "scaled_dot_product_attention": "attention with a mask: minus infinity has no place in int8",
+    "scaled_dot_product_attention": "attention with dropout",
     "div": "a quotient of two tensors has no bound, and no integer form",
     "conv_transpose1d": "a transposed convolution with groups has no integer form",
     "conv_transpose2d": "a transposed convolution with groups has no integer form",
