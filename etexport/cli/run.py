@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     with progress(f"{folder.name} on {board.name}") as report:
         done = run(
             folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
-            timeout_s=args.timeout,
+            waiting=lambda text: print(text, file=sys.stderr, flush=True), timeout_s=args.timeout,
         )  # fmt: skip
     if args.probes and len(wanted) == len(samples):
         write_traced(folder, done, board, wanted, beside=args.furthest_of)

@@ -71,6 +71,21 @@ def program_hash(elf: Path) -> int | None:
     return int.from_bytes(found, "little") if found is not None else None
 
 
+def program_counts(elf: Path) -> tuple[int, int, int] | None:
+    """How many inputs, outputs and steps the program in the ELF has; None where it does not say."""
+    table = symbols(elf).addresses
+    names = (f"_ZN2et7program{len(name)}{name}E" for name in ("input_count", "output_count", "step_count"))
+    found = [loaded(elf, table[name], 4) if name in table else None for name in names]
+    inputs, outputs, steps = (int.from_bytes(word, "little") if word is not None else -1 for word in found)
+    return None if -1 in (inputs, outputs, steps) else (inputs, outputs, steps)
+
+
+def memory_bytes(elf: Path) -> int:
+    """All that the ELF takes in the board's memories: nothing in it can be larger."""
+    with elf.open("rb") as file:
+        return sum(section["sh_size"] for section in ELFFile(file).iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC)
+
+
 def loaded(elf: Path, address: int, size: int) -> bytes | None:
     """What the file puts at this address; None where it puts nothing."""
     with elf.open("rb") as file:

@@ -145,6 +145,9 @@ def _cause(core: str, registers: Mapping[str, int], table: Symbols, elf: Path) -
     bottom = table.addresses.get("__stack_bottom")
     if bottom is not None and registers.get("sp", 0) <= bottom:
         return "stack overflow"
+    wanted = next((names for name, names in layout().registers.values() if name == core), ())
+    if missing := [name for name in wanted if name not in registers]:
+        return f"fault, told without {', '.join(missing)}"
     if core == "cortex_m":
         if registers["cfsr"] == 0 and registers["hfsr"] == 0:  # Armv6-M has neither register
             return cause_by_instruction(registers, loaded(elf, registers["pc"], 2))

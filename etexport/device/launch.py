@@ -22,6 +22,10 @@ from etexport.resources import root
 
 _START_S = 30.0
 _EXIT_S = 10.0
+_LOOK_S = 0.05
+"""How old the kernel's count of what a simulator has waited may be."""
+_SLOWEST = 4
+"""A simulator's own clock is so many times as slow as the wall's, at most: one that hangs is to be named on any machine."""
 _WAITING = re.compile(r"waiting for connection on: \S*tcp:127\.0\.0\.1:(\d+)")
 _PLAIN_PATH = re.compile(r"[\w./-]+")
 _PR_SET_PDEATHSIG = 1
@@ -36,15 +40,31 @@ class Running:
     url: str = ""
     lines: list[str] = field(default_factory=list)
     """What it wrote to standard output and error."""
+    _looked_at: float = field(default_factory=time.monotonic)
+    _waited_s: float = 0.0
+    _clock: float = 0.0
 
     @property
     def exit_status(self) -> int | None:
         return self.process.poll()
 
+    def clock(self) -> float:
+        """Seconds of its own time: the machine's, without those in which it was ready to go on and other processes had the cores. What
+        is measured by it grows with the machine's load, up to fourfold; of a simulator that sleeps or is stopped it does not grow."""
+        now = time.monotonic()
+        since = now - self._looked_at
+        if since > _LOOK_S:
+            waited = max(_queued_s(self.process.pid), self._waited_s)  # a thread that ends takes its count along
+            self._clock += max(since - (waited - self._waited_s), since / _SLOWEST)
+            self._looked_at, self._waited_s, since = now, waited, 0.0
+        return self._clock + since / _SLOWEST
+
     def wait(self) -> int | None:
         """Exit status, after waiting for an end that was asked for; None if it did not come."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(_EXIT_S)
+        end = self.clock() + _EXIT_S
+        while self.process.poll() is None and self.clock() < end:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1.0)
         return self.process.poll()
 
     def epitaph(self) -> str:
@@ -57,6 +77,15 @@ class Running:
         ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         said = [line for line in self.lines if not _WAITING.search(line)]
         return f"the simulator {ended}" + "".join(f"\n    {line}" for line in said[-12:])
+
+
+def _queued_s(pid: int) -> float:
+    """How long a process has waited for a core, as Linux counts for each thread (Documentation/scheduler/sched-stats.rst); 0 elsewhere."""
+    longest = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            longest = max(longest, int((thread / "schedstat").read_text().split()[1]))
+    return longest / 1e9
 
 
 def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
@@ -127,8 +156,8 @@ def _read_lines(stream: IO[str] | None, lines: list[str]) -> None:
 
 def _announced_port(running: Running) -> int:
     """The port that the simulator says it waits on. It runs nothing before someone connects, so that no byte is lost."""
-    end = time.monotonic() + _START_S
-    while time.monotonic() < end:
+    end = running.clock() + _START_S
+    while running.clock() < end:
         for line in list(running.lines):
             if match := _WAITING.search(line):
                 return int(match[1])

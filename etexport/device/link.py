@@ -1,7 +1,7 @@
 """The host's side of the serial link: questions, asked again until they are answered, and what a run brings.
 
 `schema/link.md` is the protocol. Whatever the bytes on the way do, a value that leaves here is one that the board sent, or an
-error says what went wrong.
+error says what went wrong. Whatever the board sends, the error comes in the stated time, and little is kept of it.
 """
 
 from __future__ import annotations
@@ -9,74 +9,46 @@ from __future__ import annotations
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from etexport.device.messages import Message, decode, encode, layout
+from etexport.device.hello import Hello, Tensor, hello_of, in_logical_order, in_memory, tensor_of
+from etexport.device.messages import LONGEST_BLOCK, Message, decode, encode, layout
 from etexport.device.port import Port
 from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, ModelError
-from etexport.program.model import Array, DType
+from etexport.program.model import Array
 
 ASK_AGAIN_S = 0.25
-"""First pause after which a question is asked again, until it is known how fast the board answers; it doubles up to `_LONGEST_PAUSE_S`."""
+"""First pause after which a question is asked again, until it is known how fast the board answers."""
 _SHORTEST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 1.0
 _ROUND_TRIPS = 8
-"""A board that takes so many times as long as the slowest answer yet is asked again."""
-_LONGEST_PAUSE_S = 0.5
-_LONGEST_RUN_PAUSE_S = 2.0
-"""The same while a program runs, when no answer is what one expects."""
+"""A board that takes so many times as long as the slowest answer of late is asked again."""
+_FORGET = 0.98
+"""What remains of the slowest answer with each that comes after it."""
+_LOSSLESS_PAUSE_S = 5.0
+"""The same where the line loses nothing: an answer that does not come is late."""
+_RUN_PAUSE_S = (2.0, 8.0)
+"""Shortest and longest pause while a program runs, until it is known how long that takes."""
+_RUN_TIMES = 4
+"""A run that takes so many times as long as the longest yet is asked for."""
 _SILENCE_S = 20.0
-"""A board that should answer at once and says nothing for so long is lost."""
+"""A board that should answer at once and does not for so long is lost."""
+_RESET_S = 1.0
+"""How long it is asked whether it was reset, once something went wrong."""
+_FLOOD_BYTES = 4 << 20
+"""A board that says so much and nothing that was asked for is not one of ours."""
+_NAP_S = 0.0005
+"""Between looks at a frame that is coming: a simulator sends byte by byte, and a look at each would cost more than the frame."""
+_SIGN_S = 1.0
+"""After which a first sign of life is given; the next one after twice the time."""
 _READ_BYTES = 128
 """Of one READ. It is asked where a longer piece was lost, so the line is bad."""
 _ATTEMPTS = 4
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output as the board has it: logical shape, dimensions in memory from outermost to innermost."""
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    dim_order: tuple[int, ...]
-    size: int
-    """Bytes."""
-
-    @property
-    def memory_shape(self) -> tuple[int, ...]:
-        return tuple(self.shape[dimension] for dimension in self.dim_order)
-
-
-@dataclass(frozen=True)
-class Hello:
-    """What the board says of itself. `inputs` and `outputs` are asked for once, and belong to it."""
-
-    version: int
-    layout: int
-    boot: int
-    reset_cause: str
-    runs: int
-    """Since the board started."""
-    program_hash: int
-    image_crc: int
-    image_bytes: int
-    steps: int
-    init_ticks: int
-    stack_bytes: int
-    stack_used: int
-    chunk: int
-    features: frozenset[str]
-    """"probes", "trace"."""
-    bad_frames: int
-    board: str
-    program: str
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,21 +89,37 @@ class _Open:
 
     index: int
     kind: str
+    fields: Mapping[str, Any]
     frame: bytes
     order: int = 0
     """Place among everything sent, for the last time it was."""
-    asked: float = 0.0
-    """When it was first sent; 0 once it was sent again."""
+    sent: float = 0.0
+    once: bool = True
+    """It was not sent again."""
+
+    def is_answered_by(self, message: Message) -> bool:
+        """What the two have in common is the same: run, tensor, offset."""
+        return all(message[name] == value for name, value in self.fields.items() if name in message.fields)
 
 
 class Link:
-    """A conversation over an open port. `window` questions may be under way at once; a board without a receive buffer takes one."""
+    """A conversation over an open port. `window` questions may be under way at once; a board without a receive buffer takes one.
 
-    def __init__(self, port: Port, log: WireLog, *, window: int = 1, nonce: int = 1) -> None:
+    `lossless` says that the line loses nothing, and `clock` gives the seconds by which the board's silence is measured: of a simulator its
+    own. `waiting(text)` is called now and then while nobody has answered HELLO.
+    """
+
+    def __init__(
+        self, port: Port, log: WireLog, *, window: int = 1, nonce: int = 1, lossless: bool = False,
+        clock: Callable[[], float] = time.monotonic, waiting: Callable[[str], None] | None = None,
+    ) -> None:  # fmt: skip
         self._port = port
         self._log = log
         self._window = window
         self._sequence = nonce
+        self._lossless = lossless
+        self._clock = clock
+        self._waiting = waiting
         self._order = 0
         self._pending = b""
         self._inbox: deque[Message] = deque()
@@ -140,8 +128,14 @@ class Link:
         """Pieces between delimiters that were no frames."""
         self.asked_again = 0
         self._first_bytes = b""
+        self._unasked_bytes = 0
+        """Received since the last frame that was of use."""
         self._slowest = 0.0
-        """Seconds, the longest that an answer took that was asked for once."""
+        """Seconds, the longest that an answer took of late that was asked for once."""
+        self._quickest = _SHORTEST_PAUSE_S
+        """The shortest: what comes sooner after a question was not its answer."""
+        self._longest_wait = 0.0
+        """Seconds, the longest from one message of a run to the next."""
 
     # ---- one level down: frames ----
 
@@ -151,15 +145,19 @@ class Link:
         self._order += 1
         return self._order
 
-    def _receive(self, wait_s: float) -> Message | None:
-        """The next good frame, `_NOISE` where one may have been, or None after `wait_s`. A fault is raised, whenever it comes."""
-        end = time.monotonic() + wait_s
+    def _receive(self, until: float) -> Message | None:
+        """The next good frame, `_NOISE` where one may have been, or None at `until` on the clock. A fault is raised, whenever it comes."""
         while not self._inbox:
-            data = self._port.read(max(end - time.monotonic(), 0.0))
+            left = until - self._clock()
+            data = self._port.read(max(left, 0.0))
             if data:
                 self._take(data)
-            elif time.monotonic() >= end:
+            if self._inbox:
+                break
+            if left <= 0:
                 return None
+            if data:
+                time.sleep(_NAP_S)
         message = self._inbox.popleft()
         if message.kind == "FAULT":
             raise FaultReported(message)
@@ -168,7 +166,11 @@ class Link:
     def _take(self, data: bytes) -> None:
         self._log.received(data)
         self.bytes_received += len(data)
-        self._first_bytes = (self._first_bytes + data)[:80]
+        self._unasked_bytes += len(data)
+        self._first_bytes = (self._first_bytes + data[:80])[:80]
+        if self._unasked_bytes > _FLOOD_BYTES:
+            what = f"{self._unasked_bytes:,} bytes came, and nothing among them that was asked for; the first of all were {self._said()}"
+            raise DeviceLostError(what, where=self._port.url, hint="another firmware, or another speed of the line")
         *blocks, self._pending = (self._pending + data).split(b"\0")
         for block in filter(None, blocks):
             message = decode(block)
@@ -177,6 +179,11 @@ class Link:
                 self._inbox.append(_NOISE)
             else:
                 self._inbox.append(message)
+        if len(self._pending) > LONGEST_BLOCK:
+            self._pending = self._pending[: LONGEST_BLOCK + 1]  # no frame, however it goes on
+
+    def _said(self) -> str:
+        return repr(self._first_bytes[:40])[1:]
 
     def _next_sequence(self) -> int:
         self._sequence = (self._sequence + 1) & 0xFFFF
@@ -191,35 +198,45 @@ class Link:
         count = len(waiting)
         under_way: dict[int, _Open] = {}
         pause = self._pause()
-        heard = time.monotonic()
+        heard = self._clock()
         while len(answers) < count:
             while waiting and len(under_way) < self._window:
                 index, (kind, fields) = waiting.popleft()
                 sequence = self._next_sequence()
-                question = _Open(index, kind, encode(kind, sequence, **fields), asked=time.monotonic())
+                question = _Open(index, kind, fields, encode(kind, sequence, **fields), sent=self._clock())
                 question.order = self._send(question.frame)
                 under_way[sequence] = question
-            message = self._receive(pause)
+            oldest = min(under_way.values(), key=lambda question: question.order)
+            on_the_line = self._port.seconds_for(sum(len(question.frame) for question in under_way.values()))
+            message = self._receive(max(heard, oldest.sent) + on_the_line + pause)
+            now = self._clock()
+            if now - heard > _SILENCE_S:
+                raise self._silent(oldest.kind)
             if message is None:
-                if time.monotonic() - heard > _SILENCE_S:
-                    raise self._silent(next(iter(under_way.values())).kind)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
-                self._send_again(list(under_way.values()))
+                # The oldest alone: its answer shows which of the others were lost too, and a line that is only slow is not filled up.
+                pause = max(min(2 * pause, _LONGEST_PAUSE_S / 2), pause)
+                self._send_again([oldest])
                 continue
             if message is _NOISE:
                 # Answers keep the order of questions, so it was the oldest's, if it was an answer.
-                self._send_again([min(under_way.values(), key=lambda question: question.order)])
+                if oldest.once or now - oldest.sent > self._quickest / 2:
+                    self._send_again([oldest])
                 continue
-            heard = time.monotonic()
-            if message.sequence not in under_way or message.kind not in (answer, "REFUSED"):
+            question = under_way.get(message.sequence)  # type: ignore[assignment]
+            if question is None or message.kind not in (answer, "REFUSED") or not question.is_answered_by(message):
                 continue
+            heard = now
+            self._unasked_bytes = 0
             if message.kind == "REFUSED":
                 raise _Refused(message)
-            question = under_way.pop(message.sequence)
+            del under_way[message.sequence]
             answers[question.index] = message
-            if question.asked:
-                self._slowest = max(self._slowest, heard - question.asked)
-            pause = self._pause()
+            if question.once:
+                self._slowest = max(_FORGET * self._slowest, now - question.sent)
+                self._quickest = min(self._quickest, now - question.sent)
+                pause = self._pause()
+            else:  # it is not known which of the two was answered: the line is lossy, or slow
+                pause = max(pause / 2, self._pause())
             # The line keeps the order, so what was asked earlier and is not answered yet was lost on its way.
             self._send_again([other for other in under_way.values() if other.order < question.order])
         return [answers[index] for index in range(count)]
@@ -227,71 +244,120 @@ class Link:
     def _send_again(self, questions: Sequence[_Open]) -> None:
         for question in questions:
             question.order = self._send(question.frame)
-            question.asked = 0.0
+            question.sent = self._clock()
+            question.once = False
             self.asked_again += 1
 
     def _pause(self) -> float:
-        """How long to wait for an answer: `ASK_AGAIN_S`, or less once the board has shown that it is quicker."""
-        return min(max(_ROUND_TRIPS * self._slowest, _SHORTEST_PAUSE_S), ASK_AGAIN_S) if self._slowest else ASK_AGAIN_S
+        """How long to wait for an answer: `ASK_AGAIN_S`, then by how quick the board has shown itself."""
+        if self._lossless:
+            return _LOSSLESS_PAUSE_S
+        return min(max(_ROUND_TRIPS * self._slowest, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S) if self._slowest else ASK_AGAIN_S
 
     def _silent(self, kind: str) -> DeviceLostError:
-        return DeviceLostError(f"the board stopped answering: no answer to {kind} in {_SILENCE_S:.0f} s", where=self._port.url)
+        other = f", though {self._unasked_bytes:,} bytes of something else came" if self._unasked_bytes else ""
+        return DeviceLostError(f"the board stopped answering: no answer to {kind} in {_SILENCE_S:.0f} s{other}", where=self._port.url)
 
     # ---- HELLO ----
 
     def identify(self, timeout_s: float) -> Hello:
+        """Who is there, with its tensors."""
+        return self.describe(self.greet(timeout_s))
+
+    def greet(self, timeout_s: float) -> Hello:
         """Who is there; DeviceLostError that tells apart no bytes, bytes that are no frames, and another version of the link."""
         page = layout()
         sequence = self._next_sequence()
         frame = encode("IDENTIFY", sequence, version=page.version, layout=page.hash)
-        end = time.monotonic() + timeout_s
-        pause = ASK_AGAIN_S
+        start = self._clock()
+        end, sign, pause = start + timeout_s, start + _SIGN_S, ASK_AGAIN_S
         heard_before = self.bytes_received
-        while (left := end - time.monotonic()) > 0:
+        while (now := self._clock()) < end:
             self._send(frame)
-            again = time.monotonic() + min(pause, left)
-            while (wait_s := again - time.monotonic()) > 0:
-                message = self._receive(wait_s)
+            again = min(now + pause, end)
+            while (now := self._clock()) < again:
+                if self._waiting is not None and now >= sign:
+                    self._waiting(self._sign(now - start, timeout_s, self.bytes_received - heard_before))
+                    sign = now + max(now - start, _SIGN_S)
+                message = self._receive(again)
                 if message is None or message.kind != "HELLO":
                     continue
                 if len(message.fields) == 2:
-                    raise DeviceLostError(
-                        f"the board speaks version {message['version']} of the link (layout {message['layout']:08x}), "
-                        f"this is version {page.version} (layout {page.hash:08x})",
-                        where=self._port.url,
-                        hint="write the firmware again with this version of etexport",
-                    )
+                    raise self._other_version(message["version"], message["layout"])
                 if message.sequence == sequence:
-                    return self._hello(message)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+                    self._unasked_bytes = 0
+                    return hello_of(message, self._port.url)
+            pause = min(2 * pause, _LONGEST_PAUSE_S / 2)
         raise self._nobody(timeout_s, self.bytes_received - heard_before)
+
+    def _sign(self, waited_s: float, timeout_s: float, heard: int) -> str:
+        came = f"{heard:,} bytes, no frame of the link" if heard else "no bytes"
+        return f"waiting for {self._port.url}{self._speed()}: {came} yet ({waited_s:.0f} of {timeout_s:.0f} s)"
+
+    def _speed(self) -> str:
+        return f" at {self._port.baud} baud" if self._port.baud else ""
+
+    def _other_version(self, version: int, other_layout: int) -> DeviceLostError:
+        page = layout()
+        older = "an older" if version < page.version else "a newer" if version > page.version else "another"
+        what = (
+            f"the board speaks version {version} of the link (layout {other_layout:08x}), "
+            f"this is version {page.version} (layout {page.hash:08x})"
+        )
+        hint = f"the firmware there is of {older} etexport: build it with this one and write it again"
+        return DeviceLostError(what, where=self._port.url, hint=hint)
 
     def _nobody(self, timeout_s: float, heard: int) -> DeviceLostError:
         if heard == 0:
             what, hint = f"no bytes came in {timeout_s:.0f} s", "is the board on, and is it this port?"
+            return DeviceLostError(what, where=self._port.url, hint=hint)
+        told = f"{heard:,} bytes came in {timeout_s:.0f} s, but no frame of the link"
+        if _is_text(self._first_bytes):
+            what, hint = (
+                f"{told}: they are text, and begin {self._said()}",
+                "another firmware runs there; `etexport monitor` shows what it says",
+            )
         else:
-            what = f"{heard} bytes came in {timeout_s:.0f} s, but no frame of the link; they begin {self._first_bytes!r}"
-            hint = "another firmware, or another baud rate"
+            speed = (
+                f"the line has another speed than {self._port.baud} baud (--baud), or"
+                if self._port.baud
+                else "is it the board's port? else"
+            )
+            what, hint = f"{told}, nor text; they begin {self._said()}", f"{speed} another firmware runs there"
         return DeviceLostError(what, where=self._port.url, hint=hint)
 
-    def _hello(self, message: Message) -> Hello:
-        page = layout()
-        told = dict(message.fields)
-        told["features"] = frozenset(name for name, bit in page.features.items() if told["features"] & bit)
-        told["reset_cause"] = page.reset_causes.get(told["reset_cause"], f"cause {told['reset_cause']}")
-        inputs, outputs = told.pop("inputs"), told.pop("outputs")
-        return Hello(**told, inputs=self._tensors("input", inputs), outputs=self._tensors("output", outputs))
+    def describe(self, hello: Hello, most_bytes: int | None = None) -> Hello:
+        """Its inputs and outputs; DeviceLostError for one that cannot be. `most_bytes` is what all the firmware takes in memory."""
+        return hello.with_tensors(
+            self._tensors("input", hello.input_count, most_bytes), self._tensors("output", hello.output_count, most_bytes)
+        )
 
-    def _tensors(self, role: str, count: int) -> tuple[Tensor, ...]:
+    def _tensors(self, role: str, count: int, most_bytes: int | None) -> tuple[Tensor, ...]:
         questions = [("DESCRIBE", {"role": layout().roles[role], "index": index}) for index in range(count)]
         try:
             answers = self._ask(questions, "TENSOR")
         except _Refused as refused:
             raise self._told_off(refused) from None
-        return tuple(
-            Tensor(told["name"], DType.of_code(told["dtype"]), tuple(told["sizes"]), tuple(told["dim_order"]), told["size"])
-            for told in answers
+        return tuple(tensor_of(told.fields, f"{role} {index}", most_bytes, self._port.url) for index, told in enumerate(answers))
+
+    def _was_reset(self, hello: Hello, number: int, wait_s: float) -> None:
+        """DeviceLostError if the board answers within this time and has started again since `hello`."""
+        signs, self._waiting = self._waiting, None
+        try:
+            now = self.greet(wait_s)
+        except DeviceLostError:
+            return
+        finally:
+            self._waiting = signs
+        if now.boot != hello.boot or now.runs < number - 1:
+            raise self._reset(hello, now, number)
+
+    def _reset(self, hello: Hello, now: Hello, number: int) -> DeviceLostError:
+        what = (
+            f"the board was reset during run {number}: it has started {now.boot} times and run {now.runs} programs since, "
+            f"before it was {hello.boot} times; cause: {now.reset_cause}"
         )
+        return DeviceLostError(what, where=self._port.url)
 
     # ---- runs ----
 
@@ -303,8 +369,10 @@ class Link:
                 self._send_inputs(hello, number, arrays)
                 return self._run(hello, number, arrays, timeout_s)
             except _Refused as refused:
+                if refused.reason in ("run", "crc"):
+                    self._was_reset(hello, number, _RESET_S)
                 if refused.reason != "crc":
-                    raise self._told_off(refused, hello) from None
+                    raise self._told_off(refused) from None
                 # Something that was not an input frame of this run wrote there; once more from the start.
         raise DeviceLostError(
             f"the board's inputs are not what was sent, {_ATTEMPTS} times", where=self._port.url, hint="something else writes to its memory"
@@ -329,8 +397,10 @@ class Link:
             head = bytes([tensor.dtype.code, len(tensor.shape)]) + np.array(tensor.shape, "<i4").tobytes() + bytes(tensor.dim_order)
             crc = zlib.crc32(array.tobytes(), zlib.crc32(head, crc))
         parts = [_Parts(tensor.size) for tensor in hello.outputs]
-        trace: dict[tuple[int, int], bytearray] = {}
-        done = self._wait_for_run(number, crc, parts, trace, timeout_s)
+        trace: dict[tuple[int, int], _Traced] = {}
+        done = self._wait_for_run(hello, number, crc, parts, trace, timeout_s)
+        if any(len(result.data) != result.size for result in trace.values()):
+            raise DeviceLostError(f"results of run {number} did not come whole", where=self._port.url)
         for _ in range(_ATTEMPTS):
             self._fetch_missing(number, "output", parts)
             if zlib.crc32(b"".join(part.data for part in parts)) == done["crc"]:
@@ -342,54 +412,91 @@ class Link:
         if "probes" in hello.features:
             ticks = _Parts(4 * (hello.steps + 2))
             self._fetch_missing(number, "probes", [ticks])
+            if ticks.missing():
+                raise DeviceLostError(f"the counts of run {number} did not come whole", where=self._port.url)
             probes = tuple(int(tick) for tick in np.frombuffer(bytes(ticks.data), "<u4"))
         outputs = tuple(in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(hello.outputs, parts, strict=True))
-        return Result(outputs, done["ticks"], done["overhead"], probes, {key: bytes(data) for key, data in trace.items()})
+        return Result(outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()})
 
     def _wait_for_run(
-        self, number: int, crc: int, parts: Sequence[_Parts], trace: dict[tuple[int, int], bytearray], timeout_s: float
+        self, hello: Hello, number: int, crc: int, parts: Sequence[_Parts], trace: dict[tuple[int, int], _Traced], timeout_s: float
     ) -> Message:
         """From RUN to DONE: outputs go to `parts`, traced results to `trace`."""
         sequence = self._next_sequence()
         frame = encode("RUN", sequence, run=number, crc=crc)
         self._send(frame)
-        busy = False
-        traced = 0
-        pause = ASK_AGAIN_S
-        end = time.monotonic() + timeout_s
+        begun = traced = asked = 0
+        now = self._clock()
+        last, sent, end, pause = now, now, now + timeout_s, self._pause()
+        ask_at = now + pause
         while True:
-            message = self._receive(min(pause, max(end - time.monotonic(), 0.01)))
-            if message is None:
-                if time.monotonic() >= end:
-                    raise self._overdue(number, busy, timeout_s)
-                pause = min(2 * pause, _LONGEST_RUN_PAUSE_S)
+            message = self._receive(min(ask_at, end))
+            now = self._clock()
+            if message is not None and message.sequence == sequence and message.kind == "DONE" and message["run"] == number:
+                self._unasked_bytes = 0
+                return message
+            if now >= end:
+                raise self._overdue(hello, number, begun, timeout_s)
+            if message is None or message is _NOISE:
+                if message is None:
+                    pause, ask_at = 2 * pause, now + 2 * pause
+                elif now - sent < self._quickest / 2 and asked:
+                    continue  # noise without an end is not answered by as many questions
                 self._send(frame)
+                asked, sent = asked + 1, now
                 self.asked_again += 1
-            elif message is _NOISE:
-                self._send(frame)
-                self.asked_again += 1
-            elif message.kind == "TRACE" and message["run"] == number:
+                continue
+            useful = False
+            if message.kind == "TRACE" and message["run"] == number:
                 if message.sequence == (traced + 1) & 0xFFFF:
-                    traced += 1
-                    result = trace.setdefault((message["step"], message["output"]), bytearray())
-                    result += message["data"]
-                    busy, end = True, time.monotonic() + timeout_s
+                    useful, traced, begun = True, traced + 1, max(begun, 1)
+                    self._add_traced(hello, message, trace)
                 self._send(encode("CONTINUE", message.sequence))
             elif message.sequence != sequence:
                 continue
             elif message.kind == "REFUSED":
                 raise _Refused(message)
-            elif message.kind == "BUSY":
-                busy, end = True, time.monotonic() + timeout_s
-            elif message.kind == "DATA":
-                parts[message["index"]].add(message["offset"], message["data"])
-            elif message.kind == "DONE":
-                return message
+            elif message.kind == "BUSY" and message["run"] == number:
+                begun += 1
+                useful = begun == 1
+                if begun > 1 and asked and not traced:  # it began twice, unless the line doubled the frame
+                    self._was_reset(hello, number, _RESET_S)
+            elif message.kind == "DATA" and message["run"] == number and message["index"] < len(parts):
+                self._unasked_bytes *= not parts[message["index"]].add(message["offset"], message["data"])
+                pause = self._pause()  # it has ended, and DONE comes at once
+                ask_at = now + pause
+            if useful:
+                if begun > 1 or traced:
+                    self._longest_wait = max(self._longest_wait, now - last)
+                last, end, pause = now, now + timeout_s, self._run_pause(timeout_s)
+                ask_at = now + pause
+                self._unasked_bytes = 0
 
-    def _overdue(self, number: int, busy: bool, timeout_s: float) -> DeviceLostError:
-        if busy:
-            what = f"run {number} did not finish within {timeout_s:g} s"
-            return DeviceLostError(what, where=self._port.url, hint="it hangs, or it needs longer: give a longer time")
+    def _run_pause(self, timeout_s: float) -> float:
+        """How long a program may take before it is asked whether it has ended."""
+        if self._lossless:
+            return timeout_s
+        shortest, longest = _RUN_PAUSE_S
+        return max(_RUN_TIMES * self._longest_wait, shortest) if self._longest_wait else min(max(timeout_s / 8, shortest), longest)
+
+    def _add_traced(self, hello: Hello, message: Message, trace: dict[tuple[int, int], _Traced]) -> None:
+        """A piece of a result behind the others; DeviceLostError for what no program streams."""
+        step, output, size, data = message["step"], message["output"], message["size"], message["data"]
+        result = trace.setdefault((step, output), _Traced(size))
+        known = len(result.data)
+        if step >= hello.steps or not data or message["offset"] != known or size != result.size or known + len(data) > size:
+            what = (
+                f"the board streams {len(data)} bytes at {message['offset']} of {size:,} from step {step} of {hello.steps}, after {known}"
+            )
+            raise DeviceLostError(what, where=self._port.url, hint="it does not run the program that it says")
+        result.data += data
+
+    def _overdue(self, hello: Hello, number: int, begun: int, timeout_s: float) -> DeviceLostError:
+        self._was_reset(hello, number, _RESET_S)
+        if begun:
+            again = f"; it said {begun} times that it began" if begun > 1 else ""
+            what = f"run {number} did not finish within {timeout_s:g} s{again}"
+            return DeviceLostError(what, where=self._port.url, hint="it hangs, or it needs longer: give a longer time (--timeout)")
         return DeviceLostError(f"the board did not start run {number} within {timeout_s:g} s", where=self._port.url)
 
     def _fetch_missing(self, number: int, role: str, parts: Sequence[_Parts]) -> None:
@@ -405,24 +512,32 @@ class Link:
         """End a simulator. It may be gone before its answer is."""
         try:
             self._ask([("EXIT", {"code": code})], "ACCEPTED")
-        except DeviceLostError:
+        except (DeviceLostError, _Refused):
             return
 
-    def _told_off(self, refused: _Refused, hello: Hello | None = None) -> DeviceLostError | ModelError:
+    def _told_off(self, refused: _Refused) -> DeviceLostError | ModelError:
         """A refusal in words, with both sides."""
         message = refused.message
         name, meaning = layout().reasons.get(message["reason"], ("?", "for a reason that this version does not know"))
-        if name == "run" and hello is not None:
-            now = self.identify(_SILENCE_S)
-            return DeviceLostError(
-                f"the board was reset during the runs: it has started {now.boot} times and run {now.runs} programs, "
-                f"before it was {hello.boot} times; cause: {now.reset_cause}",
-                where=self._port.url,
-            )
         sides = f"{meaning} (item {message['item']}): {message['board']} on the board, {message['host']} here"
         if name in ("dtype", "rank", "size", "order"):
             return ModelError(f"the board refuses an input: {sides}", where=self._port.url)
         return DeviceLostError(f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?")
+
+
+def _is_text(data: bytes) -> bool:
+    """Lines of letters, whatever their language: what a wrong speed gives is hardly ever all printable."""
+    text = data.replace(b"\0", b" ").decode(errors="replace")
+    good = sum((letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}") or letter in "\r\n\t\x1b" for letter in text)
+    return good >= 0.9 * len(text)
+
+
+@dataclass
+class _Traced:
+    """What a step gave, as far as it has come, of `size` bytes."""
+
+    size: int
+    data: bytearray = field(default_factory=bytearray)
 
 
 class _Parts:
@@ -432,10 +547,14 @@ class _Parts:
         self.data = bytearray(size)
         self._known = bytearray(size)
 
-    def add(self, offset: int, piece: bytes) -> None:
-        if offset + len(piece) <= len(self.data):
-            self.data[offset : offset + len(piece)] = piece
-            self._known[offset : offset + len(piece)] = b"\1" * len(piece)
+    def add(self, offset: int, piece: bytes) -> bool:
+        """True if that was not known."""
+        end = offset + len(piece)
+        if end > len(self.data) or self._known.find(b"\0", offset, end) < 0:
+            return False
+        self.data[offset:end] = piece
+        self._known[offset:end] = b"\1" * len(piece)
+        return True
 
     def missing(self) -> list[tuple[int, int]]:
         """(offset, length) of what has not come, in pieces that one READ may ask for."""
@@ -447,14 +566,3 @@ class _Parts:
             found.append((at, end - at))
             at = self._known.find(b"\0", end)
         return found
-
-
-def in_memory(tensor: Tensor, array: Array) -> Array:
-    """A tensor in logical order as it lies in the board's memory."""
-    return np.ascontiguousarray(array.reshape(tensor.shape).transpose(tensor.dim_order))
-
-
-def in_logical_order(tensor: Tensor, data: bytes) -> Array:
-    """The opposite: bytes of the board's memory as an array in the script's order."""
-    stored = np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.memory_shape)
-    return np.array(stored.transpose(np.argsort(tensor.dim_order)), order="C")  # ascontiguousarray would give a scalar a dimension

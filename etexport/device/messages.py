@@ -24,6 +24,9 @@ _CRC = struct.Struct("<I")
 _UNSEEDED = ("IDENTIFY", "HELLO")
 """Understood by every version, so their CRC does not start at the layout."""
 
+LONGEST_BLOCK = 4096
+"""Bytes between two delimiters; more is no frame. The longest is a TENSOR of 255 dimensions with a name of 255 bytes, of 1.6 KB."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -129,6 +132,8 @@ def _pack(field: Field, value: Any) -> bytes:
 def decode(block: bytes) -> Message | None:
     """What lies between two delimiters, if it is a frame; a HELLO of another layout has only `version` and `layout`."""
     page = layout()
+    if len(block) > LONGEST_BLOCK:
+        return None
     try:
         data = cobs.decode(block)
     except cobs.DecodeError:
@@ -150,6 +155,11 @@ def decode(block: bytes) -> Message | None:
     return None if fields is None else Message(message.name, sequence, fields)
 
 
+def printable(data: bytes) -> str:
+    """What a board says, with nothing in it that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in data.decode(errors="replace"))
+
+
 def _unpack(message: MessageType, body: bytes) -> dict[str, Any] | None:
     fields: dict[str, Any] = {}
     at = 0
@@ -159,7 +169,7 @@ def _unpack(message: MessageType, body: bytes) -> dict[str, Any] | None:
             at = len(body)
         elif field.kind == "text":
             end = at + 1 + (body[at] if at < len(body) else 0)
-            fields[field.name] = body[at + 1 : end].decode(errors="replace")
+            fields[field.name] = printable(body[at + 1 : end])
             at = end
         else:
             count = fields[field.count] if field.count else 1

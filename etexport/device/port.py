@@ -21,36 +21,46 @@ class Port:
 
     def __init__(self, url: str, baud: int = 115200) -> None:
         self.url = url
+        self.baud = 0 if url.startswith(("socket://", "loop://")) else baud
+        """Bits a second; 0 of a line that has no speed."""
         try:
             self._serial = serial.serial_for_url(url, baudrate=baud, timeout=0, write_timeout=_WRITE_TIMEOUT_S, exclusive=True)
         except (serial.SerialException, ValueError, OSError) as error:
             raise _cannot_open(url, error) from error
-        self._socket = self._serial.fileno() if hasattr(self._serial, "fileno") and "://" in url else -1
+        self._descriptor = self._serial.fileno() if url.partition("://")[0] in (url, "socket", "hwgrep") else -1
 
     def read(self, wait_s: float) -> bytes:
         """What has come, waiting at most `wait_s` for the first byte; b"" if nothing has."""
         try:
-            if self._has_descriptor():
-                if not select.select([self._serial.fileno()], [], [], max(wait_s, 0.0))[0]:
+            if self._descriptor >= 0:  # past pyserial, which asks the system three times a read
+                if not select.select([self._descriptor], [], [], max(wait_s, 0.0))[0]:
                     return b""
-                return bytes(self._serial.read(_AT_ONCE))
+                if data := os.read(self._descriptor, _AT_ONCE):
+                    return data
+                raise OSError("its other end is gone")
             self._serial.timeout = max(wait_s, 0.0)
             first = self._serial.read(1)
             return bytes(first + self._serial.read(self._serial.in_waiting)) if first else b""
+        except BlockingIOError:
+            return b""
         except (serial.SerialException, OSError) as error:
             raise DeviceLostError(f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)) from error
 
     def write(self, data: bytes) -> None:
         try:
             self._serial.write(data)
+        except serial.SerialTimeoutException as error:
+            what = f"the board takes no bytes: {len(data)} could not be sent in {_WRITE_TIMEOUT_S:.0f} s"
+            raise DeviceLostError(what, where=self.url, hint="flow control, or nobody at the other end") from error
         except (serial.SerialException, OSError) as error:
             raise DeviceLostError(f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)) from error
 
+    def seconds_for(self, count: int) -> float:
+        """How long so many bytes are on the way: ten bits each."""
+        return 10 * count / self.baud if self.baud else 0.0
+
     def close(self) -> None:
         self._serial.close()
-
-    def _has_descriptor(self) -> bool:
-        return self._socket >= 0 or "://" not in self.url
 
 
 def holders(device: str) -> Iterator[str]:

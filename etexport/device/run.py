@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from etexport.board import Board
-from etexport.device.elf import program_hash
+from etexport.device.elf import memory_bytes, program_counts, program_hash
 from etexport.device.fault import decode, error
+from etexport.device.hello import Hello, Tensor
 from etexport.device.image import image
 from etexport.device.launch import Running, launch
-from etexport.device.link import FaultReported, Hello, Link, Result, Tensor
+from etexport.device.link import FaultReported, Link, Result
 from etexport.device.port import Port
 from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, EtError, ModelError, raise_all
@@ -25,6 +26,7 @@ from etexport.program.model import Array
 
 _IDENTIFY_S = 20.0
 _OPEN_S = 30.0
+_MOST_TICKS = 1 << 62
 _SIMULATED_WINDOW = 8
 """Questions under way to a simulator, which loses nothing. Real ports may lack a receive buffer, and get one."""
 
@@ -70,11 +72,13 @@ def run(
     url: str | None = None,
     log: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    waiting: Callable[[str], None] | None = None,
     timeout_s: float = 60.0,
 ) -> Run:
     """Run every sample once, in order, on an attached board (`url`, or the board's own where it has no simulator), else on a simulator.
 
-    `timeout_s` is for one run of the program. `progress(done, of)` is called after each. `probes` and `trace` say that the firmware must
+    `timeout_s` is for one run of the program, of a simulator in its own time (`Running.clock`). `progress(done, of)` is called after each,
+    `waiting(text)` now and then while nobody answers. `probes` and `trace` say that the firmware must
     have been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and
     ModelError for inputs that do not match.
     """
@@ -86,23 +90,31 @@ def run(
             port = _open(running, board) if running is not None else Port(url, board.baud)
             stack.callback(port.close)
             window, nonce = (_SIMULATED_WINDOW, 1) if running is not None else (1, secrets.randbelow(1 << 16))
-            link = Link(port, wire, window=window, nonce=nonce)
-            hello = link.identify(_IDENTIFY_S)
+            clock = running.clock if running is not None else time.monotonic
+            link = Link(port, wire, window=window, nonce=nonce, lossless=running is not None, clock=clock, waiting=waiting)
+            hello = link.greet(_IDENTIFY_S)
             _check_firmware(hello, elf, board, port.url, {name for name, wanted in (("probes", probes), ("trace", trace)) if wanted})
+            hello = link.describe(hello, memory_bytes(elf))
             samples = [_match(sample, hello.inputs, index) for index, sample in enumerate(inputs)]
             results: list[Result] = []
             for index, sample in enumerate(samples):
                 results.append(link.run(hello, hello.runs + 1 + index, sample, timeout_s))
                 if progress is not None:
                     progress(index + 1, len(samples))
-            after = link.identify(_IDENTIFY_S)
+            after = link.greet(_IDENTIFY_S)
+            if after.boot != hello.boot:
+                what = f"the board was reset after its runs: it has started {after.boot} times, before it was {hello.boot}"
+                raise DeviceLostError(what, where=port.url)
+            counters = _counters(board, results, port.url)
+            mark = min((result.probes[-1] for result in results if result.probes), default=0)
+            steps = tuple(_steps(board, result, mark, port.url) for result in results if probes)
             if running is not None:
                 link.exit(0)
         exit_status = running.wait() if running is not None else None
     return Run(
         outputs=tuple(result.outputs for result in results),
-        counters=tuple(_count(board, result.ticks) - _count(board, result.overhead) for result in results),
-        probes=tuple(_steps(board, result.probes) for result in results if probes),
+        counters=counters,
+        probes=steps,
         trace=tuple(result.trace for result in results if "trace" in hello.features),
         unit=board.counter.unit,
         init_count=_count(board, hello.init_ticks),
@@ -166,12 +178,12 @@ def _translated(elf: Path, board: Board, running: Running | None) -> Iterator[No
 
 def _open(running: Running, board: Board) -> Port:
     """The port of a simulator that was just started: one that was told which port to take may not have it open yet."""
-    end = time.monotonic() + _OPEN_S
+    end = running.clock() + _OPEN_S
     while True:
         try:
             return Port(running.url, board.baud)
         except DeviceLostError:
-            if time.monotonic() > end or running.exit_status is not None:
+            if running.clock() > end or running.exit_status is not None:
                 raise
             time.sleep(0.05)
 
@@ -187,6 +199,11 @@ def _check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: s
         what = f"the board runs another program: {hello.program} {hello.program_hash:016x}; {elf.name} has {expected:016x}"
         errors.append(DeviceLostError(what, where=url, hint=hint))
     else:
+        told, counts = (hello.input_count, hello.output_count, hello.steps), program_counts(elf)
+        if counts is not None and told != counts:
+            there, here = ("{} inputs, {} outputs and {} steps".format(*numbers) for numbers in (told, counts))
+            what = f"the board says that its program has {there}; that of {elf.name} has {here}"
+            errors.append(DeviceLostError(what, where=url, hint=hint))
         own = image(elf)
         if (own.crc, own.size) != (hello.image_crc, hello.image_bytes):
             there, here = f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}", f"{own.size} with {own.crc:08x}"
@@ -224,7 +241,22 @@ def _count(board: Board, ticks: int) -> int:
     return (2 * ticks * counter.numerator + counter.denominator) // (2 * counter.denominator)
 
 
-def _steps(board: Board, ticks: Sequence[int]) -> tuple[int, ...]:
-    """Counts of each step from the ticks at its marks (32 bits, they may wrap), without the mark itself."""
-    *marks, cost = ticks
-    return tuple(_count(board, max(((after - before) & 0xFFFFFFFF) - cost, 0)) for before, after in pairwise(marks))
+def _counters(board: Board, results: Sequence[Result], url: str) -> tuple[int, ...]:
+    """The count of each run, without what counting nothing takes: the least of all runs, since on the host an interrupt may have come
+    between. DeviceLostError where the program took less than nothing."""
+    overhead = min((result.overhead for result in results), default=0)
+    for number, result in enumerate(results, 1):
+        if not overhead <= result.ticks < _MOST_TICKS:
+            what = f"a count that cannot be: {result.ticks:,} ticks for sample {number}, and {overhead:,} for nothing"
+            raise DeviceLostError(what, where=url, hint=f"is {board.counter.driver} the counter of this board?")
+    return tuple(_count(board, result.ticks) - _count(board, overhead) for result in results)
+
+
+def _steps(board: Board, result: Result, mark: int, url: str) -> tuple[int, ...]:
+    """Counts of each step from the ticks at its marks (32 bits, they may wrap), without those of a mark itself."""
+    taken = [(after - before) & 0xFFFFFFFF for before, after in pairwise(result.probes[:-1])]
+    for step, ticks in enumerate(taken):
+        if ticks > result.ticks:
+            what = f"a count that cannot be: {ticks:,} ticks for step {step}, of {result.ticks:,} for all"
+            raise DeviceLostError(what, where=url, hint=f"is {board.counter.driver} the counter of this board?")
+    return tuple(_count(board, max(ticks - mark, 0)) for ticks in taken)

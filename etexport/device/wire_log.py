@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from etexport.device.messages import decode
+from etexport.device.messages import LONGEST_BLOCK, decode
 
 
 class WireLog:
@@ -49,4 +49,7 @@ class WireLog:
             message = decode(line.strip(b"\0"))
             name = f"{message.kind} {message.sequence}" if message is not None else "?"
             self._file.write(f"{direction} {name} {line.hex()}\n")
+        if len(pending) > LONGEST_BLOCK:  # a flood without delimiters: it is no frame, however it goes on
+            self._file.write(f"{direction} ? {pending.hex()}\n")
+            pending = b""
         self._pending[direction] = pending

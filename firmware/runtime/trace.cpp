@@ -43,7 +43,8 @@ void probes_calibrate(uint64_t start) {
   probe(ET_PROBE_COUNT);
   const uint32_t with_trace = probe_ticks[ET_PROBE_COUNT] - probe_ticks[0];
   mark_twice();
-  cost_of_trace = with_trace - probe_ticks[ET_PROBE_COUNT];
+  const uint32_t without = probe_ticks[ET_PROBE_COUNT];
+  cost_of_trace = with_trace > without ? with_trace - without : 0;  // on the host it may seem to cost less than nothing
 #else
   mark_twice();
 #endif
@@ -115,8 +116,11 @@ template <class Stream>
 void beside_the_clock(const Stream& stream) {
 #if defined(ET_PROBES)
   const uint32_t begin = ticks();
+  const uint32_t since_mark = begin - left_out - probe_ticks[current_step];
   stream();
-  left_out += ticks() - begin + cost_of_trace;
+  // No more than has passed: on the host the cost is no more exact than the clock, and the next mark must not lie
+  // before.
+  left_out += ticks() - begin + (cost_of_trace < since_mark ? cost_of_trace : since_mark);
 #else
   stream();
 #endif

@@ -151,7 +151,9 @@ def test_a_reset_in_the_middle_of_a_run_is_named(firmware: Firmware, name: str) 
         simulator = dataclasses.replace(board.simulator, arguments=(*board.simulator.arguments, *qmp))
         with launch(dataclasses.replace(board, simulator=simulator), elf) as running:
             timer = threading.Timer(1.0, _reset, (qmp_listener,))  # from the end of the first run, however long that takes to come
-            with pytest.raises(DeviceLostError, match="reset during the runs: it has started 2 times and run 0 programs, before it was 1"):
+            with pytest.raises(
+                DeviceLostError, match="reset during run 2: it has started 2 times and run 0 programs since, before it was 1"
+            ):
                 run(elf, board, [sample(0), sample(1, HANG)], url=running.url, timeout_s=20, progress=lambda done, of: timer.start())
             timer.join()
 

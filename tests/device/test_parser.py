@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import subprocess
+import time
 import zlib
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_the_board_itself_refuses_what_does_not_match(firmware: Firmware) -> Non
         link.identify(10)
         for sequence, (kind, fields, told) in enumerate(wrong, 1000):
             port.write(encode(kind, sequence, **fields))
-            message = link._receive(5)
+            message = link._receive(time.monotonic() + 5)
             assert message is not None and message.kind == "REFUSED" and message.sequence == sequence, (kind, fields)
             answer = (layout().reasons[message["reason"]][0], message["item"], message["board"], message["host"])
             assert answer[: len(told)] == told, (kind, fields)
