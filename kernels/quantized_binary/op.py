@@ -43,29 +43,47 @@ def _call(function: str, node: Node, geometry: dict[str, Any], variant: str = "p
 # ---- addition ----------------------------------------------------------------------------------------------------------------------
 
 
+_WORD = 2**15
+"""Multipliers below fit 16 bits, of which the DSP instructions multiply two at once."""
+
+_FINE = 12
+"""From this shift on 15-bit multipliers are within 1/16 of a step together: 2 * 255 * 2^-1 / 2^12."""
+
+
 def _sum_words(args: dict[str, int]) -> dict[str, int]:
-    """The 16-bit form of an addition: multipliers, shift, and one constant for zero points and rounding."""
+    """The integer form of an addition: multipliers, shift, and one constant for zero points and rounding. Multipliers of 15 bits, or where
+    an operand's scale is so many times the result's that these are too coarse, as long ones as 32-bit sums hold."""
     out_scale = real_scale(args["output_multiplier"], args["output_shift"]) * 2**_ADD_BITS
     first, second = (real_scale(args[f"{one}_multiplier"], args[f"{one}_shift"]) * out_scale for one in ("self", "other"))
+
+    def words(shift: int) -> dict[str, int]:
+        ma, mb = round(first * 2**shift), round(second * 2**shift)
+        constant = (args["output_zero_point"] << shift) - ma * args["self_zero_point"] - mb * args["other_zero_point"] + (1 << (shift - 1))
+        return {"self_multiplier": ma, "other_multiplier": mb, "constant": constant, "shift": shift}
+
     largest = max(abs(first), abs(second))
     # the largest shift for which both multipliers fit 15 bits and the zero point's share of the constant fits 31
     shift = max(1, min(14 - math.frexp(largest)[1] + 1, 20)) if largest else 1
-    while shift > 1 and max(round(abs(first) * 2**shift), round(abs(second) * 2**shift)) >= 2**15:
+    while shift > 1 and max(round(abs(first) * 2**shift), round(abs(second) * 2**shift)) >= _WORD:
         shift -= 1
-    ma, mb = round(first * 2**shift), round(second * 2**shift)
-    constant = (args["output_zero_point"] << shift) - ma * args["self_zero_point"] - mb * args["other_zero_point"] + (1 << (shift - 1))
-    return {"self_multiplier": ma, "other_multiplier": mb, "constant": constant, "shift": shift}
+    if shift >= _FINE:
+        return words(shift)
+    return next((wide for wide in map(words, range(20, shift, -1)) if _reach(wide) < 2**31), words(shift))
+
+
+def _reach(words: dict[str, int]) -> int:
+    """What the sum comes to at most."""
+    return 128 * (abs(words["self_multiplier"]) + abs(words["other_multiplier"])) + abs(words["constant"])
 
 
 def _lower_add(node: Node, target: Target) -> Call:
     if target.rounding == "tflm":
         return _lower_add_twice(node)
     words = _sum_words({name.name: node[name.name] for name in node.schema.parameters if name.kind == "int"})
-    reach = 128 * (abs(words["self_multiplier"]) + abs(words["other_multiplier"])) + abs(words["constant"])
-    if max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) >= 2**15 or reach >= 2**31:
+    if _reach(words) >= 2**31:
         raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
     bounds = {"low": node["activation_min"], "high": node["activation_max"]}
-    if "dsp" in target.features:
+    if "dsp" in target.features and max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) < _WORD:
         own = "false" if tuple(bounds.values()) == (-128, 127) else "true"
         return _call(f"quantized_add_dsp<{words.pop('shift')}, {own}>", node, {**words, **bounds}, "dsp")
     return _call("quantized_add", node, {**words, **bounds})
@@ -210,6 +228,7 @@ OPS = [
             _sum_case(_int8(2, 3, 4), _int8(2, 3, 4), (0.1, 0.2, 0.3), (3, -5, 7), -1, "a difference"),
             _sum_case(_int8(3, 37), _int8(3, 37), (0.1, 0.2, 0.1), (3, -5, -20), 1, "a relu", (-20, 127)),
             _sum_case(_int8(1, 1, 9), _int8(2, 11, 1), (0.3, 0.2, 0.4), (3, -5, -20), -1, "both repeat"),
+            _sum_case(_int8(3, 8), _int8(3, 8), (0.4, 0.39, 0.016), (100, 98, 4), -1, "a difference of large numbers"),
         ),
         draw=_draw_add,
     ),
