@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "et/arithmetic.h"
+#include "et/library.h"
 #include "et/strided.h"
 
 namespace et {
@@ -96,7 +97,7 @@ void minimum(const G& g, T* out, const T* self, const T* other) {
 // Division rounded towards 0, and down.
 template <class G>
 void div_trunc(const G& g, float* out, const float* self, const float* other) {
-  zip(g, out, self, other, [](float a, float b) { return truncf(a / b); });
+  zip(g, out, self, other, [](float a, float b) { return truncated(a / b); });
 }
 
 // As PyTorch does it: by the rest, because a / b may round up to the next whole number.

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "et/library.h"
 #include "et/strided.h"
 
 namespace et {
@@ -20,7 +21,7 @@ void ceil(const G& g, float* out, const float* self) {
 
 template <class G>
 void trunc(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) { return truncf(v); });
+  map(g, out, self, [](float v) { return truncated(v); });
 }
 
 // Halves go to the even neighbour.
@@ -137,7 +138,7 @@ void power(const G& g, float* out, const float* self) {
   } else if (exponent == -2.0f) {
     map(g, out, self, [](float v) { return 1.0f / (v * v); });
   } else {
-    map(g, out, self, [&](float v) { return powf(v, exponent); });
+    map(g, out, self, [&](float v) { return power_of(v, exponent); });
   }
 }
 
@@ -157,12 +158,12 @@ void whole_power(const G& g, T* out, const T* self) {
 // Two tensors.
 template <class G>
 void power(const G& g, float* out, const float* self, const float* exponent) {
-  zip(g, out, self, exponent, [](float a, float b) { return powf(a, b); });
+  zip(g, out, self, exponent, [](float a, float b) { return power_of(a, b); });
 }
 
 template <class G>
 void power_of_number(const G& g, float* out, const float* exponent) {
-  map(g, out, exponent, [&](float v) { return powf(g.number, v); });
+  map(g, out, exponent, [&](float v) { return power_of(g.number, v); });
 }
 
 template <class G>
