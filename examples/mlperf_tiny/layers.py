@@ -28,10 +28,15 @@ def same_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: i
     return nn.Sequential(pad, nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=bias))
 
 
+DEAD = 1 / 8
+"""The share of channels without weights, as training leaves them: nine layers of the reference's trained VWW have 4 to 234."""
+
+
 def seeded(net: nn.Module, seed: int) -> nn.Module:
     """Random weights of a trained network's size, and BatchNorm statistics that are not the identity. Returns the net in eval mode.
 
-    Weights are He-scaled, so that activations keep their size through the depth and every layer matters for the output.
+    Weights are He-scaled, so that activations keep their size through the depth and every layer matters for the output; in layers of 16
+    outputs and more some channels are dead.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -39,6 +44,8 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fan_in = module.weight[0].numel()
                 module.weight.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)
+                if len(module.weight) >= 16:
+                    module.weight[torch.rand(len(module.weight), generator=generator) < DEAD] = 0.0
                 if module.bias is not None:
                     module.bias.uniform_(-0.1, 0.1, generator=generator)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
