@@ -136,6 +136,8 @@ def node_of(method: Method, instruction: Instruction, op: Op) -> Node:
 def carried(op: Op, instruction: Instruction) -> tuple[Ref, ...]:
     """The tensors of whose elements the first result consists (`Op.carries`); none for an operator that computes."""
     names = [parameter.name for parameter in op.signature.parameters]
+    if "accumulate" in names and instruction.args[names.index("accumulate")]:
+        return ()
     places = [0] if op.layout in (Layout.VIEW, Layout.PERMUTE) else [names.index(name) for name in op.carries]
     found: list[Arg] = []
     for place in places:

@@ -25,6 +25,7 @@ from etexport.target.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANT
 from etexport.target.integer_masks import masked, without_second_masks
 from etexport.target.integer_moves import behind_clamps, is_read_once, rise, sink
 from etexport.target.integer_signed import signed
+from etexport.target.integer_states import integer_states
 from etexport.target.integer_table import condition, continues_chain, ends_chain, table
 from etexport.target.model import InFloat
 
@@ -45,7 +46,7 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     marks = [_marked(instruction) for instruction in method.instructions]
     if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in marks):
         return method, ()
-    method = signed(replace(method, instructions=tuple(marks)))
+    method = integer_states(signed(replace(method, instructions=tuple(marks))))
     graph = Graph(method, library)
     instructions: list[Instruction] = []
     for instruction in method.instructions:

@@ -62,6 +62,8 @@ class Graph:
         source = made.args[0]
         assert isinstance(source, Ref)
         value = self.values[source.id]
+        if value.role is not Role.CONSTANT:
+            value = replace(value, data=None)  # of a state: what it begins with
         if made.op == DEQUANTIZE:
             return Quantized(value, np.float64(np.float32(made.args[1])), np.int64(made.args[2]), None)  # type: ignore[arg-type]
         scales, zeros, axis = made.args[1], made.args[2], made.args[3]
@@ -85,6 +87,10 @@ class Graph:
         if known is not None and known.axis is None and known.value.data is not None:
             real = (known.value.data.astype(np.float32) - np.float32(known.zero_point)) * np.float32(known.scale)
             return np.asarray(real, np.float32)  # arithmetic makes numbers of arrays without dimensions
+        return self.data(value)
+
+    def data(self, value: int) -> Array | None:
+        """The content of a constant, as it is stored."""
         found = self.values[value]
         return found.data if found.role is Role.CONSTANT else None
 

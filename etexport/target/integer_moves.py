@@ -84,7 +84,7 @@ def _dequantised(
     out = graph.values[move.outs[0]]
     done = replace(dequantise, outs=(out.id,), handle=graph.handle())
     op = graph.op(move)
-    contents = {value: graph.values[value].data for value in move.reads}
+    contents = {value: graph.data(value) for value in move.reads}
     if op is not None and op.reference is not None and len(move.outs) == 1 and all(one is not None for one in contents.values()):
         moved = graph.constant(known.value.name, np.asarray(op.reference(*(_plain(arg, contents) for arg in move.args))))
         return (replace(done, args=(moved, *args)),)
@@ -103,7 +103,7 @@ def _stored(graph: Graph, sources: Sequence[Ref], like: Quantized) -> dict[int, 
     """The integers behind each operand, if all have the type and the scale of `like`; a real constant that they can say exactly does."""
     found: dict[int, int] = {}
     for source in sources:
-        known, content = graph.quantized(source), graph.values[source.id].data
+        known, content = graph.quantized(source), graph.data(source.id)
         if known is not None and known.axis is None:
             if (known.value.spec.dtype, known.scale, known.zero_point) != (like.value.spec.dtype, like.scale, like.zero_point):
                 return None

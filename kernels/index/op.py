@@ -566,6 +566,7 @@ OPS = [
         dtypes=_ALL,
         reference=_np_put,
         inplace=("self",),
+        carries=("self", "values"),
         sum_length=_terms,
         cases=(
             Case((T((6, 4)), (_at(4, 0),), T((2, 4)), False), "x[[4, 0]] = y"),

@@ -42,6 +42,7 @@ def quantized(
         from etexport.frontend.quantize.functional import functional
         from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
         from etexport.frontend.quantize.settings import Settings
+        from etexport.frontend.quantize.states import accumulators
         from etexport.frontend.quantize.tune import tuned
     unknown = [name for name in keep_float if name not in dict(model.named_modules())]
     if unknown:
@@ -50,9 +51,11 @@ def quantized(
     with _quiet():
         with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
             captured = folded(functional(torch.export.export(model, inputs, strict=False)))
+        wide = accumulators(captured, calibration)
 
         def prepare(network: GraphModule) -> GraphModule:
-            return prepare_pt2e(copy.deepcopy(network), MicrocontrollerQuantizer(keep_float, calibration))  # type: ignore[no-any-return]
+            quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide)
+            return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
 
         found = tuned(captured, prepare, calibration, Settings(keep_float=tuple(keep_float)))
     return converted(found.prepared)

@@ -14,12 +14,12 @@ aten = torch.ops.aten
 
 
 def functional(program: ExportedProgram) -> GraphModule:
-    """The program's module; where it writes into parts of tensors, each write gives a tensor of its own.
+    """The program's module; where it writes into parts of tensors, each write gives a tensor of its own, and states are written at the end.
 
     torchao puts quantise and dequantise between a part and what writes into it, and so between the write and the tensor: it would be lost.
     """
     model: GraphModule = program.module()
-    if not _writes_parts(model.graph):
+    if not (_writes_parts(model.graph) or _goes_on_with_states(model.graph)):
         return model
     model = program.run_decompositions({}).module()
     for node in list(model.graph.nodes):
@@ -35,6 +35,16 @@ def functional(program: ExportedProgram) -> GraphModule:
 def _writes_parts(graph: Graph) -> bool:
     """Whether something is written that is a view of another tensor, or that is read elsewhere by the name that it had before."""
     return any(_is_view(one) or len(one.users) > 1 for node in graph.nodes for one in _written(node) if one.op == "call_function")
+
+
+def _goes_on_with_states(graph: Graph) -> bool:
+    """Whether a buffer is written otherwise than by a copy at the end: what is read of it later is another value than before."""
+    for node in graph.nodes:
+        for one in _written(node):
+            later = any(user is not node and node < user for user in one.users)
+            if one.op == "get_attr" and (node.target is not aten.copy_.default or node.users or later):
+                return True
+    return False
 
 
 def _written(node: Node) -> list[Node]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, GraphModule, Node, traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from etexport.frontend.quantize import cells
+from etexport.frontend.quantize.states import is_state, states
 
 aten = torch.ops.aten
 
@@ -72,9 +73,22 @@ def by_reciprocal(x: Tensor, divisor: Tensor) -> Tensor:
     return x * torch.reciprocal(divisor)
 
 
+def by_state(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer whose weight is a state."""
+    product = torch.matmul(x, weight.transpose(0, 1))
+    return product if bias is None else product + bias
+
+
 RECURRENT: dict[Any, Callable[..., Any]] = {
     aten.lstm.input: cells.lstm, aten.gru.input: cells.gru, aten.rnn_tanh.input: cells.rnn_tanh, aten.rnn_relu.input: cells.rnn_relu,
 }  # fmt: skip
+CELLS: dict[Any, Callable[..., Any]] = {
+    aten.lstm_cell.default: cells.lstm_cell, aten.gru_cell.default: cells.gru_cell, aten.rnn_tanh_cell.default: cells.rnn_tanh_cell,
+    aten.rnn_relu_cell.default: cells.rnn_relu_cell,
+}  # fmt: skip
+
+STEP = "etexport_step"
+"""In a node's meta: what it computes in a step of a recurrent layer, equal for all steps; they get one scale."""
 
 
 def written_out(model: GraphModule) -> GraphModule:
@@ -108,6 +122,10 @@ def _writer(node: Node) -> Callable[..., Any] | None:
     if target in RECURRENT:
         states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
         return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
+    if target in CELLS:
+        return CELLS[target]
+    if target is aten.linear.default and is_state(args[1]) and args[1].meta["val"].dim() == 2:  # type: ignore[union-attr]
+        return by_state
     if target is aten.matmul.default and isinstance(args[1], Node) and args[1].meta["val"].dim() == 1:
         return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else None
     if target is aten.div.Tensor and len(args) == 2 and _is_parameter(args[1]):
@@ -116,7 +134,7 @@ def _writer(node: Node) -> Callable[..., Any] | None:
 
 
 def _is_parameter(arg: Any) -> bool:
-    return isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor)
+    return isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor) and not is_state(arg)
 
 
 def _as_layer(model: GraphModule, node: Node) -> None:
@@ -205,7 +223,7 @@ def before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any
 
 def varying(graph: Graph) -> set[Node]:
     """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
-    varies: set[Any] = {node.args[0] for node in graph.nodes if node.target is aten.copy_.default}
+    varies: set[Any] = set(states(graph))
     for node in graph.nodes:
         if node.op == "placeholder" or not varies.isdisjoint(node.all_input_nodes):
             varies.add(node)
@@ -226,8 +244,9 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
         args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), lambda one: known[one])
         return write(*args, **kwargs)
 
-    with _fake_mode(node):
+    with _fake_mode(node), traceback.preserve_node_meta():
         trace = make_fx(rebuilt, pre_dispatch=True)(*values)
+    weights = tuple(one for one in operands if _is_parameter(one))
     replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
     with model.graph.inserting_before(node):
         for part in trace.graph.nodes:
@@ -236,4 +255,8 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
             elif part.op != "placeholder":
                 replaced[part] = model.graph.node_copy(part, replaced.__getitem__)
                 keep_source(replaced[part], node)
+                traced = part.meta.get("custom") or {}
+                replaced[part].meta["custom"] = dict(node.meta.get("custom") or {})
+                if cells.STEP in traced:
+                    replaced[part].meta[STEP] = (traced[cells.STEP], traced.get(cells.LAYER), weights)
     model.graph.erase_node(node)

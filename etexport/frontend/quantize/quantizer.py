@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,8 +29,9 @@ from torchao.quantization.pt2e.quantizer import (
 
 from etexport.frontend.quantize import reasons
 from etexport.frontend.quantize.masks import Masks, drawn, masked
-from etexport.frontend.quantize.parts import varying, written_out
+from etexport.frontend.quantize.parts import STEP, varying, written_out
 from etexport.frontend.quantize.ranges import SMALLEST_SCALE, RangeObserver
+from etexport.frontend.quantize.states import carries, is_state, states
 
 aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
@@ -92,6 +94,12 @@ SHARING = (
 )  # fmt: skip
 """Movement and pooling: input and output have one scale."""
 
+WRITES: dict[Any, int] = {
+    aten.slice_scatter.default: 1, aten.select_scatter.default: 1, aten.index_put.default: 2, aten.index_copy.default: 3,
+    aten.scatter.src: 3,
+}  # fmt: skip
+"""A tensor with parts of it replaced, as rings and caches are: which argument these are. All have one scale."""
+
 LISTS = (aten.cat.default, aten.stack.default, aten.concat.default)
 CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self)
 """Each element of the result is one of an operand: all have one scale."""
@@ -109,11 +117,20 @@ FIXED = {
 class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
     """int8 for everything that has an integer kernel or a table, except in the layers named in `keep_float` (module paths)."""
 
-    def __init__(self, keep_float: Iterable[str] = (), samples: Sequence[Sequence[Tensor]] = (), *, training: bool = False) -> None:
-        """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn."""
+    def __init__(
+        self,
+        keep_float: Iterable[str] = (),
+        samples: Sequence[Sequence[Tensor]] = (),
+        *,
+        accumulators: Mapping[str, float] = MappingProxyType({}),
+        training: bool = False,
+    ) -> None:
+        """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn. `accumulators` are states
+        that int8 would lose too much of, and how much in dB."""
         super().__init__()
         self.keep_float = tuple(keep_float)
         self.samples = samples
+        self.accumulators = accumulators
         self.activation = _activation(training)
         self.weight = _weights(training)
         self.model: Any = None
@@ -121,6 +138,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.bound: dict[Node, Any] = {}
         self.roots: dict[Node, Node] = {}
         self.layers: dict[tuple[Node, int], Node] = {}
+        self.steps: dict[Any, Node] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         model = written_out(model)
@@ -131,7 +149,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.model = model
         self.layers = {}
         self.bound = self._scores() if self.samples else {}
+        self.steps = {}
         self.roots = _roots(model.graph)
+        accumulating = self._accumulating(model.graph)
         varies = varying(model.graph)
         for node in model.graph.nodes:
             if node not in varies or node.op != "call_function":
@@ -140,10 +160,42 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             if kept:
                 reasons.note(node, f"the script keeps {kept} in float")
                 continue
+            if node in accumulating:
+                reasons.note(node, accumulating[node])
+                continue
             self._annotate(node)
+            self._as_in_other_steps(node)
             if ANNOTATION not in node.meta and node.target is not operator.getitem and _is_float(node, allow_list=True):
                 reasons.note(node, self._reason(node))
         return model
+
+    def _accumulating(self, graph: Graph) -> dict[Node, str]:
+        """What carries the values of accumulators from step to step, and why it stays in float."""
+        found: dict[Node, str] = {}
+        for state in states(graph):
+            loss = self.accumulators.get(str(state.target))
+            if loss is not None:
+                reason = f"the state {state.target} adds up what is less than a step of int8 (it would lose {loss:.0f} dB)"
+                found.update(dict.fromkeys(carries(state), reason))
+        return found
+
+    def _as_in_other_steps(self, node: Node) -> None:
+        """What each step of a recurrent layer computes has one scale for all of them."""
+        step, annotation = node.meta.get(STEP), node.meta.get(ANNOTATION)
+        if step is None or annotation is None or annotation.output_qspec is not self.activation:
+            return
+        first = self.steps.setdefault(step, node)
+        if first is not node:
+            annotation.output_qspec = SharedQuantizationSpec(first)
+
+    def _written_back(self, node: Node) -> None:
+        """A state is stored in the scale in which it is read."""
+        state, value = node.args[:2]
+        assert isinstance(state, Node)
+        readers = [one for one in state.users if state in getattr(one.meta.get(ANNOTATION), "input_qspec_map", {})]
+        wide = str(state.target) in self.accumulators
+        if readers and not wide and _is_float(state) and isinstance(value, Node) and value.meta["val"].shape == state.meta["val"].shape:
+            _note(node, {value: SharedQuantizationSpec((state, readers[0]))}, None)
 
     def _reason(self, node: Node) -> str:
         """Why the node has no annotation."""
@@ -164,11 +216,16 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
                 _note(node, {}, self.activation)  # what is ordinary of it
         elif target is operator.getitem:
             self._piece(node)
+        elif target is aten.copy_.default:
+            self._written_back(node)
         elif target in WEIGHTED:
             if not _is_grouped_transpose(node) and self._is_ordinary(node):
                 self._weighted(node, WEIGHTED[target])
         elif target in SHARING:
             self._shared(node, node.args[:1])
+        elif target in WRITES:
+            if not (target is aten.index_put.default and any(node.args[3:])):  # which adds
+                self._shared(node, [node.args[0], node.args[WRITES[target]]])
         elif target in LISTS:
             parts = node.args[0]
             assert isinstance(parts, Sequence)
@@ -298,7 +355,11 @@ def _is_float(node: Node, *, allow_list: bool = False) -> bool:
 def _operands(node: Node) -> list[Node]:
     """Float tensors that the operator computes from, each once; scalars that the graph holds are not among them."""
     floats = [one for one in node.all_input_nodes if _is_float(one)]
-    return [one for one in floats if one.op != "get_attr" or one.meta["val"].numel() != 1]
+    return [one for one in floats if not _is_constant(one) or one.meta["val"].numel() != 1]
+
+
+def _is_constant(node: Node) -> bool:
+    return node.op == "get_attr" and not is_state(node)
 
 
 def _roots(graph: Graph) -> dict[Node, Node]:
@@ -334,7 +395,7 @@ def _is_pointwise(node: Node) -> bool:
         return False
     shape = node.meta["val"].shape
     operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
-    return all(one.op != "get_attr" and one.meta["val"].shape == shape for one in operands)
+    return all(not _is_constant(one) and one.meta["val"].shape == shape for one in operands)
 
 
 def _is_condition(node: Node) -> bool:

@@ -19,6 +19,7 @@ from etexport.frontend.quantize.observe import kept_states
 from etexport.frontend.quantize.ranges import choose
 from etexport.frontend.quantize.settings import RANGES, Settings
 from etexport.frontend.quantize.simulate import Sample, outputs, snr_db
+from etexport.frontend.quantize.states import states
 from etexport.frontend.quantize.weights import widen_weights
 
 MARGIN_DB = 2.0
@@ -63,7 +64,7 @@ def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample]
     assert best is not None
     best = _with_ranges(best, settings, figure)
     best, corrects = _with_biases(best, seen, settings, figure)
-    _observed(best.prepared, held)
+    _observed(best.prepared, calibration if states(captured.graph) else held)  # what a state comes to at the end of all of it
     if corrects:
         correct.apply(best.prepared, correct.corrected(best.prepared, calibration))
     return replace(best, settings=replace(best.settings, correct_bias=corrects))
@@ -74,7 +75,7 @@ def split(samples: Sequence[Sample], model: GraphModule) -> tuple[Sequence[Sampl
     if len(samples) < FEWEST:
         return samples, ()
     most = max(3, min(MOST_HELD_OUT, MOST_NODES // len(model.graph.nodes)))
-    if any(node.target is torch.ops.aten.copy_.default for node in model.graph.nodes):
+    if states(model.graph):
         count = min(len(samples) // 4, most)
         return samples[:-count], samples[-count:]
     every = max(4, math.ceil(len(samples) / most))

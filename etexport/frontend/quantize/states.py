@@ -1,0 +1,124 @@
+"""The states of a graph: which buffers it writes, and which of them are accumulators, whose steps are smaller than int8 can say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from etexport.frontend.quantize.observe import kept_states
+
+aten = torch.ops.aten
+
+LOSS_DB = 6.0
+"""A state that runs in int8 may be so much further from the float one than its values are when they are rounded once: one bit. An average
+y = a y + (1 - a) x loses 4.4 dB for a = 0.8, 7.2 for 0.9, and stands still where a step is less than half a unit."""
+
+
+def is_state(node: object) -> bool:
+    """Is it a buffer that the network writes?"""
+    return isinstance(node, Node) and node.op == "get_attr" and write_back(node) is not None
+
+
+def write_back(state: Node) -> Node | None:
+    """What writes the buffer."""
+    return next((user for user in state.users if user.target is aten.copy_.default and user.args[0] is state), None)
+
+
+def states(graph: Graph) -> dict[Node, Node]:
+    """The buffers that are written, and what writes them."""
+    found = {node: write_back(node) for node in graph.nodes if node.op == "get_attr"}
+    return {state: write for state, write in found.items() if write is not None}
+
+
+def accumulators(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[str, float]:
+    """The float states that lose more than LOSS_DB when they are int8, by name, each with its loss in dB.
+
+    The network runs the samples as a sequence, in float but for the states, which are rounded after each sample in the range that they
+    reach. As long as one loses too much, the one that loses most is taken out.
+    """
+    names = [str(state.target) for state in states(model.graph)]
+    names = [name for name in dict.fromkeys(names) if _buffer(model, name).dtype is torch.float32 and _buffer(model, name).numel()]
+    if not names or not samples:
+        return {}
+    real = _run(model, samples, names, {})
+    units = {name: (max(float(one.max()), 0.0) - min(float(one.min()), 0.0)) / 255 for name, one in real.items()}
+    units = {name: unit for name, unit in units.items() if unit > 0 and math.isfinite(unit)}
+    found: dict[str, float] = {}
+    while units:
+        rounded = _run(model, samples, list(units), units)
+        losses = {name: _loss_db(real[name], rounded[name], unit) for name, unit in units.items()}
+        worst = max(losses, key=lambda name: losses[name])
+        if losses[worst] <= LOSS_DB:
+            break
+        found[worst] = losses[worst]
+        del units[worst]
+    return found
+
+
+def _buffer(model: GraphModule, name: str) -> Tensor:
+    path, _, leaf = name.rpartition(".")
+    found: Tensor = getattr(model.get_submodule(path), leaf)
+    return found
+
+
+def _run(model: GraphModule, samples: Sequence[Sequence[Tensor]], names: Sequence[str], units: dict[str, float]) -> dict[str, Tensor]:
+    """(samples, *shape) of each state after each sample; those with a unit are rounded to multiples of it."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    with torch.no_grad(), kept_states(model):
+        for inputs in samples:
+            model(*inputs)
+            for name in names:
+                state = _buffer(model, name)
+                if name in units:
+                    state.copy_(torch.round(state / units[name]) * units[name])
+                seen[name].append(state.clone())
+    return {name: torch.stack(every) for name, every in seen.items()}
+
+
+def _loss_db(real: Tensor, rounded: Tensor, unit: float) -> float:
+    real, rounded = real.double(), rounded.double()
+    once = float(((torch.round(real / unit) * unit - real) ** 2).mean())
+    noise = float(((rounded - real) ** 2).mean())
+    floor = unit**2 / 12 / 100  # values that int8 says exactly, as a counter's, have no noise to compare with
+    return 10 * math.log10(max(noise, floor) / max(once, floor)) if math.isfinite(noise) else math.inf
+
+
+def carries(state: Node) -> set[Node]:
+    """The sums, products and movements by which the state's own values come into what is written to it, and those that do nothing but feed
+    these: the noise of what is added up again and again is added up too."""
+    write = write_back(state)
+    assert write is not None
+    reached = _spread(state, lambda node: node.users)
+    value = write.args[1]
+    assert isinstance(value, Node)
+    if value not in reached:
+        return set()
+    found = reached & {value, *_spread(value, lambda node: node.all_input_nodes)}
+    while True:
+        fed = {one for node in found for one in node.all_input_nodes if one.target in _CARRYING and found.issuperset(one.users)} - found
+        if not fed:
+            return found
+        found |= fed
+
+
+def _spread(start: Node, following: Callable[[Node], Iterable[Node]]) -> set[Node]:
+    found: set[Node] = set()
+    todo = [start]
+    while todo:
+        for node in following(todo.pop()):
+            if node not in found and node.target in _CARRYING:
+                found.add(node)
+                todo.append(node)
+    return found
+
+
+_CARRYING = frozenset({
+    aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor, aten.rsub.Scalar, aten.rsub.Tensor, aten.mul.Tensor,
+    aten.mul_.Tensor, aten.div.Tensor, aten.div_.Tensor, aten.neg.default, aten.lerp.Scalar, aten.lerp.Tensor, aten.clone.default,
+    aten.addcmul.default, aten.view.default, aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim, aten.where.self,
+    aten.clamp.default, aten.clamp_min.default, aten.minimum.default, aten.maximum.default,
+})  # fmt: skip
