@@ -83,8 +83,13 @@ def program_of(folder: Path, given: Path | None, option: str = "--program") -> P
 
 
 def board_of(folder: Path, given: str | None) -> str:
+    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files have."""
     if given:
         return given
+    if not (folder / "build.json").is_file() and (folder / "memory.json").is_file():
+        from etexport.inspect.results import read_json
+
+        return str(read_json(folder / "memory.json", "`etexport build` writes it")["board"])
     board = _origin(folder, "board", "--board")
     return os.path.normpath(folder / board) if board.endswith(".toml") else board
 
