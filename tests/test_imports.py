@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "etexport"
 
-EVERYONE = {"errors", "resources", "numpy"}
+EVERYONE = {"alone", "errors", "resources", "numpy"}
 # arithmetic and layouts that kernel folders and the target side must agree on
 SHARED = {
     "packing", "pointwise", "phases", "pooling", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows",

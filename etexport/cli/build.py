@@ -7,6 +7,7 @@ from pathlib import Path
 
 from etexport.cli.options import (
     board_argument,
+    existing,
     model_name,
     name_argument,
     note_origin,
@@ -35,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.alone import alone_in
+
+    with alone_in(args.out):
+        return _build(args)
+
+
+def _build(args: argparse.Namespace) -> int:
     import json
 
     from etexport.board import load_board
@@ -48,6 +56,9 @@ def main(args: argparse.Namespace) -> int:
     board = load_board(args.board)
     gcc.tool(board, "g++")  # before the work, not after it
     sources = args.sources or args.out
+    existing(args.program)
+    for file in ("build.json", "firmware.elf"):  # what says that a build is whole; others may be left by one that was killed
+        (args.out / file).unlink(missing_ok=True)
     if args.sources is None:
         generate(
             args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,

@@ -30,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    generate(
-        args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
-        planner=args.planner, rounding=args.rounding,
-    )  # fmt: skip
+    from etexport.alone import alone_in
+
+    with alone_in(args.out):
+        generate(
+            args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
+            planner=args.planner, rounding=args.rounding,
+        )  # fmt: skip
     return 0
 
 

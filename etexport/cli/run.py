@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import sys
@@ -39,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.alone import alone_in
+
+    with alone_in(args.folder) if args.folder.is_dir() else contextlib.nullcontext():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.progress import progress
     from etexport.cli.traced import write_traced
@@ -65,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
         write_traced(folder, done, board, wanted, beside=args.furthest_of)
         return 0
     content = record(done, board) | ({"probes": [list(counts) for counts in done.probes]} if args.probes else {})
+    (folder / "run.json").unlink(missing_ok=True)  # written last: where it is, the others are of the same run
     write_whole(folder / "outputs.npz", outputs_npz(done))
     if args.probes:
         write_whole(folder / "trace.npz", trace_npz(done, wanted))

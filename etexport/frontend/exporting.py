@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from etexport import supported
+from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
 from etexport.frontend.capture import capture, dry_run
@@ -339,14 +340,20 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
 
 
 def _write_all(files: dict[Path, bytes]) -> None:
-    """Write everything aside, then rename: no half file, and no new `.pte` beside an old `.npz` if writing fails."""
+    """Write everything aside, then rename: no half file, and no new `.pte` beside an old `.npz`, whoever else writes them and whenever
+    this process is ended."""
     aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
     try:
         for path, content in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             aside[path].write_bytes(content)
-        for path in files:
-            aside[path].replace(path)
+        with alone_in(next(iter(files)).parent):
+            first, *others = files
+            if not first.is_file() or first.read_bytes() != files[first]:
+                for path in others:
+                    path.unlink(missing_ok=True)
+            for path in files:
+                aside[path].replace(path)
     finally:
         for path in aside.values():
             path.unlink(missing_ok=True)

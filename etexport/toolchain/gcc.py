@@ -189,7 +189,8 @@ def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Pat
 
 def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
     """Run a tool; its errors become a BuildError, its warnings are passed on."""
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd)
+    # Not closed for it is the lock on the folder (etexport/alone.py), which is to last as long as somebody writes there.
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd, close_fds=False)
     if done.returncode != 0:
         raise translated(done.stderr, board, command)
     if done.stderr.strip():

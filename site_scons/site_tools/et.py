@@ -48,6 +48,7 @@ Models: {models}. Boards: see `etexport boards`.
 """
 
 _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
+_held = []  # the lock on the project's folder
 _facts = {}  # boards asked about, by name
 _environments = {}  # of boards, by file, for each environment that they are made from
 _nodes = {}  # files of etexport, by what they are together
@@ -59,6 +60,7 @@ def exists(env):
 
 
 def generate(env):
+    _hold(env)
     gc.set_threshold(1_000_000)  # what SCons builds up lives to the end: looking it through again and again takes a tenth of the time
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
@@ -71,6 +73,16 @@ def generate(env):
     env.Decider("content")
     for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
         env.AddMethod(method)
+
+
+def _hold(env):
+    """One build at a time in a project: both would write its targets, and what SCons knows of them. Held until this process ends."""
+    if env.GetOption("help") or env.GetOption("no_exec") or COMMAND_LINE_TARGETS == ["test"] or _held:
+        return
+    spec = importlib.util.spec_from_file_location("etexport_alone", _ROOT / "etexport" / "alone.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    _held.append(module.hold(Path(env.Dir("#").abspath)))
 
 
 # ---- builders --------------------------------------------------------------------------------------------------------------------
