@@ -91,7 +91,7 @@ def _clamp_integers(rewrite: Rewrite) -> None:
     """Bounds of whole numbers are tensors of one element."""
     args, x = rewrite.instruction.args, rewrite.spec(0)
     bounds = (0, None) if rewrite.instruction.op == "aten::relu.out" else args[1:]
-    if x is None or x.dtype not in (DType.INT32, DType.INT64) or len(bounds) != 2 or x.dtype is not rewrite.out.dtype:
+    if x is None or x.dtype.numpy.kind not in "iu" or len(bounds) != 2 or x.dtype is not rewrite.out.dtype:
         return
     limits = np.iinfo(x.dtype.numpy)
     given = [(op, bound) for op, bound in zip(("maximum", "minimum"), bounds, strict=True) if bound is not None]

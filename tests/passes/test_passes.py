@@ -13,11 +13,12 @@ import pytest
 
 from etexport import supported
 from etexport.errors import Errors, ModelError, ProgramError
-from etexport.op import Library, load_ops
+from etexport.op import Library, Target, load_ops
 from etexport.passes import pipeline
 from etexport.passes.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write
+from etexport.target.pipeline import specialise
 from tests.target.graph import Graph, evaluate
 
 LIBRARY = load_ops()
@@ -431,6 +432,34 @@ def test_damaged_programs_are_left_alone_or_refused() -> None:
         with contextlib.suppress(ModelError, Errors):
             supported.check(passed(program), LIBRARY)
     assert survivors > 100
+
+
+@pytest.mark.parametrize("dtype", [DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64])
+@pytest.mark.parametrize("bounds", [(3, 42), (None, 42), (3, None), (9, 4)])
+def test_clamps_of_whole_numbers(dtype: DType, bounds: tuple[int | None, int | None]) -> None:
+    """The Cortex-M flow leaves those of int8 as they are."""
+    graph = Graph(LIBRARY)
+    program = graph.program(graph.call("aten::clamp.out", graph.input(60, dtype=dtype), *bounds))
+    after = passed(program)
+    supported.check(after, LIBRARY)
+    assert "aten::clamp.out" not in ops(after)
+    same_results(program, after, np.arange(60).astype(dtype.numpy))
+
+
+def test_a_factor_without_dimensions_that_is_dequantised() -> None:
+    """XNNPACK's quantizer makes scalars so."""
+    graph = Graph(LIBRARY)
+    stated = (0.02, 3, -128, 127, DType.INT8.code)
+
+    def real(x: Ref) -> Ref:
+        return graph.call("quantized_decomposed::dequantize_per_tensor.out", x, *stated, None)
+
+    x = graph.input(2, 9)
+    product = graph.call("aten::mul.out", real(graph.call("quantized_decomposed::quantize_per_tensor.out", x, *stated)),
+                         real(graph.constant(np.array(28, np.int8))))  # fmt: skip
+    stored = graph.call("quantized_decomposed::quantize_per_tensor.out", product, *stated)
+    done = specialise(passed(graph.program(stored)), Target(), LIBRARY)
+    assert [step.instruction.op for step in done.steps] == ["cortex_m::quantize_per_tensor.out", "cortex_m::quantized_activation.out"]
 
 
 def test_everything_unsupported_is_reported_at_once() -> None:

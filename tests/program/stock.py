@@ -84,6 +84,14 @@ def export_cortex_m(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path
     return {name: folder / f"{name}.pte" for name in scripts}
 
 
+def kinds(flow: str, names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """A `.pte` of each kind of model in `stock_kinds.py`, by ExecuTorch's float, xnnpack or cortex_m flow, and an `.npz` beside it."""
+    _run("stock_kinds.py", flow, str(folder), *names, tool=cortex_m if flow == "cortex_m" else executorch)
+    lacking = [path.read_text() for path in folder.glob("*.txt")]
+    assert not lacking, lacking
+    return {name: folder / f"{name}.pte" for name in names}
+
+
 def define_cortex_m(calls: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> list[Array | str]:
     """What ExecuTorch's Python definitions give for calls (operator, arguments), or why they refuse one. Arrays are channels last."""
     arrays: dict[str, Array] = {}

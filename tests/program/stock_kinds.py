@@ -1,8 +1,8 @@
-"""Models of many kinds by ExecuTorch's own flows: `stock_kinds.py FLOW FOLDER`, FLOW one of float, xnnpack and cortex_m.
+"""Models of many kinds by ExecuTorch's own flows: `stock_kinds.py FLOW FOLDER [KIND ...]`.
 
-xnnpack: quantised as for that delegate and not delegated, weights per tensor or per channel, so that quantise and dequantise stand round
-float operators. Beside each file lies an .npz: `input_0`, and `output_0` as the network that was lowered gives it. A kind that the flow
-itself cannot lower leaves a text beside: why.
+FLOW is float, cortex_m, or xnnpack: quantised as for that delegate and not delegated, so that quantise and dequantise stand round float
+operators, with a scale for each channel of a weight or (xnnpack_tensor) one. Beside each file lies an .npz: `input_0`, and `output_0` as
+the network that was lowered gives it. A kind that the flow itself cannot lower leaves a text beside: why.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import executorch.kernels.quantized  # noqa: F401  the operators of int8 programs
 import numpy as np
 import torch
 from executorch.exir import to_edge
@@ -77,7 +78,6 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "extremes": (lambda: Of(lambda m, x: torch.maximum(m.a(x), m.b(x)).amax(-1), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
     "turned": (lambda: Of(lambda m, x: m.b(m.a(x).transpose(1, 2)), a=nn.Conv1d(4, 6, 1), b=nn.Linear(6, 3)), SEQUENCE),
     "division": (lambda: Of(lambda m, x: m.a(x) / (m.b(x).abs() + 1.0), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
-    "recurrent": (lambda: Of(lambda m, x: m.b(m.a(x)[0][:, -1]), a=nn.GRU(4, 6, batch_first=True), b=nn.Linear(6, 3)), (1, 5, 4)),
 }  # fmt: skip
 
 
@@ -118,8 +118,10 @@ def lowered(flow: str, model: nn.Module, samples: list[Tensor]) -> tuple[bytes, 
     return edge.to_executorch().buffer, [model(sample) for sample in samples]
 
 
-def main(flow: str, folder: Path) -> None:
+def main(flow: str, folder: Path, *only: str) -> None:
     for name, (make, shape) in KINDS.items():
+        if only and name not in only:
+            continue
         torch.manual_seed(len(name))
         samples = list(torch.randn(20, *shape))
         try:
@@ -135,4 +137,4 @@ def main(flow: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
