@@ -49,6 +49,12 @@ def test_a_settled_layer_gives_the_same_results(rounding: str) -> None:
     assert settled_rows > 200
 
 
+def test_what_32_bits_do_not_hold_is_settled_only_where_it_saturates() -> None:
+    rows = np.zeros((2, 3))
+    after = settled(layer(rows, [2**33, 2**33], [2.0**-27, 2.0**-10]), Target(DSP), 0, -128, 127)
+    assert after.bias.tolist() == [2**33, 8 * 127]
+
+
 def reference(total: int, of: Layer, row: int, rounding: str, store: tuple[int, int, int]) -> int:
     """A result in Python's own integers, which have no end."""
     zero, low, high = store
