@@ -54,9 +54,9 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
             for done in _integers(graph, instruction):
                 instructions.append(done)
                 graph.made_by.update((out, done) for out in done.outs)
-    instructions = without_second_masks(graph, instructions)
     outputs = tuple(graph.same.get(out, out) for out in method.outputs)
     instructions = _alive(graph, [_for_kernel(graph, one) for one in instructions], outputs)
+    instructions, outputs = without_second_masks(graph, instructions, outputs)
     method = replace(method, values=graph.values, instructions=tuple(instructions), outputs=outputs)
     return method, tuple(_in_float(graph, instructions))
 

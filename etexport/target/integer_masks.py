@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,36 +42,35 @@ def masked(graph: Graph, operand: object) -> Masked | None:
     return None
 
 
-def without_second_masks(graph: Graph, instructions: list[Instruction]) -> list[Instruction]:
+def without_second_masks(
+    graph: Graph, instructions: Sequence[Instruction], outputs: tuple[int, ...]
+) -> tuple[list[Instruction], tuple[int, ...]]:
     """where(mask, softmax with that mask, 0) says what a row gives that is masked whole: it is the softmax itself, with 0 there."""
     makers = {out: one for one in instructions for out in one.outs}
-    whole: dict[int, int] = {}
+    uses = Counter((*outputs, *(read for one in instructions for read in one.reads)))
     same: dict[int, int] = {}
-    kept = []
+    kept: list[Instruction] = []
     for instruction in instructions:
         softmax = _masked_again(graph, instruction, makers)
-        if softmax is None:
-            kept.append(instruction)
-        else:
-            whole[softmax] = ZERO
+        if softmax is not None and uses[softmax] == 1:
             same[instruction.outs[0]] = softmax
-    if not same:
-        return instructions
-    graph.same.update(same)
-    changed = (replace(one, args=tuple(substitute(arg, same) for arg in one.args)) for one in kept)
-    return [replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if one.outs and one.outs[0] in whole else one for one in changed]
+        else:
+            kept.append(replace(instruction, args=tuple(substitute(arg, same) for arg in instruction.args)))
+    zeroed = set(same.values())
+    done = [replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if zeroed.intersection(one.outs) else one for one in kept]
+    return done, tuple(same.get(out, out) for out in outputs)
 
 
-def _masked_again(graph: Graph, instruction: Instruction, makers: dict[int, Instruction]) -> int | None:
-    """The value that the softmax makes, if this is such a `where` and nothing else reads that."""
+def _masked_again(graph: Graph, instruction: Instruction, makers: Mapping[int, Instruction]) -> int | None:
+    """The value that a softmax makes, if this is that value where its mask says so, and elsewhere 0."""
     if instruction.op != WHERE:
         return None
     condition, *sides = instruction.args
-    for side, other, keeps in ((*sides, True), (*sides[::-1], False)):
+    for (side, other), keeps in ((sides, True), (sides[::-1], False)):
         made = makers.get(side.id) if isinstance(side, Ref) else None
         if made is None or made.op != SOFTMAX or made.args[1] != condition or made.args[3] is not keeps or not isinstance(other, Ref):
             continue
         content = graph.values[other.id].data
-        if content is not None and np.all(content == ZERO) and sum(made.outs[0] in one.reads for one in makers.values()) == 1:
+        if content is not None and np.all(content == ZERO):
             return made.outs[0]
     return None
