@@ -7,11 +7,16 @@ import json
 import re
 import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Built, copied, scons
+
+from etexport.alone import alone_in
+from tests.test_alone import HOLD
 
 Build = Callable[..., Built]
 
@@ -257,3 +262,22 @@ def test_a_file_that_a_script_names_exports_again(house: Path, tmp_path: Path) -
     assert scons(house, *words, "-n").verbs() == []
     (tmp_path / "w.txt").write_text("2", encoding="utf-8")
     assert scons(house, *words).verbs() == ["EXPORT"]
+
+
+def test_of_two_at_once_one_waits(house: Path) -> None:
+    """Both end well, and the second says for whom it waited; with -n nobody waits."""
+    command = [sys.executable, "-m", "SCons", "-Q", "BOARD=host", "MODEL=linear,own_project", "report"]
+    with alone_in(house):
+        second = subprocess.Popen(command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # Its own parent holds the folder, which is no reason to wait: a build may build.
+        assert second.communicate()[1] == "" and second.returncode == 0
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(house)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert holder.stdout is not None and holder.stdout.readline() == "in\n"
+    second = subprocess.Popen(command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert second.stderr is not None
+    said = second.stderr.readline()
+    assert said.startswith("waiting for ") and f"(pid {holder.pid})" in said
+    assert subprocess.run([*command, "-n"], cwd=house, capture_output=True, text=True, check=True).stderr == ""
+    holder.kill()
+    holder.communicate()
+    assert second.communicate() and second.returncode == 0
