@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from etexport import __version__
 from etexport.errors import EtError
 
-VERBS = ("export", "train", "reference", "generate", "build", "size", "run", "validate", "report", "bench", "boards", "ops", "doctor")
+VERBS = (
+    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "validate", "report", "bench", "boards", "ops",
+    "doctor",
+)  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 
 USAGE_ERROR = 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,10 +22,12 @@ from etexport.frontend.alone import alone
 from etexport.frontend.capture import capture, dry_run
 from etexport.frontend.lower import Lowered, lower
 from etexport.frontend.mistakes import explain
-from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized
+from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
+from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import noted
+from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained, unchanged_torch
@@ -36,6 +40,9 @@ from etexport.program.pte import write
 
 REPEATED = 3
 """Samples that the model has to give the same for when it is asked again."""
+
+if TYPE_CHECKING:
+    from etexport.frontend.quantize.search import Found
 
 STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
 
@@ -127,6 +134,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     arrays = _arrays(method, samples, outputs)
     _check_outputs(script, method, arrays)
     if converted is not None:
+        arrays.update(_warnings(original, samples, method))
         arrays.update(_float_arrays(original, converted, samples))
         arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
     arrays.update(_reasons(exported, nodes))
@@ -157,11 +165,55 @@ def _converted(script: Script) -> Converted | None:
             dry_run(script)
         inputs = calibration_of(script).inputs
         calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
-        return quantized(script.model, script.inputs, calibration, script.keep_float)
+        return quantized(script.model, script.inputs, calibration, settings_of(script))
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except BaseException as error:
         raise explain(error, script.path, "the model cannot be quantised") from None
+
+
+LABELLED = 100
+"""So many labelled samples judge the settings at most: a network of 80 operators takes 0.5 s for them."""
+
+
+def search_settings(path: Path, weights: Path | None, target_db: float, progress: Callable[[str], None]) -> tuple[Found, Path]:
+    """What quantises the script's network best, and where export looks for that. ModelError as of `export`."""
+    given = None if weights is None else _read_weights(weights)
+    with opened(path, given, "int8") as script:
+        if script.program is not None or script.calibration is None:
+            raise ModelError("settings are sought for a script with calibration()", where=str(path))
+        assert isinstance(script.model, torch.nn.Module)
+        with quiet():
+            from etexport.frontend.quantize.search import search
+
+        with torch.no_grad():
+            dry_run(script)
+        calibration = _rows(calibration_of(script))
+        samples = samples_of(script)
+        labelled: list[tuple[list[torch.Tensor], int]] = []
+        if samples.labels is not None:
+            fresh = ~_calibrated(script, samples)
+            labelled = [(row, int(label)) for row, label, new in zip(_rows(samples), samples.labels, fresh, strict=True) if new][:LABELLED]
+        kept = tuple(script.keep_float)
+        with quiet():
+            return search(script.model, script.inputs, calibration, labelled, kept, target_db, progress), settings.path_of(path)
+
+
+def settings_of(script: Script) -> Settings:
+    """What the file beside the script says, and what the script keeps in float."""
+    said = settings.read(settings.path_of(script.path))
+    return replace(said, keep_float=tuple(dict.fromkeys((*script.keep_float, *said.keep_float))))
+
+
+def _warnings(script: Script, samples: Samples, method: Method) -> dict[str, Array]:
+    """What is doubtful about the calibration data, on the screen and for the report."""
+    if script.calibration is None:
+        return {}
+    given = samples.inputs if script.samples is not None else None
+    lines = doubts(calibration_of(script).inputs, given, [method.values[one].name for one in method.inputs])
+    for line in lines:
+        print(f"warning: {script.path}: {line}", file=sys.stderr)
+    return {"quantize_warnings": np.array(lines, np.str_)} if lines else {}
 
 
 def _is_quantized(script: Script) -> bool:

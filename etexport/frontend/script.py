@@ -51,7 +51,7 @@ class Script:
     calibration: Any = None
     """The result of `calibration()`: inputs that show the ranges of activations, in the form of `samples()`."""
     keep_float: tuple[str, ...] = ()
-    """Paths of modules that stay in float."""
+    """What stays in float: module paths, lines of the script, names of operators."""
     int8_io: bool = False
     """Inputs and outputs of an int8 network are int8 too."""
     min_snr_db: float | None = None
@@ -224,7 +224,7 @@ def _load_script(path: Path, given: Path, weights: Weights | None) -> Script:
         raise ModelError(f"quantize = {quantize!r} is not supported", where=str(path), hint=f"leave it out, or write quantize = {known}")
     keep_float = getattr(module, "keep_float", ())
     if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
-        raise ModelError(f"keep_float = {keep_float!r} is no list of module paths", where=str(path))
+        raise ModelError(f"keep_float = {keep_float!r} is no list of module paths, lines and operators", where=str(path))
     int8_io = getattr(module, "int8_io", False)
     if not isinstance(int8_io, bool):
         raise ModelError(f"int8_io = {int8_io!r} is neither True nor False", where=str(path))

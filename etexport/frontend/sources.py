@@ -29,6 +29,12 @@ def source_of(meta: dict[str, Any], folder: Path, fallback: Source | None) -> So
     return found
 
 
+def lines_of(meta: dict[str, Any]) -> list[tuple[str, int]]:
+    """(file, line) of each frame of the node's stack trace that is neither torch's nor Python's, outermost first."""
+    frames = filter(None, map(_FRAME.match, (meta.get("stack_trace") or "").splitlines()))
+    return [(frame["file"], int(frame["line"])) for frame in frames if not is_foreign(frame["file"])]
+
+
 def shown(file: str, folder: Path) -> str:
     """The file relative to the script's folder; one from elsewhere by its place in its package. Never an absolute path."""
     path = Path(file).resolve()

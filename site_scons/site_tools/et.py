@@ -102,6 +102,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
         made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
         return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
     sources, imported = [script], _local_imports(env, Path(script.get_abspath()))
+    settings = Path(script.get_abspath()).with_suffix(".quantize.toml")  # of int8, by etexport quantize
+    imported += [env.File(str(settings))] if settings.is_file() else []
     if _has_function(script, "train"):
         train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
         weights = env.Command(folder.File("weights.npz"), script, train)

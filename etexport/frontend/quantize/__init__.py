@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from etexport.errors import ModelError
 from etexport.frontend.quantize.observe import kept_states
+from etexport.frontend.quantize.settings import Settings
 
 _OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.")
 
@@ -29,41 +29,51 @@ class Converted:
 
 
 def quantized(
-    model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[tuple[Tensor, ...]], keep_float: Sequence[str] = ()
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    calibration: Sequence[tuple[Tensor, ...]],
+    settings: Settings = Settings(),  # noqa: B008
 ) -> Converted:
     """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by `tune.tuned`.
 
-    `calibration` holds inputs as `inputs` are shaped; `keep_float` names modules by their path. The network's states are as before it.
+    `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in `settings.keep_float`
+    that it does not have.
     """
-    with _quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-
-        from etexport.frontend.quantize.folding import folded
-        from etexport.frontend.quantize.functional import functional
-        from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
-        from etexport.frontend.quantize.settings import Settings
-        from etexport.frontend.quantize.states import accumulators
+    with quiet():
         from etexport.frontend.quantize.tune import tuned
-    unknown = [name for name in keep_float if name not in dict(model.named_modules())]
-    if unknown:
-        known = ", ".join(sorted(name for name, _ in model.named_modules() if name))
-        raise ModelError(f"keep_float names {', '.join(unknown)}, which the model does not have", hint=f"it has {known}")
-    with _quiet():
-        with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
-            captured = folded(functional(torch.export.export(model, inputs, strict=False)))
-        wide = accumulators(captured, calibration)
 
-        def prepare(network: GraphModule) -> GraphModule:
-            quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide)
-            return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
-
-        found = tuned(captured, prepare, calibration, Settings(keep_float=tuple(keep_float)))
+        captured, prepare = preparation(model, inputs, calibration, settings.keep_float)
+        found = tuned(captured, prepare, calibration, settings)
     return converted(found.prepared)
+
+
+def preparation(
+    model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[Sequence[Tensor]], keep_float: Sequence[str]
+) -> tuple[GraphModule, Callable[[GraphModule], GraphModule]]:
+    """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a graph."""
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+
+    from etexport.frontend.quantize import kept
+    from etexport.frontend.quantize.folding import folded
+    from etexport.frontend.quantize.functional import functional
+    from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+    from etexport.frontend.quantize.states import accumulators
+
+    with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
+        captured = folded(functional(torch.export.export(model, inputs, strict=False)))
+    kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
+    wide = accumulators(captured, calibration)
+
+    def prepare(network: GraphModule) -> GraphModule:
+        quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide)
+        return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
+
+    return captured, prepare
 
 
 def converted(prepared: GraphModule) -> Converted:
     """What torchao makes of a network that it has prepared (also for training) and that has seen its data."""
-    with _quiet():
+    with quiet():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
         from etexport.frontend.quantize.folding import patterns_that_occur
@@ -85,7 +95,7 @@ def is_prepared(model: object) -> TypeGuard[GraphModule]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """torchao warns at import about extensions that a CPU does not need."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -231,7 +231,8 @@ def varying(graph: Graph) -> set[Node]:
 
 
 def keep_source(part: Node, whole: Node) -> None:
-    part.meta.update({key: whole.meta[key] for key in ("nn_module_stack", "stack_trace", "source_fn_stack") if key in whole.meta})
+    keys = ("nn_module_stack", "stack_trace", "source_fn_stack", "custom")
+    part.meta.update({key: whole.meta[key] for key in keys if key in whole.meta})
 
 
 def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:

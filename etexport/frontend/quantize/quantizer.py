@@ -27,7 +27,7 @@ from torchao.quantization.pt2e.quantizer import (
     SharedQuantizationSpec,
 )
 
-from etexport.frontend.quantize import reasons
+from etexport.frontend.quantize import kept, reasons
 from etexport.frontend.quantize.masks import Masks, drawn, masked
 from etexport.frontend.quantize.parts import STEP, varying, written_out
 from etexport.frontend.quantize.ranges import SMALLEST_SCALE, RangeObserver
@@ -115,7 +115,7 @@ FIXED = {
 
 
 class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
-    """int8 for everything that has an integer kernel or a table, except in the layers named in `keep_float` (module paths)."""
+    """int8 for everything that has an integer kernel or a table, except what `keep_float` names (`kept.py`)."""
 
     def __init__(
         self,
@@ -141,6 +141,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.steps: dict[Any, Node] = {}
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        kept.mark(model.graph, self.keep_float)
         model = written_out(model)
         self.masks = masked(model, self.samples or drawn(model))
         return model
@@ -156,9 +157,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         for node in model.graph.nodes:
             if node not in varies or node.op != "call_function":
                 continue
-            kept = self._kept_float(node)
-            if kept:
-                reasons.note(node, f"the script keeps {kept} in float")
+            name = kept.marked(node)
+            if name is not None:
+                reasons.note(node, f"the script keeps {name} in float")
                 continue
             if node in accumulating:
                 reasons.note(node, accumulating[node])
@@ -327,12 +328,6 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         largest = [float(one.max()) if one.numel() else 0.0 for one in sizes]  # of what holds a NaN: NaN
         weights = largest[:1] if node.args[1] in constants else []
         return all(one < LARGEST for one in largest) and not any(0 < one < SMALLEST for one in weights)
-
-    def _kept_float(self, node: Node) -> str | None:
-        """The name in `keep_float` that holds for the node."""
-        stack = node.meta.get("nn_module_stack") or {}
-        paths = [str(path).removeprefix("L['self'].") for path, _ in stack.values()]
-        return next((kept for path in paths for kept in self.keep_float if path == kept or path.startswith(f"{kept}.")), None)
 
 
 def _is_grouped_transpose(node: Node) -> bool:

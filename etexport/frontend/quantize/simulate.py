@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,13 @@ Sample = Sequence[Tensor]
 
 
 class Network(Interpreter):
-    """Runs the graph in float, or as int8 with the ranges that its observers have seen. Observes nothing."""
+    """Runs the graph in float, or as int8 with the ranges that its observers have seen, but for the observers in `exact`. Observes
+    nothing."""
 
-    def __init__(self, prepared: GraphModule, *, in_int8: bool) -> None:
+    def __init__(self, prepared: GraphModule, *, in_int8: bool, exact: Collection[Node] = ()) -> None:
         super().__init__(prepared)
         self.in_int8 = in_int8
+        self.exact = exact
         self.observers = {name: one for name, one in prepared.named_modules() if isinstance(one, ObserverBase)}
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         self.rounded: dict[Node, Tensor] = {}
@@ -36,7 +38,7 @@ class Network(Interpreter):
 
     def through(self, node: Node, observer: Any, x: Tensor) -> Tensor:
         """What the observed tensor is in this network; of parameters once."""
-        if not self.in_int8 or not x.is_floating_point():
+        if not self.in_int8 or node in self.exact or not x.is_floating_point():
             return x
         if node not in self.rounded:
             if id(observer) not in self.scales:
@@ -60,9 +62,9 @@ def _rounded(x: Tensor, observer: Any, scale: Tensor, zero_point: Tensor) -> Ten
     return ((x / scale).round() + zero_point).clamp(low, high).sub(zero_point) * scale
 
 
-def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool) -> list[list[Tensor]]:
+def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool, exact: Collection[Node] = ()) -> list[list[Tensor]]:
     """The float results of each sample, the samples as the sequence that they are; states are as before afterwards."""
-    network = Network(prepared, in_int8=in_int8)
+    network = Network(prepared, in_int8=in_int8, exact=exact)
     found = []
     with torch.no_grad(), kept_states(prepared):
         for sample in samples:

@@ -52,7 +52,7 @@ class Tuned:
 def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample], settings: Settings) -> Tuned:
     """`prepare` puts the observers into a network."""
     seen, held = split(calibration, captured)
-    plain = _observed(prepare(captured), seen) if settings.equalize is not True else None
+    plain = calibrated(prepare(captured), seen) if settings.equalize is not True else None
     real = outputs(plain or prepare(captured), held, in_int8=False)
 
     def figure(prepared: GraphModule) -> float:
@@ -64,7 +64,7 @@ def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample]
     assert best is not None
     best = _with_ranges(best, settings, figure)
     best, corrects = _with_biases(best, seen, settings, figure)
-    _observed(best.prepared, calibration if states(captured.graph) else held)  # what a state comes to at the end of all of it
+    calibrated(best.prepared, calibration if states(captured.graph) else held)  # what a state comes to at the end of all of it
     if corrects:
         correct.apply(best.prepared, correct.corrected(best.prepared, calibration))
     return replace(best, settings=replace(best.settings, correct_bias=corrects))
@@ -82,7 +82,8 @@ def split(samples: Sequence[Sample], model: GraphModule) -> tuple[Sequence[Sampl
     return [one for at, one in enumerate(samples) if at % every != every - 1], samples[every - 1 :: every]
 
 
-def _observed(prepared: GraphModule, samples: Sequence[Sample]) -> GraphModule:
+def calibrated(prepared: GraphModule, samples: Sequence[Sample]) -> GraphModule:
+    """The network, whose observers have seen the samples as the sequence that they are."""
     with torch.no_grad(), kept_states(prepared):
         for one in samples:
             prepared(*one)
@@ -97,7 +98,7 @@ def _with_equalised(
     spreads = [spread(captured, pair) for pair in pairs(captured)]
     if plain is not None and max(spreads, default=0.0) < WORTH_TRYING:
         return plain
-    prepared = _observed(prepare(equalized(captured)), seen)
+    prepared = calibrated(prepare(equalized(captured)), seen)
     found = Tuned(prepared, replace(settings, equalize=True), figure(prepared))
     if plain is None:
         return found
