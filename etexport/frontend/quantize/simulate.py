@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
-from torch.utils import _pytree as pytree
 from torchao.quantization.pt2e import ObserverBase
 
 from etexport.frontend.quantize.observe import kept_states
 
+aten = torch.ops.aten
 Sample = Sequence[Tensor]
+SQUASHING = (aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten.sigmoid.default)
 
 
 class Network(Interpreter):
@@ -28,8 +29,15 @@ class Network(Interpreter):
         self.observers = {name: one for name, one in prepared.named_modules() if isinstance(one, ObserverBase)}
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         self.rounded: dict[Node, Tensor] = {}
+        self.judged: dict[Node, Any] = {}
 
     def run_node(self, n: Node) -> Any:
+        result = self.result(n)
+        if n in self.judged:
+            self.judged[n] = result.detach().clone() if isinstance(result, Tensor) else None
+        return result
+
+    def result(self, n: Node) -> Any:
         observer = self.observers.get(str(n.target)) if n.op == "call_module" else None
         if observer is None:
             return super().run_node(n)
@@ -62,14 +70,27 @@ def _rounded(x: Tensor, observer: Any, scale: Tensor, zero_point: Tensor) -> Ten
     return ((x / scale).round() + zero_point).clamp(low, high).sub(zero_point) * scale
 
 
+def judged(prepared: GraphModule) -> list[Node]:
+    """The results by which networks are compared. Of a softmax or sigmoid at the end it is what that reads: where it is all but certain of
+    most samples, the few doubtful ones are all of its noise."""
+    found = []
+    for node in next(iter(reversed(prepared.graph.nodes))).all_input_nodes:
+        end = node
+        while end.op == "call_module":
+            end = end.all_input_nodes[0]
+        found.append(end.all_input_nodes[0] if end.target in SQUASHING else node)
+    return found
+
+
 def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool, exact: Collection[Node] = ()) -> list[list[Tensor]]:
-    """The float results of each sample, the samples as the sequence that they are; states are as before afterwards."""
+    """The float results of each sample (`judged`), the samples as the sequence that they are; states are as before afterwards."""
     network = Network(prepared, in_int8=in_int8, exact=exact)
+    network.judged = dict.fromkeys(judged(prepared))
     found = []
     with torch.no_grad(), kept_states(prepared):
         for sample in samples:
-            leaves = pytree.tree_leaves(network.run(*sample))
-            found.append([one.detach().clone() for one in leaves if isinstance(one, Tensor) and one.is_floating_point()])
+            network.run(*sample)
+            found.append([one for one in network.judged.values() if isinstance(one, Tensor) and one.is_floating_point()])
     return found
 
 
@@ -77,8 +98,11 @@ def snr_db(reals: Sequence[Sequence[Tensor]], got: Sequence[Sequence[Tensor]]) -
     """10 log10 of signal to noise, the mean of the outputs' noise shares; NaN where there is nothing to compare."""
     shares = []
     for real, found in zip(zip(*reals, strict=True), zip(*got, strict=True), strict=True):
-        signal = sum(float((one.double() ** 2).sum()) for one in real)
-        noise = sum(float(((one.double() - other.double()) ** 2).sum()) for one, other in zip(real, found, strict=True))
+        signal = noise = 0.0
+        for one, other in zip(real, found, strict=True):
+            counts = torch.isfinite(one) & torch.isfinite(other)  # masks fill with infinities
+            signal += float((one[counts].double() ** 2).sum())
+            noise += float(((one[counts].double() - other[counts].double()) ** 2).sum())
         if math.isfinite(signal) and signal:
             shares.append(noise / signal)
     mean = sum(shares) / len(shares) if shares else math.nan
