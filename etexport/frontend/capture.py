@@ -10,6 +10,8 @@ from etexport.frontend.decompositions import decompositions
 from etexport.frontend.mistakes import explain
 from etexport.frontend.script import Script, silent
 
+aten = torch.ops.aten
+
 
 def capture(script: Script) -> ExportedProgram:
     """The script's network as a functional graph of core ATen operators.
@@ -35,9 +37,14 @@ def capture(script: Script) -> ExportedProgram:
 def _fill_empty(graph: torch.fx.Graph) -> None:
     """Memory that the model writes before it reads it (circular padding) holds zeros at first, so that every run gives the same."""
     for node in graph.nodes:
-        if node.target is torch.ops.aten.empty.memory_format:
-            node.target = torch.ops.aten.zeros.default
-            node.kwargs = {name: value for name, value in node.kwargs.items() if name != "memory_format"}
+        if node.target in _EMPTY:
+            kept = {name: node.kwargs[name] for name in ("dtype", "device") if name in node.kwargs}
+            val = node.meta["val"]
+            node.target, node.args, node.kwargs = aten.zeros.default, (list(val.shape),), {"dtype": val.dtype, **kept}
+
+
+_EMPTY = (aten.empty.memory_format, aten.empty_permuted.default, aten.empty_strided.default, aten.empty_like.default,
+          aten.new_empty.default, aten.new_empty_strided.default)  # fmt: skip
 
 
 def dry_run(script: Script) -> None:

@@ -156,6 +156,14 @@ def _shifted_right(x: Tensor, places: Any) -> Any:
     return torch.div(x, 1 << places, rounding_mode="floor")
 
 
+def _round_decimals(x: Tensor, *, decimals: int) -> Any:
+    """As PyTorch does: the scaled number to the nearest even, in the type of x."""
+    if not x.is_floating_point():
+        return x
+    power = float(10 ** abs(decimals))
+    return torch.round(x * power) / power if decimals > 0 else torch.round(x / power) * power if decimals < 0 else torch.round(x)
+
+
 # ---- equations: what is singular gives infinities or NaN on the board, where eager PyTorch raises an error -----------------------
 
 
@@ -314,6 +322,7 @@ _OURS: Mapping[Any, Callable[..., Any]] = {
     aten.bitwise_left_shift.Tensor_Scalar: _shifted_left,
     aten.__rshift__.Scalar: _shifted_right,
     aten.bitwise_right_shift.Tensor_Scalar: _shifted_right,
+    aten.round.decimals: _round_decimals,
     aten._embedding_bag.default: _embedding_bag,
     aten._embedding_bag_forward_only.default: _embedding_bag,
     aten.linalg_inv.default: _inverse,

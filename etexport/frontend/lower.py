@@ -72,9 +72,18 @@ PROMOTING = frozenset(
         aten.bitwise_and.Tensor,
         aten.bitwise_or.Tensor,
         aten.bitwise_xor.Tensor,
+        aten.eq.Tensor,
+        aten.ne.Tensor,
+        aten.lt.Tensor,
+        aten.le.Tensor,
+        aten.gt.Tensor,
+        aten.ge.Tensor,
     }
 )
 """Operators that bring their operands to one type; their kernels want them so already."""
+
+CASTS = frozenset({aten._to_copy.default, aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar})
+"""Elementwise operators whose operand says nothing of the result's type."""
 
 CAST = "dim_order_ops::_to_dim_order_copy.out"
 CLONE = "dim_order_ops::_clone_dim_order.out"
@@ -232,6 +241,9 @@ class _Lowering:
         if self._is_constant(node, overload):
             self.lowered[node] = self._computed(node)
             return
+        if (empty := self._without_elements(node)) is not None:
+            self.lowered[node] = empty
+            return
         if torch.Tag.nondeterministic_seeded in overload.tags and self.library.find(out_name(overload)) is None:
             raise self._error(node, f"{overload.overloadpacket} draws random numbers, for which there is no kernel", NOISE)
         op, args = self._operation(node, overload)
@@ -239,6 +251,14 @@ class _Lowering:
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
         self._append(op, args, outs, node)
         self.lowered[node] = results
+
+    def _without_elements(self, node: fx.Node) -> Any:
+        """The results as constants where none has an element: there is nothing to compute. Else None."""
+        specs = self._specs(node)
+        if not specs or any(spec.numel for spec in specs):
+            return None
+        refs = tuple(self._constant(node.name, np.zeros(spec.shape, spec.dtype.numpy)) for spec in specs)
+        return refs if isinstance(node.meta.get("val"), (tuple, list)) else refs[0]
 
     def _is_constant(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
         """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes (weight_norm,
@@ -341,13 +361,23 @@ class _Lowering:
     def _common_type(self, node: fx.Node, overload: torch._ops.OpOverload) -> torch.dtype | None:
         """The type in which an elementwise operator with two tensors computes, where it is one that brings them to one type."""
         if overload not in PROMOTING:
-            return None
+            return self._float_of_integers(node, overload)
         if overload in (aten.div.Tensor, aten.atan2.default):  # of whole numbers too they give floats
             val = node.meta["val"]
             assert isinstance(val, Tensor)
             return val.dtype
         operands: list[Any] = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in node.args[:2]]
         return torch.result_type(*operands)
+
+    def _float_of_integers(self, node: fx.Node, overload: torch._ops.OpOverload) -> torch.dtype | None:
+        """The result's type of an elementwise function that gives floats of whole numbers: sqrt, sin, sigmoid."""
+        val, operands = node.meta.get("val"), [one.meta.get("val") for one in node.all_input_nodes]
+        if torch.Tag.pointwise not in overload.tags or overload in CASTS or len(operands) != 1:
+            return None
+        (operand,) = operands
+        if not isinstance(val, Tensor) or not isinstance(operand, Tensor) or operand.is_floating_point():
+            return None
+        return val.dtype if val.is_floating_point() else None
 
     def _scalar_tensor(self, node: fx.Node, value: bool | int | float, common: torch.dtype | None) -> Ref:
         """A number where the operator takes a tensor: a constant with no dimensions, in the operator's type."""
@@ -356,10 +386,10 @@ class _Lowering:
             like = torch.empty((), dtype=tensors[0] if tensors else torch.get_default_dtype())
             common = torch.result_type(like, value)
         try:
-            dtype = dtype_of(common)
+            dtype_of(common)
         except ValueError as error:
             raise self._error(node, str(error), FLOAT) from None
-        return self._constant(f"{node.name}_scalar", np.array(value, dtype.numpy))
+        return self._constant(f"{node.name}_scalar", torch.tensor(value).to(common).numpy())  # -3 is 253 among uint8
 
     def _cast(self, node: fx.Node, operand: Ref, common: torch.dtype) -> Ref:
         value = self.values[operand.id]

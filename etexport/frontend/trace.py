@@ -18,6 +18,11 @@ class _Recorder(fx.Interpreter):
         super().__init__(module)
         self.seen: dict[str, Array] = {}
 
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if target is torch.ops.aten.view.default:  # what lies otherwise in eager PyTorch than the graph says has no such view
+            return args[0].reshape(args[1])
+        return super().call_function(target, args, kwargs)
+
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         first = result[0] if isinstance(result, (tuple, list)) and result else result

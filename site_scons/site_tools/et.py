@@ -51,6 +51,7 @@ _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the pac
 _held = []  # the lock on the project's folder
 _facts = {}  # boards asked about, by name
 _environments = {}  # of boards, by file, for each environment that they are made from
+_programs = {}  # the script of each model's folder
 _nodes = {}  # files of etexport, by what they are together
 _shared = {}  # objects of the firmware, by build folder and board: the same for every model
 
@@ -96,6 +97,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
     folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
+    if _programs.setdefault(folder.abspath, script) != script:
+        _stop(env, f"two models are called {name}: {_programs[folder.abspath]} and {script}", "give one of them another name: NAME=")
     if script.path.endswith(".pte"):
         if quantization != said:
             _stop(env, f"{script.path} is {said}, not {quantization}", "a program is quantised when it is exported")
@@ -467,10 +470,10 @@ def _model_name(path):
 
 
 def _plain(name):
-    """A name as a folder and a shell's word; where that loses something, with a digest of it, so that no two become one."""
+    """A name as a folder and a shell's word; one that is too long is cut, with a digest of it behind."""
     plain = re.sub(r"[^\w.-]", "_", name)
-    kept = plain.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore").lstrip("-")
-    return kept if kept == name else f"{kept}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    kept = plain.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore")
+    return plain if kept == plain else f"{kept}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 # ---- etexport itself -------------------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ def preparation(
     from etexport.frontend.quantize.folding import folded
     from etexport.frontend.quantize.functional import functional
     from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+    from etexport.frontend.quantize.sharing import groups_that_end
     from etexport.frontend.quantize.states import accumulators
 
     with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
@@ -66,7 +67,8 @@ def preparation(
 
     def prepare(network: GraphModule) -> GraphModule:
         quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide)
-        return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
+        with groups_that_end():
+            return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
 
     return captured, prepare
 

@@ -145,15 +145,16 @@ def _layers(
     dropout: float, train: bool, bidirectional: bool, batch_first: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """`states` are (layers * directions, batch, features) each; the result is all outputs and then the last states."""
-    each = 4 if has_biases else 2
     directions = 2 if bidirectional else 1
+    each = len(weights) // (layers * directions)  # an LSTM with projections has one more
     time = 1 if batch_first else 0
     last: list[States] = []
     for layer in range(layers):
         outputs = []
         for direction in range(directions):
             at = layer * directions + direction
-            of_input, of_state, *biases = weights[at * each : (at + 1) * each]
+            of_input, of_state, *others = weights[at * each : (at + 1) * each]
+            biases, projections = others[: 2 * has_biases], others[2 * has_biases :]
             parts = linear(_in_rows(x), of_input, biases[0] if biases else None).unbind(time)
             current: States = tuple(None if fresh else state[at] for state in states)
 
@@ -166,6 +167,8 @@ def _layers(
             for part in parts[::-1] if direction else parts:
                 with traceback.annotate({LAYER: f"{layer}.{direction}"}):
                     current = step(part, current, own)
+                    if projections:
+                        current = (linear(current[0], projections[0]), *current[1:])  # type: ignore[arg-type]
                 results.append(current[0])
             outputs.append(torch.stack(results[::-1] if direction else results, dim=time))  # type: ignore[arg-type]
             last.append(current)

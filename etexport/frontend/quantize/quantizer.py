@@ -240,6 +240,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             self._shared(node, _operands(node))
         elif node in self.roots:
             self._elementwise(node)
+        elif not _is_float(node, allow_list=True) or not all(map(_is_float, _operands(node)[:1])):
+            pass  # counts, places: whole numbers have no scale
         elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_operands(node)) == 2):
             _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self._own(node))
         elif target in FIXED:
