@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 from etexport.frontend.quantize.observe import kept_states
 from etexport.frontend.quantize.settings import Settings
 
-_OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.")
+_OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.", "etexport.frontend.quantize.ranges")
 
 
 @dataclass(frozen=True, eq=False)

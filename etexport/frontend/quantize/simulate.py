@@ -64,6 +64,8 @@ def _rounded(x: Tensor, observer: Any, scale: Tensor, zero_point: Tensor) -> Ten
     if scale.numel() > 1:
         shape = [-1 if dim == observer.ch_axis else 1 for dim in range(x.dim())]
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    else:  # of a tensor without dimensions, the result has none either
+        scale, zero_point = scale.reshape(()), zero_point.reshape(())
     if high > 2**24:  # a bias: its whole numbers need float64
         wide = x.double() / scale.double()
         return (wide.round().clamp(low, high) * scale.double()).float()
