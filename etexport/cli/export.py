@@ -1,11 +1,13 @@
-"""Model scripts to `model.pte` and `model.npz`: capture, lower, write; several scripts share one start of torch."""
+"""Model scripts to `model.pte` and `model.npz`: capture, lower, write; several scripts share one start of torch. Of int8 it says what that
+costs against float."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from etexport.cli.options import QUANTIZATIONS
+from etexport.cli.options import QUANTIZATIONS, decibels
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one for each script, in order; X.npz comes beside it",
     )
     parser.add_argument("--quantize", choices=QUANTIZATIONS, help="instead of what the scripts say")
+    parser.add_argument(
+        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output of int8 has "
+        "less signal to noise than this against the float network, or where that is not known"
+    )  # fmt: skip
     parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
 
 
@@ -42,10 +48,32 @@ def main(args: argparse.Namespace) -> int:
         print(f"export {script}", flush=True)
         try:
             export(script, out, stock=args.stock, weights=weights, quantize=args.quantize)
+            _tell_cost(script, out, args.fail_below)
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
     raise_all(errors)
     return 0
+
+
+def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
+    """Of an int8 network, what it loses against float on samples that it was not calibrated with: MismatchError below `at_least_db`."""
+    from etexport.inspect.against_float import require_signal, signal_line, warning
+    from etexport.inspect.compare import converted_against_float, read_reference
+    from etexport.inspect.quality import quality, with_sources
+    from etexport.program import pte
+
+    samples = out.with_suffix(".npz")
+    method, reference = pte.load(out).method(), read_reference(samples)
+    if not reference.float_outputs and not any(one.op.startswith("quantized_decomposed::") for one in method.instructions):
+        return
+    found, missing = converted_against_float(reference)
+    print(f"{out}: int8: {signal_line(found, missing)}", flush=True)
+    lost = warning(found, with_sources(quality(samples), method))
+    if lost:
+        print(f"warning: {script}: {lost}", file=sys.stderr)
+    if at_least_db is not None:
+        hint = f"`etexport quantize {script}` tries what helps, docs/quantization.md explains it; the files are written"
+        require_signal(found, missing, at_least_db, str(script), hint)
 
 
 def _jobs(given: list[Path]) -> list[tuple[Path, Path | None]]:

@@ -31,11 +31,10 @@ def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.traced import verdict_of
     from etexport.emit.write import write_whole
-    from etexport.inspect.against_float import require_signal, warning
+    from etexport.inspect.against_float import require_signal, signal_line, warning
     from etexport.inspect.quality import quality
     from etexport.inspect.report import compared, layers, plain
     from etexport.inspect.results import read_json
-    from etexport.inspect.summary import signal_line
     from etexport.inspect.verdict import require_right
 
     program = program_of(args.folder, args.program)
@@ -48,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     figures, at_least = compared(comparison), comparison.min_snr_db if args.fail_below is None else args.fail_below
     lost = ""
     if comparison.tolerance_lsb is not None:
-        print(f"{args.folder}: {signal_line(figures)}")
+        print(f"{args.folder}: {signal_line(comparison.against_float, comparison.snr_missing)}")
         memory = read_json(args.folder / "memory.json", "`etexport build` writes it")
         lost = warning(comparison.against_float, layers(memory, quality(args.reference or program.with_suffix(".npz"))))
     for word, text in (*(("note", flag) for flag in comparison.flags), ("note", judged.missing), ("warning", lost)):

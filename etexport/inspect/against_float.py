@@ -1,4 +1,5 @@
-"""What int8 costs: the board's outputs against the *float* network's, on samples that were not calibrated with.
+"""What int8 costs: outputs against the *float* network's, on samples that were not calibrated with; the board's, and at export those of
+the converted network.
 
 The comparison with the quantised network (`compare.py`) shows whether the board computes rightly; that the network was quantised well only
 this one shows. The measure is the ratio of signal to noise, 10 log10(sum y^2 / sum (y - board's)^2) in dB over all elements of an output
@@ -125,7 +126,23 @@ def decibels(value: float) -> str:
     return f"{value:.1f} dB" if math.isfinite(value) else "no noise" if value > 0 else "nothing but noise"
 
 
-def require_signal(found: AgainstFloat | None, missing: str, at_least_db: float, where: str) -> None:
+def signal_line(found: AgainstFloat | None, missing: str) -> str:
+    """The ratio of signal to noise against the float network, with the worst element; or why that is not known (`missing`)."""
+    if missing or found is None:
+        return f"of signal to noise nothing is known: {missing}"
+    low = found.lowest
+    text = f"{decibels(found.snr_db)} of signal to noise against float PyTorch, on {found.on}"
+    if len(found.outputs) > 1:
+        text += f"; least in output {low.output}: {decibels(low.snr_db)}"
+    worst = max(found.outputs, key=lambda one: one.max_abs_error)
+    index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
+    return f"{text}; worst element {worst.got:.4g} for {worst.expected:.4g} (sample {worst.sample}, output {worst.output}{index})"
+
+
+LOOK_INTO_REPORT = "report.html shows which layer loses it; docs/quantization.md what helps"
+
+
+def require_signal(found: AgainstFloat | None, missing: str, at_least_db: float, where: str, hint: str = LOOK_INTO_REPORT) -> None:
     """MismatchError (exit code 2) where an output has less than `at_least_db`, or where that is not known (`missing` says why)."""
     if found is None or missing:
         raise MismatchError(f"at least {at_least_db:g} dB are asked for, and the signal to noise is not known: {missing}", where=where)
@@ -134,4 +151,4 @@ def require_signal(found: AgainstFloat | None, missing: str, at_least_db: float,
         index = f"[{', '.join(map(str, low.index))}]" if low.index else ""
         worst = f"worst is sample {low.sample}{index}: {low.got:.6g} for {low.expected:.6g}"
         what = f"output {low.output} has {decibels(low.snr_db)} of signal to noise against the float network, {at_least_db:g} are asked for"
-        raise MismatchError(f"{what}; {worst}", where=where, hint="report.html shows which layer loses it; docs/quantization.md what helps")
+        raise MismatchError(f"{what}; {worst}", where=where, hint=hint)

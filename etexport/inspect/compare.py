@@ -259,7 +259,7 @@ def compare(
     labels = None if reference.labels is None else np.asarray(reference.labels).reshape(-1)
     order, share, largest = ranked(errors, allowed, samples)
     lsb = [whole_steps(error, size) for error, size in zip(errors, sizes, strict=True) if size is not None]
-    judged = np.ones(samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
+    judged = _judged(reference)
     counts = [] if steps is None else [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
 
     def at(votes: Array | None, sample: int) -> int | None:
@@ -286,6 +286,16 @@ def compare(
         snr_missing=noise[1],
         min_snr_db=reference.min_snr_db,
     )
+
+
+def converted_against_float(reference: Reference) -> tuple[AgainstFloat | None, str]:
+    """What int8 costs before there is a board: the converted network's outputs against the float network's, and why that is not known."""
+    return _noise(reference.outputs, reference, _judged(reference), quantized=True)
+
+
+def _judged(reference: Reference) -> Array:
+    """Which samples were not calibrated with."""
+    return np.ones(reference.samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
 
 
 def _noise(got: Sequence[Array], reference: Reference, judged: Array, quantized: bool) -> tuple[AgainstFloat | None, str]:

@@ -10,11 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from etexport.inspect.against_float import WARN_BELOW_DB, decibels
+from etexport.inspect.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.inspect.compare import Comparison
 from etexport.inspect.profile import lost, shares, unit_of
 from etexport.inspect.report import Report, allowance, judge
-from etexport.inspect.summary import error_line, signal_line
+from etexport.inspect.summary import error_line
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ def page(
         operators=operator_rows(report, memory),
         lost=lost_line(report, unit_of(report.counter)),
         unit=unit_of(report.counter),
-        signal=signal_line(report.compare) if report.compare and report.quantization == "int8" else "",
+        signal=signal_line(report.compare.against_float, report.compare.snr_missing)
+        if report.compare and report.quantization == "int8"
+        else "",
         outputs=output_rows(report),
         layers=layer_rows(report),
         samples=sample_rows(comparison),

@@ -3,19 +3,22 @@ and `float_*` in `model.npz`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from etexport.program.model import Method
 
 
 @dataclass(frozen=True)
 class ActivationQuality:
     """One quantised activation against the same one of the float network, on up to 16 samples.
 
-    `name` is the layer that makes it (or the input), `handle` the quantise instruction in the `.pte`. `low` and `high` are the range that
+    `name` is the layer that makes it (or the input), `source` its `file:line` where that is known (`with_sources`), `handle` the quantise
+    instruction in the `.pte`. `low` and `high` are the range that
     the float network uses, `saturated` the share of its values beyond what int8 can say at this scale. `snr_db` is 10 log10 of signal to
     noise power; noise of the layers before is in it. Infinite means the same values.
     """
@@ -28,6 +31,7 @@ class ActivationQuality:
     low: float
     high: float
     saturated: float
+    source: str = ""
 
     @property
     def used(self) -> float:
@@ -47,6 +51,19 @@ def quality(arrays: Path | Mapping[str, Any]) -> list[ActivationQuality]:
         ActivationQuality(str(name), int(handle), float(scale), int(zero), float(snr), float(low), float(high), float(saturated))
         for name, handle, scale, zero, snr, low, high, saturated in zip(*columns, strict=True)
     ]
+
+
+def with_sources(measured: Sequence[ActivationQuality], method: Method) -> list[ActivationQuality]:
+    """The same with the lines of the layers that make them; of an input there is none."""
+    makers = {out: one for one in method.instructions for out in one.outs}
+    by_handle = {one.handle: one for one in method.instructions}
+    found = []
+    for one in measured:
+        maker = by_handle.get(one.handle)
+        while maker is not None and maker.op.startswith("quantized_decomposed::"):  # the layer is before what converts between scales
+            maker = makers.get(maker.reads[0])
+        found.append(replace(one, source=str(maker.source) if maker is not None and maker.source else ""))
+    return found
 
 
 def reasons(path: Path) -> dict[int, str]:

@@ -200,6 +200,30 @@ def layers(memory: Json, measured: Sequence[ActivationQuality]) -> tuple[Layer, 
     )
 
 
+SATURATES_ABOVE = 0.01
+"""A share of values beyond what int8 can say that is told of. One step beyond does not count: a sigmoid's 1 is 255/256."""
+
+
+def saturation(quality: Sequence[Layer], listed: int = 4) -> str:
+    """One line about the activations that saturate, the largest share first; empty where none does."""
+    beyond = [one for one in quality if one.saturated > SATURATES_ABOVE and _steps_beyond(one) > 1 + 1e-6]
+    if not beyond:
+        return ""
+    beyond.sort(key=lambda one: -one.saturated)
+    named = [
+        f"{one.saturated:.1%} of {one.name}{f' ({one.source})' if one.source else ''}, which reaches {one.low:.4g} to {one.high:.4g}"
+        f" and is stored from {one.least:.4g} to {one.most:.4g}"
+        for one in beyond[:listed]
+    ]
+    more = f"; and of {len(beyond) - listed} more" if len(beyond) > listed else ""
+    return f"int8 saturates: {'; '.join(named)}{more}; calibration() should reach as far"
+
+
+def _steps_beyond(one: Layer) -> float:
+    """How far the float network's values go beyond the stored range, in steps."""
+    return 255 * max(one.least - one.low, one.high - one.most) / (one.most - one.least)
+
+
 def plan_figures(memory: Json) -> Plan:
     arena = memory["arena"]
     return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"])

@@ -26,7 +26,18 @@ from etexport.inspect.compare import Traced
 from etexport.inspect.page import page
 from etexport.inspect.profile import check_counts, measured, profile, quantization_of, same_twice
 from etexport.inspect.quality import quality, reasons, warned
-from etexport.inspect.report import Report, compared, flash_figures, in_float, json_text, layers, plan_figures, ram_figures, to_json
+from etexport.inspect.report import (
+    Report,
+    compared,
+    flash_figures,
+    in_float,
+    json_text,
+    layers,
+    plan_figures,
+    ram_figures,
+    saturation,
+    to_json,
+)
 from etexport.inspect.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
 from etexport.op import load_ops
 from etexport.plan.picture import picture
@@ -263,7 +274,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         quality=activations,
         exact=None if verdict is None else verdict.exact,
         missing="" if verdict is None else verdict.missing,
-        warnings=(*([lost] if lost else ()), *(warned(samples) if samples.is_file() else ())),
+        warnings=(*filter(None, (lost, saturation(activations))), *(warned(samples) if samples.is_file() else ())),
     )
     write(folder / "report.json", to_json(made))
     write(folder / "report.txt", summary.text(made))

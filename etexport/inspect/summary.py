@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from etexport.inspect.against_float import decibels
+from etexport.inspect.against_float import decibels, signal_line
 from etexport.inspect.profile import lost, slowest, unit_of
 from etexport.inspect.replay import Exact
 from etexport.inspect.report import Compared, Report, allowance, judge
@@ -56,7 +56,7 @@ def facts(report: Report) -> RenderableType:
         if report.exact is not None:
             table.add_row("operators", Text(_each(report.exact), style="bold red" if report.exact.wrong else "green"))
         if report.quantization == "int8":
-            table.add_row("signal", Text(signal_line(report.compare)))
+            table.add_row("signal", Text(signal_line(report.compare.against_float, report.compare.snr_missing)))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))
     if report.missing:
@@ -87,20 +87,6 @@ def facts(report: Report) -> RenderableType:
     proof = "optimal" if plan.optimal else f"{plan.gap:,} above it"
     table.add_row("arena", Text(f"{plan.arena:,} bytes; lower bound {plan.bound:,}: {proof}"))
     return table
-
-
-def signal_line(compare: Compared) -> str:
-    """The ratio of signal to noise against the float network, with the worst element; or why that is not known."""
-    found = compare.against_float
-    if compare.snr_missing or found is None:
-        return f"of signal to noise nothing is known: {compare.snr_missing}"
-    low = found.lowest
-    text = f"{decibels(found.snr_db)} of signal to noise against float PyTorch, on {found.on}"
-    if len(found.outputs) > 1:
-        text += f"; least in output {low.output}: {decibels(low.snr_db)}"
-    worst = max(found.outputs, key=lambda one: one.max_abs_error)
-    index = f"[{', '.join(map(str, worst.index))}]" if worst.index else ""
-    return f"{text}; worst element {worst.got:.4g} for {worst.expected:.4g} (sample {worst.sample}, output {worst.output}{index})"
 
 
 def _weakest(report: Report) -> str:

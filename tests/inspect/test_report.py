@@ -20,7 +20,7 @@ from etexport.inspect.page import layer_rows, page
 from etexport.inspect.peers import MODELS, bests, peers, peers_of
 from etexport.inspect.profile import best_known, kind_of, lost, profile, shares, slowest
 from etexport.inspect.replay import Replayed, summed_up
-from etexport.inspect.report import in_float, to_json
+from etexport.inspect.report import in_float, saturation, to_json
 from etexport.program.model import Source
 from tests.inspect import handmade
 
@@ -263,3 +263,15 @@ def test_where_accuracy_goes_is_drawn() -> None:
     assert "Where accuracy goes" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
     assert json.loads(to_json(made))["quality"][2]["snr_db"] == "inf"
     assert "depthwise (model.py:42): 24.2 dB" in " ".join(summary.text(made).split())
+
+
+def test_what_saturates_is_named() -> None:
+    made = handmade.integer_report()
+    first = made.quality[0]  # stored from 0 to 12.75
+    assert saturation(made.quality) == "", "0.21 % is little"
+    far = replace(first, saturated=0.2, high=15.0)
+    assert saturation([replace(far, saturated=0.01)]) == ""
+    assert saturation([replace(far, high=first.most + (first.most - first.least) / 255)]) == "", "a sigmoid's 1 is one step beyond"
+    line = saturation([replace(far, saturated=0.03, name="state"), far])
+    assert line.startswith("int8 saturates: 20.0% of features_0 (model.py:40), which reaches") and "; 3.0% of state (" in line
+    assert saturation([far] * 6).endswith("; and of 2 more; calibration() should reach as far")

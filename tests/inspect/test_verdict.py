@@ -14,6 +14,7 @@ import pytest
 from etexport.__main__ import main
 from etexport.inspect.against_float import against_float, ratio_db, require_signal, warning
 from etexport.inspect.compare import Reference, Traced, compare, read_reference
+from etexport.inspect.quality import quality, with_sources
 from etexport.inspect.replay import Passed, compared_with_pytorch
 from etexport.inspect.results import question_of, read_evidence
 from etexport.inspect.steps import Steps, steps_of
@@ -262,3 +263,56 @@ def test_the_worst_element_and_the_first_layer_that_loses_are_named() -> None:
     assert ratio_db(0.0, 0.0) == np.inf and ratio_db(0.0, 1.0) == -np.inf and ratio_db(1.0, np.inf) == -np.inf
     masked = against_float([minus], [minus], [], np.ones(2, bool), "")
     assert masked is not None and masked.snr_db == np.inf, "what stands for minus infinity in both is no noise"
+
+
+ELSEWHERE = """
+import torch
+from torch import nn
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+def example_inputs():
+    return (torch.ones(1, 16),)
+def model():
+    graph = prepare_pt2e(torch.export.export(nn.Linear(16, 4), example_inputs()).module(), MicrocontrollerQuantizer())
+    graph(*example_inputs())
+    return convert_pt2e(graph)
+"""
+
+
+def test_export_says_what_int8_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each int8 network one line with the figure that a board will have; `--fail-below` ends with 2, and all files are there."""
+    tail = network("\n        return self.first(self.state(x).relu())")
+    scripts = {
+        "good": tail,
+        "beyond": tail.replace("return drawn(24, 1)", "return 8 * drawn(24, 1)"),
+        "flatters": tail.replace("return drawn(24, 1)", "return drawn(40, 2)[:24]"),
+        "elsewhere": ELSEWHERE,
+        "float": tail.replace('"int8"', '"float32"'),
+    }
+    paths = {name: script(tmp_path, text, f"{name}.py") for name, text in scripts.items()}
+    outs = {name: tmp_path / f"{name}.pte" for name in scripts}
+    jobs = [*map(str, paths.values()), "-o", *map(str, outs.values())]
+    assert main(["export", *jobs, "--fail-below", "21"]) == 2
+    assert all(out.is_file() and out.with_suffix(".npz").is_file() for out in outs.values())
+    said, errors = capsys.readouterr()
+    lines = {name: [line for line in said.splitlines() if line.startswith(f"{out}: int8: ")] for name, out in outs.items()}
+    assert {name: len(found) for name, found in lines.items()} == {**dict.fromkeys(scripts, 1), "float": 0}
+    for name in ("good", "beyond"):
+        with np.load(outs[name].with_suffix(".npz")) as arrays:
+            real, got = arrays["float_output_0"].astype(np.float64), arrays["output_0"].astype(np.float64)
+        decibels = 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum())
+        assert (decibels > 21) == (name == "good")
+        assert f" {decibels:.1f} dB of signal to noise against float PyTorch, on 24 samples; worst element " in lines[name][0]
+        assert (f"error: {paths[name]}: output 0 has {decibels:.1f} dB" in errors) == (name == "beyond")
+    assert f"warning: {paths['beyond']}: output 0 has " in errors and "below 20 dB; first lost in x, " in errors
+    assert "all 24 samples were calibrated with (" in lines["flatters"][0] and "the program came quantised" in lines["elsewhere"][0]
+    assert errors.count("are asked for") == 3 and errors.count("the signal to noise is not known") == 2
+    assert f"{paths['good']}: output" not in errors and str(paths["float"]) not in errors
+
+
+def test_the_first_lost_layer_has_its_line(programs: dict[str, Path]) -> None:
+    method = pte.load(programs["kept"]).method()
+    found = with_sources(quality(programs["kept"].with_suffix(".npz")), method)
+    text = (programs["kept"].with_suffix(".py")).read_text().splitlines()
+    lines = {one.name: text[int(one.source.rpartition(":")[2]) - 1] if one.source else "" for one in found}
+    assert lines["x"] == "" and "torch.tanh" in lines["tanh"] and "softmax" in lines["softmax"], lines
