@@ -43,6 +43,8 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 fan_in = module.weight[0].numel()
+                if module.weight.shape[1] >= 16:
+                    fan_in *= (1 - DEAD) ** 2  # what dead channels, often of two layers, do not add
                 module.weight.normal_(0.0, (2.0 / fan_in) ** 0.5, generator=generator)
                 if len(module.weight) >= 16:
                     module.weight[torch.rand(len(module.weight), generator=generator) < DEAD] = 0.0

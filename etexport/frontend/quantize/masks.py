@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import optimization_hint
 from torch.fx.node import map_arg
 
 from etexport.frontend.quantize.observe import APART, INFINITE, LONE, Change, Seen, observed
@@ -100,12 +101,13 @@ def masked(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> Masks:
 
 
 def drawn(model: GraphModule) -> list[tuple[Tensor, ...]]:
-    """Inputs for a graph of which no data are at hand: what its masks are does not depend on them as a rule."""
+    """Inputs for a graph of which no data are at hand: what its masks are does not depend on them as a rule. Sizes that are not known yet
+    are those of the example that the graph was captured with."""
     generator = torch.Generator().manual_seed(0)
     examples = [node.meta["val"] for node in model.graph.nodes if node.op == "placeholder"]
 
     def one(example: Tensor) -> Tensor:
-        random = torch.randn(example.shape, generator=generator)
+        random = torch.randn([optimization_hint(size) for size in example.shape], generator=generator)
         return random.to(example.dtype) if example.is_floating_point() else (random > 0).to(example.dtype)
 
     return [tuple(one(example) for example in examples) for _ in range(2)]
