@@ -85,8 +85,15 @@ def test_builds_runs_and_exports_at_once_and_killed(tmp_path: Path) -> None:
     ended = [(one.communicate()[1], one.returncode) for one in runs]
     assert [code for _, code in ended] == [0, 0], ended
     assert sum("waiting for " in text for text, _ in ended) == 1
-    check = etexport("validate", out)
-    assert "samples agree" in check.communicate()[0]
+    first = start("-c", HOLD, out)
+    assert line(first.stdout) == "in\n"
+    judges = [etexport("validate", out, "--trace"), etexport("report", out)]
+    for judge in judges:
+        assert f"(pid {first.pid}), which works in {out}" in line(judge.stderr)
+    first.communicate()
+    ended = [judge.communicate() for judge in judges]
+    assert [judge.returncode for judge in judges] == [0, 0], ended
+    assert all("agree" in said for said, _ in ended), ended
 
 
 def test_a_build_that_was_killed_is_no_build(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from pathlib import Path
 
+from etexport.alone import alone_in
 from etexport.errors import ModelError
 
 QUANTIZATIONS = ("float32", "int8")
@@ -59,6 +61,11 @@ def folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
     parser.add_argument("--program", type=Path, metavar="X.pte", help="the program it was built from")
     parser.add_argument("--reference", type=Path, metavar="X.npz", help="samples and eager outputs (default: beside the program)")
+
+
+def alone_there(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a build folder while the block runs; where there is none nothing is made, and the error about it is the verb's."""
+    return alone_in(folder) if folder.is_dir() else contextlib.nullcontext()
 
 
 def note_origin(folder: Path, program: Path, board: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_of, decibels, folder_arguments, program_of
+from etexport.cli.options import alone_there, board_of, decibels, folder_arguments, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    with alone_there(args.folder):
+        return _tell(args)
+
+
+def _tell(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.traced import verdict_of
     from etexport.inspect.against_float import require_signal

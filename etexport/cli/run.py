@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import sys
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import board_of, existing, positive, program_of, seconds
+from etexport.cli.options import alone_there, board_of, existing, positive, program_of, seconds
 from etexport.errors import ModelError
 
 if TYPE_CHECKING:
@@ -40,9 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.alone import alone_in
-
-    with alone_in(args.folder) if args.folder.is_dir() else contextlib.nullcontext():
+    with alone_there(args.folder):
         return _run(args)
 
 

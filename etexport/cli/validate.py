@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import board_of, decibels, folder_arguments, program_of
+from etexport.cli.options import alone_there, board_of, decibels, folder_arguments, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    with alone_there(args.folder):
+        return _validate(args)
+
+
+def _validate(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.cli.traced import verdict_of
     from etexport.emit.write import write_whole

@@ -315,11 +315,11 @@ class Link:
         if _is_text(self._first_bytes):
             what, hint = (
                 f"{told}: they are text, and begin {self._said()}",
-                "another firmware runs there; `etexport monitor` shows what it says",
+                "another firmware runs there, and a terminal program shows what it says",
             )
         else:
             speed = (
-                f"the line has another speed than {self._port.baud} baud (--baud), or"
+                f"the line has another speed than {self._port.baud} baud (`baud` in the board's .toml), or"
                 if self._port.baud
                 else "is it the board's port? else"
             )

@@ -194,6 +194,7 @@ def EtValidate(env, run):
     sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
     env.Depends(made, _python(env, REPORT))
+    env.SideEffect(of["folder"].Dir("trace").File("run.json"), made)  # by the report too: not both at once
     return _tag(made, **of)
 
 
@@ -206,6 +207,7 @@ def EtReport(env, run):
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
     here.Depends(made, [_python(env, REPORT), env.File(of["board"]["file"])])
+    here.SideEffect(folder.Dir("trace").File("run.json"), made)
     return _tag(made, **of)
 
 
