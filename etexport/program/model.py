@@ -10,6 +10,7 @@ import enum
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,7 @@ class Instruction:
     source: Source | None = None
     epilogue: Epilogue | None = None
 
-    @property
+    @cached_property
     def reads(self) -> tuple[int, ...]:
         """Ids of the values it reads, each once, in order of appearance (the epilogue's residual last)."""
         found = list(_refs(self.args))

@@ -276,11 +276,12 @@ class _Reader:
         self.spend(8, name)
         data = self.data
         vtable = position - int(struct.unpack_from("<i", data, position)[0])
-        self.check(vtable, 4, 2, f"the field list of a table {name} at byte {position}")
+        listed = f"the field list of a table {name} at byte {position}"
+        self.check(vtable, 4, 2, listed)
         (vtable_bytes,) = struct.unpack_from("<H", data, vtable)
         if vtable_bytes < 4 or vtable_bytes % 2:
-            raise ProgramError(f"the field list of a table {name} at byte {position} states a length of {vtable_bytes}")
-        self.check(vtable, vtable_bytes, 2, f"the field list of a table {name} at byte {position}")
+            raise ProgramError(f"{listed} states a length of {vtable_bytes}")
+        self.check(vtable, vtable_bytes, 2, listed)
         offsets = struct.unpack_from(f"<{(vtable_bytes - 4) // 2}H", data, vtable + 4)
         result: Table = {}
         for entry in FIELDS[name]:
