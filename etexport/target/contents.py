@@ -37,7 +37,7 @@ def check_contents(laid_out: Method, method: Method, steps: Iterable[Step]) -> N
         if sum(min(last, end) - max(first, start) for first, last, owner in inside) < end - start:
             raise ProgramError(f"{value.name}, {value.spec}, is read there and no kernel has written all of it", where=where)
         for _, _, owner in inside:
-            if owner not in origins.get(id_, {id_}):
+            if owner != id_ and owner not in origins.get(id_, ()):  # itself: a permuted input is the input
                 what = f"{value.name}, {value.spec}, is read there from memory that {method.values[owner].name} has overwritten"
                 raise ProgramError(what, where=where)
 
