@@ -54,14 +54,14 @@ def read_back(pte: Path) -> tuple[Program, dict[str, Array]]:
         return read(pte.read_bytes()), {name: arrays[name] for name in arrays.files}
 
 
-def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], list[Array]]:
+def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], list[list[Array]]]:
     """Outputs of each sample, and the first result of each instruction for the first sample. States live on between samples."""
     method = program.method()
     known: dict[int, Any] = {value.id: value.data for value in method.values.values() if value.data is not None}
     blank = [value for value in method.values.values() if value.role is Role.STATE and value.data is None]
     known.update({value.id: np.zeros(value.spec.shape, value.spec.dtype.numpy) for value in blank})
     outputs: list[list[Array]] = []
-    steps: list[Array] = []
+    steps: list[list[Array]] = []
 
     def resolve(arg: Any) -> Any:
         if isinstance(arg, Ref):
@@ -82,7 +82,7 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
             for out, result in zip(instruction.outs, results, strict=False):
                 known[out] = np.asarray(result).astype(method.values[out].spec.dtype.numpy, copy=False)  # as constant folding stores it
             if not outputs:
-                steps.append(known[instruction.outs[0]])
+                steps.append([known[out] for out in instruction.outs])
         outputs.append([known[out] for out in method.outputs])
     return outputs, steps
 
@@ -98,7 +98,8 @@ def agrees(program: Program, arrays: dict[str, Array], tolerance: float = 1e-5) 
     traced = [name for name in arrays if name.startswith("step_")]
     assert traced or not program.method().instructions
     for name in traced:
-        close(steps[int(name.removeprefix("step_"))], arrays[name], tolerance)
+        _, handle, *further = name.split("_")
+        close(steps[int(handle)][int(*further)], arrays[name], tolerance)
 
 
 def close(got: Array, expected: Array, tolerance: float) -> None:
