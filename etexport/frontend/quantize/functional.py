@@ -27,6 +27,8 @@ def functional(program: ExportedProgram) -> GraphModule:
             _as_batch_norm(node)
         elif node.target is aten.copy.default and _alike(*node.args[:2]):
             node.replace_all_uses_with(node.args[1])
+        elif node.target is aten.view.default:  # what is written may lie otherwise in memory than at capture
+            node.target = aten.reshape.default
     model.graph.eliminate_dead_code()
     model.recompile()
     return model
