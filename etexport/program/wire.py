@@ -138,6 +138,7 @@ class Field:
     """A field of a table, ready to read: `kind` is scalar, string, vector (of `item`), table or union; `absent` is its default."""
 
     name: str
+    full_name: str
     slot: int
     kind: str
     item: str
@@ -151,19 +152,20 @@ def _fields(table: str) -> tuple[Field, ...]:
     found: list[Field] = []
     slot = 0
     for name, text in TABLES[table]:
+        full = f"{table}.{name}"
         if text in UNIONS:
-            found.append(Field(name, slot, "union", text))
+            found.append(Field(name, full, slot, "union", text))
             slot += 1  # a union takes two slots: the type, then the value
         elif text in SCALARS:
             code, size = SCALARS[text]
-            found.append(Field(name, slot, "scalar", text, "<" + code, size, absent={"bool": False, "f64": 0.0}.get(text, 0)))
+            found.append(Field(name, full, slot, "scalar", text, "<" + code, size, absent={"bool": False, "f64": 0.0}.get(text, 0)))
         elif text == "str":
-            found.append(Field(name, slot, "string", text))
+            found.append(Field(name, full, slot, "string", text))
         elif text.startswith("["):
             item, _, align = text[1:].partition("]")
-            found.append(Field(name, slot, "vector", item, align=int(align or 1)))
+            found.append(Field(name, full, slot, "vector", item, align=int(align or 1)))
         else:
-            found.append(Field(name, slot, "table", text))
+            found.append(Field(name, full, slot, "table", text))
         slot += 1
     return tuple(found)
 
@@ -276,54 +278,54 @@ class _Reader:
         self.spend(8, name)
         data = self.data
         vtable = position - int(struct.unpack_from("<i", data, position)[0])
-        listed = f"the field list of a table {name} at byte {position}"
-        self.check(vtable, 4, 2, listed)
-        (vtable_bytes,) = struct.unpack_from("<H", data, vtable)
-        if vtable_bytes < 4 or vtable_bytes % 2:
+        vtable_bytes = 4 if vtable < 0 or vtable + 4 > self.end else int(struct.unpack_from("<H", data, vtable)[0])
+        if vtable < 0 or vtable + vtable_bytes > self.end or vtable % 2 or vtable_bytes < 4 or vtable_bytes % 2:
+            listed = f"the field list of a table {name} at byte {position}"
+            self.check(vtable, max(vtable_bytes, 4), 2, listed)
             raise ProgramError(f"{listed} states a length of {vtable_bytes}")
-        self.check(vtable, vtable_bytes, 2, listed)
         offsets = struct.unpack_from(f"<{(vtable_bytes - 4) // 2}H", data, vtable + 4)
         result: Table = {}
         for entry in FIELDS[name]:
             offset = offsets[entry.slot] if entry.slot < len(offsets) else 0
             if 0 < offset < 4:
-                raise ProgramError(f"{name}.{entry.name} of the table at byte {position} lies at offset {offset}, inside the table's head")
+                raise ProgramError(f"{entry.full_name} of the table at byte {position} lies at offset {offset}, inside the table's head")
             if entry.kind == "union":
                 value_offset = offsets[entry.slot + 1] if entry.slot + 1 < len(offsets) else 0
-                result[entry.name] = self.union(entry, name, position, offset, value_offset)
+                result[entry.name] = self.union(entry, position, offset, value_offset)
             elif not offset:
                 result[entry.name] = entry.absent
             elif entry.kind == "scalar":
-                self.check(position + offset, entry.size, entry.size, f"{name}.{entry.name}")
+                self.check(position + offset, entry.size, entry.size, entry.full_name)
                 result[entry.name] = struct.unpack_from(entry.format, data, position + offset)[0]
             else:
-                target = self.follow(position + offset, f"{name}.{entry.name}")
-                result[entry.name] = self.object(entry, name, target)
+                result[entry.name] = self.object(entry, self.follow(position + offset, entry.full_name))
         return result
 
-    def object(self, entry: Field, name: str, target: int) -> Any:
+    def object(self, entry: Field, target: int) -> Any:
         if entry.kind == "table":
             return self.table(entry.item, target)
         if entry.kind == "string":
-            return self.string(target, f"{name}.{entry.name}")
-        return self.vector(entry.item, target, f"{name}.{entry.name}")
+            return self.string(target, entry.full_name)
+        return self.vector(entry.item, target, entry.full_name)
 
-    def union(self, entry: Field, name: str, position: int, type_offset: int, value_offset: int) -> tuple[str, Table] | None:
-        what = f"{name}.{entry.name} of the table at byte {position}"
+    def union(self, entry: Field, position: int, type_offset: int, value_offset: int) -> tuple[str, Table] | None:
+        def fail(what: str) -> ProgramError:
+            return ProgramError(f"{entry.full_name} of the table at byte {position} {what}")
+
         code = 0
         if type_offset:
-            self.check(position + type_offset, 1, 1, what)
+            self.check(position + type_offset, 1, 1, entry.full_name)
             code = self.data[position + type_offset]
         if 0 < value_offset < 4:
-            raise ProgramError(f"{what} lies at offset {value_offset}, inside the table's head")
+            raise fail(f"lies at offset {value_offset}, inside the table's head")
         if code == 0:
             return None
         members = UNIONS[entry.item]
         if code > len(members):
-            raise ProgramError(f"{what} has the unknown type {code}")
+            raise fail(f"has the unknown type {code}")
         if not value_offset:
-            raise ProgramError(f"{what} has the type {members[code - 1]} and no value")
-        return members[code - 1], self.table(members[code - 1], self.follow(position + value_offset, what))
+            raise fail(f"has the type {members[code - 1]} and no value")
+        return members[code - 1], self.table(members[code - 1], self.follow(position + value_offset, entry.full_name))
 
     def length(self, target: int, item_bytes: int, what: str) -> int:
         count = int(struct.unpack_from("<I", self.data, target)[0])

@@ -14,6 +14,7 @@ from cobs import cobs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etexport.device import wire_log
 from etexport.device.launch import launch
 from etexport.device.link import Link
 from etexport.device.messages import decode, encode, layout
@@ -177,3 +178,15 @@ def test_the_board_itself_refuses_what_does_not_match(firmware: Firmware) -> Non
             answer = (layout().reasons[message["reason"]][0], message["item"], message["board"], message["host"])
             assert answer[: len(told)] == told, (kind, fields)
         port.close()
+
+
+def test_a_log_keeps_frames_and_counts_what_is_noise_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "wire.log"
+    with WireLog(path) as log:
+        for _ in range(3):
+            log.received(b"\x55" * wire_log.MOST_NOISE)
+        log.received(b"\0" + encode("ACCEPTED", 9, run=1))
+    assert path.stat().st_size < 2 * wire_log.MOST_NOISE + 1000
+    noise, frame, said = path.read_text().splitlines()
+    assert noise.startswith("< ? 5555") and frame.startswith("< ACCEPTED 9 ")
+    assert said == f"? {2 * wire_log.MOST_NOISE:,} further bytes that were no frames are left out"
