@@ -25,7 +25,7 @@ with quiet():
     from etexport.frontend.quantize.equalize import equalized, pairs
     from etexport.frontend.quantize.ranges import RangeObserver
     from etexport.frontend.quantize.simulate import outputs, snr_db
-    from etexport.frontend.quantize.tune import tuned
+    from etexport.frontend.quantize.tune import calibrated, tuned
 
 
 class Own(nn.Module):
@@ -142,6 +142,17 @@ def test_the_default_is_judged_on_fresh_samples(badly: bool) -> None:
     assert best.settings == again.settings and best.snr_db == again.snr_db
     assert best.settings.equalize is badly
     assert after > before + 8 if badly else after > before - 1, (before, after)
+
+
+def test_what_shares_a_scale_is_rounded_and_not_observed() -> None:
+    """A scale of several tensors has a name for each of them in the prepared network."""
+    captured, prepare = graph(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 4)), IMAGE)
+    prepared = calibrated(prepare(captured), [(torch.randn(IMAGE),)])
+    before = [one.max_val.clone() for one in prepared.modules() if isinstance(one, RangeObserver)]
+    far = [(torch.full(IMAGE, 100.0),)]
+    real, got = (outputs(prepared, far, in_int8=in_int8)[0][0] for in_int8 in (False, True))
+    assert [one.max_val for one in prepared.modules() if isinstance(one, RangeObserver)] == before
+    assert got.abs().max() < real.abs().max() / 4, "it saturates"
 
 
 def test_ranges() -> None:

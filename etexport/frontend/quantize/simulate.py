@@ -26,7 +26,7 @@ class Network(Interpreter):
         super().__init__(prepared)
         self.in_int8 = in_int8
         self.exact = exact
-        self.observers = {name: one for name, one in prepared.named_modules() if isinstance(one, ObserverBase)}
+        self.observers = {name: one for name, one in prepared.named_modules(remove_duplicate=False) if isinstance(one, ObserverBase)}
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         self.rounded: dict[Node, Tensor] = {}
         self.judged: dict[Node, Any] = {}

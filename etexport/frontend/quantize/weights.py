@@ -19,7 +19,7 @@ def widen_weights(prepared: GraphModule) -> None:
 
     A bias far beyond all that the channel's products can add up to is the channel's result: its weights need no finer scale than this.
     """
-    observers = dict(prepared.named_modules())
+    observers = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         if node.target not in WEIGHTED:
             continue
