@@ -95,6 +95,36 @@ def test_a_missing_compiler_is_exit_code_5_and_names_its_package(tmp_path: Path)
     assert "arm-none-eabi-g++ is not installed" in done.stderr and "apt-get install gcc-arm-none-eabi" in done.stderr
 
 
+COMPUTED = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hyper = nn.Linear(6, 24)
+
+    def forward(self, x):
+        kernel = self.hyper(x[0]).mean(0).view(2, 4, 3)
+        return nn.functional.conv1d(x[:, :4], kernel)
+
+def model(): return Net()
+def example_inputs(): return torch.ones(1, 5, 6)
+def calibration(): return torch.randn(32, 1, 5, 6)
+"""
+
+
+def test_what_no_build_would_take_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from etexport.__main__ import main
+
+    (tmp_path / "net.py").write_text(COMPUTED, encoding="utf-8")
+    for quantize in ("float32", "int8"):
+        assert main(["export", str(tmp_path / "net.py"), "-o", str(tmp_path / "net.pte"), "--quantize", quantize]) == 1
+        said = capsys.readouterr().err
+        assert "net.py:11: convolution (aten::convolution.out): the weight is not a constant of the model\n  hint: " in said, said
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
+
+
 def test_a_bug_is_one_line_unless_debug_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from etexport import __main__
     from etexport.cli import boards

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     for (script, weights), out in zip(jobs, outs, strict=True):
         print(f"export {script}", flush=True)
         try:
-            export(script, out, stock=args.stock, weights=weights, quantize=args.quantize)
+            export(script, out, stock=args.stock, weights=weights, quantize=args.quantize, check=check_buildable)
             _tell_cost(script, out, args.fail_below)
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
@@ -74,6 +74,22 @@ def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
     if at_least_db is not None:
         hint = f"`etexport quantize {script}` tries what helps, docs/quantization.md explains it; the files are written"
         require_signal(found, missing, at_least_db, str(script), hint)
+
+
+def check_buildable(content: bytes) -> None:
+    """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has nothing special.
+    ProgramError, ModelError."""
+    from etexport.errors import doing
+    from etexport.op import Target, load_ops
+    from etexport.passes import pipeline as board_neutral
+    from etexport.program import pte
+    from etexport.target.pipeline import rounding_of, specialise
+
+    library = load_ops()
+    with doing("reading what export has made"):
+        program = board_neutral.run(pte.read(content), library)
+    with doing("choosing kernels for what export has made"):
+        specialise(program, Target(rounding=rounding_of(program)), library)
 
 
 def _jobs(given: list[Path]) -> list[tuple[Path, Path | None]]:

@@ -47,11 +47,15 @@ if TYPE_CHECKING:
 STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
 
 
-def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None) -> None:
+def export(
+    script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None,
+    check: Callable[[bytes], None] | None = None,
+) -> None:  # fmt: skip
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
     `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that ExecuTorch
-    lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. ModelError, or `Errors` of all unsupported
+    lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. `check` sees the `.pte` before it is written,
+    and raises what is to be raised in its place. ModelError, or `Errors` of all unsupported
     operators, each with node, line of the script and a hint.
     """
     out = out.absolute()
@@ -59,7 +63,10 @@ def export(script: Path, out: Path, *, stock: bool = False, weights: Path | None
     def made() -> None:
         with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
             program, arrays = _made(opened_script, load_ops(), stock)
-        _write_all({out: write(program), out.with_suffix(".npz"): npz_bytes(arrays)})
+        content = write(program)
+        if check is not None:
+            check(content)
+        _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
 
     _warm()
     if quantize == "int8" or (quantize is None and script.suffix == ".py" and b"int8" in _content(script)):

@@ -78,9 +78,10 @@ def _sum_length(node: Node) -> int:
 
 def _lower(node: Node, target: Target) -> Call:
     x, out, groups = node["input"], node.out, node["groups"]
-    for name in ("weight", "bias"):
-        if node[name] is not None and node[name].data is None:
-            raise node.error(f"the {name} is not a constant of the model", "only constant weights have a kernel")
+    if node["weight"].data is None:
+        raise node.error("the weight is not a constant of the model", "only constant weights have a kernel")
+    if node["bias"] is not None and node["bias"].data is None:
+        raise node.error("the bias is not a constant of the model", "add it behind the layer, in the shape (1, channels, 1, 1)")
     if node["transposed"]:
         return _lower_transposed(node, target)
     rows, columns = (ONE, *_axes(node))[-2:]

@@ -61,6 +61,11 @@ INTEGERS = {
         ("y, (h, c) = self.cell(x)", "return self.fc(y[:, -1]), h, c"),
         (1, 5, 4),
     ),
+    "weights_that_are_computed": Net(
+        ("self.hyper = nn.Linear(8, 8)", "self.fc = nn.Linear(8, 8)"),
+        ("y = torch.relu(self.hyper(x))", "return F.linear(x, y), F.linear(x, y, y[0]), F.linear(x, self.fc.weight, y.mean(0))"),
+        (8, 8),
+    ),
 }  # fmt: skip
 
 

@@ -73,10 +73,14 @@ def by_reciprocal(x: Tensor, divisor: Tensor) -> Tensor:
     return x * torch.reciprocal(divisor)
 
 
-def by_state(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer whose weight is a state."""
+def by_computed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer whose weight is an activation or a state."""
     product = torch.matmul(x, weight.transpose(0, 1))
     return product if bias is None else product + bias
+
+
+def by_computed_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.nn.functional.linear(x, weight) + bias
 
 
 RECURRENT: dict[Any, Callable[..., Any]] = {
@@ -124,8 +128,9 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
     if target in CELLS:
         return CELLS[target]
-    if target is aten.linear.default and is_state(args[1]) and args[1].meta["val"].dim() == 2:  # type: ignore[union-attr]
-        return by_state
+    if target is aten.linear.default and args[1].meta["val"].dim() == 2:  # type: ignore[union-attr]
+        weight, bias = (_is_computed(one) for one in (args[1], args[2] if len(args) > 2 else None))
+        return by_computed if weight else by_computed_bias if bias else None
     if target is aten.matmul.default and isinstance(args[1], Node) and args[1].meta["val"].dim() == 1:
         return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else None
     if target is aten.div.Tensor and len(args) == 2 and _is_parameter(args[1]):
@@ -135,6 +140,10 @@ def _writer(node: Node) -> Callable[..., Any] | None:
 
 def _is_parameter(arg: Any) -> bool:
     return isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor) and not is_state(arg)
+
+
+def _is_computed(arg: Any) -> bool:
+    return isinstance(arg, Node) and not _is_parameter(arg) and arg in varying(arg.graph)
 
 
 def _as_layer(model: GraphModule, node: Node) -> None:

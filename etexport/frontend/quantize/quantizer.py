@@ -136,6 +136,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.model: Any = None
         self.masks = Masks({}, {}, frozenset())
         self.bound: dict[Node, Any] = {}
+        self.varies: set[Node] = set()
         self.roots: dict[Node, Node] = {}
         self.layers: dict[tuple[Node, int], Node] = {}
         self.steps: dict[Any, Node] = {}
@@ -153,9 +154,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.steps = {}
         self.roots = _roots(model.graph)
         accumulating = self._accumulating(model.graph)
-        varies = varying(model.graph)
+        self.varies = varying(model.graph)
         for node in model.graph.nodes:
-            if node not in varies or node.op != "call_function":
+            if node not in self.varies or node.op != "call_function":
                 continue
             name = kept.marked(node)
             if name is not None:
@@ -200,6 +201,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _reason(self, node: Node) -> str:
         """Why the node has no annotation."""
+        if node.target in WEIGHTED and not self.varies.isdisjoint(_parameters(node)):
+            return reasons.COMPUTED
         if node.target in WEIGHTED and not self._is_ordinary(node):
             return reasons.NO_SCALE
         if not self.masks.infinite.isdisjoint(node.all_input_nodes):
@@ -220,7 +223,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         elif target is aten.copy_.default:
             self._written_back(node)
         elif target in WEIGHTED:
-            if not _is_grouped_transpose(node) and self._is_ordinary(node):
+            if not _is_grouped_transpose(node) and self.varies.isdisjoint(_parameters(node)) and self._is_ordinary(node):
                 self._weighted(node, WEIGHTED[target])
         elif target in SHARING:
             self._shared(node, node.args[:1])
@@ -325,11 +328,16 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _is_ordinary(self, node: Node) -> bool:
         """Whether the layer's weights and biases are numbers that a scale can stand for: products of scales stay within float32."""
-        constants = [one for one in node.args[1:3] if isinstance(one, Node) and one.op == "get_attr"]
+        constants = [one for one in _parameters(node) if one.op == "get_attr"]
         sizes = [operator.attrgetter(str(one.target))(self.model).detach().abs() for one in constants]
         largest = [float(one.max()) if one.numel() else 0.0 for one in sizes]  # of what holds a NaN: NaN
         weights = largest[:1] if node.args[1] in constants else []
         return all(one < LARGEST for one in largest) and not any(0 < one < SMALLEST for one in weights)
+
+
+def _parameters(node: Node) -> list[Node]:
+    """The weight and the bias of one of `WEIGHTED`."""
+    return [one for one in node.args[1:3] if isinstance(one, Node)]
 
 
 def _is_grouped_transpose(node: Node) -> bool:

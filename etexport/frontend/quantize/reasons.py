@@ -14,6 +14,7 @@ _CUSTOM, _KEY = "custom", "left_in_float"
 """What stands there in a node's meta stays with all that becomes of the node: conversion, export, decomposition."""
 
 NO_SCALE = "there is no scale for its weights or biases: infinities, NaN, numbers beyond 1e18, or none but below 1e-16"
+COMPUTED = "its weight or its bias is computed from the inputs or from states: only constants have a scale for each channel"
 MASK = "it masks with what stands for minus infinity: a scale with room for that has none for anything else"
 BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no place in int8"
 
