@@ -1,5 +1,6 @@
 """What ExecuTorch's Python definitions of its Cortex-M operators give: `cortex_m_define.py FOLDER` reads calls.json, a list of
 [operator, arguments], and arguments.npz there, and writes results.npz and refused.json (why a definition takes none of its arguments).
+Averages are those of `cortex_m_average.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import executorch.backends.cortex_m.passes.cortex_m_pass_manager  # noqa: F401  registers the operators
 import numpy as np
 import torch
+
+from tests.program import cortex_m_average  # noqa: F401  registers the operators, averages as on boards
 
 folder = Path(sys.argv[1])
 results: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """Export model scripts as int8 by ExecuTorch's own Cortex-M flow: `cortex_m_export.py SCRIPT=OUT.pte ...`.
 
-Beside each file lies OUT.npz: `input_0`, and `output_0` as the operators' Python definitions give it; the first axis counts samples.
+Beside each file lies OUT.npz: `input_0`, and `output_0` as the operators' Python definitions give it, but for averages, which are those of
+`cortex_m_average.py`; the first axis counts samples.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from executorch.exir import to_edge
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from etexport.frontend.script import opened
+from tests.program import cortex_m_average  # noqa: F401  averages as on boards
 
 SAMPLES = 10
 

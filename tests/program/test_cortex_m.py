@@ -25,6 +25,17 @@ from tests.program.conftest import EXAMPLES
 NETWORKS = {name: EXAMPLES / "mlperf_tiny" / f"{name}.py" for name in ("kws", "ic", "vww", "ad")}
 DRAWN = 40
 
+APART = """import sys
+sys.path.insert(0, {folder!r})
+import vww
+from vww import *
+
+def model():
+    net = vww.model()
+    net.fc.weight.data *= 32
+    return net
+"""
+
 OPERATORS = {
     "cortex_m::quantize_per_tensor.out": 0,
     "cortex_m::dequantize_per_tensor.out": 0,
@@ -36,7 +47,7 @@ OPERATORS = {
     "cortex_m::quantized_mul.out": 0,
     "cortex_m::quantized_activation.out": 0,
     "cortex_m::quantized_max_pool2d.out": 0,
-    "cortex_m::quantized_avg_pool2d.out": 1,  # a float mean, whose ties fall either way
+    "cortex_m::quantized_avg_pool2d.out": 0,
     "cortex_m::softmax.out": 1,  # a float softmax
 }
 """How far results may lie from the definition's."""
@@ -44,12 +55,11 @@ OPERATORS = {
 
 @pytest.fixture(scope="module")
 def cortex_m(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The `.pte` of each network, with the `.npz` beside it. All channels live: half of the samples would end in the same softmax."""
+    """The `.pte` of each network, with the `.npz` beside it. VWW's images are closer to each other than its softmax has steps."""
     folder = tmp_path_factory.mktemp("cortex_m")
-    for name, path in NETWORKS.items():
-        lines = ["import sys", f"sys.path.insert(0, {str(path.parent)!r})", "import layers", "layers.DEAD = 0.0", f"from {name} import *"]
-        (folder / f"live_{name}.py").write_text("\n".join(lines) + "\n")
-    return stock.export_cortex_m({name: folder / f"live_{name}.py" for name in NETWORKS}, folder)
+    apart = folder / "vww_apart.py"
+    apart.write_text(APART.format(folder=str(NETWORKS["vww"].parent)))
+    return stock.export_cortex_m({**NETWORKS, "vww": apart}, folder)
 
 
 def outputs(program: Path, folder: Path, *words: str, board: str = "host", samples: int = 10) -> tuple[Array, Array]:
@@ -64,10 +74,10 @@ def outputs(program: Path, folder: Path, *words: str, board: str = "host", sampl
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_agree_within_one_step(cortex_m: dict[str, Path], name: str, tmp_path: Path) -> None:
+def test_networks_give_the_same_bytes(cortex_m: dict[str, Path], name: str, tmp_path: Path) -> None:
     found, expected = outputs(cortex_m[name], tmp_path)
     assert len(expected) >= 3 and len(np.unique(np.rint(expected))) > 3
-    assert np.abs(found - expected).max() < 1.01
+    np.testing.assert_array_equal(found, expected)
     assert json.loads((tmp_path / "memory.json").read_text())["rounding"] == "tflm"
 
 
@@ -76,7 +86,7 @@ def test_networks_agree_on_a_cortex_m(cortex_m: dict[str, Path], tmp_path: Path)
         pytest.skip("qemu-system-arm or arm-none-eabi-g++ is not installed")
     for name in ("kws", "ad"):
         found, expected = outputs(cortex_m[name], tmp_path / name, board="qemu_mps2_an386", samples=3)
-        assert np.abs(found - expected).max() < 1.01, name
+        np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
 def test_the_rounding_is_chosen_and_can_be_overruled(cortex_m: dict[str, Path], tmp_path: Path) -> None:
