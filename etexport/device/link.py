@@ -26,14 +26,17 @@ ASK_AGAIN_S = 0.25
 """First pause after which a question is asked again, until it is known how fast the board answers."""
 _SHORTEST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
-_ROUND_TRIPS = 8
-"""A board that takes so many times as long as the slowest answer of late is asked again."""
+_ROUND_TRIPS = (8, 2)
+"""A board that takes so many times as long as the slowest answer of late is asked again: the second on a line that loses."""
+_GROWTH = (2.0, 1.25)
+"""Of the pause with each that was for nothing: where no loss was seen, so that the board may be slow, and on a line that loses."""
 _FORGET = 0.98
 """What remains of the slowest answer with each that comes after it."""
 _LOSSLESS_PAUSE_S = 5.0
 """The same where the line loses nothing: an answer that does not come is late."""
 _RUN_PAUSE_S = (2.0, 8.0)
-"""Shortest and longest pause while a program runs, until it is known how long that takes."""
+"""Shortest and longest pause while a program runs, until it is known how long that takes. Where something was lost, it begins as with other
+questions, and doubles."""
 _RUN_TIMES = 4
 """A run that takes so many times as long as the longest yet is asked for."""
 _SILENCE_S = 20.0
@@ -126,6 +129,8 @@ class Link:
         self.bytes_received = 0
         self.bad_frames = 0
         """Pieces between delimiters that were no frames."""
+        self._lossy = False
+        """It has shown: one of these came since the board was known, or a question that was sent again was answered as soon as others."""
         self.asked_again = 0
         self._first_bytes = b""
         self._unasked_bytes = 0
@@ -135,7 +140,7 @@ class Link:
         self._quickest = _SHORTEST_PAUSE_S
         """The shortest: what comes sooner after a question was not its answer."""
         self._longest_wait = 0.0
-        """Seconds, the longest from one message of a run to the next."""
+        """Seconds, the longest from one message of a run to the next, of those that nobody asked for."""
 
     # ---- one level down: frames ----
 
@@ -199,6 +204,7 @@ class Link:
         under_way: dict[int, _Open] = {}
         pause = self._pause()
         heard = self._clock()
+        noise = 0
         while len(answers) < count:
             while waiting and len(under_way) < self._window:
                 index, (kind, fields) = waiting.popleft()
@@ -214,18 +220,22 @@ class Link:
                 raise self._silent(oldest.kind)
             if message is None:
                 # The oldest alone: its answer shows which of the others were lost too, and a line that is only slow is not filled up.
-                pause = max(min(2 * pause, _LONGEST_PAUSE_S / 2), pause)
+                pause = self._longer(pause, _LONGEST_PAUSE_S)
                 self._send_again([oldest])
+                noise = 0
                 continue
             if message is _NOISE:
                 # Answers keep the order of questions, so it was the oldest's, if it was an answer.
-                if oldest.once or now - oldest.sent > self._quickest / 2:
+                self._lossy = True
+                if noise < _ATTEMPTS or now - oldest.sent > self._quickest / 2:
                     self._send_again([oldest])
+                noise += 1
                 continue
             question = under_way.get(message.sequence)  # type: ignore[assignment]
             if question is None or message.kind not in (answer, "REFUSED") or not question.is_answered_by(message):
                 continue
             heard = now
+            noise = 0
             self._unasked_bytes = 0
             if message.kind == "REFUSED":
                 raise _Refused(message)
@@ -234,9 +244,11 @@ class Link:
             if question.once:
                 self._slowest = max(_FORGET * self._slowest, now - question.sent)
                 self._quickest = min(self._quickest, now - question.sent)
+            quick = now - question.sent < 2 * self._slowest
+            if question.once or quick:
+                self._lossy |= not question.once
                 pause = self._pause()
-            else:  # it is not known which of the two was answered: the line is lossy, or slow
-                pause = max(pause / 2, self._pause())
+            # Else it is not known which of the two was answered: a board that became slow answers the first, and the longer pause stays.
             # The line keeps the order, so what was asked earlier and is not answered yet was lost on its way.
             self._send_again([other for other in under_way.values() if other.order < question.order])
         return [answers[index] for index in range(count)]
@@ -252,7 +264,13 @@ class Link:
         """How long to wait for an answer: `ASK_AGAIN_S`, then by how quick the board has shown itself."""
         if self._lossless:
             return _LOSSLESS_PAUSE_S
-        return min(max(_ROUND_TRIPS * self._slowest, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S) if self._slowest else ASK_AGAIN_S
+        if not self._slowest:
+            return ASK_AGAIN_S
+        return min(max(_ROUND_TRIPS[self._lossy] * self._slowest, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
+
+    def _longer(self, pause: float, most: float) -> float:
+        """The pause after one that was for nothing. Where the line loses it hardly grows, since what was lost was not late."""
+        return max(pause, min(_GROWTH[self._lossy] * pause, most))
 
     def _silent(self, kind: str) -> DeviceLostError:
         other = f", though {self._unasked_bytes:,} bytes of something else came" if self._unasked_bytes else ""
@@ -270,7 +288,7 @@ class Link:
         sequence = self._next_sequence()
         frame = encode("IDENTIFY", sequence, version=page.version, layout=page.hash)
         start = self._clock()
-        end, sign, pause = start + timeout_s, start + _SIGN_S, ASK_AGAIN_S
+        end, sign, pause = start + timeout_s, start + _SIGN_S, self._pause() if self._lossy else ASK_AGAIN_S
         heard_before = self.bytes_received
         while (now := self._clock()) < end:
             self._send(frame)
@@ -280,6 +298,8 @@ class Link:
                     self._waiting(self._sign(now - start, timeout_s, self.bytes_received - heard_before))
                     sign = now + max(now - start, _SIGN_S)
                 message = self._receive(again)
+                if message is _NOISE and self._lossy:
+                    again = min(again, self._clock() + _SHORTEST_PAUSE_S)  # it was the answer, as likely as not
                 if message is None or message.kind != "HELLO":
                     continue
                 if len(message.fields) == 2:
@@ -287,7 +307,7 @@ class Link:
                 if message.sequence == sequence:
                     self._unasked_bytes = 0
                     return hello_of(message, self._port.url)
-            pause = min(2 * pause, _LONGEST_PAUSE_S / 2)
+            pause = self._longer(pause, _LONGEST_PAUSE_S / 2)
         raise self._nobody(timeout_s, self.bytes_received - heard_before)
 
     def _sign(self, waited_s: float, timeout_s: float, heard: int) -> str:
@@ -432,14 +452,18 @@ class Link:
         while True:
             message = self._receive(min(ask_at, end))
             now = self._clock()
+            if message is not None and message.kind in ("DATA", "DONE", "TRACE") and message["run"] == number and sent <= last:
+                self._longest_wait = max(self._longest_wait, now - last)
             if message is not None and message.sequence == sequence and message.kind == "DONE" and message["run"] == number:
                 self._unasked_bytes = 0
                 return message
             if now >= end:
                 raise self._overdue(hello, number, begun, timeout_s)
             if message is None or message is _NOISE:
+                self._lossy |= message is _NOISE
                 if message is None:
-                    pause, ask_at = 2 * pause, now + 2 * pause
+                    pause = self._longer(pause, _long_pause(timeout_s))
+                    ask_at = now + pause
                 elif now - sent < self._quickest / 2 and asked:
                     continue  # noise without an end is not answered by as many questions
                 self._send(frame)
@@ -466,8 +490,6 @@ class Link:
                 pause = self._pause()  # it has ended, and DONE comes at once
                 ask_at = now + pause
             if useful:
-                if begun > 1 or traced:
-                    self._longest_wait = max(self._longest_wait, now - last)
                 last, end, pause = now, now + timeout_s, self._run_pause(timeout_s)
                 ask_at = now + pause
                 self._unasked_bytes = 0
@@ -476,8 +498,9 @@ class Link:
         """How long a program may take before it is asked whether it has ended."""
         if self._lossless:
             return timeout_s
-        shortest, longest = _RUN_PAUSE_S
-        return max(_RUN_TIMES * self._longest_wait, shortest) if self._longest_wait else min(max(timeout_s / 8, shortest), longest)
+        if self.asked_again:
+            return max(_RUN_TIMES * self._longest_wait, self._pause())
+        return max(_RUN_TIMES * self._longest_wait, _RUN_PAUSE_S[0]) if self._longest_wait else _long_pause(timeout_s)
 
     def _add_traced(self, hello: Hello, message: Message, trace: dict[tuple[int, int], _Traced]) -> None:
         """A piece of a result behind the others; DeviceLostError for what no program streams."""
@@ -523,6 +546,12 @@ class Link:
         if name in ("dtype", "rank", "size", "order"):
             return ModelError(f"the board refuses an input: {sides}", where=self._port.url)
         return DeviceLostError(f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?")
+
+
+def _long_pause(timeout_s: float) -> float:
+    """Before a run is asked for that nothing is known of."""
+    shortest, longest = _RUN_PAUSE_S
+    return min(max(timeout_s / 8, shortest), longest)
 
 
 def _is_text(data: bytes) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import random
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,7 +20,10 @@ import pytest
 from etexport.board import Board
 from etexport.device import Run, run
 from etexport.device.launch import launch
-from etexport.device.messages import encode, layout
+from etexport.device.link import Link, _Parts
+from etexport.device.messages import decode, encode, layout
+from etexport.device.port import Port
+from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, EtError
 from etexport.resources import root
 from tests.device.conftest import Firmware
@@ -71,6 +76,64 @@ def test_a_line_that_hardly_works_gives_right_outputs_or_a_named_error(firmware:
         except EtError as error:
             assert isinstance(error, DeviceLostError), error
         assert line.done
+
+
+class TimedPort:
+    """A board that answers READ after `seconds(number of the question)`, behind a line that loses; time is counted, not spent."""
+
+    url, baud = "timed", 0
+
+    def __init__(self, seconds: Callable[[int], float], lost: float, noisy: bool) -> None:
+        self.now = 0.0
+        self._seconds, self._lost, self._noisy, self._random = seconds, lost, noisy, random.Random(1)
+        self._coming: list[tuple[float, bytes]] = []
+        self._asked: list[bytes] = []
+
+    def write(self, frame: bytes) -> None:
+        if frame not in self._asked:
+            self._asked.append(frame)
+        if self._random.random() < self._lost:
+            return
+        question = decode(frame.strip(b"\0"))
+        assert question is not None
+        fields = {name: question[name] for name in ("run", "role", "index", "offset")}
+        answer = encode("DATA", question.sequence, **fields, data=b"data")
+        if self._random.random() < self._lost:
+            answer = b"\0lost\0" if self._noisy else b""
+        ready = max(self.now, self._coming[-1][0] if self._coming else 0.0) + self._seconds(len(self._asked))
+        self._coming.append((ready, answer))
+
+    def read(self, wait_s: float) -> bytes:
+        if not self._coming or self._coming[0][0] > self.now + wait_s:
+            self.now += wait_s
+            return b""
+        ready, data = self._coming.pop(0)
+        self.now = max(self.now, ready)
+        return data
+
+    def seconds_for(self, count: int) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lost", "noisy", "most_s", "most_again"),
+    [
+        (lambda number: 0.002, 0.5, True, 200, 1300),
+        (lambda number: 0.002, 0.5, False, 350, 1300),
+        (lambda number: 0.05 if number % 40 == 20 else 0.002, 0.0, False, 2, 0),
+        (lambda number: 0.002 if number < 100 else 0.3, 0.0, False, 95, 10),
+    ],
+    ids=["half is lost", "half is lost without a trace", "it stalls now and then", "it becomes slow"],
+)
+def test_what_is_lost_is_asked_again_soon_and_what_is_late_hardly_ever(
+    seconds: Callable[[int], float], lost: float, noisy: bool, most_s: float, most_again: int
+) -> None:
+    port = TimedPort(seconds, lost, noisy)
+    link = Link(cast(Port, port), WireLog(None), clock=lambda: port.now)
+    parts = [_Parts(128 * 400)]
+    link._fetch_missing(1, "output", parts)
+    assert port.now < most_s
+    assert link.asked_again <= most_again
 
 
 @pytest.mark.parametrize("name", ["host", "qemu_virt_rv32"])
