@@ -8,8 +8,8 @@ from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
+from etexport.device.elf import addresses_in
 from etexport.errors import BuildError
 
 _PF_WRITE = 2
@@ -56,11 +56,6 @@ def image(elf: Path) -> Image:
 
 
 def _bounds(parsed: ELFFile) -> tuple[int, int] | None:
-    table = parsed.get_section_by_name(".symtab")
-    if not isinstance(table, SymbolTableSection):
-        return None
-    found = [table.get_symbol_by_name(name) for name in ("__image_start", "__image_end")]
-    if not all(found):
-        return None
-    start, end = (symbols[0]["st_value"] for symbols in found if symbols)
-    return start, end
+    addresses = addresses_in(parsed)
+    start, end = (addresses.get(name) for name in ("__image_start", "__image_end"))
+    return None if start is None or end is None else (start, end)

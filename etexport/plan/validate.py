@@ -45,16 +45,13 @@ def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
     for overlap in problem.overlaps:
         key = (overlap.low, overlap.high)
         distances[key] = min(overlap.distance, distances.get(key, overlap.distance))
-    buffers = problem.buffers
-    for number, one in enumerate(buffers):
-        for other in buffers[:number]:
-            if one.region != other.region:
+    spans = [(buffer, solution.offsets[buffer.name], solution.offsets[buffer.name] + buffer.size) for buffer in problem.buffers]
+    for number, (one, here, end) in enumerate(spans):
+        for other, there, other_end in spans[:number]:
+            if end <= there or other_end <= here or one.region != other.region:  # most pairs end here
                 continue
             step = _first_common_step(one, other)
             if step is None or one.size == 0 or other.size == 0:
-                continue
-            here, there = solution.offsets[one.name], solution.offsets[other.name]
-            if here + one.size <= there or there + other.size <= here:
                 continue
             upward = distances.get((one.name, other.name))
             downward = distances.get((other.name, one.name))
@@ -63,7 +60,7 @@ def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
             if downward is not None and here - there >= downward:
                 continue
             yield (
-                f"buffers {other.name} [{there}, {there + other.size}) and {one.name} [{here}, {here + one.size}) "
+                f"buffers {other.name} [{there}, {other_end}) and {one.name} [{here}, {end}) "
                 f"of region {one.region} share bytes, and both live at step {step}"
             )
 
