@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import sys
 import traceback
@@ -160,9 +161,10 @@ def _seen(script: Script) -> dict[str, bytes]:
             for name, value in owner.items():
                 if name not in _TORCHS:
                     _look(value, f"{path}.{name}".lstrip("."), found, known, DEPTH)
+    folder = os.path.join(script.folder, "")  # noqa: PTH118 (a Path has no separator at its end)
     for file in list(sys.modules.values()):
         place = getattr(file, "__file__", None)
-        if isinstance(place, str) and Path(place).is_relative_to(script.folder) and not is_foreign(place) and "site-packages" not in place:
+        if isinstance(place, str) and place.startswith(folder) and not is_foreign(place) and "site-packages" not in place:
             for name, value in list(vars(file).items()):
                 if not name.startswith("__") and not isinstance(value, (types.ModuleType, nn.Module)):
                     inside: dict[str, bytes] = {}
