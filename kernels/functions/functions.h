@@ -38,17 +38,17 @@ void sign(const G& g, float* out, const float* self) {
 
 template <class G>
 void sin(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) { return sinf(v); });
+  map(g, out, self, [](float v) { return sine(v); });
 }
 
 template <class G>
 void cos(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) { return cosf(v); });
+  map(g, out, self, [](float v) { return cosine(v); });
 }
 
 template <class G>
 void tan(const G& g, float* out, const float* self) {
-  map(g, out, self, [](float v) { return tanf(v); });
+  map(g, out, self, [](float v) { return tangent(v); });
 }
 
 template <class G>

@@ -27,6 +27,8 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
             raise node.error(f"{name.name} is {node[name.name]}, more than 32 bits")
         if name.name.endswith("zero_point") and not -1024 <= node[name.name] <= 1024:
             raise node.error(f"{name.name} is {node[name.name]}")
+        if name.name == "activation_max" and not -128 <= node["activation_min"] <= node[name.name] <= 127:
+            raise node.error(f"results clamped to {node['activation_min']} .. {node['activation_max']}, not within int8")
     return ((DType.INT8, shape),)
 
 

@@ -12,6 +12,8 @@ from etexport.board import load_board
 from etexport.device import record, run
 from etexport.device.image import image
 from etexport.device.launch import launch
+from etexport.device.link import Result
+from etexport.device.run import _counters
 from etexport.errors import BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
 from tests.device.building import build_tiny
 from tests.device.conftest import BOARDS, Firmware
@@ -157,3 +159,17 @@ def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
     with pytest.raises(RuntimeError), launch(board, elf) as running:
         raise RuntimeError
     assert running.process.poll() is not None
+
+
+@pytest.mark.parametrize(("name", "least"), [("host", 35), ("qemu_virt_rv32", 70)])
+def test_a_program_may_take_less_than_nothing_where_the_clock_is_uneven(name: str, least: int) -> None:
+    """70 ticks for nothing are the least of all runs. On the host, down to half of that is one tick; of a simulator it cannot be."""
+    board = load_board(name)
+
+    def counted(*ticks: int) -> tuple[int, ...]:
+        return _counters(board, [Result((), each, 70 + 30 * at) for at, each in enumerate(ticks)], "url")
+
+    assert counted(170, 71) == (100, 1)
+    assert counted(170, least) == (100, 1 if name == "host" else 0)
+    with pytest.raises(DeviceLostError, match=rf"cannot be: {least - 1} ticks for sample 2, and 70 for nothing"):
+        counted(170, least - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from etexport.program import pte
 from etexport.program.model import Instruction, Method, Program, Ref, Role
 from etexport.target.integer_graph import DEQUANTIZE_CHANNELS
 from etexport.target.pipeline import Target, specialise
+from tests.operators.batch import infer
+from tests.operators.cases import documented
 from tests.program.lies import executed, outcome
 from tests.program.programs import holding, random, value
 
@@ -50,6 +53,21 @@ def test_what_the_integer_rules_count_on_is_checked_first(tmp_path: Path) -> Non
         with pytest.raises(EtError, match=said) as error:
             generate(tmp_path / "x.pte", "host", tmp_path / "out", optimize="speed", name="x")
         assert error.value.where.startswith("weights (quantized_decomposed::dequantize_per_channel.out)")
+
+
+@pytest.mark.parametrize("bounds", [(-129, 127), (-128, 128), (5, 4), (-128, -(2**63)), (2**63 - 1, 127)])
+def test_results_are_clamped_within_int8(bounds: tuple[int, int]) -> None:
+    """By each operator that clamps."""
+    known = load_ops()
+    clamping = [op for op in known.ops.values() if "activation_max" in [one.name for one in op.signature.parameters]]
+    assert len(clamping) >= 9
+    for op in clamping:
+        names = [one.name for one in op.signature.parameters]
+        case = documented(op)[0]
+        args = list(case.args)
+        args[names.index("activation_min")], args[names.index("activation_max")] = bounds
+        with pytest.raises(EtError, match=f"{bounds[0]} (to|..) {bounds[1]}"):
+            infer(replace(case, args=tuple(args)))
 
 
 def test_the_net_beneath() -> None:
