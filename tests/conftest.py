@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,19 @@ if TYPE_CHECKING:
 LONG = ("scons", "examples", "program", "operators")
 """Folders whose tests take long: they come first, so that no worker is left with one of them when the others have ended."""
 
+QUICK = re.compile(
+    r"passes/|plan/test_(files|picture)|inspect/test_compare|program/test_(pte|verify|schema|wire)|test_(imports|tree|op|phases|packing|rounding)\.py"
+)
+"""Files, from their beginning, of the tier for editing (`pytest -m quick`): no compiler, no simulator, no network exported."""
+
 Once = Callable[[str, Callable[[Path], object]], Path]
 Int8Net = Callable[..., Path]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Before `-m` chooses, which it does as soon as all are collected."""
+    if QUICK.match(str(item.path.relative_to(Path(__file__).parent))):
+        item.add_marker(pytest.mark.quick)
 
 
 @pytest.hookimpl(trylast=True)
