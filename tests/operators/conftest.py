@@ -30,14 +30,14 @@ def library() -> Library:
 
 
 @pytest.fixture(scope="session")
-def bench_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Bench]:
-    """Benches by board and "speed" or "size"; the host's programs run under the sanitizers."""
-    made: dict[tuple[str, str], Bench] = {}
+def bench_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bench]:
+    """Benches by board and "speed" or "size"; the host's programs run under the sanitizers unless told otherwise."""
+    made: dict[tuple[str, str, bool], Bench] = {}
 
-    def of(board: str, optimize: str) -> Bench:
-        if (board, optimize) not in made:
-            folder = tmp_path_factory.mktemp(f"{board}-{optimize}")
-            made[board, optimize] = bench(board, optimize, folder, sanitize=board == "host")
-        return made[board, optimize]
+    def of(board: str, optimize: str, *, sanitize: bool = True) -> Bench:
+        key = board, optimize, sanitize and board == "host"
+        if key not in made:
+            made[key] = bench(board, optimize, tmp_path_factory.mktemp(f"{board}-{optimize}"), sanitize=key[2])
+        return made[key]
 
     return of
