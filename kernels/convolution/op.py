@@ -68,7 +68,8 @@ def _channels(node: Node) -> tuple[int, int]:
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
     x = node["input"].spec
-    return ((x.dtype, (x.shape[0], _channels(node)[1], *(axis.out for axis in _dimensions(node)))),)
+    dimensions = _dimensions(node)  # first: it says whether the weight is one
+    return ((x.dtype, (x.shape[0], _channels(node)[1], *(axis.out for axis in dimensions))),)
 
 
 def _sum_length(node: Node) -> int:

@@ -22,8 +22,9 @@ def _infer(node: Node, left: str, right: str, *, transposed: bool) -> tuple[Infe
     if b.dtype is not DType.INT8:
         raise node.error(f"{right} is {b.dtype.numpy}, not int8")
     shape = (*a.shape[:-1], b.shape[columns])
-    word, shift = word_multiplier(node["multiplier"], node["shift"])
-    if not 0 <= node["multiplier"] < 2**31 or not -31 <= node["shift"] <= 30 or not 0 <= word < 2**31:
+    is_word = 0 <= node["multiplier"] < 2**31 and -31 <= node["shift"] <= 30
+    word, shift = word_multiplier(node["multiplier"], node["shift"]) if is_word else (-1, 0)
+    if not 0 <= word < 2**31:
         raise node.error(f"a scale of {node['multiplier']} * 2^({node['shift']} - 31)")
     if a.shape[-1] * 255 * 255 << max(shift, node["shift"], 0) >= 2**31:
         raise node.error(f"sums of {a.shape[-1]} products at this scale need more than 32 bits")
