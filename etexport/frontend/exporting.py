@@ -26,7 +26,7 @@ from etexport.frontend.quantize import Converted, converted, is_prepared, is_qua
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
-from etexport.frontend.quantize.reasons import noted
+from etexport.frontend.quantize.reasons import ACCUMULATES, noted
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
@@ -124,9 +124,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script)
     if converted is not None and not is_quantized(exported.graph):
-        raise ModelError(
-            "nothing in this network can be computed in int8", where=str(script.path), hint="docs/quantization.md says what can"
-        )
+        _in_float(script, exported)
+        converted = None
     lowered = lower(exported, script, library)
     passed = pipeline.run(lowered.program, library)
     supported.check(passed, library)
@@ -153,6 +152,15 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     if script.min_snr_db is not None:
         arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     return replace(program, methods=(without_scales(method),)), arrays
+
+
+def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
+    """Nothing of the network is int8: right, and said, where it is nothing but accumulators; else a ModelError."""
+    what = "nothing in this network can be computed in int8"
+    reason = next((one for one in noted(exported).values() if ACCUMULATES in one), None)
+    if reason is None or script.int8_io:
+        raise ModelError(what, where=str(script.path), hint=reason or "docs/quantization.md says what can")
+    print(f"warning: {script.path}: {what}, so that it is exported in float: {reason}", file=sys.stderr)
 
 
 def _converted(script: Script) -> Converted | None:

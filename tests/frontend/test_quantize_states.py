@@ -74,6 +74,15 @@ CASES = {
     "a biquad": Case("[self.state(name, 1, 8) for name in ('x1', 'x2', 'y1', 'y2')]",
         "y = 0.02 * x + 0.04 * self.x1 + 0.02 * self.x2 + 1.56 * self.y1 - 0.64 * self.y2; self.x2.copy_(self.x1); self.x1.copy_(x); "
         "self.y2.copy_(self.y1); self.y1.copy_(y); return self.out(y)", ("x1", "x2", "y1", "y2")),
+    "a biquad of rows": Case("self.state('xs', 3, 8); self.state('ys', 2, 8); self.b = nn.Buffer(torch.tensor([[0.02], [0.04], [0.02]])); "
+        "self.a = nn.Buffer(torch.tensor([[1.56], [-0.64]]))",
+        "xs = torch.cat([x, self.xs[:2]]); y = (self.b * xs).sum(0, keepdim=True) + (self.a * self.ys).sum(0, keepdim=True); "
+        "self.xs.copy_(xs); self.ys.copy_(torch.cat([y, self.ys[:1]])); return self.out(y)", ("ys",)),
+    "a biquad, transposed": Case("self.state('s1', 1, 8); self.state('s2', 1, 8)",
+        "y = 0.02 * x + self.s1; s1 = 0.04 * x + 1.56 * y + self.s2; s2 = 0.02 * x - 0.64 * y; self.s1.copy_(s1); self.s2.copy_(s2); "
+        "return self.out(y)", ("s1", "s2")),
+    "a state space": Case(f"{H}; self.m = nn.Buffer(0.97 * torch.eye(8))",
+        "h = F.linear(self.h, self.m) + 0.1 * x; self.h.copy_(h); return self.out(h)", ("h",)),
     "a quick average": Case(H, "self.h.mul_(0.5).add_(torch.relu(self.fc(x))); return self.out(self.h)"),
     "a ring of rows": Case("self.conv = nn.Conv1d(8, 8, 4); self.state('rows', 1, 8, 3)",
         "w = torch.cat([self.rows, x.unsqueeze(2)], 2); self.rows.copy_(w[:, :, 1:]); return self.out(self.conv(w).relu().flatten(1))"),
@@ -92,6 +101,16 @@ CASES = {
         "h = torch.tanh(self.fc(x) + 0.2 * self.h); self.h.copy_(h); return self.out(h)"),
     "decays by itself": Case("self.state('gain', 1, fill=2.0)", "self.gain.mul_(0.5); return self.out(self.fc(x)) * self.gain", least=12.0),
 }  # fmt: skip
+
+
+def test_nothing_but_an_accumulator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A filter that int8 would ruin stays the float program that it is, and that is said."""
+    init = "del self.fc, self.out; self.state('h', 1, 8)"
+    path = script(tmp_path, SCRIPT.format(init=init, forward="self.h.lerp_(x, 0.02); return self.h.clone()"))
+    program, arrays = exported(path)
+    assert not any("quantize" in one.op for one in program.method().instructions)
+    assert any("adds up" in str(reason) for reason in arrays["float_reasons"])
+    assert "exported in float: the state h adds up" in capsys.readouterr().err
 
 
 def integers(program: Program) -> tuple[Method, tuple[InFloat, ...]]:

@@ -19,9 +19,14 @@ _LINE = re.compile(r"(?P<file>.+\.py):(?P<line>\d+)")
 def mark(graph: Graph, names: Sequence[str]) -> None:
     """Note at each operator the name that keeps it in float."""
     for node in graph.nodes:
-        name = next((one for one in names if _holds(one, node)), None) if node.op == "call_function" else None
+        name = keeper(node, names)
         if name is not None:
             node.meta[_CUSTOM] = {**(node.meta.get(_CUSTOM) or {}), _KEY: name}
+
+
+def keeper(node: Node, names: Sequence[str]) -> str | None:
+    """The first of the names that keeps the operator in float."""
+    return next((one for one in names if _holds(one, node)), None) if node.op == "call_function" else None
 
 
 def marked(node: Node) -> str | None:

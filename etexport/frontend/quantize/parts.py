@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node, traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from etexport.frontend.quantize import cells
+from etexport.errors import ModelError
+from etexport.frontend.quantize import cells, kept
 from etexport.frontend.quantize.states import is_state, states
 
 aten = torch.ops.aten
@@ -91,6 +92,10 @@ CELLS: dict[Any, Callable[..., Any]] = {
     aten.rnn_relu_cell.default: cells.rnn_relu_cell,
 }  # fmt: skip
 
+MOST_STEPS = 80
+"""Of all layers that are written out, each direction by itself: a step of an LSTM is some 450 of the 40,000 tables that a file may have
+(`program.wire`), and half a second of export."""
+
 STEP = "etexport_step"
 """In a node's meta: what it computes in a step of a recurrent layer, equal for all steps; they get one scale."""
 
@@ -109,6 +114,29 @@ def written_out(model: GraphModule) -> GraphModule:
     model.graph.eliminate_dead_code()
     model.recompile()
     return model
+
+
+def check_steps(graph: Graph, keep_float: Sequence[str]) -> None:
+    """ModelError where recurrent layers have more steps together than can be written out, before any of them is."""
+    recurrent = [node for node in graph.nodes if node.target in RECURRENT or node.target in CELLS]
+    steps = {node: _steps(node) for node in recurrent if kept.keeper(node, keep_float) is None}
+    if sum(steps.values()) <= MOST_STEPS:
+        return
+    longest = max(steps, key=lambda node: steps[node])
+    name = str(getattr(longest.target, "overloadpacket", longest.target)).rpartition(".")[2]
+    total = f"{sum(steps.values())} steps of recurrent layers (layers times directions times the sequence's length)"
+    hint = f'keep_float = ["{name}"] leaves them in float; or a cell that takes one step a call, its state a buffer'
+    raise ModelError(f"{total}: in int8 each is written out, {MOST_STEPS} at the most", hint=hint)
+
+
+def _steps(node: Node) -> int:
+    """One of a cell; of a layer over a whole sequence, whose arguments end with biases, layers, dropout, training, both directions, batch
+    first, all."""
+    if node.target in CELLS:
+        return 1
+    _, layers, _, _, bidirectional, batch_first = node.args[-6:]
+    length = node.args[0].meta["val"].shape[1 if batch_first else 0]  # type: ignore[union-attr]
+    return int(length * layers * (2 if bidirectional else 1))
 
 
 def _writer(node: Node) -> Callable[..., Any] | None:

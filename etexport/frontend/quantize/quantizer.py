@@ -101,6 +101,7 @@ WRITES: dict[Any, int] = {
 """A tensor with parts of it replaced, as rings and caches are: which argument these are. All have one scale."""
 
 LISTS = (aten.cat.default, aten.stack.default, aten.concat.default)
+MOVEMENT = frozenset({*SHARING, *WRITES, *LISTS})
 CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self)
 """Each element of the result is one of an operand: all have one scale."""
 
@@ -169,7 +170,20 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             self._as_in_other_steps(node)
             if ANNOTATION not in node.meta and node.target is not operator.getitem and _is_float(node, allow_list=True):
                 reasons.note(node, self._reason(node))
+        self._leave_between_floats(model.graph)
         return model
+
+    def _leave_between_floats(self, graph: Graph) -> None:
+        """What only moves results of operators in float to others, or out of the network, would round them for nothing."""
+        for moves in _connected([node for node in graph.nodes if node.target in MOVEMENT and ANNOTATION in node.meta]):
+            sources = {one for node in moves for one in node.all_input_nodes if _is_float(one, allow_list=True)} - moves
+            around = {*sources, *(reader for node in moves for reader in node.users)} - moves
+            computed = any(one.op == "call_function" or str(one.target) in self.accumulators for one in sources)
+            stored = any(is_state(one) and str(one.target) not in self.accumulators for one in sources)
+            if computed and not stored and not any(ANNOTATION in one.meta for one in around):
+                for node in moves:
+                    del node.meta[ANNOTATION]
+                    reasons.note(node, reasons.BETWEEN_FLOATS)
 
     def _accumulating(self, graph: Graph) -> dict[Node, str]:
         """What carries the values of accumulators from step to step, and why it stays in float."""
@@ -177,7 +191,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         for state in states(graph):
             loss = self.accumulators.get(str(state.target))
             if loss is not None:
-                reason = f"the state {state.target} adds up what is less than a step of int8 (it would lose {loss:.0f} dB)"
+                reason = f"the state {state.target} {reasons.ACCUMULATES} (it would lose {loss:.0f} dB)"
                 found.update(dict.fromkeys(carries(state), reason))
         return found
 
@@ -338,6 +352,15 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 def _parameters(node: Node) -> list[Node]:
     """The weight and the bias of one of `WEIGHTED`."""
     return [one for one in node.args[1:3] if isinstance(one, Node)]
+
+
+def _connected(nodes: Sequence[Node]) -> list[set[Node]]:
+    """The nodes in groups, of which none reads another's."""
+    groups: list[set[Node]] = []
+    for node in nodes:
+        joined = [group for group in groups if not group.isdisjoint(node.all_input_nodes)]
+        groups = [group for group in groups if group not in joined] + [{node}.union(*joined)]
+    return groups
 
 
 def _is_grouped_transpose(node: Node) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -88,37 +89,56 @@ def _loss_db(real: Tensor, rounded: Tensor, unit: float) -> float:
 
 
 def carries(state: Node) -> set[Node]:
-    """The sums, products and movements by which the state's own values come into what is written to it, and those that do nothing but feed
-    these: the noise of what is added up again and again is added up too."""
+    """The sums, products and movements by which the state's own values come into what is written to it, maybe by way of other states (the
+    next in a chain of delays), and those that do nothing but feed these: the noise of what is added up again and again is added up too."""
     write = write_back(state)
     assert write is not None
-    reached = _spread(state, lambda node: node.users)
     value = write.args[1]
     assert isinstance(value, Node)
-    if value not in reached:
-        return set()
-    found = reached & {value, *_spread(value, lambda node: node.all_input_nodes)}
+    written = states(state.graph)
+    read = {one.args[1]: other for other, one in written.items()}  # the state that a value becomes at the end of the step
+
+    def forwards(node: Node) -> Iterable[Node]:
+        return [*node.users, *([read[node]] if node in read else [])]
+
+    def backwards(node: Node) -> Iterable[Node]:
+        return [written[node].args[1]] if node in written else node.all_input_nodes  # type: ignore[list-item]
+
+    passes = {*written, *(node for node in state.graph.nodes if node.target in _CARRYING)}
+    found = (_spread(state, forwards, passes) & {value, *_spread(value, backwards, passes)}) - written.keys()
     while True:
-        fed = {one for node in found for one in node.all_input_nodes if one.target in _CARRYING and found.issuperset(one.users)} - found
+        fed = {one for node in found for one in node.all_input_nodes if one.target in _ADDING and found.issuperset(one.users)} - found
         if not fed:
             return found
         found |= fed
 
 
-def _spread(start: Node, following: Callable[[Node], Iterable[Node]]) -> set[Node]:
+def _spread(start: Node, following: Callable[[Node], Iterable[Node]], passes: Collection[Node]) -> set[Node]:
     found: set[Node] = set()
     todo = [start]
     while todo:
         for node in following(todo.pop()):
-            if node not in found and node.target in _CARRYING:
+            if node not in found and node in passes:
                 found.add(node)
                 todo.append(node)
     return found
 
 
-_CARRYING = frozenset({
+_ADDING = frozenset({
     aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor, aten.rsub.Scalar, aten.rsub.Tensor, aten.mul.Tensor,
     aten.mul_.Tensor, aten.div.Tensor, aten.div_.Tensor, aten.neg.default, aten.lerp.Scalar, aten.lerp.Tensor, aten.clone.default,
     aten.addcmul.default, aten.view.default, aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim, aten.where.self,
     aten.clamp.default, aten.clamp_min.default, aten.minimum.default, aten.maximum.default,
 })  # fmt: skip
+"""Sums, products and movements of elements."""
+
+_CARRYING = _ADDING | {
+    aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim, aten.dot.default, aten.mv.default, aten.matmul.default,
+    aten.mm.default, aten.bmm.default, aten.linear.default, aten.addmm.default, aten.conv1d.default, aten.conv2d.default,
+    aten.cat.default, aten.stack.default, aten.slice.Tensor, aten.select.int, aten.squeeze.default, aten.squeeze.dims,
+    aten.permute.default, aten.transpose.int, aten.t.default, aten.expand.default, aten.flatten.using_ints, aten.roll.default,
+    aten.flip.default, aten.unbind.int, aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, operator.getitem,
+    aten.slice_scatter.default, aten.select_scatter.default, aten.index_put.default, aten.index_copy.default, aten.index.Tensor,
+    aten.index_select.default,
+}  # fmt: skip
+"""All that is linear: weighted sums, and movements between the places of a state, as in a row of delays."""
