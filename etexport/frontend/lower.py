@@ -501,7 +501,7 @@ class _Lowering:
 
 
 FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
-NUMBER = "keep it a tensor: without .item(), int() and float()"
+NUMBER = "keep it a tensor: without .item(), int() and float(); of a k without dimensions x[k] is x[k.reshape(1)][0]"
 MASK = "keep the full size, with a mask: torch.where, sums of x * mask, topk"
 NOISE = "give the noise as an input; dropout and the like rest in eval mode"
 PARTS = "compute real and imaginary parts apart: a spectrum is two products with cosines and sines"

@@ -24,15 +24,35 @@ _SITE = tuple(Path(sysconfig.get_paths()[name]).resolve() for name in ("purelib"
 
 HINTS = (
     (
+        r"\b_detect_is_causal_mask\b",
+        "PyTorch's encoder looks into the mask, to find out whether it is causal",
+        "say so beside the mask: is_causal=True where it is, else is_causal=False",
+    ),
+    (
         r"data-dependent",
         "a Python `if`, or a size, depends on what a tensor holds",
         "nothing is decided in Python on the device: use torch.where, torch.clamp, fixed sizes",
     ),
     (r"shapes cannot be multiplied|size mismatch|expected input|size of tensor", "", "example_inputs() must fit model()"),
+    (
+        r"Found <class '[^']*'> in output, which is not a known type",
+        "forward() returns an object of a class that torch.export does not know",
+        "return tensors, a tuple or a dict of them, or call torch.export.register_dataclass(the class) in the script",
+    ),
+    (
+        r"PackedParams",
+        "its layers are quantised already, in PyTorch's eager mode",
+        'give the float model, with quantize = "int8" and calibration(): it is quantised here',
+    ),
+    (
+        r"relative import with no known parent package",
+        "a script is a file of its own, not a part of a package",
+        "what lies beside it is imported by its name: `from layers import Net` in place of `from .layers import Net`",
+    ),
     (r"No module named", "", "modules beside the script and installed packages can be imported"),
     (r"\.numpy\(\)|FakeTensor|ProxyTensor", "", "use torch functions in forward(), not numpy and not Python numbers made of tensors"),
 )
-"""(what torch's message contains, what to say in its place, what to do)."""
+"""(what torch's message, or the name of a function on the way, contains; what to say in its place; what to do)."""
 
 
 @functools.cache
@@ -56,7 +76,8 @@ def explain(error: BaseException, script: Path, doing: str) -> ModelError:
         return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
     file, line = _innermost(error) or (str(script), 0)
     where = f"{_shown(file, script)}:{line}" if line else str(script)
-    known = ((message, hint) for pattern, message, hint in HINTS if re.search(pattern, said(error)))
+    text = "\n".join([said(error), *_functions(error)])
+    known = ((message, hint) for pattern, message, hint in HINTS if re.search(pattern, text))
     message, hint = next(known, ("", ""))
     return ModelError(f"{doing}: {message or _useful(error)}", where=where, hint=hint)
 
@@ -84,6 +105,12 @@ def _innermost(error: BaseException) -> tuple[str, int] | None:
         if frames:
             return frames[-1].filename, frames[-1].lineno or 0
     return None
+
+
+def _functions(error: BaseException) -> Iterator[str]:
+    """The names of the functions that it passed through."""
+    for one in _chain(error):
+        yield from (frame.name for frame in traceback.extract_tb(one.__traceback__))
 
 
 def in_user_code(error: BaseException) -> bool:

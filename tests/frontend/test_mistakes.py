@@ -26,6 +26,19 @@ def message(path: Path) -> str:
     return text
 
 
+ENCODER = """\
+import torch
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.coder = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(3, 1, 4), 1)
+    def forward(self, x):
+        return self.coder(x, mask=torch.zeros(1, 1))
+def model():
+    return Net()
+def example_inputs():
+    return torch.zeros(1, 3)
+"""
 INT8 = 'quantize = "int8"\ndef calibration():\n    return '
 
 
@@ -45,6 +58,8 @@ INT8 = 'quantize = "int8"\ndef calibration():\n    return '
             "OSError: disk",
         ),
         ("def model():\n    return 3\ndef example_inputs():\n    return 1\n", 1, "model() returns int, not a torch.nn.Module"),
+        (ENCODER, 7, "hint: say so beside the mask: is_causal=True"),
+        (RELU.replace("torch.nn.ReLU()", "torch.ao.nn.quantized.dynamic.Linear(3, 2)"), 0, "its layers are quantised already"),
         (RELU.replace("torch.zeros(1, 3)", "[1.0]"), 4, "example_inputs() must return a tensor"),
         (RELU.replace("torch.zeros(1, 3)", "torch.zeros(1, 3, dtype=torch.complex64)"), 4, "example input 0 is torch.complex64"),
         (RELU.replace("torch.zeros(1, 3)", "torch.eye(3).to_sparse()"), 4, "example input 0 is torch.float32, torch.sparse_coo"),
@@ -112,6 +127,13 @@ def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
         ("        return torch.nn.functional.dropout(x, 0.5, training=True)", 4, "draws random numbers"),
         ("        y = x + 1\n        return y[y > 0]", 5, "it depends on what a tensor holds\n  hint: keep the full size, with a mask"),
         ("        return x * x.max().item()", 4, "a number that only the device would know\n  hint: keep it a tensor"),
+        (
+            "        return x[0][(x * 0).long().sum()]",
+            4,
+            "hint: keep it a tensor: without .item(), int() and float(); of a k without dimensions",
+        ),
+        ("        return type('Both', (), {'one': x})()", 0, "or call torch.export.register_dataclass"),
+        ("        from .layers import Net\n        return x", 4, "a script is a file of its own"),
         ("        return torch.fft.rfft(x).abs()", 4, "torch.complex64 is not supported\n  hint: compute real and imaginary parts apart"),
         ("        return torch.sparse.mm(torch.eye(3).to_sparse(), x.t())", 0, "torch.sparse_coo is not supported"),
         ("        return torch.linalg.qr(x.t() @ x)[0]", 4, "linalg_qr (aten::linalg_qr.out): no kernel"),
