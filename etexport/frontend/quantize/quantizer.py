@@ -30,7 +30,7 @@ from torchao.quantization.pt2e.quantizer import (
 from etexport.frontend.quantize import kept, reasons
 from etexport.frontend.quantize.masks import Masks, drawn, masked
 from etexport.frontend.quantize.parts import STEP, varying, written_out
-from etexport.frontend.quantize.ranges import SMALLEST_SCALE, RangeObserver
+from etexport.frontend.quantize.ranges import HEADROOM, SMALLEST_SCALE, RangeObserver, widened
 from etexport.frontend.quantize.states import carries, is_state, states
 
 aten = torch.ops.aten
@@ -327,9 +327,10 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         """The scales of scores that are masked: the range of those that are not, and the same integers before they are multiplied by a
         number."""
         bound: dict[Node, Any] = {}
+        headroom = HEADROOM if states(self.model.graph) else 0.0
         for filled, scores in self.masks.filled.items():
             seen = self.masks.seen[filled]
-            low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+            low, high = widened(min(seen.low, 0.0), max(seen.high, 0.0), headroom)
             if not 0 < high - low < math.inf or any(reader is not filled for reader in scores.users):
                 continue
             scale = max((high - low) / 255, SMALLEST_SCALE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,22 @@ SMALLEST_SCALE = 2.0**-60
 _SCALE_OF_NOTHING = 2.0**-12
 """Of an activation that was zero throughout."""
 
+HEADROOM = 0.25
+"""Of each range that depends on the inputs in a network with states: a sequence shows only where it went, its samples are few that are
+independent, and what is cut off stays in a state (docs/quantization.md, "States")."""
+
 _TAIL = 0.5e-5
 _STEP = 1e-5
 
 
 class RangeObserver(HistogramObserver):  # type: ignore[misc]  # torchao has no types
-    """torchao's histogram, from which `rule` (one of RANGES) takes the range when the scale is asked for."""
+    """torchao's histogram, from which `rule` (one of RANGES) takes the range when the scale is asked for, on each side
+    of zero `headroom` times as much wider."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"eps": SMALLEST_SCALE, **kwargs})
         self.rule = "histogram"
+        self.headroom = 0.0
 
     def forward(self, x_orig: Tensor) -> Tensor:
         finite = torch.isfinite(x_orig)  # a histogram has no place for anything else
@@ -38,10 +45,11 @@ class RangeObserver(HistogramObserver):  # type: ignore[misc]  # torchao has no 
             return found
         if self.min_val == self.max_val == 0:
             return torch.tensor([_SCALE_OF_NOTHING]), torch.tensor([0], dtype=torch.int32)
-        return self._calculate_qparams(*(torch.tensor(bound, dtype=torch.float32) for bound in self.bounds()))  # type: ignore[no-any-return]
+        low, high = widened(*self.bounds(), self.headroom)
+        return self._calculate_qparams(torch.tensor(low, dtype=torch.float32), torch.tensor(high, dtype=torch.float32))  # type: ignore[no-any-return]
 
     def bounds(self) -> tuple[float, float]:
-        """The range by the rule."""
+        """The range by the rule, without headroom."""
         low, high = float(self.min_val), float(self.max_val)
         if self.rule == "minmax" or low == high:
             return low, high
@@ -49,6 +57,18 @@ class RangeObserver(HistogramObserver):  # type: ignore[misc]  # torchao has no 
         first, last = _least_error(counts, low, high, self.dst_nbins) if self.rule == "histogram" else _inside(counts)
         width = (high - low) / len(counts)
         return low + width * first, low + width * (last + 1)
+
+
+def widened(low: float, high: float, headroom: float) -> tuple[float, float]:
+    """Each bound so much further from zero; a range that does not hold 0 grows away from it, for it will have to hold it."""
+    return (low * (1 + headroom) if low < 0 else low), (high * (1 + headroom) if high > 0 else high)
+
+
+def give_headroom(prepared: nn.Module, names: Collection[str]) -> None:
+    """To the observers of these names."""
+    for name, one in prepared.named_modules(remove_duplicate=False):
+        if isinstance(one, RangeObserver) and name in names:
+            one.headroom = HEADROOM
 
 
 def choose(prepared: nn.Module, rule: str) -> None:

@@ -35,6 +35,19 @@ def states(graph: Graph) -> dict[Node, Node]:
     return {state: write for state, write in found.items() if write is not None}
 
 
+def driven(graph: Graph) -> set[Node]:
+    """What depends on the inputs, also by way of states; what changes by itself goes on as it was seen to."""
+    found: set[Node] = {node for node in graph.nodes if node.op == "placeholder"}
+    while True:
+        before = len(found)
+        for node in graph.nodes:
+            if not found.isdisjoint(node.all_input_nodes):
+                found.add(node)
+        found |= {state for state, write in states(graph).items() if write.args[1] in found}
+        if len(found) == before:
+            return found
+
+
 def accumulators(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[str, float]:
     """The float states that lose more than LOSS_DB when they are int8, by name, each with its loss in dB.
 

@@ -16,10 +16,10 @@ from torch.fx import GraphModule
 from etexport.frontend.quantize import correct
 from etexport.frontend.quantize.equalize import equalized, pairs, spread
 from etexport.frontend.quantize.observe import kept_states
-from etexport.frontend.quantize.ranges import choose
+from etexport.frontend.quantize.ranges import choose, give_headroom
 from etexport.frontend.quantize.settings import RANGES, Settings
 from etexport.frontend.quantize.simulate import Sample, outputs, snr_db
-from etexport.frontend.quantize.states import states
+from etexport.frontend.quantize.states import driven, states
 from etexport.frontend.quantize.weights import widen_weights
 
 MARGIN_DB = 2.0
@@ -87,6 +87,8 @@ def calibrated(prepared: GraphModule, samples: Sequence[Sample]) -> GraphModule:
     with torch.no_grad(), kept_states(prepared):
         for one in samples:
             prepared(*one)
+    if states(prepared.graph):
+        give_headroom(prepared, {str(node.target) for node in driven(prepared.graph) if node.op == "call_module"})
     widen_weights(prepared)
     return prepared
 
