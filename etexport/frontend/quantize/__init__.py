@@ -33,42 +33,50 @@ def quantized(
     inputs: tuple[Tensor, ...],
     calibration: Sequence[tuple[Tensor, ...]],
     settings: Settings = Settings(),  # noqa: B008
+    *,
+    small: bool = True,
 ) -> Converted:
     """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by `tune.tuned`.
 
     `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in `settings.keep_float`
-    that it does not have, and for recurrent layers of more steps than can be written out.
+    that it does not have, and for recurrent layers of more steps than can be written out. `small`: filters too for which it does not pay.
     """
     with quiet():
         from etexport.frontend.quantize.tune import tuned
 
-        captured, prepare = preparation(model, inputs, calibration, settings.keep_float)
+        captured, prepare = preparation(model, inputs, calibration, settings.keep_float, small=small)
         found = tuned(captured, prepare, calibration, settings)
     return converted(found.prepared)
 
 
 def preparation(
-    model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[Sequence[Tensor]], keep_float: Sequence[str]
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    calibration: Sequence[Sequence[Tensor]],
+    keep_float: Sequence[str],
+    *,
+    small: bool = True,
 ) -> tuple[GraphModule, Callable[[GraphModule], GraphModule]]:
     """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a graph."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-    from etexport.frontend.quantize import kept
+    from etexport.frontend.quantize import kept, reasons
     from etexport.frontend.quantize.folding import folded
     from etexport.frontend.quantize.functional import functional
     from etexport.frontend.quantize.parts import check_steps
     from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
     from etexport.frontend.quantize.sharing import groups_that_end
-    from etexport.frontend.quantize.states import accumulators
+    from etexport.frontend.quantize.states import accumulators, is_small_filter
 
     with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
         captured = folded(functional(torch.export.export(model, inputs, strict=False)))
     kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
     check_steps(captured.graph, keep_float)
     wide = accumulators(captured, calibration)
+    leave = "" if small or not is_small_filter(captured.graph) else reasons.SMALL_FILTER
 
     def prepare(network: GraphModule) -> GraphModule:
-        quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide)
+        quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide, leave=leave)
         with groups_that_end():
             return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
 

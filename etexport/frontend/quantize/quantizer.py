@@ -124,14 +124,16 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         samples: Sequence[Sequence[Tensor]] = (),
         *,
         accumulators: Mapping[str, float] = MappingProxyType({}),
+        leave: str = "",
         training: bool = False,
     ) -> None:
         """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn. `accumulators` are states
-        that int8 would lose too much of, and how much in dB."""
+        that int8 would lose too much of, and how much in dB. `leave`: why all stays in float."""
         super().__init__()
         self.keep_float = tuple(keep_float)
         self.samples = samples
         self.accumulators = accumulators
+        self.leave = leave
         self.activation = _activation(training)
         self.weight = _weights(training)
         self.model: Any = None
@@ -154,8 +156,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.bound = self._scores() if self.samples else {}
         self.steps = {}
         self.roots = _roots(model.graph)
-        accumulating = self._accumulating(model.graph)
         self.varies = varying(model.graph)
+        accumulating = dict.fromkeys(self.varies, self.leave) if self.leave else self._accumulating(model.graph)
         for node in model.graph.nodes:
             if node not in self.varies or node.op != "call_function":
                 continue
