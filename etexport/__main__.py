@@ -13,8 +13,8 @@ from etexport import __version__
 from etexport.errors import EtError
 
 VERBS = (
-    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "validate", "report", "bench", "boards", "ops",
-    "doctor",
+    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "furthest", "validate", "report", "bench",
+    "boards", "ops", "doctor",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 

@@ -34,12 +34,14 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory region of the linker script; `kind` is "flash" or "ram"."""
+    """A memory region of the linker script; `kind` is "flash" or "ram". Stack and static data lie in the first RAM. `cost` is what a byte
+    read or written takes, beside that of the other RAMs (cycles, if these are known): what is touched most lies where it is least."""
 
     name: str
     kind: str
     address: int
     size: int
+    cost: int = 1
 
 
 @dataclass(frozen=True)

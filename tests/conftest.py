@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etexport.kernel.library import load_ops
+
 if TYPE_CHECKING:
     from tests.frontend.nets import Net
+
+load_ops()  # makes the kernel folders packages, `etexport_kernels.<family>`, which tests of their packing import
 
 LONG = ("scons", "examples", "program", "operators")
 """Folders whose tests take long: they come first, so that no worker is left with one of them when the others have ended."""

@@ -42,8 +42,8 @@ def test_help_lists_every_verb() -> None:
         (["generate", "missing.pte", "--board", "host", "-o", "out"], 1, "missing.pte: no such file"),
         (["boards", "qemu_mps2_an368"], 1, "no board is called 'qemu_mps2_an368'"),
         (["run", ".", "--samples", "-3"], 1, "-3 is not positive"),
-        (["run", ".", "--furthest-of", "."], 1, "--furthest-of: is for runs with --probes and without --samples"),
-        (["run", ".", "--furthest-of", ".", "--probes", "--samples", "2"], 1, "without --samples"),
+        (["run", ".", "--only", "x.json"], 1, "--only: is for runs with --probes and without --samples"),
+        (["run", ".", "--only", "x.json", "--probes", "--samples", "2"], 1, "without --samples"),
         (["run", ".", "--inputs", "text.npz"], 1, "text.npz: cannot be read"),
         (["validate", "."], 1, "not known what this was built from\n  hint: give --program;"),
         (["run", "."], 1, "not known what this was built from\n  hint: give --inputs and --board;"),
@@ -158,7 +158,7 @@ def test_boards_is_quick_and_loads_no_torch() -> None:
 
 
 def test_generate_loads_no_torch(tmp_path: Path) -> None:
-    rooms = "etexport.cli.generate, etexport.emit, etexport.target.pipeline, etexport.plan, etexport.program.pte"
+    rooms = "etexport.cli.generate, etexport.emit, etexport.specialise.pipeline, etexport.plan, etexport.program.pte"
     code = f"import sys; import {rooms}; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True

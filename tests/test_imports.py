@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +14,26 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "etexport"
 
 EVERYONE = {"alone", "errors", "resources", "numpy"}
-# arithmetic and layouts that kernel folders and the target side must agree on
-SHARED = {
-    "packing", "pointwise", "phases", "pooling", "strided", "quantized", "integer_average", "integer_layer", "integer_packing", "windows",
-    "supported",
-}  # fmt: skip
 ROOMS = {
     "program": {"program", "flatbuffers"},
-    "frontend": {"frontend", "program", "op", "passes", "supported", "torch", "torchao"},
-    "passes": {"passes", "program", "op", *SHARED},
+    "kernel": {"kernel", "program"},
+    "frontend": {"frontend", "program", "kernel", "passes", "torch", "torchao"},
+    "passes": {"passes", "program", "kernel"},
     "plan": {"plan", "jinja2"},
-    "target": {"target", "program", "op", "board", "plan", *SHARED},
-    "emit": {"emit", "target", "program", "op", "plan", "board", "jinja2"},
+    "specialise": {"specialise", "program", "kernel", "board", "plan"},
+    "emit": {"emit", "specialise", "program", "kernel", "plan", "board", "artifacts", "jinja2"},
     "toolchain": {"toolchain", "board", "elftools"},
     "device": {"device", "board", "program", "serial", "cobs", "elftools"},
-    "inspect": {"inspect", "program", "op", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools"},
-    "cli": {"cli", "frontend", "passes", "program", "plan", "target", "emit", "toolchain", "device", "inspect", "op", "board", "rich"},
-}
+    "artifacts": {"artifacts"},
+    "judge": {"judge", "program", "kernel", "artifacts"},
+    "report": {
+        "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",
+    },
+    "cli": {
+        "cli", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge", "report",
+        "kernel", "board", "rich",
+    },
+}  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}
 """Packages that one room alone may import."""
 
@@ -66,11 +70,11 @@ def test_a_room_imports_what_its_row_allows(room: str) -> None:
 
 def test_every_room_has_a_row() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
-    assert rooms - {"scons_tools"} == set(ROOMS)  # that is site_scons/site_tools
+    assert rooms - {"scons"} == set(ROOMS)  # which SCons imports, and which asks the command line
 
 
 def test_files_at_the_top_point_down() -> None:
-    found = [text for path in sorted(PACKAGE.glob("*.py")) for text in wrong(path, TOP.get(path.name, {"op", "program", *SHARED}))]
+    found = [text for path in sorted(PACKAGE.glob("*.py")) for text in wrong(path, TOP.get(path.name, {"program"}))]
     assert not found, "\n".join(found)
 
 
@@ -86,21 +90,48 @@ def test_one_room_alone_imports(package: str, room: str) -> None:
     assert not found, f"{package} belongs to {room}: {found}"
 
 
+FAMILIES = sorted(path.parent.name for path in (ROOT / "kernels").glob("*/op.py"))
+
+
 def test_plugins_never_import_torch_or_rooms() -> None:
-    """A kernel folder knows `etexport.op`, the data it talks about, and what the kernels share; nothing of the stages."""
-    found = [text for path in sorted((ROOT / "kernels").rglob("op.py")) for text in wrong(path, {"op", "program", *SHARED})]
+    """A kernel folder knows `etexport.kernel`, the data it talks about, and other families; nothing of the stages."""
+    found = [
+        text
+        for path in sorted((ROOT / "kernels").rglob("*.py"))
+        for text in wrong(path, {"kernel", "program", "etexport_kernels", *FAMILIES})
+    ]
+    assert not found, "\n".join(found)
+
+
+HEADER = re.compile(r"(?P<family>\w+)/\w+\.h\b")
+
+
+def headers_named(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and family of each string that names a header in a folder of a kernel family, comments and docstrings too."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        yield from ((number, match["family"]) for match in HEADER.finditer(line) if match["family"] in FAMILIES)
+
+
+def test_nobody_outside_a_family_names_its_headers() -> None:
+    """Neither the rooms nor another family's Python: who needs a call of a family asks its module for it."""
+    homes = {path: path.relative_to(ROOT / "kernels").parts[0] for path in sorted((ROOT / "kernels").rglob("*.py"))}
+    files = [*sorted(PACKAGE.rglob("*.py")), *homes]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: names a header of {family}"
+        for path in files
+        for line, family in headers_named(path)
+        if family != homes.get(path)
+    ]
     assert not found, "\n".join(found)
 
 
 def test_the_scons_tool_does_not_import_the_package() -> None:
-    tool = ROOT / "site_scons" / "site_tools" / "et.py"
+    tool = PACKAGE / "scons" / "et.py"
     names = {name for _, name in imported(tool)}
-    assert not names & (set(ROOMS) | {"torch", "numpy", "op", "board"}), "it asks the command line"
+    assert not names & (set(ROOMS) | {"torch", "numpy", "board"}), "it asks the command line"
     assert "SCons" in names
-    others = [
-        path for path in PACKAGE.rglob("*.py") if "scons_tools" not in path.parts and any(name == "SCons" for _, name in imported(path))
-    ]
-    assert not others, "SCons is known to site_scons/site_tools/et.py alone"
+    others = [path for path in PACKAGE.rglob("*.py") if path != tool and any(name == "SCons" for _, name in imported(path))]
+    assert not others, "SCons is known to etexport/scons/et.py alone"
 
 
 def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:

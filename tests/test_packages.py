@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 
 from etexport.board import board_files
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.program import pte
-from tests.target.graph import Graph
+from tests.specialise.graph import Graph
 
 ROOT = Path(__file__).parents[1]
 
 OP = """
-    from etexport.op import Call, Case, Layout, Op, Read, T, Write
+    from etexport.kernel.call import Call, Read, Write
+    from etexport.kernel.cases import Case, T
+    from etexport.kernel.op import Layout, Op
     def infer(node):
         return ((node["self"].spec.dtype, node["self"].spec.shape),)
     def lower(node, target):
@@ -50,13 +52,13 @@ PASS = """
         return draft.done()
 """
 PLANNER = """
-    from etexport.plan import Problem, Solution
+    from etexport.plan import Place, Problem, Solution
     def one_after_the_other(problem):
-        offsets, end = {}, 0
+        places, end = {}, 0
         for buffer in problem.buffers:
-            offsets[buffer.name] = -(-end // buffer.align) * buffer.align
-            end = offsets[buffer.name] + buffer.size
-        return Solution(offsets, size={"ram": end}, bound={}, proof="none")
+            places[buffer.name] = Place("ram", -(-end // buffer.align) * buffer.align)
+            end = places[buffer.name].offset + buffer.size
+        return Solution(places, size={"ram": end}, bound={}, proof="none")
 """
 MODEL = """
     import torch

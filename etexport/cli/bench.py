@@ -13,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.emit.write import write_whole
-    from etexport.inspect.bench import text
-    from etexport.inspect.results import bench
+    from etexport.artifacts.files import write_whole
+    from etexport.report.bench import text
+    from etexport.report.results import bench
 
     table = text(bench(args.report, args.out))
     write_whole(args.out.with_suffix(".txt"), table.encode())

@@ -45,10 +45,10 @@ def main(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     import json
 
+    from etexport.artifacts.files import write_whole
+    from etexport.artifacts.memory import quantization_of
     from etexport.board import load_board
     from etexport.cli.generate import generate
-    from etexport.emit.write import write_whole
-    from etexport.inspect.profile import quantization_of
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
     from etexport.toolchain.check import as_json, footprint

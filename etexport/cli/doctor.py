@@ -134,7 +134,7 @@ def _read_boards() -> None:
 
 
 def _read_kernels() -> None:
-    from etexport.op import load_ops
+    from etexport.kernel.library import load_ops
 
     load_ops()
 

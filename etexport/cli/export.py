@@ -57,10 +57,11 @@ def main(args: argparse.Namespace) -> int:
 
 def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
     """Of an int8 network, what it loses against float on samples that it was not calibrated with: MismatchError below `at_least_db`."""
-    from etexport.inspect.against_float import require_signal, signal_line, warning
-    from etexport.inspect.compare import converted_against_float, read_reference
-    from etexport.inspect.quality import quality, with_sources
+    from etexport.artifacts.reference import read_reference
+    from etexport.judge.against_float import require_signal, signal_line, warning
+    from etexport.judge.compare import converted_against_float
     from etexport.program import pte
+    from etexport.report.quality import quality, with_sources
 
     samples = out.with_suffix(".npz")
     method, reference = pte.load(out).method(), read_reference(samples)

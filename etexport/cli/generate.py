@@ -48,13 +48,14 @@ def generate(
     from etexport.board import load_board
     from etexport.emit import emit
     from etexport.errors import doing
-    from etexport.op import Target, load_ops
+    from etexport.kernel.call import Target
+    from etexport.kernel.library import load_ops
     from etexport.passes import pipeline as board_neutral
     from etexport.plan import plan, validate
     from etexport.program import pte as wire
-    from etexport.target import memory
-    from etexport.target import pipeline as for_board
-    from etexport.target.model import Placed
+    from etexport.specialise import memory
+    from etexport.specialise import pipeline as for_board
+    from etexport.specialise.model import Placed
 
     board, library = load_board(board_name), load_ops()
     content = existing(pte).read_bytes()
@@ -69,7 +70,7 @@ def generate(
     with doing(f"{pte}: kernels for {board.name}"):
         specialised = for_board.specialise(program, target, library)
     with doing(f"{pte}: memory"):
-        problem = memory.problem(specialised)
+        problem = memory.problem(specialised, memory.regions(board))
         solution = plan(problem, planner)
         validate(problem, solution)
     memory.check_fit(specialised, problem, solution, board)

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from etexport.cli.options import existing
-    from etexport.op import load_ops
+    from etexport.kernel.library import load_ops
 
     library = load_ops()
     if args.program is None:

@@ -70,7 +70,7 @@ def alone_there(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 def note_origin(folder: Path, program: Path, board: str) -> None:
     """Leave `build.json`, so that later verbs need the folder only."""
-    from etexport.emit.write import write_whole
+    from etexport.artifacts.files import write_whole
 
     origin = {"program": os.path.relpath(program, folder), "board": os.path.relpath(board, folder) if board.endswith(".toml") else board}
     write_whole(folder / "build.json", (json.dumps(origin, indent=1) + "\n").encode())
@@ -94,7 +94,7 @@ def board_of(folder: Path, given: str | None) -> str:
     if given:
         return given
     if not (folder / "build.json").is_file() and (folder / "memory.json").is_file():
-        from etexport.inspect.results import read_json
+        from etexport.artifacts.files import read_json
 
         return str(read_json(folder / "memory.json", "`etexport build` writes it")["board"])
     board = _origin(folder, "board", "--board")

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.emit.write import write_whole
+    from etexport.artifacts.files import write_whole
     from etexport.frontend.exporting import search_settings
     from etexport.frontend.quantize.settings import text
 

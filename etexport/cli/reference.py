@@ -22,11 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     import numpy as np
 
+    from etexport.artifacts.files import npz, write_whole
     from etexport.board import load_board
     from etexport.cli.generate import generate
-    from etexport.cli.run import npz
     from etexport.device import run
-    from etexport.emit.write import write_whole
     from etexport.program import pte
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc

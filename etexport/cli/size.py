@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.artifacts.files import write_whole
     from etexport.board import load_board
-    from etexport.emit.write import write_whole
     from etexport.toolchain.check import as_json, footprint
 
     folder: Path = args.folder

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from etexport.artifacts.files import read_json
 from etexport.errors import ToolMissingError
-from etexport.inspect.results import Trace, judged, question_of, read_json
+from etexport.judge.folder import Trace, judged, question_of
 
 if TYPE_CHECKING:
     from etexport.board import Board
-    from etexport.inspect.verdict import Verdict
+    from etexport.judge.verdict import Verdict
 
 
 def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board, *, anew: bool = False) -> Verdict:
@@ -39,8 +39,9 @@ def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board
 def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int]) -> Path:
     """Build the sources in the folder once more, with traces and probes, and run these samples: `trace/run.json`, `outputs.npz`,
     `trace.npz`."""
-    from etexport.cli.run import read_samples
-    from etexport.device import run
+    from etexport.artifacts.reference import read_samples
+    from etexport.artifacts.runs import of_samples, write_run
+    from etexport.device import record, run
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
 
@@ -49,20 +50,6 @@ def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int
     made = gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
     given = read_samples(reference, None)
     done = run(made.elf, board, [given[sample] for sample in wanted], probes=True, trace=True, log=out / "wire.log")
-    write_traced(out, done, board, wanted, beside=folder)
+    content = record(done, board) | of_samples(wanted, folder) | {"probes": [list(counts) for counts in done.probes]}
+    write_run(out, content, done.outputs, len(done.hello.outputs), (done.trace, wanted))
     return out
-
-
-def write_traced(out: Path, done: object, board: Board, wanted: Sequence[int], beside: Path | None) -> None:
-    """`run.json` last: it says of which samples the others are, and beside which image's outputs they belong."""
-    from etexport.cli.run import outputs_npz, trace_npz
-    from etexport.device import Run, record
-    from etexport.emit.write import write_whole
-
-    assert isinstance(done, Run)
-    content = record(done, board) | {"traced": list(wanted), "probes": [list(counts) for counts in done.probes]}
-    if beside is not None and (beside / "run.json").is_file():
-        content["beside"] = read_json(beside / "run.json", "`etexport run` writes it").get("image_crc")
-    write_whole(out / "outputs.npz", outputs_npz(done))
-    write_whole(out / "trace.npz", trace_npz(done, wanted))
-    write_whole(out / "run.json", (json.dumps(content, indent=1) + "\n").encode())

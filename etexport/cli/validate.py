@@ -33,14 +33,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    from etexport.artifacts.files import read_json, write_whole
     from etexport.board import load_board
     from etexport.cli.traced import verdict_of
-    from etexport.emit.write import write_whole
-    from etexport.inspect.against_float import require_signal, signal_line, warning
-    from etexport.inspect.quality import quality
-    from etexport.inspect.report import compared, layers, plain
-    from etexport.inspect.results import read_json
-    from etexport.inspect.verdict import require_right
+    from etexport.judge.against_float import require_signal, signal_line, warning
+    from etexport.judge.verdict import require_right
+    from etexport.report.quality import quality
+    from etexport.report.report import compared, layers, plain
 
     program = program_of(args.folder, args.program)
     judged = verdict_of(args.folder, program, args.reference, load_board(board_of(args.folder, args.board)), anew=args.trace)

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import jinja2
 
+from etexport.artifacts.files import json_text, write_whole
 from etexport.board import Board
-from etexport.emit.code import prepare
+from etexport.emit.code import Arena, arenas, prepare
 from etexport.emit.constants import ALIGN, Flash, collect
 from etexport.emit.geometry import geometry
 from etexport.emit.memory_map import memory_map
 from etexport.emit.names import comment, identifier, quoted
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import table
-from etexport.emit.write import json_text, write_whole
 from etexport.errors import PlanError
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.program.model import Role
-from etexport.target.memory import directed
-from etexport.target.model import Placed
+from etexport.specialise.memory import directed
+from etexport.specialise.model import Placed
 
 __all__ = ["emit"]
 
@@ -54,12 +54,13 @@ def emit(
     code = prepare(placed, library, flash, shapes)
     # a program of views has no steps, and C++ no table of nothing
     steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" and code.statements else None
-    arena_bytes = max(sum(placed.solution.size.values()), 1)  # C++ has no array of no bytes
+    arena_bytes = sum(arena.bytes for arena in code.arenas)
     texts = {
         "program.h": _render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
                              constant_bytes=len(flash.content)),
         "program.cpp": _render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
-                               table=steps, optimize=placed.specialised.target.optimize, poison=_poison(placed) if poison else None),
+                               table=steps, optimize=placed.specialised.target.optimize, arenas=arenas(placed),
+                               poison=_poison(placed) if poison else None),
         "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
         "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
         "memory.json": json_text(
@@ -67,7 +68,7 @@ def emit(
         ) + "\n",
     }  # fmt: skip
     if "host" not in board.features:
-        texts["link.ld"] = _link_script(board, model_name, arena_bytes)
+        texts["link.ld"] = _link_script(board, model_name, code.arenas)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
     return [*files, write_whole(out / "constants.bin", flash.content)]
 
@@ -85,9 +86,9 @@ def _check_flash(flash: Flash, board: Board) -> None:
     )
 
 
-def _link_script(board: Board, model_name: str, arena_bytes: int) -> str:
+def _link_script(board: Board, model_name: str, arenas: tuple[Arena, ...]) -> str:
     regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
-    return _render("link.ld.j2", name=model_name, board=board, arena_bytes=arena_bytes, stack_bytes=board.stack, **regions)
+    return _render("link.ld.j2", name=model_name, board=board, arenas=arenas, stack_bytes=board.stack, **regions)
 
 
 def _groups(flash: Flash) -> list[dict[str, object]]:

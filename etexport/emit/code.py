@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from etexport.emit.constants import Flash, pad_key
 from etexport.emit.geometry import Geometry
 from etexport.emit.names import comment, layout_note, unique
-from etexport.op import Const, Library, Operand, Read, RowRead, RowWrite, Scratch, Write
+from etexport.kernel.call import Const, Operand, Read, RowRead, RowWrite, Scratch, Write
+from etexport.kernel.library import Library
+from etexport.plan.problem import Place
 from etexport.program.model import DType, Instruction, Method, Role, TensorSpec, Value
-from etexport.target.model import Placed, Step
+from etexport.specialise.model import Placed, Step
 
 SCRATCH_ALIGN = 16
 """Several scratch operands of one instruction lie one after the other in its scratch buffer, each at a multiple of this."""
@@ -18,7 +20,7 @@ SCRATCH_ALIGN = 16
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output of the model: in the arena at `offset`, or (a constant as output) in flash as `symbol`."""
+    """An input or output of the model: in RAM at `place`, a constant expression, or (a constant as output) in flash as `symbol`."""
 
     name: str
     title: str
@@ -27,7 +29,7 @@ class Tensor:
     bytes: int
     sizes: tuple[int, ...]
     dim_order: tuple[int, ...]
-    offset: int | None
+    place: str | None
     symbol: str
     note: str
 
@@ -38,12 +40,17 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Pointer:
-    """A tensor or scratch of the arena that a step touches: `type* const name` at `offset`."""
+    """A tensor or scratch in RAM that a step touches: `type* const name` in the array `arena` at `offset`."""
 
     name: str
     type: str
+    arena: str
     offset: int
     note: str
+
+    @property
+    def place(self) -> str:
+        return f"detail::{self.arena} + {self.offset}"
 
 
 @dataclass(frozen=True)
@@ -112,16 +119,27 @@ class Statement:
 
 @dataclass(frozen=True)
 class State:
-    """A buffer that lives for ever, and its first content (`symbol` empty: zeros)."""
+    """A buffer that lives for ever at `place`, a constant expression, and its first content (`symbol` empty: zeros)."""
 
     name: str
-    offset: int
+    place: str
     bytes: int
     symbol: str
 
 
 @dataclass(frozen=True)
+class Arena:
+    """The array of a region: `name` in C++, the section that the linker script places, and its bytes (at least 1: C++ has none of none)."""
+
+    name: str
+    section: str
+    region: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Code:
+    arenas: tuple[Arena, ...]
     pointers: tuple[Pointer, ...]
     statements: tuple[Statement, ...]
     headers: tuple[str, ...]
@@ -144,7 +162,7 @@ def base(method: Method, value: Value) -> Value:
 def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
     """The results that lie in the arena: those that a build with traces streams, numbered in this order."""
     method = placed.specialised.method
-    return [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.offsets]
+    return [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.places]
 
 
 def in_flash(method: Method, value: Value) -> bool:
@@ -158,12 +176,12 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry) 
     statements = tuple(_statement(index, step, placed, names, geometry, flash) for index, step in enumerate(placed.specialised.steps))
     headers = sorted({header_of(step, library) for step in placed.specialised.steps})
     states = tuple(
-        State(comment(value.name), placed.offset(value), value.spec.nbytes, flash.of_state.get(value.id, ""))
+        State(comment(value.name), names.place(value), value.spec.nbytes, flash.of_state.get(value.id, ""))
         for value in sorted(method.values.values(), key=lambda value: value.id)
         if value.role is Role.STATE and value.storage is None
     )
-    inputs, outputs = (_tensors(placed, flash, ids) for ids in (method.inputs, method.outputs))
-    return Code(tuple(names.pointers.values()), statements, tuple(headers), states, inputs, outputs)
+    inputs, outputs = (_tensors(placed, flash, ids, names) for ids in (method.inputs, method.outputs))
+    return Code(tuple(names.arenas.values()), tuple(names.pointers.values()), statements, tuple(headers), states, inputs, outputs)
 
 
 def header_of(step: Step, library: Library) -> str:
@@ -182,7 +200,9 @@ class _Pointers:
         self.placed = placed
         self.flash = flash
         self.pointers: dict[str, Pointer] = {}
-        self._taken = {"arena", *(struct.name for struct in geometry.structs), *(instance.name for instance in geometry.instances)}
+        self.arenas = arenas(placed)
+        self._taken = {arena.name for arena in self.arenas.values()}
+        self._taken |= {*(struct.name for struct in geometry.structs), *(instance.name for instance in geometry.instances)}
         self._taken |= {constant.symbol for constant in flash.constants}  # a pointer of that name would hide the constant
 
     def value(self, id: int, qualifier: str = "const ", *, by_row: bool = False) -> Argument:
@@ -191,8 +211,13 @@ class _Pointers:
         if in_flash(method, value):
             dtype, place = value.spec.dtype, _flash_place(method, self.flash, value)
             return Argument(f"const {dtype.cpp}", _flash_expression(method, self.flash, value), place, by_row)
-        pointer = self._pointer(f"value {id}", value.name, value.spec.dtype, self.placed.offset(value), layout_note(value.spec))
-        return Argument(f"{qualifier}{pointer.type}", pointer.name, _arena_place(pointer.offset), by_row)
+        pointer = self._pointer(f"value {id}", value.name, value.spec.dtype, self.placed.place(value), layout_note(value.spec))
+        return Argument(f"{qualifier}{pointer.type}", pointer.name, pointer.place, by_row)
+
+    def place(self, value: Value) -> str:
+        """A constant expression."""
+        place = self.placed.place(value)
+        return f"detail::{self.arenas[place.region].name} + {place.offset}"
 
     def scratch(self, step: Step, position: int) -> Argument:
         operands = step.call.operands
@@ -201,19 +226,27 @@ class _Pointers:
         before = (other for other in operands[:position] if isinstance(other, Scratch))
         offset = sum(-(-other.elements * other.dtype.itemsize // SCRATCH_ALIGN) * SCRATCH_ALIGN for other in before)
         name = f"{step.instruction.name}_scratch"
-        start = self.placed.scratch_offset(step.instruction) + offset
+        start = self.placed.scratch(step.instruction) + offset
         key = f"scratch {step.instruction.handle} {step.instruction.name} {position}"
         pointer = self._pointer(key, name, operand.dtype, start, f"{operand.elements} x {operand.dtype.numpy}, scratch")
-        return Argument(pointer.type, pointer.name, _arena_place(pointer.offset))
+        return Argument(pointer.type, pointer.name, pointer.place)
 
-    def _pointer(self, key: str, name: str, dtype: DType, offset: int, note: str) -> Pointer:
+    def _pointer(self, key: str, name: str, dtype: DType, place: Place, note: str) -> Pointer:
         if key not in self.pointers:
-            self.pointers[key] = Pointer(unique(name, self._taken), dtype.cpp, offset, note)
+            arena = self.arenas[place.region].name
+            self.pointers[key] = Pointer(unique(name, self._taken), dtype.cpp, arena, place.offset, note)
         return self.pointers[key]
 
 
-def _arena_place(offset: int) -> str:
-    return f"detail::arena + {offset}"
+def arenas(placed: Placed) -> dict[str, Arena]:
+    """By region: of the first one `arena`, which an own firmware may put elsewhere, and of each further one that is used its own."""
+    first, *others = placed.problem.regions
+    size = placed.solution.size
+    found = {first.name: Arena("arena", ".arena", first.name, max(size[first.name], 1))}
+    for region in others:
+        if size[region.name]:
+            found[region.name] = Arena(f"arena_{region.name}", f".arena.{region.name}", region.name, size[region.name])
+    return found
 
 
 def _flash_expression(method: Method, flash: Flash, value: Value) -> str:
@@ -296,13 +329,13 @@ def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: G
     return Sweep(geometry.of_window[index], type, places, window.out_row, uses_index, given)
 
 
-def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...]) -> tuple[Tensor, ...]:
+def _tensors(placed: Placed, flash: Flash, ids: tuple[int, ...], names: _Pointers) -> tuple[Tensor, ...]:
     method = placed.specialised.method
     taken: set[str] = set()
-    return tuple(_tensor(placed, flash, method.values[id], taken) for id in ids)
+    return tuple(_tensor(placed, flash, method.values[id], taken, names) for id in ids)
 
 
-def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str]) -> Tensor:
+def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str], names: _Pointers) -> Tensor:
     spec = value.spec
     name = unique(value.name, taken)
     while not taken.isdisjoint(facts := {f"{name}_{fact}" for fact in ("elements", "sizes", "dim_order")}):  # program.h says these of it
@@ -317,7 +350,7 @@ def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str]) -> Tens
         spec.nbytes,
         spec.shape,
         spec.dim_order,
-        None if constant else placed.offset(value),
+        None if constant else names.place(value),
         _flash_expression(placed.specialised.method, flash, value) if constant else "",
         order_note(spec),
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from etexport.emit.names import comment, identifier, layout_note, unique
-from etexport.op import Const, Read, RowRead, Window
+from etexport.kernel.call import Const, Read, RowRead, Window
 from etexport.program.model import Array, DType, Method, Role, Value
-from etexport.target.model import Placed, Step
+from etexport.specialise.model import Placed, Step
 
 ALIGN = 16
 """Every constant starts at a multiple of this: the widest vector load of any core."""
@@ -32,7 +32,7 @@ class Constant:
 @dataclass(frozen=True)
 class Flash:
     """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id, `of_firsts` by step (see
-    `etexport.op.Window`): symbols, the last with their type."""
+    `etexport.kernel.op.Window`): symbols, the last with their type."""
 
     constants: tuple[Constant, ...]
     content: bytes

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from etexport.emit.names import identifier, unique
-from etexport.op import GeometryField, Window
-from etexport.target.model import Step
+from etexport.kernel.call import GeometryField, Window
+from etexport.specialise.model import Step
 
 MOST_ROWS = "most_rows"
 """How many pointers to input rows `et::sweep` keeps: a constant in both forms, in the shared one that of the largest window."""

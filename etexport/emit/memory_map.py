@@ -9,10 +9,11 @@ from typing import Any
 
 from etexport.emit.code import in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
-from etexport.op import Library, Read, RowRead
-from etexport.plan.problem import Buffer
+from etexport.kernel.call import Read, RowRead
+from etexport.kernel.library import Library
+from etexport.plan.problem import Buffer, Place
 from etexport.program.model import Instruction, Method, Role, Value
-from etexport.target.model import Placed, scratch_name
+from etexport.specialise.model import Placed, scratch_name
 
 Json = dict[str, Any]
 
@@ -22,7 +23,9 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     method = placed.specialised.method
     solution = placed.solution
     bound = sum(solution.bound.values())
-    buffers = sorted(placed.problem.buffers, key=lambda buffer: (solution.offsets[buffer.name], buffer.name))
+    order = [region.name for region in placed.problem.regions]
+    at = {name: (order.index(place.region), place.offset) for name, place in solution.places.items()}
+    buffers = sorted(placed.problem.buffers, key=lambda buffer: (at[buffer.name], buffer.name))
     uses = _uses(placed)
     scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.steps}
     return {
@@ -41,6 +44,16 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
             "state": _covered(_extent(placed, value) for value in method.values.values() if value.role is Role.STATE),
             "scratch": _covered(_scratch_extents(placed)),
         },
+        "regions": [
+            {
+                "name": region.name,
+                "capacity": region.capacity,
+                "cost": region.cost,
+                "size": solution.size[region.name],
+                "bound": solution.bound[region.name],
+            }
+            for region in placed.problem.regions
+        ],
         "inputs": [_tensor(placed, value) for value in (method.values[id] for id in method.inputs)],
         "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
         "buffers": [_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers],
@@ -70,8 +83,9 @@ def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instructio
     method = placed.specialised.method
     found: Json = {
         "name": buffer.name,
-        "offset": placed.solution.offsets[buffer.name],
+        **_placed(placed.solution.places[buffer.name]),
         "size": buffer.size,
+        "touched": buffer.touched,
         "live": [list(span) for span in buffer.live],
         "role": Role.SCRATCH.value,
         "values": [],
@@ -84,7 +98,7 @@ def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instructio
     found["values"] = [
         {
             "name": value.name,
-            "offset": placed.offset(value),
+            "offset": placed.place(value).offset,
             "dtype": str(value.spec.dtype.numpy),
             "shape": list(value.spec.shape),
             "dim_order": list(value.spec.dim_order),
@@ -125,13 +139,11 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: S
         "macs": step.call.macs,
         "bytes_constants": flash.bytes_of_step[index],
         "results": [_typed(value) for value in traced_results(placed, instruction)],
-        "bytes_live": _covered(
-            (placed.solution.offsets[buffer.name], placed.solution.offsets[buffer.name] + buffer.size) for buffer in live
-        ),
+        "bytes_live": _covered(_buffer_extent(placed, buffer) for buffer in live),
         "live": [
             {
                 "name": buffer.name,
-                "offset": placed.solution.offsets[buffer.name],
+                **_placed(placed.solution.places[buffer.name]),
                 "size": buffer.size,
                 "why": _why(placed, uses.get(buffer.name), index),
             }
@@ -203,30 +215,46 @@ def _read_ids(placed: Placed, index: int) -> set[int]:
     return set(step.instruction.reads) | window | operands
 
 
-def _extent(placed: Placed, value: Value) -> tuple[int, int]:
-    return placed.offset(value), placed.offset(value) + value.spec.nbytes
+Extent = tuple[str, int, int]
+"""Region, first byte, and the one past the last."""
 
 
-def _io_extents(placed: Placed) -> Iterable[tuple[int, int]]:
+def _extent(placed: Placed, value: Value) -> Extent:
+    place = placed.place(value)
+    return place.region, place.offset, place.offset + value.spec.nbytes
+
+
+def _buffer_extent(placed: Placed, buffer: Buffer) -> Extent:
+    place = placed.solution.places[buffer.name]
+    return place.region, place.offset, place.offset + buffer.size
+
+
+def _placed(place: Place) -> Json:
+    return {"region": place.region, "offset": place.offset}
+
+
+def _io_extents(placed: Placed) -> Iterable[Extent]:
     method = placed.specialised.method
     for id in (*method.inputs, *method.outputs):
         if not in_flash(method, method.values[id]):
             yield _extent(placed, method.values[id])
 
 
-def _scratch_extents(placed: Placed) -> Iterable[tuple[int, int]]:
+def _scratch_extents(placed: Placed) -> Iterable[Extent]:
     names = {scratch_name(step.instruction) for step in placed.specialised.steps}
     for buffer in placed.problem.buffers:
         if buffer.name in names:
-            yield placed.solution.offsets[buffer.name], placed.solution.offsets[buffer.name] + buffer.size
+            yield _buffer_extent(placed, buffer)
 
 
-def _covered(extents: Iterable[tuple[int, int]]) -> int:
-    """Bytes of the arena that at least one extent covers."""
+def _covered(extents: Iterable[Extent]) -> int:
+    """Bytes that at least one extent covers."""
     total = end = 0
-    for first, last in sorted(extents):
+    here = ""
+    for region, first, last in sorted(extents):
+        end = end if region == here else 0
         total += max(0, last - max(first, end))
-        end = max(end, last)
+        here, end = region, max(end, last)
     return total
 
 
@@ -238,5 +266,5 @@ def _tensor(placed: Placed, value: Value) -> Json:
         "shape": list(value.spec.shape),
         "dim_order": list(value.spec.dim_order),
         "bytes": value.spec.nbytes,
-        "offset": None if constant else placed.offset(value),
+        **({"region": None, "offset": None} if constant else _placed(placed.place(value))),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etexport.plan.problem import Buffer, Problem, Solution
+from etexport.plan.problem import Buffer, Place, Problem, Solution
 
 POISON = 0xFF
 """A NaN in every float type, which spreads to the outputs (0xA5 would make -2.9e-16, hardly different from zero), and -1 in integers."""
@@ -17,9 +17,9 @@ POISON = 0xFF
 
 @dataclass(frozen=True)
 class Fill:
-    """`size` bytes of the arena from `offset` become POISON."""
+    """`size` bytes from `place` become POISON."""
 
-    offset: int
+    place: Place
     size: int
 
 
@@ -34,8 +34,10 @@ class Poison:
 
 def poison(problem: Problem, solution: Solution, step_count: int, filled: frozenset[str]) -> Poison:
     """`filled` names the buffers with content before step 0 (inputs, state). What is alive in step `step_count` is alive at the end."""
-    size = max(solution.size.values(), default=0)
-    start = _without((0, size), [_extent(buffer, solution) for buffer in problem.buffers if buffer.name in filled])
+    start: list[Fill] = []
+    for region in problem.regions:
+        kept = [buffer for buffer in problem.buffers if buffer.name in filled and solution.places[buffer.name].region == region.name]
+        start += _apart(region.name, (0, solution.size[region.name]), [_extent(buffer, solution) for buffer in kept])
     before: list[tuple[Fill, ...]] = []
     after: list[tuple[Fill, ...]] = []
     for step in range(step_count):
@@ -43,15 +45,19 @@ def poison(problem: Problem, solution: Solution, step_count: int, filled: frozen
         dead = [buffer for buffer in problem.buffers if any(last == step + 1 for _, last in buffer.live)]
         before.append(_fills([buffer for buffer in born if not (step == 0 and buffer.name in filled)], step, problem, solution))
         after.append(_fills(dead, step + 1, problem, solution))
-    return Poison(tuple(Fill(first, last - first) for first, last in start), tuple(before), tuple(after))
+    return Poison(tuple(start), tuple(before), tuple(after))
 
 
 def _fills(buffers: list[Buffer], step: int, problem: Problem, solution: Solution) -> tuple[Fill, ...]:
     fills: list[Fill] = []
     for buffer in buffers:
-        partners = _partners(buffer, step, problem, solution)
-        fills.extend(Fill(first, last - first) for first, last in _without(_extent(buffer, solution), partners))
+        region, partners = solution.places[buffer.name].region, _partners(buffer, step, problem, solution)
+        fills += _apart(region, _extent(buffer, solution), partners)
     return tuple(fills)
+
+
+def _apart(region: str, extent: tuple[int, int], others: list[tuple[int, int]]) -> list[Fill]:
+    return [Fill(Place(region, first), last - first) for first, last in _without(extent, others)]
 
 
 def _partners(buffer: Buffer, step: int, problem: Problem, solution: Solution) -> list[tuple[int, int]]:
@@ -61,14 +67,16 @@ def _partners(buffer: Buffer, step: int, problem: Problem, solution: Solution) -
     for overlap in problem.overlaps:
         if buffer.name in (overlap.low, overlap.high):
             other = named[overlap.high if buffer.name == overlap.low else overlap.low]
-            allowed = solution.offsets[overlap.high] - solution.offsets[overlap.low] >= overlap.distance
+            high, low = solution.places[overlap.high], solution.places[overlap.low]
+            allowed = high.region == low.region and high.offset - low.offset >= overlap.distance
             if allowed and any(first <= step < last for first, last in other.live):
                 extents.append(_extent(other, solution))
     return extents
 
 
 def _extent(buffer: Buffer, solution: Solution) -> tuple[int, int]:
-    return solution.offsets[buffer.name], solution.offsets[buffer.name] + buffer.size
+    start = solution.places[buffer.name].offset
+    return start, start + buffer.size
 
 
 def _without(extent: tuple[int, int], others: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from etexport import supported
 from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
@@ -32,7 +31,8 @@ from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Script, opened, trained, unchanged_torch
 from etexport.frontend.trace import trace
-from etexport.op import Library, load_ops
+from etexport.kernel import supported
+from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.program.model import JUMP_FALSE, Array, Method, Program
 from etexport.program.names import Names, base_name
@@ -255,7 +255,7 @@ def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dic
 
 
 def _reasons(exported: torch.export.ExportedProgram, nodes: dict[int, str]) -> dict[str, Array]:
-    """Why instructions stay in float, as far as our quantizer decided that; `etexport.inspect.quality` reads it."""
+    """Why instructions stay in float, as far as our quantizer decided that; `etexport.report.quality` reads it."""
     reasons = noted(exported)
     found = sorted((handle, reasons[node]) for handle, node in nodes.items() if node in reasons)
     if not found:
@@ -266,7 +266,7 @@ def _reasons(exported: torch.export.ExportedProgram, nodes: dict[int, str]) -> d
 
 def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Activation]) -> dict[str, Array]:
     """One entry for each quantise that is in the program or at its boundary, but for those that store again what is stored in the same
-    scale (dropout leaves them behind); `etexport.inspect.quality` reads them."""
+    scale (dropout leaves them behind); `etexport.report.quality` reads them."""
     handle_of = {node: handle for handle, node in nodes.items()}
     by_handle = {instruction.handle: instruction for instruction in method.instructions}
     makers = {out: instruction for instruction in method.instructions for out in instruction.outs}

@@ -23,7 +23,7 @@ from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
 from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.program.model import (
     Arg,
     Array,

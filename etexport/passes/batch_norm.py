@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Array, Instruction, Method, Ref
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
 

@@ -10,7 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from etexport.errors import ModelError
-from etexport.op import Library, node_of, spec_of
+from etexport.kernel.library import Library
+from etexport.kernel.node import node_of
+from etexport.kernel.op import spec_of
 from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, substitute
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.passes.rewrites import FORMS, rewritten
 from etexport.program.model import JUMP_FALSE, Instruction, Method, Ref, TensorSpec, Value, contiguous

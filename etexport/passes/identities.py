@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.passes.views import is_identity_view
 from etexport.program.model import Instruction, Method, Ref

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 
 from etexport.errors import EtError, ProgramError
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.batch_norm import fold_batch_norms
 from etexport.passes.constants import fold_constants
 from etexport.passes.dead import remove_dead

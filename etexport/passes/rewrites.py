@@ -8,9 +8,9 @@ from math import inf, prod
 
 import numpy as np
 
+from etexport.kernel.strided import broadcast_shape
 from etexport.passes.draft import Draft
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, contiguous
-from etexport.strided import broadcast_shape
 
 VIEW = "aten::view_copy.out"
 SELECT = "aten::index_select.out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Instruction, Method, Ref, Role, Value
 

@@ -2,7 +2,7 @@
 
 from etexport.plan.bounds import Peak, peak
 from etexport.plan.portfolio import plan
-from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
+from etexport.plan.problem import Buffer, Overlap, Place, Problem, Region, Solution
 from etexport.plan.validate import validate
 
-__all__ = ["Buffer", "Overlap", "Peak", "Problem", "Region", "Solution", "peak", "plan", "validate"]
+__all__ = ["Buffer", "Overlap", "Peak", "Place", "Problem", "Region", "Solution", "peak", "plan", "validate"]

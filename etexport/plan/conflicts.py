@@ -49,7 +49,9 @@ def bits(mask: int) -> Iterator[int]:
 
 
 def conflicts(problem: Problem, region: str) -> Conflicts:
-    buffers = [buffer for buffer in problem.buffers if buffer.region == region]
+    """Of the buffers that must lie in `region`, and where there is no other one of all that may."""
+    alone = len(problem.regions) == 1
+    buffers = [buffer for buffer in problem.buffers if buffer.region == region or (alone and buffer.region is None)]
     index = {buffer.name: at for at, buffer in enumerate(buffers)}
     unit = math.gcd(*(buffer.align for buffer in buffers)) if buffers else 1
     padded = [_up(buffer.size, unit) for buffer in buffers]

@@ -13,7 +13,7 @@ import json
 from typing import Any
 
 from etexport.errors import PlanError
-from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
+from etexport.plan.problem import Buffer, Overlap, Place, Problem, Region, Solution
 
 
 def to_json(problem: Problem, solution: Solution | None = None) -> str:
@@ -31,9 +31,9 @@ def to_json(problem: Problem, solution: Solution | None = None) -> str:
         f' "overlaps": {block(problem.overlaps)}',
     ]
     if solution is not None:
-        offsets = json.dumps(dict(solution.offsets), indent=2).replace("\n}", "\n  }").replace('\n  "', '\n   "')
+        lines = (f"\n   {json.dumps(name)}: {line(place)}" for name, place in solution.places.items())
         rest = json.dumps({"size": dict(solution.size), "bound": dict(solution.bound), "proof": solution.proof})
-        parts.append(f' "solution": {{"offsets": {offsets},\n  {rest[1:]}')
+        parts.append(f' "solution": {{"places": {{{",".join(lines)}\n  }},\n  {rest[1:]}')
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
@@ -48,8 +48,8 @@ def from_json(text: str) -> tuple[Problem, Solution | None]:
             regions=tuple(Region(**item) for item in data.get("regions", [{"name": "ram"}])),
             overlaps=tuple(Overlap(**item) for item in data.get("overlaps", [])),
         )
-        solution = Solution(**data["solution"]) if "solution" in data else None
-        numbers = [number for buffer in problem.buffers for number in (buffer.size, buffer.align)]
+        solution = _solution(data["solution"]) if "solution" in data else None
+        numbers = [number for buffer in problem.buffers for number in (buffer.size, buffer.align, buffer.touched)]
         numbers += [overlap.distance for overlap in problem.overlaps]
         numbers += [region.capacity for region in problem.regions if region.capacity is not None]
         if not all(type(number) is int for number in numbers):
@@ -57,6 +57,10 @@ def from_json(text: str) -> tuple[Problem, Solution | None]:
     except (ValueError, KeyError, TypeError) as error:
         raise PlanError(f"this is no planning problem: {error}", hint="docs/memory.md shows the format") from error
     return problem, solution
+
+
+def _solution(data: dict[str, Any]) -> Solution:
+    return Solution(**{**data, "places": {name: Place(**place) for name, place in data["places"].items()}})
 
 
 def to_csv(problem: Problem) -> str:

@@ -92,7 +92,7 @@ def picture(
     panels = []
     y = 24.0
     for region in problem.regions:
-        buffers = [buffer for buffer in problem.buffers if buffer.region == region.name and buffer.size > 0]
+        buffers = [buffer for buffer in problem.buffers if solution.places[buffer.name].region == region.name and buffer.size > 0]
         panels.append(_panel(region, buffers, solution, y, count, steps, kinds, notes or {}, colours))
         y += _HEADING + _HEIGHT + foot
     environment = Environment(
@@ -129,7 +129,7 @@ def _panel(
 
     boxes = []
     for buffer in buffers:
-        offset = solution.offsets[buffer.name]
+        offset = solution.places[buffer.name].offset
         for begin, end in buffer.live:
             x, width = _x(begin, count), _x(end, count) - _x(begin, count)
             height = at(offset) - at(offset + buffer.size)

@@ -12,7 +12,8 @@ from etexport.plan.bounds import lower_bound, peak
 from etexport.plan.conflicts import Conflicts, conflicts
 from etexport.plan.exact import Verdict, solve
 from etexport.plan.first_fit import first_fit, height
-from etexport.plan.problem import Problem, Solution
+from etexport.plan.problem import Place, Problem, Solution
+from etexport.plan.regions import assigned, settled
 from etexport.plan.validate import validate
 
 Planner = Callable[[Problem], Solution]
@@ -32,7 +33,8 @@ def plan(problem: Problem, planner: str | None = None) -> Solution:
 
 def portfolio(problem: Problem) -> Solution:
     """Our planner. Deterministic: the same problem gives the same plan on every machine."""
-    offsets: dict[str, int] = {}
+    problem = assigned(problem)
+    places: dict[str, Place] = {}
     size: dict[str, int] = {}
     bound: dict[str, int] = {}
     proofs: dict[str, str] = {}
@@ -40,9 +42,9 @@ def portfolio(problem: Problem) -> Solution:
         view = conflicts(problem, region.name)
         placed, bound[region.name], proofs[region.name] = _solve_region(view)
         size[region.name] = height(view, placed)
-        offsets.update(zip(view.names, placed, strict=True))
-    ordered = {buffer.name: offsets[buffer.name] for buffer in problem.buffers}
-    return Solution(offsets=ordered, size=size, bound=bound, proof=_one_line(proofs))
+        places.update((name, Place(region.name, offset)) for name, offset in zip(view.names, placed, strict=True))
+    ordered = {buffer.name: places[buffer.name] for buffer in problem.buffers}
+    return Solution(places=ordered, size=size, bound=bound, proof=_one_line(proofs))
 
 
 # Effort of exact search for one region, in buffers looked at: two seconds in the worst case, none for the usual network.
@@ -78,9 +80,9 @@ def check(problem: Problem) -> None:
         if buffer.name in seen:
             raise PlanError(f"two buffers are called {buffer.name}")
         seen.add(buffer.name)
-        if buffer.size < 0 or buffer.align < 1:
-            raise PlanError(f"buffer {buffer.name} has size {buffer.size} and alignment {buffer.align}")
-        if buffer.region not in regions:
+        if buffer.size < 0 or buffer.align < 1 or buffer.touched < 0:
+            raise PlanError(f"buffer {buffer.name} has size {buffer.size}, alignment {buffer.align}, {buffer.touched} bytes touched")
+        if buffer.region is not None and buffer.region not in regions:
             raise PlanError(f"buffer {buffer.name} wants region {buffer.region!r}", hint=f"there is {', '.join(sorted(regions))}")
         ends = [end for pair in buffer.live for end in pair]
         if ends != sorted(ends) or any(begin >= end for begin, end in buffer.live):
@@ -118,17 +120,22 @@ def _asked(planner: str, problem: Problem) -> Solution:
         raise PlanError(f"planner {planner} failed: {type(error).__name__}: {error}") from error
     if not isinstance(solution, Solution):
         raise PlanError(f"planner {planner} returned a {type(solution).__name__}, not a Solution")
+    wrong = sorted(str(name) for name, place in solution.places.items() if not isinstance(place, Place) or type(place.offset) is not int)
+    if wrong:
+        raise PlanError(f"planner {planner} gives no Place(region, offset) for {', '.join(wrong[:5])}")
     return solution
 
 
 def _with_own_bound(problem: Problem, solution: Solution) -> Solution:
     """A planner may leave the bound away (or state a lower one): ours always holds."""
+    problem = settled(problem, solution)
     own = {region.name: lower_bound(conflicts(problem, region.name)) for region in problem.regions}
     stated: Mapping[str, int] = solution.bound
     return replace(solution, bound={name: max(bytes_, stated.get(name, 0)) for name, bytes_ in own.items()})
 
 
 def _check_capacity(problem: Problem, solution: Solution) -> None:
+    problem = settled(problem, solution)
     for region in problem.regions:
         size, bound = solution.size.get(region.name, 0), solution.bound.get(region.name, 0)
         if region.capacity is None or size <= region.capacity:

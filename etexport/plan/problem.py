@@ -17,12 +17,15 @@ class Buffer:
     size: int
     live: tuple[tuple[int, int], ...]
     align: int = 16
-    region: str = "ram"
+    region: str | None = None
+    """Where it must lie; None where the planner likes."""
+    touched: int = 0
+    """Bytes of it that the program reads and writes in one run: what a slow region would cost."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Buffers `low` and `high` are live together, yet may share bytes as long as `offset[high] - offset[low] >= distance`.
+    """Buffers `low` and `high` are live together, yet may share bytes as long as `offset[high] - offset[low] >= distance`, in one region.
 
     Plain buffers have distance size(low) (or lie the other way round); an output written in place over its input has 0; a kernel that
     reads ahead of what it writes has something between, or below 0. The other way round, low above high, takes the full size of `high`.
@@ -35,10 +38,23 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Region:
-    """A stretch of memory. `capacity` None means unlimited (a bound is looked for)."""
+    """A stretch of memory. `capacity` None means unlimited (a bound is looked for). `cost` is what a byte read or written there costs,
+    in any unit that all regions share; those that cost least are filled first."""
 
     name: str
     capacity: int | None = None
+    cost: float = 1.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something lies: bytes from the start of a region."""
+
+    region: str
+    offset: int
+
+    def __add__(self, bytes_: int) -> Place:
+        return Place(self.region, self.offset + bytes_)
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """`offsets` by buffer name; `size` and `bound` (proven lower bound) in bytes by region; `proof` says how the bound was found.
-    The plan is optimal where size == bound."""
+    """`places` by buffer name; `size` and `bound` (proven lower bound for the buffers that lie there) in bytes by region; `proof` says how
+    the bound was found. The plan is optimal where size == bound."""
 
-    offsets: Mapping[str, int]
+    places: Mapping[str, Place]
     size: Mapping[str, int]
     bound: Mapping[str, int]
     proof: str = ""

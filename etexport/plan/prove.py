@@ -14,7 +14,8 @@ from typing import Any
 from etexport.errors import ToolMissingError
 from etexport.plan.conflicts import Conflicts, conflicts
 from etexport.plan.portfolio import portfolio
-from etexport.plan.problem import Problem, Solution
+from etexport.plan.problem import Place, Problem, Solution
+from etexport.plan.regions import settled
 
 # The solver's own unit, about a second of work each.
 _WORK = 60.0
@@ -27,18 +28,19 @@ def prove(problem: Problem) -> Solution:
     except ImportError as error:
         raise ToolMissingError("OR-tools is not installed", hint="pip install 'etexport[prove]'") from error
     solution = portfolio(problem)
+    problem = settled(problem, solution)
     for region in problem.regions:
         name = region.name
         if solution.size[name] == solution.bound[name]:
             continue
         view = conflicts(problem, name)
-        start = [solution.offsets[buffer] for buffer in view.names]
+        start = [solution.places[buffer].offset for buffer in view.names]
         offsets, bound = _solve(cp_model, view, start, solution.size[name], solution.bound[name])
-        placed = dict(zip(view.names, offsets, strict=True))
+        placed = {buffer: Place(name, offset) for buffer, offset in zip(view.names, offsets, strict=True)}
         size = max(offset + bytes_ for offset, bytes_ in zip(offsets, view.sizes, strict=True))
         solution = replace(
             solution,
-            offsets={buffer: placed.get(buffer, offset) for buffer, offset in solution.offsets.items()},
+            places={**solution.places, **placed},
             size={**solution.size, name: size},
             bound={**solution.bound, name: max(bound, solution.bound[name])},
             proof="constraint solver",

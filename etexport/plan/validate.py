@@ -13,8 +13,8 @@ from etexport.plan.problem import Buffer, Problem, Solution
 
 def validate(problem: Problem, solution: Solution) -> None:
     """Errors: PlanError that names the buffers and the steps (all that is wrong, not the first)."""
-    missing = sorted({buffer.name for buffer in problem.buffers} - set(solution.offsets))
-    unknown = sorted(set(solution.offsets) - {buffer.name for buffer in problem.buffers})
+    missing = sorted({buffer.name for buffer in problem.buffers} - set(solution.places))
+    unknown = sorted(set(solution.places) - {buffer.name for buffer in problem.buffers})
     faults = [f"buffer {name} has no address" for name in missing]
     faults += [f"the plan places {name}, which does not exist" for name in unknown]
     if not faults:
@@ -26,18 +26,20 @@ def validate(problem: Problem, solution: Solution) -> None:
 def _misplaced(problem: Problem, solution: Solution) -> Iterator[str]:
     capacity = {region.name: region.capacity for region in problem.regions}
     for buffer in problem.buffers:
-        offset = solution.offsets[buffer.name]
+        offset, region = solution.places[buffer.name].offset, solution.places[buffer.name].region
         end = offset + buffer.size
         if offset < 0:
             yield f"buffer {buffer.name} lies at {offset}, below its region"
         if offset % buffer.align != 0:
             yield f"buffer {buffer.name} lies at {offset}, which is not a multiple of {buffer.align}"
-        if buffer.region not in capacity:
-            yield f"buffer {buffer.name} lies in region {buffer.region}, which does not exist"
+        if region not in capacity:
+            yield f"buffer {buffer.name} lies in region {region}, which does not exist"
             continue
-        room = capacity[buffer.region]
+        if buffer.region is not None and region != buffer.region:
+            yield f"buffer {buffer.name} lies in region {region} and must lie in {buffer.region}"
+        room = capacity[region]
         if room is not None and end > room:
-            yield f"buffer {buffer.name} ends at {end}, beyond the {room} bytes of region {buffer.region}"
+            yield f"buffer {buffer.name} ends at {end}, beyond the {room} bytes of region {region}"
 
 
 def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
@@ -45,10 +47,11 @@ def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
     for overlap in problem.overlaps:
         key = (overlap.low, overlap.high)
         distances[key] = min(overlap.distance, distances.get(key, overlap.distance))
-    spans = [(buffer, solution.offsets[buffer.name], solution.offsets[buffer.name] + buffer.size) for buffer in problem.buffers]
-    for number, (one, here, end) in enumerate(spans):
-        for other, there, other_end in spans[:number]:
-            if end <= there or other_end <= here or one.region != other.region:  # most pairs end here
+    places = [(buffer, solution.places[buffer.name]) for buffer in problem.buffers]
+    spans = [(buffer, place.region, place.offset, place.offset + buffer.size) for buffer, place in places]
+    for number, (one, region, here, end) in enumerate(spans):
+        for other, other_region, there, other_end in spans[:number]:
+            if end <= there or other_end <= here or region != other_region:  # most pairs end here
                 continue
             step = _first_common_step(one, other)
             if step is None or one.size == 0 or other.size == 0:
@@ -61,7 +64,7 @@ def _colliding(problem: Problem, solution: Solution) -> Iterator[str]:
                 continue
             yield (
                 f"buffers {other.name} [{there}, {other_end}) and {one.name} [{here}, {end}) "
-                f"of region {one.region} share bytes, and both live at step {step}"
+                f"of region {region} share bytes, and both live at step {step}"
             )
 
 
@@ -72,8 +75,8 @@ def _first_common_step(one: Buffer, other: Buffer) -> int | None:
 
 def _misstated(problem: Problem, solution: Solution) -> Iterator[str]:
     for region in problem.regions:
-        ends = [solution.offsets[buffer.name] + buffer.size for buffer in problem.buffers if buffer.region == region.name]
-        highest = max(ends, default=0)
+        lying = ((buffer, solution.places[buffer.name]) for buffer in problem.buffers)
+        highest = max((place.offset + buffer.size for buffer, place in lying if place.region == region.name), default=0)
         if region.name not in solution.size or region.name not in solution.bound:
             yield f"the plan states no size or no bound for region {region.name}"
             continue

@@ -103,7 +103,8 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
         generated = piece.section.startswith((".text", _TABLE))
         return _part(piece, own, is_code=generated or (piece.output in code and piece.section.startswith(".init")))
 
-    named = [extent for name, extent in writable if name in (_ARENA, _STACK)]
+    arenas = [extent for name, extent in writable if name == _ARENA or name.startswith(f"{_ARENA}.")]  # one a region
+    named = [*arenas, *(extent for name, extent in writable if name == _STACK)]
     # The linker of a host has no NOLOAD: its file holds the zeros of the arena, which on a board take no flash.
     loaded = [rest for extent in loaded for rest in _without(extent, named)]
     flash = _split(loaded, pieces, part)
@@ -113,7 +114,7 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
         flash_total=sum(extent.size for extent in loaded),
         static=static,
         static_total=sum(static.values()),
-        arena=sum(extent.size for name, extent in writable if name == _ARENA),
+        arena=sum(extent.size for extent in arenas),
         stack=sum(extent.size for name, extent in writable if name == _STACK),
     )
 

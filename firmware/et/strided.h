@@ -1,4 +1,4 @@
-// Loop nests over tensors whose elements lie in any order. The host (etexport/strided.py) has merged and ordered the
+// Loop nests over tensors whose elements lie in any order. The host (etexport/kernel/strided.py) has merged and ordered the
 // dimensions: the last is the innermost of the output, and a tensor in one piece has a single dimension larger than 1.
 #pragma once
 

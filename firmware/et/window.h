@@ -8,7 +8,7 @@ namespace et {
 // Calls kernel(out_row, rows, index, row, count) for every R output rows of every image, of which there are `count`
 // (fewer at the end of an image), where rows[k] points to the k-th input row of their windows, of which the first is
 // first(row); a row outside the image is pad_row. `row` counts the output rows of an image, `index` those of all
-// images. W: batch, in_rows, in_row, out_rows, out_row, kernel, stride, pad, dilation (see etexport.op.Window);
+// images. W: batch, in_rows, in_row, out_rows, out_row, kernel, stride, pad, dilation (see etexport.kernel.op.Window);
 // begin_row, the row of the first call in each image, and row_step, R, or -R where rows are swept from the last to the
 // first; and the constant most_rows, at least the number of rows that a call sees.
 template <class W, class T, class First, class Kernel>

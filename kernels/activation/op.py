@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import DType
-from etexport.strided import nest
 
 
 def _call(node: Node, function: str, **fields: GeometryField) -> Call:

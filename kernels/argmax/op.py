@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import DType
-from etexport.strided import nest
 
 _INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
 

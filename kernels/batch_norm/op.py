@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from etexport.integer_layer import activation, fixed, layer_of, problem
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.integer_layer import activation, fixed, layer_of, problem
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule
+from etexport.kernel.strided import nest
 from etexport.program.model import Array, DType, Role, TensorSpec, Value
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule
-from etexport.strided import nest
 
 _INF = float("inf")
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
 from etexport.program.model import DType, TensorSpec, Value
-from etexport.strided import broadcast_shape, broadcast_strides, nest
+from etexport_kernels.binary import quantized
 
 _RANK_OF_KIND = {"b": 0, "u": 1, "i": 1, "f": 2}
 _INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
@@ -363,4 +367,7 @@ OPS = [
         ),
         draw=_draw_number_mode,
     ),
+    *quantized.OPS,
 ]
+
+RULES = [*quantized.RULES]

@@ -7,28 +7,16 @@ from math import prod
 
 import numpy as np
 
-from etexport.op import (
-    Call,
-    Case,
-    Const,
-    Draw,
-    GeometryField,
-    InferredSpec,
-    Layout,
-    Node,
-    Op,
-    Operand,
-    Read,
-    RowRead,
-    T,
-    Target,
-    swept_call,
-)
-from etexport.packing import PORTABLE_TILES, pack_layer, tiles_for
-from etexport.phases import ROW, Phases, phases_of, window_of
-from etexport.pointwise import pointwise
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, RowRead, Target, swept_call
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.phases import ROW, Phases, phases_of, window_of
+from etexport.kernel.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
 from etexport.program.model import Array
-from etexport.windows import LIMIT, ONE, Axis, axes_of, per_axis, window_over
+from etexport_kernels.convolution import quantized
+from etexport_kernels.convolution.packing import PORTABLE_TILES, pack_layer, tiles_for
+from etexport_kernels.convolution.pointwise import pointwise
 
 _INF = float("inf")
 
@@ -365,5 +353,8 @@ OPS = [
         sum_length=_sum_length,
         cases=_CASES,
         draw=_draw,
-    )
+    ),
+    *quantized.OPS,
 ]
+
+RULES = [*quantized.RULES]

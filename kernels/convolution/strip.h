@@ -1,6 +1,6 @@
 // The unit of work of convolutions and linear layers: a strip of output positions for one block of output channels.
 //
-// Packed weights (etexport/packing.py): blocks of L output channels, in each block [k][L], k the taps and input
+// Packed weights (kernels/convolution/packing.py): blocks of L output channels, in each block [k][L], k the taps and input
 // channels in the order in which a window reads them. The last block may be narrower and is filled up with zeros.
 #pragma once
 

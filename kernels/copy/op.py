@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
 from etexport.program.model import DType, TensorSpec
-from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 _ALL = tuple(DType)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from etexport.op import Case, Draw, InferredSpec, Node, Op
+from etexport.kernel.cases import Case, Draw
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
 from etexport.program.model import DType
 
 

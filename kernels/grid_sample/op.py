@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, DType
 
 _BILINEAR, _NEAREST = 0, 1

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, Scratch, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Scratch, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
 from etexport.program.model import DType, Value
-from etexport.strided import broadcast_shape, broadcast_strides, nest
 
 _ALL = tuple(DType)
 _NUMBERS = (DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64)

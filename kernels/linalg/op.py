@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Operand, Read, Scratch, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Scratch, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, DType, TensorSpec
 
 _LIMIT = 2**31 - 1

@@ -6,9 +6,13 @@ from math import prod
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Layout, Node, Op, Operand, Read, T, Target, Write
-from etexport.pointwise import pointwise
+from etexport.kernel.call import Call, Const, Operand, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, TensorSpec, Value
+from etexport_kernels.convolution.pointwise import pointwise
+from etexport_kernels.linear import quantized, quantized_matmul
 
 _INF = float("inf")
 
@@ -237,4 +241,8 @@ OPS = [
         ),
         draw=_draw_bmm,
     ),
+    *quantized.OPS,
+    *quantized_matmul.OPS,
 ]
+
+RULES = [*quantized.RULES, *quantized_matmul.RULES]

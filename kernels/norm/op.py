@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, Operand, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import TensorSpec
-from etexport.strided import nest
+from etexport_kernels.norm import quantized
 
 _LIMIT = 2**31 - 1
 _Strides = tuple[int, ...]
@@ -262,4 +266,7 @@ OPS = [
         ),
         draw=_draw_batch,
     ),
+    *quantized.OPS,
 ]
+
+RULES = [*quantized.RULES]

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Operand, Read, Scratch, T, Target, Write
+from etexport.kernel.call import Call, Operand, Read, Scratch, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import lines
 from etexport.program.model import DType
-from etexport.strided import lines
 
 
 def _extent(node: Node, shape: tuple[int, ...]) -> int:

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import DType
-from etexport.strided import nest
 
 
 def _amounts(pad: tuple[int, ...], rank: int) -> list[tuple[int, int]]:

@@ -6,11 +6,15 @@ from math import prod
 
 import numpy as np
 
-from etexport.integer_average import Averaged, pooled_averages, reference, windows
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Layout, Node, Op, T, Target
-from etexport.pooling import INF, Sliding, average, clamp, indexed, maximum, pool_of, swept
+from etexport.kernel.call import Call, GeometryField, Target
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
 from etexport.program.model import Array, DType
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
+from etexport_kernels.pooling import adaptive_average, adaptive_maximum
+from etexport_kernels.pooling.averages import Averaged, pooled_averages, reference, windows
+from etexport_kernels.pooling.pools import INF, Sliding, average, clamp, indexed, maximum, pool_of, swept
 
 _LIMIT = 2**31 - 1
 
@@ -309,7 +313,7 @@ _OPS8 = [
     ),
 ]
 
-RULES = [Rule("aten::max_pool2d_with_indices.out", _maximum_rule), Rule("aten::avg_pool2d.out", _average_rule)]
+RULES = [Rule("aten::max_pool2d_with_indices.out", _maximum_rule), Rule("aten::avg_pool2d.out", _average_rule), *adaptive_average.RULES]
 
 
 # ---- cases ------------------------------------------------------------------------------------------------------------------------
@@ -390,4 +394,6 @@ OPS = [
         draw=_draw_avg,
     ),
     *_OPS8,
+    *adaptive_average.OPS,
+    *adaptive_maximum.OPS,
 ]

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from etexport.integer_average import Average, Columns, column_averages
-from etexport.op import Call, Case, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
+from etexport.kernel.strided import Nest, nest
 from etexport.program.model import DType
-from etexport.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
-from etexport.strided import Nest, nest
+from etexport_kernels.pooling.averages import Average, Columns, column_averages
 
 
 def _dims(node: Node) -> tuple[int, ...]:

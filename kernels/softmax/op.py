@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.quantized import Fused, IntegerNode, Masked, Quantized, Rule, multiplier_shift, real_scale
+from etexport.kernel.strided import broadcast_shape, lines, repeated
 from etexport.program.model import Array, DType, Ref
-from etexport.quantized import Fused, IntegerNode, Masked, Quantized, Rule, multiplier_shift, real_scale
-from etexport.strided import broadcast_shape, lines, repeated
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:

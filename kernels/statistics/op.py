@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Node, Op, Operand, Read, T, Target, Write
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import DType, TensorSpec
-from etexport.strided import nest
 
 
 def _gone(node: Node) -> tuple[int, ...]:

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Call, Case, Draw, InferredSpec, Node, Op, Read, T, Target, Write
+from etexport.kernel.call import Call, Read, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Op
+from etexport.kernel.strided import nest
 from etexport.program.model import DType
-from etexport.strided import nest
+from etexport_kernels.unary import table
 
 _INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
 
@@ -75,4 +79,5 @@ OPS = [
     _op("sqrt", lambda x: np.sqrt(x), 0.0, 100.0),
     _op("rsqrt", lambda x: np.ones((), x.dtype) / np.sqrt(x), 0.01, 100.0),
     _op("reciprocal", lambda x: np.ones((), x.dtype) / x, 0.1, 10.0),
+    *table.OPS,
 ]

@@ -6,7 +6,10 @@ import math
 
 import numpy as np
 
-from etexport.op import Call, Case, Const, Draw, GeometryField, InferredSpec, Layout, Node, Op, T, Target, Window, swept_call
+from etexport.kernel.call import Call, Const, GeometryField, Target, Window, swept_call
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, DType
 
 _LIMIT = 2**31 - 1

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from etexport.op import Case, Draw, InferredSpec, Layout, Node, Op, T
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import DType
 
 

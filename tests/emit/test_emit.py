@@ -16,10 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # toy.py
 import toy
 
 from etexport.emit import emit
-from etexport.op import Call
+from etexport.kernel.call import Call
 from etexport.program.model import DType, Instruction
 from etexport.resources import root
-from etexport.target.model import Step
+from etexport.specialise.model import Step
+from tests.plan.oracle import in_ram
 
 HERE = Path(__file__).parent
 HASH = 0x0123456789ABCDEF
@@ -78,7 +79,7 @@ def test_allowed_overlap_is_left_alone(tmp_path: Path) -> None:
     from etexport.plan.problem import Buffer, Overlap, Problem, Solution
 
     buffers = (Buffer("x", 64, ((0, 2),)), Buffer("y", 64, ((1, 3),)))
-    solution = Solution({"x": 0, "y": 0}, {"ram": 64}, {"ram": 64})
+    solution = Solution(in_ram({"x": 0, "y": 0}), {"ram": 64}, {"ram": 64})
     allowed = poison(Problem(buffers, overlaps=(Overlap("x", "y", 0),)), solution, 3, frozenset({"x"}))
     assert allowed.before[1] == () and allowed.after[1] == ()
     forged = poison(Problem(buffers), solution, 3, frozenset({"x"}))

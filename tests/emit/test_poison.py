@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etexport.artifacts.reference import read_samples
 from etexport.board import firmware_defines, firmware_sources, load_board
-from etexport.cli.run import read_samples
 from etexport.device import run
 from etexport.emit import emit
 from etexport.frontend import export
-from etexport.op import Library, Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.plan import Problem, Solution, plan
 from etexport.program import pte
 from etexport.resources import root
-from etexport.target import memory
-from etexport.target.model import Placed, Specialised
-from etexport.target.pipeline import specialise
+from etexport.specialise import memory
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
+from tests.plan.oracle import in_ram
 
 HOST = load_board("host")
 FORGED = 10
@@ -123,7 +125,7 @@ def test_every_forged_overlap_changes_an_output(bench: Bench) -> None:
             continue
         tried += 1
         size = max(offsets[buffer.name] + buffer.size for buffer in bench.problem.buffers)
-        forged = replace(solution, offsets=offsets, size={"ram": size})
+        forged = replace(solution, places=in_ram(offsets), size={"ram": size})
         moved = [name for name, offset in offsets.items() if offset != apart(bench.problem)[name]]
         assert not same(good, bench.outputs(forged, poison=True)), f"nobody noticed that {moved} share bytes"
     assert tried >= 3

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from etexport.board import Board, Counter, Memory, Toolchain
-from etexport.op import Call, Const, Library, Operand, Read, RowRead, Scratch, Target, Window, Write
+from etexport.kernel.call import Call, Const, Operand, Read, RowRead, Scratch, Target, Window, Write
+from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer, Problem, Region, Solution
 from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, Storage, TensorSpec, Value
-from etexport.target.model import Placed, Specialised, Step
+from etexport.specialise.model import Placed, Specialised, Step
+from tests.plan.oracle import in_ram
 
 KERNELS = Path(__file__).parent / "kernels"
 LIBRARY = Library({}, (KERNELS,))
@@ -89,7 +91,7 @@ def placed(optimize: str = "speed", offsets: dict[str, int] | None = None) -> Pl
         (Region("ram", 4096),),
     )
     good = {"memory": 0, "column": 32, "image": 80, "double": 80, "add.scratch": 32, "logits": 32}
-    solution = Solution({**good, **(offsets or {})}, {"ram": 128}, {"ram": 120}, "by hand")
+    solution = Solution(in_ram({**good, **(offsets or {})}), {"ram": 128}, {"ram": 120}, "by hand")
     return Placed(Specialised(method, tuple(steps), Target(frozenset(), optimize)), problem, solution)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from etexport.__main__ import main
-from etexport.inspect.bench import our_figures
-from etexport.inspect.peers import goal_of, peers_of
+from etexport.report.bench import our_figures
+from etexport.report.peers import goal_of, peers_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "mlperf_tiny"
 BOARD = "qemu_mps2_an386"

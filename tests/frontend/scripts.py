@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from etexport.frontend import export
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.program.model import Array, Program, Ref, Role
 from etexport.program.pte import read
 

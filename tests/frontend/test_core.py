@@ -9,7 +9,7 @@ import torch
 from etexport.frontend.decompositions import decompositions
 from etexport.frontend.lower import SAME
 from etexport.frontend.operators import out_name
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.passes.rewrites import FORMS
 
 OTHERWISE = {

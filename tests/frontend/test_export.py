@@ -350,7 +350,7 @@ def test_the_program_runs_by_numbers_that_differ_when_a_weight_does(network: Pat
 
 
 def test_a_pte_read_again_does_not_change_under_the_passes(network: Path) -> None:
-    from etexport.op import load_ops
+    from etexport.kernel.library import load_ops
     from etexport.passes import pipeline
 
     export(network, network.parent / "model.pte")

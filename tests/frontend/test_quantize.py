@@ -11,10 +11,10 @@ import pytest
 
 from etexport.errors import ModelError
 from etexport.frontend import export
-from etexport.inspect.quality import quality
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
+from etexport.kernel.supported import errors_of
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
-from etexport.supported import errors_of
+from etexport.report.quality import quality
 from tests.conftest import Int8Net
 from tests.frontend.nets import NETS, Net, net_script
 from tests.frontend.scripts import exported, read_back, script

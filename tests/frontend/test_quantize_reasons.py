@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.inspect.quality import reasons
-from etexport.op import Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.plan import plan
-from etexport.target.memory import problem
-from etexport.target.model import Placed
-from etexport.target.pipeline import specialise
+from etexport.report.quality import reasons
+from etexport.specialise.memory import problem
+from etexport.specialise.model import Placed
+from etexport.specialise.pipeline import specialise
 from tests.frontend.nets import Net, net_script
 from tests.frontend.scripts import exported, script
-from tests.target.interpret import interpret
+from tests.specialise.interpret import interpret
 
 FC = "self.fc = nn.Linear(8, 8)"
 CONV = "self.conv = nn.Conv2d(3, 6, 3)"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.program.model import Array, DType, Method, Program, Role
-from etexport.target.integer import fuse_integers
-from etexport.target.model import InFloat
+from etexport.specialise.integer import fuse_integers
+from etexport.specialise.model import InFloat
 from tests.frontend.scripts import exported, run, script
 
 SCRIPT = """\

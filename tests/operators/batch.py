@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from etexport.op import Node, node_of
+from etexport.kernel.node import Node, node_of
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 
 from .cases import Sample, Tensor

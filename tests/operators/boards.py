@@ -12,13 +12,14 @@ import numpy as np
 from etexport.board import Board, firmware_defines, firmware_sources, load_board
 from etexport.device import run
 from etexport.emit import emit
-from etexport.op import Library, Target
-from etexport.plan import Problem, Solution
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library
+from etexport.plan import Place, Problem, Solution
 from etexport.plan.validate import validate
 from etexport.program.model import Array, DType
-from etexport.target.memory import problem
-from etexport.target.model import Placed, Specialised
-from etexport.target.pipeline import specialise
+from etexport.specialise.memory import problem
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
 
 from .batch import batch
@@ -126,9 +127,10 @@ def bench(name: str, optimize: str, folder: Path, *, sanitize: bool = False) -> 
 
 def stacked(problem: Problem) -> Solution:
     """One buffer after the other. Nearly all of them are live together here, so that there is nothing to be found."""
-    offsets: dict[str, int] = {}
-    size = dict.fromkeys((region.name for region in problem.regions), 0)
+    places: dict[str, Place] = {}
+    (region,) = problem.regions
+    end = 0
     for buffer in problem.buffers:
-        offsets[buffer.name] = -(-size[buffer.region] // buffer.align) * buffer.align
-        size[buffer.region] = offsets[buffer.name] + buffer.size
-    return Solution(offsets, size, dict.fromkeys(size, 0))
+        places[buffer.name] = Place(region.name, -(-end // buffer.align) * buffer.align)
+        end = places[buffer.name].offset + buffer.size
+    return Solution(places, {region.name: end}, {region.name: 0})

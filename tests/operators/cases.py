@@ -12,7 +12,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from etexport.op import Case, Layout, Op, T
+from etexport.kernel.cases import Case, T
+from etexport.kernel.op import Layout, Op
 from etexport.program.model import Array, DType, channels_last
 
 SPECIALS = (math.nan, math.inf, -math.inf, -0.0, 0.0)

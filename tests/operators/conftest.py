@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etexport.op import Library, load_ops
+from etexport.kernel.library import Library, load_ops
 
 from .boards import Bench, bench
 

@@ -18,13 +18,15 @@ import numpy as np
 from etexport.board import load_board
 from etexport.device import run
 from etexport.emit import emit
-from etexport.op import Case, Library, T, Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.cases import Case, T
+from etexport.kernel.library import Library, load_ops
+from etexport.kernel.quantized import multiplier_shift
 from etexport.plan import plan
 from etexport.program.model import DType, Program
-from etexport.quantized import multiplier_shift
-from etexport.target.memory import problem
-from etexport.target.model import Placed
-from etexport.target.pipeline import specialise
+from etexport.specialise.memory import problem
+from etexport.specialise.model import Placed
+from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
 
 from .batch import batch

@@ -8,7 +8,9 @@ from typing import Any
 
 import jinja2
 
-from etexport.op import Layout, Library, Op, T, load_ops
+from etexport.kernel.cases import T
+from etexport.kernel.library import Library, load_ops
+from etexport.kernel.op import Layout, Op
 from etexport.program.model import DType
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
@@ -63,11 +65,13 @@ def page(library: Library) -> str:
 
 
 def _about(family: str, library: Library) -> str:
-    """What the folder's op.py says of itself."""
+    """What the folder's op.py, and the modules beside it that declare operators, say of themselves."""
     import ast
 
-    path = next(folder / family / "op.py" for folder in library.include_dirs if (folder / family / "op.py").is_file())
-    return " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+    folder = next(folder / family for folder in library.include_dirs if (folder / family / "op.py").is_file())
+    others = sorted(path for path in folder.glob("*.py") if path.name != "op.py" and "\nOPS = [" in path.read_text())
+    said = (ast.get_docstring(ast.parse(path.read_text())) or "" for path in (folder / "op.py", *others))
+    return " ".join(" ".join(said).split())
 
 
 def _row(op: Op) -> dict[str, Any]:

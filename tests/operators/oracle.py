@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from etexport.op import Node, Op, Schema, parse_schema
+from etexport.kernel.node import Node
+from etexport.kernel.op import Op
+from etexport.kernel.schema import Schema, parse_schema
 from etexport.program.model import Array, DType
 
 from .cases import Sample, Tensor

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etexport.board import Board
-from etexport.op import Library, Target
-from etexport.target.memory import problem
-from etexport.target.pipeline import specialise
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library
+from etexport.specialise.memory import problem
+from etexport.specialise.pipeline import specialise
 
 from .batch import batch
 from .boards import CASTS, Bench, stacked, takes_dtype_of_output

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from etexport.errors import ModelError
-from etexport.op import Case, Op, T, load_ops
+from etexport.kernel.cases import Case, T
+from etexport.kernel.library import load_ops
+from etexport.kernel.op import Op
 from etexport.program.model import DType
 
 from .batch import infer

@@ -7,6 +7,7 @@ is built in both. Dead memory is poisoned everywhere.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 
@@ -14,9 +15,11 @@ import numpy as np
 import pytest
 
 from etexport.board import load_board
-from etexport.op import Library, Op, Target, load_ops
+from etexport.kernel.call import Call, Target
+from etexport.kernel.library import Library, load_ops
+from etexport.kernel.op import Op
 from etexport.resources import kernel_folders
-from etexport.target.pipeline import specialise
+from etexport.specialise.pipeline import specialise
 
 from .batch import batch
 from .boards import Bench
@@ -27,14 +30,35 @@ HOST_CASES = 200
 SANITIZED_CASES = 40
 CORE_CASES = 20
 FUSED_CASES = 24
-SMALLER = sorted(
-    {path.parent.name for kernels in kernel_folders() for path in kernels.glob("*/*.h") if "ET_OPTIMIZE_SIZE" in path.read_text("utf-8")}
-)
+M4 = Target(frozenset({"arm", "thumb2", "dsp", "fpu"}))
+M3 = Target(frozenset({"arm", "thumb2"}))
+
+
+def calls(op: Op, target: Target) -> list[Call]:
+    return [op.lower(node, target) for node in batch(documented(op)).nodes] if op.lower is not None else []
+
+
+def reached(header: str) -> set[str]:
+    """The texts of a kernel's header and of all that it includes from kernel folders."""
+    (file,) = (folder / header for folder in kernel_folders() if (folder / header).is_file())
+    text = file.read_text("utf-8")
+    inside = [name for name in re.findall(r'#include "([^"]+)"', text) if not name.startswith("et/")]
+    return {text}.union(*map(reached, inside))
+
+
+def has_code_for_size(op: Op) -> bool:
+    headers = {header if "/" in header else f"{op.family}/{header}" for header in (call.header for call in calls(op, M4))}
+    return any("ET_OPTIMIZE_SIZE" in text for header in headers for text in reached(header))
+
+
+def has_code_without_fpu(op: Op) -> bool:
+    return bool(op.absorbs) and [call.function for call in calls(op, M4)] != [call.function for call in calls(op, M3)]
+
+
+SMALLER = [family for family, ops in FAMILIES.items() if any(map(has_code_for_size, ops))]
 """Families whose code for the M4 is other code where it is to be small."""
-WITHOUT_FPU = sorted(
-    {path.parent.name for kernels in kernel_folders() for path in kernels.glob("*/op.py") if "tiles_for" in path.read_text("utf-8")}
-)
-"""Families with float code of its own where there is no FPU."""
+WITHOUT_FPU = [family for family, ops in FAMILIES.items() if any(map(has_code_without_fpu, ops))]
+"""Families that fuse, with float code of its own where there is no FPU."""
 CORES = [("qemu_mps2_an386", "speed"), ("qemu_mps2_an385", "size"), ("qemu_virt_rv32", "speed")]
 Benches = Callable[..., Bench]
 
@@ -52,6 +76,10 @@ def compare_fused(bench: Bench, library: Library, ops: list[Op]) -> None:
     samples = [one for op in ops if op.absorbs for one in fused_samples(op, FUSED_CASES)]
     failures = bench.mismatches(samples, library, fused=True)
     assert not failures, f"{len(failures)} of {len(samples)} fused cases differ from PyTorch:\n" + "\n".join(failures[:10])
+
+
+def test_what_is_tried_on_top_is_what_was_meant() -> None:
+    assert (SMALLER, WITHOUT_FPU) == (["convolution", "linear"], ["convolution", "linear"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from etexport.op import Library, T
+from etexport.kernel.cases import T
+from etexport.kernel.library import Library
 
 from .boards import Bench
 from .cases import Sample, Tensor, sample

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from etexport.board import load_board
-from etexport.op import Library
+from etexport.kernel.library import Library
 
 from .counts import LINES, LONG, TRAINED, counts
 

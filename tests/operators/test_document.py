@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etexport.op import Library
+from etexport.kernel.library import Library
 
 from .document import PAGE, page
 

@@ -11,8 +11,9 @@ import pytest
 from etexport.board import load_board
 from etexport.emit.code import header_of
 from etexport.errors import ModelError
-from etexport.op import Library, Target, load_ops
-from etexport.target.pipeline import specialise
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library, load_ops
+from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
 
 from .batch import batch

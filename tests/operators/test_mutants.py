@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from etexport.errors import EtError
-from etexport.op import Library, Op, load_ops
+from etexport.kernel.library import Library, load_ops
+from etexport.kernel.op import Op
 
 from .boards import Bench, bench
 from .cases import documented, families, random_samples

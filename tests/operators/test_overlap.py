@@ -14,15 +14,19 @@ from itertools import product
 import numpy as np
 import pytest
 
-from etexport.op import Case, Layout, Library, T, Target
+from etexport.kernel.call import Target
+from etexport.kernel.cases import Case, T
+from etexport.kernel.library import Library
+from etexport.kernel.op import Layout
+from etexport.kernel.quantized import multiplier_shift
 from etexport.plan import plan
 from etexport.plan.problem import Solution
 from etexport.program.model import Array, DType, Program, channels_last
-from etexport.quantized import multiplier_shift
-from etexport.target.memory import ALIGN, directed, problem
-from etexport.target.model import Placed, Specialised
-from etexport.target.pipeline import specialise
-from tests.target.graph import Graph, evaluate
+from etexport.specialise.memory import ALIGN, directed, problem
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.pipeline import specialise
+from tests.plan.oracle import in_ram
+from tests.specialise.graph import Graph, evaluate
 
 from .batch import Batch, batch
 from .boards import Bench, stacked
@@ -88,7 +92,7 @@ def placed(specialised: Specialised, closer: int, upward: bool = False) -> Solut
                 offsets[other] = end
                 end = _next(end + sizes[other], ALIGN)
     assert offsets.keys() == sizes.keys(), f"{sizes.keys() - offsets.keys()}"
-    return Solution(offsets, {"ram": end}, {"ram": 0})
+    return Solution(in_ram(offsets), {"ram": end}, {"ram": 0})
 
 
 def _next(address: int, align: int) -> int:
@@ -138,7 +142,7 @@ class Overlaid:
         answers = []
         for step in self.specialised.steps:
             operand, out = (self.specialised.method.values[id] for id in (step.instruction.reads[0], step.instruction.outs[0]))
-            above = solution.offsets[operand.name] - solution.offsets[out.name]
+            above = solution.places[operand.name].offset - solution.places[out.name].offset
             apart = above >= out.spec.nbytes or -above >= operand.spec.nbytes
             upward = operand.id in step.call.overlaps_upward and -above >= step.call.overlaps_upward[operand.id]
             answers.append(not apart and not upward and above < step.call.overlaps[operand.id])
@@ -245,7 +249,7 @@ def test_depthwise_rows_meet_only_their_own_channels(
     overlaid = Overlaid(bench_of("qemu_mps2_an386", "speed"), library, [one for one in drawn_3x3 if one.args[0].of.shape[1] % ALIGN])
     solution = placed(overlaid.specialised, 0)
     inputs = [overlaid.specialised.method.values[step.instruction.reads[0]] for step in overlaid.specialised.steps]
-    moved = replace(solution, offsets={**solution.offsets, **{one.name: solution.offsets[one.name] + ALIGN for one in inputs}})
+    moved = replace(solution, places={**solution.places, **{one.name: solution.places[one.name] + ALIGN for one in inputs}})
     meet = [0 < step.call.overlaps[one.id] < one.spec.nbytes // 2 for step, one in zip(overlaid.specialised.steps, inputs, strict=True)]
     assert sum(meet) >= 10
     assert not any(right and meeting for right, meeting in zip(overlaid.same(moved), meet, strict=True))

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from etexport.op import Library, Target
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library
 from etexport.program.model import Program
-from etexport.target.pipeline import specialise
+from etexport.specialise.pipeline import specialise
 
 from .batch import batch
 from .boards import Bench

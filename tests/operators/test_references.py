@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etexport.op import Node, load_ops
+from etexport.kernel.library import load_ops
+from etexport.kernel.node import Node
 
 from .batch import batch
 from .cases import Sample, Tensor, documented, random_samples

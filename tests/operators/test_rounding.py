@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from etexport.op import Library, Target
-from etexport.target.pipeline import specialise
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library
+from etexport.specialise.pipeline import specialise
 
 from .batch import batch
 from .boards import Bench

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from etexport.board import load_board
-from etexport.op import Library, Op, load_ops
+from etexport.kernel.library import Library, load_ops
+from etexport.kernel.op import Op
 
 from .boards import Bench
 from .cases import documented, families, random_samples

@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from etexport import supported
 from etexport.errors import Errors, ModelError, ProgramError
-from etexport.op import Library, Target, load_ops
+from etexport.kernel import supported
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.passes.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write
-from etexport.target.pipeline import specialise
-from tests.target.graph import Graph, evaluate
+from etexport.specialise.pipeline import specialise
+from tests.specialise.graph import Graph, evaluate
 
 LIBRARY = load_ops()
 RNG = np.random.default_rng(5)

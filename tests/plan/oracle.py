@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from etexport.plan import Buffer, Problem
+from etexport.plan import Buffer, Place, Problem, Solution
+
+
+def in_ram(offsets: Mapping[str, int]) -> dict[str, Place]:
+    """Of the only region."""
+    return {name: Place("ram", offset) for name, offset in offsets.items()}
+
+
+def offsets_of(solution: Solution) -> dict[str, int]:
+    return {name: place.offset for name, place in solution.places.items()}
 
 
 def steps(buffer: Buffer) -> set[int]:
@@ -19,20 +28,23 @@ def may_share(problem: Problem, one: Buffer, other: Buffer, offsets: Mapping[str
     return False
 
 
-def is_legal(problem: Problem, offsets: Mapping[str, int]) -> bool:
+def is_legal(problem: Problem, places: Mapping[str, Place]) -> bool:
     """Paints every byte of every step."""
-    if set(offsets) != {buffer.name for buffer in problem.buffers}:
+    if set(places) != {buffer.name for buffer in problem.buffers}:
         return False
     capacity = {region.name: region.capacity for region in problem.regions}
+    offsets = {name: place.offset for name, place in places.items()}
     owners: dict[tuple[str, int, int], list[Buffer]] = {}
     for buffer in problem.buffers:
-        offset = offsets[buffer.name]
-        room = capacity[buffer.region]
+        region, offset = places[buffer.name].region, places[buffer.name].offset
+        if region not in capacity or buffer.region not in (None, region):
+            return False
+        room = capacity[region]
         if offset < 0 or offset % buffer.align or (room is not None and offset + buffer.size > room):
             return False
         for step in steps(buffer):
             for byte in range(offset, offset + buffer.size):
-                painted = owners.setdefault((buffer.region, step, byte), [])
+                painted = owners.setdefault((region, step, byte), [])
                 if any(not may_share(problem, other, buffer, offsets) for other in painted):
                     return False
                 painted.append(buffer)

@@ -31,7 +31,7 @@ def test_every_buffer_is_drawn_to_scale(name: str) -> None:
     scale = (bottom - top) / solution.size["ram"]
     for buffer in problem.buffers:
         box = boxes[buffer.name]
-        assert abs(bottom - box["y"] - (solution.offsets[buffer.name] + buffer.size) * scale) < 1
+        assert abs(bottom - box["y"] - (solution.places[buffer.name].offset + buffer.size) * scale) < 1
     # live together, so disjoint on paper too
     for one in problem.buffers:
         for other in problem.buffers:

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etexport.errors import PlanError
-from etexport.plan import Buffer, Overlap, Problem, Region, Solution, peak, plan, validate
+from etexport.plan import Buffer, Overlap, Place, Problem, Region, Solution, peak, plan, validate
 from etexport.plan.conflicts import conflicts
 from etexport.plan.exact import Verdict, can_prove, solve
 from etexport.plan.portfolio import portfolio
 from tests.pace import pace
 from tests.plan.nets import NETS
-from tests.plan.oracle import is_legal, smallest
+from tests.plan.oracle import in_ram, is_legal, smallest
 
 
 @st.composite
@@ -48,7 +48,7 @@ def problems(draw: st.DrawFn, most: int = 6, overlaps: bool = True) -> Problem:
 def test_small_problems_against_trying_everything(problem: Problem) -> None:
     solution = plan(problem)
     best = smallest(problem)
-    assert is_legal(problem, solution.offsets)
+    assert is_legal(problem, solution.places)
     assert solution.bound["ram"] <= best <= solution.size["ram"]
     if solution.optimal:
         assert solution.size["ram"] == best
@@ -66,7 +66,7 @@ def test_exact_search_alone_decides(problem: Problem, off: int) -> None:
     if answer.verdict is Verdict.FOUND:
         assert capacity >= best
         offsets = dict(zip(view.names, answer.offsets, strict=True))
-        assert is_legal(problem, offsets)
+        assert is_legal(problem, in_ram(offsets))
         assert all(offsets[buffer.name] + buffer.size <= capacity for buffer in problem.buffers)
     elif answer.verdict is Verdict.IMPOSSIBLE:
         assert capacity < best
@@ -171,7 +171,7 @@ def test_in_place_and_distances() -> None:
     assert plan(Problem((x, y), overlaps=(Overlap("x", "y", 0),))).size == {"ram": 64}
     ahead = plan(Problem((x, y), overlaps=(Overlap("x", "y", 16),)))
     assert ahead.size == ahead.bound == {"ram": 80}
-    assert ahead.offsets["y"] - ahead.offsets["x"] == 16
+    assert ahead.places["y"].offset - ahead.places["x"].offset == 16
     # 17 bytes apart at addresses of 16 is 32.
     assert plan(Problem((x, y), overlaps=(Overlap("x", "y", 17),))).size == {"ram": 96}
     assert plan(Problem((x, y), overlaps=(Overlap("x", "y", 40), Overlap("y", "x", 16)))).size == {"ram": 80}
@@ -191,7 +191,7 @@ def test_regions_are_planned_apart() -> None:
     slow = (Buffer("b", 32, ((0, 2),), region="slow"), Buffer("c", 32, ((1, 2),), region="slow"))
     solution = plan(Problem((Buffer("a", 64, ((0, 2),), region="fast"), *slow), (Region("fast", 64), Region("slow"))))
     assert solution.size == {"fast": 64, "slow": 64}
-    assert solution.offsets["a"] == 0
+    assert solution.places["a"].offset == 0
 
 
 def test_nothing_to_plan() -> None:
@@ -242,11 +242,11 @@ def one_after_the_other(problem: Problem) -> Solution:
     for buffer in problem.buffers:
         offsets[buffer.name] = -(-end // buffer.align) * buffer.align
         end = offsets[buffer.name] + buffer.size
-    return Solution(offsets, {"ram": end}, {}, proof="none")
+    return Solution(in_ram(offsets), {"ram": end}, {}, proof="none")
 
 
 def all_at_zero(problem: Problem) -> Solution:
-    return replace(portfolio(problem), offsets={buffer.name: 0 for buffer in problem.buffers})
+    return replace(portfolio(problem), places={buffer.name: Place("ram", 0) for buffer in problem.buffers})
 
 
 def nothing(problem: Problem) -> None:

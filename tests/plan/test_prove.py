@@ -37,7 +37,7 @@ def test_circles_and_negative_distances() -> None:
         if portfolio(problem).optimal:
             continue
         solution = plan(problem, PROVE)
-        assert is_legal(problem, solution.offsets)
+        assert is_legal(problem, solution.places)
         assert solution.optimal and solution.proof == "constraint solver"
         assert solution.size["ram"] == smallest(problem)
         decided += 1

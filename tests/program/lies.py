@@ -26,20 +26,21 @@ import numpy as np
 from etexport.board import Board, load_board
 from etexport.emit import emit
 from etexport.errors import EtError, InternalError
-from etexport.op import Library, Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.plan import plan, validate
 from etexport.program import pte, wire
 from etexport.program.model import JUMP_FALSE, MOVE, DType, Instruction, Method, Program, Value, substitute
-from etexport.target import memory
-from etexport.target.model import Placed, Specialised
-from etexport.target.pipeline import specialise
+from etexport.specialise import memory
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.pipeline import specialise
 from tests.operators.batch import batch
 from tests.operators.boards import bench
 from tests.operators.cases import documented
 from tests.pace import pace
 from tests.program.programs import PROGRAMS
-from tests.target.graph import Graph
+from tests.specialise.graph import Graph
 
 SEED = 20261130
 TARGETS = (

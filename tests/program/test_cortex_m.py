@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from etexport.__main__ import main
-from etexport.op import Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
 from etexport.passes.forms import use_one_form
 from etexport.program import pte
 from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, channels_last
-from etexport.target.pipeline import rounding_of, specialise
+from etexport.specialise.pipeline import rounding_of, specialise
 from tests.operators.batch import batch
 from tests.operators.boards import bench
 from tests.operators.cases import Sample, Tensor, documented, random_samples

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from etexport.errors import ProgramError
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
 from etexport.program.model import Array, Method, Program, Ref, Role, substitute

@@ -10,11 +10,11 @@ import pytest
 
 from etexport.cli.generate import generate
 from etexport.errors import EtError, InternalError, doing
-from etexport.op import load_ops
+from etexport.kernel.library import load_ops
 from etexport.program import pte
 from etexport.program.model import Instruction, Method, Program, Ref, Role
-from etexport.target.integer_graph import DEQUANTIZE_CHANNELS
-from etexport.target.pipeline import Target, specialise
+from etexport.specialise.integer_graph import DEQUANTIZE_CHANNELS
+from etexport.specialise.pipeline import Target, specialise
 from tests.operators.batch import infer
 from tests.operators.cases import documented
 from tests.program.lies import executed, outcome

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.op import Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.plan import plan, validate
 from etexport.program import pte
-from etexport.target import memory
-from etexport.target.pipeline import specialise
+from etexport.specialise import memory
+from etexport.specialise.pipeline import specialise
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = 2

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.op import Target, load_ops
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
-from etexport.target.pipeline import rounding_of, specialise
+from etexport.specialise.pipeline import rounding_of, specialise
 from tests.operators.boards import bench
 from tests.program import stock
 from tests.program.lies import together

@@ -1,4 +1,4 @@
-// Three small kernels for the tests of the code generator, in the form that etexport.op.Call describes.
+// Three small kernels for the tests of the code generator, in the form that etexport.kernel.op.Call describes.
 #pragma once
 
 #include <stdint.h>

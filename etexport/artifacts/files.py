@@ -1,0 +1,95 @@
+"""How files are written and read: they appear whole or not at all, and one that somebody changed is an error that names it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etexport.errors import ModelError
+
+Array = NDArray[Any]
+Json = Mapping[str, Any]
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write aside, then rename; returns `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def json_text(content: Any, indent: int = 0) -> str:
+    """JSON with one space a level; an object is one line where it holds no others."""
+    margin = " " * (indent + 1)
+    if isinstance(content, dict) and any(map(_has_objects, content.values())):
+        parts = [f"{margin}{json.dumps(key)}: {json_text(value, indent + 1)}" for key, value in content.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{' ' * indent}}}"
+    if isinstance(content, list) and _has_objects(content):
+        return "[\n" + ",\n".join(margin + json_text(item, indent + 1) for item in content) + f"\n{' ' * indent}]"
+    return json.dumps(content)
+
+
+def _has_objects(content: Any) -> bool:
+    return isinstance(content, dict) or (isinstance(content, list) and any(map(_has_objects, content)))
+
+
+class _Fields(dict[str, Any]):
+    """An object of a file that anybody may have changed: a field that it lacks is that file's fault."""
+
+    where, hint = "", ""
+
+    def __missing__(self, key: str) -> Any:
+        raise ModelError(f"has no {key!r}", where=self.where, hint=self.hint)
+
+
+def read_json(path: Path, hint: str) -> Json:
+    """ModelError where the file is missing, is no JSON object or (when it is looked up) lacks a field; `hint` says which verb makes it."""
+    fields = type("Fields", (_Fields,), {"where": str(path), "hint": hint})
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), object_hook=fields)
+    except FileNotFoundError:
+        raise ModelError("no such file", where=str(path), hint=hint) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(path), hint=hint) from None
+    if not isinstance(found, dict):
+        raise ModelError("is no JSON object", where=str(path), hint=hint)
+    return found
+
+
+def npz(arrays: dict[str, Array]) -> bytes:
+    """The file as numpy writes it, which sets no time."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The arrays of an `.npz`; ModelError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot be read: {error}", where=str(path)) from None
+
+
+def numbered(arrays: Mapping[str, Array], stem: str) -> tuple[Array, ...]:
+    """`stem_0`, `stem_1`, ... as far as they go."""
+    found: list[Array] = []
+    while f"{stem}_{len(found)}" in arrays:
+        found.append(arrays[f"{stem}_{len(found)}"])
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""The one verdict on a run: are the outputs PyTorch's, and is every operator right?"""

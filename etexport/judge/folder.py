@@ -1,0 +1,150 @@
+"""What a build folder holds of a run, to be judged.
+
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `run.json` and `outputs.npz` (from device), and in
+`profile/` or `trace/` those of a run with probes. The program `model.pte` lies elsewhere, with `model.npz` beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from etexport.artifacts.files import Array, Json, opened, read_json
+from etexport.artifacts.reference import first, read_reference
+from etexport.artifacts.runs import read_outputs
+from etexport.errors import ModelError
+from etexport.judge.compare import Traced, check_form
+from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
+from etexport.kernel.library import load_ops
+from etexport.program import pte
+from etexport.program.model import Role, Source
+
+Trace = Callable[[tuple[int, ...]], Path]
+"""Runs these samples (of a program with a state these and no others, in order) on an image with traces, and says in which folder."""
+
+
+def question_of(folder: Path, program: Path, reference: Path | None = None) -> Question:
+    """The run in `folder`, to be judged; `reference` is the `.npz` beside the program where it is not given.
+
+    Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing or does not fit.
+    """
+    expected = reference or program.with_suffix(".npz")
+    if not expected.is_file():
+        raise ModelError("there is nothing to compare with", where=str(expected), hint="`etexport export` writes it beside the .pte")
+    outputs = folder / "outputs.npz"
+    if not outputs.is_file():
+        raise ModelError("there are no outputs", where=str(outputs), hint="`etexport run` writes them")
+    got = read_outputs(outputs)
+    against = first(read_reference(expected), len(got[0]) if got else 0)
+    check_form(got, against.outputs)
+    method = pte.read(program.read_bytes()).method()
+    memory = read_json(folder / "memory.json", "`etexport build` writes it") if (folder / "memory.json").is_file() else None
+    handles = set() if memory is None else {step["handle"] for step in memory["steps"]}
+    return Question(
+        method=method,
+        library=load_ops(),
+        reference=against,
+        got=got,
+        keeps_state=any(value.role is Role.STATE for value in method.values.values()),
+        rounding="nearest" if memory is None else memory["rounding"],
+        handles={instruction.handle for instruction in method.instructions} & handles,
+    )
+
+
+def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew: bool = False) -> Verdict:
+    """The verdict on the run in `folder`. What runs with traces left there is used where it is of this image and has the samples that are
+    needed; else, or `anew`, `trace` makes it. Without `trace`, what cannot be seen is said in `missing`."""
+    memory = read_json(folder / "memory.json", "`etexport build` writes it") if (folder / "memory.json").is_file() else None
+    comparison = by_outputs(question)
+    if memory is None:
+        return Verdict(comparison, None, f"there is no {folder / 'memory.json'}, so no operator was computed again")
+    samples = wanted(question, comparison, most_traced(memory))
+    if anew and not question.keeps_state and comparison.beyond:
+        samples = tuple(sorted({0, *samples}))  # sample 0 tells which instruction is the first that differs
+    if not samples:
+        return Verdict(comparison)
+    made = None if anew else next((one for name in TRACED if covers(one := folder / name, folder, memory, samples)), None)
+    if made is None and trace is not None:
+        made = trace(samples)
+    if made is None:
+        return Verdict(comparison, None, "no run with probes is there, so no operator was computed again")
+    return verdict(question, read_evidence(made, memory))
+
+
+TRACED = ("profile", "trace")
+"""Where runs with traces leave what they saw: the one that also counts every step, and what `validate` makes where that is not there."""
+
+MOST_TRACED = 32 << 20
+"""How many bytes of results the runs of one verdict may stream."""
+
+
+def most_traced(memory: Json) -> int:
+    """How many samples in a row may be traced."""
+    results = [one for step in memory["steps"] for one in step["results"]]
+    size: int = sum(math.prod(one["shape"]) * np.dtype(one["dtype"]).itemsize for one in results)
+    return max(1, MOST_TRACED // max(size, 1))
+
+
+def covers(made: Path, folder: Path, memory: Json, samples: Sequence[int]) -> bool:
+    """Is in `made` what runs of these samples left, by the program in `folder`, compiled from what its image there is?"""
+    if not (made / "run.json").is_file() or not (made / "trace.npz").is_file():
+        return False
+    run = read_json(made / "run.json", "`etexport run --probes` writes it")
+    beside = read_json(folder / "run.json", "`etexport run` writes it") if (folder / "run.json").is_file() else {}
+    traced = run.get("traced", ())
+    return (
+        run["program_hash"] == memory["program_hash"]
+        and run.get("beside") == beside.get("image_crc")
+        and set(samples) <= set(traced if isinstance(traced, list) else ())
+    )
+
+
+def read_evidence(made: Path, memory: Json) -> Evidence:
+    """What a run with traces left: `run.json` says of which samples, `outputs.npz` has their outputs, `trace.npz` the results of steps."""
+    samples = read_json(made / "run.json", "`etexport run --probes` writes it")["traced"]
+    outputs = read_outputs(made / "outputs.npz")
+    if not isinstance(samples, list) or any(len(one) != len(samples) for one in outputs):
+        raise ModelError("is not of the samples that run.json names", where=str(made / "outputs.npz"), hint="run it again")
+    by_sample = {sample: [one[at] for one in outputs] for at, sample in enumerate(samples)}
+    with opened(made / "trace.npz") as arrays:
+        return Evidence({sample: read_trace(arrays, memory, sample) for sample in samples}, by_sample)
+
+
+def profiled(folder: Path, memory: Json) -> tuple[Path, Json] | None:
+    """The folder and `run.json` of the run with probes; None where there was none, or it was of another program."""
+    for name in TRACED:
+        path = folder / name / "run.json"
+        if path.is_file():
+            run = read_json(path, "`etexport run --probes` writes it")
+            if run["program_hash"] == memory["program_hash"]:
+                return path.parent, run
+    return None
+
+
+def read_trace(arrays: Mapping[str, Array], memory: Json, sample: int) -> tuple[Traced, ...]:
+    """The results of one sample that a run with traces left: arrays `step_<n>_<result>_of_<sample>` of bytes, laid out as `memory.json`
+    says."""
+    found = []
+    for step in memory["steps"]:
+        results = [_result(arrays, f"step_{step['step']}_{at}_of_{sample}", one) for at, one in enumerate(step["results"])]
+        if not results or results[0] is None:
+            continue
+        file, _, line = step["source"].rpartition(":")
+        source = Source(file, int(line), step["code"]) if file else None
+        found.append(Traced(step["handle"], step["name"], source, results[0], tuple(results[1:])))
+    return tuple(found)
+
+
+def _result(arrays: Mapping[str, Array], name: str, described: Json) -> Array | None:
+    if name not in arrays:
+        return None
+    order = described["dim_order"]
+    shape = [described["shape"][dim] for dim in order]
+    content = arrays[name].tobytes()
+    if len(content) != math.prod(shape) * np.dtype(described["dtype"]).itemsize:
+        raise ModelError(f"{name} has {len(content)} bytes where memory.json has {shape} of {described['dtype']}", hint="run it again")
+    laid_out = np.frombuffer(content, described["dtype"]).reshape(shape)
+    return np.array(np.transpose(laid_out, np.argsort(order)) if order else laid_out, order="C")  # keeps a shape of ()

@@ -1,0 +1,216 @@
+"""One verdict on a run, whatever the road to it: do the outputs agree with PyTorch's, and is every operator right?
+
+An int8 network amplifies what its layers round, and chooses between values that are equal: outputs may be further off than is allowed
+although nothing is wrong, or within although something is. So operators decide. Of the samples that are furthest off (and at least of one)
+every operator is computed again on the operands that the board had; a wrong one is a fault, however near the outputs. A sample that is
+further off than is allowed is no mismatch where
+
+- every operator of its run is right, and the run left the outputs that are judged;
+- and the program is PyTorch's network: computed exactly from the sample's inputs, it gives PyTorch's outputs as near as is allowed. Where
+  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise; then each of the program's operators must give
+  PyTorch's results from PyTorch's own operands.
+
+Nothing else excuses a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from etexport.artifacts.reference import Reference
+from etexport.errors import MismatchError
+from etexport.judge.compare import (
+    Comparison,
+    Traced,
+    absolute_error,
+    compare,
+    first_divergence,
+    limits,
+    placed,
+    ranked,
+    relative_tolerance,
+    require_equal,
+)
+from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, computed, replays, summed_up
+from etexport.judge.steps import Steps, steps_of
+from etexport.kernel.library import Library
+from etexport.program.model import Array, Method
+
+TRIED = 8
+"""Of how many of the samples that are further off than is allowed operators are computed again, furthest first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A run to be judged: `got` (samples first) against `reference`, of the same number of samples; `keeps_state` where one sample's
+    outputs depend on those before."""
+
+    method: Method
+    library: Library
+    reference: Reference
+    got: Sequence[Array]
+    keeps_state: bool
+    rounding: str
+    handles: Collection[int]
+    """Of the board's steps that the program has as well."""
+
+    @property
+    def steps(self) -> Steps | None:
+        return steps_of(self.method, self.library, self.reference.steps)
+
+    @property
+    def tolerance(self) -> float:
+        return relative_tolerance(self.method, self.library)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What runs of an image with traces left, by sample: the results of its steps, and its outputs. The samples of a program with a state
+    are the first ones, all of them."""
+
+    traced: Mapping[int, Sequence[Traced]]
+    outputs: Mapping[int, Sequence[Array]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`exact` is None where no operators were computed again; `missing` says why, for a program of which they should have been."""
+
+    comparison: Comparison
+    exact: Exact | None = None
+    missing: str = ""
+
+
+def by_outputs(question: Question) -> Comparison:
+    """What the outputs alone say."""
+    return compare(question.got, question.reference, question.tolerance, question.steps)
+
+
+def wanted(question: Question, comparison: Comparison, most: int) -> tuple[int, ...]:
+    """The samples whose runs are to be traced, in order: those furthest off that are beyond what is allowed, or the furthest of all. Of a
+    program with a state all up to these, at most the first `most`; none of a float program whose outputs agree."""
+    if not comparison.beyond and question.steps is None:
+        return ()
+    if not question.keeps_state:
+        return comparison.beyond[:TRIED] or tuple(worst.sample for worst in comparison.worst[:1])
+    within = [sample for sample in comparison.beyond if sample < most][:TRIED]
+    return tuple(range(max(within, default=_furthest(question, most)) + 1))
+
+
+def _furthest(question: Question, most: int) -> int:
+    errors, allowed = _apart(question)
+    order, _, _ = ranked(errors, allowed, question.reference.samples)
+    return next((int(sample) for sample in order if sample < most), 0)
+
+
+def _apart(question: Question) -> tuple[list[Array], list[Array]]:
+    errors = [absolute_error(g, e) for g, e in zip(question.got, question.reference.outputs, strict=True)]
+    return errors, limits(question.reference, question.tolerance, question.steps)
+
+
+def verdict(question: Question, evidence: Evidence | None, missing: str = "") -> Verdict:
+    """`missing` says why there is no evidence."""
+    comparison = by_outputs(question)
+    if evidence is None or not evidence.traced:
+        return Verdict(comparison, None, missing)
+    by_sample = _replayed(question, evidence)
+    exact = summed_up([one for found in by_sample.values() for one in found], question.handles, tuple(sorted(by_sample)))
+    tried = comparison.beyond[:TRIED]
+    proven = [
+        sample
+        for sample in tried
+        if sample in by_sample and summed_up(by_sample[sample], question.handles).proven and _same_outputs(question, evidence, sample)
+    ]
+    excused, notes = _excused(question, tried, proven)
+    if excused and len(excused) == len(tried):
+        excused = comparison.beyond  # the others are less far off, and the same image's
+    if excused:
+        share = comparison.worst[0].share
+        times = f", up to {share:.3g} times" if math.isfinite(share) else ""  # of whole numbers nothing is allowed
+        what = f"{len(excused)} of {comparison.samples} samples are further off than is allowed{times}"
+        checked = "of each" if len(proven) == len(excused) else f"of the {len(proven)} furthest"
+        notes = (
+            f"{what}: no fault, for every operator {checked} gives what exact arithmetic does, and exactly computed they agree",
+            *notes,
+        )
+    comparison = compare(question.got, question.reference, question.tolerance, question.steps, excused=excused, notes=notes)
+    if comparison.first_difference is not None and 0 in evidence.traced:  # the reference has the steps of the first one
+        where = first_divergence(evidence.traced[0], question.reference.steps, question.tolerance, question.steps)
+        comparison = placed(comparison, where)
+    return Verdict(comparison, exact)
+
+
+def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replayed, ...]]:
+    inputs = question.reference.inputs
+    order = sorted(evidence.traced)
+    runs = [Passed([one[sample] for one in inputs], evidence.traced[sample], evidence.outputs[sample]) for sample in order]
+    if question.keeps_state:
+        return dict(zip(order, replays(question.method, question.library, runs, question.rounding), strict=True))
+    alone = (next(replays(question.method, question.library, [one], question.rounding)) for one in runs)
+    return dict(zip(order, alone, strict=True))
+
+
+def _same_outputs(question: Question, evidence: Evidence, sample: int) -> bool:
+    """The image with traces gave what the image without gave."""
+    return all(one.tobytes() == whole[sample].tobytes() for one, whole in zip(evidence.outputs[sample], question.got, strict=True))
+
+
+def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Which of the samples that the board computed rightly PyTorch's network would have computed nearly so; and what to say of them."""
+    if not proven:
+        return (), ()
+    reference, tolerance = question.reference, question.tolerance
+    if reference.by == "the host board":  # it ran this very program
+        return tuple(proven), ()
+    last = max(proven) + 1
+    samples = range(last) if question.keeps_state else proven
+    inputs = [[one[sample] for one in reference.inputs] for sample in samples]
+    allowed = limits(reference, tolerance, question.steps)
+    found, ties, choosing = [], set[str](), []
+    for sample, exactly in zip(samples, computed(question.method, question.library, inputs), strict=True):
+        if sample not in proven:
+            continue
+        if _near(
+            exactly.outputs,
+            [one[sample] for one in reference.outputs],
+            [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)],
+        ):
+            found.append(sample)
+        elif exactly.ties:
+            choosing.append(sample)
+            ties.update(exactly.ties)
+    if not choosing or not _is_pytorchs(question):
+        return tuple(found), ()
+    return (*found, *choosing), tuple(f"equal values come in another order in {one}: no difference" for one in sorted(ties))
+
+
+def _near(outputs: Sequence[Array | None], expected: Sequence[Array], allowed: Sequence[Array]) -> bool:
+    return all(
+        one is not None and not (absolute_error(one.astype(e.dtype), e) > limit).any()
+        for one, e, limit in zip(outputs, expected, allowed, strict=True)
+    )
+
+
+def _is_pytorchs(question: Question) -> bool:
+    """Whether each operator of the program gives PyTorch's results, of sample 0, from PyTorch's own operands."""
+    reference, made = question.reference, []
+    for one in question.method.instructions:
+        if (data := reference.steps.get(one.handle)) is not None:
+            others = tuple(reference.choices.get((one.handle, at)) for at in range(1, len(one.outs)))
+            made.append(Traced(one.handle, one.name, one.source, data, others))
+    run = Passed([one[0] for one in reference.inputs], outputs=[one[0] for one in reference.outputs])
+    replayed, complete = compared_with_pytorch(question.method, question.library, made, run)
+    return complete and bool(made) and not any(one.wrong for one in replayed)
+
+
+def require_right(judged: Verdict, where: str) -> None:
+    """MismatchError (exit code 2) that names the first instruction with a wrong result, else the first sample that differs."""
+    exact = judged.exact
+    if exact is not None and exact.wrong and judged.comparison.tolerance_lsb is not None:  # a float program's first difference says more
+        more = f"; {exact.wrong - 1} more are wrong by their own operands" if exact.wrong > 1 else ""
+        raise MismatchError(f"first wrong is {exact.first_wrong}{more}", where=where)
+    require_equal(judged.comparison, where)

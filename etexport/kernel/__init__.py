@@ -1,0 +1,1 @@
+"""What kernel folders are written with, and how they are found. Names no kernel's header."""

@@ -1,0 +1,196 @@
+"""What a build folder holds, compared and reported: the work behind the verbs `validate`, `report` and `bench`.
+
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `sizes.json` (from toolchain), `run.json` and
+`outputs.npz` (from device), and in `profile/` the `run.json` of a run with probes.
+The program `model.pte` lies elsewhere, with `model.npz` beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from etexport.artifacts.files import Json, read_json, write_whole
+from etexport.artifacts.memory import quantization_of
+from etexport.board import Board
+from etexport.errors import ModelError
+from etexport.judge.against_float import warning
+from etexport.judge.folder import profiled
+from etexport.judge.verdict import Verdict
+from etexport.plan.picture import picture
+from etexport.plan.problem import Buffer, Place, Problem, Region, Solution
+from etexport.report import bench as bench_room
+from etexport.report import summary
+from etexport.report.page import page
+from etexport.report.profile import check_counts, measured, profile, same_twice
+from etexport.report.quality import quality, reasons, warned
+from etexport.report.report import (
+    Report,
+    compared,
+    flash_figures,
+    in_float,
+    json_text,
+    layers,
+    plan_figures,
+    ram_figures,
+    saturation,
+    to_json,
+)
+
+
+def memory_picture(memory: Json) -> str:
+    """The plan of `memory.json` as an SVG element."""
+    steps, buffers, regions = memory["steps"], memory["buffers"], memory["regions"]
+    problem = Problem(
+        tuple(Buffer(buffer["name"], buffer["size"], tuple((begin, end) for begin, end in buffer["live"])) for buffer in buffers),
+        tuple(Region(region["name"], region["capacity"]) for region in regions),
+    )
+    places = {buffer["name"]: Place(buffer["region"], buffer["offset"]) for buffer in buffers}
+    size, bound = ({region["name"]: region[what] for region in regions} for what in ("size", "bound"))
+    solution = Solution(places, size, bound, memory["arena"]["proof"])
+    kinds = {buffer["name"]: buffer["role"] for buffer in buffers}
+    notes = {buffer["name"]: buffer["source"] for buffer in buffers if buffer["source"]}
+    return picture(problem, solution, steps=[step["name"] for step in steps], kinds=kinds, notes=notes)
+
+
+def report(folder: Path, program: Path, board: Board, reference: Path | None = None, verdict: Verdict | None = None) -> Report:
+    """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the report; `verdict` is
+    that on the run there, None where there is nothing to compare with. The same build and run give the same bytes: what a clock measured
+    goes to `timing.json` (`timing`).
+
+    ModelError where a file is missing or cannot be read, where run and build are of different programs, or for counts that cannot be.
+    """
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    sizes = read_json(folder / "sizes.json", "`etexport build` writes it")
+    run = read_json(folder / "run.json", "`etexport run` writes it")
+    if run["program_hash"] != memory["program_hash"]:
+        what = f"the run was of program {run['program_hash']}, the folder holds {memory['program_hash']}"
+        raise ModelError(what, where=str(folder / "run.json"), hint="run it again")
+    steps = memory["steps"]
+    quantization = quantization_of(memory)
+    samples = reference or program.with_suffix(".npz")
+    macs = sum(step["macs"] for step in steps)
+    stays = same_twice(run["counter"])
+    count, counts, init_count = None, None, None
+    if stays:
+        count, counts, init_count = measured(run), step_counts(folder, memory), run["init_count"]
+        check_counts(count, counts, init_count, [step["name"] for step in steps], run["counter"], str(folder / "run.json"))
+    comparison = None if verdict is None else verdict.comparison
+    activations = layers(memory, quality(samples)) if samples.is_file() else ()
+    lost = "" if comparison is None or quantization != "int8" else warning(comparison.against_float, activations)
+    made = Report(
+        model=memory["model"],
+        board=board.name,
+        core=board.core,
+        program_hash=memory["program_hash"],
+        quantization=quantization,
+        optimize=memory["optimize"],
+        macs=macs,
+        counter=run["counter"],
+        count=count,
+        count_per_mac=count / macs if count is not None and macs else None,
+        init_count=init_count,
+        flash=flash_figures(sizes),
+        ram=ram_figures(memory, sizes),
+        plan=plan_figures(memory),
+        compare=compared(comparison) if comparison else None,
+        ops=profile(steps, counts, board.core, quantization, run["counter"]),
+        in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
+        quality=activations,
+        exact=None if verdict is None else verdict.exact,
+        missing="" if verdict is None else verdict.missing,
+        warnings=(*filter(None, (lost, saturation(activations))), *(warned(samples) if samples.is_file() else ())),
+    )
+    write_whole(folder / "report.json", to_json(made).encode())
+    write_whole(folder / "report.txt", summary.text(made).encode())
+    origin = reference_origin(samples)
+    shown = page(made, memory, comparison, memory_picture(memory), provenance(made, run, sizes, memory, origin))
+    write_whole(folder / "report.html", shown.encode())
+    return made
+
+
+def timing(folder: Path, plan_seconds: float) -> Json:
+    """Write `timing.json`: what is not the same twice. Seconds of the planner, questions repeated on the line, and the counts of a clock
+    (None where it counted nothing, and of events, which `report.json` has)."""
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    run = read_json(folder / "run.json", "`etexport run` writes it")
+    clock = not same_twice(run["counter"])
+    counts = step_counts(folder, memory) if clock else None
+    found = {
+        "plan_seconds": plan_seconds,
+        "asked_again": run["link"]["asked_again"],
+        "bad_frames": run["link"]["bad_frames"],
+        "counter": run["counter"],
+        "count": _positive(measured(run)) if clock else None,
+        "init_count": _positive(run["init_count"]) if clock else None,
+        "steps": None if counts is None else [_positive(count) for count in counts],
+    }
+    write_whole(folder / "timing.json", json_text(found).encode())
+    return found
+
+
+def _positive(count: int | None) -> int | None:
+    """A clock's count; None for one that cannot be, as of a clock that was set back: below 0, which in 32 bits is just below 2^32."""
+    return count if count is not None and count > 0 and not 0 < (1 << 32) - count < 1 << 24 else None
+
+
+def step_counts(folder: Path, memory: Json) -> tuple[int, ...] | None:
+    """The count of each step from the run with probes, of one sample; None where there was none, or it was of another build."""
+    found = profiled(folder, memory)
+    if found is None or not found[1].get("probes"):
+        return None
+    counts = tuple(int(count) for count in found[1]["probes"][0])
+    return counts if len(counts) == len(memory["steps"]) else None
+
+
+def reference_origin(path: Path) -> str:
+    """Where the samples come from, as `model.npz` says."""
+    if not path.is_file():
+        return ""
+    with np.load(path, allow_pickle=False) as arrays:
+        return str(arrays["origin"]) if "origin" in arrays else ""
+
+
+def provenance(made: Report, run: Json, sizes: Json, memory: Json, origin: str) -> tuple[tuple[str, str], ...]:
+    """(what, where it comes from), for the end of the page."""
+    stack = run["stack"]
+    bound = sizes.get("stack_bound")
+    profiled = "; operators from one run with probes" if any(op.count is not None for op in made.ops) else ""
+    depth = f"{made.ram.stack:,} bytes reserved"
+    depth += f"; computed bound {bound:,}" if bound is not None else ""
+    depth += f"; deepest seen {stack['used']:,}" if stack["used"] else ""
+    found = [
+        ("counts", f"{made.counter}: the median of {run['samples']} runs without probes{profiled}")
+        if made.count is not None
+        else ("times", f"{made.counter}, not the same twice: `etexport report` writes them to timing.json"),
+        ("image", f"{run['image_bytes']:,} bytes, CRC-32 {run['image_crc']}, as the board computed it"),
+        ("flash and RAM", "the ELF's segments and sections, by the linker's map"),
+        ("stack", depth),
+        ("plan", f"bound proven by: {memory['arena']['proof']}"),
+        ("samples", origin or "not given"),
+        ("signal to noise", _signal(made)),
+        ("serial link", f"version {run['link']['version']}"),
+    ]
+    found.append(
+        ("simulator", f"{' '.join(run['command'])}; exit status {run['exit_status']}") if run["command"] else ("board", "hardware")
+    )
+    return tuple(found)
+
+
+def _signal(made: Report) -> str:
+    compare = made.compare
+    if compare is None:
+        return "nothing was compared"
+    if compare.snr_missing or compare.against_float is None:
+        return f"not known: {compare.snr_missing}"
+    return f"on {compare.against_float.on}, against the float network"
+
+
+def bench(reports: Sequence[Path], out: Path) -> list[Json]:
+    """Write `bench.json` from the reports, and the table as `.txt` beside it; returns the reports."""
+    read = bench_room.read_reports(reports)
+    write_whole(out, bench_room.bench_json(read).encode())
+    write_whole(out.with_suffix(".txt"), bench_room.text(read).encode())
+    return read

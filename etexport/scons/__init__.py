@@ -1,0 +1,1 @@
+"""What knows SCons: `toolpath=[PyPackageDir("etexport.scons")]` in a project of one's own."""

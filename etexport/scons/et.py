@@ -1,0 +1,568 @@
+"""The SCons tool `et`: from a model script to a verified firmware, as nodes of the build graph (docs/build.md).
+
+The only file that knows SCons. It asks `etexport boards` (a subprocess) what there is to compile, and every step is a verb of `etexport`.
+
+    script -> model.pte, model.npz -> program.cpp, ... -> objects -> firmware.elf -> firmware.bin -> run.json, outputs.npz -> report.json
+"""
+
+import ast
+import functools
+import gc
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
+
+QUANTIZATIONS = ("float32", "int8")
+GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
+
+LONGEST_NAME = 120  # bytes of a model's name in the name of a folder
+
+HELP = """
+./sconsw [TARGET ...] [NAME=VALUE ...] [-j N] [-c]
+
+  report     report.json and report.html of MODEL on BOARD, compared with eager PyTorch (the default)
+  demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
+  firmware   ELF, bin, hex and map of MODEL on BOARD
+  bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
+  test       pytest, with PYTEST="..." as its arguments
+  fuzz       100,000 programs that lie through the target side: none may end in a traceback
+  compile_commands.json   for editors
+  a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf, or MODEL-int8
+
+Models: {models}. Boards: see `etexport boards`.
+-c removes what a target made; --debug=explain says why something is made again; --cache-... work as always.
+"""
+
+_ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
+_held = []  # the lock on the project's folder
+_facts = {}  # boards asked about, by name
+_environments = {}  # of boards, by file, for each environment that they are made from
+_programs = {}  # the script of each model's folder
+_nodes = {}  # files of etexport, by what they are together
+_shared = {}  # objects of the firmware, by build folder and board: the same for every model
+
+
+def exists(env):
+    return (_ROOT / "etexport").is_dir()
+
+
+def generate(env):
+    _hold(env)
+    gc.set_threshold(1_000_000)  # what SCons builds up lives to the end: looking it through again and again takes a tenth of the time
+    for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
+        env.Tool(tool)
+    env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
+    # The etexport that this file belongs to, also where another one is installed.
+    env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
+    env.Replace(ETEXPORT_PYTHON=sys.executable)
+    env.Replace(ETEXPORT=["$(", sys.executable, "-P", "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
+    env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)  # a search of PATH for each command; what is compiled names its compiler itself
+    env.Decider("content")
+    for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
+        env.AddMethod(method)
+
+
+def _hold(env):
+    """One build at a time in a project: both would write its targets, and what SCons knows of them. Held until this process ends."""
+    if env.GetOption("help") or env.GetOption("no_exec") or COMMAND_LINE_TARGETS == ["test"] or _held:
+        return
+    spec = importlib.util.spec_from_file_location("etexport_alone", _ROOT / "etexport" / "alone.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    _held.append(module.hold(Path(env.Dir("#").abspath)))
+
+
+# ---- builders --------------------------------------------------------------------------------------------------------------------
+
+
+def EtProgram(env, script, NAME=None, QUANTIZE=None):
+    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with.
+
+    `QUANTIZE` ("float32", "int8") overrules what the script says."""
+    script = _file(env, script)
+    name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
+    quantization = QUANTIZE or env.subst("$QUANTIZE") or said
+    folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
+    if _programs.setdefault(folder.abspath, script) != script:
+        _stop(env, f"two models are called {name}: {_programs[folder.abspath]} and {script}", "give one of them another name: NAME=")
+    if script.path.endswith(".pte"):
+        if quantization != said:
+            _stop(env, f"{script.path} is {said}, not {quantization}", "a program is quantised when it is exported")
+        made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
+        env.Depends(made[1], [_verb(env, "reference")])
+        return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
+    sources, imported = [script], _local_imports(env, Path(script.get_abspath()))
+    settings = Path(script.get_abspath()).with_suffix(".quantize.toml")  # of int8, by etexport quantize
+    imported += [env.File(str(settings))] if settings.is_file() else []
+    if _has_function(script, "train"):
+        train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
+        weights = env.Command(folder.File("weights.npz"), script, train)
+        env.Depends(weights, imported)
+        sources += weights
+    # One action object for all models with the same word: its batch key makes one start of torch of all that are out of date.
+    overrule = f" --quantize {quantization}" if quantization != said else ""
+    action = f"ET_EXPORT{overrule.replace(' --', '_').replace(' ', '_').upper()}"
+    if action not in env:
+        command = f"$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS{overrule}"
+        env[action] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
+    made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env[action])
+    # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with -j it would
+    # forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so nothing need be removed.
+    env.Precious(made)
+    if made[0].exists() and not made[1].exists():
+        env.AlwaysBuild(made)  # of a batch, SCons asks about the first target alone
+    # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
+    env.Depends(made, [*imported, _verb(env, "export"), *_torch(env)])
+    return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1])
+
+
+def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
+    """`firmware.bin`, `.elf`, `.hex`, `.map` of a program on a board."""
+    of = program[0].attributes.et
+    board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
+    build = board["build"]
+    folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
+    here = _board_environment(env, board)
+
+    files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
+    step = f"$ETEXPORT generate $SOURCE -o ${{TARGET.dir}} --board $ET_BOARD --optimize {optimize} --name {of['name']}"
+    sources = here.Command([folder.File(file) for file in files], of["pte"], _action(here, "GENERATE", step))
+    here.Depends(sources, [_verb(env, "generate"), env.File(board["file"])])
+    made = {node.name: node for node in sources}
+
+    objects = [_object(here, made[file], folder) for file in build["generated"]]
+    here.Depends(objects, made["constants.bin"])
+    objects += _firmware_objects(env, board)
+    link = "$ET_DRIVER $ET_LINKFLAGS -Wl,-Map=${TARGETS[1]} $SOURCES -lm -o ${TARGET}.part && mv ${TARGET}.part $TARGET"
+    elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
+    if build["link_script"]:
+        here.Depends(elf, made["link.ld"])
+    copy = " && ".join(
+        f"$ET_OBJCOPY -O {form} $SOURCE ${{TARGETS[{n}]}}.part && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}"
+        for n, form in enumerate(("binary", "ihex"))
+    )
+    image = here.Command([folder.File("firmware.bin"), folder.File("firmware.hex")], elf[0], _action(here, "BIN", copy))
+    size = "$ETEXPORT size ${TARGET.dir} --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
+    sizes = here.Command(folder.File("sizes.json"), [*elf, *objects], _action(here, "SIZE", size))
+    here.Depends(sizes, _verb(env, "size"))
+    facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0], "sizes": sizes[0]}
+    return _tag([image[0], *elf, image[1], *sizes], **facts)
+
+
+def EtSimulate(env, firmware, SAMPLES=""):
+    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of few that counts every step and,
+    in int8 of those that are furthest off, traces what each gives (`trace.npz`)."""
+    of = firmware[0].attributes.et
+    here, folder = of["env"], of["folder"]
+    # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
+    run = "$ETEXPORT run ${TARGET.dir} --board $ET_BOARD --inputs ${SOURCES[1]} %s"
+    names = ("run.json", "outputs.npz", "wire.log")
+    samples = env.subst("$SAMPLES") or SAMPLES
+    everything = _action(here, "RUN", run % (f"--samples {samples}" if samples else ""))
+    made = here.Command([folder.File(name) for name in names], [of["image"], of["npz"]], everything)
+
+    profile = folder.Dir("profile")
+    probes = [profile.File("firmware.bin"), profile.File("firmware.elf")]
+    build = "$ETEXPORT build ${SOURCES[0]} -o ${TARGET.dir} --sources ${SOURCES[1].dir} --probes -j 1 --board $ET_BOARD"
+    image = here.Command(probes, [of["pte"], firmware[1], of["sources"]["memory.json"]], _action(here, "PROBES", build))
+    here.Clean(image, profile)
+    counts = [profile.File(name) for name in (*names, "trace.npz")]
+    look = "$ETEXPORT furthest ${TARGET.dir} --program ${SOURCES[2]} --reference ${SOURCES[1]}"
+    sources = [folder.File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"]]
+    furthest = here.Command(folder.File("furthest.json"), sources, _action(here, "FURTHEST", look))
+    here.Depends(furthest, _verb(env, "furthest"))
+    steps = here.Command(counts, [image[0], of["npz"], *furthest], _action(here, "PROFILE", run % "--probes --only ${SOURCES[2]}"))
+    here.Depends(steps, folder.File("run.json"))
+    here.Depends([made, steps], [_verb(env, "run"), env.File(of["board"]["file"]), of["sizes"]])
+    return _tag([*made, *steps], **of, run=made, profile=steps)
+
+
+def EtValidate(env, run):
+    """`validate.json`, there only where every output agrees with eager PyTorch, and every integer operator with exact arithmetic."""
+    of = run[0].attributes.et
+    command = "$ETEXPORT validate ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
+    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
+    env.Depends(made, _verb(env, "validate"))
+    env.SideEffect(of["folder"].Dir("trace").File("run.json"), made)  # by the report too: not both at once
+    return _tag(made, **of)
+
+
+def EtReport(env, run):
+    """`report.json`, `report.html` and `report.txt` of a run."""
+    of = run[0].attributes.et
+    here, folder = of["env"], of["folder"]
+    command = "$ETEXPORT report ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
+    sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
+    made = here.Command(targets, sources, _action(here, "REPORT", command))
+    here.Depends(made, [_verb(env, "report"), env.File(of["board"]["file"])])
+    here.SideEffect(folder.Dir("trace").File("run.json"), made)
+    return _tag(made, **of)
+
+
+def EtBench(env, target, reports):
+    """All reports in one `bench.json`, and a table beside it."""
+    command = "$ETEXPORT bench $SOURCES -o $TARGET --quiet"
+    table = str(Path(str(target)).with_suffix(".txt"))
+    made = env.Command([target, table], [report[0] for report in reports], _action(env, "BENCH", command))
+    env.Depends(made, _verb(env, "bench"))
+    return made
+
+
+def EtShow(env, alias, shown, needed=()):
+    """An alias that prints the text files among `shown` once they and `needed` are up to date."""
+    nodes = [node for node in env.Flatten(shown) if node.name.endswith(".txt")]
+
+    def show(target, source, env):
+        for node in nodes:
+            sys.stdout.write(node.get_text_contents())
+
+    return env.AlwaysBuild(env.Alias(alias, [*env.Flatten(shown), *env.Flatten(needed)], Action(show, strfunction=None)))
+
+
+# ---- what there is ---------------------------------------------------------------------------------------------------------------
+
+
+def EtExamples(env, folder):
+    """Model scripts below `folder` by name: the file's own, unless it is model.py, then its folder's."""
+    found = {}
+    for path in sorted(Path(env.Dir(folder).abspath).glob("*/*.py")):
+        if _has_function(env.File(str(path)), "model"):
+            name = _model_name(path)
+            if name in found:
+                _stop(env, f"two examples are called {name}: {found[name]} and {path}")
+            found[name] = str(path)
+    return found
+
+
+def EtVariables(env, variables, models):
+    """Refuse unknown variables and models, and explain them in `scons --help`. Returns the chosen scripts."""
+    for name in variables.UnknownVariables():
+        _stop(env, f"unknown variable {name}", _near(name, list(variables.keys())))
+    if (samples := env.subst("$SAMPLES")) and not (samples.isdecimal() and int(samples)):
+        _stop(env, f"SAMPLES={samples} is no number of samples")
+    chosen = {}
+    for name in env["MODEL"].split(","):
+        if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
+            _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
+        _check_name(env, name)
+        called, path = (name, models[name]) if name in models else (_model_name(Path(name)), name)
+        if chosen.setdefault(called, path) != path:
+            _stop(env, f"two models are called {called}: {chosen[called]} and {path}")
+    env.Help(HELP.format(models=", ".join(sorted(models))))
+    env.Help(variables.GenerateHelpText(env), append=True)
+    return chosen
+
+
+def EtAsked(env, jobs):
+    """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
+    words = [*jobs, "firmware", "test", "fuzz", "compile_commands.json"]
+    for target in COMMAND_LINE_TARGETS:
+        if target not in (*words, "build") and "/" not in target and not Path(target).exists():
+            _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
+    found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
+    paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
+    named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-"), parts[2].endswith("-size")) for parts in paths if len(parts) > 2]
+    named = [(board, model, quantization, size) for board, model, _, quantization, size in named if quantization in QUANTIZATIONS]
+    if named:
+        some = jobs["report"][0][1]
+        found["report"] = [
+            (model, some if board == "model" else board, quantization, "size" if size else "speed")
+            for board, model, quantization, size in named
+        ]
+    elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+        found["report"] = jobs["report"]
+    if "build/bench.json" in COMMAND_LINE_TARGETS:
+        found["bench"] = jobs["bench"]
+    if "compile_commands.json" in COMMAND_LINE_TARGETS:
+        env.Tool("compilation_db")
+        env.CompilationDatabase("#compile_commands.json")
+    return found
+
+
+def _board(env, name):
+    """What `etexport boards --json --build` says about a board, kept in the build folder for as long as it must still be true."""
+    if name not in _facts:
+        kept = Path(env.Dir("$ET_BUILD/boards").abspath, f"{name.replace('/', '_')}.json")
+        _facts[name] = _remembered(env, kept) or _asked(env, name, kept)
+    return _facts[name]
+
+
+def _remembered(env, kept):
+    try:
+        content = json.loads(kept.read_text("utf-8"))
+        return content["facts"] if content["path"] == env["ENV"].get("PATH") and content["state"] == _state(content["state"]) else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _asked(env, name, kept):
+    command = [sys.executable, "-P", "-m", "etexport", "boards", "--json", "--build", name]
+    done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.stderr.write(done.stderr)
+        env.Exit(done.returncode)
+    facts = json.loads(done.stdout)[name]
+    build = facts["build"]
+    asked = [_ROOT / "etexport" / file for file in ("board.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
+    folders = {str(Path(source).parent) for source in build["sources"]}  # a new file of the firmware changes its folder
+    folders |= {folder for folder in sys.path if folder.endswith("-packages") and Path(folder).is_dir()}  # so does an installed package
+    state = _state([*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps({"path": env["ENV"].get("PATH"), "state": state, "facts": facts}), "utf-8")
+    return facts
+
+
+def _state(paths):
+    return {path: [(found := Path(path).stat()).st_mtime_ns, found.st_size] for path in paths}
+
+
+# ---- nodes -----------------------------------------------------------------------------------------------------------------------
+
+
+def _board_environment(env, board):
+    """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each environment."""
+    known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
+    _check_name(env, board["argument"])
+    if board["file"] in known:
+        return known[board["file"]]
+    here = known[board["file"]] = env.Clone()
+    here.Replace(
+        CXX=build["compiler"],
+        CC=build["driver"],
+        CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
+        ASPPFLAGS=[*build["machine"], "-Xassembler", "-I", "-Xassembler", "${SOURCE.dir}"],
+        CPPPATH=[*map(env.Dir, build["include"])],
+        # As SCons would make them of CPPPATH and CPPDEFINES, once and not for each object.
+        _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
+        _CPPDEFFLAGS=[f"-D{name}={value}" for name, value in build["defines"].items()],
+        OBJSUFFIX=".o",
+        ET_DRIVER=build["driver"],
+        ET_OBJCOPY=build["objcopy"],
+        ET_LINKFLAGS=[*build["link_flags"], *(["-T", "${TARGET.dir}/link.ld"] if build["link_script"] else [])],
+        ET_BOARD=env.Literal(board["argument"]),  # a path may have spaces, and more
+    )
+    if not env["VERBOSE"]:
+        here.Replace(CXXCOMSTR="  CXX       $TARGET", ASPPCOMSTR="  AS        $TARGET")
+    return here
+
+
+def _object(env, source, folder):
+    """The object of one source; a C++ file also leaves its stack usage, a target like any other so that a cache keeps it."""
+    stem = Path(source.name).stem
+    targets = [folder.File(f"obj/{stem}{suffix}") for suffix in ((".o", ".su") if source.name.endswith(".cpp") else (".o",))]
+    return env.Object(targets, source)[0]
+
+
+def _firmware_objects(env, board):
+    folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}")
+    key = (folder.abspath, board["name"])
+    if key not in _shared:
+        here = _board_environment(env, board)
+        _shared[key] = [_object(here, env.File(path), folder) for path in board["build"]["sources"]]
+    return _shared[key]
+
+
+def _action(env, verb, command, **options):
+    """A command line, shown as one word and the target. Not env.Action, which would fill in $TARGET at once."""
+    if env["VERBOSE"]:
+        return Action(command, **options)
+    return Action(command, f"  {verb:9} {'$CHANGED_TARGETS' if options else '$TARGET'}", **options)
+
+
+def _tag(nodes, **facts):
+    for node in nodes:
+        node.attributes.et = facts
+    return nodes
+
+
+def _local_imports(env, script):
+    """The files beside a model script that it imports, and what those import: the script's folder comes first on its path. Files that
+    any of them names in a string too, such as weights."""
+    folder, seen, todo = script.parent, set(), [script]
+    while todo:
+        path = todo.pop()
+        seen.update(file for name in _texts(path) for file in (folder / name, Path(env.Dir("#").abspath, name)) if file.is_file())
+        for name in _imported(path):
+            parts = name.split(".")
+            stems = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
+            files = itertools.chain.from_iterable((stem.with_suffix(".py"), stem / "__init__.py") for stem in stems)
+            new = [file for file in files if file.is_file() and file not in seen]
+            seen.update(new)
+            todo += new
+    return [env.File(str(file)) for file in sorted(seen)]
+
+
+@functools.cache
+def _texts(path):
+    """The strings in a file that might name another one."""
+    texts = {node.value for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return sorted(text for text in texts if len(text) < 100 and "." in text and text.isprintable())
+
+
+@functools.cache
+def _imported(path):
+    """Names of the modules that a file imports."""
+    nodes = list(ast.walk(_parsed(path)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    parts = ((node.module, alias.name) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return [*names, *(".".join(filter(None, part)) for part in parts)]
+
+
+@functools.cache
+def _parsed(path):
+    """A file's syntax tree; an empty one where it does not parse, which export will say better."""
+    try:
+        return ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module(body=[], type_ignores=[])
+
+
+def _file(env, path):
+    """The node of a file that can be named on a command line."""
+    node = env.File(path)
+    _check_name(env, node.path)
+    return node
+
+
+def _check_name(env, path):
+    if "$" in path or "`" in path:
+        _stop(
+            env,
+            f"{path}: SCons takes what follows a $ for a variable, and the shell what follows a ` for a command",
+            "rename the file or its folder",
+        )
+
+
+def _has_function(script, name):
+    path = Path(script.get_abspath())
+    return (
+        path.suffix == ".py"
+        and path.is_file()
+        and re.search(rf"^def {name}\(", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
+    )
+
+
+def _quantization(path):
+    """What a script says in `quantize = "..."`, read and not run; of a program or a `.pt2`, what its operators' names say."""
+    if path.suffix != ".py":
+        content = path.read_bytes() if path.is_file() else b""
+        return "int8" if b"quantized_decomposed" in content or b"cortex_m::" in content else "float32"
+    for node in _parsed(path).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if any(isinstance(target, ast.Name) and target.id == "quantize" for target in targets):
+            word = node.value.value if isinstance(node.value, ast.Constant) else None
+            return word if word in QUANTIZATIONS else "float32"  # of another word, export says better what is wrong
+    return "float32"
+
+
+def _model_name(path):
+    return _plain(path.absolute().parent.name if path.stem == "model" else path.stem)
+
+
+def _plain(name):
+    """A name as a folder and a shell's word; one that is too long is cut, with a digest of it behind."""
+    plain = re.sub(r"[^\w.-]", "_", name)
+    kept = plain.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore")
+    return plain if kept == plain else f"{kept}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
+
+
+# ---- etexport itself -------------------------------------------------------------------------------------------------------------
+
+
+def _verb(env, verb):
+    """The files that a verb runs, as one node, for SCons compares every edge of the graph: what its file imports, directly and further on,
+    templates and tables that those name, and where it asks for operators these, with what installed packages add."""
+    if verb not in _nodes:
+        files = {_ROOT / "etexport" / "__main__.py", *_within(f"etexport.cli.{verb}")}
+        todo = list(files)
+        while todo:
+            file = todo.pop()
+            new = {found for module in _modules(file) for found in _within(module)}
+            new = (new | _operators() if file == _ROOT / "etexport" / "kernel" / "library.py" else new) - files
+            files |= new
+            todo += new
+        files |= {file for file in _tables() if any(file.name in _text(other) for other in files)}
+        _nodes[verb] = env.Alias(f"what etexport {verb} runs", [env.File(str(file)) for file in sorted(files)])[0]
+    return _nodes[verb]
+
+
+_IMPORTS = re.compile(r"^[ ]*(?:from (etexport[\w.]*) import (\([^)]*\)|[^\n#]*)|import (etexport[\w.]*))", re.MULTILINE)
+
+
+@functools.cache
+def _modules(file):
+    """What a file of etexport imports, wherever in it, and what that may be a part of. By pattern: 170 files take a second to parse."""
+    found = set()
+    for package, names, module in _IMPORTS.findall(_text(file)):
+        found |= {package or module, *(f"{package}.{name}" for name in re.findall(r"(\w+)(?: as \w+)?", names))}
+    return sorted(found)
+
+
+@functools.cache
+def _text(file):
+    return file.read_text("utf-8") if file.suffix == ".py" else ""
+
+
+@functools.cache
+def _tables():
+    """What is no Python in the rooms of etexport."""
+    return [file for pattern in ("*/*.toml", "*/*/*.j2") for file in _ROOT.glob(f"etexport/{pattern}") if "data" not in file.parts]
+
+
+@functools.cache
+def _within(module):
+    """The files that importing a module of etexport runs: its own, and those of the packages that it is in."""
+    parts = module.split(".")[1:]
+    stems = [_ROOT.joinpath("etexport", *parts[:at]) for at in range(len(parts) + 1)]
+    candidates = [*(stem / "__init__.py" for stem in stems), stems[-1].with_suffix(".py")]
+    return [file for file in candidates if file.is_file()]
+
+
+@functools.cache
+def _operators():
+    """The Python files of the kernel folders, and of installed packages that add kernels or passes."""
+    data = _ROOT / "etexport" / "data"
+    ours = (data if data.is_dir() else _ROOT).glob("kernels/*/*.py")
+    return {*ours, *itertools.chain.from_iterable(map(_python_files, _added_modules()))}
+
+
+def _added_modules():
+    """Their top-level modules, from what pip noted. Read as text: importlib.metadata takes 30 ms to import."""
+    for noted in (file for folder in sys.path for file in Path(folder or ".").glob("*.dist-info/entry_points.txt")):
+        text = noted.read_text("utf-8", "replace")
+        for group in re.findall(r"^\[etexport\.(?:kernels|passes)\]$([^\[]*)", text, re.MULTILINE) if "[etexport." in text else ():
+            yield from re.findall(r"=\s*(\w+)", group)
+
+
+def _python_files(module):
+    found = importlib.util.find_spec(module)
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return {file for folder in folders for file in Path(folder).rglob("*.py")} or {Path(found.origin)} if found and found.origin else set()
+
+
+def _torch(env):
+    """The file that changes with torch's version: found, not imported, which would take two seconds."""
+    found = importlib.util.find_spec("torch")
+    return [env.File(str(Path(found.origin).with_name("version.py")))] if found and found.origin else []
+
+
+def _near(word, known):
+    import difflib  # here: most builds have nothing to say
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"{f'did you mean {near[0]}? ' if near else ''}known: {', '.join(sorted(known))};"
+
+
+def _stop(env, what, hint=""):
+    sys.stderr.write(f"error: {what}\n" + (f"  hint: {hint.rstrip(';')}\n" if hint else ""))
+    env.Exit(1)

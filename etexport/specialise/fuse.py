@@ -1,0 +1,153 @@
+"""Fusion: activations and residual additions become epilogues of the kernel that makes their operand, zero padding a convolution's own.
+
+The fused instruction keeps name and source of the producer (the convolution that a reader of the report looks for) and the handle of
+the instruction whose result it now gives.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from etexport.kernel.library import Library
+from etexport.kernel.node import node_of
+from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
+
+ADD = "aten::add.out"
+CONVOLUTION = "aten::convolution.out"
+INTEGER_CONVOLUTIONS = {"cortex_m::quantized_conv2d.out": 6, "cortex_m::quantized_depthwise_conv2d.out": 7}
+"""Convolutions of int8, and which argument is minus the zero point, the stored value that pads their images."""
+PAD = "aten::constant_pad_nd.out"
+
+
+def fuse(method: Method, library: Library) -> Method:
+    """Residual additions first: the epilogue adds before it clamps, so that conv -> add -> relu becomes one instruction."""
+    return fuse_clamps(fuse_residuals(fuse_padding(method), library), library)
+
+
+def fuse_padding(method: Method) -> Method:
+    """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at the two ends
+    of a dimension: `padding`, argument 4 of each, is then (before each dimension, after each dimension)."""
+    pads = {instruction.outs[0]: instruction for instruction in method.instructions if instruction.op == PAD}
+    uses = _uses(method)
+    instructions: list[Instruction] = []
+    fused: dict[int, int] = {}
+    for instruction in method.instructions:
+        operand = instruction.args[0] if instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS else None
+        pad = pads.get(operand.id) if isinstance(operand, Ref) else None
+        padding = None if pad is None else _joined_padding(method, pad, instruction)
+        if pad is not None and padding is not None:
+            fused[pad.outs[0]] = fused.get(pad.outs[0], 0) + 1
+            instruction = replace(instruction, args=(pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:]))
+        instructions.append(instruction)
+    gone = {value for value, times in fused.items() if times == uses[value]}
+    return replace(method, instructions=tuple(one for one in instructions if not (one.op == PAD and one.outs[0] in gone)))
+
+
+def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) -> tuple[int, ...] | None:
+    """The convolution's padding with the padding before it, or None where that is not zeros round spatial dimensions."""
+    source, widths, fill = pad.args
+    assert isinstance(source, Ref) and isinstance(widths, tuple)
+    rank = len(method.values[source.id].spec.shape) - 2
+    own = convolution.args[4]
+    assert isinstance(own, tuple)
+    if convolution.op == CONVOLUTION:
+        zero, transposed = 0, convolution.args[6]
+    else:
+        offset = convolution.args[INTEGER_CONVOLUTIONS[convolution.op]]
+        assert isinstance(offset, int)
+        zero, transposed = -offset, False
+    pairs = [widths[at : at + 2] for at in range(0, len(widths), 2)] + [(0, 0)] * (rank + 2)
+    spatial, rest = pairs[:rank][::-1], pairs[rank:]  # listed from the last dimension on
+    if transposed or rank < 1 or fill != zero or any(width != 0 for pair in rest for width in pair):
+        return None
+    if any(width < 0 for pair in spatial for width in pair) or len(own) not in (1, rank, 2 * rank):
+        return None
+    own = own * (2 * rank // len(own))
+    before = tuple(pair[0] + width for pair, width in zip(spatial, own[:rank], strict=True))
+    return before + tuple(pair[1] + width for pair, width in zip(spatial, own[rank:], strict=True))
+
+
+def fuse_residuals(method: Method, library: Library) -> Method:
+    """add(a, b) of one shape where a or b is made for this addition only, by a kernel that can add a residual."""
+    position = {out: at for at, instruction in enumerate(method.instructions) for out in instruction.outs}
+    uses = _uses(method)
+    instructions: list[Instruction | None] = list(method.instructions)
+    for at, add in enumerate(method.instructions):
+        if add.op != ADD or add.args[2] not in (1, 1.0):
+            continue
+        left, right = add.args[0], add.args[1]
+        out = method.values[add.outs[0]]
+        if not (isinstance(left, Ref) and isinstance(right, Ref)) or left == right:
+            continue
+        if any(method.values[operand.id].spec.shape != out.spec.shape for operand in (left, right)):
+            continue
+        # The operand that is made later can take the other one in: that one exists by then.
+        made, residual = sorted((left, right), key=lambda operand: position.get(operand.id, -1), reverse=True)
+        if made.id not in position or uses[made.id] != 1:
+            continue
+        producer = instructions[position[made.id]]
+        if producer is None or producer.epilogue is not None or len(producer.outs) != 1 or not _absorbs(library, producer, "residual"):
+            continue
+        instructions[position[made.id]] = replace(producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id)))
+        position[add.outs[0]] = position.pop(made.id)
+        instructions[at] = None
+    return replace(method, instructions=tuple(instruction for instruction in instructions if instruction is not None))
+
+
+def fuse_clamps(method: Method, library: Library) -> Method:
+    """relu, relu6 and clamp of a value that nobody else reads, made by a kernel that can clamp."""
+    uses = _uses(method)
+    producer_at: dict[int, int] = {}
+    instructions: list[Instruction] = []
+    for instruction in method.instructions:
+        bounds = _clamp_bounds(method, instruction, library)
+        operand = instruction.args[0] if instruction.args else None
+        if bounds is not None and isinstance(operand, Ref) and uses[operand.id] == 1 and operand.id in producer_at:
+            at = producer_at.pop(operand.id)
+            producer = instructions[at]
+            # only the first result is clamped; a second one (indices) is another value and stays
+            instructions[at] = replace(
+                producer,
+                outs=(instruction.outs[0], *producer.outs[1:]),
+                handle=instruction.handle,
+                epilogue=_clamped(producer.epilogue or Epilogue(), *bounds),
+            )
+            producer_at[instruction.outs[0]] = at
+            continue
+        instructions.append(instruction)
+        is_float = instruction.outs and method.values[instruction.outs[0]].spec.dtype is DType.FLOAT32
+        if is_float and _absorbs(library, instruction, "clamp"):
+            producer_at[instruction.outs[0]] = len(instructions) - 1
+    return replace(method, instructions=tuple(instructions))
+
+
+def _clamped(epilogue: Epilogue, low: float, high: float) -> Epilogue:
+    """The clamp to [low, high] after the clamp that is there already, as one."""
+
+    def clamp(bound: float) -> float:
+        return min(max(bound, low), high)
+
+    return replace(epilogue, low=clamp(epilogue.low), high=clamp(epilogue.high))
+
+
+def _clamp_bounds(method: Method, instruction: Instruction, library: Library) -> tuple[float, float] | None:
+    op = library.find(instruction.op)
+    if op is None or op.clamp is None:
+        return None
+    bounds = op.clamp(node_of(method, instruction, op))
+    # With low > high PyTorch gives high everywhere; two such clamps do not combine as intervals do.
+    return bounds if bounds is not None and bounds[0] <= bounds[1] else None
+
+
+def _absorbs(library: Library, instruction: Instruction, part: str) -> bool:
+    op = library.find(instruction.op)
+    return op is not None and part in op.absorbs
+
+
+def _uses(method: Method) -> Counter[int]:
+    """How often each value is read; being an output of the method counts as one."""
+    uses = Counter(method.outputs)
+    for instruction in method.instructions:
+        uses.update(instruction.reads)
+    return uses

@@ -1,0 +1,186 @@
+"""From a specialised program to the planner's problem: one buffer for each value with memory of its own, and for each scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import lcm
+
+from etexport.board import Board
+from etexport.errors import PlanError
+from etexport.kernel.call import Call, RowWrite, Scratch, Write
+from etexport.kernel.node import needed_values
+from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
+from etexport.program.model import Method, Role, Value
+from etexport.specialise.address import last_uses
+from etexport.specialise.model import Placed, Specialised, scratch_name
+
+ALIGN = 16
+
+
+STATIC_BYTES = 2048
+"""What .data and .bss of the bundled firmware may take of the first of several RAMs (1,100 bytes on the boards here); linking says for
+certain."""
+
+
+def regions(board: Board) -> tuple[Region, ...]:
+    """The RAMs of a board. The only one is called "ram" and takes what it is given: whether that fits is `check_fit`'s to say."""
+    memories = [memory for memory in board.memory if memory.kind == "ram"]
+    if len(memories) < 2:
+        return (Region("ram"),)
+    taken = board.stack + STATIC_BYTES
+    return tuple(Region(memory.name, max(memory.size - (0 if at else taken), 0), memory.cost) for at, memory in enumerate(memories))
+
+
+def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram"),)) -> Problem:
+    """Buffers of the arena. Step n (the number of instructions) stands for the end, when outputs are read.
+
+    An input is there from the start until it is last read, an output from when it is made until the end, a state always.
+    """
+    method = specialised.method
+    end = len(specialised.steps)
+    last = last_uses(method)
+    first = _first_writes(method)
+    unwritten = _unwritten(specialised)
+    aligns = _aligns(specialised)
+    touched = _touched(specialised)
+    buffers = []
+    for value in method.values.values():
+        if value.storage is not None or value.role is Role.CONSTANT or value.spec.nbytes == 0:
+            continue
+        if value.id not in last and value.role is not Role.INPUT:
+            continue
+        if value.id in unwritten:
+            continue
+        start = 0 if value.role in (Role.INPUT, Role.STATE) else first[value.id]
+        stop = end if value.role is Role.STATE else last.get(value.id, 0)
+        live = ((start, stop + 1),)
+        buffers.append(Buffer(value.name, value.spec.nbytes, live, aligns.get(value.id, ALIGN), touched=touched.get(value.id, 0)))
+    for at, step in enumerate(specialised.steps):
+        scratch = sum(
+            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN for operand in step.call.operands if isinstance(operand, Scratch)
+        )
+        if scratch:
+            buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN, touched=2 * scratch))
+    return Problem(tuple(buffers), regions, tuple(_overlaps(specialised, first, last)))
+
+
+def _touched(specialised: Specialised) -> dict[int, int]:
+    """For each base value: bytes of it that the steps read and write, each operand once a step."""
+    method = specialised.method
+    found: dict[int, int] = {}
+    for step in specialised.steps:
+        for id in (*step.instruction.reads, *step.instruction.outs):
+            owner = _base(method, method.values[id])
+            found[owner] = found.get(owner, 0) + method.values[id].spec.nbytes
+    return found
+
+
+def _aligns(specialised: Specialised) -> dict[int, int]:
+    """For each base value of which a kernel wants more than `ALIGN`: what its offset is a multiple of."""
+    method = specialised.method
+    aligns: dict[int, int] = {}
+    for step in specialised.steps:
+        for id, multiple in step.call.multiples.items():
+            owner = _base(method, method.values[id])
+            aligns[owner] = lcm(aligns.get(owner, ALIGN), multiple)
+    return aligns
+
+
+def _unwritten(specialised: Specialised) -> set[int]:
+    """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no memory."""
+    method = specialised.method
+    written = {operand.value for step in specialised.steps for operand in step.call.operands if isinstance(operand, (Write, RowWrite))}
+    further = {out for step in specialised.steps for out in step.instruction.outs[1:]}
+    return further - needed_values(method) - written
+
+
+def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, int]) -> Iterator[Overlap]:
+    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result."""
+    method = specialised.method
+    for at, step in enumerate(specialised.steps):
+        for operand_id in {*step.call.overlaps, *step.call.overlaps_upward}:
+            operand, out = method.values[operand_id], method.values[step.instruction.outs[0]]
+            low, high = _base(method, out), _base(method, operand)
+            if low == high or Role.CONSTANT in (method.values[low].role, method.values[high].role):
+                continue
+            if last.get(high) != at or first.get(low) != at or method.values[low].role is Role.INPUT:
+                continue
+            # the distance holds between the tensors; the planner places what they lie in
+            inside = (out.storage.offset if out.storage else 0) - (operand.storage.offset if operand.storage else 0)
+            below, above = method.values[low].name, method.values[high].name
+            if operand_id in step.call.overlaps:
+                yield Overlap(below, above, step.call.overlaps[operand_id] + inside)
+            if operand_id in step.call.overlaps_upward:
+                yield Overlap(above, below, step.call.overlaps_upward[operand_id] - inside)
+
+
+def directed(placed: Placed) -> Placed:
+    """With every windowed call swept in the direction that its place wants: from the last row to the first where its output lies so over
+    its input that the other way would overwrite rows before they are read."""
+    steps = (replace(step, call=_directed(placed, step.call)) for step in placed.specialised.steps)
+    return replace(placed, specialised=replace(placed.specialised, steps=tuple(steps)))
+
+
+def _directed(placed: Placed, call: Call) -> Call:
+    if call.window is None or call.window.input not in call.overlaps_upward:
+        return call
+    operand, out = (placed.specialised.method.values[id] for id in (call.window.input, call.window.output))
+    there, here = placed.place(operand), placed.place(out)
+    above = there.offset - here.offset
+    apart = there.region != here.region or above >= out.spec.nbytes or -above >= operand.spec.nbytes
+    missing = call.overlaps[operand.id] - above
+    upward = not apart and missing > max(0, call.overlaps_upward[operand.id] + above)
+    return replace(call, window=replace(call.window, upward=upward))
+
+
+def _first_writes(method: Method) -> dict[int, int]:
+    """For each base value: the first step that writes it or a part of it, 0 where an input lies in it."""
+    first: dict[int, int] = {}
+    for at, instruction in reversed(list(enumerate(method.instructions))):
+        for out in instruction.outs:
+            first[_base(method, method.values[out])] = at
+    for value in method.values.values():
+        if value.role is Role.INPUT:
+            first[_base(method, value)] = 0
+    return first
+
+
+def _base(method: Method, value: Value) -> int:
+    return value.storage.base if value.storage else value.id
+
+
+def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution, board: Board, static_bytes: int = 0) -> None:
+    """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's RAM."""
+    memories = [memory for memory in board.memory if memory.kind == "ram"]
+    arena = solution.size[the_problem.regions[0].name]
+    needed = arena + board.stack + static_bytes
+    if not memories or needed <= memories[0].size:  # the planner has kept to the capacity of the others
+        return
+    ram = memories[0].size
+    step, live = peak(the_problem)
+    method = specialised.method
+    lines = {}
+    for one in specialised.steps:
+        for out in one.instruction.outs:
+            lines[method.values[_base(method, method.values[out])].name] = one.instruction.source
+    tensors = ", ".join(f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}" for buffer in live)
+    at_step = specialised.steps[min(step, len(specialised.steps) - 1)].instruction.where if specialised.steps else "the start"
+    raise PlanError(
+        f"the program needs {needed:,} bytes of RAM (arena {arena:,}, stack {board.stack:,}"
+        f"{f', static {static_bytes:,}' if static_bytes else ''}), "
+        f"the board has {ram:,}",
+        where=f"board {board.name}",
+        hint=f"at the peak, {at_step}: {tensors}",
+    )
+
+
+def peak(the_problem: Problem) -> tuple[int, tuple[Buffer, ...]]:
+    """The first step with the most live bytes, and its buffers, largest first."""
+    steps = range(max((stop for buffer in the_problem.buffers for _, stop in buffer.live), default=1))
+
+    def live(step: int) -> tuple[Buffer, ...]:
+        return tuple(buffer for buffer in the_problem.buffers if any(start <= step < stop for start, stop in buffer.live))
+
+    worst = max(steps, key=lambda step: (sum(buffer.size for buffer in live(step)), -step))
+    return worst, tuple(sorted(live(worst), key=lambda buffer: (-buffer.size, buffer.name)))

@@ -1,0 +1,114 @@
+"""The target side: a board-neutral program becomes calls of kernels with everything but addresses decided."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from etexport.errors import EtError, ModelError, doing, raise_all
+from etexport.kernel import supported
+from etexport.kernel.call import Target
+from etexport.kernel.library import Library
+from etexport.kernel.node import node_of
+from etexport.kernel.op import Layout
+from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
+from etexport.specialise.address import address
+from etexport.specialise.contents import check_contents
+from etexport.specialise.fuse import fuse
+from etexport.specialise.integer import fuse_integers
+from etexport.specialise.layout import lay_out
+from etexport.specialise.model import Specialised, Step
+
+
+def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
+    """The stages in order. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
+    with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
+        return _specialised(program.method(method), target, library)
+
+
+def _specialised(graph: Method, target: Target, library: Library) -> Specialised:
+    supported.check_declared(graph, library)  # what all that follows counts on
+    graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
+    check_supported(graph, library)
+    graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
+    laid_out = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
+    graph = address(laid_out, library)  # views, permutes, slices, concatenations and in-place results become addresses
+    graph = tidy(graph)  # unique names, no value that nobody uses
+    steps = choose_kernels(graph, target, library)
+    check_contents(laid_out, graph, steps)
+    return Specialised(graph, steps, target, in_float)
+
+
+def rounding_of(program: Program) -> str:
+    """How the program wants integer results rounded: those that come with `cortex_m::` operators mean TFLite's double rounding, by which
+    these are defined."""
+    named = any(instruction.op.startswith("cortex_m::") for method in program.methods for instruction in method.instructions)
+    return "tflm" if named else "nearest"
+
+
+def check_supported(method: Method, library: Library) -> None:
+    """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
+    errors = supported.errors_of(method, library)
+    for instruction in method.instructions:
+        op = library.find(instruction.op)
+        if instruction.op in (MOVE, JUMP_FALSE):
+            errors.append(ModelError("control flow cannot be built into firmware yet", where=instruction.where))
+        elif op is not None and op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
+            what = f"{instruction.op} computes nothing that a kernel could run"
+            errors.append(ModelError(what, where=instruction.where, hint="quantise the layers round it too"))
+    raise_all(errors)
+
+
+def tidy(method: Method) -> Method:
+    """Only values that are used; names of values and instructions are unique C identifiers."""
+    used = {*method.inputs, *method.outputs}
+    for instruction in method.instructions:
+        used.update((*instruction.reads, *instruction.outs))
+    for value_id in tuple(used):
+        storage = method.values[value_id].storage
+        if storage is not None:
+            used.add(storage.base)
+    taken: set[str] = set()
+    values: dict[int, Value] = {}
+    for value_id, value in sorted(method.values.items()):
+        if value_id in used:
+            values[value_id] = replace(value, name=_unique(value.name, f"value_{value_id}", taken))
+    taken = set()
+    instructions: list[Instruction] = []
+    for instruction in method.instructions:
+        fallback = re.sub(r".*::|\..*", "", instruction.op)
+        instructions.append(replace(instruction, name=_unique(instruction.name, fallback, taken)))
+    outputs = set(method.outputs)
+    for value_id, value in values.items():
+        if value_id in outputs and value.role is Role.ACTIVATION:
+            values[value_id] = replace(value, role=Role.OUTPUT)
+    return replace(method, values=values, instructions=tuple(instructions))
+
+
+def _unique(name: str, fallback: str, taken: set[str]) -> str:
+    stem = re.sub(r"\W", "_", name or fallback)
+    stem = f"_{stem}" if stem[0].isdigit() else stem
+    unique, count = stem, 1
+    while unique in taken:
+        count += 1
+        unique = f"{stem}_{count}"
+    taken.add(unique)
+    return unique
+
+
+def choose_kernels(method: Method, target: Target, library: Library) -> tuple[Step, ...]:
+    """The call for each instruction on this core."""
+    steps: list[Step] = []
+    errors: list[EtError] = []
+    for instruction in method.instructions:
+        op = library.find(instruction.op)
+        assert op is not None and op.lower is not None, instruction.where
+        try:
+            with doing(instruction.where):
+                steps.append(Step(instruction, op.lower(node_of(method, instruction, op), target)))
+        except EtError as error:
+            errors.append(error)
+    raise_all(errors)
+    return tuple(steps)

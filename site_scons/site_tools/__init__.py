@@ -1,1 +1,0 @@
-"""SCons tools: `toolpath=[PyPackageDir("etexport.scons_tools")]`."""

@@ -1,0 +1,277 @@
+"""The report's keys, the profile's sums, and what the page, the screen and the bench table show of them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from etexport.errors import ModelError
+from etexport.judge.replay import Replayed, summed_up
+from etexport.program.model import Source
+from etexport.report import bench, summary
+from etexport.report.page import layer_rows, page
+from etexport.report.peers import MODELS, bests, peers, peers_of
+from etexport.report.profile import best_known, kind_of, lost, profile, shares, slowest
+from etexport.report.report import in_float, saturation, to_json
+from tests.report import handmade
+
+KEYS = {
+    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
+    " in_float quality exact missing warnings",
+    "flash": "runtime kernels constants libc total",
+    "ram": "arena io state scratch static stack total total_without_link",
+    "plan": "arena bound gap optimal",
+    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched rounded first_difference accuracy"
+    " accuracy_eager same_class snr_db snr_missing against_float flags",
+    "exact": "operators checked wrong results worst_lsb first_wrong samples",
+}
+
+OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
+
+
+def test_the_keys_are_those_of_the_format() -> None:
+    written = json.loads(to_json(handmade.report())) | {"exact": json.loads(to_json(handmade.integer_report()))["exact"]}
+    for part, keys in KEYS.items():
+        assert list(written[part] if part else written) == keys.split(), part
+    assert all(list(op) == OP_KEYS.split() for op in written["ops"])
+    assert written["ram"]["total"] == written["ram"]["arena"] + written["ram"]["static"] + written["ram"]["stack"]
+
+
+def test_json_holds_no_word_that_json_lacks() -> None:
+    report = handmade.report(wrong=True)
+    assert report.compare is not None
+    text = to_json(handmade.replace_error(report, float("inf")))
+    assert json.loads(text, parse_constant=lambda word: pytest.fail(word))["compare"]["max_abs_error"] == "inf"
+
+
+def test_profile_joins_counts_and_best_known() -> None:
+    steps = handmade.memory()["steps"]
+    ops = profile(steps, [layer[4] for layer in handmade.LAYERS], "Cortex-M4F", "float32")
+    conv, pool, depthwise, _, linear, _ = ops
+    assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.05 * 4_608), "convolution (m4f)")
+    assert depthwise.best_known == round(1.62 * 1_152) and linear.best_known == round(1.13 * 640)
+    assert pool.best_known is None
+    assert sum(share.fraction for share in shares(ops)) == pytest.approx(1.0)
+    assert [share.op.name for share in slowest(ops, 2)] == ["features_4", "features_0"]
+    assert all(op.count is None for op in profile(steps, None, "Cortex-M4F", "float32"))
+    assert best_known(steps[0], "Cortex-M3", "float32") is None
+    assert [kind_of(step) for step in steps] == ["convolution", "", "depthwise", "pointwise", "linear", ""]
+    assert best_known(steps[3], "Cortex-M4F", "float32") == round(1.14 * 2_048)
+    assert all(set(best.per_mac) - {"first"} == {"convolution", "pointwise", "depthwise", "linear"} for best in bests())
+
+
+def test_the_peers_are_complete() -> None:
+    assert {best.core for best in bests()} >= {"Cortex-M4F", "RV32IMAFC"}
+    for peer in peers():
+        assert set(peer.figures) == set(MODELS), peer.name
+        assert all({"count", "count_per_mac"} & set(figures) for figures in peer.figures.values())
+
+
+class _Page(HTMLParser):
+    """Collects what a page refers to and checks that its elements are closed in order."""
+
+    VOID = ("meta", "br", "hr", "img", "link", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_page_is_whole_and_needs_nothing_else(wrong: bool) -> None:
+    picture = '<svg viewBox="0 0 1 1"><title>arena</title></svg>'
+    text = page(handmade.report(wrong=wrong), handmade.memory(), handmade.comparison(wrong=wrong), picture, [("simulator", "qemu <x>")])
+    parser = _Page()
+    parser.feed(text)
+    assert parser.open == [] and parser.addresses == []
+    assert not re.search(r"https?://|@import|url\(", text)
+    shown = " ".join(parser.text)
+    assert "qemu <x>" in shown and picture in text
+    for layer in handmade.LAYERS:
+        assert layer[0] in shown and f"{layer[4]:,}" in shown
+    assert ("All 360 samples agree" in shown) != wrong
+    assert ("sample 17, output 0[0, 3]" in shown) == wrong
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_summary_is_one_screen(wrong: bool) -> None:
+    report = handmade.report(wrong=wrong)
+    lines = summary.text(report).splitlines()
+    assert len(lines) <= 24 and all(len(line) <= summary.WIDTH for line in lines)
+    joined = "\n".join(lines)
+    for fact in (
+        "98.3% on the board, 98.3% in PyTorch",
+        "20,410",
+        "3,226",
+        "49,260 instructions",
+        "lower bound 2,304: optimal",
+        "features_4",
+    ):
+        assert fact in joined
+    assert ("sample 17" in joined) == wrong
+    plain = StringIO()
+    summary.show(report, Console(file=plain))
+    assert plain.getvalue() == summary.text(report) and "\x1b" not in plain.getvalue()
+    coloured = StringIO()
+    summary.show(report, Console(file=coloured, force_terminal=True, width=summary.WIDTH))
+    assert "\x1b[" in coloured.getvalue()
+
+
+def test_bench_stands_beside_its_peers(tmp_path: Path) -> None:
+    paths = []
+    for model in ("kws", "ad"):
+        paths.append(tmp_path / f"{model}.json")
+        paths[-1].write_text(to_json(handmade.report(model=model)))
+    reports = bench.read_reports(paths)
+    assert [report["model"] for report in json.loads(bench.bench_json(reports))] == ["kws", "ad"]
+    rows = bench.rows(reports)
+    assert [row.who for row in rows if row.ours] == ["etexport, qemu_mps2_an386"] * 2
+    iree = next(row for row in rows if row.who.startswith("IREE"))
+    assert iree.count == 15_150_520 and iree.times == pytest.approx(15_150_520 / 49_260)
+    text = bench.markdown(reports)
+    assert "15,150,520" in text and "98.3% (eager 98.3%)" in text
+    shown = bench.text(reports)
+    assert "818,080" in shown and all(line == line.rstrip() for line in shown.splitlines())
+    (tmp_path / "other.json").write_text("[1]")
+    for bad in (tmp_path / "other.json", tmp_path / "missing.json"):
+        with pytest.raises(ModelError):
+            bench.read_reports([bad])
+
+
+def test_outputs_of_the_host_board_are_not_called_pytorch_s() -> None:
+    report = handmade.report()
+    assert report.compare is not None
+    other = replace(report, compare=replace(report.compare, against="the host board"))
+    text = page(other, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
+    assert "agree with the host board" in text and "agree with PyTorch" not in text
+    assert "agree with the host board" in summary.text(other) and "PyTorch" not in summary.text(other)
+
+
+def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
+    reports = [json.loads(to_json(handmade.integer_report())), json.loads(to_json(handmade.report(model="kws")))]
+    asked = {one.figure: one for one in bench.asked(reports)}
+    assert set(asked) == set(bench.FIGURES) and all(one.model == "kws" for one in asked.values())
+    (best,) = (peer.figures["kws"]["count"] for peer in peers_of("Cortex-M4F", "int8", "kws") if peer.name == "best known")
+    assert (asked["count"].ours, asked["count"].peer, asked["count"].best) == (49_260, 7_697_400, best)
+    assert asked["code"].ours == 20_410 - 7_944 and asked["code"].peer == 53_185
+    assert asked["ram_without_link"].ours == 2_304 + 310 + 612, "arena, static of the C library, proven stack"
+    shown = bench.text(reports)
+    assert "at most" in shown and "12,466" in shown and "same class as float in 259 of 260" in shown
+    assert "| at most |" in bench.markdown(reports) and "at most" not in bench.text(reports[1:])
+
+
+def test_where_time_is_lost_is_told() -> None:
+    """Count less best known, of each operator that has both; in the sentence, the summary and the page."""
+    report = handmade.report()
+    above = {share.op.name: share.lost for share in shares(report.ops)}
+    known = [op for op in report.ops if op.best_known is not None and op.count is not None]
+    assert known and {op.name for op in known} == {name for name, value in above.items() if value is not None}
+    found = lost(report.ops, 2)
+    assert found is not None and found.count == sum(max(op.count - op.best_known, 0) for op in known)  # type: ignore[operator]
+    worst = max(known, key=lambda op: op.count - op.best_known)  # type: ignore[operator]
+    assert found.most[0].op is worst and 0 < found.fraction < 1
+    assert f"{found.count:,} instructions" in summary.text(report) and f"{found.most[0].lost:+,}" in summary.text(report)
+    text = page(report, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
+    assert f"{found.count:,} instructions ({found.fraction:.0%}) are above the best known, most of them in {worst.name}" in text
+    bars = [(float(a), float(b)) for a, b in re.findall(r'<i style="width:([\d.]+)%"></i><i style="width:([\d.]+)%"></i>', text)]
+    assert len(bars) == len(report.ops) and max(a + b for a, b in bars) == pytest.approx(100, abs=0.02)
+
+
+def test_first_layers_have_a_rate_of_their_own() -> None:
+    step = {"kernel": "quantized_convolution_dsp", "family": "convolution", "macs": 2_700, "results": [{"shape": [1, 10, 10, 1]}]}
+    wide = {**step, "macs": 6_400}
+    assert best_known(step, "Cortex-M4F", "int8") == round(2_700 * 0.97) and best_known(wide, "Cortex-M4F", "int8") == round(6_400 * 0.79)
+    assert best_known({**step, "family": "convolution"}, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
+
+
+def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
+    speed = handmade.integer_report()
+    small = replace(speed, optimize="size", count=50_000, flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410))
+    reports = [json.loads(to_json(report)) for report in (speed, small, handmade.report(model="ad"))]
+    pairs = {one.figure: one for one in bench.pairs(reports)}
+    assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(740 / 49_260)
+    assert (pairs["code"].size, pairs["total"].size) == (19_410 - 7_944, 19_410)
+    assert bench.asked(reports) == bench.asked(reports[:1]), "one image meets all that is asked: the default one"
+    assert sum(row.ours for row in bench.rows(reports)) == 2
+    assert "+1.5%" in bench.text(reports) and "| for speed | for size | change |" in bench.markdown(reports)
+    assert "for size" not in bench.text([reports[0], reports[2]])
+
+
+def test_what_stays_in_float_is_told_with_its_reason() -> None:
+    made = handmade.integer_report()
+    text = page(made, handmade.memory(), handmade.integer_comparison(), "<svg></svg>", [])
+    shown = " ".join(summary.text(made).split())
+    for word in ("features_3", "model.py:41", "no integer kernel for this mode"):
+        assert word in text and word in shown
+    assert "Nothing: every operator" in page(replace(made, in_float=()), handmade.memory(), None, "<svg></svg>", [])
+    assert "What stays in float" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
+    assert "allowed 4 steps" in shown and "float PyTorch" in shown and "260 not calibrated with" in shown
+
+
+def test_the_quantizer_s_own_reason_comes_first() -> None:
+    entry = {"name": "softmax", "op": "aten::_softmax.out", "source": "model.py:7", "reason": "its operand is not quantised"}
+    memory = {"in_float": [entry | {"handle": 4}, entry | {"handle": 5}]}
+    assert [one.reason for one in in_float(memory, {5: "it reads a mask"})] == ["its operand is not quantised", "it reads a mask"]
+
+
+def test_operators_computed_again_are_summed_up() -> None:
+    made = handmade.integer_report()
+    page_of = partial(page, memory=handmade.memory(), comparison=None, picture="<svg></svg>", provenance=[])
+    line = "5 of 5 operators agree with exact arithmetic on the board's own operands, integers within 0.4900 steps"
+    assert f"{line}; 1 could not be computed again" in " ".join(summary.text(made).split())
+    assert line in html.unescape(page_of(made)) and "exact arithmetic" not in page_of(handmade.report())
+    pool, fc = Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True), Replayed(4, "fc", None, 9, 0, 0.5, True)
+    one_wrong = summed_up([pool, fc], (3, 4))
+    wrong = replace(made, exact=one_wrong)
+    for text in (" ".join(summary.text(wrong).split()), html.unescape(page_of(wrong))):
+        assert "1 of 2 operators agree" in text and "pool at model.py:7: 12 of 100 results are up to 1.5 steps from exact" in text
+
+
+def test_where_accuracy_goes_is_drawn() -> None:
+    made = handmade.integer_report()
+    assert [layer.name for layer in made.quality] == ["features_0", "depthwise", "softmax"], "what only moves is left out"
+    assert (made.quality[0].least, made.quality[0].most) == (0.0, pytest.approx(12.75))
+    first, second, last = layer_rows(made)
+    assert (first.beyond, first.saturated, first.lost) == (True, "0.210%", "")
+    assert (second.signal_text, second.lost, second.beyond) == ("24.2", "+7.2", False)
+    assert second.range_width == pytest.approx(100 * 20 / 25.5) and second.reach_width == pytest.approx(100)
+    assert (last.signal_text, last.signal) == ("exact", 100.0)
+    text = page(made, handmade.memory(), handmade.integer_comparison(), "<svg></svg>", [])
+    assert "Where accuracy goes" in text and "0.210%" in text
+    assert "Where accuracy goes" not in page(handmade.report(), handmade.memory(), None, "<svg></svg>", [])
+    assert json.loads(to_json(made))["quality"][2]["snr_db"] == "inf"
+    assert "depthwise (model.py:42): 24.2 dB" in " ".join(summary.text(made).split())
+
+
+def test_what_saturates_is_named() -> None:
+    made = handmade.integer_report()
+    first = made.quality[0]  # stored from 0 to 12.75
+    assert saturation(made.quality) == "", "0.21 % is little"
+    far = replace(first, saturated=0.2, high=15.0)
+    assert saturation([replace(far, saturated=0.01)]) == ""
+    assert saturation([replace(far, high=first.most + (first.most - first.least) / 255)]) == "", "a sigmoid's 1 is one step beyond"
+    line = saturation([replace(far, saturated=0.03, name="state"), far])
+    assert line.startswith("int8 saturates: 20.0% of features_0 (model.py:40), which reaches") and "; 3.0% of state (" in line
+    assert saturation([far] * 6).endswith("; and of 2 more; calibration() should reach as far")
