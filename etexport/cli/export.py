@@ -81,10 +81,11 @@ def check_buildable(content: bytes) -> None:
     """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has nothing special.
     ProgramError, ModelError."""
     from etexport.errors import doing
-    from etexport.op import Target, load_ops
+    from etexport.kernel.call import Target
+    from etexport.kernel.library import load_ops
     from etexport.passes import pipeline as board_neutral
     from etexport.program import pte
-    from etexport.target.pipeline import rounding_of, specialise
+    from etexport.specialise.pipeline import rounding_of, specialise
 
     library = load_ops()
     with doing("reading what export has made"):

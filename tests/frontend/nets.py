@@ -227,14 +227,14 @@ NETS = {
     "gru": Net(
         ("self.cell = nn.GRU(8, 6, batch_first=True, bidirectional=True)", "self.fc = nn.Linear(12, 4)"),
         ("return self.fc(self.cell(x)[0][:, -1])",),
-        (32, 5, 8),
+        (32, 3, 8),
     ),
     "lstm": Net(
         ("self.cell = nn.LSTM(8, 6, num_layers=2)", "self.fc = nn.Linear(6, 4)"),
         ("y, (hidden, cell) = self.cell(x)", "return self.fc(y), hidden, cell"),
-        (5, 32, 8),
+        (3, 32, 8),
     ),
-    "rnn": Net(("self.cell = nn.RNN(8, 6, nonlinearity='relu', bias=False)",), ("return self.cell(x)[0]",), (4, 2, 8)),
+    "rnn": Net(("self.cell = nn.RNN(8, 6, nonlinearity='relu', bias=False)",), ("return self.cell(x)[0]",), (3, 2, 8)),
     "products": Net(
         ("self.fc = nn.Linear(8, 8)", "self.weights = nn.Parameter(torch.randn(8, 5))"),
         ("y = self.fc(x)", "z = torch.einsum('bij,bkj->bik', y, y)", "return F.glu(z, 2) @ y[0, 0:3, 0], y @ self.weights"),
