@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from etexport.errors import ModelError
-from etexport.report.peers import Peer, goal_of, peers_of
+from etexport.report.peers import Peer, goal_of, network_of, peers_of
 from etexport.report.profile import check_counts, unit_of
 
 Json = Mapping[str, Any]
@@ -90,8 +90,8 @@ def rows(reports: Sequence[Json]) -> tuple[Row, ...]:
     found: list[Row] = []
     for report in for_speed(reports):
         found.append(our_row(report))
-        peers = peers_of(report["core"], report["quantization"], report["model"])
-        found.extend(peer_row(peer, report) for peer in peers)
+        network = network_of(report["ops"])
+        found.extend(peer_row(peer, network, report) for peer in peers_of(report["core"], report["quantization"], network))
     return tuple(found)
 
 
@@ -137,8 +137,9 @@ def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
     """Every figure of which something is asked of one image, the default one, in order of the reports."""
     found = []
     for report in for_speed(reports):
-        goal = goal_of(report["core"], report["quantization"], report["model"])
-        peers = {peer.name: peer.figures[report["model"]] for peer in peers_of(report["core"], report["quantization"], report["model"])}
+        network = network_of(report["ops"])
+        goal = goal_of(report["core"], report["quantization"], network)
+        peers = {peer.name: peer.figures[network] for peer in peers_of(report["core"], report["quantization"], network)}
         ours = our_figures(report)
 
         def known(peer: str, figure: str, peers: Mapping[str, Mapping[str, float]] = peers) -> int | None:
@@ -251,8 +252,8 @@ def pair_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
     return cells
 
 
-def peer_row(peer: Peer, report: Json) -> Row:
-    figures = peer.figures[report["model"]]
+def peer_row(peer: Peer, network: str, report: Json) -> Row:
+    figures = peer.figures[network]
     macs = report["macs"]
     per_mac = figures.get("count_per_mac", figures["count"] / macs if macs and "count" in figures else None)
     count = figures.get("count", per_mac * macs if per_mac is not None else None)

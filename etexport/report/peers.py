@@ -1,15 +1,14 @@
-"""The figures to beat: `peers.toml`, read and checked."""
+"""The figures to beat: `benchmarks/peers.toml`, read and checked."""
 
 from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-MODELS = ("kws", "ic", "vww", "ad")
+from etexport.resources import root
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,18 @@ class Best:
 
 
 @functools.cache
+def networks() -> Mapping[str, tuple[int, ...]]:
+    """The layers of each network that peers ran, as multiply-accumulates in order of execution."""
+    return {entry["name"]: tuple(entry["layers"]) for entry in _table()["network"]}
+
+
+def network_of(ops: Sequence[Mapping[str, Any]]) -> str:
+    """Which of them the operators of a report are, by the work of their layers; empty for another one, whatever it is called."""
+    layers = tuple(op["macs"] for op in ops if op["macs"])
+    return next((name for name, known in networks().items() if known == layers), "")
+
+
+@functools.cache
 def peers() -> tuple[Peer, ...]:
     return tuple(
         Peer(
@@ -44,7 +55,7 @@ def peers() -> tuple[Peer, ...]:
             core=entry["core"],
             unit=entry.get("unit", "instructions"),
             note=entry.get("note", ""),
-            figures={model: entry[model] for model in MODELS if model in entry},
+            figures={network: entry[network] for network in networks() if network in entry},
         )
         for entry in _table()["peer"]
     )
@@ -67,19 +78,19 @@ def best_per_mac(core: str, dtype: str, kind: str) -> float | None:
     return None
 
 
-def peers_of(core: str, quantization: str, model: str) -> tuple[Peer, ...]:
-    return tuple(peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and model in peer.figures)
+def peers_of(core: str, quantization: str, network: str) -> tuple[Peer, ...]:
+    return tuple(peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and network in peer.figures)
 
 
-def goal_of(core: str, quantization: str, model: str) -> Mapping[str, int]:
+def goal_of(core: str, quantization: str, network: str) -> Mapping[str, int]:
     """What our image may need at most: count, code, constants, arena, ram_without_link, init_count; empty where nothing is asked for."""
     for goal in _table()["goal"]:
         if (goal["core"], goal["quantization"]) == (core, quantization):
-            found: Mapping[str, int] = goal.get(model, {})
+            found: Mapping[str, int] = goal.get(network, {})
             return found
     return {}
 
 
 @functools.cache
 def _table() -> Mapping[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("peers.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((root() / "benchmarks" / "peers.toml").read_text(encoding="utf-8"))

@@ -515,8 +515,9 @@ def _text(file):
 
 @functools.cache
 def _tables():
-    """What is no Python in the rooms of etexport."""
-    return [file for pattern in ("*/*.toml", "*/*/*.j2") for file in _ROOT.glob(f"etexport/{pattern}") if "data" not in file.parts]
+    """Templates, and figures of others."""
+    data = _ROOT / "etexport" / "data"
+    return [*_ROOT.glob("etexport/*/templates/*.j2"), *(data if data.is_dir() else _ROOT).glob("benchmarks/*.toml")]
 
 
 @functools.cache

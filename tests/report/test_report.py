@@ -10,6 +10,7 @@ from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,9 +20,9 @@ from etexport.judge.replay import Replayed, summed_up
 from etexport.program.model import Source
 from etexport.report import bench, summary
 from etexport.report.page import layer_rows, page
-from etexport.report.peers import MODELS, bests, peers, peers_of
+from etexport.report.peers import bests, network_of, networks, peers, peers_of
 from etexport.report.profile import best_known, kind_of, lost, profile, shares, slowest
-from etexport.report.report import in_float, saturation, to_json
+from etexport.report.report import Report, in_float, saturation, to_json
 from tests.report import handmade
 
 KEYS = {
@@ -72,7 +73,7 @@ def test_profile_joins_counts_and_best_known() -> None:
 def test_the_peers_are_complete() -> None:
     assert {best.core for best in bests()} >= {"Cortex-M4F", "RV32IMAFC"}
     for peer in peers():
-        assert set(peer.figures) == set(MODELS), peer.name
+        assert set(peer.figures) == set(networks()), peer.name
         assert all({"count", "count_per_mac"} & set(figures) for figures in peer.figures.values())
 
 
@@ -139,11 +140,25 @@ def test_the_summary_is_one_screen(wrong: bool) -> None:
     assert "\x1b[" in coloured.getvalue()
 
 
+def of(network: str, report: Report) -> dict[str, Any]:
+    """The content of a report whose program has the layers of that network."""
+    ops = tuple(replace(report.ops[0], macs=macs) for macs in networks()[network])
+    found: dict[str, Any] = json.loads(to_json(replace(report, ops=ops)))
+    return found
+
+
+def test_a_network_is_known_by_its_layers_and_not_by_its_name() -> None:
+    report = of("ad", handmade.report(model="my own"))
+    assert network_of(report["ops"]) == "ad" and len(bench.rows([report])) > 1
+    assert [row.who for row in bench.rows([json.loads(to_json(handmade.report(model="ad")))])] == ["etexport, qemu_mps2_an386"]
+    assert network_of(report["ops"][1:]) == "" and network_of([]) == ""
+
+
 def test_bench_stands_beside_its_peers(tmp_path: Path) -> None:
     paths = []
     for model in ("kws", "ad"):
         paths.append(tmp_path / f"{model}.json")
-        paths[-1].write_text(to_json(handmade.report(model=model)))
+        paths[-1].write_text(json.dumps(of(model, handmade.report(model=model))))
     reports = bench.read_reports(paths)
     assert [report["model"] for report in json.loads(bench.bench_json(reports))] == ["kws", "ad"]
     rows = bench.rows(reports)
@@ -170,7 +185,7 @@ def test_outputs_of_the_host_board_are_not_called_pytorch_s() -> None:
 
 
 def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
-    reports = [json.loads(to_json(handmade.integer_report())), json.loads(to_json(handmade.report(model="kws")))]
+    reports = [of("kws", handmade.integer_report()), of("kws", handmade.report(model="kws"))]
     asked = {one.figure: one for one in bench.asked(reports)}
     assert set(asked) == set(bench.FIGURES) and all(one.model == "kws" for one in asked.values())
     (best,) = (peer.figures["kws"]["count"] for peer in peers_of("Cortex-M4F", "int8", "kws") if peer.name == "best known")
@@ -209,7 +224,7 @@ def test_first_layers_have_a_rate_of_their_own() -> None:
 def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
     speed = handmade.integer_report()
     small = replace(speed, optimize="size", count=50_000, flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410))
-    reports = [json.loads(to_json(report)) for report in (speed, small, handmade.report(model="ad"))]
+    reports = [of("kws", speed), of("kws", small), of("ad", handmade.report(model="ad"))]
     pairs = {one.figure: one for one in bench.pairs(reports)}
     assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(740 / 49_260)
     assert (pairs["code"].size, pairs["total"].size) == (19_410 - 7_944, 19_410)

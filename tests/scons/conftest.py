@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("etexport", "kernels", "firmware", "boards", "schema", "site_scons", "SConstruct")
+PARTS = ("etexport", "benchmarks", "kernels", "firmware", "boards", "schema", "site_scons", "SConstruct")
 
 
 @dataclass(frozen=True)
