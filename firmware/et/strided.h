@@ -1,5 +1,6 @@
-// Loop nests over tensors whose elements lie in any order. The host (etexport/kernel/strided.py) has merged and ordered the
-// dimensions: the last is the innermost of the output, and a tensor in one piece has a single dimension larger than 1.
+// Loop nests over tensors whose elements lie in any order. The host (etexport/kernel/strided.py) has merged and ordered
+// the dimensions: the last is the innermost of the output, and a tensor in one piece has a single dimension larger
+// than 1.
 #pragma once
 
 #include <stdint.h>

@@ -4,10 +4,10 @@
 
 #include <stdint.h>
 
+#include "binary/quantized.h"
 #include "et/dsp.h"
 #include "et/requantize.h"
 #include "et/strided.h"
-#include "binary/quantized.h"
 
 namespace et {
 

@@ -1,10 +1,10 @@
 // Strips on cores that multiply 32 by 32 bits but have no FPU (Cortex-M3, RISC-V without F): sums in block fixed point.
 //
 // The compiler's soft-float functions take 70 instructions for a product and a sum. Here the inputs of a window become
-// integers with the exponent of the largest, in flash the weights are such integers already (kernels/convolution/packing.py), and
-// a product is added to 64 bits by one instruction. Instructions on a Cortex-M3: 23 for 4 multiply-accumulates in the
-// loop, 13 of them to make an input an integer; 150 for a result. The error is at most 2^-27 of the largest input times
-// the weights, and 2^-23 of the largest weight times the inputs.
+// integers with the exponent of the largest, in flash the weights are such integers already
+// (kernels/convolution/packing.py), and a product is added to 64 bits by one instruction. Instructions on a Cortex-M3:
+// 23 for 4 multiply-accumulates in the loop, 13 of them to make an input an integer; 150 for a result. The error is at
+// most 2^-27 of the largest input times the weights, and 2^-23 of the largest weight times the inputs.
 #pragma once
 
 #include <stdint.h>

@@ -1,8 +1,8 @@
 // int8 convolution and linear layers on any core: 4 output channels of several positions at a time, so that each
 // operand is loaded once for the whole tile, from where it lies.
 //
-// Packed (kernels/convolution/quantized_packing.py, pack_blocks): for each 4 outputs the biases, with the input's zero point in,
-// then the weights of the first byte of the window, of the second, ..., then what scales the sums.
+// Packed (kernels/convolution/quantized_packing.py, pack_blocks): for each 4 outputs the biases, with the input's zero
+// point in, then the weights of the first byte of the window, of the second, ..., then what scales the sums.
 #pragma once
 
 #include <stdint.h>

@@ -16,8 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "et/dsp.h"
 #include "convolution/quantized_dense.h"
+#include "et/dsp.h"
 
 namespace et {
 

@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
+#include "convolution/quantized_blocks.h"
 #include "et/arithmetic.h"
 #include "et/move.h"
-#include "convolution/quantized_blocks.h"
 
 namespace et {
 

@@ -3,8 +3,8 @@
 
 #include <stdint.h>
 
-#include "et/taps.h"
 #include "convolution/quantized_dense.h"
+#include "et/taps.h"
 
 namespace et {
 

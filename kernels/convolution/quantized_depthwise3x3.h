@@ -1,14 +1,14 @@
 // int8 depthwise convolution with 3x3 windows on any core, row by row: channel after channel along the row, so that a
 // channel's weights stay in registers and each column of its inputs is read once and added to all results that see it.
 //
-// Packed (kernels/convolution/quantized_packing.py, pack_channels): for each channel the bias, with the input's zero point in, the
-// multiplier, and the shift where there are any, then the 9 weights, filled up to 12 bytes.
+// Packed (kernels/convolution/quantized_packing.py, pack_channels): for each channel the bias, with the input's zero
+// point in, the multiplier, and the shift where there are any, then the 9 weights, filled up to 12 bytes.
 #pragma once
 
 #include <stdint.h>
 
-#include "et/arithmetic.h"
 #include "convolution/quantized_blocks.h"
+#include "et/arithmetic.h"
 
 namespace et {
 

@@ -1,7 +1,7 @@
 // The unit of work of convolutions and linear layers: a strip of output positions for one block of output channels.
 //
-// Packed weights (kernels/convolution/packing.py): blocks of L output channels, in each block [k][L], k the taps and input
-// channels in the order in which a window reads them. The last block may be narrower and is filled up with zeros.
+// Packed weights (kernels/convolution/packing.py): blocks of L output channels, in each block [k][L], k the taps and
+// input channels in the order in which a window reads them. The last block may be narrower and is filled up with zeros.
 #pragma once
 
 #include <stdint.h>

@@ -1,15 +1,15 @@
 // int8 linear layers on any core, row by row: as many outputs at a time as its registers hold sums, for with one row
 // each weight is loaded for one product. Several rows share them: convolution/quantized_dense.h.
 //
-// Packed (kernels/convolution/quantized_packing.py, pack_blocks): blocks of 4, 8 or 16 outputs; in each the biases, with the input's
-// zero point in, then the weights of the first input, of the second, ..., then multipliers, and shifts where there are
-// any.
+// Packed (kernels/convolution/quantized_packing.py, pack_blocks): blocks of 4, 8 or 16 outputs; in each the biases,
+// with the input's zero point in, then the weights of the first input, of the second, ..., then multipliers, and shifts
+// where there are any.
 #pragma once
 
 #include <stdint.h>
 
-#include "et/arithmetic.h"
 #include "convolution/quantized_blocks.h"
+#include "et/arithmetic.h"
 
 namespace et {
 

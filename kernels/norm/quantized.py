@@ -189,8 +189,8 @@ def _fixed(weight: Array, bias: Array, count: int, zero_point: int) -> tuple[Arr
 
 
 def _eps_word(eps: float, count: int, scale: float) -> int:
-    word: int = round(eps * (count / scale) ** 2 * 2**_EPS_BITS)
-    return word
+    real = eps * (count / scale) ** 2 * 2**_EPS_BITS
+    return round(real) if math.isfinite(real) else -1
 
 
 def _fused(node: IntegerNode, op: str, first: Any, count: int, parameters: tuple[int, ...]) -> Fused | str:

@@ -1,5 +1,5 @@
-// Softmax of those int8 values that a mask keeps, to probabilities in steps of 1/256, zero point -128; the others get 0.
-// out may be the memory of self.
+// Softmax of those int8 values that a mask keeps, to probabilities in steps of 1/256, zero point -128; the others get
+// 0. out may be the memory of self.
 #pragma once
 
 #include <stdint.h>
@@ -9,10 +9,10 @@
 
 namespace et {
 
-// G: sizes, out_strides, self_strides, mask_strides (0 where the mask repeats) of all other dimensions; length, out_step,
-// self_step, mask_step along the one that is normalised; whole, what a line of which nothing is kept gives. A value is
-// kept where the mask is kKeeps. powers[d] is exp(-d * scale) in fixed point, for a value d below the largest; n of them
-// fit 32 bits.
+// G: sizes, out_strides, self_strides, mask_strides (0 where the mask repeats) of all other dimensions; length,
+// out_step, self_step, mask_step along the one that is normalised; whole, what a line of which nothing is kept gives. A
+// value is kept where the mask is kKeeps. powers[d] is exp(-d * scale) in fixed point, for a value d below the largest;
+// n of them fit 32 bits.
 template <bool kKeeps, class G, class Power>
 void quantized_masked_softmax(const G& g, int8_t* out, const int8_t* self, const bool* mask, const Power* powers) {
   constexpr int32_t kNone = -129;
@@ -58,7 +58,8 @@ void quantized_masked_softmax(const G& g, int8_t* out, const int8_t* self, const
     for (int32_t i = 0; i < n; ++i) {
       int32_t probability = 0;
       if (*kept == kKeeps) {
-        probability = smaller(static_cast<int32_t>(((static_cast<uint32_t>(powers[top - *at]) << 8) + half) / sum), 255);
+        probability =
+            smaller(static_cast<int32_t>(((static_cast<uint32_t>(powers[top - *at]) << 8) + half) / sum), 255);
       }
       *y = static_cast<int8_t>(probability - 128);
       at += self_step;
