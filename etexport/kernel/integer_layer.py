@@ -10,6 +10,7 @@ import numpy as np
 
 from etexport.kernel.call import Target
 from etexport.kernel.quantized import Fused, IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
+from etexport.kernel.stored import INT8
 from etexport.program.model import Array, DType, Role, Value
 
 BMM = "etexport::quantized_bmm.out"
@@ -48,7 +49,7 @@ def layer_of(weights: Array, bias: Array | None, input_zero: int, multipliers: A
 
 def reach(layer: Layer) -> Array:
     """An upper bound of every partial sum's magnitude, for each output."""
-    bound: Array = np.abs(layer.bias) + 128 * np.abs(layer.weights.astype(np.int64)).sum(axis=1)
+    bound: Array = np.abs(layer.bias) + INT8.magnitude * np.abs(layer.weights.astype(np.int64)).sum(axis=1)
     return bound
 
 
@@ -56,7 +57,7 @@ def extremes(weights: Array) -> tuple[Array, Array]:
     """The least and the largest sum of int8 inputs times each row of int8 weights (outputs, k)."""
     wide = weights.astype(np.int64)
     above, below = np.maximum(wide, 0).sum(axis=1), np.maximum(-wide, 0).sum(axis=1)
-    return -128 * above - 127 * below, 127 * above + 128 * below
+    return INT8.low * above - INT8.high * below, INT8.high * above - INT8.low * below
 
 
 def _scale_problem(layer: Layer) -> str:
@@ -73,7 +74,7 @@ def problem(layer: Layer) -> str:
     if reason:
         return reason
     left = _to_the_left(layer)
-    far = reach(layer) + 256 * np.abs(layer.weights.astype(np.int64)).sum(axis=1)  # a kernel may sum (x - zero point) * w as well
+    far = reach(layer) + INT8.count * np.abs(layer.weights.astype(np.int64)).sum(axis=1)  # a kernel may sum (x - zero point) * w as well
     if any(int(bound) << int(p) >= 2**31 for bound, p in zip(far, left, strict=True)):
         return "its sums need more than 32 bits"
     return ""
@@ -130,9 +131,9 @@ def paired(layers: Sequence[Layer], target: Target) -> str:
 
 
 def _too_low(layer: Layer) -> bool:
-    """Whether an upper weight of -128 and a lower one below 0 would make a halfword below int16."""
+    """Whether an upper weight that is the least one and a lower one below 0 would make a halfword below int16."""
     upper = layer.weights[1::2]
-    return bool(np.any((upper == -128) & (layer.weights[::2][: len(upper)] < 0)))
+    return bool(np.any((upper == INT8.low) & (layer.weights[::2][: len(upper)] < 0)))
 
 
 def _fits_paired(layer: Layer) -> bool:
@@ -206,7 +207,7 @@ def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | Non
     products = np.broadcast_to(x.scale * np.asarray(weights.scales, np.float64).reshape(-1), (outputs,))
     if not np.all(np.isfinite(products)) or not np.all(products > 0) or not np.all(np.isfinite(real)):
         return "the scale of its sums, or a bias, is no finite number above 0"
-    seen = 255.0 * np.abs(rows.reshape(outputs, -1).astype(np.float64)).sum(axis=1) * products
+    seen = INT8.span * np.abs(rows.reshape(outputs, -1).astype(np.float64)).sum(axis=1) * products
     # twice as far as saturation: what is left of a channel beyond it is its sign
     same = (seen == 0) | (np.abs(real) - seen > 2 * _STEPS * step)
     real = np.where(same, np.clip(real, -_STEPS * step, _STEPS * step), real)
@@ -242,7 +243,7 @@ def product_of_activations(node: IntegerNode) -> Fused | str:
     if scale <= 0 or scale >= 2.0**8:
         return "the scale of its sums is too large beside the result's"
     multiplier, shift = multiplier_shift(scale)
-    if shift < -31 or a.value.spec.shape[-1] * 255 * 255 << max(word_multiplier(multiplier, shift)[1], shift, 0) >= 2**31:
+    if shift < -31 or a.value.spec.shape[-1] * INT8.span**2 << max(word_multiplier(multiplier, shift)[1], shift, 0) >= 2**31:
         return "its sums need more than 32 bits"
     zeros = (a.zero_point, b.zero_point, node.out.zero_point)
     return Fused(BMM, (a.ref, b.ref, *zeros, multiplier, shift, node.out.low, node.out.high))

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from etexport.kernel.quantized import Masked
+from etexport.kernel.stored import INT8
 from etexport.program.model import DType, Instruction, Ref, Value, substitute
 from etexport.specialise.integer_graph import Graph
 
 WHERE = "aten::where.self_out"
 SOFTMAX = "etexport::quantized_masked_softmax.out"
-ZERO = -128
+ZERO = INT8.low
 """What the softmax stores for 0."""
 
 NEGLIGIBLE = 30.0
@@ -32,7 +33,7 @@ def masked(graph: Graph, operand: object) -> Masked | None:
         known, content = graph.quantized(scores), graph.content(other.id)
         if known is None or content is None or known.axis is not None or known.value.spec.dtype is not DType.INT8:
             continue
-        lowest = (-128 - known.zero_point) * known.scale
+        lowest = (INT8.low - known.zero_point) * known.scale
         if (
             known.value.spec.shape == graph.spec(Ref(made.outs[0])).shape
             and np.all(content == content.flat[0])

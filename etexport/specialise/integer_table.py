@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from etexport.kernel.quantized import Quantized, QuantizedOutput
+from etexport.kernel.stored import INT8
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, Role
 from etexport.specialise.integer_graph import Graph, quantise_array
 
@@ -35,7 +36,7 @@ def table(graph: Graph, quantise: Instruction, out: QuantizedOutput) -> tuple[In
     chain = _chain(graph, operand.id) if out.spec.dtype is DType.INT8 else None
     if chain is None:
         return ()
-    entries = quantise_array(np.broadcast_to(_evaluated(graph, chain), 256), out).astype(np.int8)
+    entries = quantise_array(np.broadcast_to(_evaluated(graph, chain), INT8.count), out).astype(np.int8)
     lut = graph.constant(f"{graph.values[quantise.outs[0]].name}_table", entries)
     last = chain.instructions.get(operand.id, quantise)
     return (replace(last, op=TABLE, args=(chain.source.ref, lut), outs=quantise.outs, handle=quantise.handle),)
@@ -65,10 +66,10 @@ def condition(graph: Graph, instruction: Instruction) -> Instruction:
     chain = _chain(graph, instruction.outs[0])
     if chain is None:
         return instruction
-    holds = np.broadcast_to(_evaluated(graph, chain), 256).astype(bool)
-    first, last = int(np.argmax(holds)) - 128, 127 - int(np.argmax(holds[::-1]))
-    stored = np.arange(-128, 128)
-    candidates = (("gt", 127), ("ge", first), ("le", last), ("eq", first), ("ne", int(np.argmin(holds)) - 128))
+    holds = np.broadcast_to(_evaluated(graph, chain), INT8.count).astype(bool)
+    stored = INT8.numbers
+    first, last = int(stored[np.argmax(holds)]), int(stored[::-1][np.argmax(holds[::-1])])
+    candidates = (("gt", INT8.high), ("ge", first), ("le", last), ("eq", first), ("ne", int(stored[np.argmin(holds)])))
     compare = {"gt": np.greater, "ge": np.greater_equal, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal}
     for name, number in candidates:
         if np.array_equal(compare[name](stored, number), holds):
@@ -105,7 +106,7 @@ def _chain(graph: Graph, end: int) -> _Chain | None:
 
 def _evaluated(graph: Graph, chain: _Chain) -> Array:
     """The chain for each of the 256 stored values, in float32 as PyTorch would compute it."""
-    stored = np.arange(-128, 128, dtype=np.float32)
+    stored = INT8.numbers.astype(np.float32)
     known: dict[int, Array] = {
         value: (stored - np.float32(source.zero_point)) * np.float32(source.scale) for value, source in chain.sources.items()
     }
