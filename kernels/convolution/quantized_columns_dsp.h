@@ -18,6 +18,7 @@
 
 #include "convolution/quantized_dense.h"
 #include "et/dsp.h"
+#include "et/order.h"
 
 namespace et {
 
@@ -74,6 +75,24 @@ struct Pairs8 {
   int32_t left;   // bytes of each stretch after the quads
   int32_t words;  // stretches begin at words, and nothing is left over
 };
+ET_WORD(Pairs8, columns, 0);
+ET_WORD(Pairs8, out_end, 1);
+ET_WORD(Pairs8, out, 2);
+ET_WORD(Pairs8, out_step, 3);
+ET_WORD(Pairs8, zero_point, 4);
+ET_WORD(Pairs8, columns_end, 5);
+ET_WORD(Pairs8, out_skip, 6);
+ET_WORD(Pairs8, out_next, 7);
+ET_WORD(Pairs8, packed, 8);
+ET_WORD(Pairs8, out_left, 9);
+ET_WORD(Pairs8, pairs, 10);
+ET_WORD(Pairs8, quads, 11);
+ET_WORD(Pairs8, table, 12);
+ET_WORD(Pairs8, bytes, 13);
+ET_WORD(Pairs8, skip, 14);
+ET_WORD(Pairs8, table_end, 15);
+ET_WORD(Pairs8, left, 16);
+ET_WORD(Pairs8, words, 17);
 
 // NEAREST and TWICE scale the sums: the house's rule, and TFLite's, where a doubled high multiply by m comes first, and
 // k = 2^(32 - right shift) rounds ties away from zero; z is the zero point.
@@ -294,6 +313,12 @@ inline void pairs(const Pairs8& run) {
 struct Block8 {
   int32_t x_bytes, blocks, out_step, zero_point, first, part;
 };
+ET_WORD(Block8, x_bytes, 0);
+ET_WORD(Block8, blocks, 1);
+ET_WORD(Block8, out_step, 2);
+ET_WORD(Block8, zero_point, 3);
+ET_WORD(Block8, first, 4);
+ET_WORD(Block8, part, 5);
 
 // One column without gaps; `bytes` is not 0.
 __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, int16_t* /*out*/, int32_t /*bytes*/) {
@@ -459,6 +484,12 @@ struct WordBytes {
 struct Edge8 {
   int32_t offset, before, inside, after, zero, rows;
 };
+ET_WORD(Edge8, offset, 0);
+ET_WORD(Edge8, before, 1);
+ET_WORD(Edge8, inside, 2);
+ET_WORD(Edge8, after, 3);
+ET_WORD(Edge8, zero, 4);
+ET_WORD(Edge8, rows, 5);
 
 // Such rows, one behind the other.
 __attribute__((naked, noipa)) inline void gather_rows(int8_t* /*to*/, const int8_t* const* /*rows*/,

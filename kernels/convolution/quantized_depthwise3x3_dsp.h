@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "convolution/quantized_dsp.h"
+#include "et/order.h"
 
 namespace et {
 
@@ -18,6 +19,12 @@ struct Depthwise8Rows {
   int32_t in_width, channels, out_width, pad_x, input_zero;
   Store8 store;
 };
+ET_WORD(Depthwise8Rows, in_width, 0);
+ET_WORD(Depthwise8Rows, channels, 1);
+ET_WORD(Depthwise8Rows, out_width, 2);
+ET_WORD(Depthwise8Rows, pad_x, 3);
+ET_WORD(Depthwise8Rows, input_zero, 4);
+ET_WORD(Depthwise8Rows, store, 5);
 
 template <class G>
 constexpr Depthwise8Rows depthwise8_rows_of(const G& g) {

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "convolution/quantized_columns_dsp.h"
+#include "et/order.h"
 
 namespace et {
 
@@ -48,6 +49,18 @@ struct TapsRun8 {
   int32_t left;  // channels after the whole blocks: their block begins before them, with weights of zero
   int32_t base;  // bytes from a tap to the first block
 };
+ET_WORD(TapsRun8, out, 0);
+ET_WORD(TapsRun8, multiplier, 1);
+ET_WORD(TapsRun8, table, 2);
+ET_WORD(TapsRun8, base_end, 3);
+ET_WORD(TapsRun8, table_end, 4);
+ET_WORD(TapsRun8, zero_point, 5);
+ET_WORD(TapsRun8, first_pairs, 6);
+ET_WORD(TapsRun8, packed, 7);
+ET_WORD(TapsRun8, positions, 8);
+ET_WORD(TapsRun8, step, 9);
+ET_WORD(TapsRun8, left, 10);
+ET_WORD(TapsRun8, base, 11);
 
 // Two taps of 4 channels, 56 bytes of code: sums r3 to r6.
 #define ET_DSP_TAPS                                                     \

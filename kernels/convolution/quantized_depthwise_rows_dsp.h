@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "convolution/quantized_depthwise3x3_dsp.h"
+#include "et/order.h"
 
 namespace et {
 
@@ -43,6 +44,17 @@ struct RowsRun8 {
   const int32_t* x_end;
   int8_t* out;
 };
+ET_WORD(RowsRun8, multiplier, 0);
+ET_WORD(RowsRun8, zero_point, 1);
+ET_WORD(RowsRun8, row_step, 2);
+ET_WORD(RowsRun8, step, 3);
+ET_WORD(RowsRun8, x_step, 4);
+ET_WORD(RowsRun8, weights, 5);
+ET_WORD(RowsRun8, bias, 6);
+ET_WORD(RowsRun8, kernel_width, 7);
+ET_WORD(RowsRun8, x, 8);
+ET_WORD(RowsRun8, x_end, 9);
+ET_WORD(RowsRun8, out, 10);
 
 // A column of 5 rows, 32 bytes of code, and of 7, 44 bytes: sums r2 and r3 of the two rows.
 #define ET_DSP_ROWS_5                              \

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "et/dsp.h"
+#include "et/order.h"
 #include "linear/quantized_matmul.h"
 
 namespace et {
@@ -13,6 +14,14 @@ namespace et {
 struct ProductRows8 {
   int32_t quads, skip, out_row, multiplier, zero_point, out1, out2, out3;
 };
+ET_WORD(ProductRows8, quads, 0);
+ET_WORD(ProductRows8, skip, 1);
+ET_WORD(ProductRows8, out_row, 2);
+ET_WORD(ProductRows8, multiplier, 3);
+ET_WORD(ProductRows8, zero_point, 4);
+ET_WORD(ProductRows8, out1, 5);
+ET_WORD(ProductRows8, out2, 6);
+ET_WORD(ProductRows8, out3, 7);
 
 // Four values of a row, the pairs (k0, k2) and (k1, k3), times those of four columns.
 #define ET_DSP_PRODUCTS                                                                               \
