@@ -25,7 +25,6 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 _THEIRS = (
-    aten.addmv.default,
     aten.logaddexp.default,
     aten.dist.default,
 )
@@ -34,6 +33,27 @@ _THEIRS = (
 def _var_mean(x: Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
     every = dim or list(range(x.dim()))
     return aten.var.correction(x, every, correction=correction, keepdim=keepdim), aten.mean.dim(x, every, keepdim)
+
+
+# ---- products ---------------------------------------------------------------------------------------------------------------------
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Of rows that lie anyhow: where they do not lie one behind the other, PyTorch makes a batched product with copies of the weight."""
+    rows, columns = x.reshape(-1, x.shape[-1]), weight.t()
+    product = torch.mm(rows, columns) if bias is None else torch.addmm(bias, rows, columns)
+    return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _mv(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A product like others: as a sum of products the whole matrix, multiplied, would lie in memory."""
+    return torch.mm(matrix, vector.unsqueeze(1)).squeeze(1)
+
+
+def _addmv(x: Tensor, matrix: Tensor, vector: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    product = torch.mv(matrix, vector)
+    product = product if alpha == 1 else product * alpha
+    return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
 
 def _addbmm(x: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -310,6 +330,9 @@ _OURS: Mapping[Any, Callable[..., Any]] = {
     aten._trilinear.default: _trilinear,
     aten.rrelu_with_noise_functional.default: _rrelu,
     aten.var_mean.correction: _var_mean,
+    aten.linear.default: _linear,
+    aten.mv.default: _mv,
+    aten.addmv.default: _addmv,
     aten.addbmm.default: _addbmm,
     aten._cdist_forward.default: _cdist,
     aten._pdist_forward.default: _pdist,

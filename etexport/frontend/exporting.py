@@ -34,7 +34,7 @@ from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
-from etexport.program.model import JUMP_FALSE, Array, Method, Program
+from etexport.program.model import JUMP_FALSE, Array, Instruction, Method, Program
 from etexport.program.names import Names, base_name
 from etexport.program.pte import write
 
@@ -363,6 +363,12 @@ def _numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, st
     """
     (method,) = program.methods
     handles = {instruction.handle: at for at, instruction in enumerate(method.instructions)}
+    computed = {one.handle: _result(lowered.program.method(), one) for one in lowered.program.method().instructions}
+    nodes = {
+        handles[one.handle]: lowered.nodes[one.handle]
+        for one in method.instructions
+        if one.handle in lowered.nodes and _result(method, one) == computed[one.handle]  # passes use handles again that are free
+    }
     names = Names(value.name for value in method.values.values() if not _is_made(method, value.id))
     wanted = _layer_names(method, lowered.modules)
     values = dict(method.values)
@@ -380,9 +386,13 @@ def _numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, st
     for instruction in instructions:
         for number, out in enumerate(instruction.outs[1:], 1):
             values[out] = replace(values[out], name=names.new(f"{instruction.name}_{number}"))
-    nodes = {handles[handle]: node for handle, node in lowered.nodes.items() if handle in handles}
     method = replace(method, values=values, instructions=tuple(instructions))
     return replace(program, methods=(method,)), nodes
+
+
+def _result(method: Method, instruction: Instruction) -> tuple[int, str]:
+    """What an instruction writes first, by number and name."""
+    return instruction.outs[0], method.values[instruction.outs[0]].name
 
 
 def _is_made(method: Method, value_id: int) -> bool:

@@ -259,6 +259,41 @@ def _average_of_rows(rewrite: Rewrite) -> None:
     rewrite.step(VIEW, (pooled, rewrite.out.shape), rewrite.out.shape, last=True)
 
 
+def _factors(rewrite: Rewrite, rank: int) -> tuple[TensorSpec, TensorSpec] | None:
+    """Both factors of a product, where they are of this rank and one type."""
+    specs = [rewrite.spec(at) for at in range(len(rewrite.instruction.args))]
+    found = [one for one in specs if one is not None and len(one.shape) == rank and one.dtype is rewrite.out.dtype]
+    return (found[0], found[1]) if len(found) == len(specs) == 2 else None
+
+
+def _matrix_by_vector(rewrite: Rewrite) -> None:
+    """A matrix of the model times a column is the same as the column, as a row, times the matrix transposed: a layer with weights."""
+    factors, args = _factors(rewrite, 2), rewrite.instruction.args
+    content = None if factors is None else rewrite.draft.constant(args[0])
+    if factors is None or content is None or rewrite.draft.constant(args[1]) is not None:
+        return
+    rows, columns = factors[0].shape
+    if rewrite.out.shape != (rows, 1) or factors[1].shape != (columns, 1):
+        return
+    weight = rewrite.draft.add_constant(f"{rewrite.instruction.name}_weight", content.T)
+    row = rewrite.step(VIEW, (args[1], (1, columns)), (1, columns))
+    product = rewrite.step("aten::mm.out", (row, weight), (1, rows))
+    rewrite.step(VIEW, (product, rewrite.out.shape), rewrite.out.shape, last=True)
+
+
+def _one_product(rewrite: Rewrite) -> None:
+    """A batch of one product with a matrix of the model is a product, a layer with weights."""
+    factors, args = _factors(rewrite, 3), rewrite.instruction.args
+    if factors is None or rewrite.draft.constant(args[1]) is None:
+        return
+    (count, rows, columns), weight = factors[0].shape, factors[1].shape
+    if count != 1 or weight[:2] != (1, columns) or rewrite.out.shape != (1, rows, weight[2]):
+        return
+    matrices = [rewrite.step(VIEW, (arg, one.shape[1:]), one.shape[1:]) for arg, one in zip(args, factors, strict=True)]
+    product = rewrite.step("aten::mm.out", tuple(matrices), rewrite.out.shape[1:])
+    rewrite.step(VIEW, (product, rewrite.out.shape), rewrite.out.shape, last=True)
+
+
 FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::clamp.Tensor_out": _clamp,
     "aten::clamp.out": _clamp_integers,
@@ -270,4 +305,6 @@ FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::index_put.out": _put_where,
     "aten::diagonal_copy.out": _diagonal,
     "aten::_cdist_forward.out": _distances,
+    "aten::mm.out": _matrix_by_vector,
+    "aten::bmm.out": _one_product,
 }

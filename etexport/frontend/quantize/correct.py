@@ -85,7 +85,7 @@ def _correct(node: Node, name: str, reals: Sequence[dict[Node, Any]], integers: 
 
 
 def _mean(error: Tensor, dim: int) -> Tensor:
-    return error.movedim(dim, 0).flatten(1).mean(1)
+    return error.movedim(dim, 0).reshape(error.shape[dim], -1).mean(1)
 
 
 def _channel_dim(node: Node) -> int:

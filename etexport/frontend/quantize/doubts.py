@@ -34,7 +34,7 @@ def _odd(name: str, data: Tensor) -> str:
     if len(data) < 10:
         return ""
     middle = data.median()
-    reach = (data - middle).abs().flatten(1).amax(1)
+    reach = (data - middle).abs().reshape(len(data), -1).amax(1)
     usual = float(reach.sort().values[int(0.9 * (len(reach) - 1))])
     odd = [at for at in range(len(data)) if float(reach[at]) > FAR_OUT * usual]
     if not odd or usual == 0:

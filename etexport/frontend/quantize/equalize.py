@@ -167,7 +167,8 @@ def _along(labels: Tensor, dims: int, shape: torch.Size) -> Tensor | None:
 
 def _inputs(layer: Node, labels: Tensor) -> Tensor | None:
     """The channel for each input of the layer, in the form that its weights have them; None where an input mixes channels."""
-    rows = labels.movedim(-1 if layer.target is aten.linear.default else -1 - _spatial(layer), 0).flatten(1)
+    rows = labels.movedim(-1 if layer.target is aten.linear.default else -1 - _spatial(layer), 0)
+    rows = rows.reshape(len(rows), -1) if rows.numel() else rows
     if rows.numel() == 0 or not torch.equal(rows.amin(1), rows.amax(1)):
         return None
     return rows[:, 0]

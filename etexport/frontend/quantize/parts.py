@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,8 @@ aten = torch.ops.aten
 
 ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.relu6.default, aten.hardtanh.default, aten.hardtanh_.default)
 """What a kernel does by saturating."""
+
+PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
 
 PADDED_BY_NAME = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding: aten.conv2d.default}
 """Convolutions whose padding is a word, and what is the same with numbers."""
@@ -49,8 +52,11 @@ def _for_each_head(x: Tensor, count: int) -> Tensor:
     return x.unsqueeze(-3).expand(*x.shape[:-2], count, *x.shape[-2:]).flatten(-4, -3)
 
 
-def product_and_sum(x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    product = torch.bmm(left, right)
+def product_and_sum(
+    x: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1,
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
+) -> Tensor:  # fmt: skip
+    product = multiply(left, right)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (x if beta == 1 else x * beta)
 
@@ -68,6 +74,10 @@ def by_channel(x: Tensor, weight: Tensor) -> Tensor:
 
 def by_column(matrix: Tensor, vector: Tensor) -> Tensor:
     return torch.matmul(matrix, vector.unsqueeze(-1)).squeeze(-1)
+
+
+def of_vectors(left: Tensor, right: Tensor) -> Tensor:
+    return torch.matmul(left.unsqueeze(0), right.unsqueeze(1)).reshape(())
 
 
 def by_reciprocal(x: Tensor, divisor: Tensor) -> Tensor:
@@ -96,21 +106,40 @@ MOST_STEPS = 80
 """Of all layers that are written out, each direction by itself: a step of an LSTM is some 450 of the 40,000 tables that a file may have
 (`program.wire`), and half a second of export."""
 
+COMPOSED = frozenset(
+    (
+        aten.einsum.default, aten.tensordot.default, aten.inner.default, aten.outer.default, aten.ger.default, aten.chain_matmul.default,
+        aten.linalg_multi_dot.default, aten.linalg_matmul.default, aten.mT.default, aten.mH.default, aten.matrix_H.default,
+        aten.numpy_T.default, aten.adjoint.default, aten.moveaxis.int, aten.moveaxis.intlist, aten.movedim.intlist,
+        aten.swapaxes.default, aten.swapdims.default, aten.hstack.default, aten.vstack.default, aten.dstack.default,
+        aten.column_stack.default, aten.row_stack.default, aten.concatenate.default, aten.tile.default, aten.narrow.default,
+        aten.fliplr.default, aten.flipud.default, aten.unsafe_chunk.default, aten.tensor_split.sections, aten.tensor_split.indices,
+        aten.hsplit.int, aten.hsplit.array, aten.vsplit.int, aten.vsplit.array, aten.dsplit.int, aten.dsplit.array, aten.split.sizes,
+        aten.atleast_1d.default, aten.atleast_2d.default, aten.atleast_3d.default, aten.broadcast_to.default, aten.ravel.default,
+        aten.repeat_interleave.self_int, aten.subtract.Tensor, aten.multiply.Tensor,
+    )
+)  # fmt: skip
+"""What PyTorch itself makes of other operators, all of which only move elements, multiply and add."""
+
 STEP = "etexport_step"
 """In a node's meta: what it computes in a step of a recurrent layer, equal for all steps; they get one scale."""
 
 
 def written_out(model: GraphModule) -> GraphModule:
     """The graph with the parts of such operators in their place, each with source and module of the whole."""
-    for node in list(model.graph.nodes):
+    waiting = deque(model.graph.nodes)
+    while waiting:
+        node = waiting.popleft()
         if node.op != "call_function":
             continue
-        _as_layer(model, node)
         _as_numbers(model, node)
         _as_sequence(model, node)
         write = _writer(node)
         if write is not None:
-            _replace(model, node, write)
+            waiting.extend(_replace(model, node, write))
+    varies = varying(model.graph)
+    for node in list(model.graph.nodes):
+        _as_layer(model, node, varies)
     model.graph.eliminate_dead_code()
     model.recompile()
     return model
@@ -143,14 +172,20 @@ def _writer(node: Node) -> Callable[..., Any] | None:
     target, args = node.target, node.args
     if target is aten.scaled_dot_product_attention.default:
         return None if len(args) > 4 and args[4] else attention
-    if target is aten.baddbmm.default:
+    if target in (aten.baddbmm.default, aten.addmm.default):
         return product_and_sum
+    if target is aten.addmv.default:
+        return partial(product_and_sum, multiply=by_column)
+    if target is aten.mv.default:
+        return by_column
+    if target in (aten.dot.default, aten.vdot.default):
+        return of_vectors
     if target is aten.glu.default:
         return gated
     if target is aten.prelu.default and isinstance(args[1], Node) and args[1].meta["val"].numel() > 1:
         return by_channel
-    if target is aten.einsum.default:
-        return torch.einsum
+    if target in COMPOSED:
+        return target
     if target in RECURRENT:
         states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
         return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
@@ -160,7 +195,7 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         weight, bias = (_is_computed(one) for one in (args[1], args[2] if len(args) > 2 else None))
         return by_computed if weight else by_computed_bias if bias else None
     if target is aten.matmul.default and isinstance(args[1], Node) and args[1].meta["val"].dim() == 1:
-        return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else None
+        return by_column if isinstance(args[0], Node) and args[0].meta["val"].dim() > 1 else of_vectors
     if target is aten.div.Tensor and len(args) == 2 and _is_parameter(args[1]):
         return by_reciprocal
     return None
@@ -174,18 +209,50 @@ def _is_computed(arg: Any) -> bool:
     return isinstance(arg, Node) and not _is_parameter(arg) and arg in varying(arg.graph)
 
 
-def _as_layer(model: GraphModule, node: Node) -> None:
-    """A product with a matrix of the model is a linear layer, with a scale for each column; and the rows of a linear layer lie one
-    behind the other, for else PyTorch makes a batched product with copies of the weights of it."""
-    if node.target in (aten.matmul.default, aten.mm.default) and _is_parameter(node.args[1]):
-        weight = node.args[1]
-        assert isinstance(weight, Node)
-        if weight.meta["val"].dim() == 2:
-            node.replace_input_with(weight, before(model, node, aten.permute.default, weight, [1, 0]))
-            node.target = aten.linear.default
-    rows = node.args[0] if node.target is aten.linear.default else None
-    if isinstance(rows, Node) and rows.meta["val"].dim() > 2 and not rows.meta["val"].is_contiguous():
-        node.replace_input_with(rows, before(model, node, aten.clone.default, rows, memory_format=torch.contiguous_format))
+def _as_layer(model: GraphModule, node: Node, varies: Container[Node]) -> None:
+    """A product with a matrix that is computed on the host is a linear layer, with a scale for each output. Each product is a layer of its
+    own: what is multiplied with the same matrix may have quite another range."""
+    if node.target not in PRODUCTS or not node.meta["val"].is_floating_point():
+        return
+    left, right = node.args[:2]
+    assert isinstance(left, Node) and isinstance(right, Node)
+    if right not in varies and left in varies and (matrix := _matrix(model, node, right)) is not None:
+        node.args = (left, before(model, node, aten.permute.default, matrix, [1, 0]))
+    elif left not in varies and right in varies and (matrix := _matrix(model, node, left)) is not None:
+        columns = right.meta["val"].dim() > 1
+        weight = before(model, node, aten.clone.default, matrix)
+        node.args = (before(model, node, aten.transpose.int, right, -1, -2) if columns else right, weight)
+        if columns:
+            _transposed(model, node)
+    else:
+        return
+    node.target = aten.linear.default
+
+
+def _matrix(model: GraphModule, node: Node, factor: Node) -> Node | None:
+    """The factor where it is a matrix, or a batch of one for a batch of one."""
+    shape = factor.meta["val"].shape
+    if len(shape) == 2:
+        return factor
+    return before(model, node, aten.select.int, factor, 0, 0) if len(shape) == 3 and shape[0] == 1 and _is_batch_of_one(node) else None
+
+
+def _is_batch_of_one(node: Node) -> bool:
+    return bool(node.meta["val"].dim() == 3 and node.meta["val"].shape[0] == 1)
+
+
+def _transposed(model: GraphModule, node: Node) -> None:
+    """The node gives its matrices transposed; its readers are given them as they were."""
+    readers = list(node.users)
+    with _fake_mode(node):
+        node.meta["val"] = node.meta["val"].transpose(-1, -2)
+    with model.graph.inserting_after(node):
+        back = model.graph.call_function(aten.transpose.int, (node, -1, -2))
+    with _fake_mode(node):
+        back.meta["val"] = node.meta["val"].transpose(-1, -2)
+    keep_source(back, node)
+    for reader in readers:
+        reader.replace_input_with(node, back)
 
 
 def _as_numbers(model: GraphModule, node: Node) -> None:
@@ -235,7 +302,7 @@ def _unsqueezed(node: Node) -> Tensor:
 
 def _fake_mode(node: Node) -> Any:
     value = node.meta["val"]
-    return (value[0] if isinstance(value, tuple) else value).fake_mode
+    return (value[0] if isinstance(value, (tuple, list)) else value).fake_mode
 
 
 def _take_over(node: Node, result: Any, replaced: Mapping[Node, Any]) -> None:
@@ -272,7 +339,7 @@ def keep_source(part: Node, whole: Node) -> None:
     part.meta.update({key: whole.meta[key] for key in keys if key in whole.meta})
 
 
-def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
+def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> list[Node]:
     """The trace of `write` on the node's operands in the node's place."""
     operands = list(node.all_input_nodes)
     values = [one.meta["val"] for one in operands]
@@ -283,7 +350,7 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
         return write(*args, **kwargs)
 
     with _fake_mode(node), traceback.preserve_node_meta():
-        trace = make_fx(rebuilt, pre_dispatch=True)(*values)
+        trace = make_fx(rebuilt, pre_dispatch=write not in COMPOSED)(*values)
     weights = tuple(one for one in operands if _is_parameter(one))
     replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
     with model.graph.inserting_before(node):
@@ -298,3 +365,4 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> None:
                 if cells.STEP in traced:
                     replaced[part].meta[STEP] = (traced[cells.STEP], traced.get(cells.LAYER), weights)
     model.graph.erase_node(node)
+    return [one for one in replaced.values() if one not in operands]

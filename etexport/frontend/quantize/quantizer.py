@@ -29,7 +29,7 @@ from torchao.quantization.pt2e.quantizer import (
 
 from etexport.frontend.quantize import kept, reasons
 from etexport.frontend.quantize.masks import Masks, drawn, masked
-from etexport.frontend.quantize.parts import STEP, varying, written_out
+from etexport.frontend.quantize.parts import PRODUCTS, STEP, varying, written_out
 from etexport.frontend.quantize.ranges import HEADROOM, SMALLEST_SCALE, RangeObserver, widened
 from etexport.frontend.quantize.states import carries, is_state, states
 
@@ -51,7 +51,6 @@ WEIGHTED: dict[Any, int] = {
 GROUPS_OF_TRANSPOSED: dict[Any, int] = {aten.conv_transpose1d.default: 6, aten.conv_transpose2d.input: 6}
 """Which argument of a transposed convolution is the number of groups."""
 
-PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
 SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
 REDUCTIONS = (aten.mean.dim, aten.mean.default, aten.sum.dim_IntList, aten.sum.default)
 OWN_STATISTICS = (
@@ -90,7 +89,7 @@ SHARING = (
     aten.split_with_sizes.default, aten.unbind.int, operator.getitem, aten.amax.default, aten.amin.default, aten.max.default,
     aten.min.default, aten.max.dim, aten.min.dim, aten.index_select.default, aten.index.Tensor, aten.gather.default, aten.roll.default,
     aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.embedding.default, aten.movedim.int,
-    aten.expand_as.default, aten.reshape_as.default, aten.view_as.default,
+    aten.expand_as.default, aten.reshape_as.default, aten.view_as.default, aten._unsafe_view.default,
 )  # fmt: skip
 """Movement and pooling: input and output have one scale."""
 
