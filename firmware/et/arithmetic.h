@@ -13,6 +13,8 @@ inline T clamped(T value, T low, T high) {
 
 inline bool is_nan(float value) { return value != value; }
 
+inline bool is_nan(double value) { return value != value; }
+
 template <class T>
 inline bool is_nan(T) {
   return false;  // whole numbers

@@ -45,12 +45,16 @@ inline T sum_of(T a, T b) {
 
 inline float sum_of(float a, float b) { return a + b; }
 
+inline double sum_of(double a, double b) { return a + b; }
+
 template <class T>
 inline T product_of(T a, T b) {
   return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
 }
 
 inline float product_of(float a, float b) { return a * b; }
+
+inline double product_of(double a, double b) { return a * b; }
 
 // A NaN stays one.
 template <class T>
@@ -59,6 +63,8 @@ inline bool stays(T) {
 }
 
 inline bool stays(float a) { return a != a; }
+
+inline bool stays(double a) { return a != a; }
 
 // G: also fresh: what self holds at the places does not take part.
 template <class G, class T, class... Index>

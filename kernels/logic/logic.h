@@ -123,6 +123,8 @@ inline bool is_infinite(T) {
 
 inline bool is_infinite(float a) { return a == __builtin_inff() || a == -__builtin_inff(); }
 
+inline bool is_infinite(double a) { return a == __builtin_inf() || a == -__builtin_inf(); }
+
 template <class G, class T>
 void mark_infinite(const G& g, bool* out, const T* self) {
   map(g, out, self, [](T a) { return is_infinite(a); });
