@@ -181,7 +181,7 @@ ANSWERS: dict[str, tuple[Any, str]] = {
         "fault, told without lr",
     ),
     "answers that nobody asked for": (
-        replacing("INPUT", lambda asked, _: [encode("ACCEPTED", asked.sequence + 5000, run=1)] * 20), "no answer to INPUT"
+        replacing("INPUT", lambda asked, _: [encode("ACCEPTED", (asked.sequence + 5000) & 0xFFFF, run=1)] * 20), "no answer to INPUT"
     ),
 }  # fmt: skip
 

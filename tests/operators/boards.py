@@ -73,7 +73,7 @@ class Bench:
     def run(
         self, specialised: Specialised, inputs: Sequence[Array], library: Library, solution: Solution | None = None
     ) -> tuple[Array, ...]:
-        """The outputs of one sample. With a `solution` of the test's own, dead memory is left alone."""
+        """The outputs of one sample. A `solution` of the test's own is taken as it is, and dead memory is left alone."""
         return self.run_all(specialised, [inputs], library, solution)[0]
 
     def run_all(
@@ -82,7 +82,8 @@ class Bench:
         """The same of several samples, one after the other."""
         the_problem = problem(specialised)
         placed = Placed(specialised, the_problem, solution or stacked(the_problem))
-        validate(the_problem, placed.solution)
+        if solution is None:
+            validate(the_problem, placed.solution)
         self.built += 1
         out = self.folder / f"program{self.built}"
         number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")

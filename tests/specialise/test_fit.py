@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,15 @@ def test_ram(tmp_path: Path) -> None:
     assert error.hint.startswith("at the peak, model.py:12: wide (aten::addmm.out): wide_0_0 16,000 (model.py:12), input_0 4")
 
 
-def test_only_the_first_ram_of_several_counts(tmp_path: Path) -> None:
-    """The linker script uses no other."""
+def test_what_the_first_ram_does_not_hold_lies_in_the_second(tmp_path: Path) -> None:
     board = tmp_path / "two.toml"
     more = '[[memory]]\nname = "more"\nkind = "ram"\naddress = 0x2800_0000\nsize = 0x10_0000\n\n[counter]'
     board.write_text(board_files()["qemu_microbit"].read_text("utf-8").replace("[counter]", more), encoding="utf-8")
-    assert refused(program(tmp_path, 4_000), str(board)).what.endswith("the board has 16,384")
+    generate(program(tmp_path, 4_000), str(board), tmp_path / "made", optimize="speed", name="model")
+    first, second = json.loads((tmp_path / "made" / "memory.json").read_text())["regions"]
+    assert first["name"] == "ram" and first["size"] < 16_000 <= second["size"]
+    told = refused(program(tmp_path, 300_000), str(board))
+    assert told.what.startswith("region more needs 1,200,0") and "(no plan needs less), there are 1,048,576" in told.what, told
 
 
 def test_flash(tmp_path: Path) -> None:
