@@ -155,7 +155,7 @@ FORGETFUL = {
     "return y + random.random()": "Python's random state",
     "return y + np.random.rand()": "numpy's random state",
     "return y + GENERATOR.random()": "GENERATOR of model.py",
-    "return y + time.perf_counter()": "other numbers",
+    "return y + time.perf_counter_ns() % 1_000_003": "other numbers",  # float32 sees no microsecond beside hours
     "self.fc.weight.data.add_(0.25); return y": "fc.weight",
 }
 
