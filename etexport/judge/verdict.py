@@ -7,9 +7,8 @@ further off than is allowed is no mismatch where
 
 - every operator of its run is right, and the run left the outputs that are judged;
 - and the program is PyTorch's network: computed exactly from the sample's inputs, it gives PyTorch's outputs as near as is allowed. Where
-  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise, and where a value lies between two stored ones
-  PyTorch's float32 may round otherwise, which a norm of few values makes much of; then each of the program's operators must give
-  PyTorch's results from PyTorch's own operands, and the board's outputs those that are computed exactly, as near as is allowed.
+  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise; then each of the program's operators must give
+  PyTorch's results from PyTorch's own operands.
 
 Nothing else excuses a sample.
 """
@@ -171,24 +170,22 @@ def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) ->
     samples = range(last) if question.keeps_state else proven
     inputs = [[one[sample] for one in reference.inputs] for sample in samples]
     allowed = limits(reference, tolerance, question.steps)
-    found, ties, choosing, rounding = [], set[str](), [], []
+    found, ties, choosing = [], set[str](), []
     for sample, exactly in zip(samples, computed(question.method, question.library, inputs), strict=True):
         if sample not in proven:
             continue
-        limit = [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)]
-        if _near(exactly.outputs, [one[sample] for one in reference.outputs], limit):
+        if _near(
+            exactly.outputs,
+            [one[sample] for one in reference.outputs],
+            [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)],
+        ):
             found.append(sample)
         elif exactly.ties:
             choosing.append(sample)
             ties.update(exactly.ties)
-        elif _near(exactly.outputs, [one[sample] for one in question.got], limit):
-            rounding.append(sample)
-    if not (choosing or rounding) or not _is_pytorchs(question):
+    if not choosing or not _is_pytorchs(question):
         return tuple(found), ()
-    notes = [f"equal values come in another order in {one}: no difference" for one in sorted(ties)]
-    if rounding:
-        notes.append("PyTorch's float32 rounds a value otherwise than exact arithmetic, and the network makes much of it: no difference")
-    return (*found, *choosing, *rounding), tuple(notes)
+    return (*found, *choosing), tuple(f"equal values come in another order in {one}: no difference" for one in sorted(ties))
 
 
 def _near(outputs: Sequence[Array | None], expected: Sequence[Array], allowed: Sequence[Array]) -> bool:
