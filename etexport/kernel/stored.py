@@ -32,10 +32,6 @@ class StoredType:
         return max(-self.low, self.high)
 
     @property
-    def bounds(self) -> tuple[int, int]:
-        return self.low, self.high
-
-    @property
     def numbers(self) -> Array:
         """All of them, ascending."""
         return np.arange(self.low, self.high + 1)
