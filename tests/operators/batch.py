@@ -26,7 +26,8 @@ class Batch:
 class _Builder:
     """The values and instructions so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: bool = False) -> None:
+        self.stored = stored
         self.values: dict[int, Value] = {}
         self.inputs: list[int] = []
         self.outputs: list[int] = []
@@ -45,14 +46,18 @@ class _Builder:
         spec = TensorSpec(arg.of.dtype, arg.of.shape, arg.of.dim_order or ())
         if arg.of.constant:
             return Ref(self.value("constant", spec, Role.CONSTANT, arg.data))
+        if self.stored:
+            return Ref(self.value("stored", spec, Role.STATE, arg.data))
         number = self.value("input", spec, Role.INPUT)
         self.inputs.append(number)
         return Ref(number)
 
 
-def batch(samples: Sequence[Sample], cast: Sequence[DType | None] = ()) -> Batch:
-    """The program of these samples. `cast` names the element type of a result where no argument does (layout and type conversion)."""
-    builder = _Builder()
+def batch(samples: Sequence[Sample], cast: Sequence[DType | None] = (), *, stored: bool = False) -> Batch:
+    """The program of these samples. `cast` names the element type of a result where no argument does (layout and type conversion).
+    `stored`: operands are states that nobody writes, whose content is in the image, since a byte takes a simulator's serial port
+    longer (0.1 ms) than a kernel takes for it."""
+    builder = _Builder(stored)
     inputs: list[Array] = []
     positions: list[tuple[int, ...]] = []
     for at, sample in enumerate(samples):
@@ -75,7 +80,8 @@ def _append(builder: _Builder, sample: Sample, at: int, cast: DType | None, inpu
             operands.append(Ref(outs[-1]))
         else:
             operands.append(builder.operand(arg))
-            inputs.extend(_data_of((arg,)))
+            if not builder.stored:
+                inputs.extend(_data_of((arg,)))
     assert len(inputs) == len(builder.inputs), f"{len(inputs)} arrays for {len(builder.inputs)} inputs"
     instruction = Instruction(op.name, tuple(operands), tuple(outs), at, f"case{at}")
     outs = outs or _outputs(builder, sample, instruction, cast)
