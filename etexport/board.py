@@ -12,12 +12,26 @@ import string
 import tomllib
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from etexport.errors import BoardError, EtError, raise_all
+from etexport.hardware import (
+    OPERATIONS,
+    Attach,
+    Clock,
+    Operation,
+    Pins,
+    ResetCause,
+    cause_words,
+    impossible_attach,
+    impossible_cause,
+    impossible_clock,
+    impossible_operation,
+    words,
+)
 from etexport.resources import board_folders, root
 
 
@@ -42,6 +56,19 @@ class Memory:
     address: int
     size: int
     cost: int = 1
+    purpose: str = ""
+    """For people: "code and constants", "shared with the radio"."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """What a tick of the counter is worth where it is not what `Counter` says: count = ticks * `numerator` / `denominator`. `still`: the
+    counter stands still there, and nothing is counted."""
+
+    unit: str
+    numerator: int = 1
+    denominator: int = 1
+    still: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,9 +87,11 @@ class Counter:
 
 @dataclass(frozen=True)
 class Simulator:
-    """How the board is started: `kind` "host" or "qemu" (or "renode"), the program and its arguments.
+    """How the board is started: `kind` "host", "qemu", "renode" or "program" (any that takes an ELF and gives a port), the program and its
+    arguments.
 
-    `{elf}`, `{port}` (a free one, where the program does not choose) and `{renode}` (the folder of that name) are filled in.
+    `{elf}`, `{port}` (a free one, where the program does not choose), `{renode}` (the folder of that name) and `{device}` (etexport/device,
+    where our own launchers are) are filled in.
 
     A program that opens a port of its own choice says `waiting for connection on: tcp:127.0.0.1:<port>` before it goes on, as QEMU does.
     """
@@ -71,6 +100,10 @@ class Simulator:
     program: str
     arguments: tuple[str, ...]
     package: str = ""
+    note: str = ""
+    """What differs from the board: "another chip of the family, without a PLL"."""
+    count: Count | None = None
+    """What a tick is there; None: what `counter` says."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +130,20 @@ class Board:
     """Serial port of real hardware, as pyserial's `serial_for_url` takes it."""
     baud: int = 115200
     """Bits a second of that port."""
+    bauds: tuple[int, ...] = ()
+    """Every speed that the UART and its adapter can do; of these, `baud` is the one that is used."""
+    chip: str = ""
+    """Folder of `firmware/chip/`: what a family of chips needs before anything else, beyond registers with fixed values."""
+    clock: Clock | None = None
+    pins: Pins | None = None
+    reset_cause: tuple[ResetCause, ...] = ()
+    attach: Attach | None = None
+    """Of boards that exist; a machine that is only simulated has none."""
+    on_hardware: str = ""
+    """When and how it ran on the real board; "": never."""
+    verified: Mapping[str, str] = field(default_factory=dict)
+    """Where each value was read: key (`clock.setup`, `memory.flash`) -> source. A key stands for all below it; what has none is not
+    verified."""
 
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -175,7 +222,8 @@ def firmware_sources(board: Board) -> tuple[Path, ...]:
 
 def _common_sources(board: Board) -> tuple[Path, ...]:
     firmware = root() / "firmware"
-    return (*sorted((firmware / "runtime").glob("*.cpp")), *sorted((firmware / "arch" / board.arch).glob("*.cpp")))
+    folders = [firmware / "runtime", firmware / "arch" / board.arch, *([firmware / "chip" / board.chip] if board.chip else [])]
+    return tuple(path for folder in folders for path in sorted(folder.glob("*.cpp")))
 
 
 def own_sources(board: Board) -> tuple[Path, ...]:
@@ -185,9 +233,10 @@ def own_sources(board: Board) -> tuple[Path, ...]:
     return tuple(Path(name) if name.endswith(".cpp") else folder / f"{name}.cpp" for folder, name in drivers.items())
 
 
-def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False) -> Mapping[str, int]:
-    """Macros those files need. `probe_count` is the number of steps + 1 in a build that counts each step, else 0."""
-    defines = dict(board.defines)
+def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False) -> Mapping[str, int | str]:
+    """Macros those files need, numbers or lists of numbers. `probe_count` is the number of steps + 1 in a build that counts each step,
+    else 0."""
+    defines: dict[str, int | str] = {**board.defines, **_setup_defines(board)}
     if board.counter.address:
         defines["ET_COUNTER_ADDRESS"] = board.counter.address
     if probe_count:
@@ -195,6 +244,40 @@ def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False)
     if trace:
         defines["ET_TRACE"] = 1
     return defines
+
+
+def _setup_defines(board: Board) -> Mapping[str, int | str]:
+    """What the firmware knows of the chip: nothing of a machine whose clocks and pins need no set-up."""
+    defines: dict[str, int | str] = {"ET_CHIP": 1} if board.chip else {}
+    if (clock := board.clock) is not None:
+        defines |= {"ET_CLOCK_HZ": clock.hz, "ET_CLOCK_RESET_HZ": clock.reset_hz or clock.hz, "ET_BAUD": board.baud}
+        defines |= {"ET_UART_HZ": clock.uart_hz, "ET_UART_RESET_HZ": clock.uart_reset_hz or clock.uart_hz}
+        if clock.setup:
+            defines["ET_CLOCK_SETUP"] = _numbers(words(clock.setup))
+    if board.pins is not None:
+        defines["ET_PIN_SETUP"] = _numbers(words(board.pins.setup))
+    if board.reset_cause:
+        defines["ET_RESET_CAUSES"] = _numbers(cause_words(board.reset_cause))
+        if clear := words([operation for cause in board.reset_cause for operation in cause.clear]):
+            defines["ET_RESET_CLEAR"] = _numbers(clear)
+    return defines
+
+
+def _numbers(values: tuple[int, ...]) -> str:
+    return ",".join(f"0x{value:x}" for value in values)
+
+
+def count_of(board: Board, *, simulated: bool) -> Count:
+    """What a tick of the board's counter is worth: the simulator's own word counts before that of the board."""
+    if simulated and board.simulator is not None and board.simulator.count is not None:
+        return board.simulator.count
+    return Count(board.counter.unit, board.counter.numerator, board.counter.denominator)
+
+
+def source_of(board: Board, key: str) -> str:
+    """Where the value of a key (`clock.setup`) was read; "" if nobody said."""
+    parts = key.split(".")
+    return next((board.verified[name] for count in range(len(parts), 0, -1) if (name := ".".join(parts[:count])) in board.verified), "")
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------------------
@@ -218,19 +301,19 @@ def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError]
         errors.append(_type_error(path, "a table", table, where))
         return None
     hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind) if field.name not in given]
+    known = [entry.name for entry in fields(kind) if entry.name not in given]
     prefix = f"{path}." if path else ""
     for key in table:
         if key not in known and key not in given:
             errors.append(BoardError(f"unknown key {prefix + key!r}", where=where, hint=f"{_nearest(key, known)}known: {', '.join(known)}"))
     values: dict[str, Any] = {}
-    for field in fields(kind):
-        if field.name in table:
-            values[field.name] = _value(hints[field.name], table[field.name], where, prefix + field.name, errors)
-        elif field.default is MISSING and field.default_factory is MISSING:
+    for entry in fields(kind):
+        if entry.name in table:
+            values[entry.name] = _value(hints[entry.name], table[entry.name], where, prefix + entry.name, errors)
+        elif entry.default is MISSING and entry.default_factory is MISSING:
             errors.append(
                 BoardError(
-                    f"{prefix + field.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"
+                    f"{prefix + entry.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"
                 )
             )
     return None if errors else kind(**values)
@@ -240,10 +323,12 @@ def _value(hint: Any, value: Any, where: str, path: str, errors: list[EtError]) 
     if get_origin(hint) is types.UnionType:
         hint = next(option for option in get_args(hint) if option is not type(None))
     origin = get_origin(hint) or hint
-    if origin in (str, int):
+    if origin is Operation:
+        return _operation(value, where, path, errors)
+    if origin in (str, int, bool):
         if type(value) is not origin:
             errors.append(_type_error(path, _TYPE_NAMES[origin], value, where))
-        elif isinstance(value, int) and value < 0:
+        elif origin is int and value < 0:
             errors.append(BoardError(f"{path!r} is {value}, which is negative", where=where))
         return value
     if origin in (tuple, frozenset):
@@ -258,6 +343,16 @@ def _value(hint: Any, value: Any, where: str, path: str, errors: list[EtError]) 
             return value
         return types.MappingProxyType({key: _value(get_args(hint)[1], part, where, f"{path}.{key}", errors) for key, part in value.items()})
     return _record(origin, value, where, path, errors)
+
+
+def _operation(value: Any, where: str, path: str, errors: list[EtError]) -> Any:
+    """A list of an operation's name and its numbers."""
+    if not isinstance(value, list) or not value or value[0] not in OPERATIONS:
+        hint = "; ".join(f'["{name}", {", ".join(numbers)}]' for name, numbers in OPERATIONS.items())
+        errors.append(BoardError(f"{path!r} is {value!r}, which is no operation on a register", where=where, hint=f"known: {hint}"))
+        return value
+    numbers = [_value(int, number, where, f"{path}[{index}]", errors) for index, number in enumerate(value[1:], 1)]
+    return Operation(value[0], tuple(numbers))
 
 
 def _type_error(path: str, wanted: str, value: Any, where: str) -> BoardError:
@@ -286,13 +381,17 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
             if not _WORD.fullmatch(name) or (key == "memory" and name in _LINKER_WORDS):
                 hint = "letters, digits and _, as the linker and the compiler take it"
                 yield BoardError(f"{key!r} has the name {name!r}", where=where, hint=hint)
-    if board.counter.numerator == 0 or board.counter.denominator == 0:
-        yield BoardError("'counter.numerator' and 'counter.denominator' must not be 0", where=where)
+    simulated = board.simulator.count if board.simulator is not None else None
+    counts: dict[str, Counter | Count] = {"counter": board.counter, **({"simulator.count": simulated} if simulated is not None else {})}
+    for key, count in counts.items():
+        if count.numerator == 0 or count.denominator == 0:
+            yield BoardError(f"'{key}.numerator' and '{key}.denominator' must not be 0", where=where)
     if board.stack == 0 or board.stack % 16:
         yield BoardError(f"'stack' is {board.stack}; a positive multiple of 16 belongs there", where=where)
     yield from _impossible_memory(board.memory, where)
+    yield from _impossible_hardware(board, where)
     if board.simulator is not None:
-        yield from _unknown_file("simulator.kind", board.simulator.kind, ["host", "qemu", "renode"], where)
+        yield from _unknown_file("simulator.kind", board.simulator.kind, ["host", "qemu", "renode", "program"], where)
         for argument in (board.simulator.program, *board.simulator.arguments):
             yield from _unknown_placeholder(argument, where)
 
@@ -317,8 +416,35 @@ def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
     except ValueError as error:
         yield BoardError(f"'simulator' has {argument!r}: {error}", where=where)
         return
-    for name in sorted(names - {"elf", "port", "renode"}):
-        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}, {renode}")
+    for name in sorted(names - {"elf", "port", "renode", "device"}):
+        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}, {renode}, {device}")
+
+
+def _impossible_hardware(board: Board, where: str) -> Iterator[BoardError]:
+    """What is said of the chip and of how it is attached."""
+    if board.chip:
+        yield from _unknown_file("chip", board.chip, [path.name for path in (root() / "firmware").glob("chip/*/")], where)
+    if board.bauds and board.baud not in board.bauds:
+        yield BoardError(
+            f"'baud' is {board.baud}, which is not one of 'bauds'", where=where, hint=f"known: {', '.join(map(str, board.bauds))}"
+        )
+    setups = {"clock.setup": board.clock.setup if board.clock else (), "pins.setup": board.pins.setup if board.pins else ()}
+    setups |= {f"reset_cause[{index}].clear": cause.clear for index, cause in enumerate(board.reset_cause)}
+    for key, operations in setups.items():
+        for operation in operations:
+            yield from impossible_operation(operation, key, where)
+    if board.clock is not None:
+        yield from impossible_clock(board.clock, board.bauds or (board.baud,), where)
+    for cause in board.reset_cause:
+        yield from impossible_cause(cause, where)
+    if board.attach is not None:
+        yield from impossible_attach(board.attach, where)
+    keys = [entry.name for entry in fields(Board)]
+    for key in board.verified:
+        if key.split(".")[0] not in keys:
+            yield BoardError(
+                f"'verified' has {key!r}, which is no key", where=where, hint=f"{_nearest(key.split('.')[0], keys)}clock.setup, memory"
+            )
 
 
 def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[BoardError]:

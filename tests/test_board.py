@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from etexport.board import board_files, board_names, firmware_defines, firmware_sources, load_board, parse_board
+from etexport.board import board_files, board_names, count_of, firmware_defines, firmware_sources, load_board, parse_board, source_of
+from etexport.device.messages import layout
 from etexport.errors import BoardError, Errors, EtError
+from etexport.hardware import CAUSES
 
 Table = dict[str, Any]
 
@@ -26,7 +28,10 @@ def test_our_boards_load(name: str) -> None:
     assert board.name == name
     for source in firmware_sources(board):
         assert source.is_file()
-    assert all(isinstance(value, int) for value in firmware_defines(board, probe_count=3, trace=True).values())
+    assert all(
+        isinstance(value, int) or re.fullmatch(r"(0x[0-9a-f]+,?)+", value)
+        for value in firmware_defines(board, probe_count=3, trace=True).values()
+    )
 
 
 def test_ours_are_there() -> None:
@@ -95,6 +100,31 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
     (set_in("simulator", "kind", to="qmu"), r"'simulator.kind' is 'qmu'(.|\n)*did you mean 'qemu'"),
     (set_in("simulator", "arguments", to=["{efl}"]), r"'simulator' has \{efl\}(.|\n)*known: \{elf\}, \{port\}, \{renode\}"),
     (set_in("simulator", "arguments", to=["{"]), r"'simulator' has '\{'"),
+    (set_in("simulator", "count", to={"unit": "x", "still": 1}), r"'simulator.count.still' is 1, an integer; true or false belongs there"),
+    (set_in("simulator", "count", to={"unit": "x", "numerator": 0}), r"'simulator.count.numerator' and"),
+    (set_in("chip", to="stm33"), r"'chip' is 'stm33', which does not exist"),
+    (set_in("bauds", to=[9600]), r"'baud' is 115200, which is not one of 'bauds'(.|\n)*known: 9600"),
+    (set_in("pins", to={"setup": [["sett", 0, 1]]}), r"'pins.setup\[0\]' is \['sett', 0, 1\](.|\n)*known: \[\"write\", address, value\]"),
+    (set_in("pins", to={"setup": ["set"]}), r"'pins.setup\[0\]' is 'set', which is no operation"),
+    (set_in("pins", to={"setup": [["set", 4, "1"]]}), r"'pins.setup\[0\]\[2\]' is '1', a string; an integer"),
+    (set_in("pins", to={"setup": [["set", 4]]}), r"'pins.setup' has \[set, 0x00000004\], 1 numbers(.|\n)*set takes address, bits"),
+    (set_in("pins", to={"setup": [["set", 6, 1]]}), r"the address is no multiple of 4"),
+    (set_in("pins", to={"setup": [["set", 4, 0]]}), r"nothing is changed or awaited"),
+    (set_in("pins", to={"setup": [["write", 4, 1 << 32]]}), r"more than 32 bits"),
+    (set_in("pins", to={"setup": [["field", 4, 0xF0, 0x1A0]]}), r"the value has bits that the mask lacks: 0x00000100"),
+    (
+        set_in("clock", to={"hz": 0, "uart_hz": 1_000_000}),
+        r"'clock.hz' is 0(.|\n)*115,200 bits a second cannot be made of 1,000,000 Hz: .* 3.5 % off",
+    ),
+    (set_in("clock", to={"hz": 1}), r"'clock.uart_hz' is missing"),
+    (set_in("reset_cause", to=[{"address": 4, "bits": {"pni": 32}}]), r"'reset_cause' has 'pni'(.|\n)*'reset_cause.bits.pni' is 32"),
+    (set_in("reset_cause", to=[{"address": 5, "mask": 3, "values": {"pin": 4}}]), r"no multiple of 4(.|\n)*0x00000004, outside the mask"),
+    (
+        set_in("attach", to={"usb": ["483:374b"], "dtr": "up"}),
+        r"'attach.usb' has '483:374b'(.|\n)*'attach.dtr' is 'up'(.|\n)*known: on, off",
+    ),
+    (set_in("attach", to={"drive": "X"}), r"only one is there"),
+    (set_in("verified", to={"clok.setup": "RM0090"}), r"'verified' has 'clok.setup', which is no key"),
 ]
 
 
@@ -122,3 +152,36 @@ def test_all_mistakes_come_at_once() -> None:
     with pytest.raises(EtError) as caught:
         parse_board("x", table, where="x.toml", folder=Path())
     assert isinstance(caught.value, Errors) and len(caught.value.errors) == 3
+
+
+def test_a_setup_becomes_words_of_the_firmware() -> None:
+    """What firmware/runtime/setup.cpp reads: address, mask, value; bit 0 of the address is a wait."""
+    lines = [["write", 4, 7], ["set", 8, 6], ["clear", 8, 2], ["field", 12, 0xF0, 0xA0], ["wait", 16, 3, 1]]
+    clock = {"hz": 16_000_000, "uart_hz": 8_000_000, "uart_reset_hz": 4_000_000, "setup": lines}
+    causes = [
+        {"address": 20, "bits": {"watchdog": 29, "pin": 26}, "otherwise": "power_on", "clear": [["set", 20, 1 << 24]]},
+        {"address": 24, "mask": 3, "values": {"software": 2}},
+    ]
+    board = parse_board("x", an386() | {"clock": clock, "reset_cause": causes}, where="x.toml", folder=Path())
+    defines = firmware_defines(board)
+    assert defines["ET_CLOCK_SETUP"] == "0x4,0xffffffff,0x7,0x8,0x6,0x6,0x8,0x2,0x0,0xc,0xf0,0xa0,0x11,0x3,0x1"
+    assert (defines["ET_CLOCK_RESET_HZ"], defines["ET_UART_HZ"], defines["ET_UART_RESET_HZ"]) == (16_000_000, 8_000_000, 4_000_000)
+    assert defines["ET_RESET_CAUSES"] == "0x14,0x20000000,0x20000000,0x4,0x14,0x4000000,0x4000000,0x2,0x18,0x3,0x2,0x3,0x14,0x0,0x0,0x1"
+    assert defines["ET_RESET_CLEAR"] == "0x14,0x1000000,0x1000000"
+    assert "ET_PIN_SETUP" not in defines and "ET_CHIP" not in defines
+
+
+def test_causes_are_those_of_the_link() -> None:
+    assert {code: name for name, code in CAUSES.items()} == dict(layout().reset_causes)
+
+
+def test_the_simulator_has_the_word_on_its_own_counts() -> None:
+    table = an386()
+    table["simulator"]["count"] = {"unit": "none", "still": True}
+    board = parse_board("x", table, where="x.toml", folder=Path())
+    assert count_of(board, simulated=True).still and count_of(board, simulated=False).unit == "instructions (qemu icount)"
+
+
+def test_a_source_stands_for_all_below_it() -> None:
+    board = parse_board("x", an386() | {"verified": {"memory": "AN386", "clock.hz": "RM"}}, where="x.toml", folder=Path())
+    assert (source_of(board, "memory.flash"), source_of(board, "clock.hz"), source_of(board, "clock.uart_hz")) == ("AN386", "RM", "")

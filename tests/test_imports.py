@@ -37,7 +37,7 @@ ROOMS = {
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}
 """Packages that one room alone may import."""
 
-TOP = {"__main__.py": {"cli", "__version__"}}
+TOP = {"__main__.py": {"cli", "__version__"}, "board.py": {"hardware"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

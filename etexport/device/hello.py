@@ -59,8 +59,10 @@ class Hello:
     chunk: int
     """Bytes of data that one WRITE may have."""
     features: frozenset[str]
-    """"probes", "trace"."""
+    """"probes", "trace", "reset_clock"."""
     bad_frames: int
+    clock_hz: int
+    """Of the core; 0 where the board file does not say."""
     board: str
     program: str
     inputs: tuple[Tensor, ...] = ()

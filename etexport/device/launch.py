@@ -92,8 +92,8 @@ def _queued_s(pid: int) -> float:
 def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
     """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as a part of its own
     language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
-    places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode")}
-    for name in ("elf", "renode"):
+    places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode"), "device": str(Path(__file__).parent)}
+    for name in ("elf", "renode", "device"):
         inside = [part for part in simulator.arguments if f"{{{name}}}" in part and part != f"{{{name}}}"]
         if inside and not _PLAIN_PATH.fullmatch(places[name]):
             what = f"{simulator.program} cannot be told this path: {inside[0]!r} has it between other words"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from etexport.board import Board
+from etexport.board import Board, Count, count_of
 from etexport.device.elf import memory_bytes, program_counts, program_hash
 from etexport.device.fault import decode, error
 from etexport.device.hello import Hello, Tensor
@@ -105,9 +105,10 @@ def run(
             if after.boot != hello.boot:
                 what = f"the board was reset after its runs: it has started {after.boot} times, before it was {hello.boot}"
                 raise DeviceLostError(what, where=port.url)
-            counters = _counters(board, results, port.url)
+            count = count_of(board, simulated=running is not None)
+            counters = _counters(board, count, results, port.url)
             mark = min((result.probes[-1] for result in results if result.probes), default=0)
-            steps = tuple(_steps(board, result, mark, port.url) for result in results if probes)
+            steps = tuple(_steps(board, count, result, mark, port.url) for result in results if probes)
             if running is not None:
                 link.exit(0)
         exit_status = running.wait() if running is not None else None
@@ -116,8 +117,8 @@ def run(
         counters=counters,
         probes=steps,
         trace=tuple(result.trace for result in results if "trace" in hello.features),
-        unit=board.counter.unit,
-        init_count=_count(board, hello.init_ticks),
+        unit=count.unit,
+        init_count=_count(count, hello.init_ticks),
         hello=hello,
         stack_used=after.stack_used,
         log=log,
@@ -142,6 +143,7 @@ def record(run: Run, board: Board) -> dict[str, object]:
         "link": {"version": hello.version, "layout": f"{hello.layout:08x}", "asked_again": run.asked_again, "bad_frames": run.bad_frames},
         "boot": hello.boot,
         "reset_cause": hello.reset_cause,
+        "clock": {"hz": hello.clock_hz, "set_up": "reset_clock" not in hello.features},
         "inputs": [_described(tensor) for tensor in hello.inputs],
         "outputs": [_described(tensor) for tensor in hello.outputs],
         "samples": len(run.outputs),
@@ -235,13 +237,12 @@ def _match(sample: Sample, tensors: Sequence[Tensor], index: int) -> list[Array]
     return arrays
 
 
-def _count(board: Board, ticks: int) -> int:
-    """Ticks in the board's unit, rounded to the nearest."""
-    counter = board.counter
-    return (2 * ticks * counter.numerator + counter.denominator) // (2 * counter.denominator)
+def _count(count: Count, ticks: int) -> int:
+    """Ticks in the counter's unit, rounded to the nearest."""
+    return (2 * ticks * count.numerator + count.denominator) // (2 * count.denominator)
 
 
-def _counters(board: Board, results: Sequence[Result], url: str) -> tuple[int, ...]:
+def _counters(board: Board, count: Count, results: Sequence[Result], url: str) -> tuple[int, ...]:
     """The count of each run, without what counting nothing takes: the least of all runs, since on the host an interrupt may have come
     between. DeviceLostError where the program took less than nothing; the host's clock is uneven, so that a few operators may take less
     there, down to half of it: they count as one tick."""
@@ -253,14 +254,14 @@ def _counters(board: Board, results: Sequence[Result], url: str) -> tuple[int, .
             what = f"a count that cannot be: {result.ticks:,} ticks for sample {number}, and {overhead:,} for nothing"
             raise DeviceLostError(what, where=url, hint=f"is {board.counter.driver} the counter of this board?")
     taken = (max(result.ticks, overhead + 1) if is_uneven else result.ticks for result in results)
-    return tuple(_count(board, ticks) - _count(board, overhead) for ticks in taken)
+    return tuple(_count(count, ticks) - _count(count, overhead) for ticks in taken)
 
 
-def _steps(board: Board, result: Result, mark: int, url: str) -> tuple[int, ...]:
+def _steps(board: Board, count: Count, result: Result, mark: int, url: str) -> tuple[int, ...]:
     """Counts of each step from the ticks at its marks (32 bits, they may wrap), without those of a mark itself."""
     taken = [(after - before) & 0xFFFFFFFF for before, after in pairwise(result.probes[:-1])]
     for step, ticks in enumerate(taken):
         if ticks > result.ticks:
             what = f"a count that cannot be: {ticks:,} ticks for step {step}, of {result.ticks:,} for all"
             raise DeviceLostError(what, where=url, hint=f"is {board.counter.driver} the counter of this board?")
-    return tuple(_count(board, max(ticks - mark, 0)) for ticks in taken)
+    return tuple(_count(count, max(ticks - mark, 0)) for ticks in taken)

@@ -313,7 +313,7 @@ def _asked(env, name, kept):
         env.Exit(done.returncode)
     facts = json.loads(done.stdout)[name]
     build = facts["build"]
-    asked = [_ROOT / "etexport" / file for file in ("board.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
+    asked = [_ROOT / "etexport" / file for file in ("board.py", "hardware.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
     folders = {str(Path(source).parent) for source in build["sources"]}  # a new file of the firmware changes its folder
     folders |= {folder for folder in sys.path if folder.endswith("-packages") and Path(folder).is_dir()}  # so does an installed package
     state = _state([*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)])

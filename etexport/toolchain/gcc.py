@@ -101,7 +101,7 @@ def include_dirs(out: Path, include: Sequence[Path]) -> tuple[Path, ...]:
     return (out, root() / "firmware", *include)
 
 
-def define_flags(defines: Mapping[str, int]) -> tuple[str, ...]:
+def define_flags(defines: Mapping[str, int | str]) -> tuple[str, ...]:
     return tuple(f"-D{name}={value}" for name, value in defines.items())
 
 
@@ -123,7 +123,14 @@ def sources(board: Board, out: Path) -> tuple[Path, ...]:
 
 
 def compile_command(
-    board: Board, source: Path, target: Path, out: Path, include: Sequence[Path], defines: Mapping[str, int], *, sanitize: bool = False
+    board: Board,
+    source: Path,
+    target: Path,
+    out: Path,
+    include: Sequence[Path],
+    defines: Mapping[str, int | str],
+    *,
+    sanitize: bool = False,
 ) -> list[str]:
     """The command that makes one object file."""
     if source.suffix == ".S":  # no debug information: the assembler would keep the folder

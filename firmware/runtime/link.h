@@ -6,7 +6,7 @@
 namespace et {
 
 constexpr uint16_t kLinkVersion = 1;
-constexpr uint32_t kLinkLayout = 0x85EBCA49;  // CRC-32 of the message table
+constexpr uint32_t kLinkLayout = 0x0D81440C;  // CRC-32 of the message table
 
 enum Kind : uint8_t {
   kIdentify = 0x01,
@@ -30,7 +30,7 @@ enum Kind : uint8_t {
 
 enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2 };
 
-enum Feature : uint8_t { kFeatureProbes = 1, kFeatureTrace = 2 };
+enum Feature : uint8_t { kFeatureProbes = 1, kFeatureTrace = 2, kFeatureResetClock = 4 };
 
 enum Reason : uint8_t {
   kReasonRun = 1,

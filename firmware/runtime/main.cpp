@@ -7,6 +7,7 @@
 #include "runtime/core.h"
 #include "runtime/link.h"
 #include "runtime/session.h"
+#include "runtime/setup.h"
 #include "uart/uart.h"
 
 namespace et {
@@ -308,7 +309,7 @@ void answer_identify(uint16_t sequence) {
   send_u16(kLinkVersion);
   send_u32(kLinkLayout);
   send_u32(state.boot);
-  send_u8(0);  // no core can tell yet why it was reset
+  send_u8(reset_cause());
   send_u32(state.runs);
   send_bytes(&program::hash, 8);
   send_bytes(&state.image_crc, 8);  // and image_bytes
@@ -326,8 +327,12 @@ void answer_identify(uint16_t sequence) {
 #if defined(ET_TRACE)
   features |= kFeatureTrace;
 #endif
+#if defined(ET_CLOCK_SETUP)
+  features |= clock_is_set() ? 0 : kFeatureResetClock;
+#endif
   send_u8(features);
   send_u32(link_bad_frames());
+  send_u32(clock_hz());
   send_text(program::board);
   send_text(program::name);
   send_end();
@@ -336,6 +341,7 @@ void answer_identify(uint16_t sequence) {
 void serve() {
   current_run = kNoRun;  // here, for no other data need be copied from flash at the start
   current_step = kNoStep;
+  set_up_chip();
   uart_init();
   state.boot = boot_number();
   program::init();

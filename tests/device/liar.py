@@ -31,7 +31,7 @@ class Board:
         self.hello = {
             "version": page.version, "layout": page.hash, "reset_cause": 0, "program_hash": program_hash(elf), "image_crc": own.crc,
             "image_bytes": own.size, "inputs": 2, "outputs": 2, "steps": 3, "init_ticks": 1000, "stack_bytes": 0, "stack_used": 0,
-            "chunk": 256, "features": 0, "bad_frames": 0, "board": "host", "program": "tiny",
+            "chunk": 256, "features": 0, "bad_frames": 0, "clock_hz": 0, "board": "host", "program": "tiny",
         } | hello  # fmt: skip
         self.tensor = tensor
         x = {"dtype": 6, "size": 24, "sizes": (2, 3), "dim_order": (0, 1), "name": "x"}

@@ -248,7 +248,7 @@ def test_numbers_of_the_page_are_those_of_the_firmware() -> None:
     for prefix, wanted in (
         ("k", {name: message.code for name, message in page.messages.items()}),
         ("kRole", dict(page.roles)),
-        ("kFeature", dict(page.features)),
+        ("kFeature", {name.replace("_", ""): bit for name, bit in page.features.items()}),
         ("kReason", {name: code for code, (name, _) in page.reasons.items()}),
         ("kCore", {name.replace("_", ""): code for code, (name, _) in page.registers.items()}),
     ):
