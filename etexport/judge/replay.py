@@ -8,7 +8,7 @@ a multiplier by 1 % wherever a result is some ten steps from zero. What only mov
 from the results before them.
 
 The same class answers two questions more. Is the program PyTorch's network? Then its operators give PyTorch's results from PyTorch's own
-operands. And what does the program give where nothing but exact arithmetic computes it (`computed`)?
+operands. And what does the program give where nothing but exact arithmetic computes it (`halfway.py`)?
 """
 
 from __future__ import annotations
@@ -118,37 +118,20 @@ def replay(
 
 def replays(method: Method, library: Library, runs: Sequence[Passed], rounding: str = "nearest") -> Iterator[tuple[Replayed, ...]]:
     """`replay` of runs that follow each other: what one leaves in a state the next one finds there."""
-    checking = _Replay(method, library, LEEWAY[rounding])
+    checking = Replaying(method, library, LEEWAY[rounding])
     for one in runs:
         yield checking.run(one)
-
-
-@dataclass(frozen=True, eq=False)
-class Computed:
-    """What exact arithmetic makes of one sample: its outputs, None for one that cannot be computed; and the operators whose choice among
-    equal or nearly equal values could have been another one (`topk` at line 12)."""
-
-    outputs: tuple[Array | None, ...]
-    ties: tuple[str, ...]
-
-
-def computed(method: Method, library: Library, samples: Sequence[Sequence[Array]]) -> Iterator[Computed]:
-    """The program on samples that follow each other, by the numpy meaning of its operators alone."""
-    computing = _Replay(method, library, 0.0, ties=True)
-    for inputs in samples:
-        computing.run(Passed(inputs))
-        yield Computed(tuple(computing.known.get(out) for out in method.outputs), tuple(computing.ties or ()))
 
 
 def compared_with_pytorch(method: Method, library: Library, given: Sequence[Traced], run: Passed) -> tuple[tuple[Replayed, ...], bool]:
     """Whether each operator of the program gives what PyTorch's gave (`given`, for the inputs and outputs of `run`), from PyTorch's own
     operands; the second says that all of them could be computed. Which of equal values an operator chooses is PyTorch's to say."""
-    checking = _Replay(method, library, LEEWAY["nearest"], chooses=True)
+    checking = Replaying(method, library, LEEWAY["nearest"], chooses=True)
     found = checking.run(replace(run, traced=given))
     return found, all(out in checking.known for instruction in method.instructions for out in instruction.outs[:1])
 
 
-class _Replay:
+class Replaying:
     def __init__(self, method: Method, library: Library, leeway: float, *, ties: bool = False, chooses: bool = False) -> None:
         """`ties` looks for those; `chooses` lets who is checked choose among equal values."""
         self.method, self.library, self.leeway, self.chooses = method, library, leeway, chooses
@@ -176,12 +159,7 @@ class _Replay:
             op = self.library.find(instruction.op)
             if op is None or not instruction.outs or any(read not in self.known for read in instruction.reads):
                 continue
-            if instruction.op in QUANTIZE:
-                result: Array | None = self._exact(instruction)
-            elif instruction.op in (*DEQUANTIZE, DEQUANTIZE_CHANNELS):
-                result = self._dequantised(instruction)
-            else:
-                result = self._computed(instruction, op)
+            result = self.result(instruction, op)
             if result is None:
                 continue
             (out, *_) = instruction.outs
@@ -208,6 +186,15 @@ class _Replay:
                 found.append(self._compared(made, self.known[out], self.terms.get(out, 0)))
         self.states = {state: self.known[state] for state in self.states}
         return tuple(found)
+
+    def result(self, instruction: Instruction, op: Op) -> Array | None:
+        """The first result from what is known, of a quantise before it is rounded; the others become known. None for what cannot be
+        computed."""
+        if instruction.op in QUANTIZE:
+            return self._exact(instruction)
+        if instruction.op in (*DEQUANTIZE, DEQUANTIZE_CHANNELS):
+            return self._dequantised(instruction)
+        return self._computed(instruction, op)
 
     def _others(self, instruction: Instruction, got: Traced) -> Iterator[Replayed]:
         """The further results of an instruction (places of maxima), checked and from now on known as they are."""

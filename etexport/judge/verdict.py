@@ -7,8 +7,9 @@ further off than is allowed is no mismatch where
 
 - every operator of its run is right, and the run left the outputs that are judged;
 - and the program is PyTorch's network: computed exactly from the sample's inputs, it gives PyTorch's outputs as near as is allowed. Where
-  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise; then each of the program's operators must give
-  PyTorch's results from PyTorch's own operands.
+  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise, and what lies half-way between two stored values
+  PyTorch's float32 may round to the other one, which then has to give PyTorch's outputs (`halfway.py`). Either way each of the program's
+  operators must give PyTorch's results from PyTorch's own operands.
 
 Nothing else excuses a sample.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -35,10 +37,14 @@ from etexport.judge.compare import (
     relative_tolerance,
     require_equal,
 )
-from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, computed, replays, summed_up
+from etexport.judge.halfway import Halfway
+from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, replays, summed_up
 from etexport.judge.steps import Steps, steps_of
 from etexport.kernel.library import Library
 from etexport.program.model import Array, Method
+
+FARTHEST = 1e3
+"""As how many times what is allowed an error counts at most: infinity would hide what brings another one nearer."""
 
 TRIED = 8
 """Of how many of the samples that are further off than is allowed operators are computed again, furthest first."""
@@ -166,33 +172,42 @@ def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) ->
     reference, tolerance = question.reference, question.tolerance
     if reference.by == "the host board":  # it ran this very program
         return tuple(proven), ()
-    last = max(proven) + 1
-    samples = range(last) if question.keeps_state else proven
-    inputs = [[one[sample] for one in reference.inputs] for sample in samples]
     allowed = limits(reference, tolerance, question.steps)
-    found, ties, choosing = [], set[str](), []
-    for sample, exactly in zip(samples, computed(question.method, question.library, inputs), strict=True):
+    computing = Halfway(question.method, question.library)
+    plain, otherwise = list[int](), list[int]()
+    ties, turned = set[str](), 0
+    for sample in range(max(proven) + 1) if question.keeps_state else proven:
+        limit = [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)]
+        expected = [one[sample] for one in reference.outputs]
+        found = computing.sample([one[sample] for one in reference.inputs], partial(_apart_from, expected, limit))
         if sample not in proven:
             continue
-        if _near(
-            exactly.outputs,
-            [one[sample] for one in reference.outputs],
-            [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)],
-        ):
-            found.append(sample)
-        elif exactly.ties:
-            choosing.append(sample)
-            ties.update(exactly.ties)
-    if not choosing or not _is_pytorchs(question):
-        return tuple(found), ()
-    return (*found, *choosing), tuple(f"equal values come in another order in {one}: no difference" for one in sorted(ties))
+        if found.near and not found.others:
+            plain.append(sample)
+        elif found.near or found.ties:
+            otherwise.append(sample)
+            ties.update(() if found.near else found.ties)
+            turned = max(turned, found.others)
+    if not otherwise or not _is_pytorchs(question):
+        return tuple(plain), ()
+    notes = [f"equal values come in another order in {one}: no difference" for one in sorted(ties)]
+    if turned:
+        what = "one value" if turned == 1 else f"up to {turned} values"
+        notes.append(f"PyTorch's float32 rounds {what} half-way between two stored ones to the other one: no difference")
+    return (*plain, *otherwise), tuple(notes)
 
 
-def _near(outputs: Sequence[Array | None], expected: Sequence[Array], allowed: Sequence[Array]) -> bool:
-    return all(
-        one is not None and not (absolute_error(one.astype(e.dtype), e) > limit).any()
-        for one, e, limit in zip(outputs, expected, allowed, strict=True)
-    )
+def _apart_from(expected: Sequence[Array], allowed: Sequence[Array], outputs: Sequence[Array | None]) -> float:
+    """0 where outputs are as near as is allowed, infinity where one could not be computed; else a measure of how far they are."""
+    sizes = []
+    for one, e, limit in zip(outputs, expected, allowed, strict=True):
+        if one is None:
+            return math.inf
+        error = absolute_error(one.astype(e.dtype), e)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            sizes.append(np.where(error == 0, 0.0, np.minimum(error / limit, FARTHEST)).reshape(-1))
+    shares = np.concatenate(sizes) if sizes else np.zeros(0)
+    return float((shares**2).sum()) if (shares > 1).any() else 0.0
 
 
 def _is_pytorchs(question: Question) -> bool:

@@ -81,7 +81,7 @@ def _compute(
     with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
         if instruction.op in FACTORIES:
             made = _made(instruction, specs[0], arguments)
-            return None if made is None else (made,)
+            return None if made is None or len(specs) > 1 else (made,)  # a damaged file may give it the results of another operator
         operand_bytes = sum(known[replaced.get(read, read)].spec.nbytes for read in instruction.reads)
         op = library.find(instruction.op)
         if op is None or op.reference is None or not draft.legal(instruction, library):

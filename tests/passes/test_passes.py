@@ -198,6 +198,16 @@ def test_factories_of_any_size_become_constants() -> None:
     same_results(program, after, image(200, 200))
 
 
+def test_a_factory_with_the_results_of_another_operator_is_left_for_the_report() -> None:
+    graph = Graph(LIBRARY)
+    outs = [graph._add(name, TensorSpec(DType.FLOAT32, (4,)), Role.ACTIVATION) for name in ("one", "two")]
+    graph.instructions.append(Instruction("aten::full.out", ((4,), 3), tuple(out.id for out in outs), 50, "twice"))
+    program = graph.program(*outs)
+    assert ops(pipeline.run(program, LIBRARY)) == ["aten::full.out"]
+    with pytest.raises(ModelError, match="2 results where 1 belong"):
+        specialise(pipeline.run(program, LIBRARY), Target(frozenset({"host"})), LIBRARY)
+
+
 def test_what_the_operator_does_not_allow_is_left_for_the_report() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(4, 3)
