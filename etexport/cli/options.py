@@ -20,6 +20,17 @@ def board_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", required=True, metavar="BOARD", help="a name of `etexport boards`, or a path to a .toml")
 
 
+def port_arguments(parser: argparse.ArgumentParser) -> None:
+    """How a board is reached: `etexport.device.session.Line`."""
+    parser.add_argument(
+        "--port", metavar="URL",
+        help="/dev/ttyACM0, hwgrep://0483:374b, socket://HOST:PORT, rfc2217://HOST:PORT, or qemu://BOARD to start its simulator "
+        "(default: the board's simulator, or the port that its USB ids are found at)",
+    )  # fmt: skip
+    parser.add_argument("--baud", type=positive, metavar="N", help="bits a second (default: what the board's file says)")
+    parser.add_argument("--reset", action="store_true", help="reset the board first, by the port's lines as its file says")
+
+
 def optimize_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimize", choices=OPTIMIZE, default="speed", help="fixed kernels for each layer, or shared ones that are smaller"

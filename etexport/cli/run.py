@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import alone_there, board_of, existing, positive, program_of, seconds
+from etexport.cli.options import alone_there, board_of, existing, port_arguments, positive, program_of, seconds
 from etexport.errors import ModelError
 
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probes", action="store_true", help="the firmware counts every step (`build --probes`): counts in run.json, results in trace.npz"
     )
-    parser.add_argument("--port", metavar="URL", help="a serial port as pyserial takes it, instead of starting the board's simulator")
+    port_arguments(parser)
     parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
 
 
@@ -48,7 +48,8 @@ def _run(args: argparse.Namespace) -> int:
     _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
         done = run(
-            folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, log=folder / "wire.log", progress=report,
+            folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, baud=args.baud or 0, reset=args.reset,
+            log=folder / "wire.log", progress=report,
             waiting=lambda text: print(text, file=sys.stderr, flush=True), timeout_s=args.timeout,
         )  # fmt: skip
     content = record(done, board)

@@ -18,6 +18,7 @@ import numpy as np
 from etexport.device.hello import Hello, Tensor, hello_of, in_logical_order, in_memory, tensor_of
 from etexport.device.messages import LONGEST_BLOCK, Message, decode, encode, layout
 from etexport.device.port import Port
+from etexport.device.stream import is_text
 from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array
@@ -105,6 +106,51 @@ class _Open:
         return all(message[name] == value for name, value in self.fields.items() if name in message.fields)
 
 
+class Nobody:
+    """What has come from a port, as far as it tells why nobody answers."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._first = b""
+
+    def heard(self, data: bytes) -> None:
+        self.bytes += len(data)
+        self._first = (self._first + data[:80])[:80]
+
+    def beginning(self) -> str:
+        return repr(self._first[:40])[1:]
+
+    def error(self, timeout_s: float | None, url: str, baud: int, heard: int | None = None) -> DeviceLostError:
+        """No bytes, text of another firmware, or another speed. `heard` bytes of all came in this time."""
+        count = self.bytes if heard is None else heard
+        span = "" if timeout_s is None else f" in {timeout_s:.0f} s"
+        if count == 0:
+            return DeviceLostError(f"no bytes came{span}", where=url, hint="is the board on, and is it this port?")
+        told = f"{count:,} bytes came{span}, but no frame of the link"
+        if is_text(self._first):
+            what = f"{told}: they are text, and begin {self.beginning()}"
+            hint = "another firmware runs there; `etexport monitor` shows what it says"
+            return DeviceLostError(what, where=url, hint=hint)
+        speed = (
+            f"the line has another speed than {baud} baud (`baud` in the board's .toml, --baud), or"
+            if baud
+            else "is it the board's port? else"
+        )
+        what = f"{told}, nor text; they begin {self.beginning()}"
+        return DeviceLostError(what, where=url, hint=f"{speed} another firmware runs there")
+
+
+def other_version(version: int, other_layout: int, url: str) -> DeviceLostError:
+    """The board speaks another version of the link, or another layout of this one."""
+    page = layout()
+    older = "an older" if version < page.version else "a newer" if version > page.version else "another"
+    what = (
+        f"the board speaks version {version} of the link (layout {other_layout:08x}), "
+        f"this is version {page.version} (layout {page.hash:08x})"
+    )
+    return DeviceLostError(what, where=url, hint=f"the firmware there is of {older} etexport: build it with this one and write it again")
+
+
 class Link:
     """A conversation over an open port. `window` questions may be under way at once; a board without a receive buffer takes one.
 
@@ -132,7 +178,7 @@ class Link:
         self._lossy = False
         """It has shown: one of these came since the board was known, or a question that was sent again was answered as soon as others."""
         self.asked_again = 0
-        self._first_bytes = b""
+        self._heard = Nobody()
         self._unasked_bytes = 0
         """Received since the last frame that was of use."""
         self._slowest = 0.0
@@ -172,9 +218,10 @@ class Link:
         self._log.received(data)
         self.bytes_received += len(data)
         self._unasked_bytes += len(data)
-        self._first_bytes = (self._first_bytes + data[:80])[:80]
+        self._heard.heard(data)
         if self._unasked_bytes > _FLOOD_BYTES:
-            what = f"{self._unasked_bytes:,} bytes came, and nothing among them that was asked for; the first of all were {self._said()}"
+            first = self._heard.beginning()
+            what = f"{self._unasked_bytes:,} bytes came, and nothing among them that was asked for; the first of all were {first}"
             raise DeviceLostError(what, where=self._port.url, hint="another firmware, or another speed of the line")
         *blocks, self._pending = (self._pending + data).split(b"\0")
         for block in filter(None, blocks):
@@ -186,9 +233,6 @@ class Link:
                 self._inbox.append(message)
         if len(self._pending) > LONGEST_BLOCK:
             self._pending = self._pending[: LONGEST_BLOCK + 1]  # no frame, however it goes on
-
-    def _said(self) -> str:
-        return repr(self._first_bytes[:40])[1:]
 
     def _next_sequence(self) -> int:
         self._sequence = (self._sequence + 1) & 0xFFFF
@@ -303,12 +347,13 @@ class Link:
                 if message is None or message.kind != "HELLO":
                     continue
                 if len(message.fields) == 2:
-                    raise self._other_version(message["version"], message["layout"])
+                    raise other_version(message["version"], message["layout"], self._port.url)
                 if message.sequence == sequence:
                     self._unasked_bytes = 0
                     return hello_of(message, self._port.url)
             pause = self._longer(pause, _LONGEST_PAUSE_S / 2)
-        raise self._nobody(timeout_s, self.bytes_received - heard_before)
+        heard = self.bytes_received - heard_before
+        raise self._heard.error(timeout_s, self._port.url, self._port.baud, heard)
 
     def _sign(self, waited_s: float, timeout_s: float, heard: int) -> str:
         came = f"{heard:,} bytes, no frame of the link" if heard else "no bytes"
@@ -316,35 +361,6 @@ class Link:
 
     def _speed(self) -> str:
         return f" at {self._port.baud} baud" if self._port.baud else ""
-
-    def _other_version(self, version: int, other_layout: int) -> DeviceLostError:
-        page = layout()
-        older = "an older" if version < page.version else "a newer" if version > page.version else "another"
-        what = (
-            f"the board speaks version {version} of the link (layout {other_layout:08x}), "
-            f"this is version {page.version} (layout {page.hash:08x})"
-        )
-        hint = f"the firmware there is of {older} etexport: build it with this one and write it again"
-        return DeviceLostError(what, where=self._port.url, hint=hint)
-
-    def _nobody(self, timeout_s: float, heard: int) -> DeviceLostError:
-        if heard == 0:
-            what, hint = f"no bytes came in {timeout_s:.0f} s", "is the board on, and is it this port?"
-            return DeviceLostError(what, where=self._port.url, hint=hint)
-        told = f"{heard:,} bytes came in {timeout_s:.0f} s, but no frame of the link"
-        if _is_text(self._first_bytes):
-            what, hint = (
-                f"{told}: they are text, and begin {self._said()}",
-                "another firmware runs there, and a terminal program shows what it says",
-            )
-        else:
-            speed = (
-                f"the line has another speed than {self._port.baud} baud (`baud` in the board's .toml), or"
-                if self._port.baud
-                else "is it the board's port? else"
-            )
-            what, hint = f"{told}, nor text; they begin {self._said()}", f"{speed} another firmware runs there"
-        return DeviceLostError(what, where=self._port.url, hint=hint)
 
     def describe(self, hello: Hello, most_bytes: int | None = None) -> Hello:
         """Its inputs and outputs; DeviceLostError for one that cannot be. `most_bytes` is what all the firmware takes in memory."""
@@ -552,13 +568,6 @@ def _long_pause(timeout_s: float) -> float:
     """Before a run is asked for that nothing is known of."""
     shortest, longest = _RUN_PAUSE_S
     return min(max(timeout_s / 8, shortest), longest)
-
-
-def _is_text(data: bytes) -> bool:
-    """Lines of letters, whatever their language: what a wrong speed gives is hardly ever all printable."""
-    text = data.replace(b"\0", b" ").decode(errors="replace")
-    good = sum((letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}") or letter in "\r\n\t\x1b" for letter in text)
-    return good >= 0.9 * len(text)
 
 
 @dataclass

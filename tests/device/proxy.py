@@ -153,6 +153,7 @@ class Pty:
         for one in (self._master, self._slave):
             with contextlib.suppress(OSError):
                 os.close(one)
+        self._master = self._slave = -1  # the numbers may be others' by the next time
 
     def __enter__(self) -> Pty:
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import resource
 import struct
-import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 from cobs import cobs
 
 from etexport.board import Board as BoardFile
-from etexport.device import Run, link, run
+from etexport.device import Run, link, run, session
 from etexport.device.messages import Message, decode, encode, layout
 from etexport.errors import DeviceFaultError, DeviceLostError, EtError
 from tests.device.conftest import Firmware
@@ -32,7 +31,7 @@ MOST_BYTES = 100 << 20
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["etexport.device.run"], "_IDENTIFY_S", 2.0)
+    monkeypatch.setattr(session, "IDENTIFY_S", 2.0)
     monkeypatch.setattr(link, "_SILENCE_S", 1.5)
     monkeypatch.setattr(link, "_RESET_S", 0.5)
 
@@ -262,7 +261,7 @@ def test_a_flood(tiny: tuple[BoardFile, Path], tmp_path: Path, kind: str, pty: b
 
 def test_nothing_that_a_board_can_say_is_an_error_of_ours(tiny: tuple[BoardFile, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Well-formed answers of any kind with fields of any value, at any place: outputs that are right, or a named error."""
-    monkeypatch.setattr(sys.modules["etexport.device.run"], "_IDENTIFY_S", 0.3)
+    monkeypatch.setattr(session, "IDENTIFY_S", 0.3)
     monkeypatch.setattr(link, "_SILENCE_S", 0.3)
     monkeypatch.setattr(link, "_RESET_S", 0.1)
     board, elf = tiny

@@ -12,7 +12,7 @@ import zlib
 import pytest
 from cobs import cobs
 
-from etexport.device import link, run
+from etexport.device import link, run, session
 from etexport.device.launch import launch
 from etexport.device.messages import encode
 from etexport.device.port import Port
@@ -24,8 +24,7 @@ from tests.device.tiny import HANG, sample
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    # `etexport.device.run` is the function; the module of that name is found here.
-    monkeypatch.setattr(sys.modules["etexport.device.run"], "_IDENTIFY_S", 1.0)
+    monkeypatch.setattr(session, "IDENTIFY_S", 1.0)
 
 
 def test_a_port_is_opened_once() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.board import count_of, load_board
+from etexport.board import Count, load_board
 from etexport.device import record, run
+from etexport.device.counts import measure, run_counts, start_count
 from etexport.device.image import image
 from etexport.device.launch import launch
 from etexport.device.link import Result
-from etexport.device.run import _counters
 from etexport.errors import BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
 from tests.device.building import build_tiny
 from tests.device.conftest import BOARDS, Firmware
@@ -144,14 +144,50 @@ def test_a_simulator_that_is_told_its_port(firmware: Firmware) -> None:
     assert any(":0,server" not in part and "tcp:127.0.0.1:" in part for part in done.command)
 
 
-@pytest.mark.parametrize("driver", ["systick", "dwt"])
-def test_other_counters_of_cortex_m(firmware: Firmware, driver: str, tmp_path: Path) -> None:
-    """SysTick counts the same instructions as the board's timer; QEMU's cycle counter stands still."""
+def test_systick_counts_the_instructions_of_the_board_s_timer(firmware: Firmware, tmp_path: Path) -> None:
     board, elf = firmware("qemu_mps2_an386")
-    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver=driver, address=0))
+    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver="systick", address=0))
     done = run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
     timed = run(elf, board, [sample(3)]).counters[0]
-    assert all(abs(count - timed) <= 1 for count in done.counters) if driver == "systick" else done.counters == (0, 0, 0)
+    assert all(abs(count - timed) <= 1 for count in done.counters)
+
+
+def test_a_counter_that_stands_still_is_an_error(firmware: Firmware, tmp_path: Path) -> None:
+    """QEMU's cycle counter reads 0 for ever."""
+    board, _ = firmware("qemu_mps2_an386")
+    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver="dwt", address=0))
+    with pytest.raises(DeviceLostError, match=r"the counter stands still: from reset to ready 0 .*\n.*is dwt the counter of this board"):
+        run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
+
+
+def test_a_counter_that_is_known_to_stand_still_counts_nothing(firmware: Firmware, tmp_path: Path) -> None:
+    """The board file says so of its simulator: no counts, which is not the same as counts of 0."""
+    board, _ = firmware("qemu_mps2_an386")
+    assert board.simulator is not None
+    simulator = dataclasses.replace(board.simulator, count=Count("nothing (qemu's dwt stands still)", still=True))
+    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver="dwt", address=0), simulator=simulator)
+    done = run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
+    assert (done.counters, done.init_count, done.unit) == ((), None, "nothing (qemu's dwt stands still)")
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("qemu_virt_rv32", "instructions (minstret)"),
+        ("qemu_mps2_an386", "ticks (cmsdk_timer)"),
+        ("host", "nanoseconds (host clock)"),
+    ],
+)
+def test_counts_of_a_port_are_in_the_counter_s_own_unit(firmware: Firmware, name: str, unit: str) -> None:
+    """Behind a port may be anything, so nobody says that QEMU counted; ticks are told as they are."""
+    board, elf = firmware(name)
+    launched = run(elf, board, [sample(0)])
+    with launch(board, elf) as running:
+        attached = run(elf, board, [sample(0)], url=running.url)
+    assert launched.unit == board.counter.unit and attached.unit == unit
+    if name != "host":
+        ratio = board.counter.numerator / board.counter.denominator
+        assert attached.counters[0] == pytest.approx(launched.counters[0] / ratio, abs=2)
 
 
 def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
@@ -161,15 +197,24 @@ def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
     assert running.process.poll() is not None
 
 
-@pytest.mark.parametrize(("name", "least"), [("host", 35), ("qemu_virt_rv32", 70)])
+@pytest.mark.parametrize(("name", "least"), [("host", 35), ("qemu_virt_rv32", 71)])
 def test_a_program_may_take_less_than_nothing_where_the_clock_is_uneven(name: str, least: int) -> None:
-    """70 ticks for nothing are the least of all runs. On the host, down to half of that is one tick; of a simulator it cannot be."""
-    board = load_board(name)
+    """70 ticks for nothing are the least of all runs. On the host, down to half of that is one tick; of a simulator it cannot be, nor
+    that a program takes as much as nothing."""
+    by = measure(load_board(name), launched=True)
 
     def counted(*ticks: int) -> tuple[int, ...]:
-        return _counters(board, count_of(board, simulated=True), [Result((), each, 70 + 30 * at) for at, each in enumerate(ticks)], "url")
+        return run_counts(by, [Result((), each, 70 + 30 * at) for at, each in enumerate(ticks)], "url")
 
     assert counted(170, 71) == (100, 1)
-    assert counted(170, least) == (100, 1 if name == "host" else 0)
+    assert counted(170, least) == (100, 1)
     with pytest.raises(DeviceLostError, match=rf"cannot be: {least - 1} ticks for sample 2, and 70 for nothing"):
         counted(170, least - 1)
+
+
+@pytest.mark.parametrize(("ticks", "said"), [(0, "the counter stands still"), (2**24 + 2526, "a count that cannot be")])
+def test_a_start_that_cannot_be(ticks: int, said: str) -> None:
+    board = load_board("qemu_virt_rv32")
+    with pytest.raises(DeviceLostError, match=f"{said}: from reset to ready"):
+        start_count(measure(board, launched=True), ticks, "url")
+    assert start_count(measure(load_board("host"), launched=True), ticks, "url") == ticks

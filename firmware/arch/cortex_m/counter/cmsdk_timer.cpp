@@ -1,4 +1,5 @@
 // CMSDK APB timer (DDI 0479, section 4.2): 32 bits, counts down. Right for runs of up to 2^32 ticks.
+// unit: ticks (cmsdk_timer)
 #include "runtime/core.h"
 
 namespace et {

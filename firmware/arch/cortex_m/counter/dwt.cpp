@@ -1,5 +1,6 @@
 // Cycle counter of the debug unit (ARMv7-M reference manual, section C1.8): 32 bits, on M3 and larger. QEMU's stands
 // still.
+// unit: cycles (dwt)
 #include "runtime/core.h"
 
 namespace et {

@@ -1,4 +1,5 @@
 // TIMER0 of the nRF51 (reference manual 3.0, chapter 19): 32 bits at 16 MHz. Right for runs of up to 2^32 ticks.
+// unit: ticks (nrf_timer at 16 MHz)
 #include "runtime/core.h"
 
 namespace et {

@@ -1,6 +1,7 @@
 // TIM2 or TIM5 of an STM32 (RM0090, chapter 18): 32 bits, counts up. Right for runs of up to 2^32 ticks. In QEMU it
 // counts virtual nanoseconds, so that with -icount shift=N an instruction is exactly 2^N ticks. The clock of the timer
 // is on in QEMU; on a chip it is the board's own matter.
+// unit: ticks (stm32_timer)
 #include "runtime/core.h"
 
 namespace et {

@@ -1,5 +1,6 @@
 // SysTick (ARMv7-M reference manual, section B3.3): 24 bits, counts down, and an interrupt a wrap makes it longer. The
 // interrupt is part of what is counted: about twenty instructions every 16.8 million ticks.
+// unit: cycles (systick)
 #include "runtime/core.h"
 
 namespace et {

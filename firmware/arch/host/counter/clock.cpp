@@ -1,4 +1,5 @@
 // The operating system's monotonic clock, in nanoseconds: not instructions, and not the same twice.
+// unit: nanoseconds (host clock)
 #include <time.h>
 
 #include "runtime/core.h"

@@ -1,0 +1,33 @@
+"""Watch a board's port: text as it comes, frames of the link a line each, faults with the line of the model script."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from etexport.cli.options import port_arguments, seconds
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the firmware's build folder: faults get names")
+    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    port_arguments(parser)
+    parser.add_argument("--for", dest="span", type=seconds, metavar="S", help="stop after so many seconds (default: at Ctrl-C)")
+    parser.add_argument("--log", type=Path, metavar="X.log", help="keep the raw bytes of both directions, as wire.log has them")
+
+
+def main(args: argparse.Namespace) -> int:
+    from etexport.board import load_board
+    from etexport.cli.options import board_of
+    from etexport.device.monitor import watch
+    from etexport.device.session import Line
+
+    elf = args.folder / "firmware.elf" if args.folder is not None else None
+    named = board_of(args.folder, args.board) if args.folder is not None else args.board
+    watch(
+        Line(args.port or "", args.baud or 0, args.reset), load_board(named) if named else None, elf,
+        lambda text: print(text, flush=True), lambda text: print(f"-- {text}", file=sys.stderr, flush=True),
+        seconds=args.span, log=args.log,
+    )  # fmt: skip
+    return 0
