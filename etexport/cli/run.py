@@ -33,7 +33,7 @@ def _run(args: argparse.Namespace) -> int:
     from etexport.artifacts.runs import of_samples, write_run
     from etexport.board import load_board
     from etexport.cli.progress import progress
-    from etexport.device import record, run
+    from etexport.device import counted, record, run
 
     folder: Path = args.folder
     if args.only is not None and (args.samples or not args.probes):
@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
         )  # fmt: skip
     content = record(done, board)
     if args.probes:
-        content["probes"] = [list(counts) for counts in done.probes]
+        content |= counted(done)
         if len(traced) == len(samples):
             content |= of_samples(traced, args.only.parent if args.only is not None else None)
     write_run(folder, content, done.outputs, len(done.hello.outputs), (done.trace, traced) if args.probes else None)

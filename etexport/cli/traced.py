@@ -41,7 +41,7 @@ def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int
     `trace.npz`."""
     from etexport.artifacts.reference import read_samples
     from etexport.artifacts.runs import of_samples, write_run
-    from etexport.device import record, run
+    from etexport.device import counted, record, run
     from etexport.resources import kernel_folders
     from etexport.toolchain import gcc
 
@@ -50,6 +50,6 @@ def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int
     made = gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
     given = read_samples(reference, None)
     done = run(made.elf, board, [given[sample] for sample in wanted], probes=True, trace=True, log=out / "wire.log")
-    content = record(done, board) | of_samples(wanted, folder) | {"probes": [list(counts) for counts in done.probes]}
+    content = record(done, board) | of_samples(wanted, folder) | counted(done)
     write_run(out, content, done.outputs, len(done.hello.outputs), (done.trace, wanted))
     return out

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from etexport.board import Board, Count, count_of, own_sources
-from etexport.device.link import Result
+from etexport.device.link import Probes, Result
 from etexport.errors import DeviceLostError
 
 _MOST_TICKS = 1 << 62
@@ -86,14 +85,14 @@ def run_counts(by: Measure, results: Sequence[Result], url: str) -> tuple[int, .
     return tuple(by.count(ticks) - by.count(overhead) for ticks in taken)
 
 
-def step_counts(by: Measure, result: Result, mark: int, url: str) -> tuple[int, ...]:
-    """Counts of each step from the ticks at its marks (32 bits, they may wrap), without those of a mark itself."""
-    taken = [(after - before) & 0xFFFFFFFF for before, after in pairwise(result.probes[:-1])]
-    for step, ticks in enumerate(taken):
+def step_counts(by: Measure, result: Result, counts: Probes, mark: int, url: str) -> tuple[int, ...]:
+    """Counts of each step, without those of the marks themselves."""
+    for step, ticks in enumerate(counts.ticks):
         if ticks > result.ticks:
             what = f"a count that cannot be: {ticks:,} ticks for step {step}, of {result.ticks:,} for all"
             raise DeviceLostError(what, where=url, hint=_hint(by))
-    return tuple(by.count(max(ticks - mark, 0)) for ticks in taken)
+    marks = (mark * often for often in counts.executions)
+    return tuple(by.count(max(ticks - own, 0)) for ticks, own in zip(counts.ticks, marks, strict=True))
 
 
 def _hint(by: Measure) -> str:

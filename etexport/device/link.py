@@ -55,6 +55,15 @@ _READ_BYTES = 128
 _ATTEMPTS = 4
 
 
+@dataclass(frozen=True)
+class Probes:
+    """Of each step the ticks of all its executions (32 bits, they may wrap), and how many these were; what one mark costs."""
+
+    ticks: tuple[int, ...]
+    executions: tuple[int, ...]
+    mark: int
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """One run: outputs in logical order, ticks of the counter over the program and over nothing."""
@@ -62,10 +71,9 @@ class Result:
     outputs: tuple[Array, ...]
     ticks: int
     overhead: int
-    probes: tuple[int, ...] = ()
-    """Ticks before each step and after the last, and last of all what a mark costs; empty without probes."""
+    probes: Probes | None = None
     trace: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
-    """(step, output) -> bytes as they lie in memory; empty without traces."""
+    """(step, output) -> bytes as they lie in memory, those of each execution of the step behind the others; empty without traces."""
 
 
 _NOISE = Message("NOISE", -1, {})
@@ -435,7 +443,7 @@ class Link:
         parts = [_Parts(tensor.size) for tensor in hello.outputs]
         trace: dict[tuple[int, int], _Traced] = {}
         done = self._wait_for_run(hello, number, crc, parts, trace, timeout_s)
-        if any(len(result.data) != result.size for result in trace.values()):
+        if any(len(result.data) % result.size for result in trace.values()):
             raise DeviceLostError(f"results of run {number} did not come whole", where=self._port.url)
         for _ in range(_ATTEMPTS):
             self._fetch_missing(number, "output", parts)
@@ -444,13 +452,14 @@ class Link:
             parts = [_Parts(tensor.size) for tensor in hello.outputs]
         else:
             raise DeviceLostError(f"the outputs of run {number} do not have the CRC that the board says", where=self._port.url)
-        probes: tuple[int, ...] = ()
+        probes: Probes | None = None
         if "probes" in hello.features:
-            ticks = _Parts(4 * (hello.steps + 2))
-            self._fetch_missing(number, "probes", [ticks])
-            if ticks.missing():
+            words = _Parts(4 * (2 * (hello.steps + 1) + 1))
+            self._fetch_missing(number, "probes", [words])
+            if words.missing():
                 raise DeviceLostError(f"the counts of run {number} did not come whole", where=self._port.url)
-            probes = tuple(int(tick) for tick in np.frombuffer(bytes(ticks.data), "<u4"))
+            *counts, mark = (int(word) for word in np.frombuffer(bytes(words.data), "<u4"))
+            probes = Probes(tuple(counts[:-2:2]), tuple(counts[1:-2:2]), mark)
         outputs = tuple(in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(hello.outputs, parts, strict=True))
         return Result(outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()})
 
@@ -523,7 +532,8 @@ class Link:
         step, output, size, data = message["step"], message["output"], message["size"], message["data"]
         result = trace.setdefault((step, output), _Traced(size))
         known = len(result.data)
-        if step >= hello.steps or not data or message["offset"] != known or size != result.size or known + len(data) > size:
+        left = size - known % size if size else 0
+        if step >= hello.steps or not data or message["offset"] != known % max(size, 1) or size != result.size or len(data) > left:
             what = (
                 f"the board streams {len(data)} bytes at {message['offset']} of {size:,} from step {step} of {hello.steps}, after {known}"
             )
@@ -572,7 +582,7 @@ def _long_pause(timeout_s: float) -> float:
 
 @dataclass
 class _Traced:
-    """What a step gave, as far as it has come, of `size` bytes."""
+    """What a step gave, as far as it has come: `size` bytes each time."""
 
     size: int
     data: bytearray = field(default_factory=bytearray)

@@ -29,9 +29,11 @@ class Run:
     counters: tuple[int, ...]
     """For each sample, from the call of the program to its return."""
     probes: tuple[tuple[int, ...], ...]
-    """For each sample the count of each step; empty without probes."""
+    """For each sample the count of each step, of all its executions together; empty without probes."""
+    executions: tuple[tuple[int, ...], ...]
+    """For each sample how often each step ran; empty without probes."""
     trace: tuple[Mapping[tuple[int, int], bytes], ...]
-    """For each sample (step, output) -> bytes as they lie in memory; empty without traces."""
+    """For each sample (step, output) -> bytes as they lie in memory, one execution behind the other; empty without traces."""
     unit: str
     init_count: int | None
     """From reset until HELLO could be answered; None where the counter is known to stand still, and nothing is counted."""
@@ -87,8 +89,9 @@ def run(
             what = f"the board was reset after its runs: it has started {after.boot} times, before it was {hello.boot}"
             raise DeviceLostError(what, where=there.url)
         counters = run_counts(by, results, there.url)
-        mark = min((result.probes[-1] for result in results if result.probes), default=0)
-        steps = tuple(step_counts(by, result, mark, there.url) for result in results if probes and not by.of.still)
+        counted = [(result, result.probes) for result in results if probes and result.probes is not None]
+        mark = min((counts.mark for _, counts in counted), default=0)
+        steps = tuple(step_counts(by, result, counts, mark, there.url) for result, counts in counted if not by.of.still)
         if running is not None:
             link.exit(0)
             exit_status = running.wait()
@@ -96,6 +99,7 @@ def run(
         outputs=tuple(result.outputs for result in results),
         counters=counters,
         probes=steps,
+        executions=tuple(counts.executions for _, counts in counted),
         trace=tuple(result.trace for result in results if "trace" in hello.features),
         unit=by.unit,
         init_count=init_count,
@@ -132,6 +136,11 @@ def record(run: Run, board: Board) -> dict[str, object]:
         "init_count": run.init_count,
         "stack": {"reserved": hello.stack_bytes, "used": run.stack_used},
     }
+
+
+def counted(run: Run) -> dict[str, object]:
+    """What `run.json` has of a run with probes: of each sample the count of each step, and how often it ran."""
+    return {"probes": [list(counts) for counts in run.probes], "executions": [list(times) for times in run.executions]}
 
 
 def _described(tensor: Tensor) -> dict[str, object]:

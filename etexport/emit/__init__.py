@@ -18,8 +18,7 @@ from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import table
 from etexport.errors import PlanError
 from etexport.kernel.library import Library
-from etexport.program.model import Role
-from etexport.specialise.memory import directed
+from etexport.specialise.memory import directed, entered
 from etexport.specialise.model import Placed
 
 __all__ = ["emit"]
@@ -50,7 +49,7 @@ def emit(
     placed = directed(placed)
     flash = collect(placed, name)
     _check_flash(flash, board)
-    shapes = geometry(placed.specialised.steps, placed.specialised.target.optimize)
+    shapes = geometry(placed.specialised.calls, placed.specialised.target.optimize)
     code = prepare(placed, library, flash, shapes)
     # a program of views has no steps, and C++ no table of nothing
     steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" and code.statements else None
@@ -99,10 +98,7 @@ def _groups(flash: Flash) -> list[dict[str, object]]:
 
 
 def _poison(placed: Placed) -> object:
-    method = placed.specialised.method
-    owners = [value for value in method.values.values() if value.storage is None]
-    filled = frozenset(value.name for value in owners if value.id in method.inputs or value.role is Role.STATE)
-    return poison_of(placed.problem, placed.solution, len(placed.specialised.steps), filled)
+    return poison_of(placed.problem, placed.solution, placed.specialised.schedule.steps, entered(placed.specialised))
 
 
 def _render(template: str, **data: object) -> str:

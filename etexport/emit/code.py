@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from etexport.emit.blocks import Form, forms
 from etexport.emit.constants import Flash, pad_key
 from etexport.emit.geometry import Geometry
 from etexport.emit.names import comment, layout_note, unique
@@ -12,7 +13,8 @@ from etexport.kernel.call import Const, Operand, Read, RowRead, RowWrite, Scratc
 from etexport.kernel.library import Library
 from etexport.plan.problem import Place
 from etexport.program.model import DType, Instruction, Method, Role, TensorSpec, Value
-from etexport.specialise.model import Placed, Step
+from etexport.specialise.model import Placed
+from etexport.specialise.schedule import CallStep, JumpStep, MoveStep, Step
 
 SCRATCH_ALIGN = 16
 """Several scratch operands of one instruction lie one after the other in its scratch buffer, each at a multiple of this."""
@@ -96,18 +98,29 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Jump:
+    """On to step `target`: always, or where the bool at `condition` is false."""
+
+    target: int
+    condition: Argument = NOTHING
+
+
+@dataclass(frozen=True)
 class Statement:
-    """One step: two lines of comment and one call of `function` (qualified) with `geometry` and `arguments`."""
+    """One step: two lines of comment, and one call of `function` (qualified) with `geometry` and `arguments`; or a `jump`; or neither,
+    where a value only gets another name. `form` says between which braces it stands."""
 
     index: int
     handle: int
     title: str
     code: str
-    function: str
-    geometry: str
-    arguments: tuple[Argument, ...]
-    sweep: Sweep | None
-    traces: tuple[Trace, ...]
+    form: Form
+    function: str = ""
+    geometry: str = ""
+    arguments: tuple[Argument, ...] = ()
+    sweep: Sweep | None = None
+    traces: tuple[Trace, ...] = ()
+    jump: Jump | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -142,6 +155,7 @@ class Code:
     arenas: tuple[Arena, ...]
     pointers: tuple[Pointer, ...]
     statements: tuple[Statement, ...]
+    end: Form
     headers: tuple[str, ...]
     states: tuple[State, ...]
     inputs: tuple[Tensor, ...]
@@ -173,18 +187,22 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry) 
     """Names, pointers and calls of a placed program."""
     method = placed.specialised.method
     names = _Pointers(placed, flash, geometry)
-    statements = tuple(_statement(index, step, placed, names, geometry, flash) for index, step in enumerate(placed.specialised.steps))
-    headers = sorted({header_of(step, library) for step in placed.specialised.steps})
+    steps = placed.specialised.schedule.steps
+    *shapes, end = forms(steps, lambda id: f"*{names.value(id).text}")
+    statements = tuple(
+        _statement(index, step, form, placed, names, geometry, flash) for index, (step, form) in enumerate(zip(steps, shapes, strict=True))
+    )
+    headers = sorted({header_of(step, library) for step in placed.specialised.calls.values()})
     states = tuple(
         State(comment(value.name), names.place(value), value.spec.nbytes, flash.of_state.get(value.id, ""))
         for value in sorted(method.values.values(), key=lambda value: value.id)
         if value.role is Role.STATE and value.storage is None
     )
     inputs, outputs = (_tensors(placed, flash, ids, names) for ids in (method.inputs, method.outputs))
-    return Code(tuple(names.arenas.values()), tuple(names.pointers.values()), statements, tuple(headers), states, inputs, outputs)
+    return Code(tuple(names.arenas.values()), tuple(names.pointers.values()), statements, end, tuple(headers), states, inputs, outputs)
 
 
-def header_of(step: Step, library: Library) -> str:
+def header_of(step: CallStep, library: Library) -> str:
     """`family/header.h`; a bare header name belongs to the family of the instruction's operator."""
     if "/" in step.call.header:
         return step.call.header
@@ -219,7 +237,7 @@ class _Pointers:
         place = self.placed.place(value)
         return f"detail::{self.arenas[place.region].name} + {place.offset}"
 
-    def scratch(self, step: Step, position: int) -> Argument:
+    def scratch(self, step: CallStep, position: int) -> Argument:
         operands = step.call.operands
         operand = operands[position]
         assert isinstance(operand, Scratch)
@@ -268,9 +286,19 @@ def _flash_place(method: Method, flash: Flash, value: Value) -> str:
     return f"{flash.of_value[owner.id]} + {elements}"
 
 
-def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometry: Geometry, flash: Flash) -> Statement:
+def _statement(index: int, step: Step, form: Form, placed: Placed, names: _Pointers, geometry: Geometry, flash: Flash) -> Statement:
     method = placed.specialised.method
     instruction = step.instruction
+    code = comment(f"{instruction.source}  {instruction.source.code}") if instruction.source else ""
+    if isinstance(step, JumpStep):
+        condition = NOTHING if step.condition is None else names.value(step.condition)
+        when = "" if step.condition is None else f" unless {method.values[step.condition].name}"
+        title = comment(f"{instruction.name}: on at step {step.target}{when}")
+        return Statement(index, instruction.handle, title, code, form, jump=Jump(step.target, condition))
+    if isinstance(step, MoveStep):
+        title = comment(f"{instruction.name}: {method.values[step.source].name} is now {method.values[step.out].name}")
+        return Statement(index, instruction.handle, title, code, form)
+    assert isinstance(step, CallStep), step
     arguments = tuple(_argument(index, position, step, names, flash) for position in range(len(step.call.operands)))
     read = [method.values[id].spec for id in instruction.reads]
     written = [method.values[id].spec for id in instruction.outs]
@@ -280,7 +308,8 @@ def _statement(index: int, step: Step, placed: Placed, names: _Pointers, geometr
         index,
         instruction.handle,
         comment(title),
-        comment(f"{instruction.source}  {instruction.source.code}") if instruction.source else "",
+        code,
+        form,
         f"et::{step.call.function}",
         geometry.of_step[index],
         arguments,
@@ -293,7 +322,7 @@ def _shapes(specs: list[TensorSpec]) -> str:
     return ", ".join(layout_note(spec) for spec in specs)
 
 
-def _argument(index: int, position: int, step: Step, names: _Pointers, flash: Flash) -> Argument:
+def _argument(index: int, position: int, step: CallStep, names: _Pointers, flash: Flash) -> Argument:
     operand: Operand = step.call.operands[position]
     if isinstance(operand, Read):
         return names.value(operand.value)
@@ -310,7 +339,7 @@ def _argument(index: int, position: int, step: Step, names: _Pointers, flash: Fl
     return names.scratch(step, position)
 
 
-def _sweep(index: int, step: Step, method: Method, names: _Pointers, geometry: Geometry, flash: Flash) -> Sweep | None:
+def _sweep(index: int, step: CallStep, method: Method, names: _Pointers, geometry: Geometry, flash: Flash) -> Sweep | None:
     window = step.call.window
     if window is None:
         return None

@@ -10,7 +10,8 @@ import numpy as np
 from etexport.emit.names import comment, identifier, layout_note, unique
 from etexport.kernel.call import Const, Read, RowRead, Window
 from etexport.program.model import Array, DType, Method, Role, Value
-from etexport.specialise.model import Placed, Step
+from etexport.specialise.model import Placed
+from etexport.specialise.schedule import CallStep, JumpStep, Step
 
 ALIGN = 16
 """Every constant starts at a multiple of this: the widest vector load of any core."""
@@ -93,24 +94,25 @@ class _Writer:
 def collect(placed: Placed, prefix: str) -> Flash:
     """Every constant of the program, in order of first use, with `prefix` before each symbol."""
     method = placed.specialised.method
-    steps = placed.specialised.steps
+    steps, calls = placed.specialised.schedule.steps, placed.specialised.calls
     writer = _Writer(prefix)
     of_value: dict[int, _Named] = {}
     of_operand: dict[tuple[int, int], _Named] = {}
     of_firsts: dict[int, _Named] = {}
     for index, step in enumerate(steps):
-        for position, operand in enumerate(step.call.operands):
-            if isinstance(operand, Const) and operand.data is not None:
-                of_operand[index, position] = _operand(writer, step, operand.name, operand.data)
-        if step.call.window is not None and step.call.window.firsts:
-            of_firsts[index] = _operand(writer, step, "rows", _narrow(step.call.window.firsts))
+        if isinstance(step, CallStep):
+            for position, operand in enumerate(step.call.operands):
+                if isinstance(operand, Const) and operand.data is not None:
+                    of_operand[index, position] = _operand(writer, step, operand.name, operand.data)
+            if step.call.window is not None and step.call.window.firsts:
+                of_firsts[index] = _operand(writer, step, "rows", _narrow(step.call.window.firsts))
         for value in (method.values[id] for id in _read_ids(step)):
             if value.role is Role.CONSTANT and value.id not in of_value:
                 of_value[value.id] = _value(writer, value)
     for value in (method.values[id] for id in method.outputs):
         if value.role is Role.CONSTANT and value.id not in of_value:
             of_value[value.id] = _value(writer, value)
-    of_pad = {key: _pad(writer, *key, elements) for key, elements in sorted(_pads(method, steps).items(), key=lambda item: str(item[0]))}
+    of_pad = {key: _pad(writer, *key, elements) for key, elements in sorted(_pads(method, calls).items(), key=lambda item: str(item[0]))}
     of_state = {
         value.id: _value(writer, value, "initial")
         for value in method.values.values()
@@ -135,11 +137,15 @@ def collect(placed: Placed, prefix: str) -> Flash:
 
 
 def _read_ids(step: Step) -> tuple[int, ...]:
+    if isinstance(step, JumpStep):
+        return () if step.condition is None else (step.condition,)
+    if not isinstance(step, CallStep):
+        return ()
     window = (step.call.window.input,) if step.call.window else ()
     return tuple(dict.fromkeys((*window, *(operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))))))
 
 
-def _operand(writer: _Writer, step: Step, name: str, data: Array) -> _Named:
+def _operand(writer: _Writer, step: CallStep, name: str, data: Array) -> _Named:
     dtype = DType.of_numpy(data.dtype)
     content = np.ascontiguousarray(data, dtype=dtype.numpy.newbyteorder("<")).tobytes()
     note = f"{dtype.numpy} {list(data.shape)}" + (f"  {step.instruction.source}" if step.instruction.source else "")
@@ -166,10 +172,10 @@ def _pad(writer: _Writer, dtype: DType, value: float, elements: int) -> _Named:
     return writer.add(name, dtype, content, f"{elements} x {value:g}: a row outside an image")
 
 
-def _pads(method: Method, steps: tuple[Step, ...]) -> dict[tuple[DType, float], int]:
+def _pads(method: Method, calls: Mapping[int, CallStep]) -> dict[tuple[DType, float], int]:
     """The longest row of padding that any step needs, by element type and value."""
     pads: dict[tuple[DType, float], int] = {}
-    for step in steps:
+    for step in calls.values():
         window = step.call.window
         if window is not None and window.padded:
             key = pad_key(method, window)

@@ -11,7 +11,7 @@ import numpy as np
 
 from etexport.emit.names import identifier, unique
 from etexport.kernel.call import GeometryField, Window
-from etexport.specialise.model import Step
+from etexport.specialise.schedule import CallStep
 
 MOST_ROWS = "most_rows"
 """How many pointers to input rows `et::sweep` keeps: a constant in both forms, in the shared one that of the largest window."""
@@ -102,12 +102,12 @@ MOST_FIXED = 16
 """Words of a geometry that only one step has: as constants they cost less than as an object, but gcc copies more by a call of memcpy."""
 
 
-def geometry(steps: tuple[Step, ...], optimize: str) -> Geometry:
-    """The types and objects of all steps; steps with the same geometry share them, and with them the compiled kernel."""
-    return _fixed(steps) if optimize == "speed" else _shared(steps)
+def geometry(calls: Mapping[int, CallStep], optimize: str) -> Geometry:
+    """The types and objects of all calls, by step; calls with the same geometry share them, and with them the compiled kernel."""
+    return _fixed(calls) if optimize == "speed" else _shared(calls)
 
 
-def _fixed(steps: tuple[Step, ...]) -> Geometry:
+def _fixed(calls: Mapping[int, CallStep]) -> Geometry:
     taken: set[str] = set()
     known: dict[tuple[str, tuple[Member, ...]], str] = {}
     structs: list[Struct] = []
@@ -120,7 +120,7 @@ def _fixed(steps: tuple[Step, ...]) -> Geometry:
             structs.append(Struct(known[key, fields], fields))
         return known[key, fields]
 
-    for index, step in enumerate(steps):
+    for index, step in calls.items():
         name = step.instruction.name or f"step{index}"
         of_step[index] = type_of(step.call.function, f"{name}_geometry", members(step.call.geometry)) + "{}"
         if step.call.window is not None:
@@ -144,10 +144,10 @@ class _Object:
         return tuple((member.type, member.name, member.count) for member in self.fields)
 
 
-def _shared(steps: tuple[Step, ...]) -> Geometry:
+def _shared(calls: Mapping[int, CallStep]) -> Geometry:
     taken: set[str] = set()
     kinds: dict[tuple[str, object], list[_Object]] = {}
-    most_rows = members({MOST_ROWS: max((step.call.window.seen for step in steps if step.call.window is not None), default=0)})
+    most_rows = members({MOST_ROWS: max((step.call.window.seen for step in calls.values() if step.call.window is not None), default=0)})
     of_step: dict[int, str] = {}
     of_window: dict[int, str] = {}
 
@@ -160,7 +160,7 @@ def _shared(steps: tuple[Step, ...]) -> Geometry:
             same.append(known)
         return known.name
 
-    for index, step in enumerate(steps):
+    for index, step in calls.items():
         name = step.instruction.name or f"step{index}"
         key = identifier(step.call.function.replace("::", "_"))
         of_step[index] = object_of(f"{key}_geometry", f"{name}_geometry", members(step.call.geometry))

@@ -14,8 +14,11 @@ from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer, Place
 from etexport.program.model import Instruction, Method, Role, Value
 from etexport.specialise.model import Placed, scratch_name
+from etexport.specialise.schedule import CallStep, JumpStep, MoveStep
 
 Json = dict[str, Any]
+
+KINDS = {"call": CallStep, "jump": JumpStep, "move": MoveStep}
 
 
 def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, board: str, program_hash: int, arena_bytes: int) -> Json:
@@ -27,7 +30,7 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     at = {name: (order.index(place.region), place.offset) for name, place in solution.places.items()}
     buffers = sorted(placed.problem.buffers, key=lambda buffer: (at[buffer.name], buffer.name))
     uses = _uses(placed)
-    scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.steps}
+    scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.calls.values()}
     return {
         "model": model,
         "board": board,
@@ -57,7 +60,7 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
         "inputs": [_tensor(placed, value) for value in (method.values[id] for id in method.inputs)],
         "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
         "buffers": [_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers],
-        "steps": [_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.steps))],
+        "steps": [_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.schedule.steps))],
         "in_float": [
             {
                 "handle": one.instruction.handle,
@@ -105,7 +108,7 @@ def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instructio
         }
         for value in uses.values
     ]
-    found["source"] = str(placed.specialised.steps[uses.writes[0]].instruction.source or "") if uses.writes else ""
+    found["source"] = str(placed.specialised.schedule.steps[uses.writes[0]].instruction.source or "") if uses.writes else ""
     return found
 
 
@@ -121,7 +124,7 @@ def _typed(value: Value) -> Json:
 
 
 def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Json:
-    step = placed.specialised.steps[index]
+    step = placed.specialised.schedule.steps[index]
     instruction = step.instruction
     source = instruction.source
     op = library.find(instruction.op)
@@ -131,14 +134,15 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: S
         "handle": instruction.handle,
         "name": instruction.name,
         "op": instruction.op,
+        "kind": next(kind for kind, type in KINDS.items() if isinstance(step, type)),
         "family": op.family if op is not None else "",
-        "kernel": step.call.function,
-        "variant": step.call.variant,
+        "kernel": step.call.function if isinstance(step, CallStep) else "",
+        "variant": step.call.variant if isinstance(step, CallStep) else "",
         "source": str(source) if source else "",
         "code": source.code if source else "",
-        "macs": step.call.macs,
+        "macs": step.call.macs if isinstance(step, CallStep) else 0,
         "bytes_constants": flash.bytes_of_step[index],
-        "results": [_typed(value) for value in traced_results(placed, instruction)],
+        "results": [_typed(value) for value in traced_results(placed, instruction)] if isinstance(step, CallStep) else [],
         "bytes_live": _covered(_buffer_extent(placed, buffer) for buffer in live),
         "live": [
             {
@@ -168,7 +172,7 @@ def _uses(placed: Placed) -> dict[str, _Uses]:
     method = placed.specialised.method
     reads: dict[int, list[int]] = {}
     writes: dict[int, list[int]] = {}
-    for at, step in enumerate(placed.specialised.steps):
+    for at, step in enumerate(placed.specialised.schedule.steps):
         for id in _read_ids(placed, at):
             reads.setdefault(id, []).append(at)
         for id in step.instruction.outs:
@@ -188,7 +192,7 @@ def _uses(placed: Placed) -> dict[str, _Uses]:
 def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
     """`read here, made by conv1; kept for add (step 7)`: where the content comes from, and what still needs it."""
     method = placed.specialised.method
-    steps = placed.specialised.steps
+    steps = placed.specialised.schedule.steps
     if uses is None:
         return "scratch of this step"
     here = [word for word, touched in (("read", uses.reads), ("written", uses.writes)) if index in touched]
@@ -209,7 +213,9 @@ def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
 
 
 def _read_ids(placed: Placed, index: int) -> set[int]:
-    step = placed.specialised.steps[index]
+    step = placed.specialised.schedule.steps[index]
+    if not isinstance(step, CallStep):
+        return set(step.instruction.reads)
     window = {step.call.window.input} if step.call.window else set()
     operands = {operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))}
     return set(step.instruction.reads) | window | operands
@@ -241,7 +247,7 @@ def _io_extents(placed: Placed) -> Iterable[Extent]:
 
 
 def _scratch_extents(placed: Placed) -> Iterable[Extent]:
-    names = {scratch_name(step.instruction) for step in placed.specialised.steps}
+    names = {scratch_name(step.instruction) for step in placed.specialised.calls.values()}
     for buffer in placed.problem.buffers:
         if buffer.name in names:
             yield _buffer_extent(placed, buffer)

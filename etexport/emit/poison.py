@@ -2,14 +2,17 @@
 
 A buffer's bytes are worthless before it is born and after it dies. Bytes that it shares with a buffer that is alive then are left
 alone only where the problem allows the two to overlap; so a plan in which two live buffers overlap without leave overwrites one of
-them, and the outputs change.
+them, and the outputs change. Which bytes are worthless after a jump depends on where it leads: so all that hold nothing as a block begins
+are overwritten there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from etexport.plan.problem import Buffer, Place, Problem, Solution
+from etexport.specialise.schedule import JumpStep, Step
 
 POISON = 0xFF
 """A NaN in every float type, which spreads to the outputs (0xA5 would make -2.9e-16, hardly different from zero), and -1 in integers."""
@@ -25,27 +28,37 @@ class Fill:
 
 @dataclass(frozen=True)
 class Poison:
-    """`start` is filled when run() begins, `before[i]` and `after[i]` round step i."""
+    """`start` is filled when run() begins, `before[i]` and `after[i]` round step i, as often as it runs."""
 
     start: tuple[Fill, ...]
     before: tuple[tuple[Fill, ...], ...]
     after: tuple[tuple[Fill, ...], ...]
 
 
-def poison(problem: Problem, solution: Solution, step_count: int, filled: frozenset[str]) -> Poison:
-    """`filled` names the buffers with content before step 0 (inputs, state). What is alive in step `step_count` is alive at the end."""
-    start: list[Fill] = []
-    for region in problem.regions:
-        kept = [buffer for buffer in problem.buffers if buffer.name in filled and solution.places[buffer.name].region == region.name]
-        start += _apart(region.name, (0, solution.size[region.name]), [_extent(buffer, solution) for buffer in kept])
+def poison(problem: Problem, solution: Solution, steps: Sequence[Step], entered: Mapping[int, frozenset[str]]) -> Poison:
+    """`entered` names the buffers with content as each block begins, by its first step; in block 0 those of inputs and states. What is
+    alive in step `len(steps)` is alive at the end."""
     before: list[tuple[Fill, ...]] = []
     after: list[tuple[Fill, ...]] = []
-    for step in range(step_count):
-        born = [buffer for buffer in problem.buffers if any(first == step for first, _ in buffer.live)]
-        dead = [buffer for buffer in problem.buffers if any(last == step + 1 for _, last in buffer.live)]
-        before.append(_fills([buffer for buffer in born if not (step == 0 and buffer.name in filled)], step, problem, solution))
-        after.append(_fills(dead, step + 1, problem, solution))
-    return Poison(tuple(start), tuple(before), tuple(after))
+    jumps = any(isinstance(step, JumpStep) for step in steps)
+    for at, step in enumerate(steps):
+        born = [buffer for buffer in problem.buffers if any(first == at for first, _ in buffer.live)]
+        dead = [buffer for buffer in problem.buffers if any(last == at + 1 for _, last in buffer.live)]
+        kept = entered.get(at)
+        if kept is None or not jumps:
+            before.append(_fills([buffer for buffer in born if not (kept and buffer.name in kept)], at, problem, solution))
+        else:
+            before.append(_all_but(kept, problem, solution) if at else ())
+        after.append(() if isinstance(step, JumpStep) else _fills(dead, at + 1, problem, solution))
+    return Poison(_all_but(entered[0], problem, solution), tuple(before), tuple(after))
+
+
+def _all_but(kept: frozenset[str], problem: Problem, solution: Solution) -> tuple[Fill, ...]:
+    fills: list[Fill] = []
+    for region in problem.regions:
+        there = [buffer for buffer in problem.buffers if buffer.name in kept and solution.places[buffer.name].region == region.name]
+        fills += _apart(region.name, (0, solution.size[region.name]), [_extent(buffer, solution) for buffer in there])
+    return tuple(fills)
 
 
 def _fills(buffers: list[Buffer], step: int, problem: Problem, solution: Solution) -> tuple[Fill, ...]:

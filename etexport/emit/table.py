@@ -6,6 +6,7 @@ stands in the table, one word each.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,12 +16,14 @@ from etexport.emit.geometry import Geometry
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the loop: `arguments` read the step's words `o[0]`, `o[1]`, ...; a windowed call is swept (`Statement.sweep`)."""
+    """One call of the loop: `arguments` read the step's words `o[0]`, `o[1]`, ...; a windowed call is swept (`Statement.sweep`). A `jump`
+    has three words: where its condition lies, and where in the two tables it goes on. What is neither does nothing."""
 
     function: str
     arguments: tuple[str, ...]
     sweep: Sweeping | None
     words: int
+    jump: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,34 @@ class Table:
     def index_type(self) -> str:
         return "uint8_t" if len(self.cases) <= 2**8 else "uint16_t"
 
+    @property
+    def jumps(self) -> bool:
+        return any(case.jump for case in self.cases)
+
+    @property
+    def words(self) -> int:
+        return sum(len(entry.words) for entry in self.entries)
+
 
 def table(statements: Sequence[Statement], geometry: Geometry) -> Table:
     """`geometry` as for OPTIMIZE=size: an object a step, a type a kernel."""
     types = {instance.name: instance.type for instance in geometry.instances}
-    shapes = [_Shape.of(statement, types) for statement in statements]
+    calls = [statement for statement in statements if statement.function]
+    shapes = [_Shape.of(statement, types) for statement in calls]
     known = _types_of_nothing(shapes)
-    completed = [shape.completed(known) for shape in shapes]
-    cases = list(dict.fromkeys(completed))
-    entries = (
-        Entry(cases.index(shape), _words(statement, shape), statement.title) for statement, shape in zip(statements, completed, strict=True)
+    of_call = {statement.index: shape.completed(known) for statement, shape in zip(calls, shapes, strict=True)}
+    kinds = [of_call.get(statement.index, _JUMP if statement.jump else _NOTHING) for statement in statements]
+    cases = list(dict.fromkeys(kinds))
+    words = [_words(statement, of_call[statement.index]) if statement.function else () for statement in statements]
+    starts = list(
+        itertools.accumulate((JUMP_WORDS if one.jump else len(own) for one, own in zip(statements, words, strict=True)), initial=0)
     )
-    return Table(tuple(shape.case() for shape in cases), tuple(entries))
+    for at, statement in enumerate(statements):
+        if statement.jump:
+            to = statement.jump.target
+            words[at] = (statement.jump.condition.place, f"kCalls + {to}", f"kOperands + {starts[to]}")
+    entries = (Entry(cases.index(kind), own, statement.title) for statement, kind, own in zip(statements, kinds, words, strict=True))
+    return Table(tuple(kind.case() for kind in cases), tuple(entries))
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,8 @@ class _Shape:
         return _Shape(self.function, self.geometry, self.window, self.swept, self.given, operands)
 
     def case(self) -> Case:
+        if not self.function:
+            return Case("", (), None, JUMP_WORDS if self == _JUMP else 0, self == _JUMP)
         words = iter(range(2**16))
         window = _object(self.window, words) if self.window else ""
         row = "index * window.out_row" if self.window else ""
@@ -108,6 +129,11 @@ class _Shape:
         used = (*(("index",) if any(by_row for _, by_row in self.operands) else ()), *self.given)
         sweep = Sweeping(window, parameters(self.swept[0], used), places)
         return Case(self.function, (geometry, "out", "rows", *self.given, *operands), sweep, next(words))
+
+
+JUMP_WORDS = 3
+_JUMP = _Shape("", "jump", "", (), (), ())
+_NOTHING = _Shape("", "", "", (), (), ())
 
 
 def _object(type: str, words: Iterator[int]) -> str:

@@ -42,7 +42,7 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     check_form(got, against.outputs)
     method = pte.read(program.read_bytes()).method()
     memory = read_json(folder / "memory.json", "`etexport build` writes it") if (folder / "memory.json").is_file() else None
-    handles = set() if memory is None else {step["handle"] for step in memory["steps"]}
+    handles = set() if memory is None else {step["handle"] for step in memory["steps"] if step["kind"] == "call"}
     return Question(
         method=method,
         library=load_ops(),
@@ -125,8 +125,8 @@ def profiled(folder: Path, memory: Json) -> tuple[Path, Json] | None:
 
 
 def read_trace(arrays: Mapping[str, Array], memory: Json, sample: int) -> tuple[Traced, ...]:
-    """The results of one sample that a run with traces left: arrays `step_<n>_<result>_of_<sample>` of bytes, laid out as `memory.json`
-    says."""
+    """The results of one sample that a run with traces left, of each execution of a step: arrays `step_<n>_<result>_of_<sample>` of bytes,
+    laid out as `memory.json` says."""
     found = []
     for step in memory["steps"]:
         results = [_result(arrays, f"step_{step['step']}_{at}_of_{sample}", one) for at, one in enumerate(step["results"])]
@@ -134,17 +134,21 @@ def read_trace(arrays: Mapping[str, Array], memory: Json, sample: int) -> tuple[
             continue
         file, _, line = step["source"].rpartition(":")
         source = Source(file, int(line), step["code"]) if file else None
-        found.append(Traced(step["handle"], step["name"], source, results[0], tuple(results[1:])))
+        for at, data in enumerate(results[0]):
+            others = (None if one is None or at >= len(one) else one[at] for one in results[1:])
+            found.append(Traced(step["handle"], step["name"], source, data, tuple(others)))
     return tuple(found)
 
 
-def _result(arrays: Mapping[str, Array], name: str, described: Json) -> Array | None:
+def _result(arrays: Mapping[str, Array], name: str, described: Json) -> list[Array] | None:
+    """What each execution gave."""
     if name not in arrays:
         return None
     order = described["dim_order"]
     shape = [described["shape"][dim] for dim in order]
     content = arrays[name].tobytes()
-    if len(content) != math.prod(shape) * np.dtype(described["dtype"]).itemsize:
+    size = math.prod(shape) * np.dtype(described["dtype"]).itemsize
+    if not content or len(content) % max(size, 1):
         raise ModelError(f"{name} has {len(content)} bytes where memory.json has {shape} of {described['dtype']}", hint="run it again")
-    laid_out = np.frombuffer(content, described["dtype"]).reshape(shape)
-    return np.array(np.transpose(laid_out, np.argsort(order)) if order else laid_out, order="C")  # keeps a shape of ()
+    laid_out = (np.frombuffer(content[at : at + size], described["dtype"]).reshape(shape) for at in range(0, len(content), size))
+    return [np.array(np.transpose(one, np.argsort(order)) if order else one, order="C") for one in laid_out]  # keeps a shape of ()

@@ -14,8 +14,10 @@ operands. And what does the program give where nothing but exact arithmetic comp
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,9 +26,12 @@ from etexport.judge.steps import DEQUANTIZE, QUANTIZE, UNIT, requantises
 from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
-from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
+from etexport.program.flow import jump_targets
+from etexport.program.model import MOVE, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
 
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
+
+Fact = TypeVar("Fact")
 
 LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
 """By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier
@@ -123,6 +128,13 @@ def replays(method: Method, library: Library, runs: Sequence[Passed], rounding: 
         yield checking.run(one)
 
 
+def _rename(facts: dict[int, Fact], source: int, out: int) -> None:
+    """What is known of `source` holds for `out` from now on, and nothing else does."""
+    facts.pop(out, None)
+    if source in facts:
+        facts[out] = facts[source]
+
+
 def compared_with_pytorch(method: Method, library: Library, given: Sequence[Traced], run: Passed) -> tuple[tuple[Replayed, ...], bool]:
     """Whether each operator of the program gives what PyTorch's gave (`given`, for the inputs and outputs of `run`), from PyTorch's own
     operands; the second says that all of them could be computed. Which of equal values an operator chooses is PyTorch's to say."""
@@ -135,7 +147,10 @@ class Replaying:
     def __init__(self, method: Method, library: Library, leeway: float, *, ties: bool = False, chooses: bool = False) -> None:
         """`ties` looks for those; `chooses` lets who is checked choose among equal values."""
         self.method, self.library, self.leeway, self.chooses = method, library, leeway, chooses
+        self.traced: dict[int, deque[Traced]] = {}
+        """What each step gave, those of its executions that are still to come."""
         self.board: dict[int, Traced] = {}
+        """What each step gave when it last ran."""
         self.states: dict[int, Array] = {}
         self.known: dict[int, Array] = {}
         self.terms: dict[int, int] = {}
@@ -149,13 +164,15 @@ class Replaying:
                 self.states[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
 
     def run(self, one: Passed) -> tuple[Replayed, ...]:
-        self.board = {traced.handle: traced for traced in one.traced}
+        self.board, self.traced = {}, {}
+        for traced in one.traced:
+            self.traced.setdefault(traced.handle, deque()).append(traced)
         self.known = {**self.constants, **self.states, **dict(zip(self.method.inputs, one.inputs, strict=True))}
         self.terms, self.stored = {}, {}
         if self.ties is not None:
             self.ties = []
         found, checked = [], set()
-        for instruction in self.method.instructions:
+        for instruction in self._walk():
             op = self.library.find(instruction.op)
             if op is None or not instruction.outs or any(read not in self.known for read in instruction.reads):
                 continue
@@ -195,6 +212,31 @@ class Replaying:
         if instruction.op in (*DEQUANTIZE, DEQUANTIZE_CHANNELS):
             return self._dequantised(instruction)
         return self._computed(instruction, op)
+
+    def _walk(self) -> Iterator[Instruction]:
+        """The instructions as they run: on the way that known conditions choose, until one is not known."""
+        instructions = self.method.instructions
+        targets = jump_targets(instructions)
+        at = 0
+        while at < len(instructions):
+            instruction, target = instructions[at], targets[at]
+            at += 1
+            if target is not None:
+                condition = instruction.args[0]
+                if isinstance(condition, Ref) and condition.id not in self.known:
+                    return
+                if not isinstance(condition, Ref) or not self.known[condition.id].any():
+                    at = target
+            elif instruction.op == MOVE:
+                (source,), (out,) = instruction.reads, instruction.outs
+                _rename(self.known, source, out)
+                _rename(self.terms, source, out)
+                _rename(self.stored, source, out)
+            else:
+                self.board.pop(instruction.handle, None)
+                if left := self.traced.get(instruction.handle):
+                    self.board[instruction.handle] = left.popleft()
+                yield instruction
 
     def _others(self, instruction: Instruction, got: Traced) -> Iterator[Replayed]:
         """The further results of an instruction (places of maxima), checked and from now on known as they are."""

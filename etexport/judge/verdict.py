@@ -41,7 +41,7 @@ from etexport.judge.halfway import Halfway
 from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, replays, summed_up
 from etexport.judge.steps import Steps, steps_of
 from etexport.kernel.library import Library
-from etexport.program.model import Array, Method
+from etexport.program.model import JUMP_FALSE, Array, Method
 
 FARTHEST = 1e3
 """As how many times what is allowed an error counts at most: infinity would hide what brings another one nearer."""
@@ -124,12 +124,15 @@ def verdict(question: Question, evidence: Evidence | None, missing: str = "") ->
     if evidence is None or not evidence.traced:
         return Verdict(comparison, None, missing)
     by_sample = _replayed(question, evidence)
-    exact = summed_up([one for found in by_sample.values() for one in found], question.handles, tuple(sorted(by_sample)))
+    handles = _ran(question, evidence)
+    exact = summed_up([one for found in by_sample.values() for one in found], handles, tuple(sorted(by_sample)))
     tried = comparison.beyond[:TRIED]
     proven = [
         sample
         for sample in tried
-        if sample in by_sample and summed_up(by_sample[sample], question.handles).proven and _same_outputs(question, evidence, sample)
+        if sample in by_sample
+        and summed_up(by_sample[sample], _ran(question, evidence, sample)).proven
+        and _same_outputs(question, evidence, sample)
     ]
     excused, notes = _excused(question, tried, proven)
     if excused and len(excused) == len(tried):
@@ -150,6 +153,18 @@ def verdict(question: Question, evidence: Evidence | None, missing: str = "") ->
     return Verdict(comparison, exact)
 
 
+def _ran(question: Question, evidence: Evidence, *samples: int) -> frozenset[int]:
+    """The steps to be computed again: of a program with jumps those that ran in these samples (or in any)."""
+    if not _jumps(question):
+        return frozenset(question.handles)
+    traced = (one.handle for sample in samples or evidence.traced for one in evidence.traced[sample])
+    return frozenset(question.handles) & frozenset(traced)
+
+
+def _jumps(question: Question) -> bool:
+    return any(one.op == JUMP_FALSE for one in question.method.instructions)
+
+
 def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replayed, ...]]:
     inputs = question.reference.inputs
     order = sorted(evidence.traced)
@@ -167,7 +182,7 @@ def _same_outputs(question: Question, evidence: Evidence, sample: int) -> bool:
 
 def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Which of the samples that the board computed rightly PyTorch's network would have computed nearly so; and what to say of them."""
-    if not proven:
+    if not proven or _jumps(question):  # values half-way are looked for along one way
         return (), ()
     reference, tolerance = question.reference, question.tolerance
     if reference.by == "the host board":  # it ran this very program

@@ -1,12 +1,13 @@
-"""Facts that hold at each instruction, computed forward over jumps."""
+"""Facts that hold at each instruction, computed over jumps: where it may go, what has been done on every way to it, what is alive there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from etexport.errors import ProgramError
-from etexport.program.model import JUMP_FALSE, Instruction
+from etexport.program.model import JUMP_FALSE, Instruction, Method, Role, Value
 
 S = TypeVar("S")
 
@@ -71,3 +72,118 @@ def forward(
             return state
         back = new_back
     raise ProgramError("its loops are nested too deeply to follow")
+
+
+def successors(instructions: Sequence[Instruction]) -> tuple[tuple[int, ...], ...]:
+    """For each instruction the positions that may follow it; the number of instructions is the end."""
+    targets = jump_targets(instructions)
+    found = []
+    for position, (instruction, target) in enumerate(zip(instructions, targets, strict=True)):
+        falls = () if target is not None and instruction.args[0] is False else (position + 1,)
+        found.append(falls if target is None else tuple(dict.fromkeys((*falls, target))))
+    return tuple(found)
+
+
+def block_starts(instructions: Sequence[Instruction]) -> frozenset[int]:
+    """Positions where a block begins: the first, what is jumped to, and what stands behind a jump. The end may be one."""
+    targets = jump_targets(instructions)
+    jumps = (position for position, target in enumerate(targets) if target is not None)
+    return frozenset({0, *(target for target in targets if target is not None), *(position + 1 for position in jumps)})
+
+
+@dataclass(frozen=True)
+class Life:
+    """Of the bytes of one value, positions of instructions; the number of instructions is the end. `taken`: they hold something, or are
+    written. `before` and `after`: as the instruction begins and ends they hold what is still needed on some way from there."""
+
+    taken: frozenset[int] = frozenset()
+    before: frozenset[int] = frozenset()
+    after: frozenset[int] = frozenset()
+
+    def __or__(self, other: Life) -> Life:
+        return Life(self.taken | other.taken, self.before | other.before, self.after | other.after)
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """What is `taken`, as sorted, disjoint, half-open ranges."""
+        found: list[tuple[int, int]] = []
+        for position in sorted(self.taken):
+            if found and found[-1][1] == position:
+                found[-1] = (found[-1][0], position + 1)
+            else:
+                found.append((position, position + 1))
+        return tuple(found)
+
+
+def lives(method: Method) -> dict[int, Life]:
+    """The life of each value that has memory of its own and is used; what lies inside it (`Value.storage`) is a part of it.
+
+    Bytes live from where they may have been written to where they may be read. An input is there at the start though nobody reads it, a
+    state always.
+    """
+    instructions = method.instructions
+    count = len(instructions)
+
+    def owner(id_: int) -> int:
+        storage = method.values[id_].storage
+        return id_ if storage is None else storage.base
+
+    def owners(ids: Iterable[int]) -> frozenset[int]:
+        return frozenset(base for base in map(owner, ids) if method.values[base].role is not Role.CONSTANT)
+
+    def covers(value: Value) -> bool:
+        return value.storage is None or (value.storage.offset == 0 and value.spec.nbytes == method.values[value.storage.base].spec.nbytes)
+
+    reads = [owners(one.reads) for one in instructions]
+    writes = [owners(one.outs) for one in instructions]
+    kills = [owners(id_ for id_ in one.outs if covers(method.values[id_])) for one in instructions]
+    follow = successors(instructions)
+    at_start = owners(method.inputs) | {value.id for value in method.values.values() if value.role is Role.STATE}
+    written = _written(writes, follow, at_start)
+    needed = _needed(reads, kills, follow, owners(method.outputs))
+    before = [needed[at] & written[at] for at in range(count + 1)]
+    after = [frozenset().union(*(before[then] for then in follow[at])) for at in range(count)]
+    taken = [before[at] | after[at] | reads[at] | writes[at] for at in range(count)] + [before[count]]
+    taken[0] |= at_start
+    found = {id_: Life(*(_positions(id_, sets) for sets in (taken, before, after))) for id_ in frozenset().union(*taken)}
+    for value in method.values.values():
+        if value.role is Role.STATE:
+            found[value.id] = Life(frozenset(range(count + 1)), frozenset(range(count + 1)), frozenset(range(count)))
+    return found
+
+
+def _positions(id_: int, sets: Sequence[frozenset[int]]) -> frozenset[int]:
+    return frozenset(at for at, one in enumerate(sets) if id_ in one)
+
+
+def _written(writes: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], at_start: frozenset[int]) -> list[frozenset[int]]:
+    """What may have been written as each position begins."""
+    found = [at_start, *(frozenset[int]() for _ in writes)]
+    changed = True
+    while changed:
+        changed = False
+        for at, made in enumerate(writes):
+            out = found[at] | made
+            for then in follow[at]:
+                if not out <= found[then]:
+                    found[then] |= out
+                    changed = changed or then <= at
+    return found
+
+
+def _needed(
+    reads: Sequence[frozenset[int]], kills: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], at_end: frozenset[int]
+) -> list[frozenset[int]]:
+    """What may be read as it is when each position begins."""
+    found = [*(frozenset[int]() for _ in reads), at_end]
+    back = {then for at, all_then in enumerate(follow) for then in all_then if then <= at}
+    changed = True
+    while changed:
+        changed = False
+        for at in reversed(range(len(reads))):
+            behind = frozenset[int]().union(*(found[then] for then in follow[at]))
+            now = reads[at] | (behind - kills[at])
+            if now != found[at]:
+                found[at] = now
+                changed = changed or at in back
+    return found

@@ -15,8 +15,9 @@ from etexport.report.peers import best_per_mac
 class OpFigures:
     """One instruction of the program on one board.
 
-    `count` comes from a run with probes, one between any two steps; `best_known` is in the same unit, for the same work on this core.
-    Both are None where they are not known. `source` is `file:line` of the model script.
+    `count` comes from a run with probes, one between any two steps, and is that of all `executions` together (0 where the way of that run
+    did not lead here); `best_known` is in the same unit, for one execution's work on this core. They are None where they are not known.
+    `source` is `file:line` of the model script.
     """
 
     handle: int
@@ -28,14 +29,17 @@ class OpFigures:
     count: int | None
     best_known: int | None
     bytes_constants: int
+    executions: int | None = None
 
 
 def profile(
-    steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, core: str, quantization: str, counter: str = "instructions"
-) -> tuple[OpFigures, ...]:
-    """`steps` as in `memory.json`, in order of execution; `counts` one a step, or None where no run with probes was made. `counter` says
-    what they count: the best known rates are instructions."""
-    assert counts is None or len(counts) == len(steps), f"{len(counts or ())} counts for {len(steps)} steps"
+    steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, core: str, quantization: str, counter: str = "instructions",
+    executions: Sequence[int] | None = None,
+) -> tuple[OpFigures, ...]:  # fmt: skip
+    """`steps` as in `memory.json`, of which those that call a kernel are listed; `counts` and `executions` one a step, or None where no run
+    with probes was made. `counter` says what they count: the best known rates are instructions."""
+    for known in (counts, executions):
+        assert known is None or len(known) == len(steps), f"{len(known or ())} counts for {len(steps)} steps"
     return tuple(
         OpFigures(
             handle=step["handle"],
@@ -47,8 +51,10 @@ def profile(
             count=None if counts is None else counts[index],
             best_known=best_known(step, core, quantization) if unit_of(counter) == "instructions" else None,
             bytes_constants=step["bytes_constants"],
+            executions=None if executions is None else executions[index],
         )
         for index, step in enumerate(steps)
+        if step["kind"] == "call"
     )
 
 

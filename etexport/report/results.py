@@ -74,6 +74,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
     macs = sum(step["macs"] for step in steps)
     stays = same_twice(run["counter"])
     count, counts, init_count = None, None, None
+    executions = step_counts(folder, memory, "executions")
     if stays:
         count, counts, init_count = measured(run), step_counts(folder, memory), run["init_count"]
         check_counts(count, counts, init_count, [step["name"] for step in steps], run["counter"], str(folder / "run.json"))
@@ -96,7 +97,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         ram=ram_figures(memory, sizes),
         plan=plan_figures(memory),
         compare=compared(comparison) if comparison else None,
-        ops=profile(steps, counts, board.core, quantization, run["counter"]),
+        ops=profile(steps, counts, board.core, quantization, run["counter"], executions),
         in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
         quality=activations,
         exact=None if verdict is None else verdict.exact,
@@ -136,12 +137,13 @@ def _positive(count: int | None) -> int | None:
     return count if count is not None and count > 0 and not 0 < (1 << 32) - count < 1 << 24 else None
 
 
-def step_counts(folder: Path, memory: Json) -> tuple[int, ...] | None:
-    """The count of each step from the run with probes, of one sample; None where there was none, or it was of another build."""
+def step_counts(folder: Path, memory: Json, what: str = "probes") -> tuple[int, ...] | None:
+    """The count of each step (or its "executions") from the run with probes, of one sample; None where there was none, or it was of another
+    build."""
     found = profiled(folder, memory)
-    if found is None or not found[1].get("probes"):
+    if found is None or not found[1].get(what):
         return None
-    counts = tuple(int(count) for count in found[1]["probes"][0])
+    counts = tuple(int(count) for count in found[1][what][0])
     return counts if len(counts) == len(memory["steps"]) else None
 
 

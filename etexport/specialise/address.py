@@ -14,6 +14,7 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout, Op
+from etexport.program.flow import Life, jump_targets, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
 from etexport.specialise.layout import CONVERT
 
@@ -74,6 +75,8 @@ def _overwritten(method: Method, values: dict[int, Value], operand: Value, out: 
     base = operand.storage.base if operand.storage else operand.id
     if values[base].role is not Role.STATE:
         return False
+    if any(target is not None for target in jump_targets(method.instructions)):  # what comes before what depends on the way taken
+        return any(base in one.outs for one in method.instructions)
     writes = [index for index, one in enumerate(method.instructions) if base in one.outs and index > at]
     reads = [index for index, one in enumerate(method.instructions) if out.id in one.reads]
     return bool(writes) and (out.id in method.outputs or any(index > writes[0] for index in reads))
@@ -136,7 +139,7 @@ def _moved(values: dict[int, Value], moved: Value, to: Storage) -> dict[int, Val
 def take_over(method: Method, library: Library) -> Method:
     """An elementwise result (or one with a residual) lies on an operand that has its size and dim order and dies there."""
     values = dict(method.values)
-    last_use = last_uses(replace(method, values=values))
+    known = lives(method)
     for at, instruction in enumerate(method.instructions):
         op = _op(library, instruction)
         if len(instruction.outs) != 1:
@@ -152,7 +155,7 @@ def take_over(method: Method, library: Library) -> Method:
             base = values[operand.storage.base if operand.storage else operand.id]
             if (
                 base.role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
-                and last_use[base.id] == at
+                and ends_where_begins(known[base.id], known[out.id], at)
                 and base.spec.nbytes == out.spec.nbytes
                 and operand.spec.dtype is out.spec.dtype
                 and operand.spec.shape == out.spec.shape
@@ -161,7 +164,7 @@ def take_over(method: Method, library: Library) -> Method:
                 and not any(_shares(values, other, base) for other in node.tensors if is_residual or other.id != operand.id)
             ):
                 values = _moved(values, out, Storage(base.id))
-                last_use = last_uses(replace(method, values=values))
+                known[base.id] |= known.pop(out.id)
                 break
     return replace(method, values=values)
 
@@ -171,25 +174,9 @@ def _shares(values: dict[int, Value], value: Value, base: Value) -> bool:
     return (value.storage.base if value.storage else value.id) == base.id
 
 
-def last_uses(method: Method) -> dict[int, int]:
-    """For each value that has memory of its own: the last step that reads or writes it or anything in it; `len(instructions)` for what
-    must be there at the end."""
-    last: dict[int, int] = {}
-
-    def use(value_id: int, at: int) -> None:
-        value = method.values[value_id]
-        base = value.storage.base if value.storage else value.id
-        last[base] = max(last.get(base, at), at)
-
-    for at, instruction in enumerate(method.instructions):
-        for value_id in (*instruction.reads, *instruction.outs):
-            use(value_id, at)
-    for value_id in method.outputs:
-        use(value_id, len(method.instructions))
-    for value in method.values.values():
-        if value.role is Role.STATE:
-            use(value.id, len(method.instructions))
-    return last
+def ends_where_begins(operand: Life, result: Life, at: int) -> bool:
+    """Is the operand not needed behind position `at`, nor the result before it, and nowhere else are both there?"""
+    return at not in operand.after and at not in result.before and operand.taken & result.taken == {at}
 
 
 def _op(library: Library, instruction: Instruction) -> Op:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import lcm
 
@@ -11,9 +11,11 @@ from etexport.errors import PlanError
 from etexport.kernel.call import Call, RowWrite, Scratch, Write
 from etexport.kernel.node import needed_values
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
+from etexport.program.flow import Life, block_starts, lives
 from etexport.program.model import Method, Role, Value
-from etexport.specialise.address import last_uses
+from etexport.specialise.address import ends_where_begins
 from etexport.specialise.model import Placed, Specialised, scratch_name
+from etexport.specialise.schedule import CallStep, Schedule
 
 ALIGN = 16
 
@@ -33,14 +35,13 @@ def regions(board: Board) -> tuple[Region, ...]:
 
 
 def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram"),)) -> Problem:
-    """Buffers of the arena. Step n (the number of instructions) stands for the end, when outputs are read.
+    """Buffers of the arena. Step n (the number of steps) stands for the end, when outputs are read.
 
-    An input is there from the start until it is last read, an output from when it is made until the end, a state always.
+    An input is there from the start until it is last read, an output from when it is made until the end, a state always; what is made on
+    one of two ways takes nothing on the other (`etexport.program.flow`).
     """
     method = specialised.method
-    end = len(specialised.steps)
-    last = last_uses(method)
-    first = _first_writes(method)
+    known = lives(method)
     unwritten = _unwritten(specialised)
     aligns = _aligns(specialised)
     touched = _touched(specialised)
@@ -48,28 +49,35 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
     for value in method.values.values():
         if value.storage is not None or value.role is Role.CONSTANT or value.spec.nbytes == 0:
             continue
-        if value.id not in last and value.role is not Role.INPUT:
+        if value.id not in known or value.id in unwritten:
             continue
-        if value.id in unwritten:
-            continue
-        start = 0 if value.role in (Role.INPUT, Role.STATE) else first[value.id]
-        stop = end if value.role is Role.STATE else last.get(value.id, 0)
-        live = ((start, stop + 1),)
+        live = known[value.id].ranges
         buffers.append(Buffer(value.name, value.spec.nbytes, live, aligns.get(value.id, ALIGN), touched=touched.get(value.id, 0)))
-    for at, step in enumerate(specialised.steps):
+    for at, step in specialised.calls.items():
         scratch = sum(
             -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN for operand in step.call.operands if isinstance(operand, Scratch)
         )
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN, touched=2 * scratch))
-    return Problem(tuple(buffers), regions, tuple(_overlaps(specialised, first, last)))
+    return Problem(tuple(buffers), regions, tuple(_overlaps(specialised, known)))
+
+
+def entered(specialised: Specialised) -> Mapping[int, frozenset[str]]:
+    """For each step at which a block begins: the buffers that hold something as it begins, those of the inputs and states at the first."""
+    method, schedule = specialised.method, specialised.schedule
+    known = lives(method)
+    starts = {at for at in block_starts(method.instructions) if at < len(schedule.steps)} | {0}
+    found = {at: {method.values[id].name for id, life in known.items() if at in life.before} for at in sorted(starts)}
+    owners = (value for value in method.values.values() if value.storage is None)
+    found[0] |= {value.name for value in owners if value.id in method.inputs or value.role is Role.STATE}
+    return {at: frozenset(names) for at, names in found.items()}
 
 
 def _touched(specialised: Specialised) -> dict[int, int]:
-    """For each base value: bytes of it that the steps read and write, each operand once a step."""
+    """For each base value: bytes of it that the steps read and write if each runs once, each operand once a step."""
     method = specialised.method
     found: dict[int, int] = {}
-    for step in specialised.steps:
+    for step in specialised.schedule.steps:
         for id in (*step.instruction.reads, *step.instruction.outs):
             owner = _base(method, method.values[id])
             found[owner] = found.get(owner, 0) + method.values[id].spec.nbytes
@@ -80,7 +88,7 @@ def _aligns(specialised: Specialised) -> dict[int, int]:
     """For each base value of which a kernel wants more than `ALIGN`: what its offset is a multiple of."""
     method = specialised.method
     aligns: dict[int, int] = {}
-    for step in specialised.steps:
+    for step in specialised.calls.values():
         for id, multiple in step.call.multiples.items():
             owner = _base(method, method.values[id])
             aligns[owner] = lcm(aligns.get(owner, ALIGN), multiple)
@@ -90,21 +98,25 @@ def _aligns(specialised: Specialised) -> dict[int, int]:
 def _unwritten(specialised: Specialised) -> set[int]:
     """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no memory."""
     method = specialised.method
-    written = {operand.value for step in specialised.steps for operand in step.call.operands if isinstance(operand, (Write, RowWrite))}
-    further = {out for step in specialised.steps for out in step.instruction.outs[1:]}
+    written = {
+        operand.value for step in specialised.calls.values() for operand in step.call.operands if isinstance(operand, (Write, RowWrite))
+    }
+    further = {out for step in specialised.calls.values() for out in step.instruction.outs[1:]}
     return further - needed_values(method) - written
 
 
-def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, int]) -> Iterator[Overlap]:
-    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result."""
+def _overlaps(specialised: Specialised, known: Mapping[int, Life]) -> Iterator[Overlap]:
+    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result, and at no other step
+    are both there."""
     method = specialised.method
-    for at, step in enumerate(specialised.steps):
+    for at, step in specialised.calls.items():
         for operand_id in {*step.call.overlaps, *step.call.overlaps_upward}:
             operand, out = method.values[operand_id], method.values[step.instruction.outs[0]]
             low, high = _base(method, out), _base(method, operand)
             if low == high or Role.CONSTANT in (method.values[low].role, method.values[high].role):
                 continue
-            if last.get(high) != at or first.get(low) != at or method.values[low].role is Role.INPUT:
+            dying, born = known[high], known[low]
+            if not ends_where_begins(dying, born, at) or method.values[low].role is Role.INPUT:
                 continue
             # the distance holds between the tensors; the planner places what they lie in
             inside = (out.storage.offset if out.storage else 0) - (operand.storage.offset if operand.storage else 0)
@@ -118,8 +130,11 @@ def _overlaps(specialised: Specialised, first: dict[int, int], last: dict[int, i
 def directed(placed: Placed) -> Placed:
     """With every windowed call swept in the direction that its place wants: from the last row to the first where its output lies so over
     its input that the other way would overwrite rows before they are read."""
-    steps = (replace(step, call=_directed(placed, step.call)) for step in placed.specialised.steps)
-    return replace(placed, specialised=replace(placed.specialised, steps=tuple(steps)))
+    steps = (
+        replace(step, call=_directed(placed, step.call)) if isinstance(step, CallStep) else step
+        for step in placed.specialised.schedule.steps
+    )
+    return replace(placed, specialised=replace(placed.specialised, schedule=Schedule(tuple(steps))))
 
 
 def _directed(placed: Placed, call: Call) -> Call:
@@ -132,18 +147,6 @@ def _directed(placed: Placed, call: Call) -> Call:
     missing = call.overlaps[operand.id] - above
     upward = not apart and missing > max(0, call.overlaps_upward[operand.id] + above)
     return replace(call, window=replace(call.window, upward=upward))
-
-
-def _first_writes(method: Method) -> dict[int, int]:
-    """For each base value: the first step that writes it or a part of it, 0 where an input lies in it."""
-    first: dict[int, int] = {}
-    for at, instruction in reversed(list(enumerate(method.instructions))):
-        for out in instruction.outs:
-            first[_base(method, method.values[out])] = at
-    for value in method.values.values():
-        if value.role is Role.INPUT:
-            first[_base(method, value)] = 0
-    return first
 
 
 def _base(method: Method, value: Value) -> int:
@@ -161,11 +164,12 @@ def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution
     step, live = peak(the_problem)
     method = specialised.method
     lines = {}
-    for one in specialised.steps:
+    steps = specialised.schedule.steps
+    for one in steps:
         for out in one.instruction.outs:
             lines[method.values[_base(method, method.values[out])].name] = one.instruction.source
     tensors = ", ".join(f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}" for buffer in live)
-    at_step = specialised.steps[min(step, len(specialised.steps) - 1)].instruction.where if specialised.steps else "the start"
+    at_step = steps[min(step, len(steps) - 1)].instruction.where if steps else "the start"
     raise PlanError(
         f"the program needs {needed:,} bytes of RAM (arena {arena:,}, stack {board.stack:,}"
         f"{f', static {static_bytes:,}' if static_bytes else ''}), "

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from etexport.kernel.call import Call, Target
+from etexport.kernel.call import Target
 from etexport.plan.problem import Place, Problem, Solution
 from etexport.program.model import Instruction, Method, Value
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One instruction with the call that runs it."""
-
-    instruction: Instruction
-    call: Call
+from etexport.specialise.schedule import CallStep, Schedule
 
 
 @dataclass(frozen=True)
@@ -27,20 +21,25 @@ class InFloat:
 
 @dataclass(frozen=True, eq=False)
 class Specialised:
-    """The method after layout, fusion and addressing: every instruction has a step, in order of
-    execution; views are gone (`Value.storage`).
+    """The method after layout, fusion and addressing: instruction and step of one position belong together; views are gone
+    (`Value.storage`).
     """
 
     method: Method
-    steps: tuple[Step, ...]
+    schedule: Schedule
     target: Target
     in_float: tuple[InFloat, ...] = ()
     """What of a quantised program is not computed in integers; empty for a program without quantisation."""
 
+    @property
+    def calls(self) -> Mapping[int, CallStep]:
+        """The steps that call kernels, by position in the schedule."""
+        return self.schedule.calls
+
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A specialised program with an address for every byte it needs in RAM. Emit walks `specialised.steps`."""
+    """A specialised program with an address for every byte it needs in RAM. Emit walks `specialised.schedule`."""
 
     specialised: Specialised
     problem: Problem

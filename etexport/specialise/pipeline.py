@@ -13,13 +13,15 @@ from etexport.kernel.call import Target
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout
+from etexport.program.flow import jump_targets
 from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
 from etexport.specialise.address import address
 from etexport.specialise.contents import check_contents
 from etexport.specialise.fuse import fuse
 from etexport.specialise.integer import fuse_integers
 from etexport.specialise.layout import lay_out
-from etexport.specialise.model import Specialised, Step
+from etexport.specialise.model import Specialised
+from etexport.specialise.schedule import CallStep, JumpStep, MoveStep, Schedule, Step
 
 
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
@@ -36,9 +38,9 @@ def _specialised(graph: Method, target: Target, library: Library) -> Specialised
     laid_out = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
     graph = address(laid_out, library)  # views, permutes, slices, concatenations and in-place results become addresses
     graph = tidy(graph)  # unique names, no value that nobody uses
-    steps = choose_kernels(graph, target, library)
-    check_contents(laid_out, graph, steps)
-    return Specialised(graph, steps, target, in_float)
+    schedule = choose_kernels(graph, target, library)
+    check_contents(laid_out, graph, schedule)
+    return Specialised(graph, schedule, target, in_float)
 
 
 def rounding_of(program: Program) -> str:
@@ -98,17 +100,23 @@ def _unique(name: str, fallback: str, taken: set[str]) -> str:
     return unique
 
 
-def choose_kernels(method: Method, target: Target, library: Library) -> tuple[Step, ...]:
-    """The call for each instruction on this core."""
+def choose_kernels(method: Method, target: Target, library: Library) -> Schedule:
+    """The call for each instruction on this core; jumps and moves as they are."""
     steps: list[Step] = []
     errors: list[EtError] = []
-    for instruction in method.instructions:
+    for instruction, to in zip(method.instructions, jump_targets(method.instructions), strict=True):
+        if to is not None:
+            steps.append(JumpStep(instruction, to, next(iter(instruction.reads), None)))
+            continue
+        if instruction.op == MOVE:
+            steps.append(MoveStep(instruction, *instruction.reads, *instruction.outs))
+            continue
         op = library.find(instruction.op)
         assert op is not None and op.lower is not None, instruction.where
         try:
             with doing(instruction.where):
-                steps.append(Step(instruction, op.lower(node_of(method, instruction, op), target)))
+                steps.append(CallStep(instruction, op.lower(node_of(method, instruction, op), target)))
         except EtError as error:
             errors.append(error)
     raise_all(errors)
-    return tuple(steps)
+    return Schedule(tuple(steps))

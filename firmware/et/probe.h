@@ -7,8 +7,7 @@
 namespace et {
 
 #if defined(ET_PROBES)
-void probe(uint32_t step);  // called before step 0, before step 1, ..., and once more after the last: step_count + 1
-                            // calls a run
+void probe(uint32_t step);  // called before each step, as often as it runs, and with step_count after the last
 #else
 inline void probe(uint32_t) {}
 #endif

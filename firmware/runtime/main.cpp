@@ -172,8 +172,8 @@ void answer_read() {
   }
 #if defined(ET_PROBES)
   if (role == kRoleProbes && index == 0) {
-    data = reinterpret_cast<const uint8_t*>(probe_ticks);
-    size = sizeof(probe_ticks);
+    data = reinterpret_cast<const uint8_t*>(&probes);
+    size = sizeof(probes);
   }
 #endif
   if (data == nullptr) {

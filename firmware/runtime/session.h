@@ -15,9 +15,16 @@ void answer_identify(uint16_t sequence);
 uint32_t boot_number();
 
 #if defined(ET_PROBES)
-// Ticks before each step and after the last, and last of all what a mark itself costs.
-constexpr uint32_t kProbeWords = ET_PROBE_COUNT + 1;
-extern uint32_t probe_ticks[kProbeWords];
+// For each step the ticks of all its executions and how many these were, and what a mark itself costs. Behind the last
+// step stands what is before the first.
+struct Counted {
+  uint32_t ticks, executions;
+};
+struct Probes {
+  Counted steps[ET_PROBE_COUNT];
+  uint32_t mark;
+};
+extern Probes probes;
 void probes_begin(uint64_t start);
 void probes_calibrate(uint64_t start);
 #endif

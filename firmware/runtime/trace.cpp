@@ -1,4 +1,6 @@
 // Counts and values of each step, in the builds that ask for them (et/probe.h).
+#include <string.h>
+
 #include "et/probe.h"
 #include "runtime/core.h"
 #include "runtime/link.h"
@@ -8,12 +10,15 @@ namespace et {
 
 #if defined(ET_PROBES)
 
-uint32_t probe_ticks[kProbeWords];
+Probes probes;
 
 namespace {
 
+constexpr uint32_t kBeforeFirst = ET_PROBE_COUNT - 1;
+
 uint64_t run_start;
-uint32_t left_out;  // ticks that went by while results were streamed
+Counted* running;  // the step that runs
+uint32_t since;    // ticks at its mark, and those that have gone by since then while results were streamed
 
 #if defined(ET_TRACE)
 uint32_t cost_of_trace;  // ticks of a call that streams nothing
@@ -21,38 +26,47 @@ uint32_t cost_of_trace;  // ticks of a call that streams nothing
 uint32_t ticks() { return static_cast<uint32_t>(counter_since(run_start)); }
 #endif
 
-void mark_twice() {
+// Ticks between two marks.
+uint32_t mark_twice() {
+  probes.steps[0].ticks = 0;
   probe(0);
-  probe(ET_PROBE_COUNT);
-  probe_ticks[ET_PROBE_COUNT] -= probe_ticks[0];
+  probe(kBeforeFirst);
+  return probes.steps[0].ticks;
 }
 
 }  // namespace
 
 void probes_begin(uint64_t start) {
   run_start = start;
-  left_out = 0;
+  running = &probes.steps[kBeforeFirst];
+  since = 0;
 }
 
 void probes_calibrate(uint64_t start) {
   probes_begin(start);
 #if defined(ET_TRACE)
   cost_of_trace = 0;
+  probes.steps[0].ticks = 0;
   probe(0);
   trace(0, 0, nullptr, 0);
-  probe(ET_PROBE_COUNT);
-  const uint32_t with_trace = probe_ticks[ET_PROBE_COUNT] - probe_ticks[0];
-  mark_twice();
-  const uint32_t without = probe_ticks[ET_PROBE_COUNT];
+  probe(kBeforeFirst);
+  const uint32_t with_trace = probes.steps[0].ticks;
+  const uint32_t without = mark_twice();
   cost_of_trace = with_trace > without ? with_trace - without : 0;  // on the host it may seem to cost less than nothing
 #else
-  mark_twice();
+  const uint32_t without = mark_twice();
 #endif
+  memset(&probes, 0, sizeof(probes));
+  probes.mark = without;
   current_step = kNoStep;
 }
 
 void probe(uint32_t step) {
-  probe_ticks[step] = static_cast<uint32_t>(counter_since(run_start)) - left_out;
+  const uint32_t now = static_cast<uint32_t>(counter_since(run_start));
+  running->ticks += now - since;
+  since = now;
+  running = &probes.steps[step];
+  ++running->executions;
   current_step = step;
 }
 
@@ -116,11 +130,11 @@ template <class Stream>
 void beside_the_clock(const Stream& stream) {
 #if defined(ET_PROBES)
   const uint32_t begin = ticks();
-  const uint32_t since_mark = begin - left_out - probe_ticks[current_step];
+  const uint32_t since_mark = begin - since;
   stream();
   // No more than has passed: on the host the cost is no more exact than the clock, and the next mark must not lie
   // before.
-  left_out += ticks() - begin + (cost_of_trace < since_mark ? cost_of_trace : since_mark);
+  since += ticks() - begin + (cost_of_trace < since_mark ? cost_of_trace : since_mark);
 #else
   stream();
 #endif

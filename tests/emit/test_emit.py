@@ -19,7 +19,7 @@ from etexport.emit import emit
 from etexport.kernel.call import Call
 from etexport.program.model import DType, Instruction
 from etexport.resources import root
-from etexport.specialise.model import Step
+from etexport.specialise.schedule import CallStep
 from tests.plan.oracle import in_ram
 
 HERE = Path(__file__).parent
@@ -80,9 +80,10 @@ def test_allowed_overlap_is_left_alone(tmp_path: Path) -> None:
 
     buffers = (Buffer("x", 64, ((0, 2),)), Buffer("y", 64, ((1, 3),)))
     solution = Solution(in_ram({"x": 0, "y": 0}), {"ram": 64}, {"ram": 64})
-    allowed = poison(Problem(buffers, overlaps=(Overlap("x", "y", 0),)), solution, 3, frozenset({"x"}))
+    steps = toy.placed().specialised.schedule.steps[:3]
+    allowed = poison(Problem(buffers, overlaps=(Overlap("x", "y", 0),)), solution, steps, {0: frozenset({"x"})})
     assert allowed.before[1] == () and allowed.after[1] == ()
-    forged = poison(Problem(buffers), solution, 3, frozenset({"x"}))
+    forged = poison(Problem(buffers), solution, steps, {0: frozenset({"x"})})
     assert forged.before[1] and forged.after[1]
 
 
@@ -140,10 +141,10 @@ def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> 
 def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> None:
     from etexport.emit.geometry import geometry
 
-    def step(**fields: int) -> Step:
-        return Step(Instruction("toy::op.out", (), (), 0, "op"), Call("op", "op.h", fields, ()))
+    def step(**fields: int) -> CallStep:
+        return CallStep(Instruction("toy::op.out", (), (), 0, "op"), Call("op", "op.h", fields, ()))
 
-    found = geometry((step(a=1, b=255, c=0, d=-(2**31)), step(a=-1, b=256, c=-300, d=7)), "size")
+    found = geometry({0: step(a=1, b=255, c=0, d=-(2**31)), 1: step(a=-1, b=256, c=-300, d=7)}, "size")
     (struct,) = found.structs
     assert struct.constants == ()
     assert [member.type for member in struct.fields] == ["int8_t", "uint16_t", "int16_t", "int32_t"]
@@ -153,16 +154,16 @@ def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> Non
 def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
     from etexport.emit.geometry import geometry
 
-    def step(name: str, **fields: int | tuple[int, ...]) -> Step:
-        return Step(Instruction("toy::op.out", (), (), 0, name), Call("op", "op.h", fields, ()))
+    def step(name: str, **fields: int | tuple[int, ...]) -> CallStep:
+        return CallStep(Instruction("toy::op.out", (), (), 0, name), Call("op", "op.h", fields, ()))
 
     same = {"rows": 1, "sizes": (3, 4)}
-    found = geometry((step("one", **same, n=5), step("two", **same, n=6), step("again", **same, n=5)), "size")
+    found = geometry(dict(enumerate(step(name, **same, n=n) for name, n in (("one", 5), ("two", 6), ("again", 5)))), "size")
     (struct,) = found.structs
     assert [(member.name, member.value) for member in struct.constants] == [("rows", "1"), ("sizes", "{3, 4}")]
     assert [member.name for member in struct.fields] == ["n"] and len(found.instances) == 2
     assert found.of_step[0] == found.of_step[2] != found.of_step[1]
-    assert geometry((step("one", **same),), "size").of_step[0].endswith("{}"), "nothing differs: no object"
+    assert geometry({0: step("one", **same)}, "size").of_step[0].endswith("{}"), "nothing differs: no object"
 
 
 def test_same_input_gives_same_bytes(tmp_path: Path) -> None:

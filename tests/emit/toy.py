@@ -13,7 +13,8 @@ from etexport.kernel.call import Call, Const, Operand, Read, RowRead, Scratch, T
 from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer, Problem, Region, Solution
 from etexport.program.model import Array, DType, Instruction, Method, Ref, Role, Source, Storage, TensorSpec, Value
-from etexport.specialise.model import Placed, Specialised, Step
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.schedule import CallStep, Schedule
 from tests.plan.oracle import in_ram
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -92,7 +93,7 @@ def placed(optimize: str = "speed", offsets: dict[str, int] | None = None) -> Pl
     )
     good = {"memory": 0, "column": 32, "image": 80, "double": 80, "add.scratch": 32, "logits": 32}
     solution = Solution(in_ram({**good, **(offsets or {})}), {"ram": 128}, {"ram": 120}, "by hand")
-    return Placed(Specialised(method, tuple(steps), Target(frozenset(), optimize)), problem, solution)
+    return Placed(Specialised(method, Schedule(tuple(steps)), Target(frozenset(), optimize)), problem, solution)
 
 
 def _linear(inputs: int, outputs: int, low: float) -> dict[str, int | float]:
@@ -102,7 +103,7 @@ def _linear(inputs: int, outputs: int, low: float) -> dict[str, int | float]:
 def _step(
     handle: int, name: str, args: tuple[Ref, ...], out: int, function: str, geometry: dict[str, object], operands: tuple[Operand, ...],
     window: Window | None = None,
-) -> Step:  # fmt: skip
+) -> CallStep:  # fmt: skip
     source = Source("toy.py", 10 + handle, f"{name} = self.{name}(x)  # a line that ends in \\")
     instruction = Instruction(f"toy::{name}.out", args, (out,), handle, name, source)
-    return Step(instruction, Call(function, "toy/toy.h", geometry, operands, window, macs=12))  # type: ignore[arg-type]
+    return CallStep(instruction, Call(function, "toy/toy.h", geometry, operands, window, macs=12))  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from etexport.program.model import Array, Instruction, Program, Ref, Value
 from etexport.specialise.memory import problem
 from etexport.specialise.model import Placed, Specialised
 from etexport.specialise.pipeline import specialise
+from etexport.specialise.schedule import Schedule
 from tests.conftest import Int8Net
 from tests.frontend.nets import NETS, Net, net_script
 from tests.frontend.scripts import read_back
@@ -53,7 +54,7 @@ class Built:
         computed = specialised or self.specialised
         the_problem = problem(computed)
         traced: list[Traced] = []
-        by_out = {step.instruction.outs[0]: step.instruction for step in computed.steps}
+        by_out = {step.instruction.outs[0]: step.instruction for step in computed.calls.values()}
 
         def watch(value: Value, result: Array) -> Array:
             if (made := by_out.get(value.id)) is not None:
@@ -66,7 +67,9 @@ class Built:
 
     def handles(self) -> set[int]:
         """Of the steps that the program has as well."""
-        return {step.instruction.handle for step in self.specialised.steps} & {one.handle for one in self.program.method().instructions}
+        return {step.instruction.handle for step in self.specialised.calls.values()} & {
+            one.handle for one in self.program.method().instructions
+        }
 
 
 def build(pte: Path) -> Built:
@@ -115,10 +118,11 @@ def planted(built: Built, layer: str, parameter: str, change: Change, library: L
         return replace(instruction, args=tuple(args))
 
     steps = tuple(
-        replace(step, instruction=changed(step.instruction)) if step.instruction.name == layer else step for step in built.specialised.steps
+        replace(step, instruction=changed(step.instruction)) if step.instruction.name == layer else step
+        for step in built.specialised.schedule.steps
     )
-    assert steps != built.specialised.steps, f"{layer} is not among {[step.instruction.name for step in steps]}"
-    return replace(built.specialised, method=replace(method, values=values), steps=steps)
+    assert steps != built.specialised.schedule.steps, f"{layer} is not among {[step.instruction.name for step in steps]}"
+    return replace(built.specialised, method=replace(method, values=values), schedule=Schedule(steps))
 
 
 def percent(more: float) -> Change:
@@ -160,7 +164,7 @@ def second_output_half(multipliers: Array) -> Array:
     ],
 )
 def test_planted_errors_are_found_where_they_are(deep: Built, layer: str, parameter: str, change: Change) -> None:
-    names = [step.instruction.name for step in deep.specialised.steps]
+    names = [step.instruction.name for step in deep.specialised.calls.values()]
     name = layer if layer in names else next(one for one in names if one.startswith(f"{layer}_"))
     wrong = [one for one in deep.run(planted(deep, name, parameter, change, load_ops())) if one.wrong]
     assert [one.name for one in wrong] == [name], "nothing after it is wrong by its own operands"

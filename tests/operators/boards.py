@@ -53,7 +53,7 @@ class Bench:
         whole = batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))], stored="host" not in self.board.features)
         specialised = specialise(whole.program, Target(self.board.features, self.optimize), library)
         if fused:
-            left = {step.instruction.op for step in specialised.steps} & {"aten::hardtanh.out", "aten::add.out"} - {
+            left = {step.instruction.op for step in specialised.calls.values()} & {"aten::hardtanh.out", "aten::add.out"} - {
                 sample.op.name for sample in samples
             }
             assert not left, f"not fused: {left}"

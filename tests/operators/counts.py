@@ -296,16 +296,16 @@ def counts(board_name: str, lines: Sequence[Counted], library: Library, folder: 
     specialised = specialise(whole.program, Target(board.features, optimize), library)
     the_problem = problem(specialised)
     emit(Placed(specialised, the_problem, plan(the_problem)), board, library, program_hash=1, model_name="counts", out=folder)
-    made = gcc.build(folder, board, library.include_dirs, build_dir=folder, probe_count=len(specialised.steps) + 1, jobs=2)
+    made = gcc.build(folder, board, library.include_dirs, build_dir=folder, probe_count=len(specialised.schedule.steps) + 1, jobs=2)
     done = run(made.elf, board, [whole.inputs], probes=True)
     for one, positions in zip(samples, whole.results, strict=True):
         assert np.array_equal(done.outputs[0][positions[0]], expected(one)[0]), str(one)
-    made_by = {step.instruction.outs[0]: at for at, step in enumerate(specialised.steps)}
+    made_by = {step.instruction.outs[0]: at for at, step in specialised.calls.items()}
     found = []
     for line, positions in zip(lines, whole.results, strict=True):
         at = made_by.get(specialised.method.outputs[positions[0]])
         if at is not None:
-            call = specialised.steps[at].call
+            call = specialised.calls[at].call
             found.append(Count(line, f"{call.function} ({call.variant})", done.probes[0][at]))
     return found
 

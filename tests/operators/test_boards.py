@@ -119,7 +119,7 @@ def test_addresses_alone(optimize: str, library: Library, bench_of: Benches) -> 
     """A program of views has no steps."""
     bench, whole = bench_of("host", optimize), batch(documented(library.ops["aten::view_copy.out"])[:1])
     specialised = specialise(whole.program, Target(bench.board.features, optimize), library)
-    assert not specialised.steps
+    assert not specialised.calls
     (got,) = bench.run(specialised, whole.inputs, library)
     assert np.array_equal(got.ravel(), whole.inputs[0].ravel())
 

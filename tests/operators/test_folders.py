@@ -99,7 +99,7 @@ def test_all_kernels_for_a_core_fit_in_one_image(name: str, library: Library, tm
     """A network may have a layer of each kind, in float and in int8: no two headers define one name."""
     board = load_board(name)
     samples = [one for op in library.ops.values() if op.lower is not None for one in documented(op)]
-    steps = specialise(batch(samples).program, Target(board.features), library).steps
+    steps = specialise(batch(samples).program, Target(board.features), library).calls.values()
     headers = sorted({header_of(step, library) for step in steps})
     assert len(headers) > len({sample.op.family for sample in samples})
     source = tmp_path / "all.cpp"

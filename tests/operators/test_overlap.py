@@ -77,7 +77,7 @@ def placed(specialised: Specialised, closer: int, upward: bool = False) -> Solut
     aligns = {buffer.name: buffer.align for buffer in the_problem.buffers}
     offsets: dict[str, int] = {}
     end = 0
-    for step in specialised.steps:
+    for step in specialised.calls.values():
         operand, out = (method.values[id] for id in (step.instruction.reads[0], step.instruction.outs[0]))
         align = max(aligns[operand.name], aligns[out.name])
         up = upward and operand.id in step.call.overlaps_upward
@@ -140,7 +140,7 @@ class Overlaid:
     def illegal(self, solution: Solution) -> list[bool]:
         """For each sample: whether its output and input share bytes as the kernel allows in no direction of its rows."""
         answers = []
-        for step in self.specialised.steps:
+        for step in self.specialised.calls.values():
             operand, out = (self.specialised.method.values[id] for id in (step.instruction.reads[0], step.instruction.outs[0]))
             above = solution.places[operand.name].offset - solution.places[out.name].offset
             apart = above >= out.spec.nbytes or -above >= operand.spec.nbytes
@@ -168,7 +168,7 @@ def test_as_far_as_declared(board: str, library: Library, bench_of: Callable[[st
     samples = [one for name, note in TIGHT for one in documented(library.ops[name]) if one.note == note]
     assert len(samples) == len(TIGHT)
     overlaid = Overlaid(bench_of(board, "speed"), library, samples)
-    assert [step.instruction.op for step in overlaid.specialised.steps] == [name for name, _ in TIGHT]
+    assert [step.instruction.op for step in overlaid.specialised.calls.values()] == [name for name, _ in TIGHT]
     overlaid.check()
 
 
@@ -179,7 +179,7 @@ def windowed(library: Library, target: Target) -> list[Sample]:
     """Documented and drawn cases of operators on images whose kernel for this target is swept over rows."""
     images = [op for op in library.ops.values() if op.layout is Layout.CHANNELS_LAST]
     samples = [one for op in images for one in (*documented(op), *random_samples(op, 6))]
-    steps = specialise(in_kernel_order(batch(samples).program, library), target, library).steps
+    steps = specialise(in_kernel_order(batch(samples).program, library), target, library).calls.values()
     swept = {step.instruction.name for step in steps if step.call.window is not None and step.call.overlaps_upward}
     return [sample for at, sample in enumerate(samples) if f"case{at}" in swept]
 
@@ -238,7 +238,7 @@ def test_depthwise_rows_in_both_directions(
     bench_of: Callable[[str, str], Bench],
 ) -> None:
     overlaid = Overlaid(bench_of(board, optimize), library, drawn_3x3)
-    assert {step.call.function for step in overlaid.specialised.steps} == {function}
+    assert {step.call.function for step in overlaid.specialised.calls.values()} == {function}
     overlaid.check(upward)
 
 
@@ -248,9 +248,11 @@ def test_depthwise_rows_meet_only_their_own_channels(
     """Between the multiples that the kernel asks for four channels of a row are stored over others that are still to be read."""
     overlaid = Overlaid(bench_of("qemu_mps2_an386", "speed"), library, [one for one in drawn_3x3 if one.args[0].of.shape[1] % ALIGN])
     solution = placed(overlaid.specialised, 0)
-    inputs = [overlaid.specialised.method.values[step.instruction.reads[0]] for step in overlaid.specialised.steps]
+    inputs = [overlaid.specialised.method.values[step.instruction.reads[0]] for step in overlaid.specialised.calls.values()]
     moved = replace(solution, places={**solution.places, **{one.name: solution.places[one.name] + ALIGN for one in inputs}})
-    meet = [0 < step.call.overlaps[one.id] < one.spec.nbytes // 2 for step, one in zip(overlaid.specialised.steps, inputs, strict=True)]
+    meet = [
+        0 < step.call.overlaps[one.id] < one.spec.nbytes // 2 for step, one in zip(overlaid.specialised.calls.values(), inputs, strict=True)
+    ]
     assert sum(meet) >= 10
     assert not any(right and meeting for right, meeting in zip(overlaid.same(moved), meet, strict=True))
 
@@ -272,7 +274,7 @@ def test_a_chain_of_layers_goes_down_and_up(library: Library, bench_of: Callable
     solution = plan(the_problem)
     row, image, scratch = channels * width, channels * width * height, 4 * 8 * (width + 2)
     assert solution.size["ram"] <= image + row + scratch + 48  # both are at multiples of 16 and of 24
-    swept = [step.call.window for step in directed(Placed(specialised, the_problem, solution)).specialised.steps]
+    swept = [step.call.window for step in directed(Placed(specialised, the_problem, solution)).specialised.calls.values()]
     assert {window.upward for window in swept if window is not None} == {False, True}
     data = random.integers(-128, 128, graph.values[first.id].spec.shape, np.int8)
     np.testing.assert_array_equal(bench.run(specialised, [data], library, solution)[0], evaluate(program, library, [data])[0])

@@ -31,7 +31,7 @@ def test_without_indices(
     method = whole.program.methods[0]
     values_only = replace(method, outputs=tuple(method.outputs[maximum] for maximum, _ in whole.results))
     specialised = specialise(Program((values_only,)), Target(bench.board.features, optimize), library)
-    functions = {step.call.function.partition("<")[0] for step in specialised.steps}
+    functions = {step.call.function.partition("<")[0] for step in specialised.calls.values()}
     assert "max_pool" in functions and "max_pool_with_indices" not in functions
     results = bench.run(specialised, whole.inputs, library)
     for sample, node, got in zip(samples, whole.nodes, results, strict=True):

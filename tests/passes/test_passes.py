@@ -470,7 +470,10 @@ def test_a_factor_without_dimensions_that_is_dequantised() -> None:
                          real(graph.constant(np.array(28, np.int8))))  # fmt: skip
     stored = graph.call("quantized_decomposed::quantize_per_tensor.out", product, *stated)
     done = specialise(passed(graph.program(stored)), Target(), LIBRARY)
-    assert [step.instruction.op for step in done.steps] == ["cortex_m::quantize_per_tensor.out", "cortex_m::quantized_activation.out"]
+    assert [step.instruction.op for step in done.calls.values()] == [
+        "cortex_m::quantize_per_tensor.out",
+        "cortex_m::quantized_activation.out",
+    ]
 
 
 def test_everything_unsupported_is_reported_at_once() -> None:

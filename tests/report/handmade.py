@@ -33,6 +33,7 @@ def memory() -> dict:
                 "handle": 3 * step + 1,
                 "name": name,
                 "op": op,
+                "kind": "call",
                 "family": {"aten::convolution.out": "convolution", "aten::addmm.out": "linear"}.get(op, kernel),
                 "kernel": kernel,
                 "variant": "m4f" if macs else "portable",

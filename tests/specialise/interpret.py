@@ -15,6 +15,7 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.program.model import Array, Role, Value
 from etexport.specialise.model import Placed
+from etexport.specialise.schedule import CallStep, JumpStep
 
 POISON = 0xA5
 
@@ -49,8 +50,15 @@ def interpret(
     for value_id, array in zip(method.inputs, inputs, strict=True):
         if method.values[value_id].spec.nbytes:
             view(method.values[value_id])[...] = array
-    for at, step in enumerate(placed.specialised.steps):
+    at, steps = 0, placed.specialised.schedule.steps
+    while at < len(steps):
+        step = steps[at]
         poison(placed, arena, at)
+        at += 1
+        if isinstance(step, JumpStep) and (step.condition is None or not read(method.values[step.condition])):
+            at = step.target
+        if not isinstance(step, CallStep):
+            continue
         op = library.find(step.instruction.op)
         assert op is not None and op.reference is not None, step.instruction.op
         node = node_of(method, step.instruction, op)

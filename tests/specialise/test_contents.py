@@ -13,8 +13,8 @@ from etexport.program.model import DType, Instruction, Method, Program, Ref, Rol
 from etexport.specialise.address import address
 from etexport.specialise.contents import check_contents
 from etexport.specialise.layout import lay_out
-from etexport.specialise.model import Step
 from etexport.specialise.pipeline import choose_kernels, specialise, tidy
+from etexport.specialise.schedule import CallStep, Schedule
 
 LIBRARY = load_ops()
 PLACES = DType.INT64
@@ -36,24 +36,26 @@ def joined_places() -> Method:
     return Method("forward", values, calls, (0,), (5, 6))
 
 
-def steps_of(laid_out: Method) -> tuple[Method, tuple[Step, ...]]:
+def steps_of(laid_out: Method) -> tuple[Method, Schedule]:
     method = tidy(address(laid_out, LIBRARY))
     return method, choose_kernels(method, Target(), LIBRARY)
 
 
 def test_parts_of_a_concatenation_are_written() -> None:
     done = specialise(Program((joined_places(),)), Target(), LIBRARY)
-    assert [step.instruction.name for step in done.steps] == ["max", "min", "add"]
-    written = {operand.value for step in done.steps for operand in step.call.operands if isinstance(operand, Write)}
+    assert [step.instruction.name for step in done.calls.values()] == ["max", "min", "add"]
+    written = {operand.value for step in done.calls.values() for operand in step.call.operands if isinstance(operand, Write)}
     assert {2, 4} <= written
 
 
 def test_what_nobody_writes_is_caught() -> None:
     laid_out = lay_out(joined_places(), LIBRARY)
-    method, (first, *others) = steps_of(laid_out)
+    method, schedule = steps_of(laid_out)
+    first, *others = schedule.steps
+    assert isinstance(first, CallStep)
     operands = tuple(Const("places", None) if operand == Write(2) else operand for operand in first.call.operands)
     with pytest.raises(ProgramError, match=r"output 0: both, int64 \[4, 1\], is read there and no kernel has written all of it"):
-        check_contents(laid_out, method, (replace(first, call=replace(first.call, operands=operands)), *others))
+        check_contents(laid_out, method, Schedule((replace(first, call=replace(first.call, operands=operands)), *others)))
 
 
 def test_what_is_overwritten_is_caught() -> None:

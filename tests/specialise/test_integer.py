@@ -43,7 +43,7 @@ class Built:
     arrays: dict[str, Array]
 
     def ops(self) -> Counter[str]:
-        return Counter(step.instruction.op for step in self.placed.specialised.steps)
+        return Counter(step.instruction.op for step in self.placed.specialised.calls.values())
 
     def inputs(self, sample: int) -> list[Array]:
         return [self.arrays[f"input_{at}"][sample] for at in range(len(self.waist.inputs))]
@@ -85,7 +85,7 @@ def check_operators(built: Built, library: Library) -> Counter[int]:
         return wanted
 
     interpret(built.placed, library, built.inputs(0), watch=watch)
-    made = {out for step in built.placed.specialised.steps for out in step.instruction.outs if step.instruction.op not in EDGES}
+    made = {out for step in built.placed.specialised.calls.values() for out in step.instruction.outs if step.instruction.op not in EDGES}
     int8 = {one for one in made & set(reference) if reference[one].dtype == np.int8}
     assert int8 <= compared and int8
     return differences
@@ -95,7 +95,7 @@ def seen_through_views(built: Built, reference: Mapping[int, Array]) -> dict[int
     """References of results that torchao's graph quantises only after a view: the fusion names them after what is quantised there."""
     int8 = {one: array for one, array in reference.items() if array.dtype == np.int8}
     named = {f"{built.waist.values[one].name}_q": array for one, array in int8.items()}
-    made = [value for step in built.placed.specialised.steps for value in step.instruction.outs if value not in reference]
+    made = [value for step in built.placed.specialised.calls.values() for value in step.instruction.outs if value not in reference]
     values = [built.placed.specialised.method.values[one] for one in made]
     return {value.id: named[value.name].reshape(value.spec.shape) for value in values if value.name in named}
 
@@ -146,7 +146,7 @@ def test_examples(name: str, tmp_path: Path, library: Library) -> None:
 def test_a_chain_of_elementwise_operators_is_one_table(name: str, tables: int, int8_net: Int8Net, library: Library) -> None:
     built = build(int8_net(NETS[name]), library)
     assert built.ops()[TABLE] == tables
-    (table,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == TABLE)
+    (table,) = (step.instruction for step in built.placed.specialised.calls.values() if step.instruction.op == TABLE)
     lut = built.placed.specialised.method.values[table.args[1].id].data  # type: ignore[union-attr]
     assert lut is not None and lut.shape == (256,) and lut.dtype == np.int8
 
@@ -158,7 +158,7 @@ def test_activations_and_padding_go_into_the_kernels(int8_net: Int8Net, library:
     })  # fmt: skip
     padded = build(int8_net(NETS["uneven_padding"]), library)
     assert padded.ops()["aten::constant_pad_nd.out"] == 0
-    paddings = [step.instruction.args[4] for step in padded.placed.specialised.steps if "conv2d" in step.instruction.op]
+    paddings = [step.instruction.args[4] for step in padded.placed.specialised.calls.values() if "conv2d" in step.instruction.op]
     assert paddings == [(0, 0, 1, 1), (3, 2, 1, 1)], "top, left, bottom, right"
 
 
@@ -173,7 +173,7 @@ def test_a_transformer_block_is_integers(int8_net: Int8Net, library: Library) ->
     assert {name: steps[name] for name in computing} == computing
     assert steps[TABLE] >= 1, "GELU"
     values = built.placed.specialised.method.values
-    for step in built.placed.specialised.steps:
+    for step in built.placed.specialised.calls.values():
         floats = [value for value in (*step.instruction.reads, *step.instruction.outs) if values[value].spec.dtype is DType.FLOAT32]
         assert not floats or step.instruction.op in EDGES, step.instruction
     check_operators(built, library)
@@ -182,7 +182,7 @@ def test_a_transformer_block_is_integers(int8_net: Int8Net, library: Library) ->
 
 def test_argmax_reads_int8(int8_net: Int8Net, library: Library) -> None:
     built = build(int8_net(NETS["largest_class"]), library)
-    (argmax,) = (step.instruction for step in built.placed.specialised.steps if step.instruction.op == "aten::argmax.out")
+    (argmax,) = (step.instruction for step in built.placed.specialised.calls.values() if step.instruction.op == "aten::argmax.out")
     assert built.placed.specialised.method.values[argmax.reads[0]].spec.dtype is DType.INT8
 
 

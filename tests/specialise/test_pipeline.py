@@ -51,7 +51,7 @@ def check(program: Program, library: Library) -> Placed:
 
 
 def ops(placed: Placed) -> list[str]:
-    return [step.instruction.op for step in placed.specialised.steps]
+    return [step.instruction.op for step in placed.specialised.calls.values()]
 
 
 def test_activation_goes_into_its_producer(library: Library) -> None:
@@ -59,7 +59,7 @@ def test_activation_goes_into_its_producer(library: Library) -> None:
     x = graph.input(1, 1, 8, 8)
     out = graph.call("aten::hardtanh.out", graph.relu(graph.conv(x, 4, name="conv", line=3)), 0.0, 6.0)
     placed = check(graph.program(out), library)
-    convolution = placed.specialised.steps[0].instruction
+    convolution = placed.specialised.calls[0].instruction
     assert convolution.op == "aten::convolution.out"
     assert (convolution.name, convolution.source.line if convolution.source else 0, convolution.handle) == ("conv", 3, 2)
     assert convolution.epilogue is not None and (convolution.epilogue.low, convolution.epilogue.high) == (0.0, 6.0)

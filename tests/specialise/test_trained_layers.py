@@ -58,7 +58,7 @@ def test_dead_channels(library: Library, tmp_path: Path) -> None:
     script.write_text(SCRIPT, encoding="utf-8")
     export(script, tmp_path / "model.pte", quantize="int8")
     built = build(tmp_path / "model.pte", library)
-    assert not [step for step in built.placed.specialised.steps if step.instruction.op.startswith("aten::convolution")]
+    assert not [step for step in built.placed.specialised.calls.values() if step.instruction.op.startswith("aten::convolution")]
     module = SimpleNamespace(**runpy.run_path(str(script)))
     net, samples = module.model(), module.samples()
     with torch.no_grad():
@@ -68,5 +68,5 @@ def test_dead_channels(library: Library, tmp_path: Path) -> None:
     noise = 10 * np.log10((moving**2).sum() / ((got - wanted) ** 2).sum())
     assert noise > 14, f"{noise:.1f} dB"
     fast = specialise(read_back(tmp_path / "model.pte")[0], Target(frozenset({"arm", "thumb2", "dsp"})), library)
-    slow = [step.call.function for step in fast.steps if step.call.macs and "dsp" not in step.call.variant]
+    slow = [step.call.function for step in fast.calls.values() if step.call.macs and "dsp" not in step.call.variant]
     assert not slow
