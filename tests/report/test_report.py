@@ -36,7 +36,7 @@ KEYS = {
     "exact": "operators checked wrong results worst_lsb first_wrong samples",
 }
 
-OP_KEYS = "handle name op kernel source macs count best_known bytes_constants"
+OP_KEYS = "handle name op kernel source macs count best_known bytes_constants executions"
 
 
 def test_the_keys_are_those_of_the_format() -> None:
