@@ -32,6 +32,10 @@ _SIMULATORS = ("host", "qemu", "renode", "program")
 Waiting = Callable[[str], None]
 
 
+class OtherFirmwareError(DeviceLostError):
+    """The board is there, and runs something else: waiting does not help."""
+
+
 @dataclass(frozen=True)
 class Line:
     """How a board is reached. `url` is a port as pyserial takes it, `qemu://BOARD` (whatever kind of simulator the board has), or "" for
@@ -198,26 +202,26 @@ def _open(running: Running, board: Board) -> Port:
 
 
 def check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: frozenset[str] = frozenset()) -> None:
-    """The board runs this very file; DeviceLostError with both sides of everything that differs."""
+    """The board runs this very file; OtherFirmwareError with both sides of everything that differs."""
     errors: list[EtError] = []
     hint = "write the firmware again"
     if hello.board != board.name:
-        errors.append(DeviceLostError(f"the firmware there was built for {hello.board}, not for {board.name}", where=url, hint=hint))
+        errors.append(OtherFirmwareError(f"the firmware there was built for {hello.board}, not for {board.name}", where=url, hint=hint))
     expected = program_hash(elf)
     if expected is not None and hello.program_hash != expected:
         what = f"the board runs another program: {hello.program} {hello.program_hash:016x}; {elf.name} has {expected:016x}"
-        errors.append(DeviceLostError(what, where=url, hint=hint))
+        errors.append(OtherFirmwareError(what, where=url, hint=hint))
     else:
         told, counts = (hello.input_count, hello.output_count, hello.steps), program_counts(elf)
         if counts is not None and told != counts:
             there, here = ("{} inputs, {} outputs and {} steps".format(*numbers) for numbers in (told, counts))
             what = f"the board says that its program has {there}; that of {elf.name} has {here}"
-            errors.append(DeviceLostError(what, where=url, hint=hint))
+            errors.append(OtherFirmwareError(what, where=url, hint=hint))
         own = image(elf)
         if (own.crc, own.size) != (hello.image_crc, hello.image_bytes):
             there, here = f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}", f"{own.size} with {own.crc:08x}"
             what = f"the board runs another firmware: {there}; {elf.name} has {here}"
-            errors.append(DeviceLostError(what, where=url, hint=hint))
+            errors.append(OtherFirmwareError(what, where=url, hint=hint))
     if missing := sorted(features - hello.features):
-        errors.append(DeviceLostError(f"the firmware was built without {' and '.join(missing)}", where=url, hint="build it with them"))
+        errors.append(OtherFirmwareError(f"the firmware was built without {' and '.join(missing)}", where=url, hint="build it with them"))
     raise_all(errors)

@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,20 +49,22 @@ STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "q
 
 def export(
     script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None,
-    check: Callable[[bytes], None] | None = None,
+    check: Callable[[bytes], None] | None = None, inputs: Sequence[Array] | None = None,
 ) -> None:  # fmt: skip
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
     `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that ExecuTorch
     lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. `check` sees the `.pte` before it is written,
-    and raises what is to be raised in its place. ModelError, or `Errors` of all unsupported
-    operators, each with node, line of the script and a hint.
+    and raises what is to be raised in its place. `inputs`, samples first,
+    take the place of what the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
+    unsupported operators, each with node, line of the script and a hint.
     """
     out = out.absolute()
 
     def made() -> None:
         with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
-            program, arrays = _made(opened_script, load_ops(), stock)
+            given = opened_script if inputs is None else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
+            program, arrays = _made(given, load_ops(), stock)
         content = write(program)
         if check is not None:
             check(content)

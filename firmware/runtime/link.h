@@ -6,7 +6,7 @@
 namespace et {
 
 constexpr uint16_t kLinkVersion = 1;
-constexpr uint32_t kLinkLayout = 0x0D81440C;  // CRC-32 of the message table
+constexpr uint32_t kLinkLayout = 0x1C5A48DB;  // CRC-32 of the message table
 
 enum Kind : uint8_t {
   kIdentify = 0x01,
@@ -26,6 +26,7 @@ enum Kind : uint8_t {
   kDone = 0x87,
   kTrace = 0x88,
   kFault = 0x89,
+  kCapture = 0x8A,
 };
 
 enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2 };
