@@ -19,8 +19,9 @@ from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
 from etexport.frontend.capture import capture, dry_run
-from etexport.frontend.lower import Lowered, lower
+from etexport.frontend.lower import lower
 from etexport.frontend.mistakes import explain
+from etexport.frontend.naming import numbered
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.doubts import doubts
@@ -34,8 +35,7 @@ from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
-from etexport.program.model import JUMP_FALSE, Array, Instruction, Method, Program
-from etexport.program.names import Names, base_name
+from etexport.program.model import Array, Method, Program
 from etexport.program.pte import write
 
 REPEATED = 3
@@ -135,7 +135,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         _refuse_own_operators(passed)
     if script.int8_io and (converted is not None or _is_quantized(script)):  # in float32 the same script has float inputs
         passed = _with_int8_io(passed, script)
-    program, nodes = _numbered(passed, lowered)
+    program, nodes = numbered(passed, lowered)
     method = program.method()
     outputs = eager_outputs(script, samples)
     check_labels(script, samples, outputs)
@@ -356,66 +356,6 @@ def _refuse_own_operators(program: Program) -> None:
                 what = f"stock ExecuTorch has no operators {namespace}::, so its runtime refuses the file"
                 errors.append(ModelError(what, where=instruction.where, hint="export without stock"))
     raise_all(errors)
-
-
-def _numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str]]:
-    """The program with handles counted from 0, as a `.pte` has them, and names after the layers of the script.
-
-    Returns with it the node of the exported graph for each new handle.
-    """
-    (method,) = program.methods
-    handles = {instruction.handle: at for at, instruction in enumerate(method.instructions)}
-    computed = {one.handle: _result(lowered.program.method(), one) for one in lowered.program.method().instructions}
-    nodes = {
-        handles[one.handle]: lowered.nodes[one.handle]
-        for one in method.instructions
-        if one.handle in lowered.nodes and _result(method, one) == computed[one.handle]  # passes use handles again that are free
-    }
-    names = Names(value.name for value in method.values.values() if not _is_made(method, value.id))
-    wanted = _layer_names(method, lowered.modules)
-    values = dict(method.values)
-    instructions = []
-    for instruction in method.instructions:
-        name = names.new(wanted.get(instruction.name) or instruction.name)
-        if _is_made(method, instruction.outs[0] if instruction.outs else -1):
-            values[instruction.outs[0]] = replace(values[instruction.outs[0]], name=name)
-        args = instruction.args
-        if instruction.op == JUMP_FALSE:
-            destination = args[1]
-            assert isinstance(destination, int)
-            args = (args[0], handles.get(destination, destination))
-        instructions.append(replace(instruction, args=args, handle=handles[instruction.handle], name=name))
-    for instruction in instructions:
-        for number, out in enumerate(instruction.outs[1:], 1):
-            values[out] = replace(values[out], name=names.new(f"{instruction.name}_{number}"))
-    method = replace(method, values=values, instructions=tuple(instructions))
-    return replace(program, methods=(method,)), nodes
-
-
-def _result(method: Method, instruction: Instruction) -> tuple[int, str]:
-    """What an instruction writes first, by number and name."""
-    return instruction.outs[0], method.values[instruction.outs[0]].name
-
-
-def _is_made(method: Method, value_id: int) -> bool:
-    """Whether the value is the result of an instruction and nothing that lives longer (a state)."""
-    value = method.values.get(value_id)
-    return value is not None and value.role.value in ("activation", "output", "scratch")
-
-
-def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
-    """By the instruction's name: the layer's path, and the operator where the layer has several instructions or is the model itself."""
-    count: dict[str, int] = {}
-    for instruction in method.instructions:
-        path = modules.get(instruction.name, "")
-        count[path] = count.get(path, 0) + 1
-    found = {}
-    for instruction in method.instructions:
-        path = modules.get(instruction.name, "")
-        operator = base_name(instruction.op).removesuffix("_copy").strip("_")
-        if instruction.op != "aten::copy_":
-            found[instruction.name] = path if path and count[path] == 1 else f"{path}.{operator}".lstrip(".")
-    return found
 
 
 def _write_all(files: dict[Path, bytes]) -> None:

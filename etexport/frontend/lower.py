@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, TensorArgument
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils import _pytree as pytree
 
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
@@ -98,6 +99,8 @@ class Lowered:
     nodes: dict[int, str]
     modules: dict[str, str]
     """The path of the layer that each instruction lies in, by the instruction's name: "features.0"."""
+    output_names: tuple[str, ...]
+    """What forward() calls each output: the key of a dict, the attribute of a dataclass or named tuple; nothing in a tuple or alone."""
 
 
 def lower(exported: ExportedProgram, script: Script, library: Library) -> Lowered:
@@ -153,7 +156,7 @@ class _Lowering:
             for value in self.values.values()
         }
         method = Method("forward", values, tuple(self.instructions), tuple(inputs), tuple(outputs))
-        return Lowered(Program((method,)), self.nodes, self.modules)
+        return Lowered(Program((method,)), self.nodes, self.modules, _output_names(self.exported))
 
     # ---- inputs and constants ---------------------------------------------------------------------------------------------------
 
@@ -528,3 +531,24 @@ def _dim_order(tensor: Tensor) -> tuple[int, ...]:
 def _module_path(meta: dict[str, Any]) -> str:
     stack = meta.get("nn_module_stack") or {}
     return next((str(path) for path, _ in reversed(stack.values())), "")
+
+
+def _output_names(exported: ExportedProgram) -> tuple[str, ...]:
+    given = [spec for spec in exported.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
+    structure = exported.call_spec.out_spec
+    names = [""] * len(given)
+    if structure is not None and structure.num_leaves == len(given):
+        try:
+            paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(given))), structure))
+            names = [_spoken(path) for path, _ in paths]
+        except (TypeError, ValueError, KeyError):
+            pass  # a class that says how it is taken apart and not by which names
+    return tuple(name for name, spec in zip(names, given, strict=True) if isinstance(spec.arg, TensorArgument))
+
+
+def _spoken(path: pytree.KeyPath) -> str:
+    """`boxes_0` of `result["boxes"][0]`."""
+    parts = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", "")))) for key in path]
+    while path and isinstance(path[0], pytree.SequenceKey):
+        path, parts = path[1:], parts[1:]
+    return "_".join(parts)

@@ -93,6 +93,40 @@ def test_names_lines_and_roles(network: Path) -> None:
     agrees(program, arrays)
 
 
+CALLED = """
+from collections import namedtuple
+from dataclasses import dataclass
+Both = namedtuple("Both", "low high")
+@dataclass
+class Found:
+    boxes: torch.Tensor
+    near: list
+torch.export.register_dataclass(Found)
+quantize = "int8"
+def calibration():
+    return torch.randn(40, 1, 8, generator=torch.Generator().manual_seed(1))
+"""
+
+
+def test_outputs_are_called_as_the_script_calls_them(tmp_path: Path) -> None:
+    """By key or attribute; in a tuple after the module or operator that made them, whatever was done to store them."""
+    init = "self.a = nn.Linear(8, 8); self.norm = nn.GroupNorm(2, 8); self.head = nn.Linear(8, 4)"
+    bodies = {
+        "(self.norm(self.a(x)), self.head(x), x + self.a(x), self.a(x).view(2, 4))": ["norm", "head", "add", "view"],
+        "{'scores': self.head(x), 'rest': [x * x, self.a(x)]}": ["scores", "rest_0", "rest_1"],
+        "Both(self.head(x), self.a(x)), self.norm(x)": ["low", "high", "norm"],
+        "Found(self.head(x), [self.a(x), x * x])": ["boxes", "near_0", "near_1"],
+        "self.head(x), self.head(x * x), None, x.max(1)": ["head", "head_1", "max", "max_1"],
+    }
+    for at, (body, names) in enumerate(bodies.items()):
+        path = forward_script(tmp_path / str(at), body, "torch.randn(1, 8)", init=init, more=CALLED)
+        for how in ("float32", "int8"):
+            program, arrays = exported(path, tmp_path / str(at) / how / "model.pte", quantize=how)
+            method = program.method()
+            assert [method.values[one].name for one in method.outputs] == list(arrays["output_names"]) == names, (body, how)
+            assert any(one.name == "head" or one.name.startswith("head_") for one in method.instructions) == ("head" in body)
+
+
 def test_lines_of_a_package_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by their place in the package, never by where it is installed."""
     script(tmp_path / "elsewhere" / "bricks", LAYERS, "layers.py")
