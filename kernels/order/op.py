@@ -15,6 +15,8 @@ from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import lines
 from etexport.program.model import DType
 
+_INTEGERS = (DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
+
 
 def _extent(node: Node, shape: tuple[int, ...]) -> int:
     """Of the dimension that is put in order."""
@@ -83,8 +85,8 @@ def _dim(draw: Draw, shape: tuple[int, ...]) -> int:
 
 def _draw_sort(draw: Draw) -> Case:
     shape = _shape(draw)
-    dtype = draw.choice((DType.FLOAT32, DType.FLOAT32, DType.INT8))  # of int8 there are ties
-    return Case((T(shape, dtype, -4.0, 4.0), _dim(draw, shape), draw.flag()))
+    dtype = draw.choice((*[DType.FLOAT32] * 5, *_INTEGERS))  # of whole numbers there are ties
+    return Case((T(shape, dtype, 0.0 if dtype is DType.UINT8 else -4.0, 4.0), _dim(draw, shape), draw.flag()))
 
 
 def _draw_stable(draw: Draw) -> Case:
@@ -103,6 +105,7 @@ def _draw_first(draw: Draw) -> Case:
 
 _LAST = T((2, 6, 4, 5), dim_order=(0, 2, 3, 1))
 _EIGHT = T((3, 40), DType.INT8, -9, 9)
+_WIDE = T((6,), DType.INT64, values=(2**62, -(2**63), 2**62 + 1, 0, 2**63 - 1, -1))
 _NAN, _INF = float("nan"), float("inf")
 _ODD = T((7,), values=(1.0, _NAN, -0.0, _INF, 0.0, _NAN, -_INF))
 
@@ -115,7 +118,7 @@ def _op(name: str, parameters: str, descending: str, reference: Callable[..., An
         f"aten::{name}(Tensor self, {parameters}, {_RESULTS}",
         infer=_infer,
         lower=_lower(descending),
-        dtypes=(DType.FLOAT32, DType.INT8),
+        dtypes=(DType.FLOAT32, *_INTEGERS),
         reference=reference,
         carries=("self",),
         exact=True,
@@ -152,6 +155,7 @@ OPS = [
         _draw_stable,
         Case((_EIGHT, True, 1, False), "equal ones keep their order"),
         Case((_EIGHT, True, 1, True), "descending too"),
+        Case((_WIDE, True, 0, True), "whole numbers of 64 bits, which no float tells apart"),
         Case((_ODD, True, 0, False), "NaN is the largest, and both zeros are one"),
         Case((_ODD, True, 0, True), "NaN first"),
     ),

@@ -127,7 +127,7 @@ def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
 def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
     dtype = tensor.dtype.numpy
     if tensor.values is not None:
-        return np.array(tensor.values, np.float64).astype(dtype).reshape(tensor.shape)
+        return np.array(tensor.values).astype(dtype).reshape(tensor.shape)
     if tensor.dtype is DType.BOOL:
         return np.asarray(random.integers(0, 2, tensor.shape), dtype)
     values = random.uniform(tensor.low, tensor.high, tensor.shape)
