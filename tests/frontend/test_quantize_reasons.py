@@ -71,6 +71,14 @@ def test_masks(tmp_path: Path) -> None:
     assert found["amax"].startswith("it reads what a mask fills")
 
 
+def test_numbers_in_other_units_are_no_masks(tmp_path: Path) -> None:
+    """Pascals beside kelvins: what takes the mean off stays in float, and the reason speaks of the numbers."""
+    layers = (FC, 'self.register_buffer("mean", torch.tensor([101325.0, *7 * [293.0]]))')
+    found = left_in_float(Net(layers, ("return self.fc((x - self.mean) / (self.mean / 8))",), (2, 8)), tmp_path)
+    assert found and "fc" not in found
+    assert all(words.startswith("it computes with 101325 beside numbers of at most 293:") for words in found.values()), found
+
+
 def test_layers_that_the_script_keeps(tmp_path: Path) -> None:
     net = Net((FC, "self.last = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))"), ("return self.last(self.fc(x))",), (2, 8))
     found = left_in_float(net, tmp_path, 'keep_float = ["last.0", "last.1"]\n')

@@ -80,6 +80,23 @@ class Masks:
     filled: Mapping[Node, Node]
     infinite: Set[Node]
 
+    def positive(self, node: Node) -> tuple[float, float] | None:
+        """(the largest, the largest of the others) where what is large in `node`, or in what it reads, is nothing but positive numbers:
+        these mask nothing as a rule, but stand in another unit (pascals beside kelvins)."""
+        found: dict[Node, Seen] = {}
+        open_, known = [node, *node.all_input_nodes], {node}
+        while open_:
+            one = open_.pop()
+            if (seen := self.seen.get(one)) is not None and (seen.minus or seen.plus):
+                found[one] = seen
+            elif one in self.infinite:
+                open_ += [more for more in one.all_input_nodes if more not in known]
+                known.update(one.all_input_nodes)
+        if not found or any(seen.minus or math.inf in seen.plus for seen in found.values()):
+            return None
+        seen = max(found.values(), key=lambda one: one.plus[-1])
+        return seen.plus[-1], max(abs(seen.low), abs(seen.high)) if seen.low <= seen.high else 0.0
+
 
 def masked(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> Masks:
     """Puts each masked softmax of the graph into the form above; `samples` as for `observed`."""

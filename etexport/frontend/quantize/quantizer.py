@@ -220,9 +220,12 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             return reasons.COMPUTED
         if node.target in WEIGHTED and not self._is_ordinary(node):
             return reasons.NO_SCALE
-        if not self.masks.infinite.isdisjoint(node.all_input_nodes):
-            return reasons.BEHIND_MASK
-        return reasons.MASK if node in self.masks.infinite else reasons.no_integer_form(node)
+        behind = not self.masks.infinite.isdisjoint(node.all_input_nodes)
+        if not behind and node not in self.masks.infinite:
+            return reasons.no_integer_form(node)
+        if (positive := self.masks.positive(node)) is not None:
+            return reasons.other_unit(*positive)
+        return reasons.BEHIND_MASK if behind else reasons.MASK
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to check: what has no annotation stays in float, and export says so."""

@@ -41,6 +41,10 @@ def no_integer_form(node: Node) -> str:
     return _WORDS.get(name, f"{name} has no integer form")
 
 
+def other_unit(large: float, rest: float) -> str:
+    return f"it computes with {large:g} beside numbers of at most {rest:g}: one scale has no room for both"
+
+
 def note(node: Node, reason: str) -> None:
     node.meta[_CUSTOM] = {**(node.meta.get(_CUSTOM) or {}), _KEY: reason}
 
