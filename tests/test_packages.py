@@ -150,6 +150,18 @@ WRONG = {
     "no OPS": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": ""}, "op.py: declares no OPS"),
     "OPS of something else": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": "OPS = [1]"}, "op.py: declares no OPS"),
     "an op.py that fails": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": "\n1 / 0"}, "op.py:2: the operators cannot be read"),
+    "a second word on int8": (
+        "kernels",
+        "k",
+        {"k/__init__.py": "", "k/a/op.py": "from etexport.kernel.int8 import Int8\nOPS = []\nINT8 = [Int8(('aten::relu',))]"},
+        "op.py: a second folder says how aten::relu is quantised",
+    ),
+    "INT8 of something else": (
+        "kernels",
+        "k",
+        {"k/__init__.py": "", "k/a/op.py": "OPS = []\nINT8 = [1]"},
+        "op.py: INT8 holds no Int8(...)",
+    ),
     "a folder of ours": ("kernels", "k", {"k/__init__.py": "", "k/softmax/op.py": "OPS = []"}, "has the same name"),
     "a board of ours": ("boards", "b", BOARD, "two files describe the board 'host'"),
     "a number for a pass": ("passes", "k:N", {"k.py": "N = 3"}, "k:N is a int; a function (method, library) -> method belongs there"),

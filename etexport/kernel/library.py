@@ -1,9 +1,9 @@
 """How kernel folders are found.
 
-A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, further modules and the C++ headers that they name. Nothing registers
-itself and there is no list: `load_ops()` reads the folders, and those of installed packages through the entry point group
-`etexport.kernels` (each entry is a module or package whose folder holds kernel folders). A family is the package
-`etexport_kernels.<family>`: so its modules find one another, and another family's packing.
+A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, and `INT8` and `RULES` where it can be quantised, further modules and the
+C++ headers that they name. Nothing registers itself and there is no list: `load_ops()` reads the folders, and those of installed packages
+through the entry point group `etexport.kernels` (each entry is a module or package whose folder holds kernel folders). A family is the
+package `etexport_kernels.<family>`: so its modules find one another, and another family's packing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from etexport.errors import ModelError
+from etexport.kernel.int8 import Int8
 from etexport.kernel.op import Op
 from etexport.resources import kernel_folders
 
@@ -33,6 +34,8 @@ class Library:
     include_dirs: tuple[Path, ...]
     rules: Mapping[str, Any] = field(default_factory=dict)
     """How float operators between dequantise and quantise are computed in integers (`etexport.kernel.quantized.Rule`), by operator name."""
+    int8: Mapping[str, Int8] = field(default_factory=dict)
+    """What is said of how operators of a graph are quantised, by their names there."""
 
     def find(self, name: str) -> Op | None:
         return self.ops.get(name)
@@ -51,6 +54,7 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
     _as_packages(families)
     ops: dict[str, Op] = {}
     rules: dict[str, Any] = {}
+    int8: dict[str, Int8] = {}
     for family, path in families.items():
         module = _load(family, path)
         if not all(isinstance(op, Op) for op in getattr(module, "OPS", (None,))):
@@ -59,12 +63,19 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
             if rule.op in rules:
                 raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))
             rules[rule.op] = rule
+        if not all(isinstance(one, Int8) for one in getattr(module, "INT8", ())):
+            raise ModelError("INT8 holds no Int8(...)", where=str(path), hint="docs/kernels.md says what belongs there")
+        for said in getattr(module, "INT8", ()):
+            for name in said.operators:
+                if name in int8:
+                    raise ModelError(f"a second folder says how {name} is quantised", where=str(path))
+                int8[name] = said
         for op in module.OPS:
             if op.name in ops:
                 raise ModelError(f"{op.name} is declared in {ops[op.name].family} and in {family}", where=str(path))
             object.__setattr__(op, "family", family)
             ops[op.name] = op
-    return Library(ops, folders, rules)
+    return Library(ops, folders, rules, int8)
 
 
 def _as_packages(families: Mapping[str, Path]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
@@ -244,4 +245,16 @@ OPS = [
         cases=(Case((_IMAGE, "none")), Case((_LAST, "tanh"))),
         draw=lambda draw: Case((_operand(draw), draw.choice(("none", "tanh")))),
     ),
+]
+
+INT8 = [
+    Int8(("aten::relu", "aten::relu_"), Scales.CLAMP, channels=Channels.ALIKE),
+    Int8(("aten::relu6", "aten::relu6_", "aten::hardtanh", "aten::hardtanh_", "aten::clamp_"), Scales.CLAMP),
+    Int8(("aten::clamp", "aten::clamp_min"), Scales.CLAMP, mask=Mask.BOUNDED, state=State.ELEMENTS),
+    Int8(("aten::leaky_relu", "aten::leaky_relu_"), channels=Channels.ALIKE),
+    Int8(("aten::prelu",), Scales.TABLE, channels=Channels.ALIKE),
+    Int8(("aten::hardswish", "aten::hardswish_", "aten::threshold_", "aten::log_sigmoid"), Scales.TABLE),
+    Int8(("aten::sigmoid",), Scales.OWN, fixed=(1 / 256, -128), squashes=True),
+    Int8(("aten::hardsigmoid",), Scales.OWN, fixed=(1 / 256, -128)),
+    Int8(("aten::tanh",), Scales.OWN, fixed=(1 / 128, 0)),
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Scales
 from etexport.kernel.integer_layer import activation, fixed, layer_of, problem
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
@@ -157,3 +158,5 @@ OPS = [
         draw=_draw,
     )
 ]
+
+INT8 = [Int8(("aten::batch_norm",), Scales.NORM, saturates=True)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
@@ -371,3 +372,27 @@ OPS = [
 ]
 
 RULES = [*quantized.RULES]
+
+_QUOTIENT = "a quotient of two tensors has no bound, and no integer form"
+
+INT8 = [
+    Int8(("aten::add.Tensor",), Scales.PAIR, saturates=True, mask=Mask.ADDED, state=State.SUM),
+    Int8(("aten::add_.Tensor",), Scales.PAIR, saturates=True, state=State.SUM),
+    Int8(("aten::add.Scalar",), mask=Mask.ADDED),
+    Int8(("aten::sub.Tensor",), Scales.PAIR, saturates=True, mask=Mask.SUBTRACTED, state=State.SUM),
+    Int8(("aten::sub_.Tensor", "aten::lerp.Scalar", "aten::lerp.Tensor", "aten::addcmul"), state=State.SUM),
+    Int8(("aten::sub.Scalar",), mask=Mask.SUBTRACTED),
+    Int8(("aten::rsub.Tensor",), Scales.TABLE, mask=Mask.SUBTRACTED_FROM, state=State.SUM),
+    Int8(("aten::rsub.Scalar",), mask=Mask.SUBTRACTED_FROM, state=State.SUM),
+    Int8(
+        ("aten::mul.Tensor",), Scales.PAIR, saturates=True, mask=Mask.MULTIPLIED, state=State.ELEMENTS, channels=Channels.BY_NUMBER,
+    ),
+    Int8(("aten::mul_.Tensor",), Scales.PAIR, saturates=True, state=State.ELEMENTS),
+    Int8(("aten::mul.Scalar",), mask=Mask.MULTIPLIED),
+    Int8(("aten::div.Tensor",), mask=Mask.DIVIDED, state=State.ELEMENTS, channels=Channels.BY_NUMBER, reason=_QUOTIENT),
+    Int8(("aten::div_.Tensor",), state=State.ELEMENTS),
+    Int8(("aten::div.Scalar",), mask=Mask.DIVIDED),
+    Int8(("aten::subtract.Tensor", "aten::multiply.Tensor"), Scales.PARTS),
+    Int8(("aten::maximum",), Scales.CHOICE, mask=Mask.BOUNDED, state=State.ELEMENTS),
+    Int8(("aten::minimum",), Scales.CHOICE, state=State.ELEMENTS),
+]  # fmt: skip

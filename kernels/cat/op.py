@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
@@ -121,4 +122,13 @@ OPS = [
         ),
         draw=_draw,
     )
+]
+
+INT8 = [
+    Int8(("aten::cat", "aten::stack"), Scales.SHARED, shares=("tensors",), state=State.MOVED),
+    Int8(("aten::concat",), Scales.SHARED, shares=("tensors",)),
+    Int8(
+        ("aten::hstack", "aten::vstack", "aten::dstack", "aten::column_stack", "aten::row_stack", "aten::concatenate"),
+        Scales.PARTS,
+    ),
 ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, RowRead, Target, swept_call
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Scales, State, Weights
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.phases import ROW, Phases, phases_of, window_of
@@ -358,3 +359,12 @@ OPS = [
 ]
 
 RULES = [*quantized.RULES]
+
+INT8 = [
+    Int8(("aten::conv1d", "aten::conv2d"), Scales.LAYER, Weights(0), saturates=True, state=State.PRODUCTS),
+    Int8(("aten::conv1d.padding", "aten::conv2d.padding", "aten::convolution"), Scales.LAYER, Weights(0), saturates=True),
+    Int8(
+        ("aten::conv_transpose1d", "aten::conv_transpose2d.input"), Scales.LAYER, Weights(1), saturates=True,
+        reason="a transposed convolution with groups has no integer form",
+    ),
+]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
@@ -364,3 +365,29 @@ OPS = [
         draw=_draw_order,
     ),
 ]
+
+INT8 = [
+    Int8(
+        ("aten::permute", "aten::transpose.int", "aten::t", "aten::slice.Tensor", "aten::select.int"), Scales.SHARED,
+        mask=Mask.MOVED, state=State.MOVED, channels=Channels.MOVED,
+    ),
+    Int8(("aten::movedim.int",), Scales.SHARED, mask=Mask.MOVED, channels=Channels.MOVED),
+    Int8(("aten::narrow",), Scales.PARTS, mask=Mask.MOVED),
+    Int8(
+        ("aten::mT", "aten::mH", "aten::matrix_H", "aten::numpy_T", "aten::adjoint", "aten::moveaxis.int", "aten::moveaxis.intlist",
+         "aten::movedim.intlist", "aten::swapaxes", "aten::swapdims", "aten::broadcast_to"), Scales.PARTS,
+    ),
+    Int8(
+        ("aten::unsafe_chunk", "aten::tensor_split.sections", "aten::tensor_split.indices", "aten::hsplit.int", "aten::hsplit.array",
+         "aten::vsplit.int", "aten::vsplit.array", "aten::dsplit.int", "aten::dsplit.array", "aten::split.sizes"), Scales.PARTS,
+    ),
+    Int8(("aten::expand",), Scales.SHARED, mask=Mask.REPEATED, state=State.MOVED),
+    Int8(("aten::expand_as",), Scales.SHARED, mask=Mask.REPEATED),
+    Int8(("aten::clone",), Scales.SHARED, mask=Mask.REPEATED, state=State.ELEMENTS, channels=Channels.ALIKE),
+    Int8(("aten::contiguous",), Scales.SHARED, mask=Mask.REPEATED, channels=Channels.ALIKE),
+    Int8(("aten::dropout",), Scales.SHARED, mask=Mask.SAME, channels=Channels.ALIKE),
+    Int8(("aten::alias", "aten::detach"), mask=Mask.REPEATED),
+    Int8(("aten::lift_fresh_copy",), mask=Mask.SAME),
+    Int8(("aten::to.dtype", "aten::to.dtype_layout", "aten::to.other", "aten::_to_copy", "aten::type_as"), mask=Mask.CAST),
+    Int8(("aten::chunk", "aten::split.Tensor", "aten::split_with_sizes", "aten::unbind.int"), Scales.SHARED, state=State.MOVED),
+]  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Scratch, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
@@ -654,4 +655,12 @@ OPS = [
         ),
         draw=_draw_masked,
     ),
+]
+
+INT8 = [
+    Int8(("aten::index_select", "aten::index.Tensor"), Scales.SHARED, mask=Mask.MOVED, state=State.MOVED),
+    Int8(("aten::gather", "aten::embedding"), Scales.SHARED),
+    Int8(("aten::index_put",), Scales.SHARED, shares=("self", "values"), adds_if="accumulate", state=State.MOVED),
+    Int8(("aten::index_copy",), Scales.SHARED, shares=("self", "source"), state=State.MOVED),
+    Int8(("aten::scatter.src",), Scales.SHARED, shares=("self", "src")),
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, Operand, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Scales, State, Weights
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, TensorSpec, Value
@@ -246,3 +247,14 @@ OPS = [
 ]
 
 RULES = [*quantized.RULES, *quantized_matmul.RULES]
+
+INT8 = [
+    Int8(("aten::linear",), Scales.LAYER, Weights(0, rows=True), saturates=True, state=State.PRODUCTS),
+    Int8(("aten::matmul", "aten::bmm", "aten::mm"), Scales.OWN, saturates=True, state=State.PRODUCTS),
+    Int8(("aten::addmm", "aten::mv", "aten::dot"), state=State.PRODUCTS),
+    Int8(
+        ("aten::einsum", "aten::tensordot", "aten::inner", "aten::outer", "aten::ger", "aten::chain_matmul", "aten::linalg_multi_dot",
+         "aten::linalg_matmul"), Scales.PARTS,
+    ),
+    Int8(("aten::scaled_dot_product_attention",), reason="attention with dropout"),
+]  # fmt: skip

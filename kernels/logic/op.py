@@ -11,6 +11,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
@@ -328,3 +329,17 @@ OPS = [
         _draw_where, (DType.BOOL,), ("self", "other"), ("self", "other"),
     ),
 ]  # fmt: skip
+
+_COMPARED = ("ne", "lt", "le", "gt", "ge")
+
+INT8 = [
+    Int8(("aten::where.self",), Scales.CHOICE, mask=Mask.CHOSEN, state=State.ELEMENTS),
+    Int8(("aten::where.ScalarOther", "aten::where.ScalarSelf"), Scales.CHOICE, mask=Mask.CHOSEN),
+    Int8(("aten::where.Scalar",), mask=Mask.CHOSEN),
+    Int8(("aten::masked_fill.Scalar",), Scales.CHOICE, mask=Mask.FILLED),
+    Int8(("aten::masked_fill_.Scalar",), Scales.CHOICE),
+    Int8(("aten::masked_fill.Tensor",), mask=Mask.FILLED),
+    Int8(("aten::eq.Scalar",), mask=Mask.EQUAL),
+    Int8(tuple(f"aten::{name}.Scalar" for name in _COMPARED), mask=Mask.COMPARED),
+    Int8(("aten::logical_not",), mask=Mask.INVERTED),
+]

@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
@@ -258,4 +259,12 @@ OPS = [
         cases=(Case((_IMAGE, T((3, 1, 1)), False), "broadcasting"), Case((T((4,), DType.INT64), T((4,)), False), "to another type")),
         draw=_draw_copy,
     ),
+]
+
+INT8 = [
+    Int8(("aten::flip", "aten::roll"), Scales.SHARED, mask=Mask.MOVED, state=State.MOVED, channels=Channels.MOVED),
+    Int8(("aten::repeat",), Scales.SHARED, mask=Mask.MOVED),
+    Int8(("aten::pixel_shuffle", "aten::pixel_unshuffle", "aten::channel_shuffle"), Scales.SHARED, channels=Channels.MOVED),
+    Int8(("aten::tile", "aten::fliplr", "aten::flipud", "aten::repeat_interleave.self_int"), Scales.PARTS),
+    Int8(("aten::slice_scatter", "aten::select_scatter"), Scales.SHARED, shares=("self", "src"), state=State.MOVED),
 ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.strided import nest
@@ -270,3 +271,8 @@ OPS = [
 ]
 
 RULES = [*quantized.RULES]
+
+INT8 = [
+    Int8(("aten::layer_norm", "aten::native_layer_norm", "aten::group_norm", "aten::instance_norm"), Scales.FIRST),
+    Int8(("aten::rms_norm",), reason="RMS norm: the mean of squares that it divides by has no integer form"),
+]

@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
@@ -90,3 +91,5 @@ OPS = [
         draw=_draw,
     )
 ]
+
+INT8 = [Int8(("aten::pad", "aten::constant_pad_nd"), Scales.SHARED, channels=Channels.PADDED)]

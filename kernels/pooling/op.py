@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, GeometryField, Target
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
@@ -397,3 +398,7 @@ OPS = [
     *adaptive_average.OPS,
     *adaptive_maximum.OPS,
 ]
+
+_KINDS = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
+
+INT8 = [Int8(tuple(f"aten::{kind}{size}d" for kind in _KINDS), Scales.SHARED, channels=Channels.WINDOW, spatial=size) for size in (1, 2)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
@@ -331,4 +332,12 @@ OPS = [
     _extreme_op("amin", np.min),
     _MEAN8,
     _SUM8,
+]
+
+INT8 = [
+    Int8(("aten::mean.dim",), Scales.OWN, state=State.MOVED, channels=Channels.REDUCED),
+    Int8(("aten::mean",), Scales.OWN, state=State.MOVED),
+    Int8(("aten::sum.dim_IntList",), Scales.OWN, state=State.TOTAL, channels=Channels.REDUCED),
+    Int8(("aten::sum",), Scales.OWN, state=State.TOTAL),
+    Int8(("aten::amax", "aten::amin"), Scales.SHARED, channels=Channels.REDUCED),
 ]

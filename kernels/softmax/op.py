@@ -10,6 +10,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Mask, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.quantized import Fused, IntegerNode, Masked, Quantized, Rule, multiplier_shift, real_scale
@@ -244,3 +245,12 @@ RULES = [Rule("aten::_softmax.out", _rule, masked=("self",))]
 OPS = [
     _op("_softmax", "softmax", _np_softmax), _op("_log_softmax", "log_softmax", _np_log_softmax), _SOFTMAX8, _MASKED_SOFTMAX8,
 ]  # fmt: skip
+
+_LOGARITHMS = "log_softmax: logarithms of small probabilities have no lower end, and no integer form"
+
+INT8 = [
+    Int8(("aten::softmax.int", "aten::_softmax"), Scales.OWN, fixed=(_SCALE, _ZERO_POINT), mask=Mask.SOFTMAX, squashes=True),
+    Int8(("aten::_safe_softmax",), mask=Mask.SAFE_SOFTMAX),
+    Int8(("aten::log_softmax.int",), squashes=True, reason=_LOGARITHMS),
+    Int8(("aten::_log_softmax",), reason=_LOGARITHMS),
+]

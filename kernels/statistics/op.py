@@ -10,6 +10,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Int8, Mask, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
@@ -340,4 +341,17 @@ OPS = [
     *_logic_ops("all", np.all),
     *_extreme_ops("max", "max_values", False, np.max, np.argmax),
     *_extreme_ops("min", "min_indices", True, np.min, np.argmin),
+]
+
+INT8 = [
+    Int8(("aten::max", "aten::min", "aten::max.dim", "aten::min.dim"), Scales.SHARED),
+    Int8(("aten::max.other",), mask=Mask.BOUNDED),
+    Int8(
+        ("aten::var.correction", "aten::std.correction", "aten::var_mean.correction", "aten::std_mean.correction"),
+        reason="the spread of activations has no integer form",
+    ),
+    Int8(
+        ("aten::linalg_vector_norm", "aten::norm.ScalarOpt_dim", "aten::frobenius_norm.dim"),
+        reason="the length of a vector of activations has no integer form",
+    ),
 ]

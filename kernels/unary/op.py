@@ -9,6 +9,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
@@ -80,4 +81,9 @@ OPS = [
     _op("rsqrt", lambda x: np.ones((), x.dtype) / np.sqrt(x), 0.01, 100.0),
     _op("reciprocal", lambda x: np.ones((), x.dtype) / x, 0.1, 10.0),
     *table.OPS,
+]
+
+INT8 = [
+    Int8(("aten::neg",), mask=Mask.NEGATED, state=State.ELEMENTS, channels=Channels.ALIKE),
+    Int8(("aten::abs",), channels=Channels.ALIKE),
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from etexport.kernel.call import Call, Const, GeometryField, Target, Window, swept_call
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import Array, DType
@@ -166,3 +167,13 @@ OPS = [
         draw=_draw_bilinear,
     ),
 ]
+
+INT8 = [
+    Int8(("aten::upsample_nearest1d.vec",), Scales.SHARED, channels=Channels.WINDOW, spatial=1),
+    Int8(("aten::upsample_nearest2d.vec",), Scales.SHARED, channels=Channels.WINDOW, spatial=2),
+    Int8(
+        ("aten::upsample_bilinear2d.vec",), channels=Channels.WINDOW, spatial=2,
+        reason="bilinear resizing: fractions of neighbours have no integer form",
+    ),
+    Int8(("aten::upsample_bicubic2d.vec",), reason="bicubic resizing: fractions of neighbours have no integer form"),
+]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.program.model import DType
@@ -129,3 +130,18 @@ OPS = [
         draw=_draw_dim(1),
     ),
 ]
+
+INT8 = [
+    Int8(
+        ("aten::view", "aten::reshape", "aten::squeeze.dim", "aten::unsqueeze"), Scales.SHARED,
+        mask=Mask.MOVED, state=State.ELEMENTS, channels=Channels.MOVED,
+    ),
+    Int8(
+        ("aten::flatten.using_ints", "aten::squeeze", "aten::squeeze.dims"), Scales.SHARED,
+        mask=Mask.MOVED, state=State.MOVED, channels=Channels.MOVED,
+    ),
+    Int8(("aten::unflatten.int",), Scales.SHARED, mask=Mask.MOVED, channels=Channels.MOVED),
+    Int8(("aten::reshape_as", "aten::view_as"), Scales.SHARED, mask=Mask.MOVED),
+    Int8(("aten::_unsafe_view",), Scales.SHARED),
+    Int8(("aten::atleast_1d", "aten::atleast_2d", "aten::atleast_3d", "aten::ravel"), Scales.PARTS),
+]  # fmt: skip
