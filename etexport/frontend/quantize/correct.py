@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from etexport.frontend.quantize.declared import is_layer, weights_of
 from etexport.frontend.quantize.observe import kept_states
-from etexport.frontend.quantize.quantizer import WEIGHTED
 from etexport.frontend.quantize.simulate import Network, Sample
+from etexport.frontend.quantize.states import is_write
 
 FEWEST = 8
 """Samples: the mean of fewer says nothing."""
@@ -89,7 +90,7 @@ def _mean(error: Tensor, dim: int) -> Tensor:
 
 
 def _channel_dim(node: Node) -> int:
-    if node.target is torch.ops.aten.linear.default:
+    if weights_of(node).rows:
         return -1
     weight: Any = node.args[1]
     return 1 - int(weight.args[0].meta["val"].dim())  # before the dimensions of the window
@@ -100,7 +101,7 @@ def _layers(prepared: GraphModule) -> dict[Node, str]:
     names = [str(node.target) for node in prepared.graph.nodes if node.op == "get_attr"]
     found = {}
     for node in prepared.graph.nodes:
-        bias = node.args[2] if node.target in WEIGHTED and len(node.args) > 2 else None
+        bias = node.args[2] if is_layer(node) and len(node.args) > 2 else None
         parameter = bias.args[0] if isinstance(bias, Node) and bias.op == "call_module" and len(bias.users) == 1 else None
         if isinstance(parameter, Node) and parameter.op == "get_attr" and names.count(str(parameter.target)) == 1:
             found[node] = str(parameter.target)
@@ -109,7 +110,7 @@ def _layers(prepared: GraphModule) -> dict[Node, str]:
 
 def _keeps_states(prepared: GraphModule) -> bool:
     """Whether one sample's values depend on the sample before."""
-    return any(node.target is torch.ops.aten.copy_.default for node in prepared.graph.nodes)
+    return any(is_write(node) for node in prepared.graph.nodes)
 
 
 def _last_readers(prepared: GraphModule) -> dict[Node, list[Node]]:

@@ -17,34 +17,14 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from etexport.frontend.quantize.quantizer import GROUPS_OF_TRANSPOSED, WEIGHTED
-
-aten = torch.ops.aten
+from etexport.frontend.quantize.declared import groups_of, int8_of, is_layer, weights_of
+from etexport.kernel.int8 import Channels
 
 ROUNDS = 10
 DONE = 0.01
 """A round that changes no channel by more than this share is the last."""
 FARTHEST = 1e4
 """No channel is scaled by more, nor by less than its reciprocal."""
-
-ALIKE = (
-    aten.relu.default, aten.relu_.default, aten.leaky_relu.default, aten.leaky_relu_.default, aten.prelu.default, aten.dropout.default,
-    aten.clone.default, aten.contiguous.default, aten.neg.default, aten.abs.default,
-)  # fmt: skip
-"""Element by element, and homogeneous: f(s x) = s f(x) for s > 0."""
-MOVING = (
-    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int, aten.permute.default, aten.transpose.int,
-    aten.t.default, aten.squeeze.default, aten.squeeze.dim, aten.squeeze.dims, aten.unsqueeze.default, aten.slice.Tensor,
-    aten.select.int, aten.flip.default, aten.roll.default, aten.movedim.int, aten.channel_shuffle.default, aten.pixel_shuffle.default,
-    aten.pixel_unshuffle.default,
-)  # fmt: skip
-"""Each element of the result is one of the operand's."""
-WINDOWS = (
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default, aten.adaptive_avg_pool1d.default,
-    aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.upsample_nearest1d.vec,
-    aten.upsample_nearest2d.vec, aten.upsample_bilinear2d.vec, aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default,
-)  # fmt: skip
-"""Each element of the result is made of elements of one channel, which lie along the last dimensions, or along those that are reduced."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +50,13 @@ def pairs(model: GraphModule) -> list[Pair]:
         return []
     tied = _tied(model)
     for node in model.graph.nodes:
-        is_grouped = node.target in GROUPS_OF_TRANSPOSED and _groups(node) > 1  # whose weights hold no channel of their own
-        if node.target in WEIGHTED and _has_own_weights(model, node, tied) and not is_grouped:
+        is_grouped = (
+            is_layer(node) and weights_of(node).channel_dim == 1 and groups_of(node) > 1
+        )  # whose weights hold no channel of their own
+        if is_layer(node) and _has_own_weights(model, node, tied) and not is_grouped:
             channels = torch.arange(_channels(node))
             shape = node.meta["val"].shape
-            place = len(shape) - 1 if node.target is aten.linear.default else len(shape) - _spatial(node) - 1
+            place = len(shape) - 1 if weights_of(node).rows else len(shape) - _spatial(node) - 1
             labels = channels.reshape([-1 if dim == place else 1 for dim in range(len(shape))]).expand(shape)
             readers = list(_readers(model, node, labels, tied))
             if readers and None not in readers:
@@ -117,7 +99,7 @@ def _is_static(model: GraphModule) -> bool:
 def _readers(model: GraphModule, node: Node, labels: Tensor, tied: Collection[str]) -> Iterator[_Reader | None]:
     """The layers behind the node's result, whose channels are `labels`; None for whatever else reads it."""
     for reader in node.users:
-        if reader.target in WEIGHTED and reader.args[0] is node:
+        if is_layer(reader) and reader.args[0] is node:
             channels = _inputs(reader, labels) if _has_own_weights(model, reader, tied) else None
             yield None if channels is None else _Reader(reader, channels)
             continue
@@ -133,21 +115,22 @@ def _carried(node: Node, source: Node, labels: Tensor) -> Tensor | None:
     value = node.meta.get("val")
     if node.op != "call_function" or not isinstance(value, Tensor) or node.args[0] is not source:
         return None
-    if node.target in ALIKE or (node.target in (aten.mul.Tensor, aten.div.Tensor) and isinstance(node.args[1], (int, float))):
+    channels = int8_of(node).channels
+    if channels is Channels.ALIKE or (channels is Channels.BY_NUMBER and isinstance(node.args[1], (int, float))):
         return labels
-    if node.target in MOVING:
+    if channels is Channels.MOVED:
+        assert callable(node.target)
         moved: Tensor = node.target(labels, *node.args[1:], **node.kwargs)
         return moved
-    if node.target in (aten.pad.default, aten.constant_pad_nd.default):
+    if channels is Channels.PADDED:
         widths: Any = node.args[1]
         how = [*node.args[2:], *node.kwargs.values()]
         if any(one not in (0, None, "constant") for one in how):
             return None
         return _along(labels, len(widths) // 2, value.shape)
-    if node.target in WINDOWS:
-        name = str(node.target)
-        if "pool" in name or "upsample" in name:
-            return _along(labels, 2 if "2d" in name else 1, value.shape)
+    if channels is Channels.WINDOW:
+        return _along(labels, int8_of(node).spatial, value.shape)
+    if channels is Channels.REDUCED:
         dims: Any = node.args[1] if len(node.args) > 1 else None
         keep = bool(node.args[2]) if len(node.args) > 2 else False
         if not dims:
@@ -167,7 +150,7 @@ def _along(labels: Tensor, dims: int, shape: torch.Size) -> Tensor | None:
 
 def _inputs(layer: Node, labels: Tensor) -> Tensor | None:
     """The channel for each input of the layer, in the form that its weights have them; None where an input mixes channels."""
-    rows = labels.movedim(-1 if layer.target is aten.linear.default else -1 - _spatial(layer), 0)
+    rows = labels.movedim(-1 if weights_of(layer).rows else -1 - _spatial(layer), 0)
     rows = rows.reshape(len(rows), -1) if rows.numel() else rows
     if rows.numel() == 0 or not torch.equal(rows.amin(1), rows.amax(1)):
         return None
@@ -176,15 +159,15 @@ def _inputs(layer: Node, labels: Tensor) -> Tensor | None:
 
 def _making(model: GraphModule, layer: Node) -> Tensor:
     """The largest weight of each channel that the layer makes."""
-    return _content(model, layer.args[1]).abs().transpose(0, WEIGHTED[layer.target]).flatten(1).amax(1)
+    return _content(model, layer.args[1]).abs().transpose(0, weights_of(layer).channel_dim).flatten(1).amax(1)
 
 
 def _reading(model: GraphModule, pair: Pair) -> Tensor:
     """The largest weight for each channel among all readers."""
     found = torch.zeros(_channels(pair.layer))
     for reader in pair.readers:
-        weight, groups = _content(model, reader.layer.args[1]).abs(), _groups(reader.layer)
-        if WEIGHTED[reader.layer.target] == 1:  # transposed: (inputs, outputs of a group, window)
+        weight, groups = _content(model, reader.layer.args[1]).abs(), groups_of(reader.layer)
+        if weights_of(reader.layer).channel_dim == 1:  # transposed: (inputs, outputs of a group, window)
             largest = weight.flatten(1).amax(1)
         else:  # (outputs, inputs of a group, window)
             largest = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).amax((1, 3)).flatten()
@@ -194,14 +177,14 @@ def _reading(model: GraphModule, pair: Pair) -> Tensor:
 
 def _scale(model: GraphModule, pair: Pair, factor: Tensor) -> None:
     """Channels of the layer divided by the factors, what reads them times the factors; the network is changed."""
-    weight, dim = _content(model, pair.layer.args[1]), WEIGHTED[pair.layer.target]
+    weight, dim = _content(model, pair.layer.args[1]), weights_of(pair.layer).channel_dim
     weight.div_(factor.reshape([-1 if at == dim else 1 for at in range(weight.dim())]))
     if len(pair.layer.args) > 2 and pair.layer.args[2] is not None:
         _content(model, pair.layer.args[2]).div_(factor)
     for reader in pair.readers:
-        weight, groups = _content(model, reader.layer.args[1]), _groups(reader.layer)
+        weight, groups = _content(model, reader.layer.args[1]), groups_of(reader.layer)
         of_input = factor[reader.channels]
-        if WEIGHTED[reader.layer.target] == 0:
+        if weights_of(reader.layer).channel_dim == 0:
             of_input = of_input.reshape(groups, 1, -1).expand(-1, weight.shape[0] // groups, -1).flatten(0, 1)
         weight.mul_(of_input.reshape(*of_input.shape, *[1] * (weight.dim() - of_input.dim())))
 
@@ -229,17 +212,10 @@ def _content(model: GraphModule, node: Any) -> Tensor:
 
 def _channels(layer: Node) -> int:
     weight: Any = layer.args[1]
-    return int(weight.meta["val"].shape[WEIGHTED[layer.target]])
+    return int(weight.meta["val"].shape[weights_of(layer).channel_dim])
 
 
 def _spatial(layer: Node) -> int:
     """How many dimensions a window has."""
     weight: Any = layer.args[1]
     return int(weight.meta["val"].dim()) - 2
-
-
-def _groups(layer: Node) -> int:
-    place = GROUPS_OF_TRANSPOSED.get(layer.target, 8 if layer.target is aten.convolution.default else 6)
-    is_linear = layer.target is aten.linear.default
-    groups: Any = layer.args[place] if len(layer.args) > place and not is_linear else 1
-    return int(groups)

@@ -13,8 +13,8 @@ from torch.fx import GraphModule, Node
 from torch.fx.node import map_arg
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
+from etexport.frontend.quantize.declared import groups_of, is_layer, weights_of
 from etexport.frontend.quantize.parts import before, varying
-from etexport.frontend.quantize.quantizer import GROUPS_OF_TRANSPOSED, WEIGHTED
 
 aten = torch.ops.aten
 
@@ -30,11 +30,11 @@ def folded(model: GraphModule) -> GraphModule:
     made: dict[tuple[Any, ...], tuple[Node, Node]] = {}
     for norm in list(model.graph.nodes):
         layer = norm.args[0] if norm.op == "call_function" and norm.target is aten.batch_norm.default else None
-        if not isinstance(layer, Node) or layer.target not in WEIGHTED:
+        if not isinstance(layer, Node) or not is_layer(layer):
             continue
         constants = [layer.args[1], *layer.args[2:3], *norm.args[1:5]]
         is_constant = not any(one in varies for one in constants) and None not in constants[-2:]
-        along_rows = layer.target is aten.linear.default and layer.meta["val"].dim() > 2
+        along_rows = weights_of(layer).rows and layer.meta["val"].dim() > 2
         if len(layer.users) > 1 or not is_constant or along_rows:
             norm.replace_input_with(layer, before(model, norm, aten.clone.default, layer))
             continue
@@ -63,12 +63,12 @@ def _fused(
 ) -> tuple[Tensor, Tensor]:
     scale = torch.ones_like(mean) if scale is None else scale
     shift = torch.zeros_like(mean) if shift is None else shift
-    if layer.target is aten.linear.default:
+    weights = weights_of(layer)
+    if weights.rows:
         return fuse_linear_bn_weights(weight, bias, mean, variance, eps, scale, shift)
-    if WEIGHTED[layer.target] == 0:
+    if weights.channel_dim == 0:
         return fuse_conv_bn_weights(weight, bias, mean, variance, eps, scale, shift)
-    place = GROUPS_OF_TRANSPOSED[layer.target]
-    groups: Any = layer.args[place] if len(layer.args) > place else 1
+    groups = groups_of(layer)
     inputs, outputs, *window = weight.shape
     # (inputs, outputs of a group, window) as (inputs of a group, outputs, window), and back
     as_one = weight.reshape(groups, -1, outputs, *window).transpose(0, 1).reshape(-1, groups * outputs, *window)

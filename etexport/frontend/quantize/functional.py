@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
+from etexport.frontend.quantize.states import is_write
+
 aten = torch.ops.aten
 
 
@@ -44,7 +46,7 @@ def _goes_on_with_states(graph: Graph) -> bool:
     for node in graph.nodes:
         for one in _written(node):
             later = any(user is not node and node < user for user in one.users)
-            if one.op == "get_attr" and (node.target is not aten.copy_.default or node.users or later):
+            if one.op == "get_attr" and (not is_write(node) or node.users or later):
                 return True
     return False
 

@@ -18,8 +18,10 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import optimization_hint
 from torch.fx.node import map_arg
 
+from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.observe import APART, INFINITE, LONE, Change, Seen, observed
 from etexport.frontend.quantize.parts import keep_source, varying
+from etexport.kernel.int8 import Mask
 
 aten = torch.ops.aten
 
@@ -32,28 +34,10 @@ NEGLIGIBLE = 20.0
 FEW = 8
 """So many samples show what stands for infinity."""
 
-SOFTMAX = (aten.softmax.int, aten._softmax.default, aten._safe_softmax.default)
-
-_MOVES = (
-    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim,
-    aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.slice.Tensor,
-    aten.select.int, aten.expand.default, aten.contiguous.default, aten.clone.default, aten.repeat.default, aten.flip.default,
-    aten.index_select.default, aten.index.Tensor, aten.roll.default, aten.movedim.int, aten.expand_as.default, aten.reshape_as.default,
-    aten.view_as.default, aten.alias.default, aten.detach.default, aten.narrow.default,
-)  # fmt: skip
-"""Their first operand, moved."""
-_REPEATS = (
-    aten.expand.default, aten.expand_as.default, aten.contiguous.default, aten.clone.default, aten.alias.default, aten.detach.default,
-)  # fmt: skip
-"""Those of them whose operand broadcasts to the result."""
-_COMPARISONS = (
-    aten.eq.Scalar, aten.ne.Scalar, aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar,
-)  # fmt: skip
-_CASTS = (aten.to.dtype, aten._to_copy.default, aten.to.dtype_layout, aten.to.other, aten.type_as.default)
-_SAME = (
-    aten.dropout.default, aten.lift_fresh_copy.default, *_CASTS,
-)  # fmt: skip
-"""Their first operand, perhaps in another type."""
+_SOFTMAX = (Mask.SOFTMAX, Mask.SAFE_SOFTMAX)
+_MOVES = (Mask.MOVED, Mask.REPEATED)
+_SAME = (Mask.SAME, Mask.CAST)
+_SUMS = (Mask.ADDED, Mask.SUBTRACTED, Mask.SUBTRACTED_FROM)
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,7 @@ class Masks:
 def masked(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> Masks:
     """Puts each masked softmax of the graph into the form above; `samples` as for `observed`."""
     _without_writes(model)
-    if not any(node.target in SOFTMAX for node in model.graph.nodes):
+    if not any(int8_of(node).mask in _SOFTMAX for node in model.graph.nodes):
         samples = samples[:FEW]  # no ranges are asked for
     found = observed(model, samples)
     splits = _Splits(model, _with_masks(found, model, samples), found)
@@ -180,7 +164,7 @@ def _changed(switches: Collection[Node], unused: Collection[Node], varies: Colle
     generator = torch.Generator().manual_seed(0)
 
     def change(node: Node, x: Tensor) -> Tensor:
-        is_condition = x.dtype is torch.bool and node.op == "call_function" and node.target not in _MOVES
+        is_condition = x.dtype is torch.bool and node.op == "call_function" and int8_of(node).mask not in _MOVES
         if node not in switches and node not in unused and not (is_condition and node in varies):
             return x
         holds = torch.rand(x.shape, generator=generator) < share
@@ -211,10 +195,10 @@ class _Splits:
 
     def follow(self, node: Node) -> None:
         if node not in self.early:
-            self.place = node if node.target in SOFTMAX else node.next
-        if node.target in SOFTMAX:
+            self.place = node if int8_of(node).mask in _SOFTMAX else node.next
+        if int8_of(node).mask in _SOFTMAX:
             self._softmax(node)
-        elif node.target in _COMPARISONS:
+        elif int8_of(node).mask in (Mask.COMPARED, Mask.EQUAL):
             self._comparison(node)
         elif node in self.seen and node.op != "output":
             found = self._derived(node) if node.op == "call_function" else None
@@ -273,45 +257,45 @@ class _Splits:
 
     def _condition(self, at: Node, x: Node, bound: float, *, above: bool) -> tuple[Node, bool]:
         """Whether x lies above (or below) the bound, asked as near to the inputs as can be: (condition, what it says then)."""
-        target, args = x.target, x.args
+        mask, args = int8_of(x).mask, x.args
         if x.op == "call_function" and x in self.varies and args and isinstance(args[0], Node):
             source = args[0]
             number = self._number(args[1]) if len(args) == 2 and not x.kwargs else None
             kept, same = source.meta["val"], x.meta["val"]
             if not isinstance(kept, Tensor):
                 return self._compared(at, x, bound, above=above)
-            if target in _SAME and (kept.dtype == same.dtype or not kept.is_floating_point()):
+            if mask in _SAME and (kept.dtype == same.dtype or not kept.is_floating_point()):
                 return self._condition(at, source, bound, above=above)
-            if target in _MOVES:
+            if mask in _MOVES:
                 keep, keeps = self._condition(at, source, bound, above=above)
                 return self._moved(at, x, keep), keeps
             number = None if kept.shape != same.shape else number
-            if number is not None and number != 0 and target in (aten.mul.Tensor, aten.mul.Scalar):
+            if number is not None and number != 0 and mask is Mask.MULTIPLIED:
                 return self._condition(at, source, bound / number, above=above == (number > 0))
-            if number is not None and number != 0 and target in (aten.div.Tensor, aten.div.Scalar):
+            if number is not None and number != 0 and mask is Mask.DIVIDED:
                 return self._condition(at, source, bound * number, above=above == (number > 0))
-            if number is not None and target in (aten.rsub.Scalar, aten.rsub.Tensor):
+            if number is not None and mask is Mask.SUBTRACTED_FROM:
                 return self._condition(at, source, number - bound, above=not above)
-            if number is not None and target in (aten.add.Tensor, aten.add.Scalar):
+            if number is not None and mask is Mask.ADDED:
                 return self._condition(at, source, bound - number, above=above)
-            if number is not None and target in (aten.sub.Tensor, aten.sub.Scalar):
+            if number is not None and mask is Mask.SUBTRACTED:
                 return self._condition(at, source, bound + number, above=above)
-            if target is aten.neg.default:
+            if mask is Mask.NEGATED:
                 return self._condition(at, source, -bound, above=not above)
             first = self._number(source) if len(args) == 2 and not x.kwargs and source not in self.varies else None
             if first is not None and isinstance(args[1], Node) and args[1].meta["val"].shape == same.shape:  # number - x, number * x
-                if target is aten.sub.Tensor:
+                if mask is Mask.SUBTRACTED:
                     return self._condition(at, args[1], first - bound, above=not above)
-                if target is aten.mul.Tensor and first != 0:
+                if mask is Mask.MULTIPLIED and first != 0:
                     return self._condition(at, args[1], bound / first, above=above == (first > 0))
-                if target is aten.add.Tensor:
+                if mask is Mask.ADDED:
                     return self._condition(at, args[1], bound - first, above=above)
         return self._compared(at, x, bound, above=above)
 
     def _compared(self, at: Node, x: Node, bound: float, *, above: bool) -> tuple[Node, bool]:
         value = x.meta["val"]
         if value.dtype is torch.bool and 0 <= bound < 1:
-            return (x, above) if x.target is not aten.logical_not.default else (x.args[0], not above)  # type: ignore[return-value]
+            return (x, above) if int8_of(x).mask is not Mask.INVERTED else (x.args[0], not above)  # type: ignore[return-value]
         if not value.is_floating_point():  # whole numbers are compared with one
             return self._emit(at, *((aten.gt.Scalar, x, math.floor(bound)) if above else (aten.lt.Scalar, x, math.ceil(bound)))), True
         return self._emit(at, aten.gt.Scalar if above else aten.lt.Scalar, x, bound), True
@@ -338,7 +322,7 @@ class _Splits:
         """x == 0, where x is something with a mask: only what is not masked can be; and what is whole numbers is compared as such."""
         x, number = node.args[:2]
         split = self.split.get(x) if isinstance(x, Node) else None
-        if isinstance(number, (int, float)) and abs(number) < INFINITE and split is not None and node.target is aten.eq.Scalar:
+        if isinstance(number, (int, float)) and abs(number) < INFINITE and split is not None and int8_of(node).mask is Mask.EQUAL:
             if not isinstance(split.rest, Node):
                 same = self._emit(node, aten.full.default, list(split.keep.meta["val"].shape), split.rest == number, dtype=torch.bool)
             else:
@@ -347,7 +331,7 @@ class _Splits:
             keep, _ = self._both(node, (same, True), (split.keep, split.keeps))
             node.replace_all_uses_with(self._whole(node, keep, node))
             return
-        source = x.args[0] if isinstance(x, Node) and x.target in _CASTS else None
+        source = x.args[0] if isinstance(x, Node) and int8_of(x).mask is Mask.CAST else None
         value = source.meta["val"] if isinstance(source, Node) else None
         if isinstance(value, Tensor) and isinstance(number, (int, float)) and float(number).is_integer() and _is_whole(value):
             node.args = (source, int(number))
@@ -355,26 +339,26 @@ class _Splits:
     # ---- how they go on ------------------------------------------------------------------------------------------------------------
 
     def _derived(self, node: Node) -> _Split | None:
-        target, args = node.target, node.args
-        if target in (aten.masked_fill.Scalar, aten.masked_fill.Tensor):
+        mask, args = int8_of(node).mask, node.args
+        if mask is Mask.FILLED:
             return self._choice(node, args[1], args[2], args[0])
-        if target in (aten.where.self, aten.where.ScalarOther, aten.where.ScalarSelf, aten.where.Scalar):
+        if mask is Mask.CHOSEN:
             return self._choice(node, *args)
-        if target in (aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar, aten.rsub.Tensor):
+        if mask in _SUMS:
             return self._sum(node)
         first = args[0] if args else None
         split = self.split.get(first) if isinstance(first, Node) else None
-        if target in (aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar):
+        if mask in (Mask.MULTIPLIED, Mask.DIVIDED):
             return self._scaled(node)
         if split is None:
             return None
         assert isinstance(first, Node)
-        if target in _REPEATS or (target in _SAME and node.meta["val"].dtype == first.meta["val"].dtype):
+        if mask is Mask.REPEATED or (mask in _SAME and node.meta["val"].dtype == first.meta["val"].dtype):
             return split  # the parts are repeated where something reads them
-        if target in _MOVES:
+        if mask is Mask.MOVED:
             rest = split.rest if not isinstance(split.rest, Node) else self._moved(node, node, self._whole(node, split.rest, first))
             return replace(split, rest=rest, keep=self._moved(node, node, self._whole(node, split.keep, first)))
-        if target in (aten.maximum.default, aten.clamp.default, aten.clamp_min.default, aten.max.other) and split.fill < 0:
+        if mask is Mask.BOUNDED and split.fill < 0:
             bound = self._number(args[1]) if len(args) > 1 else None
             upper = len(args) > 2 and args[2] is not None
             if bound is not None and not upper and (bound <= -INFINITE or bound < split.low - NEGLIGIBLE):
@@ -421,9 +405,9 @@ class _Splits:
         x, y, *more = node.args
         alpha = float(node.kwargs.get("alpha", more[0] if more else 1))  # type: ignore[arg-type]
         first, second = 1.0, alpha
-        if node.target in (aten.sub.Tensor, aten.sub.Scalar):
+        if int8_of(node).mask is Mask.SUBTRACTED:
             second = -alpha
-        elif node.target in (aten.rsub.Scalar, aten.rsub.Tensor):
+        elif int8_of(node).mask is Mask.SUBTRACTED_FROM:
             first, second = -alpha, 1.0
         one, other = (self._times(node, side, by) for side, by in ((x, first), (y, second)))
         if one is None and other is None:
@@ -470,26 +454,27 @@ class _Splits:
 
     def _scaled(self, node: Node) -> _Split | None:
         x, by = node.args[:2]
-        if isinstance(by, Node) and by in self.split and node.target is aten.mul.Tensor:
+        multiplies = int8_of(node).mask is Mask.MULTIPLIED
+        if isinstance(by, Node) and by in self.split and multiplies:
             x, by = by, x
         number = self._number(by)
         if number is None or number == 0 or abs(number) >= INFINITE or len(node.args) > 2 or node.kwargs:
             return None
-        return self._times(node, x, number if node.target in (aten.mul.Tensor, aten.mul.Scalar) else 1 / number)
+        return self._times(node, x, number if multiplies else 1 / number)
 
     # ---- where they end ------------------------------------------------------------------------------------------------------------
 
     def _softmax(self, node: Node) -> None:
         x, dim, *_ = node.args
         assert isinstance(x, Node) and isinstance(dim, int)
-        if x.target is aten.sub.Tensor and len(x.args) == 2 and not x.kwargs and _is_same_for_row(x, dim):
+        if int8_of(x).mask is Mask.SUBTRACTED and len(x.args) == 2 and not x.kwargs and _is_same_for_row(x, dim):
             # as written to keep exp in bounds; the same number off everywhere changes no softmax
             whole = x.args[0]
             assert isinstance(whole, Node)
             node.replace_input_with(x, whole)
             x = whole
         split = self.split.get(x)
-        is_safe = node.target is aten._safe_softmax.default
+        is_safe = int8_of(node).mask is Mask.SAFE_SOFTMAX
         if split is None or split.fill > 0 or not isinstance(split.rest, Node):
             if is_safe and not (x in self.seen and self.seen[x].minus):
                 node.target = aten.softmax.int  # no row is masked whole

@@ -16,12 +16,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from etexport.errors import ModelError
 from etexport.frontend.quantize import cells, kept
+from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.states import is_state, states
+from etexport.kernel.int8 import Scales
 
 aten = torch.ops.aten
-
-ACTIVATIONS = (aten.relu.default, aten.relu_.default, aten.relu6.default, aten.hardtanh.default, aten.hardtanh_.default)
-"""What a kernel does by saturating."""
 
 PRODUCTS = (aten.matmul.default, aten.bmm.default, aten.mm.default)
 
@@ -106,21 +105,6 @@ MOST_STEPS = 80
 """Of all layers that are written out, each direction by itself: a step of an LSTM is some 450 of the 40,000 tables that a file may have
 (`program.wire`), and half a second of export."""
 
-COMPOSED = frozenset(
-    (
-        aten.einsum.default, aten.tensordot.default, aten.inner.default, aten.outer.default, aten.ger.default, aten.chain_matmul.default,
-        aten.linalg_multi_dot.default, aten.linalg_matmul.default, aten.mT.default, aten.mH.default, aten.matrix_H.default,
-        aten.numpy_T.default, aten.adjoint.default, aten.moveaxis.int, aten.moveaxis.intlist, aten.movedim.intlist,
-        aten.swapaxes.default, aten.swapdims.default, aten.hstack.default, aten.vstack.default, aten.dstack.default,
-        aten.column_stack.default, aten.row_stack.default, aten.concatenate.default, aten.tile.default, aten.narrow.default,
-        aten.fliplr.default, aten.flipud.default, aten.unsafe_chunk.default, aten.tensor_split.sections, aten.tensor_split.indices,
-        aten.hsplit.int, aten.hsplit.array, aten.vsplit.int, aten.vsplit.array, aten.dsplit.int, aten.dsplit.array, aten.split.sizes,
-        aten.atleast_1d.default, aten.atleast_2d.default, aten.atleast_3d.default, aten.broadcast_to.default, aten.ravel.default,
-        aten.repeat_interleave.self_int, aten.subtract.Tensor, aten.multiply.Tensor,
-    )
-)  # fmt: skip
-"""What PyTorch itself makes of other operators, all of which only move elements, multiply and add."""
-
 STEP = "etexport_step"
 """In a node's meta: what it computes in a step of a recurrent layer, equal for all steps; they get one scale."""
 
@@ -184,8 +168,8 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         return gated
     if target is aten.prelu.default and isinstance(args[1], Node) and args[1].meta["val"].numel() > 1:
         return by_channel
-    if target in COMPOSED:
-        return target
+    if int8_of(node).scales is Scales.PARTS:
+        return target  # type: ignore[return-value]
     if target in RECURRENT:
         states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
         return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
@@ -280,7 +264,7 @@ def _as_sequence(model: GraphModule, node: Node) -> None:
         return
     node.replace_input_with(x, before(model, node, aten.unsqueeze.default, x, -1))
     end = node
-    while len(end.users) == 1 and next(iter(end.users)).target in ACTIVATIONS:
+    while len(end.users) == 1 and int8_of(next(iter(end.users))).scales is Scales.CLAMP:
         end.meta["val"] = _unsqueezed(end)
         end = next(iter(end.users))
     end.meta["val"] = _unsqueezed(end)
@@ -350,7 +334,7 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> list[
         return write(*args, **kwargs)
 
     with _fake_mode(node), traceback.preserve_node_meta():
-        trace = make_fx(rebuilt, pre_dispatch=write not in COMPOSED)(*values)
+        trace = make_fx(rebuilt, pre_dispatch=write is not node.target)(*values)
     weights = tuple(one for one in operands if _is_parameter(one))
     replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
     with model.graph.inserting_before(node):

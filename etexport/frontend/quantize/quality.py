@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from etexport.frontend.quantize.states import states
 from etexport.frontend.trace import traces
 
 SAMPLES = 16
@@ -50,8 +51,8 @@ def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Seque
     activation stood. Where there are more of one than of the other, those are left out whose scale has no counterpart.
     """
     quantises = [node for node in exported.graph.nodes if str(node.target) == "quantized_decomposed.quantize_per_tensor.default"]
-    states = _states(observed)
-    quantises, observers = _paired(quantises, [node for node in observed.graph.nodes if _observes(node, states)], observed)
+    written = _states(observed)
+    quantises, observers = _paired(quantises, [node for node in observed.graph.nodes if _observes(node, written)], observed)
     found = [Activation(node.name, float(node.args[1]), int(node.args[2])) for node in quantises]
     looked_at = samples[: SEQUENCE if exported.graph_signature.buffers_to_mutate else SAMPLES]
     for reals, integers in zip(_reals(observed, observers, looked_at), traces(exported, looked_at), strict=True):
@@ -74,18 +75,17 @@ def _paired(quantises: list[fx.Node], observers: list[fx.Node], observed: fx.Gra
 
 def _states(observed: fx.GraphModule) -> set[str]:
     """The buffers that the network writes."""
-    written = (node.args[0] for node in observed.graph.nodes if str(node.target) == "aten.copy_.default")
-    return {str(one.target) for one in written if isinstance(one, fx.Node) and one.op == "get_attr"}
+    return {str(state.target) for state in states(observed.graph)}
 
 
-def _observes(node: fx.Node, states: Collection[str]) -> bool:
+def _observes(node: fx.Node, written: Collection[str]) -> bool:
     """An observer of what depends on the network's inputs or states: those of weights become constants, not instructions."""
     if not _is_observer(node):
         return False
     todo, seen = [node], {node}
     while todo:
         for source in todo.pop().all_input_nodes:
-            if source.op == "placeholder" or (source.op == "get_attr" and source.target in states):
+            if source.op == "placeholder" or (source.op == "get_attr" and source.target in written):
                 return True
             if source not in seen:
                 seen.add(source)

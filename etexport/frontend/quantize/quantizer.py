@@ -28,90 +28,19 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from etexport.frontend.quantize import kept, reasons
+from etexport.frontend.quantize.declared import groups_of, int8_of, is_elementwise, is_layer, operand, weights_of
 from etexport.frontend.quantize.masks import Masks, drawn, masked
-from etexport.frontend.quantize.parts import PRODUCTS, STEP, varying, written_out
+from etexport.frontend.quantize.parts import STEP, varying, written_out
 from etexport.frontend.quantize.ranges import HEADROOM, SMALLEST_SCALE, RangeObserver, widened
-from etexport.frontend.quantize.states import carries, is_state, states
+from etexport.frontend.quantize.states import carries, is_state, is_write, states
+from etexport.kernel.int8 import Mask, Scales
 
-aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
 
-WEIGHTED: dict[Any, int] = {
-    aten.conv1d.default: 0,
-    aten.conv2d.default: 0,
-    aten.conv1d.padding: 0,
-    aten.conv2d.padding: 0,
-    aten.convolution.default: 0,
-    aten.conv_transpose1d.default: 1,
-    aten.conv_transpose2d.input: 1,
-    aten.linear.default: 0,
-}
-"""Layers with weights (arguments: input, weight, bias), and the weight's dimension of output channels."""
-
-GROUPS_OF_TRANSPOSED: dict[Any, int] = {aten.conv_transpose1d.default: 6, aten.conv_transpose2d.input: 6}
-"""Which argument of a transposed convolution is the number of groups."""
-
-SUMS = (aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.mul_.Tensor)
-REDUCTIONS = (aten.mean.dim, aten.mean.default, aten.sum.dim_IntList, aten.sum.default)
-OWN_STATISTICS = (
-    aten.layer_norm.default, aten.group_norm.default, aten.instance_norm.default, aten.native_layer_norm.default,
-)  # fmt: skip
-"""Normalisations by the statistics of their input; weights and biases stay as they are."""
-NORMS = (aten.batch_norm.default,)
-"""Networks that are trained with quantisation have them still, behind the layers into which they will be folded."""
-FILLS = {aten.where.ScalarOther: 2, aten.where.ScalarSelf: 1, aten.masked_fill.Scalar: 2, aten.masked_fill_.Scalar: 2}
-"""A tensor, and in places that a condition names a number: which argument that is."""
 LARGEST = 2.0**60
 """Weights and biases beyond it have no scale."""
 SMALLEST = 128 * SMALLEST_SCALE
 """Neither have weights that are all below it."""
-POINTWISE = (
-    aten.hardswish.default, aten.hardswish_.default, aten.prelu.default, aten.rsub.Tensor, aten.threshold_.default,
-    aten.log_sigmoid.default, *FILLS,
-)  # fmt: skip
-"""Elementwise operators that PyTorch does not tag as such."""
-
-CLAMPS = (
-    aten.relu.default, aten.relu_.default, aten.relu6.default, aten.relu6_.default, aten.hardtanh.default, aten.hardtanh_.default,
-    aten.clamp.default, aten.clamp_.default, aten.clamp_min.default,
-)  # fmt: skip
-"""Activations that the kernel before them does by saturating: no scale of their own between the two."""
-
-SHARING = (
-    aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default,
-    aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_max_pool1d.default,
-    aten.adaptive_max_pool2d.default,
-    aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int, aten.squeeze.default, aten.squeeze.dim,
-    aten.squeeze.dims, aten.unsqueeze.default, aten.permute.default, aten.transpose.int, aten.t.default, aten.slice.Tensor,
-    aten.select.int, aten.expand.default, aten.pad.default, aten.constant_pad_nd.default, aten.contiguous.default, aten.clone.default,
-    aten.dropout.default, aten.upsample_nearest1d.vec, aten.upsample_nearest2d.vec, aten.repeat.default,
-    aten.flip.default, aten.chunk.default, aten.split.Tensor,
-    aten.split_with_sizes.default, aten.unbind.int, operator.getitem, aten.amax.default, aten.amin.default, aten.max.default,
-    aten.min.default, aten.max.dim, aten.min.dim, aten.index_select.default, aten.index.Tensor, aten.gather.default, aten.roll.default,
-    aten.pixel_shuffle.default, aten.pixel_unshuffle.default, aten.channel_shuffle.default, aten.embedding.default, aten.movedim.int,
-    aten.expand_as.default, aten.reshape_as.default, aten.view_as.default, aten._unsafe_view.default,
-)  # fmt: skip
-"""Movement and pooling: input and output have one scale."""
-
-WRITES: dict[Any, int] = {
-    aten.slice_scatter.default: 1, aten.select_scatter.default: 1, aten.index_put.default: 2, aten.index_copy.default: 3,
-    aten.scatter.src: 3,
-}  # fmt: skip
-"""A tensor with parts of it replaced, as rings and caches are: which argument these are. All have one scale."""
-
-LISTS = (aten.cat.default, aten.stack.default, aten.concat.default)
-MOVEMENT = frozenset({*SHARING, *WRITES, *LISTS})
-CHOICES = (aten.maximum.default, aten.minimum.default, aten.where.self)
-"""Each element of the result is one of an operand: all have one scale."""
-
-FIXED = {
-    aten.sigmoid.default: (1 / 256, -128),
-    aten.hardsigmoid.default: (1 / 256, -128),
-    aten.softmax.int: (1 / 256, -128),
-    aten._softmax.default: (1 / 256, -128),
-    aten.tanh.default: (1 / 128, 0),
-}
-"""Operators whose results have a known range: (scale, zero point)."""
 
 
 class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
@@ -176,7 +105,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _leave_between_floats(self, graph: Graph) -> None:
         """What only moves results of operators in float to others, or out of the network, would round them for nothing."""
-        for moves in _connected([node for node in graph.nodes if node.target in MOVEMENT and ANNOTATION in node.meta]):
+        for moves in _connected([node for node in graph.nodes if _is_movement(node) and ANNOTATION in node.meta]):
             sources = {one for node in moves for one in node.all_input_nodes if _is_float(one, allow_list=True)} - moves
             around = {*sources, *(reader for node in moves for reader in node.users)} - moves
             computed = any(one.op == "call_function" or str(one.target) in self.accumulators for one in sources)
@@ -216,9 +145,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _reason(self, node: Node) -> str:
         """Why the node has no annotation."""
-        if node.target in WEIGHTED and not self.varies.isdisjoint(_parameters(node)):
+        if is_layer(node) and not self.varies.isdisjoint(_parameters(node)):
             return reasons.COMPUTED
-        if node.target in WEIGHTED and not self._is_ordinary(node):
+        if is_layer(node) and not self._is_ordinary(node):
             return reasons.NO_SCALE
         behind = not self.masks.infinite.isdisjoint(node.all_input_nodes)
         if not behind and node not in self.masks.infinite:
@@ -231,56 +160,51 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         """Nothing to check: what has no annotation stays in float, and export says so."""
 
     def _annotate(self, node: Node) -> None:
-        target = node.target
+        said = int8_of(node)
+        scales = said.scales
         if node in self.masks.infinite or (node.op == "call_function" and not self.masks.infinite.isdisjoint(node.all_input_nodes)):
             # a range with room for what stands for minus infinity has none for anything else
-            if node not in self.masks.infinite and target in (*CHOICES, *FILLS):
+            if node not in self.masks.infinite and scales is Scales.CHOICE:
                 _note(node, {}, self.activation)  # what is ordinary of it
-        elif target is operator.getitem:
+        elif node.target is operator.getitem:
             self._piece(node)
-        elif target is aten.copy_.default:
+        elif is_write(node):
             self._written_back(node)
-        elif target in WEIGHTED:
+        elif scales is Scales.LAYER:
             if not _is_grouped_transpose(node) and self.varies.isdisjoint(_parameters(node)) and self._is_ordinary(node):
-                self._weighted(node, WEIGHTED[target])
-        elif target in SHARING:
-            self._shared(node, node.args[:1])
-        elif target in WRITES:
-            if not (target is aten.index_put.default and any(node.args[3:])):  # which adds
-                self._shared(node, [node.args[0], node.args[WRITES[target]]])
-        elif target in LISTS:
-            parts = node.args[0]
-            assert isinstance(parts, Sequence)
-            self._shared(node, parts)
+                self._weighted(node)
+        elif scales is Scales.SHARED:
+            if not (said.adds_if and operand(node, said.adds_if)):
+                self._shared(node, _sharing(node))
         elif node in self.masks.filled:
             scores = self.masks.filled[node]
             _note(node, {scores: _known_spec(scores) or self.bound.get(scores) or self.activation}, None)
-        elif target in FIXED and node.args[0] in self.masks.filled:
-            _note(node, {}, _fixed(*FIXED[target]))
-        elif target in (*CHOICES, *FILLS) and node not in self.roots:
+        elif said.fixed and node.args[0] in self.masks.filled:
+            _note(node, {}, _fixed(*said.fixed))
+        elif scales is Scales.CHOICE and node not in self.roots:
             self._shared(node, _operands(node))
         elif node in self.roots:
             self._elementwise(node)
         elif not _is_float(node, allow_list=True) or not all(map(_is_float, _operands(node)[:1])):
             pass  # counts, places: whole numbers have no scale
-        elif target in (*PRODUCTS, *REDUCTIONS) or (target in SUMS and len(_operands(node)) == 2):
+        elif scales is Scales.OWN or (scales is Scales.PAIR and len(_operands(node)) == 2):
             _note(node, self._arriving(_operands(node)), None if _clamped(node, self.roots) else self._own(node))
-        elif target in FIXED:
-            _note(node, self._arriving(_operands(node)), _fixed(*FIXED[target]))
-        elif target in OWN_STATISTICS and isinstance(node.args[0], Node) and _is_float(node, allow_list=True):
-            _note(node, self._arriving([node.args[0]]), self.activation if _is_float(node) else None)
-        elif target in CLAMPS and _is_float(node):
+        elif scales is Scales.FIRST and isinstance(node.args[0], Node):
+            _note(node, self._arriving([node.args[0]]), self._own(node) if _is_float(node) else None)
+        elif scales is Scales.CLAMP and _is_float(node):
             _note(node, {}, self.activation)
-        elif target in NORMS:
+        elif scales is Scales.NORM:
             sources = [] if _is_folded(node) else [node.args[0]]
             _note(node, self._arriving(sources), None if _clamped(node, self.roots) else self.activation)  # type: ignore[arg-type]
 
     def _own(self, node: Node) -> Any:
         """The scale of what it computes."""
-        return self.bound.get(node, self.activation)
+        fixed = int8_of(node).fixed
+        return _fixed(*fixed) if fixed is not None else self.bound.get(node, self.activation)
 
-    def _weighted(self, node: Node, channel_dim: int) -> None:
+    def _weighted(self, node: Node) -> None:
         source, weight, *rest = node.args
+        channel_dim = weights_of(node).channel_dim
         assert isinstance(source, Node) and isinstance(weight, Node)
         first = self.layers.setdefault((weight, channel_dim), node)
         inputs: dict[Node, Any] = {**self._arriving([source]), weight: self.weight(channel_dim)}
@@ -313,15 +237,14 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         """One of the results of an operator that takes a tensor apart has its scale."""
         whole = node.args[0]
         assert isinstance(whole, Node)
-        source = whole.args[0] if whole.target in SHARING and whole.meta.get(ANNOTATION) is not None else None
+        source = whole.args[0] if int8_of(whole).scales is Scales.SHARED and whole.meta.get(ANNOTATION) is not None else None
         if isinstance(source, Node) and _is_float(node):
             _note(node, {}, SharedQuantizationSpec((source, whole)))
 
     def _elementwise(self, node: Node) -> None:
         """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
         begin = [one for one in _operands(node) if not _is_inner(one, self.roots)]
-        end = _fixed(*FIXED[node.target]) if node.target in FIXED else self._own(node)
-        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else end)
+        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else self._own(node))
 
     def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
         """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation between the two."""
@@ -340,9 +263,10 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             scale = max((high - low) / 255, SMALLEST_SCALE)
             zero_point = round(-128 - low / scale)
             bound[scores] = _fixed(scale, zero_point)
-            product, factor = scores.args[:2] if scores.target in (aten.mul.Tensor, aten.div.Tensor) else (None, None)
+            mask = int8_of(scores).mask
+            product, factor = scores.args[:2] if mask in (Mask.MULTIPLIED, Mask.DIVIDED) else (None, None)
             if isinstance(product, Node) and isinstance(factor, (int, float)) and factor > 0 and len(product.users) == 1:
-                bound[product] = _fixed(scale / factor if scores.target is aten.mul.Tensor else scale * factor, zero_point)
+                bound[product] = _fixed(scale / factor if mask is Mask.MULTIPLIED else scale * factor, zero_point)
         return bound
 
     def _is_ordinary(self, node: Node) -> bool:
@@ -355,7 +279,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
 
 def _parameters(node: Node) -> list[Node]:
-    """The weight and the bias of one of `WEIGHTED`."""
+    """The weight and the bias of a layer."""
     return [one for one in node.args[1:3] if isinstance(one, Node)]
 
 
@@ -370,8 +294,20 @@ def _connected(nodes: Sequence[Node]) -> list[set[Node]]:
 
 def _is_grouped_transpose(node: Node) -> bool:
     """Its weight has a scale for each output of a group, which is no scale for each output."""
-    place = GROUPS_OF_TRANSPOSED.get(node.target)
-    return place is not None and len(node.args) > place and bool(node.args[place] != 1)
+    return weights_of(node).channel_dim == 1 and groups_of(node) != 1
+
+
+def _is_movement(node: Node) -> bool:
+    return node.target is operator.getitem or int8_of(node).scales is Scales.SHARED
+
+
+def _sharing(node: Node) -> Iterable[Any]:
+    """The operands that have one scale with the result."""
+    for name in int8_of(node).shares:
+        found = operand(node, name)
+        yield from found if isinstance(found, Sequence) else [found]
+    if not int8_of(node).shares:
+        yield node.args[0]
 
 
 def _note(node: Node, inputs: dict[Node, Any], output: Any) -> None:
@@ -415,7 +351,7 @@ def _roots_beside(graph: Graph, stored: Collection[Node]) -> dict[Node, Node]:
     for node in graph.nodes:
         if node.op == "call_function" and (_is_float(node) or _is_condition(node)) and _is_pointwise(node):
             operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
-            of_kernel = node.target in CLAMPS and any(_clamped(one, roots) for one in operands)
+            of_kernel = int8_of(node).scales is Scales.CLAMP and any(_clamped(one, roots) for one in operands)
             found = {one if one in stored else roots.get(one, one) for one in operands}
             if len(found) == 1 and not of_kernel:
                 roots[node] = found.pop()
@@ -424,7 +360,7 @@ def _roots_beside(graph: Graph, stored: Collection[Node]) -> dict[Node, Node]:
 
 def _is_pointwise(node: Node) -> bool:
     """One element of the result depends on the same element of each operand."""
-    if node.target not in POINTWISE and torch.Tag.pointwise not in getattr(node.target, "tags", ()):
+    if int8_of(node).scales not in (Scales.TABLE, Scales.CHOICE) and not is_elementwise(node):
         return False
     shape = node.meta["val"].shape
     operands = [*_operands(node), *filter(_is_condition, node.all_input_nodes)]
@@ -454,8 +390,8 @@ def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
 
 def _is_folded(node: Node) -> bool:
     """A batch normalisation right behind a layer with weights."""
-    layer = node.args[0] if node.target in NORMS else None
-    return isinstance(layer, Node) and layer.target in WEIGHTED and _only_reader(layer) is node
+    layer = node.args[0] if int8_of(node).scales is Scales.NORM else None
+    return isinstance(layer, Node) and is_layer(layer) and _only_reader(layer) is node
 
 
 def _only_reader(node: Node) -> Node | None:
@@ -464,10 +400,9 @@ def _only_reader(node: Node) -> Node | None:
 
 def _clamped(node: Node, roots: Mapping[Node, Node]) -> bool:
     """Is the one reader of the result an activation that the kernel can do by saturating?"""
-    reader = _only_reader(node)
-    is_sum = node.target in SUMS and len(_operands(node)) == 2 and node not in roots
-    computes = node.target in WEIGHTED or node.target in PRODUCTS or node.target in NORMS or is_sum
-    return computes and reader is not None and reader.target in CLAMPS
+    said, reader = int8_of(node), _only_reader(node)
+    computes = said.saturates and (said.scales is not Scales.PAIR or (len(_operands(node)) == 2 and node not in roots))
+    return computes and reader is not None and int8_of(reader).scales is Scales.CLAMP
 
 
 def _activation(training: bool) -> QuantizationSpec:

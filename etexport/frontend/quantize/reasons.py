@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
-aten = torch.ops.aten
+from etexport.frontend.quantize.declared import name_of
+from etexport.kernel.library import load_ops
 
 _CUSTOM, _KEY = "custom", "left_in_float"
 """What stands there in a node's meta stays with all that becomes of the node: conversion, export, decomposition."""
@@ -21,24 +23,22 @@ SMALL_FILTER = "it is a filter by itself, and int8 would take more memory for it
 BETWEEN_FLOATS = "it moves what stays in float before and behind it"
 BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no place in int8"
 
-_WORDS = {
-    "rms_norm": "RMS norm: the mean of squares that it divides by has no integer form",
-    "log_softmax": "log_softmax: logarithms of small probabilities have no lower end, and no integer form",
-    "upsample_bilinear2d": "bilinear resizing: fractions of neighbours have no integer form",
-    "upsample_bicubic2d": "bicubic resizing: fractions of neighbours have no integer form",
-    "scaled_dot_product_attention": "attention with dropout",
-    "div": "a quotient of two tensors has no bound, and no integer form",
-    "conv_transpose1d": "a transposed convolution with groups has no integer form",
-    "conv_transpose2d": "a transposed convolution with groups has no integer form",
-    **dict.fromkeys(("var", "std", "var_mean", "std_mean"), "the spread of activations has no integer form"),
-    **dict.fromkeys(("linalg_vector_norm", "norm", "frobenius_norm"), "the length of a vector of activations has no integer form"),
-}
-"""By the name of the operator."""
-
 
 def no_integer_form(node: Node) -> str:
-    name = str(getattr(node.target, "overloadpacket", node.target)).rpartition(".")[2].strip("_")
-    return _WORDS.get(name, f"{name} has no integer form")
+    """What the kernel folders say of the operator, whatever its overload and whether it is done in place."""
+    name = _plain(name_of(node.target)) if isinstance(node.target, torch._ops.OpOverload) else str(node.target)
+    return _said().get(name, f"{name.rpartition('::')[2]} has no integer form")
+
+
+@functools.cache
+def _said() -> dict[str, str]:
+    return {_plain(name): one.reason for name, one in load_ops().int8.items() if one.reason}
+
+
+def _plain(name: str) -> str:
+    """`aten::log_softmax` of `aten::_log_softmax`, `aten::div` of `aten::div_.Tensor`."""
+    namespace, _, rest = name.partition("::")
+    return f"{namespace}::{rest.partition('.')[0].strip('_')}"
 
 
 def other_unit(large: float, rest: float) -> str:

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torchao.quantization.pt2e import ObserverBase
 
+from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.observe import kept_states
 
-aten = torch.ops.aten
 Sample = Sequence[Tensor]
-SQUASHING = (aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten.sigmoid.default)
 
 
 class Network(Interpreter):
@@ -80,7 +79,7 @@ def judged(prepared: GraphModule) -> list[Node]:
         end = node
         while end.op == "call_module":
             end = end.all_input_nodes[0]
-        found.append(end.all_input_nodes[0] if end.target in SQUASHING else node)
+        found.append(end.all_input_nodes[0] if int8_of(end).squashes else node)
     return found
 
 

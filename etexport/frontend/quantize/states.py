@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
+from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.observe import kept_states
+from etexport.kernel.int8 import State
 
 aten = torch.ops.aten
 
@@ -26,9 +28,14 @@ def is_state(node: object) -> bool:
     return isinstance(node, Node) and node.op == "get_attr" and write_back(node) is not None
 
 
+def is_write(node: Node) -> bool:
+    """Does it write a buffer, as functional graphs do at their end?"""
+    return node.target is aten.copy_.default
+
+
 def write_back(state: Node) -> Node | None:
     """What writes the buffer."""
-    return next((user for user in state.users if user.target is aten.copy_.default and user.args[0] is state), None)
+    return next((user for user in state.users if is_write(user) and user.args[0] is state), None)
 
 
 def states(graph: Graph) -> dict[Node, Node]:
@@ -119,10 +126,15 @@ def carries(state: Node) -> set[Node]:
     def backwards(node: Node) -> Iterable[Node]:
         return [written[node].args[1]] if node in written else node.all_input_nodes  # type: ignore[list-item]
 
-    passes = {*written, *(node for node in state.graph.nodes if node.target in _CARRYING)}
+    passes = {*written, *(node for node in state.graph.nodes if _leads(node) is not None)}
     found = (_spread(state, forwards, passes) & {value, *_spread(value, backwards, passes)}) - written.keys()
     while True:
-        fed = {one for node in found for one in node.all_input_nodes if one.target in _ADDING and found.issuperset(one.users)} - found
+        fed = {
+            one
+            for node in found
+            for one in node.all_input_nodes
+            if _leads(one) in (State.SUM, State.ELEMENTS) and found.issuperset(one.users)
+        } - found
         if not fed:
             return found
         found |= fed
@@ -134,10 +146,10 @@ def is_small_filter(graph: Graph) -> bool:
     Two biquads have 8 numbers of state. In int8 these are 24 bytes less, and the kernels that requantise 1,840 bytes for 548.
     """
     floats = [state for state in states(graph) if state.meta["val"].dtype is torch.float32]
-    computing = [node for node in graph.nodes if node.op == "call_function" and node.target is not aten.copy_.default]
+    computing = [node for node in graph.nodes if node.op == "call_function" and not is_write(node)]
     few = sum(state.meta["val"].numel() for state in floats) <= FEW
-    adds = any(node.target in _SUMS for state in floats for node in carries(state))
-    return few and adds and all(node.target in _CARRYING - _LAYERS for node in computing)
+    adds = any(_leads(node) in (State.SUM, State.TOTAL) for state in floats for node in carries(state))
+    return few and adds and all(_leads(node) not in (None, State.PRODUCTS) for node in computing)
 
 
 def _spread(start: Node, following: Callable[[Node], Iterable[Node]], passes: Collection[Node]) -> set[Node]:
@@ -151,30 +163,6 @@ def _spread(start: Node, following: Callable[[Node], Iterable[Node]], passes: Co
     return found
 
 
-_ADDING = frozenset({
-    aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor, aten.rsub.Scalar, aten.rsub.Tensor, aten.mul.Tensor,
-    aten.mul_.Tensor, aten.div.Tensor, aten.div_.Tensor, aten.neg.default, aten.lerp.Scalar, aten.lerp.Tensor, aten.clone.default,
-    aten.addcmul.default, aten.view.default, aten.reshape.default, aten.unsqueeze.default, aten.squeeze.dim, aten.where.self,
-    aten.clamp.default, aten.clamp_min.default, aten.minimum.default, aten.maximum.default,
-})  # fmt: skip
-"""Sums, products and movements of elements."""
-
-_CARRYING = _ADDING | {
-    aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim, aten.dot.default, aten.mv.default, aten.matmul.default,
-    aten.mm.default, aten.bmm.default, aten.linear.default, aten.addmm.default, aten.conv1d.default, aten.conv2d.default,
-    aten.cat.default, aten.stack.default, aten.slice.Tensor, aten.select.int, aten.squeeze.default, aten.squeeze.dims,
-    aten.permute.default, aten.transpose.int, aten.t.default, aten.expand.default, aten.flatten.using_ints, aten.roll.default,
-    aten.flip.default, aten.unbind.int, aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default, operator.getitem,
-    aten.slice_scatter.default, aten.select_scatter.default, aten.index_put.default, aten.index_copy.default, aten.index.Tensor,
-    aten.index_select.default,
-}  # fmt: skip
-"""All that is linear: weighted sums, and movements between the places of a state, as in a row of delays."""
-
-_LAYERS = frozenset({
-    aten.dot.default, aten.mv.default, aten.matmul.default, aten.mm.default, aten.bmm.default, aten.linear.default, aten.addmm.default,
-    aten.conv1d.default, aten.conv2d.default,
-})  # fmt: skip
-_SUMS = frozenset({
-    aten.add.Tensor, aten.add_.Tensor, aten.sub.Tensor, aten.sub_.Tensor, aten.rsub.Scalar, aten.rsub.Tensor, aten.lerp.Scalar,
-    aten.lerp.Tensor, aten.addcmul.default, aten.sum.default, aten.sum.dim_IntList,
-})  # fmt: skip
+def _leads(node: Node) -> State | None:
+    """What the operator is on the way from a state to its next value. A piece of what has been taken apart is moved."""
+    return State.MOVED if node.target is operator.getitem else int8_of(node).state

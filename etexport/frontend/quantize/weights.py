@@ -8,7 +8,7 @@ import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import ObserverBase, PerChannelMinMaxObserver
 
-from etexport.frontend.quantize.quantizer import WEIGHTED
+from etexport.frontend.quantize.declared import is_layer
 
 _LARGEST_BIAS = 2**22
 """In units of the sums: at which fast kernels still add in halves of a word."""
@@ -21,7 +21,7 @@ def widen_weights(prepared: GraphModule) -> None:
     """
     observers = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
-        if node.target not in WEIGHTED:
+        if not is_layer(node):
             continue
         source, weight, bias = (observers.get(str(one.target)) if isinstance(one, Node) else None for one in (*node.args, None)[:3])
         parameter = node.args[2].args[0] if isinstance(bias, ObserverBase) else None
