@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from etexport.board import board_files
@@ -131,6 +133,36 @@ def test_kernel_board_pass_and_planner_of_a_package(tmp_path: Path) -> None:
         ["etexport.kernels:", "acme", "acme", "1.0"],
         ["etexport.passes:", "acme_relus", "acme", "1.0"],
     ]
+
+
+def of_page(page: Path) -> dict[str, str]:
+    """The files that a page of docs/ holds: a block of code behind a line that is nothing but the file's name."""
+    block = re.compile(r"^`(?P<name>[\w/.]+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+    return {match["name"]: match["text"] for match in block.finditer(page.read_text(encoding="utf-8"))}
+
+
+def test_an_operator_of_a_package_in_int8(tmp_path: Path) -> None:
+    """The package of docs/kernels.md, as it stands there; no file of ours is edited. One operator has integers of its own, the other one,
+    element by element, is a table. A host and a Cortex-M4 give the same bytes, near the float model."""
+    files = of_page(ROOT / "docs" / "kernels.md")
+    assert set(files) == {"mine_kernels/smooth/op.py", "mine_kernels/smooth/smooth.h", "model.py"}
+    installed(tmp_path, "mine", "[etexport.kernels]\nmine = mine_kernels\n", {"mine_kernels/__init__.py": "", **files})
+    outputs = []
+    for step in ((), ("host",), ("qemu_mps2_an386",)):
+        board = step[0] if step else ""
+        steps = [("build", "m.pte", "--board", board, "-o", board), ("run", board), ("validate", board), ("report", board)]
+        for arguments in steps if step else [("export", "model.py", "-o", "m.pte")]:
+            done = etexport(tmp_path, *arguments)
+            assert done.returncode == 0, done.stdout + done.stderr
+        if step:
+            report = json.loads((tmp_path / board / "report.json").read_text())
+            assert report["quantization"] == "int8" and report["in_float"] == [], report["in_float"]
+            ops = [row["op"] for row in report["ops"]]
+            assert ops.count("mine::smooth8.out") == ops.count("cortex_m::quantized_activation.out") == 1, ops
+            outputs.append(np.load(tmp_path / board / "outputs.npz")["output_0"])
+    real = np.load(tmp_path / "m.npz")["float_output_0"].astype(float)
+    assert np.array_equal(*outputs) and outputs[0].shape == real.shape
+    assert 10 * np.log10((real**2).sum() / ((real - outputs[0]) ** 2).sum()) > 30, "dB"
 
 
 def relu() -> bytes:
