@@ -13,8 +13,8 @@ from etexport.frontend.script import Script, silent
 aten = torch.ops.aten
 
 
-def capture(script: Script) -> ExportedProgram:
-    """The script's network as a functional graph of core ATen operators.
+def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
+    """The script's network as a functional graph of core ATen operators, and where it need not be for `stock` ExecuTorch of our own.
 
     ModelError at the user's line for whatever the network does that no graph can say. The network runs once first,
     because plain PyTorch explains a wrong shape better than its tracer.
@@ -27,7 +27,7 @@ def capture(script: Script) -> ExportedProgram:
             with silent():
                 if program is None:
                     program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
-                decomposed: ExportedProgram = program.run_decompositions(decompositions())
+                decomposed: ExportedProgram = program.run_decompositions(decompositions(stock=stock))
             _fill_empty(decomposed.graph)
             return decomposed
         except BaseException as error:

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
 
+from etexport.frontend.recurrent import recurrent
+
 aten = torch.ops.aten
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """PyTorch's default ones, what it has beside these, and ours."""
+def decompositions(*, stock: bool) -> dict[Any, Callable[..., Any]]:
+    """PyTorch's default ones, what it has beside these, and ours. `stock`: into operators that ExecuTorch has."""
     table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
     table.update(get_decompositions(list(_THEIRS)))
     table.update(_OURS)
-    return table
+    return table if stock else {**table, **recurrent()}
 
 
 _THEIRS = (

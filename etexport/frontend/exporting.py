@@ -26,7 +26,7 @@ from etexport.frontend.quantize import Converted, converted, is_prepared, is_qua
 from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
 from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
-from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, noted
+from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
@@ -124,7 +124,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         check_repeats(script, [script.inputs, *_rows(samples)[:REPEATED]])
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
-    exported = capture(script)
+    exported = capture(script, stock=stock)
     if converted is not None and not is_quantized(exported.graph):
         _in_float(script, exported)
         converted = None
@@ -157,9 +157,10 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
-    """Nothing of the network is int8: right, and said, where it is nothing but accumulators, or a small filter; else a ModelError."""
+    """Nothing of the network is int8: right, and said, where it is nothing but accumulators, a small filter or long recurrent layers; else
+    a ModelError."""
     what = "nothing in this network can be computed in int8"
-    reason = next((one for one in noted(exported).values() if ACCUMULATES in one or one == SMALL_FILTER), None)
+    reason = next((one for one in noted(exported).values() if ACCUMULATES in one or STEPS in one or one == SMALL_FILTER), None)
     if reason is None or script.int8_io:
         raise ModelError(what, where=str(script.path), hint=reason or "docs/quantization.md says what can")
     print(f"warning: {script.path}: {what}, so that it is exported in float: {reason}", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from etexport.frontend.recurrent import operators
 from etexport.kernel.node import Node
 from etexport.kernel.op import Op
 from etexport.kernel.schema import Schema, parse_schema
@@ -31,6 +32,8 @@ def functional(name: str) -> Any:
         return lambda self, non_blocking, dim_order: self.clone()
     packet_name, _, overload = rest.partition(".")
     packet = getattr(getattr(torch.ops, namespace), packet_name)
+    if namespace == "etexport":
+        return packet.default
     out_variant = getattr(packet, overload or "default")
     wanted = parse_schema(_text(out_variant))
     if not overload:
@@ -108,8 +111,10 @@ def called(sample: Sample, *, wide: bool) -> Any:
 
 
 def in_torch(name: str) -> bool:
-    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`: integers, bit for bit."""
-    return name.startswith(("aten::", "dim_order_ops::"))
+    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`: integers, bit for bit. The
+    front end tells PyTorch of some of ours, which compute what PyTorch's whole layers do."""
+    operators()
+    return name.startswith(("aten::", "dim_order_ops::")) or hasattr(torch.ops.etexport, name.partition("::")[2].partition(".")[0])
 
 
 def _plain(arg: Any) -> Any:

@@ -39,7 +39,7 @@ def quantized(
     """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by `tune.tuned`.
 
     `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in `settings.keep_float`
-    that it does not have, and for recurrent layers of more steps than can be written out. `small`: filters too for which it does not pay.
+    that it does not have. `small`: filters too for which it does not pay.
     """
     with quiet():
         from etexport.frontend.quantize.tune import tuned
@@ -63,7 +63,7 @@ def preparation(
     from etexport.frontend.quantize import kept, reasons
     from etexport.frontend.quantize.folding import folded
     from etexport.frontend.quantize.functional import functional
-    from etexport.frontend.quantize.parts import check_steps
+    from etexport.frontend.quantize.parts import leave_long
     from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
     from etexport.frontend.quantize.sharing import groups_that_end
     from etexport.frontend.quantize.states import accumulators, is_small_filter
@@ -71,7 +71,7 @@ def preparation(
     with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
         captured = folded(functional(torch.export.export(model, inputs, strict=False)))
     kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
-    check_steps(captured.graph, keep_float)
+    leave_long(captured.graph, keep_float)
     wide = accumulators(captured, calibration)
     leave = "" if small or not is_small_filter(captured.graph) else reasons.SMALL_FILTER
 

@@ -17,11 +17,15 @@ _LINE = re.compile(r"(?P<file>.+\.py):(?P<line>\d+)")
 
 
 def mark(graph: Graph, names: Sequence[str]) -> None:
-    """Note at each operator the name that keeps it in float."""
+    """Note at each operator that a name keeps in float that it does."""
     for node in graph.nodes:
         name = keeper(node, names)
         if name is not None:
-            node.meta[_CUSTOM] = {**(node.meta.get(_CUSTOM) or {}), _KEY: name}
+            leave(node, f"the script keeps {name} in float")
+
+
+def leave(node: Node, reason: str) -> None:
+    node.meta[_CUSTOM] = {**(node.meta.get(_CUSTOM) or {}), _KEY: reason}
 
 
 def keeper(node: Node, names: Sequence[str]) -> str | None:
@@ -30,9 +34,9 @@ def keeper(node: Node, names: Sequence[str]) -> str | None:
 
 
 def marked(node: Node) -> str | None:
-    """The name that keeps the operator in float."""
-    name = (node.meta.get(_CUSTOM) or {}).get(_KEY)
-    return None if name is None else str(name)
+    """Why the operator is to stay in float, if it is."""
+    reason = (node.meta.get(_CUSTOM) or {}).get(_KEY)
+    return None if reason is None else str(reason)
 
 
 def check(graph: Graph, names: Iterable[str], modules: Iterable[str]) -> None:

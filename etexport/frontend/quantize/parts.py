@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node, traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from etexport.errors import ModelError
-from etexport.frontend.quantize import cells, kept
+from etexport.frontend.quantize import cells, kept, reasons
 from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.states import is_state, states
 from etexport.kernel.int8 import Scales
@@ -129,17 +128,16 @@ def written_out(model: GraphModule) -> GraphModule:
     return model
 
 
-def check_steps(graph: Graph, keep_float: Sequence[str]) -> None:
-    """ModelError where recurrent layers have more steps together than can be written out, before any of them is."""
+def leave_long(graph: Graph, keep_float: Sequence[str]) -> None:
+    """Mark recurrent layers to stay in float, where each is one operator, the longest first, until the rest has no more steps than can be
+    written out."""
     recurrent = [node for node in graph.nodes if node.target in RECURRENT or node.target in CELLS]
     steps = {node: _steps(node) for node in recurrent if kept.keeper(node, keep_float) is None}
-    if sum(steps.values()) <= MOST_STEPS:
-        return
-    longest = max(steps, key=lambda node: steps[node])
-    name = str(getattr(longest.target, "overloadpacket", longest.target)).rpartition(".")[2]
-    total = f"{sum(steps.values())} steps of recurrent layers (layers times directions times the sequence's length)"
-    hint = f'keep_float = ["{name}"] leaves them in float; or a cell that takes one step a call, its state a buffer'
-    raise ModelError(f"{total}: in int8 each is written out, {MOST_STEPS} at the most", hint=hint)
+    total = sum(steps.values())
+    for node in sorted(steps, key=lambda one: -steps[one]):
+        if total > MOST_STEPS:
+            kept.leave(node, f"{total} {reasons.STEPS}, {MOST_STEPS} at the most")
+            total -= steps[node]
 
 
 def _steps(node: Node) -> int:
@@ -171,6 +169,8 @@ def _writer(node: Node) -> Callable[..., Any] | None:
     if int8_of(node).scales is Scales.PARTS:
         return target  # type: ignore[return-value]
     if target in RECURRENT:
+        if kept.marked(node) is not None:  # one operator, where it stays in float
+            return None
         states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
         return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
     if target in CELLS:

@@ -89,9 +89,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         for node in model.graph.nodes:
             if node not in self.varies or node.op != "call_function":
                 continue
-            name = kept.marked(node)
-            if name is not None:
-                reasons.note(node, f"the script keeps {name} in float")
+            reason = kept.marked(node)
+            if reason is not None:
+                reasons.note(node, reason)
                 continue
             if node in accumulating:
                 reasons.note(node, accumulating[node])

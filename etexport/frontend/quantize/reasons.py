@@ -20,6 +20,7 @@ COMPUTED = "its weight or its bias is computed from the inputs or from states: o
 MASK = "it masks with what stands for minus infinity: a scale with room for that has none for anything else"
 ACCUMULATES = "adds up what is less than a step of int8"
 SMALL_FILTER = "it is a filter by itself, and int8 would take more memory for its kernels than it saves"
+STEPS = "steps of recurrent layers (layers times directions times the sequence's length): in int8 each is written out"
 BETWEEN_FLOATS = "it moves what stays in float before and behind it"
 BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no place in int8"
 

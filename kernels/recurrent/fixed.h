@@ -1,0 +1,4 @@
+#pragma once
+
+#include "convolution/fixed.h"
+#include "recurrent/recurrent.h"
