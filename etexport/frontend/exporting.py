@@ -23,7 +23,7 @@ from etexport.frontend.lower import lower
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
-from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE, stored, without_boundary, without_scales
+from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
 from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
@@ -36,6 +36,7 @@ from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.program.model import Array, Method, Program
+from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
 
 REPEATED = 3

@@ -40,6 +40,7 @@ from etexport.program.model import (
     contiguous,
 )
 from etexport.program.names import Names
+from etexport.program.operators import CLONE, CONVERT, WRITE_BACK
 
 aten = torch.ops.aten
 
@@ -85,10 +86,6 @@ PROMOTING = frozenset(
 
 CASTS = frozenset({aten._to_copy.default, aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar})
 """Elementwise operators whose operand says nothing of the result's type."""
-
-CAST = "dim_order_ops::_to_dim_order_copy.out"
-CLONE = "dim_order_ops::_clone_dim_order.out"
-WRITE_BACK = "aten::copy_"
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +310,7 @@ class _Lowering:
             source = node.args[0]
             assert isinstance(source, fx.Node)
             (spec,) = self._specs(node)
-            return CAST if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
+            return CONVERT if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
         if overload is aten.as_strided.default and not self._in_logical_order(node.all_input_nodes[0]):
             raise self._error(node, "it depends on how its operand lies in memory", "write it with reshape, permute or slices")
         common = self._common_type(node, overload)
@@ -403,7 +400,7 @@ class _Lowering:
         if value.spec.dtype is dtype:
             return operand
         spec = TensorSpec(dtype, value.spec.shape)
-        return self._helper(CAST, operand, spec, f"{value.name}_{dtype.numpy}", node)
+        return self._helper(CONVERT, operand, spec, f"{value.name}_{dtype.numpy}", node)
 
     # ---- outputs ----------------------------------------------------------------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from etexport.frontend.lower import CLONE, Lowered
-from etexport.frontend.quantize.boundary import DEQUANTIZE, QUANTIZE
+from etexport.frontend.lower import Lowered
 from etexport.program.model import JUMP_FALSE, Instruction, Method, Program, Ref
 from etexport.program.names import Names, base_name
+from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE, WRITE_BACK
 
 BEHIND = (QUANTIZE, DEQUANTIZE, CLONE)
 """What may stand between an output and the operator that made it: how it is stored, and in which order."""
@@ -70,7 +70,7 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
     for instruction in method.instructions:
         path = modules.get(instruction.name, "")
         operator = _operator(instruction)
-        if instruction.op != "aten::copy_":
+        if instruction.op != WRITE_BACK:
             found[instruction.name] = path if path and count[path] == 1 else f"{path}.{operator}".lstrip(".")
     return found
 
@@ -78,7 +78,7 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
 def _output_names(method: Method, lowered: Lowered) -> dict[int, str]:
     """By value: the key of a dict, the attribute of a dataclass or named tuple, else the module that made it, or in the model itself the
     operator. What was done to store it has no say."""
-    makers = {out: one for one in method.instructions if one.op != "aten::copy_" for out in one.outs}
+    makers = {out: one for one in method.instructions if one.op != WRITE_BACK for out in one.outs}
     found: dict[int, str] = {}
     for out, asked in zip(method.outputs, lowered.output_names, strict=True):
         if out in found or not _is_made(method, out):

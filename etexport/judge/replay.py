@@ -28,8 +28,7 @@ from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.program.flow import jump_targets
 from etexport.program.model import MOVE, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
-
-DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
+from etexport.program.operators import DEQUANTIZE_CHANNELS
 
 Fact = TypeVar("Fact")
 

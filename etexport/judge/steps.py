@@ -17,6 +17,7 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout, Op, carried
+from etexport.program import operators
 from etexport.program.model import Array, Instruction, Method, Ref, Role, Value
 
 UNIT = 2e-6
@@ -31,8 +32,8 @@ DRAWS = 8
 QUANTIZED = ("int8", "uint8", "int16")
 """Types whose difference is spoken of in steps of the last place."""
 
-QUANTIZE = ("quantized_decomposed::quantize_per_tensor.out", "cortex_m::quantize_per_tensor.out")
-DEQUANTIZE = ("quantized_decomposed::dequantize_per_tensor.out", "cortex_m::dequantize_per_tensor.out")
+QUANTIZE = (operators.QUANTIZE, operators.KERNEL_QUANTIZE)
+DEQUANTIZE = (operators.DEQUANTIZE, operators.KERNEL_DEQUANTIZE)
 
 Step = float | Array
 """One size for all elements, or one for each, in the shape of one sample's output."""
@@ -68,7 +69,7 @@ def steps_of(method: Method, library: Library, seen: Mapping[int, Array] | None 
 class _Sizes:
     def __init__(self, method: Method, library: Library) -> None:
         self.method, self.library = method, library
-        self.made_by = {out: one for one in method.instructions if one.op != "aten::copy_" for out in one.outs}
+        self.made_by = {out: one for one in method.instructions if one.op != operators.WRITE_BACK for out in one.outs}
         self.known: dict[int, Step | None] = {}
 
     def of(self, value_id: int) -> Step | None:

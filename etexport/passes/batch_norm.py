@@ -16,12 +16,9 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Array, Instruction, Method, Ref
+from etexport.program.operators import ADDMM, CONVOLUTION, LINEAR, MM
 
 BATCH_NORM = "aten::_native_batch_norm_legit_no_training.out"
-CONVOLUTION = "aten::convolution.out"
-ADDMM = "aten::addmm.out"
-MM = "aten::mm.out"
-LINEAR = "aten::linear.out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +115,14 @@ def _layer(draft: Draft, instruction: Instruction, library: Library) -> Layer | 
     """The instruction as a layer with constant weights and a constant or no bias, else None."""
     if instruction.op not in (CONVOLUTION, LINEAR, ADDMM, MM) or not draft.legal(instruction, library):
         return None
-    match instruction.op:
-        case "aten::convolution.out" | "aten::linear.out":
-            source, weight, bias = instruction.args[:3]
-        case "aten::addmm.out" if instruction.args[3:] == (1, 1):
-            bias, source, weight = instruction.args[:3]
-        case "aten::mm.out":
-            (source, weight), bias = instruction.args[:2], None
-        case _:
-            return None
+    if instruction.op in (CONVOLUTION, LINEAR):
+        source, weight, bias = instruction.args[:3]
+    elif instruction.op == ADDMM and instruction.args[3:] == (1, 1):
+        bias, source, weight = instruction.args[:3]
+    elif instruction.op == MM:
+        (source, weight), bias = instruction.args[:2], None
+    else:
+        return None
     weights, biases = draft.constant(weight), draft.constant(bias)
     if weights is None or not isinstance(source, Ref) or (biases is None) != (bias is None) or weights.dtype != np.float32:
         return None
@@ -174,11 +170,9 @@ def _with(draft: Draft, layer: Layer, source: Ref, weight: Array, bias: Array, o
     bias_name = _name(draft, old, bias_at) if bias_at is not None and old.args[bias_at] is not None else f"{weight_name}_bias"
     new_weight = draft.add_constant(weight_name, weight)
     new_bias = draft.add_constant(bias_name.replace("_weight_bias", "_bias"), bias.astype(np.float32))
-    match old.op:
-        case "aten::addmm.out" | "aten::mm.out":
-            return replace(old, op=ADDMM, args=(new_bias, source, new_weight, 1, 1), outs=(out,), handle=handle)
-        case _:
-            return replace(old, args=(source, new_weight, new_bias, *old.args[3:]), outs=(out,), handle=handle)
+    if old.op in (ADDMM, MM):
+        return replace(old, op=ADDMM, args=(new_bias, source, new_weight, 1, 1), outs=(out,), handle=handle)
+    return replace(old, args=(source, new_weight, new_bias, *old.args[3:]), outs=(out,), handle=handle)
 
 
 def _name(draft: Draft, instruction: Instruction, at: int) -> str:

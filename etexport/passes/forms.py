@@ -8,16 +8,14 @@ from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.passes.rewrites import FORMS, rewritten
 from etexport.program.model import JUMP_FALSE, Instruction, Method, Ref, TensorSpec, Value, contiguous
+from etexport.program.operators import PAD, PERMUTE, SLICE
 
 MEAN_OF_ALL = "aten::mean.dtype_out"
 MEAN = "aten::mean.out"
-PAD = "aten::constant_pad_nd.out"
-SLICE = "aten::slice_copy.Tensor_out"
 ADAPTIVE_MAX = "aten::adaptive_max_pool2d.out"
 MAX_POOL = "aten::max_pool2d_with_indices.out"
 PHYSICAL_PAD = "cortex_m::pad.out"
 PHYSICAL_TRANSPOSE = "cortex_m::transpose.out"
-PERMUTE = "aten::permute_copy.out"
 
 
 def use_one_form(method: Method, library: Library) -> Method:

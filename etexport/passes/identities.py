@@ -6,6 +6,7 @@ from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.passes.views import is_identity_view
 from etexport.program.model import Instruction, Method, Ref
+from etexport.program.operators import CLONE, CONVERT, PAD
 
 COPIES = frozenset(
     {
@@ -14,8 +15,8 @@ COPIES = frozenset(
         "aten::detach_copy.out",
         "aten::lift_fresh_copy.out",
         "aten::_to_copy.out",
-        "dim_order_ops::_clone_dim_order.out",
-        "dim_order_ops::_to_dim_order_copy.out",
+        CLONE,
+        CONVERT,
     }
 )
 
@@ -47,7 +48,7 @@ def _identity_of(draft: Draft, instruction: Instruction, library: Library) -> in
     first = instruction.args[0]
     if instruction.op == "aten::cat.out" and isinstance(first, tuple) and len(first) == 1:
         first = first[0]
-    elif instruction.op == "aten::constant_pad_nd.out" and draft.legal(instruction, library):
+    elif instruction.op == PAD and draft.legal(instruction, library):
         if any(_pads(instruction)):
             return None
     elif instruction.op not in COPIES:

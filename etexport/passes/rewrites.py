@@ -11,8 +11,8 @@ import numpy as np
 from etexport.kernel.strided import broadcast_shape
 from etexport.passes.draft import Draft
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, contiguous
+from etexport.program.operators import MM, PERMUTE, VIEW, WHERE
 
-VIEW = "aten::view_copy.out"
 SELECT = "aten::index_select.out"
 INDEX_BYTES = 64 * 1024
 """Indices that say which element comes where may take up so much of the file."""
@@ -160,7 +160,7 @@ def _unfold(rewrite: Rewrite) -> None:
         rewrite.step(VIEW, (chosen, split), split, last=True)
         return
     order = (*range(dim + 1), *range(dim + 2, rank + 1), dim + 1)
-    rewrite.step("aten::permute_copy.out", (rewrite.step(VIEW, (chosen, split), split), order), rewrite.out.shape, last=True)
+    rewrite.step(PERMUTE, (rewrite.step(VIEW, (chosen, split), split), order), rewrite.out.shape, last=True)
 
 
 def _put_where(rewrite: Rewrite) -> None:
@@ -188,7 +188,7 @@ def _put_where(rewrite: Rewrite) -> None:
     if shape != mask.spec.shape:
         condition = rewrite.step(VIEW, (index, shape), shape, dtype=DType.BOOL)
     value = args[2] if kept == values.shape else rewrite.step(VIEW, (args[2], kept), kept)
-    rewrite.step("aten::where.self_out", (condition, value, args[0]), rewrite.out.shape, last=True)
+    rewrite.step(WHERE, (condition, value, args[0]), rewrite.out.shape, last=True)
 
 
 def _diagonal(rewrite: Rewrite) -> None:
@@ -210,7 +210,7 @@ def _diagonal(rewrite: Rewrite) -> None:
         return
     source: Arg = args[0]
     if (*others, rows, columns) != tuple(range(rank)):
-        source = rewrite.step("aten::permute_copy.out", (source, (*others, rows, columns)), (*outer, height, width))
+        source = rewrite.step(PERMUTE, (source, (*others, rows, columns)), (*outer, height, width))
     flat = rewrite.step(VIEW, (source, (*outer, height * width)), (*outer, height * width))
     places = rewrite.draft.add_constant(f"{rewrite.instruction.name}_places", (np.arange(count) + top) * width + np.arange(count) + left)
     rewrite.step(SELECT, (flat, len(outer), places), rewrite.out.shape, last=True)
@@ -277,7 +277,7 @@ def _matrix_by_vector(rewrite: Rewrite) -> None:
         return
     weight = rewrite.draft.add_constant(f"{rewrite.instruction.name}_weight", content.T)
     row = rewrite.step(VIEW, (args[1], (1, columns)), (1, columns))
-    product = rewrite.step("aten::mm.out", (row, weight), (1, rows))
+    product = rewrite.step(MM, (row, weight), (1, rows))
     rewrite.step(VIEW, (product, rewrite.out.shape), rewrite.out.shape, last=True)
 
 
@@ -290,7 +290,7 @@ def _one_product(rewrite: Rewrite) -> None:
     if count != 1 or weight[:2] != (1, columns) or rewrite.out.shape != (1, rows, weight[2]):
         return
     matrices = [rewrite.step(VIEW, (arg, one.shape[1:]), one.shape[1:]) for arg, one in zip(args, factors, strict=True)]
-    product = rewrite.step("aten::mm.out", tuple(matrices), rewrite.out.shape[1:])
+    product = rewrite.step(MM, tuple(matrices), rewrite.out.shape[1:])
     rewrite.step(VIEW, (product, rewrite.out.shape), rewrite.out.shape, last=True)
 
 
@@ -305,6 +305,6 @@ FORMS: Mapping[str, Callable[[Rewrite], None]] = {
     "aten::index_put.out": _put_where,
     "aten::diagonal_copy.out": _diagonal,
     "aten::_cdist_forward.out": _distances,
-    "aten::mm.out": _matrix_by_vector,
+    MM: _matrix_by_vector,
     "aten::bmm.out": _one_product,
 }

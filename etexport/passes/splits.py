@@ -7,12 +7,9 @@ from dataclasses import replace
 from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Instruction, Method
+from etexport.program.operators import SELECT, SLICE, SPLIT, SPLIT_WITH_SIZES, UNBIND
 
-SLICE = "aten::slice_copy.Tensor_out"
-SELECT = "aten::select_copy.int_out"
-
-SIZES = frozenset({"aten::split_with_sizes_copy.out", "aten::split_copy.Tensor_out"})
-UNBIND = "aten::unbind_copy.int_out"
+SIZES = frozenset({SPLIT_WITH_SIZES, SPLIT})
 
 
 def split_into_slices(method: Method, library: Library) -> Method:

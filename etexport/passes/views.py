@@ -8,11 +8,9 @@ from dataclasses import replace
 from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
 from etexport.program.model import Instruction, Method, Ref, Role, Value
+from etexport.program.operators import ET_VIEW, PERMUTE, SELECT, SLICE, TRANSPOSE, VIEW
 
-VIEW = "aten::view_copy.out"
-PERMUTE = "aten::permute_copy.out"
-
-PERMUTES = frozenset({PERMUTE, "aten::transpose_copy.int_out"})
+PERMUTES = frozenset({PERMUTE, TRANSPOSE})
 
 RESHAPES = frozenset(
     {
@@ -24,12 +22,12 @@ RESHAPES = frozenset(
         "aten::squeeze_copy.dim_out",
         "aten::squeeze_copy.dims_out",
         "aten::unsqueeze_copy.out",
-        "executorch_prim::et_view.default",
+        ET_VIEW,
     }
 )
 """Always a reshape."""
 
-SOMETIMES = frozenset({"aten::select_copy.int_out", "aten::expand_copy.out", "aten::slice_copy.Tensor_out"})
+SOMETIMES = frozenset({SELECT, "aten::expand_copy.out", SLICE})
 """A reshape where the number of elements stays: then nothing is left out, repeated or moved."""
 
 

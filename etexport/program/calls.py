@@ -7,19 +7,15 @@ once again, or a list of the outs where there are several or where the operator 
 from __future__ import annotations
 
 from etexport.program.names import base_name
-
-ET_VIEW = "executorch_prim::et_view.default"
-"""A view as an instruction: (self, size, out) and nothing repeated; out gets self's pointer."""
-
-VIEW_COPY = "aten::view_copy.out"
+from etexport.program.operators import QUANTIZED_CONVOLUTION, QUANTIZED_DEPTHWISE, SPLIT, SPLIT_WITH_SIZES, UNBIND
 
 LIST_OUT = frozenset(
     {
         "aten::chunk_copy.out",
-        "aten::split_copy.Tensor_out",
-        "aten::split_with_sizes_copy.out",
+        SPLIT,
+        SPLIT_WITH_SIZES,
         "aten::tensor_split.sections_out",
-        "aten::unbind_copy.int_out",
+        UNBIND,
         "aten::unsafe_split.Tensor_out",
         "aten::unsafe_split_with_sizes.out",
     }
@@ -27,8 +23,8 @@ LIST_OUT = frozenset(
 """Operators whose one out argument is a list of tensors: the number of results says nothing about which form a call has."""
 
 SCRATCH = {
-    "cortex_m::quantized_conv2d.out": 1,
-    "cortex_m::quantized_depthwise_conv2d.out": 1,
+    QUANTIZED_CONVOLUTION: 1,
+    QUANTIZED_DEPTHWISE: 1,
     "cortex_m::quantized_transpose_conv2d.out": 2,
     "cortex_m::quantized_avg_pool2d.out": 1,
     "cortex_m::quantized_batch_matmul.out": 1,

@@ -14,7 +14,7 @@ import numpy as np
 
 from etexport.errors import ProgramError
 from etexport.program import wire
-from etexport.program.calls import ET_VIEW, LIST_OUT, SCRATCH, VIEW_COPY, is_in_place
+from etexport.program.calls import LIST_OUT, SCRATCH, is_in_place
 from etexport.program.model import (
     JUMP_FALSE,
     MOVE,
@@ -32,6 +32,7 @@ from etexport.program.model import (
     Value,
 )
 from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name, short_name
+from etexport.program.operators import ET_VIEW, VIEW
 from etexport.program.sharing import AT_START, Place, View, find_views
 from etexport.program.verify import MAX_RANK, MAX_TENSOR_BYTES, extent_bytes, verify
 from etexport.program.wire import Table
@@ -241,7 +242,7 @@ class _MethodReader:
         states = self.states(instructions, frozenset(inputs))
         places = {id_: tensor.place for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.spec.nbytes}
         for instruction in instructions:
-            if instruction.op == VIEW_COPY and instruction.outs[0] in places and self.is_et_view(chain, instruction.handle):
+            if instruction.op == VIEW and instruction.outs[0] in places and self.is_et_view(chain, instruction.handle):
                 del places[instruction.outs[0]]  # et_view gives its out another pointer
         views = find_views(instructions, places, inputs, states, outputs)
         instructions = _with_views(instructions, views, self.tensors)
@@ -398,7 +399,7 @@ class _MethodReader:
         if op == ET_VIEW:
             if len(args) != 3 or args[2] not in self.tensors:
                 raise ProgramError(f"a view has three arguments, the last a tensor; it has {len(args)}", where=where)
-            return Instruction(VIEW_COPY, self.arguments(args[:2]), (args[2],), index)
+            return Instruction(VIEW, self.arguments(args[:2]), (args[2],), index)
         if op.startswith("executorch_prim::") or op == "aten::sym_size.int":
             raise ProgramError("it computes with sizes at run time, which is not supported", where=where, hint="export with fixed shapes")
         count, outs = self.outs(op, args, where)
@@ -479,7 +480,7 @@ def _with_views(instructions: Sequence[Instruction], views: Sequence[View], tens
         new, old = tensors[view.value].spec, tensors[view.base].spec
         if (new.dtype, new.numel) != (old.dtype, old.numel):
             raise ProgramError(f"value {view.value}, {new}, shares its bytes with value {view.base}, {old}, and is no view of it")
-        call = Instruction(VIEW_COPY, (Ref(view.base), new.shape), (view.value,), len(instructions) + number)
+        call = Instruction(VIEW, (Ref(view.base), new.shape), (view.value,), len(instructions) + number)
         behind.setdefault(view.after, []).append(call)
     found = list(behind.get(AT_START, ()))
     for position, instruction in enumerate(instructions):

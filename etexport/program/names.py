@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from etexport.program.operators import PERMUTE, TRANSPOSE
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 KEYWORDS = frozenset(
@@ -35,7 +37,7 @@ OPERAND_NAMES: dict[str, tuple[str, ...]] = {
     "quantized_linear": ("", "weight", "bias"),
 }
 
-TRANSPOSES = frozenset({"aten::permute_copy.out", "aten::t_copy.out", "aten::transpose_copy.int_out"})
+TRANSPOSES = frozenset({PERMUTE, "aten::t_copy.out", TRANSPOSE})
 """A weight that is transposed on its way to its operator is named by the operator."""
 
 

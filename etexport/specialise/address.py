@@ -16,7 +16,7 @@ from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout, Op
 from etexport.program.flow import Life, jump_targets, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
-from etexport.specialise.layout import CONVERT
+from etexport.program.operators import CONVERT
 
 
 def address(method: Method, library: Library) -> Method:

@@ -12,12 +12,11 @@ from dataclasses import replace
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
+from etexport.program.operators import CONVOLUTION, PAD, QUANTIZED_CONVOLUTION, QUANTIZED_DEPTHWISE
 
 ADD = "aten::add.out"
-CONVOLUTION = "aten::convolution.out"
-INTEGER_CONVOLUTIONS = {"cortex_m::quantized_conv2d.out": 6, "cortex_m::quantized_depthwise_conv2d.out": 7}
+INTEGER_CONVOLUTIONS = {QUANTIZED_CONVOLUTION: 6, QUANTIZED_DEPTHWISE: 7}
 """Convolutions of int8, and which argument is minus the zero point, the stored value that pads their images."""
-PAD = "aten::constant_pad_nd.out"
 
 
 def fuse(method: Method, library: Library) -> Method:

@@ -22,7 +22,8 @@ from etexport.kernel.library import Library
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.program.model import DType, Instruction, Method, Ref, Role
-from etexport.specialise.integer_graph import DEQUANTIZE, DEQUANTIZE_CHANNELS, QUANTIZE, Graph, quantise_array
+from etexport.program.operators import CLONE, DEQUANTIZE, DEQUANTIZE_CHANNELS, KERNEL_DEQUANTIZE, KERNEL_QUANTIZE, QUANTIZE
+from etexport.specialise.integer_graph import Graph, quantise_array
 from etexport.specialise.integer_masks import masked, without_second_masks
 from etexport.specialise.integer_moves import behind_clamps, is_read_once, rise, sink
 from etexport.specialise.integer_signed import signed
@@ -30,13 +31,7 @@ from etexport.specialise.integer_states import integer_states
 from etexport.specialise.integer_table import condition, continues_chain, ends_chain, table
 from etexport.specialise.model import InFloat
 
-KERNEL_QUANTIZE = "cortex_m::quantize_per_tensor.out"
-KERNEL_DEQUANTIZE = "cortex_m::dequantize_per_tensor.out"
-
 NO_FORM = "it has no integer form"
-
-CLONE = "dim_order_ops::_clone_dim_order.out"
-"""A tensor in another dim order: at the inputs and outputs of a channels-last model, and no computing."""
 
 
 def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFloat, ...]]:

@@ -13,10 +13,7 @@ from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.kernel.quantized import Quantized, QuantizedOutput
 from etexport.program.model import Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
-
-QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
-DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
-DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
+from etexport.program.operators import DEQUANTIZE, DEQUANTIZE_CHANNELS
 
 
 class Graph:

@@ -11,9 +11,9 @@ import numpy as np
 from etexport.kernel.quantized import Masked
 from etexport.kernel.stored import INT8
 from etexport.program.model import DType, Instruction, Ref, Value, substitute
+from etexport.program.operators import WHERE
 from etexport.specialise.integer_graph import Graph
 
-WHERE = "aten::where.self_out"
 SOFTMAX = "etexport::quantized_masked_softmax.out"
 ZERO = INT8.low
 """What the softmax stores for 0."""

@@ -14,14 +14,12 @@ import numpy as np
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Quantized, QuantizedOutput
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, substitute
-from etexport.specialise.integer_graph import DEQUANTIZE_CHANNELS, Graph, quantise_array
+from etexport.program.operators import DEQUANTIZE_CHANNELS, PAD, PERMUTE, VIEW
+from etexport.specialise.integer_graph import Graph, quantise_array
 
-PAD = "aten::constant_pad_nd.out"
 PAD_FILL = 2
 """Which argument of a padding is the value round the elements."""
 
-PERMUTE = "aten::permute_copy.out"
-VIEW = "aten::view_copy.out"
 SEARCHES = frozenset({"aten::argmax.out", "aten::argmin.out"})
 """Operators that only compare elements of their first operand."""
 

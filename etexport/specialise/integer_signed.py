@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from etexport.program.model import Arg, DType, Instruction, Method, Ref
-from etexport.specialise.integer_graph import DEQUANTIZE, QUANTIZE
+from etexport.program.operators import DEQUANTIZE, QUANTIZE
 
 SHIFT = 128
 

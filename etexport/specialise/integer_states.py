@@ -11,10 +11,8 @@ import numpy as np
 
 from etexport.kernel.quantized import QuantizedOutput
 from etexport.program.model import Arg, Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
-from etexport.specialise.integer_graph import DEQUANTIZE, QUANTIZE, quantise_array
-
-WRITE_BACK = "aten::copy_"
-CLONE = "dim_order_ops::_clone_dim_order.out"
+from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE, WRITE_BACK
+from etexport.specialise.integer_graph import quantise_array
 
 
 def integer_states(method: Method) -> Method:

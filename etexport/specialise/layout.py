@@ -26,11 +26,9 @@ from etexport.program.model import (
     contiguous,
     substitute,
 )
+from etexport.program.operators import ADDMM, CLONE, CONVERT, LINEAR, MM
 
-CONVERT = "dim_order_ops::_to_dim_order_copy.out"
-CLONE = "dim_order_ops::_clone_dim_order.out"
-
-FEATURES = {"aten::addmm.out": (1, 2, 0), "aten::mm.out": (0, 1, 0), "aten::linear.out": (0, 1, 1)}
+FEATURES = {ADDMM: (1, 2, 0), MM: (0, 1, 0), LINEAR: (0, 1, 1)}
 """Linear layers: (which argument is the input, which is the weight, along which weight dimension its features lie)."""
 
 

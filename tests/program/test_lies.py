@@ -13,7 +13,7 @@ from etexport.errors import EtError, InternalError, doing
 from etexport.kernel.library import load_ops
 from etexport.program import pte
 from etexport.program.model import Instruction, Method, Program, Ref, Role
-from etexport.specialise.integer_graph import DEQUANTIZE_CHANNELS
+from etexport.program.operators import DEQUANTIZE_CHANNELS
 from etexport.specialise.pipeline import Target, specialise
 from tests.operators.batch import infer
 from tests.operators.cases import documented

@@ -15,7 +15,7 @@ from etexport.kernel.call import Target
 from etexport.kernel.library import Library, load_ops
 from etexport.plan import plan, validate
 from etexport.program.model import Program, Ref, Role
-from etexport.specialise.layout import CONVERT
+from etexport.program.operators import CONVERT
 from etexport.specialise.memory import problem
 from etexport.specialise.model import Placed
 from etexport.specialise.pipeline import specialise

@@ -8,11 +8,7 @@ import numpy as np
 
 from etexport.errors import ModelError
 from etexport.program.model import Arg, Array, Instruction, Method, QParams, Ref, Role, TensorSpec, substitute
-
-QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
-DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
-LAYOUT = "dim_order_ops::_clone_dim_order.out"
-"""Stands beside an input or an output that is not contiguous."""
+from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE
 
 
 def without_boundary(method: Method) -> Method:
@@ -63,7 +59,7 @@ def _layout_in_int8(method: Method) -> Method:
     values = dict(method.values)
     instructions = list(method.instructions)
     for at, layout in enumerate(method.instructions):
-        if layout.op != LAYOUT:
+        if layout.op != CLONE:
             continue
         source, out = layout.args[0], layout.outs[0]
         assert isinstance(source, Ref)
@@ -91,7 +87,7 @@ def _with_own_dequantise(method: Method) -> Method:
     """The method in which a change of layout that gives an output reads a dequantised value that nothing else reads."""
     values, instructions = dict(method.values), list(method.instructions)
     handle = max((one.handle for one in instructions), default=0) + 1
-    for layout in [one for one in method.instructions if one.op == LAYOUT and one.outs[0] in method.outputs]:
+    for layout in [one for one in method.instructions if one.op == CLONE and one.outs[0] in method.outputs]:
         source = layout.args[0]
         assert isinstance(source, Ref)
         dequantise = next((one for one in instructions if one.op == DEQUANTIZE and source.id in one.outs), None)
