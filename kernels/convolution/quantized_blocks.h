@@ -40,7 +40,7 @@ inline __attribute__((always_inline)) int8_t stored8(const Store8& store, int32_
 template <Scale8 kScale>
 constexpr int32_t kScaleBytes = kScale == Scale8::kNearest ? 16 : 32;
 
-// How many stretches a tile may see (MOST_STRETCHES in integer_packing.py).
+// How many stretches a tile may see (MOST_STRETCHES in quantized_packing.py).
 constexpr int32_t kMostStretches = 10;
 
 // What kMany positions see: `count` stretches of `length` bytes that are neighbours in memory, in the order of the

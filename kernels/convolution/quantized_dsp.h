@@ -67,7 +67,7 @@ inline __attribute__((noinline)) void place(const Windows8& windows, int32_t lan
   }
 }
 
-// How many pairs of windows are made of one group of channels before the next one (_MOST_PAIRS in op.py).
+// How many pairs of windows are made of one group of channels before the next one (_MOST_PAIRS in quantized_dense.py).
 constexpr int32_t kMostPairs = 8;
 
 // `count` rows, one after the other; rows: those of all their windows, stride_y from one to the next. Pairs go over the
