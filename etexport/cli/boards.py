@@ -47,7 +47,7 @@ def _plain(name: str, board: object, build: bool) -> dict[str, object]:
 
 
 def _build(board: object) -> dict[str, object]:
-    """What a build tool needs; paths of the generated sources are left to it."""
+    """What a build tool needs. Words in braces are for it to fill in: names of files, for `{objects}` as many as there are."""
     from etexport.board import Board, firmware_defines, firmware_sources
     from etexport.resources import kernel_folders, root
     from etexport.toolchain import gcc
@@ -57,11 +57,12 @@ def _build(board: object) -> dict[str, object]:
         "compiler": gcc.tool(board, "g++"),
         "driver": gcc.tool(board, "gcc"),
         "objcopy": gcc.tool(board, "objcopy"),
-        "machine": board.toolchain.flags,
+        "assembler_flags": gcc.assembler_flags(board, "{folder}"),
         "flags": gcc.compile_flags(board),
         "defines": dict(firmware_defines(board)),
-        "link_flags": gcc.link_flags(board),
-        "link_script": "host" not in board.features,
+        "link": gcc.link_command(board, ["{objects}"], "{elf}", "{map}", "{script}"),
+        "link_script": gcc.has_script(board),
+        "images": {suffix: gcc.image_command(board, suffix, "{elf}", "{image}") for suffix in gcc.IMAGES},
         "include": [str(path) for path in (root() / "firmware", *kernel_folders())],
         "maps": gcc.path_maps(board, Path(), kernel_folders()),
         "sources": [str(path) for path in firmware_sources(board)],

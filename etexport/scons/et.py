@@ -141,15 +141,13 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     objects = [_object(here, made[file], folder) for file in build["generated"]]
     here.Depends(objects, made["constants.bin"])
     objects += _firmware_objects(env, board)
-    link = "$ET_DRIVER $ET_LINKFLAGS -Wl,-Map=${TARGETS[1]} $SOURCES -lm -o ${TARGET}.part && mv ${TARGET}.part $TARGET"
+    link = "$ET_LINK && mv ${TARGET}.part $TARGET"
     elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
     if build["link_script"]:
         here.Depends(elf, made["link.ld"])
-    copy = " && ".join(
-        f"$ET_OBJCOPY -O {form} $SOURCE ${{TARGETS[{n}]}}.part && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}"
-        for n, form in enumerate(("binary", "ihex"))
-    )
-    image = here.Command([folder.File("firmware.bin"), folder.File("firmware.hex")], elf[0], _action(here, "BIN", copy))
+    copy = " && ".join(f"$ET_{suffix.upper()} && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}" for n, suffix in enumerate(build["images"]))
+    images = [folder.File(f"firmware.{suffix}") for suffix in build["images"]]
+    image = here.Command(images, elf[0], _action(here, "BIN", copy))
     size = "$ETEXPORT size ${TARGET.dir} --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
     sizes = here.Command(folder.File("sizes.json"), [*elf, *objects], _action(here, "SIZE", size))
     here.Depends(sizes, _verb(env, "size"))
@@ -340,20 +338,29 @@ def _board_environment(env, board):
         CXX=build["compiler"],
         CC=build["driver"],
         CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
-        ASPPFLAGS=[*build["machine"], "-Xassembler", "-I", "-Xassembler", "${SOURCE.dir}"],
+        ASPPFLAGS=_filled(build["assembler_flags"], folder="${SOURCE.dir}"),
         CPPPATH=[*map(env.Dir, build["include"])],
         # As SCons would make them of CPPPATH and CPPDEFINES, once and not for each object.
         _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
         _CPPDEFFLAGS=[f"-D{name}={value}" for name, value in build["defines"].items()],
         OBJSUFFIX=".o",
-        ET_DRIVER=build["driver"],
-        ET_OBJCOPY=build["objcopy"],
-        ET_LINKFLAGS=[*build["link_flags"], *(["-T", "${TARGET.dir}/link.ld"] if build["link_script"] else [])],
+        ET_LINK=_filled(build["link"], objects="$SOURCES", elf="${TARGET}.part", map="${TARGETS[1]}", script="${TARGET.dir}/link.ld"),
+        **{
+            f"ET_{suffix.upper()}": _filled(command, elf="$SOURCE", image=f"${{TARGETS[{n}]}}.part")
+            for n, (suffix, command) in enumerate(build["images"].items())
+        },
         ET_BOARD=env.Literal(board["argument"]),  # a path may have spaces, and more
     )
     if not env["VERBOSE"]:
         here.Replace(CXXCOMSTR="  CXX       $TARGET", ASPPCOMSTR="  AS        $TARGET")
     return here
+
+
+def _filled(command, **names):
+    """The words of a command, with SCons's names for files where it leaves them open."""
+    for name, said in names.items():
+        command = [word.replace(f"{{{name}}}", said) for word in command]
+    return command
 
 
 def _object(env, source, folder):

@@ -18,6 +18,7 @@ from etexport.errors import BuildError, PlanError, ToolMissingError
 from etexport.resources import root
 
 GENERATED = ("program.cpp", "binding.cpp", "constants.S")
+IMAGES = {"bin": "binary", "hex": "ihex"}
 """What emit writes and the compiler reads."""
 
 LANGUAGE = (
@@ -113,8 +114,25 @@ def link_flags(board: Board, *, sanitize: bool = False) -> tuple[str, ...]:
     return (*board.toolchain.flags, *rest, *own)
 
 
-def link_script_flags(board: Board, out: Path) -> tuple[str, ...]:
-    return () if "host" in board.features else ("-T", str(out / "link.ld"))
+def has_script(board: Board) -> bool:
+    """Whether the link takes a script; on a host it takes the compiler's own."""
+    return "host" not in board.features
+
+
+def link_command(board: Board, objects: Sequence[str], elf: str, map_file: str, script: str, *, sanitize: bool = False) -> list[str]:
+    """The one recipe of the link. Names of files are the caller's; a build tool fills them in later."""
+    flags = [*link_flags(board, sanitize=sanitize), *(("-T", script) if has_script(board) else ())]
+    return [tool(board, "gcc"), *flags, f"-Wl,-Map={map_file}", *objects, "-lm", "-o", elf]
+
+
+def image_command(board: Board, suffix: str, elf: str, image: str) -> list[str]:
+    """The command that makes a file of one of `IMAGES` out of the linked one."""
+    return [tool(board, "objcopy"), "-O", IMAGES[suffix], elf, image]
+
+
+def assembler_flags(board: Board, folder: str) -> list[str]:
+    """Flags for an assembler file that includes others of its folder; no debug information, of which the folder would be a part."""
+    return [*board.toolchain.flags, "-Xassembler", "-I", "-Xassembler", folder]  # -Wa would end at a comma
 
 
 def sources(board: Board, out: Path) -> tuple[Path, ...]:
@@ -133,10 +151,9 @@ def compile_command(
     sanitize: bool = False,
 ) -> list[str]:
     """The command that makes one object file."""
-    if source.suffix == ".S":  # no debug information: the assembler would keep the folder
-        machine = list(board.toolchain.flags)
-        include_here = ["-Xassembler", "-I", "-Xassembler", str(out)]  # -Wa would end at a comma
-        return [tool(board, "gcc"), *machine, *include_here, *define_flags(defines), "-c", str(source), "-o", str(target)]
+    if source.suffix == ".S":
+        flags = assembler_flags(board, str(out))
+        return [tool(board, "gcc"), *flags, *define_flags(defines), "-c", str(source), "-o", str(target)]
     flags = [*compile_flags(board, sanitize=sanitize), *path_maps(board, out, include), *define_flags(defines)]
     includes = [f"-I{path}" for path in include_dirs(out, include)]
     return [tool(board, "g++"), *flags, *includes, "-c", str(source), "-o", str(target)]
@@ -181,15 +198,13 @@ def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Pat
     """Link objects into `firmware.elf` in the folder `target`, with `.bin`, `.hex` and `.map` beside it."""
     elf, image, hex_file, map_file = (target / f"firmware.{suffix}" for suffix in ("elf", "bin", "hex", "map"))
     aside = target / ".firmware.elf.part"
-    script = link_script_flags(board, Path(os.path.relpath(script_dir, target)))
+    script = str(Path(os.path.relpath(script_dir, target)) / "link.ld")
     # Run in the folder, so that the map holds no path of this machine's.
     names = [os.path.relpath(path, target) for path in objects]
-    command = [tool(board, "gcc"), *link_flags(board, sanitize=sanitize), *script, f"-Wl,-Map={map_file.name}"]
-    run([*command, *names, "-lm", "-o", aside.name], board, cwd=target)
+    run(link_command(board, names, aside.name, map_file.name, script, sanitize=sanitize), board, cwd=target)
     aside.replace(elf)
-    objcopy = tool(board, "objcopy")
-    run([objcopy, "-O", "binary", str(elf), str(image)], board)
-    run([objcopy, "-O", "ihex", str(elf), str(hex_file)], board)
+    for file in (image, hex_file):
+        run(image_command(board, file.suffix[1:], str(elf), str(file)), board)
     usage = tuple(path.with_suffix(".su") for path in objects if path.with_suffix(".su").exists())
     return Artifacts(elf, image, hex_file, map_file, tuple(objects), usage)
 

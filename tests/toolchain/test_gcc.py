@@ -107,3 +107,11 @@ def test_a_compiler_error_says_what_and_with_which_command(tmp_path: Path) -> No
     with pytest.raises(BuildError, match=r"bad.cpp:1:\d+: error:") as caught:
         gcc.run(gcc.compile_command(board, source, tmp_path / "bad.o", tmp_path, [], {}), board)
     assert "the command was: " in caught.value.hint
+
+
+def test_the_recipe_of_the_link_stands_in_one_file() -> None:
+    """SCons asks for it, by `etexport boards --json --build`."""
+    package = Path(gcc.__file__).parents[1]
+    flags = re.compile(r'"-Wl,|"-lm"|-Xassembler|"-O"|-O (binary|ihex)|"-T"')
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if flags.search(path.read_text(encoding="utf-8"))}
+    assert files == {"toolchain/gcc.py"}
