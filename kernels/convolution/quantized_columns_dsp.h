@@ -75,24 +75,43 @@ struct Pairs8 {
   int32_t left;   // bytes of each stretch after the quads
   int32_t words;  // stretches begin at words, and nothing is left over
 };
-ET_WORD(Pairs8, columns, 0);
-ET_WORD(Pairs8, out_end, 1);
-ET_WORD(Pairs8, out, 2);
-ET_WORD(Pairs8, out_step, 3);
-ET_WORD(Pairs8, zero_point, 4);
-ET_WORD(Pairs8, columns_end, 5);
-ET_WORD(Pairs8, out_skip, 6);
-ET_WORD(Pairs8, out_next, 7);
-ET_WORD(Pairs8, packed, 8);
-ET_WORD(Pairs8, out_left, 9);
-ET_WORD(Pairs8, pairs, 10);
-ET_WORD(Pairs8, quads, 11);
-ET_WORD(Pairs8, table, 12);
-ET_WORD(Pairs8, bytes, 13);
-ET_WORD(Pairs8, skip, 14);
-ET_WORD(Pairs8, table_end, 15);
-ET_WORD(Pairs8, left, 16);
-ET_WORD(Pairs8, words, 17);
+#define ET_PAIRS_AT_columns 0
+#define ET_PAIRS_AT_out_end 4
+#define ET_PAIRS_AT_out 8
+#define ET_PAIRS_AT_out_step 12
+#define ET_PAIRS_AT_zero_point 16
+#define ET_PAIRS_AT_columns_end 20
+#define ET_PAIRS_AT_out_skip 24
+#define ET_PAIRS_AT_out_next 28
+#define ET_PAIRS_AT_packed 32
+#define ET_PAIRS_AT_out_left 36
+#define ET_PAIRS_AT_pairs 40
+#define ET_PAIRS_AT_quads 44
+#define ET_PAIRS_AT_table 48
+#define ET_PAIRS_AT_bytes 52
+#define ET_PAIRS_AT_skip 56
+#define ET_PAIRS_AT_table_end 60
+#define ET_PAIRS_AT_left 64
+#define ET_PAIRS_AT_words 68
+ET_PLACE(Pairs8, columns, ET_PAIRS_AT_columns);
+ET_PLACE(Pairs8, out_end, ET_PAIRS_AT_out_end);
+ET_PLACE(Pairs8, out, ET_PAIRS_AT_out);
+ET_PLACE(Pairs8, out_step, ET_PAIRS_AT_out_step);
+ET_PLACE(Pairs8, zero_point, ET_PAIRS_AT_zero_point);
+ET_PLACE(Pairs8, columns_end, ET_PAIRS_AT_columns_end);
+ET_PLACE(Pairs8, out_skip, ET_PAIRS_AT_out_skip);
+ET_PLACE(Pairs8, out_next, ET_PAIRS_AT_out_next);
+ET_PLACE(Pairs8, packed, ET_PAIRS_AT_packed);
+ET_PLACE(Pairs8, out_left, ET_PAIRS_AT_out_left);
+ET_PLACE(Pairs8, pairs, ET_PAIRS_AT_pairs);
+ET_PLACE(Pairs8, quads, ET_PAIRS_AT_quads);
+ET_PLACE(Pairs8, table, ET_PAIRS_AT_table);
+ET_PLACE(Pairs8, bytes, ET_PAIRS_AT_bytes);
+ET_PLACE(Pairs8, skip, ET_PAIRS_AT_skip);
+ET_PLACE(Pairs8, table_end, ET_PAIRS_AT_table_end);
+ET_PLACE(Pairs8, left, ET_PAIRS_AT_left);
+ET_PLACE(Pairs8, words, ET_PAIRS_AT_words);
+#define ET_PAIRS(place) ET_IN_FRAME(ET_PAIRS_AT_##place)
 
 // NEAREST and TWICE scale the sums: the house's rule, and TFLite's, where a doubled high multiply by m comes first, and
 // k = 2^(32 - right shift) rounds ties away from zero; z is the zero point.
@@ -124,104 +143,113 @@ ET_WORD(Pairs8, words, 17);
 #define ET_DSP_ONE_QUADS ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE ET_DSP_ONE
 #endif
 
-// The frame: Pairs8, then where the loop begins (72), 4 results of each column (76), out and out_step while they go
-// there (84). With parts also the ends of the first part and of this one (92), the bytes of a part (100), and the upper
-// sums of the parts that are done, biases among them (104). LENGTH makes r4 the bytes of what the loop makes first.
+// The frame: Pairs8, then where the loop begins, 4 results of each column, out and out_step while they go there. With
+// parts also the ends of the first part and of this one, the bytes of a part, and the upper sums of the parts that are
+// done, biases among them, of each column. LENGTH makes r4 the bytes of what the loop makes first.
+#define ET_PAIRS_AT_loop 72
+#define ET_PAIRS_AT_aside 76
+#define ET_PAIRS_AT_kept_out 84
+#define ET_PAIRS_AT_first_end 92
+#define ET_PAIRS_AT_part_end 96
+#define ET_PAIRS_AT_part 100
+#define ET_PAIRS_AT_upper_a 104
+#define ET_PAIRS_AT_upper_b 112
 #define ET_DSP_PAIRS_FRAME "92"
 #define ET_DSP_PARTS_FRAME "120"
-#define ET_DSP_PAIRS_LENGTH "ldr r0, [sp]\n ldr r4, [sp, #20]\n sub r4, r4, r0\n"
-#define ET_DSP_PARTS_LENGTH                                                                         \
-  "ldr r1, [sp, #32]\n ldr r0, [sp]\n ldrd r4, r5, [r1], #8\n str r1, [sp, #32]\n lsl r4, r4, #2\n" \
-  "add r0, r0, r4\n str r0, [sp, #92]\n lsl r5, r5, #2\n str r5, [sp, #100]\n"
-#define ET_DSP_PAIRS_BEGIN(frame, length)                                                                            \
-  "push {r4-r11, lr}\n"                                                                                              \
-  "sub sp, sp, #" frame                                                                                              \
-  "\n"                                                                                                               \
-  "mov r12, sp\n"                                                                                                    \
-  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n"                                    \
-  "ldm r0, {r1, r2}\n stm r12!, {r1, r2}\n"                                                                          \
+#define ET_DSP_PAIRS_LENGTH "ldr r0, " ET_PAIRS(columns) "\n ldr r4, " ET_PAIRS(columns_end) "\n sub r4, r4, r0\n"
+#define ET_DSP_PARTS_LENGTH \
+  "ldr r1, " ET_PAIRS(packed) "\n ldr r0, " ET_PAIRS(columns) "\n ldrd r4, r5, [r1], #8\n" \
+  "str r1, " ET_PAIRS(packed) "\n lsl r4, r4, #2\n" \
+  "add r0, r0, r4\n str r0, " ET_PAIRS(first_end) "\n lsl r5, r5, #2\n str r5, " ET_PAIRS(part) "\n"
+#define ET_DSP_PAIRS_BEGIN(frame, length) \
+  "push {r4-r11, lr}\n" \
+  "sub sp, sp, #" frame \
+  "\n" \
+  "mov r12, sp\n" \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n" \
+  "ldm r0, {r1, r2}\n stm r12!, {r1, r2}\n" \
   "adr.w r11, 4f\n" /* the loop makes quads of k, 96 bytes of code each, and begins so that it ends with the last */ \
-      length "lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #" ET_DSP_PAIR_TURNS                                     \
-  "\n"                                                                                                               \
-  "add r4, r4, #1\n mov r5, #96\n mls r11, r4, r5, r11\n orr r11, r11, #1\n str r11, [r12]\n"                        \
-  "0:\n"                                                                                                             \
-  "ldr r2, [sp, #44]\n ldr lr, [sp, #48]\n ldr r3, [sp, #68]\n"                                                      \
-  "cmp r3, #0\n beq 15f\n"                                                                                           \
-  "11:\n" /* a stretch by words */                                                                                   \
-  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n"                                                                          \
-  "subs r3, r3, #8\n blt 13f\n"                                                                                      \
-  "12:\n"                                                                                                            \
-  "ldrd r4, r8, [r0], #8\n ldrd r5, r9, [r1], #8\n"                                                                  \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"                \
-  "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                                  \
-  "subs r3, r3, #8\n"                                                                                                \
-  "stm r2!, {r4-r11}\n"                                                                                              \
-  "bge 12b\n"                                                                                                        \
-  "13:\n"                                                                                                            \
-  "adds r3, r3, #8\n beq 14f\n"                                                                                      \
-  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                            \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                  \
-  "stm r2!, {r4-r7}\n"                                                                                               \
-  "14:\n"                                                                                                            \
-  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                       \
-  "strd r0, r1, [lr], #8\n"                                                                                          \
-  "cmp lr, r5\n bne 11b\n"                                                                                           \
-  "b 20f\n"                                                                                                          \
-  "15:\n"                                                                                                            \
-  "ldr r12, [sp]\n"                                                                                                  \
-  "16:\n" /* a stretch that may begin anywhere */                                                                    \
-  "ldr r3, [sp, #52]\n ldrd r0, r1, [lr]\n ldr r8, [sp, #64]\n"                                                      \
-  "cmp r3, #0\n beq 18f\n"                                                                                           \
-  "17:\n"                                                                                                            \
-  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n"                                                                            \
-  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n"                                  \
-  "subs r3, r3, #4\n"                                                                                                \
-  "stm r2!, {r4-r7}\n"                                                                                               \
-  "bne 17b\n"                                                                                                        \
-  "18:\n"                                                                                                            \
-  "cmp r8, #0\n beq 19f\n"                                                                                           \
-  "9:\n" /* what is left over of it: k0, k2, k1, k3 of a quad */                                                     \
-  "ldrsb r4, [r0], #1\n ldrsb r5, [r1], #1\n"                                                                        \
-  "and r6, r12, #2\n"                                                                                                \
-  "strh r4, [r12]\n strh r5, [r12, #4]\n"                                                                            \
-  "add r12, r12, r6, lsl #1\n add r12, r12, #2\n"                                                                    \
-  "subs r8, r8, #1\n bne 9b\n"                                                                                       \
-  "19:\n"                                                                                                            \
-  "ldrd r4, r5, [sp, #56]\n add r0, r0, r4\n add r1, r1, r4\n"                                                       \
-  "strd r0, r1, [lr], #8\n"                                                                                          \
-  "cmp lr, r5\n bne 16b\n"                                                                                           \
-  "20:\n"                                                                                                            \
-  "ldr r1, [sp, #32]\n"                                                                                              \
-  "ldrd r0, r12, [sp]\n ldr r10, [sp, #8]\n"                                                                         \
+      length "lsr r4, r4, #4\n sub r4, r4, #1\n and r4, r4, #" ET_DSP_PAIR_TURNS \
+  "\n" \
+  "add r4, r4, #1\n mov r5, #96\n mls r11, r4, r5, r11\n orr r11, r11, #1\n str r11, [r12]\n" \
+  "0:\n" \
+  "ldr r2, " ET_PAIRS(quads) "\n ldr lr, " ET_PAIRS(table) "\n ldr r3, " ET_PAIRS(words) "\n" \
+  "cmp r3, #0\n beq 15f\n" \
+  "11:\n" /* a stretch by words */ \
+  "ldr r3, " ET_PAIRS(bytes) "\n ldrd r0, r1, [lr]\n" \
+  "subs r3, r3, #8\n blt 13f\n" \
+  "12:\n" \
+  "ldrd r4, r8, [r0], #8\n ldrd r5, r9, [r1], #8\n" \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n" \
+  "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n" \
+  "subs r3, r3, #8\n" \
+  "stm r2!, {r4-r11}\n" \
+  "bge 12b\n" \
+  "13:\n" \
+  "adds r3, r3, #8\n beq 14f\n" \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n" \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n" \
+  "stm r2!, {r4-r7}\n" \
+  "14:\n" \
+  "ldrd r4, r5, " ET_PAIRS(skip) "\n add r0, r0, r4\n add r1, r1, r4\n" \
+  "strd r0, r1, [lr], #8\n" \
+  "cmp lr, r5\n bne 11b\n" \
+  "b 20f\n" \
+  "15:\n" \
+  "ldr r12, " ET_PAIRS(columns) "\n" \
+  "16:\n" /* a stretch that may begin anywhere */ \
+  "ldr r3, " ET_PAIRS(bytes) "\n ldrd r0, r1, [lr]\n ldr r8, " ET_PAIRS(left) "\n" \
+  "cmp r3, #0\n beq 18f\n" \
+  "17:\n" \
+  "ldr r4, [r0], #4\n ldr r5, [r1], #4\n" \
+  "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r4, r4\n sxtb16 r5, r5\n" \
+  "subs r3, r3, #4\n" \
+  "stm r2!, {r4-r7}\n" \
+  "bne 17b\n" \
+  "18:\n" \
+  "cmp r8, #0\n beq 19f\n" \
+  "9:\n" /* what is left over of it: k0, k2, k1, k3 of a quad */ \
+  "ldrsb r4, [r0], #1\n ldrsb r5, [r1], #1\n" \
+  "and r6, r12, #2\n" \
+  "strh r4, [r12]\n strh r5, [r12, #4]\n" \
+  "add r12, r12, r6, lsl #1\n add r12, r12, #2\n" \
+  "subs r8, r8, #1\n bne 9b\n" \
+  "19:\n" \
+  "ldrd r4, r5, " ET_PAIRS(skip) "\n add r0, r0, r4\n add r1, r1, r4\n" \
+  "strd r0, r1, [lr], #8\n" \
+  "cmp lr, r5\n bne 16b\n" \
+  "20:\n" \
+  "ldr r1, " ET_PAIRS(packed) "\n" \
+  "ldrd r0, r12, " ET_PAIRS(columns) "\n ldr r10, " ET_PAIRS(out) "\n" \
   "cmp r10, r12\n beq.w 5f\n"
-#define ET_DSP_PAIRS_SUMS                                               \
-  "1:\n"                                                                \
-  "ldm r1, {r2-r5}\n ldm r1!, {r6-r9}\n"                                \
-  "ldr pc, [sp, #72]\n"                                                 \
-  "2:\n" ET_DSP_PAIR_QUADS                                              \
-  "4:\n"                                                                \
-  "ldr r12, [sp, #20]\n cmp r0, r12\n bne.w 2b\n"                       \
+#define ET_DSP_PAIRS_SUMS \
+  "1:\n" \
+  "ldm r1, {r2-r5}\n ldm r1!, {r6-r9}\n" \
+  "ldr pc, " ET_PAIRS(loop) "\n" \
+  "2:\n" ET_DSP_PAIR_QUADS \
+  "4:\n" \
+  "ldr r12, " ET_PAIRS(columns_end) "\n cmp r0, r12\n bne.w 2b\n" \
   "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n" \
   "asr r3, r3, #8\n asr r5, r5, #8\n asr r7, r7, #8\n asr r9, r9, #8\n"
 // Biases are those of the lower two channels, then of the upper two.
-#define ET_DSP_PARTS_SUMS                                                                      \
-  "1:\n"                                                                                       \
-  "ldm r1!, {r2-r5}\n"                                                                         \
-  "strd r4, r5, [sp, #104]\n strd r4, r5, [sp, #112]\n"                                        \
+#define ET_DSP_PARTS_SUMS \
+  "1:\n" \
+  "ldm r1!, {r2-r5}\n" \
+  "strd r4, r5, " ET_PAIRS(upper_a) "\n strd r4, r5, " ET_PAIRS(upper_b) "\n" \
   "mov r4, r3\n mov r5, r3\n mov r8, r3\n mov r9, r3\n mov r3, r2\n mov r6, r2\n mov r7, r2\n" \
-  "ldr r12, [sp, #92]\n str r12, [sp, #96]\n"                                                  \
-  "ldr pc, [sp, #72]\n"                                                                        \
-  "2:\n" ET_DSP_PAIR_QUADS                                                                     \
-  "4:\n"                                                                                       \
-  "ldr r12, [sp, #96]\n cmp r0, r12\n bne.w 2b\n"                                              \
-  "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n"                        \
-  "ldrd r10, r11, [sp, #104]\n add r3, r10, r3, asr #8\n add r5, r11, r5, asr #8\n"            \
-  "ldrd r10, r11, [sp, #112]\n add r7, r10, r7, asr #8\n add r9, r11, r9, asr #8\n"            \
-  "ldr lr, [sp, #20]\n cmp r12, lr\n beq 21f\n"                                                \
-  "strd r3, r5, [sp, #104]\n strd r7, r9, [sp, #112]\n"                                        \
-  "mov r3, r2\n mov r5, r4\n mov r7, r6\n mov r9, r8\n"                                        \
-  "ldr lr, [sp, #100]\n add r12, r12, lr\n str r12, [sp, #96]\n"                               \
-  "b.w 2b\n"                                                                                   \
+  "ldr r12, " ET_PAIRS(first_end) "\n str r12, " ET_PAIRS(part_end) "\n" \
+  "ldr pc, " ET_PAIRS(loop) "\n" \
+  "2:\n" ET_DSP_PAIR_QUADS \
+  "4:\n" \
+  "ldr r12, " ET_PAIRS(part_end) "\n cmp r0, r12\n bne.w 2b\n" \
+  "sub r3, r3, r2\n sub r5, r5, r4\n sub r7, r7, r6\n sub r9, r9, r8\n" \
+  "ldrd r10, r11, " ET_PAIRS(upper_a) "\n add r3, r10, r3, asr #8\n add r5, r11, r5, asr #8\n" \
+  "ldrd r10, r11, " ET_PAIRS(upper_b) "\n add r7, r10, r7, asr #8\n add r9, r11, r9, asr #8\n" \
+  "ldr lr, " ET_PAIRS(columns_end) "\n cmp r12, lr\n beq 21f\n" \
+  "strd r3, r5, " ET_PAIRS(upper_a) "\n strd r7, r9, " ET_PAIRS(upper_b) "\n" \
+  "mov r3, r2\n mov r5, r4\n mov r7, r6\n mov r9, r8\n" \
+  "ldr lr, " ET_PAIRS(part) "\n add r12, r12, lr\n str r12, " ET_PAIRS(part_end) "\n" \
+  "b.w 2b\n" \
   "21:\n"
 // A byte for each channel: by how much sums go to the left.
 #define ET_DSP_PAIRS_SHIFT                                 \
@@ -231,48 +259,49 @@ ET_WORD(Pairs8, words, 17);
   "lsl r4, r4, r10\n lsl r8, r8, r10\n lsr r10, r10, #8\n" \
   "lsl r5, r5, r10\n lsl r9, r9, r10\n"                    \
   "22:\n"
-#define ET_DSP_PAIRS_NEAREST                                                                           \
-  "ldm r1!, {r10, r11, r12, lr}\n"                                                                     \
-  "ldr r0, [sp, #16]\n"                                                                                \
+#define ET_DSP_PAIRS_NEAREST \
+  "ldm r1!, {r10, r11, r12, lr}\n" \
+  "ldr r0, " ET_PAIRS(zero_point) "\n" \
   "smmlar r2, r2, r10, r0\n smmlar r3, r3, r11, r0\n smmlar r4, r4, r12, r0\n smmlar r5, r5, lr, r0\n" \
   "smmlar r6, r6, r10, r0\n smmlar r7, r7, r11, r0\n smmlar r8, r8, r12, r0\n smmlar r9, r9, lr, r0\n"
-#define ET_DSP_PAIRS_TWICE                                                                                       \
-  "ldr r0, [sp, #16]\n"                                                                                          \
+#define ET_DSP_PAIRS_TWICE \
+  "ldr r0, " ET_PAIRS(zero_point) "\n" \
   "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r2", "r10", "r11", "r0") ET_DSP_TWICE("r6", "r10", "r11", "r0") \
-      ET_DSP_TWICE("r3", "r12", "lr", "r0") ET_DSP_TWICE(                                                        \
-          "r7", "r12", "lr", "r0") "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r4", "r10", "r11", "r0")       \
-          ET_DSP_TWICE("r8", "r10", "r11", "r0") ET_DSP_TWICE("r5", "r12", "lr", "r0")                           \
+      ET_DSP_TWICE("r3", "r12", "lr", "r0") ET_DSP_TWICE( \
+          "r7", "r12", "lr", "r0") "ldm r1!, {r10, r11, r12, lr}\n" ET_DSP_TWICE("r4", "r10", "r11", "r0") \
+          ET_DSP_TWICE("r8", "r10", "r11", "r0") ET_DSP_TWICE("r5", "r12", "lr", "r0") \
               ET_DSP_TWICE("r9", "r12", "lr", "r0")
-#define ET_DSP_PAIRS_END(frame)                                                           \
-  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"               \
-  "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n"               \
-  "ldrd r10, r11, [sp, #8]\n"                                                             \
+#define ET_DSP_PAIRS_END(frame) \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n" \
+  "ssat r6, #8, r6\n ssat r7, #8, r7\n ssat r8, #8, r8\n ssat r9, #8, r9\n" \
+  "ldrd r10, r11, " ET_PAIRS(out) "\n" \
   "strb r6, [r10, r11]\n strb r2, [r10], #1\n strb r7, [r10, r11]\n strb r3, [r10], #1\n" \
   "strb r8, [r10, r11]\n strb r4, [r10], #1\n strb r9, [r10, r11]\n strb r5, [r10], #1\n" \
-  "ldrd r0, r12, [sp]\n"                                                                  \
-  "str r10, [sp, #8]\n"                                                                   \
-  "cmp r10, r12\n bne.w 1b\n"                                                             \
-  "5:\n"                                                                                  \
-  "ldr r2, [sp, #36]\n cmp r2, #0\n bne 7f\n"                                             \
-  "6:\n"                                                                                  \
-  "ldrd r2, r3, [sp, #24]\n add r2, r10, r2\n add r3, r10, r3\n strd r3, r2, [sp, #4]\n"  \
-  "ldr r4, [sp, #40]\n subs r4, r4, #1\n str r4, [sp, #40]\n bne.w 0b\n"                  \
-  "add sp, sp, #" frame                                                                   \
-  "\n"                                                                                    \
-  "pop {r4-r11, pc}\n"                                                                    \
-  "7:\n" /* the channels that are left: a block of which some count */                    \
-  "add r3, sp, #80\n cmp r10, r3\n beq 8f\n"                                              \
-  "ldr r4, [sp, #12]\n strd r10, r4, [sp, #84]\n"                                         \
-  "add r10, sp, #76\n mov r11, #4\n strd r10, r11, [sp, #8]\n str r3, [sp, #4]\n"         \
-  "b.w 1b\n"                                                                              \
-  "8:\n"                                                                                  \
-  "ldrd r10, r11, [sp, #84]\n str r11, [sp, #12]\n"                                       \
-  "sub r3, r3, #4\n mov r4, r2\n"                                                         \
-  "10:\n"                                                                                 \
-  "ldrb r6, [r3, #4]\n ldrb r5, [r3], #1\n"                                               \
-  "strb r6, [r10, r11]\n strb r5, [r10], #1\n"                                            \
-  "subs r4, r4, #1\n bne 10b\n"                                                           \
-  "sub r10, r10, r2\n"                                                                    \
+  "ldrd r0, r12, " ET_PAIRS(columns) "\n" \
+  "str r10, " ET_PAIRS(out) "\n" \
+  "cmp r10, r12\n bne.w 1b\n" \
+  "5:\n" \
+  "ldr r2, " ET_PAIRS(out_left) "\n cmp r2, #0\n bne 7f\n" \
+  "6:\n" \
+  "ldrd r2, r3, " ET_PAIRS(out_skip) "\n add r2, r10, r2\n add r3, r10, r3\n strd r3, r2, " ET_PAIRS(out_end) "\n" \
+  "ldr r4, " ET_PAIRS(pairs) "\n subs r4, r4, #1\n str r4, " ET_PAIRS(pairs) "\n bne.w 0b\n" \
+  "add sp, sp, #" frame \
+  "\n" \
+  "pop {r4-r11, pc}\n" \
+  "7:\n" /* the channels that are left: a block of which some count */ \
+  "add r3, sp, #" ET_TEXT(ET_PAIRS_AT_aside) " + 4\n cmp r10, r3\n beq 8f\n" \
+  "ldr r4, " ET_PAIRS(out_step) "\n strd r10, r4, " ET_PAIRS(kept_out) "\n" \
+  "add r10, sp, #" ET_TEXT(ET_PAIRS_AT_aside) "\n mov r11, #4\n" \
+  "strd r10, r11, " ET_PAIRS(out) "\n str r3, " ET_PAIRS(out_end) "\n" \
+  "b.w 1b\n" \
+  "8:\n" \
+  "ldrd r10, r11, " ET_PAIRS(kept_out) "\n str r11, " ET_PAIRS(out_step) "\n" \
+  "sub r3, r3, #4\n mov r4, r2\n" \
+  "10:\n" \
+  "ldrb r6, [r3, #4]\n ldrb r5, [r3], #1\n" \
+  "strb r6, [r10, r11]\n strb r5, [r10], #1\n" \
+  "subs r4, r4, #1\n bne 10b\n" \
+  "sub r10, r10, r2\n" \
   "b 6b\n"
 
 __attribute__((naked, noipa, aligned(4))) inline void pairs_nearest(const Pairs8* /*run*/) {
@@ -341,9 +370,19 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
   "sxtb16 r6, r6\n sxtb16 r7, r7\n sxtb16 r8, r8\n sxtb16 r9, r9\n"                                 \
   "smlad r2, r10, r6, r2\n smlad r4, r10, r7, r4\n smlad r2, r11, r8, r2\n smlad r4, r11, r9, r4\n"
 
-// The frame: x, output, blocks, zero point, where the loop begins; with parts also the upper sums so far (20), the end
-// of the first part (28), the bytes of a part (32) and the end of the column (36). LENGTH leaves the bytes of what the
-// loop makes first in r4.
+// The frame: x, output, blocks, zero point, where the loop begins; with parts also the upper sums so far, the end of
+// the first part, the bytes of a part and the end of the column. LENGTH leaves the bytes of what the loop makes first
+// in r4.
+#define ET_ONE_AT_x 0
+#define ET_ONE_AT_out 4
+#define ET_ONE_AT_blocks 8
+#define ET_ONE_AT_zero_point 12
+#define ET_ONE_AT_loop 16
+#define ET_ONE_AT_upper 20
+#define ET_ONE_AT_first_end 28
+#define ET_ONE_AT_part 32
+#define ET_ONE_AT_end 36
+#define ET_ONE(place) ET_IN_FRAME(ET_ONE_AT_##place)
 #define ET_DSP_ONE_LENGTH "add r12, r4, r0\n"
 #define ET_DSP_ONE_PARTS_LENGTH "add r12, r4, r0\n ldrd r4, r9, [r3, #16]\n"
 #define ET_DSP_ONE_BEGIN(length)                                     \
@@ -354,35 +393,35 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
   "\n add r8, r8, #1\n"                                              \
   "mov r6, #56\n mls r11, r8, r6, r11\n"                             \
   "orr r11, r11, #1\n"
-#define ET_DSP_ONE_SUMS               \
-  "push {r0, r2, r5, r7, r11}\n"      \
-  "1:\n"                              \
-  "ldm r1!, {r2-r5}\n"                \
-  "ldr pc, [sp, #16]\n"               \
-  "2:\n" ET_DSP_ONE_QUADS             \
-  "4:\n"                              \
-  "cmp r0, r12\n bne.w 2b\n"          \
+#define ET_DSP_ONE_SUMS \
+  "push {r0, r2, r5, r7, r11}\n" \
+  "1:\n" \
+  "ldm r1!, {r2-r5}\n" \
+  "ldr pc, " ET_ONE(loop) "\n" \
+  "2:\n" ET_DSP_ONE_QUADS \
+  "4:\n" \
+  "cmp r0, r12\n bne.w 2b\n" \
   "sub r3, r3, r2\n sub r5, r5, r4\n" \
   "asr r3, r3, #8\n asr r5, r5, #8\n"
-#define ET_DSP_ONE_PARTS_SUMS                                                      \
-  "sub sp, sp, #20\n"                                                              \
-  "push {r0, r2, r5, r7, r11}\n"                                                   \
-  "add r4, r4, r0\n strd r4, r9, [sp, #28]\n str r12, [sp, #36]\n"                 \
-  "1:\n"                                                                           \
-  "ldm r1!, {r2-r5}\n"                                                             \
-  "strd r4, r5, [sp, #20]\n"                                                       \
-  "mov r4, r3\n mov r5, r3\n mov r3, r2\n"                                         \
-  "ldr r12, [sp, #28]\n"                                                           \
-  "ldr pc, [sp, #16]\n"                                                            \
-  "2:\n" ET_DSP_ONE_QUADS                                                          \
-  "4:\n"                                                                           \
-  "cmp r0, r12\n bne.w 2b\n"                                                       \
-  "sub r3, r3, r2\n sub r5, r5, r4\n"                                              \
-  "ldrd r10, r11, [sp, #20]\n add r3, r10, r3, asr #8\n add r5, r11, r5, asr #8\n" \
-  "ldr lr, [sp, #36]\n cmp r12, lr\n beq 21f\n"                                    \
-  "strd r3, r5, [sp, #20]\n mov r3, r2\n mov r5, r4\n"                             \
-  "ldr lr, [sp, #32]\n add r12, r12, lr\n"                                         \
-  "b.w 2b\n"                                                                       \
+#define ET_DSP_ONE_PARTS_SUMS \
+  "sub sp, sp, #20\n" \
+  "push {r0, r2, r5, r7, r11}\n" \
+  "add r4, r4, r0\n strd r4, r9, " ET_ONE(first_end) "\n str r12, " ET_ONE(end) "\n" \
+  "1:\n" \
+  "ldm r1!, {r2-r5}\n" \
+  "strd r4, r5, " ET_ONE(upper) "\n" \
+  "mov r4, r3\n mov r5, r3\n mov r3, r2\n" \
+  "ldr r12, " ET_ONE(first_end) "\n" \
+  "ldr pc, " ET_ONE(loop) "\n" \
+  "2:\n" ET_DSP_ONE_QUADS \
+  "4:\n" \
+  "cmp r0, r12\n bne.w 2b\n" \
+  "sub r3, r3, r2\n sub r5, r5, r4\n" \
+  "ldrd r10, r11, " ET_ONE(upper) "\n add r3, r10, r3, asr #8\n add r5, r11, r5, asr #8\n" \
+  "ldr lr, " ET_ONE(end) "\n cmp r12, lr\n beq 21f\n" \
+  "strd r3, r5, " ET_ONE(upper) "\n mov r3, r2\n mov r5, r4\n" \
+  "ldr lr, " ET_ONE(part) "\n add r12, r12, lr\n" \
+  "b.w 2b\n" \
   "21:\n"
 #define ET_DSP_ONE_SHIFT                        \
   "ldr r10, [r1], #4\n cmp r10, #0\n beq 22f\n" \
@@ -391,24 +430,24 @@ __attribute__((naked, noipa)) inline int16_t* expand_one(const int8_t* /*x*/, in
   "lsl r4, r4, r10\n lsr r10, r10, #8\n"        \
   "lsl r5, r5, r10\n"                           \
   "22:\n"
-#define ET_DSP_ONE_NEAREST                   \
-  "ldm r1!, {r6-r9}\n"                       \
-  "ldr r10, [sp, #12]\n ldr r11, [sp, #4]\n" \
+#define ET_DSP_ONE_NEAREST \
+  "ldm r1!, {r6-r9}\n" \
+  "ldr r10, " ET_ONE(zero_point) "\n ldr r11, " ET_ONE(out) "\n" \
   "smmlar r2, r2, r6, r10\n smmlar r3, r3, r7, r10\n smmlar r4, r4, r8, r10\n smmlar r5, r5, r9, r10\n"
-#define ET_DSP_ONE_TWICE                                                                             \
-  "ldr r0, [sp, #12]\n ldr r11, [sp, #4]\n"                                                          \
-  "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r2", "r6", "r7", "r0")                                          \
+#define ET_DSP_ONE_TWICE \
+  "ldr r0, " ET_ONE(zero_point) "\n ldr r11, " ET_ONE(out) "\n" \
+  "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r2", "r6", "r7", "r0") \
       ET_DSP_TWICE("r3", "r8", "r9", "r0") "ldm r1!, {r6-r9}\n" ET_DSP_TWICE("r4", "r6", "r7", "r0") \
           ET_DSP_TWICE("r5", "r8", "r9", "r0")
-#define ET_DSP_ONE_END(frame)                                                           \
-  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n"             \
+#define ET_DSP_ONE_END(frame) \
+  "ssat r2, #8, r2\n ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n" \
   "strb r2, [r11], #1\n strb r3, [r11], #1\n strb r4, [r11], #1\n strb r5, [r11], #1\n" \
-  "ldr r6, [sp, #8]\n ldr r0, [sp]\n"                                                   \
-  "str r11, [sp, #4]\n"                                                                 \
-  "subs r6, r6, #1\n str r6, [sp, #8]\n"                                                \
-  "bne.w 1b\n"                                                                          \
-  "add sp, sp, #" frame                                                                 \
-  "\n"                                                                                  \
+  "ldr r6, " ET_ONE(blocks) "\n ldr r0, " ET_ONE(x) "\n" \
+  "str r11, " ET_ONE(out) "\n" \
+  "subs r6, r6, #1\n str r6, " ET_ONE(blocks) "\n" \
+  "bne.w 1b\n" \
+  "add sp, sp, #" frame \
+  "\n" \
   "pop {r4-r11, pc}\n"
 
 __attribute__((naked, noipa, aligned(4))) inline void columns_one(const int16_t* /*x*/, const int8_t* /*packed*/,

@@ -42,6 +42,28 @@ struct FixedDepthwise8Rows {
   "\n"                                                                             \
   "smlad " to1 ", lr, " lower ", " from1 "\n smlatb " to1 ", r12, " upper ", " to1 "\n"
 
+// The frame of what follows: where it reads and writes, and its numbers. `channel_end` is the last column of the
+// channel after the fourth, `last_column` that of this one, `row_begin` and `row_end` where the next four and all
+// channels lie in a row, a `pixel` apart; `rows` are four.
+#define ET_TWO_ROWS_AT_x 0
+#define ET_TWO_ROWS_AT_out 4
+#define ET_TWO_ROWS_AT_channel_end 8
+#define ET_TWO_ROWS_AT_packed 12
+#define ET_TWO_ROWS_AT_multiplier 16
+#define ET_TWO_ROWS_AT_zero_point 20
+#define ET_TWO_ROWS_AT_bias 24
+#define ET_TWO_ROWS_AT_last_column 28
+#define ET_TWO_ROWS_AT_step 32
+#define ET_TWO_ROWS_AT_row_step 36
+#define ET_TWO_ROWS_AT_pixel 40
+#define ET_TWO_ROWS_AT_row_end 44
+#define ET_TWO_ROWS_AT_row_begin 48
+#define ET_TWO_ROWS_AT_inside 52
+#define ET_TWO_ROWS_AT_rows 56
+#define ET_TWO_ROWS_AT_rows_2 64
+#define ET_TWO_ROWS_AT_channels 72
+#define ET_TWO_ROWS(place) ET_IN_FRAME(ET_TWO_ROWS_AT_##place)
+
 // Two output rows of more than one column: for each 4 channels first their records (from `inside` on, behind those of
 // padding), then for each channel 47 instructions for two columns, 24 for the last of an odd number. The second row is
 // stored first, so that a row step of 0 leaves the first one alone. Packed: see pack_windows in
@@ -57,18 +79,18 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Row
       "sub sp, sp, #76\n"
       "ldm r0, {r8-r12, lr}\n"        // in width, channels, out width, -, -, zero point
       "add r10, r4, r10, lsl #5\n"
-      "strd r4, r2, [sp]\n"            // 0: x, 4: out
-      "strd r10, r3, [sp, #8]\n"       // 8: the last column of the channel after the fourth, 12: packed
-      "str lr, [sp, #20]\n"            // 16: multiplier, 20: zero point; 24: bias, 28: the last column
-      "strd r9, r6, [sp, #32]\n"       // 32: step, 36: row step
+      "strd r4, r2, " ET_TWO_ROWS(x) "\n"
+      "strd r10, r3, " ET_TWO_ROWS(channel_end) "\n"
+      "str lr, " ET_TWO_ROWS(zero_point) "\n"
+      "strd r9, r6, " ET_TWO_ROWS(step) "\n"
       "mul r8, r8, r9\n mov r10, #0\n"
-      "strd r9, r8, [sp, #40]\n"      // 40: step, 44: end of the channels' bytes in a row
-      "strd r10, r5, [sp, #48]\n"     // 48: their beginning, 52: inside
+      "strd r9, r8, " ET_TWO_ROWS(pixel) "\n"
+      "strd r10, r5, " ET_TWO_ROWS(row_begin) "\n"
       "ldm r1, {r0-r2}\n"
-      "strd r0, r1, [sp, #56]\n strd r2, r7, [sp, #64]\n"
-      "str r9, [sp, #72]\n"           // 56: four rows, 72: channels
+      "strd r0, r1, " ET_TWO_ROWS(rows) "\n strd r2, r7, " ET_TWO_ROWS(rows_2) "\n"
+      "str r9, " ET_TWO_ROWS(channels) "\n"
       "1:\n"
-      "ldrd r12, lr, [sp, #48]\n add r0, sp, #56\n ldm r0, {r0-r3}\n"
+      "ldrd r12, lr, " ET_TWO_ROWS(row_begin) "\n add r0, sp, #" ET_TEXT(ET_TWO_ROWS_AT_rows) "\n ldm r0, {r0-r3}\n"
       "2:\n"
       "ldr r4, [r0, r12]\n ldr r5, [r1, r12]\n ldr r6, [r2, r12]\n ldr r7, [r3, r12]\n"
       "pkhtb r8, r5, r4, asr #16\n pkhtb r9, r7, r6, asr #16\n"
@@ -76,16 +98,17 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Row
       "sxtb16 r6, r4, ror #8\n sxtb16 r7, r5, ror #8\n sxtb16 r10, r8, ror #8\n sxtb16 r11, r9, ror #8\n"
       "sxtb16 r4, r4\n sxtb16 r5, r5\n sxtb16 r8, r8\n sxtb16 r9, r9\n"
       "stm lr!, {r4-r11}\n"
-      "ldrd r4, r5, [sp, #40]\n"
+      "ldrd r4, r5, " ET_TWO_ROWS(pixel) "\n"
       "add r12, r12, r4\n cmp r12, r5\n bne 2b\n"
-      "ldr r4, [sp, #48]\n add r12, r12, #4\n add r4, r4, #4\n strd r12, r4, [sp, #44]\n"
+      "ldr r4, " ET_TWO_ROWS(row_begin) "\n add r12, r12, #4\n add r4, r4, #4\n"
+      "strd r12, r4, " ET_TWO_ROWS(row_end) "\n"
       "ldm sp, {r0, r2, r4, r9}\n"
       "sub lr, r4, #32\n"
       "3:\n"
       "ldm r9!, {r1, r3, r5, r6, r10}\n"
       "sxtb16 r4, r3, ror #8\n sxtb16 r7, r6, ror #8\n sxtb16 r8, r5, ror #8\n"
       "sxtb16 r3, r3\n sxtb16 r6, r6\n sxtb16 r5, r5\n"
-      "strd r9, r10, [sp, #12]\n strd r1, lr, [sp, #24]\n"
+      "strd r9, r10, " ET_TWO_ROWS(packed) "\n strd r1, lr, " ET_TWO_ROWS(bias) "\n"
       "4:\n"
       "ldrd r12, lr, [r0], #32\n"
       ET_DSP_TAPS_TWO("r3", "r6", "r9", "r10", "r1", "r1")
@@ -97,13 +120,13 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Row
       ET_DSP_TAPS_TWO("r4", "r7", "r11", "r1", "r11", "r1")
       "ldrd r12, lr, [r0, #32]\n"
       ET_DSP_TAPS_TWO("r5", "r8", "r11", "r1", "r11", "r1")
-      "ldrd r12, lr, [sp, #16]\n"
+      "ldrd r12, lr, " ET_TWO_ROWS(multiplier) "\n"
       "smmlar r9, r9, r12, lr\n smmlar r10, r10, r12, lr\n smmlar r11, r11, r12, lr\n smmlar r1, r1, r12, lr\n"
-      "ldrd r12, lr, [sp, #32]\n"
+      "ldrd r12, lr, " ET_TWO_ROWS(step) "\n"
       "ssat r9, #8, r9\n ssat r10, #8, r10\n ssat r11, #8, r11\n ssat r1, #8, r1\n"
       "strb r10, [r2, lr]\n strb r9, [r2]\n add r2, r2, r12\n"
       "strb r1, [r2, lr]\n strb r11, [r2]\n add r2, r2, r12\n"
-      "ldrd r1, lr, [sp, #24]\n"
+      "ldrd r1, lr, " ET_TWO_ROWS(bias) "\n"
       "cmp r0, lr\n blo.w 4b\n"
       "bne 5f\n"
       "ldrd r12, lr, [r0], #32\n"
@@ -112,18 +135,18 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Row
       ET_DSP_TAPS_TWO("r4", "r7", "r9", "r10", "r9", "r10")
       "ldrd r12, lr, [r0, #32]\n"
       ET_DSP_TAPS_TWO("r5", "r8", "r9", "r10", "r9", "r10")
-      "ldrd r12, lr, [sp, #16]\n"
+      "ldrd r12, lr, " ET_TWO_ROWS(multiplier) "\n"
       "smmlar r9, r9, r12, lr\n smmlar r10, r10, r12, lr\n"
-      "ldr r12, [sp, #36]\n ldr lr, [sp, #28]\n"
+      "ldr r12, " ET_TWO_ROWS(row_step) "\n ldr lr, " ET_TWO_ROWS(last_column) "\n"
       "ssat r9, #8, r9\n ssat r10, #8, r10\n"
       "strb r10, [r2, r12]\n strb r9, [r2]\n"
       "5:\n"
       "ldm sp, {r0, r2, r4, r9}\n"
       "add r0, r0, #8\n add r2, r2, #1\n add lr, lr, #8\n"
-      "strd r0, r2, [sp]\n"
+      "strd r0, r2, " ET_TWO_ROWS(x) "\n"
       "cmp lr, r4\n bne.w 3b\n"
-      "sub r0, r0, #32\n str r0, [sp]\n"
-      "ldr r4, [sp, #48]\n ldr r5, [sp, #72]\n"
+      "sub r0, r0, #32\n str r0, " ET_TWO_ROWS(x) "\n"
+      "ldr r4, " ET_TWO_ROWS(row_begin) "\n ldr r5, " ET_TWO_ROWS(channels) "\n"
       "cmp r4, r5\n bne.w 1b\n"
       "add sp, sp, #76\n"
       "pop {r4-r11, pc}\n");

@@ -49,18 +49,31 @@ struct TapsRun8 {
   int32_t left;  // channels after the whole blocks: their block begins before them, with weights of zero
   int32_t base;  // bytes from a tap to the first block
 };
-ET_WORD(TapsRun8, out, 0);
-ET_WORD(TapsRun8, multiplier, 1);
-ET_WORD(TapsRun8, table, 2);
-ET_WORD(TapsRun8, base_end, 3);
-ET_WORD(TapsRun8, table_end, 4);
-ET_WORD(TapsRun8, zero_point, 5);
-ET_WORD(TapsRun8, first_pairs, 6);
-ET_WORD(TapsRun8, packed, 7);
-ET_WORD(TapsRun8, positions, 8);
-ET_WORD(TapsRun8, step, 9);
-ET_WORD(TapsRun8, left, 10);
-ET_WORD(TapsRun8, base, 11);
+#define ET_TAPS_AT_out 0
+#define ET_TAPS_AT_multiplier 4
+#define ET_TAPS_AT_table 8
+#define ET_TAPS_AT_base_end 12
+#define ET_TAPS_AT_table_end 16
+#define ET_TAPS_AT_zero_point 20
+#define ET_TAPS_AT_first_pairs 24
+#define ET_TAPS_AT_packed 28
+#define ET_TAPS_AT_positions 32
+#define ET_TAPS_AT_step 36
+#define ET_TAPS_AT_left 40
+#define ET_TAPS_AT_base 44
+ET_PLACE(TapsRun8, out, ET_TAPS_AT_out);
+ET_PLACE(TapsRun8, multiplier, ET_TAPS_AT_multiplier);
+ET_PLACE(TapsRun8, table, ET_TAPS_AT_table);
+ET_PLACE(TapsRun8, base_end, ET_TAPS_AT_base_end);
+ET_PLACE(TapsRun8, table_end, ET_TAPS_AT_table_end);
+ET_PLACE(TapsRun8, zero_point, ET_TAPS_AT_zero_point);
+ET_PLACE(TapsRun8, first_pairs, ET_TAPS_AT_first_pairs);
+ET_PLACE(TapsRun8, packed, ET_TAPS_AT_packed);
+ET_PLACE(TapsRun8, positions, ET_TAPS_AT_positions);
+ET_PLACE(TapsRun8, step, ET_TAPS_AT_step);
+ET_PLACE(TapsRun8, left, ET_TAPS_AT_left);
+ET_PLACE(TapsRun8, base, ET_TAPS_AT_base);
+#define ET_TAPS(place) ET_IN_FRAME(ET_TAPS_AT_##place)
 
 // Two taps of 4 channels, 56 bytes of code: sums r3 to r6.
 #define ET_DSP_TAPS                                                     \
@@ -72,36 +85,40 @@ ET_WORD(TapsRun8, base, 11);
   "sxtb16 r12, lr\n smlad r5, r12, r9, r5\n"                            \
   "sxtb16 lr, lr, ror #8\n smlad r6, lr, r10, r6\n"
 
-// The frame: TapsRun8, where a block begins (48), 4 results (52), out and multiplier while they go there (56). Where
-// the loop begins stands in place of first_pairs (24).
-#define ET_DSP_TAPS_BEGIN                                                         \
-  "push {r4-r11, lr}\n"                                                           \
-  "sub sp, sp, #64\n"                                                             \
-  "mov r12, sp\n"                                                                 \
-  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r4}\n stm r12!, {r1-r4}\n"  \
-  "adr.w r11, 4f\n"                                                               \
-  "ldr r4, [sp, #24]\n mov r5, #56\n mls r11, r4, r5, r11\n orr r11, r11, #1\n"   \
-  "str r11, [sp, #24]\n"                                                          \
-  "adr.w r11, 11f\n adr.w r12, 12f\n"                                             \
-  "ldr r4, [sp, #8]\n ldr r5, [sp, #16]\n sub r5, r5, r4\n tst r5, #4\n"          \
-  "it eq\n moveq r11, r12\n orr r11, r11, #1\n str r11, [sp, #48]\n"              \
-  "0:\n"                                                                          \
-  "ldr r0, [sp, #44]\n ldr r1, [sp, #28]\n ldr r2, [sp, #8]\n"                    \
-  "1:\n"                                                                          \
-  "ldr pc, [sp, #48]\n"                                                           \
+// The frame: TapsRun8, where a block begins, 4 results, out and multiplier while they go there. Where the loop begins
+// stands in place of first_pairs.
+#define ET_TAPS_AT_loop ET_TAPS_AT_first_pairs
+#define ET_TAPS_AT_block 48
+#define ET_TAPS_AT_aside 52
+#define ET_TAPS_AT_kept_out 56
+#define ET_DSP_TAPS_BEGIN \
+  "push {r4-r11, lr}\n" \
+  "sub sp, sp, #64\n" \
+  "mov r12, sp\n" \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r4}\n stm r12!, {r1-r4}\n" \
+  "adr.w r11, 4f\n" \
+  "ldr r4, " ET_TAPS(first_pairs) "\n mov r5, #56\n mls r11, r4, r5, r11\n orr r11, r11, #1\n" \
+  "str r11, " ET_TAPS(loop) "\n" \
+  "adr.w r11, 11f\n adr.w r12, 12f\n" \
+  "ldr r4, " ET_TAPS(table) "\n ldr r5, " ET_TAPS(table_end) "\n sub r5, r5, r4\n tst r5, #4\n" \
+  "it eq\n moveq r11, r12\n orr r11, r11, #1\n str r11, " ET_TAPS(block) "\n" \
+  "0:\n" \
+  "ldr r0, " ET_TAPS(base) "\n ldr r1, " ET_TAPS(packed) "\n ldr r2, " ET_TAPS(table) "\n" \
+  "1:\n" \
+  "ldr pc, " ET_TAPS(block) "\n" \
   "11:\n" /* an odd number of taps: one alone, with weights (w0, w2), (w1, w3) */ \
-  "ldm r1!, {r3-r6, r8, r9}\n ldr r11, [r2], #4\n ldr r11, [r11, r0]\n"           \
-  "sxtb16 r12, r11\n sxtb16 r11, r11, ror #8\n"                                   \
-  "smlabb r3, r12, r8, r3\n smlatt r5, r12, r8, r5\n"                             \
-  "smlabb r4, r11, r9, r4\n smlatt r6, r11, r9, r6\n"                             \
-  "ldr pc, [sp, #24]\n"                                                           \
-  "12:\n"                                                                         \
-  "ldm r1!, {r3-r6}\n"                                                            \
-  "ldr pc, [sp, #24]\n"                                                           \
-  "2:\n" ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS              \
-  "4:\n"                                                                          \
-  "ldr r11, [sp, #16]\n cmp r2, r11\n bne.w 2b\n"                                 \
-  "ldr lr, [sp, #20]\n"                                                           \
+  "ldm r1!, {r3-r6, r8, r9}\n ldr r11, [r2], #4\n ldr r11, [r11, r0]\n" \
+  "sxtb16 r12, r11\n sxtb16 r11, r11, ror #8\n" \
+  "smlabb r3, r12, r8, r3\n smlatt r5, r12, r8, r5\n" \
+  "smlabb r4, r11, r9, r4\n smlatt r6, r11, r9, r6\n" \
+  "ldr pc, " ET_TAPS(loop) "\n" \
+  "12:\n" \
+  "ldm r1!, {r3-r6}\n" \
+  "ldr pc, " ET_TAPS(loop) "\n" \
+  "2:\n" ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS ET_DSP_TAPS \
+  "4:\n" \
+  "ldr r11, " ET_TAPS(table_end) "\n cmp r2, r11\n bne.w 2b\n" \
+  "ldr lr, " ET_TAPS(zero_point) "\n" \
   "ldm r1!, {r7-r10}\n"
 #define ET_DSP_TAPS_NEAREST \
   "smmlar r3, r3, r7, lr\n smmlar r4, r4, r8, lr\n smmlar r5, r5, r9, lr\n smmlar r6, r6, r10, lr\n"
@@ -109,34 +126,34 @@ ET_WORD(TapsRun8, base, 11);
   ET_DSP_TWICE("r3", "r7", "r8", "lr")  \
   ET_DSP_TWICE("r4", "r9", "r10", "lr") \
   "ldm r1!, {r7-r10}\n" ET_DSP_TWICE("r5", "r7", "r8", "lr") ET_DSP_TWICE("r6", "r9", "r10", "lr")
-#define ET_DSP_TAPS_END                                                          \
-  "ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n ssat r6, #8, r6\n"      \
-  "ldrd r12, r7, [sp]\n"                                                         \
-  "strb r3, [r12]\n strb r4, [r12, r7]\n add r12, r12, r7, lsl #1\n"             \
-  "strb r5, [r12]\n strb r6, [r12, r7]\n add r12, r12, r7, lsl #1\n"             \
-  "str r12, [sp]\n"                                                              \
-  "ldrd r2, r11, [sp, #8]\n"                                                     \
-  "add r0, r0, #4\n cmp r0, r11\n bne.w 1b\n"                                    \
-  "ldr r3, [sp, #40]\n cmp r3, #0\n bne 7f\n"                                    \
-  "6:\n"                                                                         \
-  "ldr r5, [sp, #36]\n ldr r0, [sp, #44]\n"                                      \
-  "add r11, r11, r5\n str r11, [sp, #12]\n add r0, r0, r5\n str r0, [sp, #44]\n" \
-  "ldr r4, [sp, #32]\n subs r4, r4, #1\n str r4, [sp, #32]\n bne.w 0b\n"         \
-  "add sp, sp, #64\n"                                                            \
-  "pop {r4-r11, pc}\n"                                                           \
-  "7:\n" /* the channels that are left: the last ones of a block */              \
-  "add r4, sp, #56\n cmp r12, r4\n beq 8f\n"                                     \
-  "strd r12, r7, [sp, #56]\n"                                                    \
-  "add r4, sp, #52\n mov r5, #1\n strd r4, r5, [sp]\n"                           \
-  "add r4, r0, r3\n str r4, [sp, #12]\n sub r0, r4, #4\n"                        \
-  "b.w 1b\n"                                                                     \
-  "8:\n"                                                                         \
-  "ldrd r12, r7, [sp, #56]\n"                                                    \
-  "sub r4, r4, r3\n sub r11, r0, r3\n"                                           \
-  "10:\n"                                                                        \
-  "ldrb r5, [r4], #1\n strb r5, [r12]\n add r12, r12, r7\n"                      \
-  "subs r3, r3, #1\n bne 10b\n"                                                  \
-  "strd r12, r7, [sp]\n"                                                         \
+#define ET_DSP_TAPS_END \
+  "ssat r3, #8, r3\n ssat r4, #8, r4\n ssat r5, #8, r5\n ssat r6, #8, r6\n" \
+  "ldrd r12, r7, " ET_TAPS(out) "\n" \
+  "strb r3, [r12]\n strb r4, [r12, r7]\n add r12, r12, r7, lsl #1\n" \
+  "strb r5, [r12]\n strb r6, [r12, r7]\n add r12, r12, r7, lsl #1\n" \
+  "str r12, " ET_TAPS(out) "\n" \
+  "ldrd r2, r11, " ET_TAPS(table) "\n" \
+  "add r0, r0, #4\n cmp r0, r11\n bne.w 1b\n" \
+  "ldr r3, " ET_TAPS(left) "\n cmp r3, #0\n bne 7f\n" \
+  "6:\n" \
+  "ldr r5, " ET_TAPS(step) "\n ldr r0, " ET_TAPS(base) "\n" \
+  "add r11, r11, r5\n str r11, " ET_TAPS(base_end) "\n add r0, r0, r5\n str r0, " ET_TAPS(base) "\n" \
+  "ldr r4, " ET_TAPS(positions) "\n subs r4, r4, #1\n str r4, " ET_TAPS(positions) "\n bne.w 0b\n" \
+  "add sp, sp, #64\n" \
+  "pop {r4-r11, pc}\n" \
+  "7:\n" /* the channels that are left: the last ones of a block */ \
+  "add r4, sp, #" ET_TEXT(ET_TAPS_AT_aside) " + 4\n cmp r12, r4\n beq 8f\n" \
+  "strd r12, r7, " ET_TAPS(kept_out) "\n" \
+  "add r4, sp, #" ET_TEXT(ET_TAPS_AT_aside) "\n mov r5, #1\n strd r4, r5, " ET_TAPS(out) "\n" \
+  "add r4, r0, r3\n str r4, " ET_TAPS(base_end) "\n sub r0, r4, #4\n" \
+  "b.w 1b\n" \
+  "8:\n" \
+  "ldrd r12, r7, " ET_TAPS(kept_out) "\n" \
+  "sub r4, r4, r3\n sub r11, r0, r3\n" \
+  "10:\n" \
+  "ldrb r5, [r4], #1\n strb r5, [r12]\n add r12, r12, r7\n" \
+  "subs r3, r3, #1\n bne 10b\n" \
+  "strd r12, r7, " ET_TAPS(out) "\n" \
   "b 6b\n"
 
 __attribute__((naked, noipa, aligned(4))) inline void taps_nearest(const TapsRun8* /*run*/) {

@@ -44,14 +44,16 @@ struct RowsRun8 {
   const int32_t* x_end;
   int8_t* out;
 };
+#define ET_ROWS_AT_weights 20
+#define ET_ROWS_AT_loop 28
 ET_WORD(RowsRun8, multiplier, 0);
 ET_WORD(RowsRun8, zero_point, 1);
 ET_WORD(RowsRun8, row_step, 2);
 ET_WORD(RowsRun8, step, 3);
 ET_WORD(RowsRun8, x_step, 4);
-ET_WORD(RowsRun8, weights, 5);
+ET_PLACE(RowsRun8, weights, ET_ROWS_AT_weights);
 ET_WORD(RowsRun8, bias, 6);
-ET_WORD(RowsRun8, kernel_width, 7);
+ET_PLACE(RowsRun8, kernel_width, ET_ROWS_AT_loop);
 ET_WORD(RowsRun8, x, 8);
 ET_WORD(RowsRun8, x_end, 9);
 ET_WORD(RowsRun8, out, 10);
@@ -70,24 +72,24 @@ ET_WORD(RowsRun8, out, 10);
   "smlad r3, r5, r8, r3\n smlad r3, r6, r9, r3\n"  \
   "smlabt r2, r7, r10, r2\n smlad r3, r7, r10, r3\n"
 
-// The frame: RowsRun8, where columns begin in place of kernel_width (28).
-#define ET_DSP_ROWS(column, bytes)                                                                             \
-  "push {r4-r11, lr}\n"                                                                                        \
-  "sub sp, sp, #44\n"                                                                                          \
-  "mov r12, sp\n"                                                                                              \
-  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r3}\n stm r12, {r1-r3}\n"                                \
-  "mov r11, r1\n mov lr, r2\n mov r12, r3\n"                                                                   \
-  "adr.w r4, 4f\n mov r5, #" bytes                                                                             \
-  "\n mls r4, r8, r5, r4\n orr r4, r4, #1\n str r4, [sp, #28]\n"                                               \
-  "0:\n"                                                                                                       \
-  "mov r0, r11\n ldrd r1, r2, [sp, #20]\n mov r3, r2\n ldr pc, [sp, #28]\n" column column column column column \
-      column column                                                                                            \
-  "4:\n"                                                                                                       \
-  "ldm sp, {r4-r8}\n"                                                                                          \
-  "smmlar r2, r2, r4, r5\n smmlar r3, r3, r4, r5\n ssat r2, #8, r2\n ssat r3, #8, r3\n"                        \
-  "strb r3, [r12, r6]\n strb r2, [r12]\n add r12, r12, r7\n add r11, r11, r8\n"                                \
-  "cmp r11, lr\n bne.w 0b\n"                                                                                   \
-  "add sp, sp, #44\n"                                                                                          \
+// The frame: RowsRun8, where columns begin in place of kernel_width.
+#define ET_DSP_ROWS(column, bytes) \
+  "push {r4-r11, lr}\n" \
+  "sub sp, sp, #44\n" \
+  "mov r12, sp\n" \
+  "ldm r0!, {r1-r8}\n stm r12!, {r1-r8}\n ldm r0, {r1-r3}\n stm r12, {r1-r3}\n" \
+  "mov r11, r1\n mov lr, r2\n mov r12, r3\n" \
+  "adr.w r4, 4f\n mov r5, #" bytes \
+  "\n mls r4, r8, r5, r4\n orr r4, r4, #1\n str r4, " ET_IN_FRAME(ET_ROWS_AT_loop) "\n" \
+  "0:\n" \
+  "mov r0, r11\n ldrd r1, r2, " ET_IN_FRAME(ET_ROWS_AT_weights) "\n mov r3, r2\n" \
+  "ldr pc, " ET_IN_FRAME(ET_ROWS_AT_loop) "\n" column column column column column column column \
+  "4:\n" \
+  "ldm sp, {r4-r8}\n" \
+  "smmlar r2, r2, r4, r5\n smmlar r3, r3, r4, r5\n ssat r2, #8, r2\n ssat r3, #8, r3\n" \
+  "strb r3, [r12, r6]\n strb r2, [r12]\n add r12, r12, r7\n add r11, r11, r8\n" \
+  "cmp r11, lr\n bne.w 0b\n" \
+  "add sp, sp, #44\n" \
   "pop {r4-r11, pc}\n"
 
 __attribute__((naked, noipa, aligned(4))) inline void rows_of_5(const RowsRun8* /*run*/) {
