@@ -33,6 +33,7 @@ def emit(
     model_name: str,
     out: Path,
     poison: bool = False,
+    explain: bool = True,
 ) -> list[Path]:
     """Write the sources of one program into the folder `out` and return their paths.
 
@@ -40,7 +41,7 @@ def emit(
     binding.cpp                ties it to the bundled runtime
     constants.S, constants.bin what stays in flash
     link.ld                    the board's memory; not for the host, whose own script is used
-    memory.json                where every byte of the arena is, and why
+    memory.json                where every byte of the arena is, and why; only if it is to `explain` itself
 
     `program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program. With `poison`, worthless bytes of the arena
     are overwritten round each step, so that a wrong plan changes the outputs. The same input gives the same bytes.
@@ -62,10 +63,10 @@ def emit(
                                poison=_poison(placed) if poison else None),
         "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
         "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
-        "memory.json": json_text(
-            memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
-        ) + "\n",
     }  # fmt: skip
+    if explain:
+        map = memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
+        texts["memory.json"] = json_text(map) + "\n"
     if "host" not in board.features:
         texts["link.ld"] = _link_script(board, model_name, code.arenas)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
