@@ -8,6 +8,7 @@ import os
 import re
 import select
 import termios
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -149,7 +150,10 @@ class Port:
 
     def close(self) -> None:
         self._hold(False)
-        self._serial.close()
+        if self.url.startswith("socket://"):  # behind which pyserial waits 0.3 s, for servers that cannot take a next one at once
+            threading.Thread(target=self._serial.close, daemon=True).start()
+        else:
+            self._serial.close()
 
 
 def holders(device: str) -> Iterator[str]:
