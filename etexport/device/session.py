@@ -106,6 +106,11 @@ def port_of(board: Board | None, line: Line) -> str:
     return board.url or _found(board)
 
 
+def real_port(board: Board, line: Line) -> str:
+    """The URL of a board that is attached, also where it has a simulator, which would be another machine."""
+    return line.url or board.url or _found(board)
+
+
 def _found(board: Board) -> str:
     """The one port of this machine with USB ids of the board's; DeviceLostError where there is none, or several."""
     ids, ports = usb_ids(board), serial_ports()

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,10 @@ HELP = """
   report     report.json and report.html of MODEL on BOARD, compared with eager PyTorch (the default)
   demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
   firmware   ELF, bin, hex and map of MODEL on BOARD
+  flash      write the firmware of MODEL to BOARD at PORT (TOOL=, AT=), and have it say that it runs
   bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
   test       pytest, with PYTEST="..." as its arguments
-  fuzz       100,000 programs that lie through the target side: none may end in a traceback
+  fuzz       100,000 programs that lie through the target side, and 10,000,000 inputs for each parser of frames
   compile_commands.json   for editors
   a path     one file below build/: build/BOARD/MODEL-float32/firmware.elf, or MODEL-int8
 
@@ -66,7 +68,20 @@ def generate(env):
     env.Replace(ETEXPORT=["$(", sys.executable, "-P", "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
     env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)  # a search of PATH for each command; what is compiled names its compiler itself
     env.Decider("content")
-    for method in (EtProgram, EtFirmware, EtSimulate, EtValidate, EtReport, EtBench, EtShow, EtExamples, EtVariables, EtAsked):
+    for method in (
+        EtProgram,
+        EtFirmware,
+        EtSimulate,
+        EtCapture,
+        EtFlash,
+        EtValidate,
+        EtReport,
+        EtBench,
+        EtShow,
+        EtExamples,
+        EtVariables,
+        EtAsked,
+    ):
         env.AddMethod(method)
 
 
@@ -207,6 +222,27 @@ def EtReport(env, run):
     return _tag(made, **of)
 
 
+def EtCapture(env, firmware, target, PORT="", INPUTS=None):
+    """What an attached board gives for its samples (or those of `INPUTS`), in a `.npz`, `.csv` or `.jsonl`: `etexport capture`."""
+    of = firmware[0].attributes.et
+    port = f" --port {PORT}" if PORT else ""
+    command = f"$ETEXPORT capture ${{SOURCE.dir}} --board $ET_BOARD --inputs ${{SOURCES[1]}} -o $TARGET --overwrite{port}"
+    made = of["env"].Command(target, [of["image"], _file(env, INPUTS) if INPUTS else of["npz"]], _action(env, "CAPTURE", command))
+    env.Depends(made, [_verb(env, "capture"), env.File(of["board"]["file"]), of["sizes"], firmware[1]])
+    return env.NoCache(made)
+
+
+def EtFlash(env, alias, firmware, PORT="$PORT", TOOL="$TOOL", AT="$AT"):
+    """An alias that writes a firmware to an attached board each time it is asked for, and has the firmware say that it runs:
+    `etexport flash`."""
+    of = firmware[0].attributes.et
+    given = [(option, env.subst(value)) for option, value in (("--port", PORT), ("--tool", TOOL), ("--at", AT))]
+    words = "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
+    command = f"$ETEXPORT flash ${{SOURCE.dir}} --board $ET_BOARD{words}"
+    action = Action(command) if env["VERBOSE"] else Action(command, "  FLASH     ${SOURCE.dir}")
+    return env.AlwaysBuild(of["env"].Alias(alias, [of["image"], firmware[1]], action))
+
+
 def EtBench(env, target, reports):
     """All reports in one `bench.json`, and a table beside it."""
     command = "$ETEXPORT bench $SOURCES -o $TARGET --quiet"
@@ -263,7 +299,7 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
-    words = [*jobs, "firmware", "test", "fuzz", "compile_commands.json"]
+    words = [*jobs, "firmware", "flash", "test", "fuzz", "compile_commands.json"]
     for target in COMMAND_LINE_TARGETS:
         if target not in (*words, "build") and "/" not in target and not Path(target).exists():
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
@@ -277,7 +313,7 @@ def EtAsked(env, jobs):
             (model, some if board == "model" else board, quantization, "size" if size else "speed")
             for board, model, quantization, size in named
         ]
-    elif not COMMAND_LINE_TARGETS or {"firmware", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+    elif not COMMAND_LINE_TARGETS or {"firmware", "flash", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:
         found["bench"] = jobs["bench"]
