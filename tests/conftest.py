@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,3 +88,22 @@ def int8_net(once: Once) -> Int8Net:
         return once(hashlib.sha256(repr((net, more)).encode()).hexdigest()[:16], fill) / "model.pte"
 
     return made
+
+
+@pytest.fixture(scope="session")
+def rp2040js(once: Once) -> Path:
+    """The folder for NODE_PATH that has npm's rp2040js, a simulator of the Pico's chip: what users install by hand."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: rp2040js runs in node")
+
+    def install(folder: Path) -> None:
+        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "rp2040js@1.4.1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            (folder / "why").write_text(done.stderr)
+
+    folder = once("rp2040js", install)
+    if (folder / "why").is_file():
+        pytest.skip(f"npm cannot install rp2040js: {(folder / 'why').read_text().strip().splitlines()[-1]}")
+    return folder / "node_modules"

@@ -94,7 +94,7 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
         set_in("arch", to="cortexm"),
         r"'arch' is 'cortexm', which does not exist(.|\n)*did you mean 'cortex_m'\? known: cortex_m, host, riscv",
     ),
-    (set_in("uart", to="pl011"), r"'uart' is 'pl011', which does not exist(.|\n)*known: cmsdk, host, nrf51, ns16550"),
+    (set_in("uart", to="pl012"), r"'uart' is 'pl012', which does not exist(.|\n)*known: cmsdk, host, ibex, nrf51, nrf_uarte, ns16550"),
     (set_in("counter", "driver", to="dwt2"), r"'counter.driver' is 'dwt2'(.|\n)*did you mean 'dwt'"),
     (set_in("counter", "denominator", to=0), r"must not be 0"),
     (set_in("simulator", "kind", to="qmu"), r"'simulator.kind' is 'qmu'(.|\n)*did you mean 'qemu'"),

@@ -1,14 +1,19 @@
-"""List the boards, or tell how firmware for some of them is compiled."""
+"""List the boards, show all that is known of one and where it was read, or tell how firmware for some of them is compiled."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from etexport.board import Board
+from etexport.hardware import Operation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("board", nargs="*", help="only these")
+    parser.add_argument("board", nargs="*", help="only these, with every value")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--build", action="store_true", help="with --json: compiler, flags and sources too")
 
@@ -21,6 +26,9 @@ def main(args: argparse.Namespace) -> int:
         names = args.board or board_names()
         print(json.dumps({name: _plain(name, board, args.build) for name, board in zip(names, boards, strict=True)}, indent=1))
         return 0
+    if args.board:
+        print("\n\n".join("\n".join(_shown(board)) for board in boards))
+        return 0
     width = max(len(board.name) for board in boards)
     for board in boards:
         memory = ", ".join(f"{entry.name} {entry.size // 1024:,} KB" for entry in board.memory)
@@ -28,31 +36,80 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(name: str, board: object, build: bool) -> dict[str, object]:
-    import dataclasses
+def _shown(board: Board) -> Iterator[str]:
+    """Every value of the board file with the place where it was read, and whether it ever ran on the board."""
+    from etexport.board import source_of
 
-    from etexport.board import Board, board_files
+    yield f"{board.name}: {board.description}"
+    if board.attach is not None:
+        yield f"  on the real board: {board.on_hardware or 'never'}"
+    rows = [row for row in _values("", board) if row[0] not in ("name", "description", "on_hardware")]
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        mark = "" if key.split(".")[0] in _OURS else f"  [{source_of(board, key) or 'not verified'}]"
+        yield f"  {key:{width}}  {value}{mark}"
 
-    assert isinstance(board, Board)
-    found = {field.name: getattr(board, field.name) for field in dataclasses.fields(board)}
-    found |= {"features": sorted(board.features), "argument": name, "file": name if name.endswith(".toml") else str(board_files()[name])}
-    found |= {
-        name: dataclasses.asdict(value) for name, value in found.items() if dataclasses.is_dataclass(value) and not isinstance(value, type)
-    }
-    found["defines"] = dict(board.defines)
-    found["memory"] = [dataclasses.asdict(memory) for memory in board.memory]
+
+_OURS = ("core", "features", "arch", "uart", "stack", "toolchain", "simulator", "baud", "url")
+"""Choices, which nobody reads in a manual."""
+
+
+def _values(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+    """Key and value of everything that a board file says; parts of a list go by their name where they have one."""
+    if isinstance(value, Operation):
+        yield prefix, " ".join([value.name, *(f"0x{number:08x}" for number in value.numbers)])
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            part = getattr(value, field.name)
+            if field.name != "verified" and part not in (None, "", (), {}) and not (prefix and part == field.default):
+                yield from _values(f"{prefix}.{field.name}".lstrip("."), part)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _values(f"{prefix}.{key}", part)
+    elif isinstance(value, tuple) and any(dataclasses.is_dataclass(part) for part in value):
+        for index, part in enumerate(value):
+            name = getattr(part, "name", None) if not isinstance(part, Operation) else None
+            yield from _values(f"{prefix}.{index if name is None else name}", part)
+    elif isinstance(value, int) and not isinstance(value, bool) and prefix.rsplit(".", 1)[-1] in _ADDRESSES:
+        yield prefix, f"0x{value:08x}"
+    elif isinstance(value, (tuple, frozenset)):
+        yield prefix, ", ".join(map(str, sorted(value) if isinstance(value, frozenset) else value))
+    else:
+        yield prefix, f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+_ADDRESSES = ("address", "mask", "size", "ET_UART_ADDRESS", "ET_EXIT_ADDRESS", "uf2_family")
+
+
+def _plain(name: str, board: Board, build: bool) -> dict[str, object]:
+    from etexport.board import board_files
+
+    found = {field.name: _data(getattr(board, field.name)) for field in dataclasses.fields(board)}
+    found |= {"argument": name, "file": name if name.endswith(".toml") else str(board_files()[name])}
     if build:
         found["build"] = _build(board)
     return found
 
 
-def _build(board: object) -> dict[str, object]:
+def _data(value: object) -> object:
+    """The same as JSON knows it."""
+    if isinstance(value, Operation):
+        return [value.name, *value.numbers]
+    if dataclasses.is_dataclass(value):
+        return {field.name: _data(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _data(part) for key, part in value.items()}
+    if isinstance(value, (tuple, frozenset)):
+        return [_data(part) for part in (sorted(value) if isinstance(value, frozenset) else value)]
+    return value
+
+
+def _build(board: Board) -> dict[str, object]:
     """What a build tool needs. Words in braces are for it to fill in: names of files, for `{objects}` as many as there are."""
-    from etexport.board import Board, firmware_defines, firmware_sources
+    from etexport.board import firmware_defines, firmware_sources
     from etexport.resources import kernel_folders, root
     from etexport.toolchain import gcc
 
-    assert isinstance(board, Board)
     return {
         "compiler": gcc.tool(board, "g++"),
         "driver": gcc.tool(board, "gcc"),

@@ -158,17 +158,19 @@ def _programs() -> list[Tool]:
             except EtError as error:
                 wrong.append(Tool(f"board {name}", "", f"{name}: {error}", f"mend {path}"))
     needs: dict[str, tuple[str, list[str]]] = {}
+    others: dict[str, tuple[str, list[str]]] = {}
     for board in boards:
         needs.setdefault(f"{board.toolchain.prefix}g++", (board.toolchain.package, []))[1].append(board.name)
         if board.simulator is not None and "{" not in board.simulator.program:
-            needs.setdefault(board.simulator.program, (board.simulator.package, []))[1].append(board.name)
+            tools = needs if board.simulator.kind == "qemu" else others
+            tools.setdefault(board.simulator.program, (board.simulator.package, []))[1].append(board.name)
     found = [
         Tool(program, _version(program), f"the boards {', '.join(names)}", _apt(package, program))
         for program, (package, names) in needs.items()
     ]
     optional = (
         ("gdb-multiarch", "looking into a running board by hand", "gdb-multiarch"),
-        ("renode", "boards that Renode simulates", ""),
+        *((program, f"simulating {', '.join(names)}", package) for program, (package, names) in others.items()),
         ("openocd", "flashing real boards", "openocd"),
     )
     return [

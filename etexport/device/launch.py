@@ -30,6 +30,8 @@ _SLOWEST = 4
 _WAITING = re.compile(r"waiting for connection on: \S*tcp:127\.0\.0\.1:(\d+)")
 _PLAIN_PATH = re.compile(r"[\w./-]+")
 _PR_SET_PDEATHSIG = 1
+_NOT_INSTALLED = 127
+"""Status of a launcher that lacks what it launches, as a shell has it; its last line is `what; hint`."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[s
     """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as a part of its own
     language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
     places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode"), "device": str(Path(__file__).parent)}
-    for name in ("elf", "renode", "device"):
+    for name in ("elf", "renode") if simulator.kind != "program" else ():
         inside = [part for part in simulator.arguments if f"{{{name}}}" in part and part != f"{{{name}}}"]
         if inside and not _PLAIN_PATH.fullmatch(places[name]):
             what = f"{simulator.program} cannot be told this path: {inside[0]!r} has it between other words"
@@ -167,8 +169,12 @@ def _announced_port(running: Running) -> int:
         for line in list(running.lines):
             if match := _WAITING.search(line):
                 return int(match[1])
-        if running.process.poll() is not None:
-            raise DeviceLostError(running.epitaph(), where=" ".join(running.arguments))
+        if (status := running.process.poll()) is not None:
+            said = running.epitaph()
+            if status == _NOT_INSTALLED and running.lines:
+                what, _, hint = running.lines[-1].partition("; ")
+                raise ToolMissingError(what, where=running.arguments[0], hint=hint)
+            raise DeviceLostError(said, where=" ".join(running.arguments))
         time.sleep(0.005)
     raise DeviceLostError(f"the simulator named no port in {_START_S:.0f} s", where=" ".join(running.arguments))
 

@@ -328,7 +328,9 @@ void answer_identify(uint16_t sequence) {
   features |= kFeatureTrace;
 #endif
 #if defined(ET_CLOCK_SETUP)
-  features |= clock_is_set() ? 0 : kFeatureResetClock;
+  if (!clock_is_set()) {
+    features |= kFeatureResetClock;
+  }
 #endif
   send_u8(features);
   send_u32(link_bad_frames());

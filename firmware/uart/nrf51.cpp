@@ -1,12 +1,25 @@
-// UART of the nRF51 (reference manual 3.0, chapter 29), without EasyDMA; the nRF52840 still has it at the same address.
+// UART of the nRF51 (reference manual 3.0, chapter 29), without EasyDMA. The nRF52840 still has it at the same address;
+// Renode's has only the one with EasyDMA (nrf_uarte.cpp).
 #include "uart/uart.h"
 
-#ifndef ET_UART_BAUD
-#define ET_UART_BAUD 0x01D7E000  // 115200 bits a second
+#ifndef ET_BAUD
+#define ET_BAUD 115200
 #endif
 
 namespace et {
 namespace {
+
+// Of its own clock of 16 MHz, whatever the core's: the values of the register's table, 0 for a speed that it lacks.
+constexpr uint32_t rate(uint32_t baud) {
+  return baud == 9600      ? 0x00275000
+         : baud == 57600   ? 0x00EBF000
+         : baud == 115200  ? 0x01D7E000
+         : baud == 230400  ? 0x03AFB000
+         : baud == 250000  ? 0x04000000
+         : baud == 1000000 ? 0x10000000
+                           : 0;
+}
+static_assert(rate(ET_BAUD) != 0, "the UART of the nRF51 has no such speed");
 
 volatile uint32_t& reg(uint32_t offset) { return *reinterpret_cast<volatile uint32_t*>(ET_UART_ADDRESS + offset); }
 
@@ -39,7 +52,7 @@ void uart_init() {
   reg(0x50C) = ET_UART_TRANSMIT_PIN;
   reg(0x514) = ET_UART_RECEIVE_PIN;
 #endif
-  reg(kBaud) = ET_UART_BAUD;
+  reg(kBaud) = rate(ET_BAUD);
   reg(kEnable) = kEnabled;
   reg(kReceiveReady) = 0;
   reg(kTransmitReady) = 0;

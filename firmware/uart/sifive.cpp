@@ -1,7 +1,9 @@
 // UART of SiFive's FE310 (manual 19.04, chapter 18).
 #include "uart/uart.h"
 
-#ifndef ET_UART_DIVIDER
+#if defined(ET_UART_HZ)
+#define ET_UART_DIVIDER (clock_is_set() ? divider(ET_UART_HZ) : divider(ET_UART_RESET_HZ))
+#elif !defined(ET_UART_DIVIDER)
 #define ET_UART_DIVIDER 138  // 115200 bits a second at 16 MHz
 #endif
 
@@ -17,6 +19,10 @@ struct Registers {
   volatile uint32_t interrupt_pending;
   volatile uint32_t divider;
 };
+
+#if defined(ET_UART_HZ)
+constexpr uint32_t divider(uint32_t hz) { return (hz + ET_BAUD / 2) / ET_BAUD - 1; }
+#endif
 
 constexpr uint32_t kFull = 1U << 31;
 constexpr uint32_t kEmpty = 1U << 31;

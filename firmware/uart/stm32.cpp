@@ -18,10 +18,17 @@ constexpr uint32_t kEnableBoth = 1U << 13 | 1U << 3 | 1U << 2;
 
 Registers& uart() { return *reinterpret_cast<Registers*>(ET_UART_ADDRESS); }
 
+#if defined(ET_UART_HZ)
+constexpr uint32_t divider(uint32_t hz) { return (hz + ET_BAUD / 2) / ET_BAUD; }  // 16 samples a bit
+static_assert(divider(ET_UART_HZ) >= 16, "the UART's clock is too slow for this speed");
+#endif
+
 }  // namespace
 
 void uart_init() {
-#if defined(ET_UART_DIVIDER)
+#if defined(ET_UART_HZ)
+  uart().baud = clock_is_set() ? divider(ET_UART_HZ) : divider(ET_UART_RESET_HZ);
+#elif defined(ET_UART_DIVIDER)
   uart().baud = ET_UART_DIVIDER;
 #endif
   uart().control = kEnableBoth;

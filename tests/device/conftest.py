@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from etexport.board import Board, load_board
+from etexport.board import Board, board_names, count_of, load_board
 from tests.device.building import build_tiny
 
 BOARDS = ("host", "qemu_mps2_an386", "qemu_mps2_an385", "qemu_microbit", "qemu_netduinoplus2", "qemu_virt_rv32", "qemu_sifive_e")
+"""Of one kind each: what is the same for all boards of a core is tried on these."""
+
+IN_QEMU = tuple(name for name in board_names() if (simulator := load_board(name).simulator) is not None and simulator.kind == "qemu")
+COUNTED = tuple(name for name in IN_QEMU if not count_of(load_board(name), simulated=True).still)
+"""Every board that QEMU simulates, and those whose counter it simulates too: a new board file is tested without a list."""
 
 Firmware = Callable[..., tuple[Board, Path]]
 

@@ -13,7 +13,7 @@ from etexport.device import run
 from etexport.device.fault import cause_by_instruction
 from etexport.errors import DeviceFaultError
 from tests.device.building import TINY
-from tests.device.conftest import BOARDS, Firmware
+from tests.device.conftest import BOARDS, IN_QEMU, Firmware
 from tests.device.tiny import BAD_INSTRUCTION, OVERFLOW, WRITE_NOWHERE, sample
 
 STEPS = [
@@ -49,7 +49,7 @@ def test_a_bad_write_is_traced_to_the_line_of_the_script(firmware: Firmware, tmp
     assert "0x70000000" in error.what or "0x00000010" in error.what or "(0x10)" in error.what or "UndefinedBehavior" in error.what
 
 
-@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+@pytest.mark.parametrize("name", IN_QEMU)
 def test_a_bad_instruction(firmware: Firmware, tmp_path: Path, name: str) -> None:
     board, built = firmware(name)
     error = fault(board, as_built(tmp_path, built), BAD_INSTRUCTION)
@@ -57,7 +57,7 @@ def test_a_bad_instruction(firmware: Firmware, tmp_path: Path, name: str) -> Non
     assert error.where == "model.py:12"
 
 
-@pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
+@pytest.mark.parametrize("name", IN_QEMU)
 def test_a_stack_overflow_is_called_so(firmware: Firmware, tmp_path: Path, name: str) -> None:
     board, built = firmware(name)
     error = fault(board, as_built(tmp_path, built), OVERFLOW)
