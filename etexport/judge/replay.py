@@ -32,6 +32,8 @@ from etexport.program.operators import DEQUANTIZE_CHANNELS
 
 Fact = TypeVar("Fact")
 
+WRITE_BACK = "aten::copy_"
+
 LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
 """By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier
 for each operand, 2^-15 of at most 255 steps twice; TFLite's second rounding sees what the first made of it, in the worst case quarters."""
@@ -298,7 +300,10 @@ class Replaying:
             assert isinstance(operand, Ref) and isinstance(scale, (int, float)) and isinstance(zero_point, int)
             unsigned = self.method.values[operand.id].spec.dtype is DType.UINT8
             return float(scale), zero_point - 128 * unsigned
-        scales = {self.stored.get(one.id) for one in carried(op, instruction)}
+        moved = carried(op, instruction)
+        if instruction.op == WRITE_BACK and isinstance(instruction.args[1], Ref):
+            moved = (instruction.args[1],)  # into a state, whatever that held
+        scales = {self.stored.get(one.id) for one in moved}
         return scales.pop() if len(scales) == 1 else None
 
     def _moved(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:

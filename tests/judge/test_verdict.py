@@ -129,6 +129,23 @@ def test_a_small_fault_is_seen_by_every_road(folders: dict[str, Path], tmp_path:
         assert json.loads((folder / "report.json").read_text())["exact"]["wrong"] >= 1
 
 
+def test_what_goes_back_into_a_state_is_computed_again(folders: dict[str, Path], programs: dict[str, Path]) -> None:
+    """As the board stores it: the program's state is float, the board's is int8."""
+    folder = folders["kept"]
+    assert main(["validate", str(folder), "--trace"]) == 0
+    question = question_of(folder, programs["kept"])
+    evidence = read_evidence(folder / "trace", json.loads((folder / "memory.json").read_text()))
+    (back,) = (one.handle for one in question.method.instructions if one.op == "aten::copy_")
+    exact = verdict(question, evidence).exact
+    assert exact is not None and back in question.handles and (exact.checked, exact.wrong) == (exact.operators, 0)
+    last = max(evidence.traced)
+    (kept,) = (one for one in evidence.traced[last] if one.handle == back)
+    assert kept.data.dtype == np.int8
+    off = [replace(one, data=one.data + np.int8(1)) if one.handle == back else one for one in evidence.traced[last]]
+    exact = verdict(question, replace(evidence, traced={**evidence.traced, last: off})).exact
+    assert exact is not None and exact.wrong == 1 and str(exact.first_wrong).startswith("kept_write_back")
+
+
 def test_the_signal_can_be_asked_for(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = folders["kept"]
     assert main(["report", str(folder), "-q"]) == 0
