@@ -43,6 +43,8 @@ class Running:
     url: str = ""
     lines: list[str] = field(default_factory=list)
     """What it wrote to standard output and error."""
+    ends: bool = True
+    """Whether the firmware's exit ends it. Renode goes on, and waiting for it would be in vain."""
     _looked_at: float = field(default_factory=time.monotonic)
     _waited_s: float = 0.0
     _clock: float = 0.0
@@ -64,6 +66,8 @@ class Running:
 
     def wait(self) -> int | None:
         """Exit status, after waiting for an end that was asked for; None if it did not come."""
+        if not self.ends:
+            return self.process.poll()
         end = self.clock() + _EXIT_S
         while self.process.poll() is None and self.clock() < end:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -95,9 +99,11 @@ def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[s
     """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as a part of its own
     language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
     places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode"), "device": str(Path(__file__).parent)}
+    if simulator.kind == "renode":  # whose Monitor ends a path at a blank that has no backslash before it
+        places |= {name: places[name].replace(" ", "\\ ") for name in ("elf", "renode")}
     for name in ("elf", "renode") if simulator.kind != "program" else ():
         inside = [part for part in simulator.arguments if f"{{{name}}}" in part and part != f"{{{name}}}"]
-        if inside and not _PLAIN_PATH.fullmatch(places[name]):
+        if inside and not _PLAIN_PATH.fullmatch(places[name].replace("\\ ", "_")):
             what = f"{simulator.program} cannot be told this path: {inside[0]!r} has it between other words"
             raise ModelError(what, where=places[name], hint="letters, digits and . _ - / only: build in another folder")
     return tuple(part.format(**places) for part in (simulator.program, *simulator.arguments))
@@ -117,7 +123,7 @@ def launch(board: Board, elf: Path) -> Iterator[Running]:
     if shutil.which(arguments[0]) is None:
         hint = f"sudo apt-get install {simulator.package}" if simulator.package else f"put {arguments[0]} on PATH"
         raise ToolMissingError(f"{arguments[0]} is not installed", where=f"board {board.name}", hint=hint)
-    running = Running(arguments, _start(arguments, one_core=simulator.kind == "qemu"))
+    running = Running(arguments, _start(arguments, one_core=simulator.kind == "qemu"), ends=simulator.kind != "renode")
     reader = threading.Thread(target=_read_lines, args=(running.process.stdout, running.lines), daemon=True)
     reader.start()
     try:
