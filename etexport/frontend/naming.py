@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from etexport.frontend.lower import Lowered
 from etexport.program.model import JUMP_FALSE, Instruction, Method, Program, Ref
 from etexport.program.names import Names, base_name
-from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE, WRITE_BACK
+from etexport.program.operators import CLONE, DEQUANTIZE, PERMUTE, QUANTIZE, TRANSPOSE, VIEW, WRITE_BACK
 
+MOVES = (VIEW, PERMUTE, TRANSPOSE, CLONE)
+"""What a layer of rows or of channels-last data has beside what it computes."""
 BEHIND = (QUANTIZE, DEQUANTIZE, CLONE)
 """What may stand between an output and the operator that made it: how it is stored, and in which order."""
 
@@ -61,17 +64,17 @@ def _is_made(method: Method, value_id: int) -> bool:
 
 
 def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
-    """By the instruction's name: the layer's path, and the operator where the layer has several instructions or is the model itself."""
-    count: dict[str, int] = {}
-    for instruction in method.instructions:
-        path = modules.get(instruction.name, "")
-        count[path] = count.get(path, 0) + 1
+    """By the instruction's name: the layer's path, and the operator where the layer has several instructions that compute, where it only
+    moves, or where it is the model itself."""
+    paths = {instruction.name: modules.get(instruction.name, "") for instruction in method.instructions}
+    computing = Counter(paths[one.name] for one in method.instructions if one.op not in MOVES)
+    every = Counter(paths.values())
     found = {}
     for instruction in method.instructions:
-        path = modules.get(instruction.name, "")
-        operator = _operator(instruction)
+        path = paths[instruction.name]
+        alone = every[path] == 1 or (instruction.op not in MOVES and computing[path] == 1)
         if instruction.op != WRITE_BACK:
-            found[instruction.name] = path if path and count[path] == 1 else f"{path}.{operator}".lstrip(".")
+            found[instruction.name] = path if path and alone else f"{path}.{_operator(instruction)}".lstrip(".")
     return found
 
 
