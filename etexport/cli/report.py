@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output has less signal to "
         "noise than this against the float network, or where that is not known"
     )  # fmt: skip
+    parser.add_argument("--markdown", type=Path, metavar="X.md", help="write a summary for a CI page as well")
     parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 
 
@@ -28,9 +29,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _tell(args: argparse.Namespace) -> int:
+    from etexport.artifacts.files import write_whole
     from etexport.board import load_board
     from etexport.cli.traced import verdict_of
     from etexport.judge.against_float import require_signal
+    from etexport.report.markdown import markdown
     from etexport.report.profile import unit_of
     from etexport.report.results import report, timing
     from etexport.report.summary import show
@@ -40,6 +43,8 @@ def _tell(args: argparse.Namespace) -> int:
     judged = verdict_of(args.folder, program, args.reference, board) if can else None
     made = report(args.folder, program, board, args.reference, judged)
     times = timing(args.folder, _plan_seconds(args.folder, program, board))
+    if args.markdown is not None:
+        write_whole(args.markdown, markdown(made).encode())
     if not args.quiet:
         show(made)
         if times["count"] is not None:

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit code 2 where an output has less signal to noise than this against the float network, or where that is not known "
         "(default: min_snr_db of the model script)",
     )
+    parser.add_argument("--junit", type=Path, metavar="X.xml", help="write the verdict as JUnit XML, also where outputs differ")
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
 
@@ -38,17 +39,25 @@ def _validate(args: argparse.Namespace) -> int:
     from etexport.cli.traced import verdict_of
     from etexport.judge.against_float import require_signal, signal_line, warning
     from etexport.judge.verdict import require_right
+    from etexport.report.junit import junit
     from etexport.report.quality import quality
     from etexport.report.report import compared, layers, plain
 
     program = program_of(args.folder, args.program)
-    judged = verdict_of(args.folder, program, args.reference, load_board(board_of(args.folder, args.board)), anew=args.trace)
+    board = load_board(board_of(args.folder, args.board))
+    judged = verdict_of(args.folder, program, args.reference, board, anew=args.trace)
     comparison, each = judged.comparison, judged.exact
+    at_least = comparison.min_snr_db if args.fail_below is None else args.fail_below
+    if args.junit is not None:
+        run = read_json(args.folder / "run.json", "`etexport run` writes it")
+        said = {key: str(run[key]) for key in ("program_hash", "image_crc", "counter", "samples")}
+        properties = {"model": str(run["program"]), "board": board.name, "core": board.core, **said}
+        write_whole(args.junit, junit(judged, properties, at_least))
     if each is not None and not each.wrong:
         print(f"{args.folder}: {each}")
     require_right(judged, str(args.folder))
     print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
-    figures, at_least = compared(comparison), comparison.min_snr_db if args.fail_below is None else args.fail_below
+    figures = compared(comparison)
     lost = ""
     if comparison.tolerance_lsb is not None:
         print(f"{args.folder}: {signal_line(comparison.against_float, comparison.snr_missing)}")
