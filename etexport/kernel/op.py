@@ -1,4 +1,6 @@
-"""What a kernel folder declares of one operator."""
+"""What a kernel folder declares of one operator, by the name that it has in a program. How it is quantised is said beside it, by the name
+that it has in a model (`etexport.kernel.int8`).
+"""
 
 from __future__ import annotations
 

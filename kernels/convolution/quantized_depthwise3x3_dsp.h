@@ -75,7 +75,7 @@ __attribute__((naked, noipa)) inline void depthwise_two_rows(const Depthwise8Row
                                                              const int8_t* /*row3*/) {
   asm volatile(
       "push {r4-r11, lr}\n"
-      "ldrd r4, r5, [sp, #36]\n ldrd r6, r7, [sp, #44]\n"
+      "ldrd r4, r5, [sp, #36]\n ldrd r6, r7, [sp, #44]\n"  // what came on the stack, behind the registers that are kept
       "sub sp, sp, #76\n"
       "ldm r0, {r8-r12, lr}\n"        // in width, channels, out width, -, -, zero point
       "add r10, r4, r10, lsl #5\n"

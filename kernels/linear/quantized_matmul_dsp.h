@@ -31,12 +31,18 @@ ET_WORD(ProductRows8, out3, 7);
   "ldm r1!, {r6-r9}\n"                                                                                \
   "smlad r10, r4, r6, r10\n smlad r11, r4, r7, r11\n smlad r12, r4, r8, r12\n smlad lr, r4, r9, lr\n"
 
+// The frame: what was in r1 and r2, the registers that are kept, and behind them the argument that came on the stack.
+#define ET_PRODUCTS_AT_packed 0
+#define ET_PRODUCTS_AT_out 4
+#define ET_PRODUCTS_AT_rows 44
+#define ET_PRODUCTS(place) ET_IN_FRAME(ET_PRODUCTS_AT_##place)
+
 __attribute__((naked, noipa)) inline void product_rows(const int8_t* /*x*/, const int16_t* /*packed*/, int8_t* /*out*/,
                                                        const ProductRows8* /*how*/, int32_t /*rows*/) {
   asm volatile(
-      "push {r1, r2, r4-r11, lr}\n"  // at sp: packed, out; behind the registers: rows
+      "push {r1, r2, r4-r11, lr}\n"
       "1:\n"
-      "ldr r1, [sp]\n ldr r2, [r3]\n"
+      "ldr r1, " ET_PRODUCTS(packed) "\n ldr r2, [r3]\n"
       "ldm r1!, {r10, r11, r12, lr}\n"
       "tst r2, #1\n bne.w 3f\n"
       "2:\n" ET_DSP_PRODUCTS "3:\n" ET_DSP_PRODUCTS
@@ -44,10 +50,10 @@ __attribute__((naked, noipa)) inline void product_rows(const int8_t* /*x*/, cons
       "add r2, r3, #4\n ldm r2, {r2, r4-r9}\n"
       "smmlar r10, r10, r5, r6\n smmlar r11, r11, r5, r6\n smmlar r12, r12, r5, r6\n smmlar lr, lr, r5, r6\n"
       "ssat r10, #8, r10\n ssat r11, #8, r11\n ssat r12, #8, r12\n ssat lr, #8, lr\n"
-      "ldr r5, [sp, #4]\n ldr r6, [sp, #44]\n"
+      "ldr r5, " ET_PRODUCTS(out) "\n ldr r6, " ET_PRODUCTS(rows) "\n"
       "strb r10, [r5]\n strb r11, [r5, r7]\n strb r12, [r5, r8]\n strb lr, [r5, r9]\n"
-      "add r0, r0, r2\n add r5, r5, r4\n str r5, [sp, #4]\n"
-      "subs r6, r6, #1\n str r6, [sp, #44]\n"
+      "add r0, r0, r2\n add r5, r5, r4\n str r5, " ET_PRODUCTS(out) "\n"
+      "subs r6, r6, #1\n str r6, " ET_PRODUCTS(rows) "\n"
       "bne.w 1b\n"
       "add sp, sp, #8\n"
       "pop {r4-r11, pc}\n");
