@@ -31,7 +31,7 @@ ROOMS = {
     },
     "cli": {
         "cli", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge", "report",
-        "kernel", "board", "hardware", "rich",
+        "kernel", "board", "hardware", "platformio", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}

@@ -1,10 +1,11 @@
-"""List the boards, show all that is known of one and where it was read, or tell how firmware for some of them is compiled."""
+"""List the boards, show all that is known of one and where it was read, say how firmware for it is compiled, or draft a new one."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,13 +14,18 @@ from etexport.hardware import Operation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("board", nargs="*", help="only these, with every value")
+    parser.add_argument(
+        "board", nargs="*", help="only these, with every value; or `import NAME.json`: the draft of a board file, from one of PlatformIO's"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--build", action="store_true", help="with --json: compiler, flags and sources too")
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.board import board_names, load_board
+
+    if args.board[:1] == ["import"]:
+        return _import(args.board[1:])
 
     boards = [load_board(name) for name in args.board or board_names()]
     if args.json:
@@ -33,6 +39,19 @@ def main(args: argparse.Namespace) -> int:
     for board in boards:
         memory = ", ".join(f"{entry.name} {entry.size // 1024:,} KB" for entry in board.memory)
         print(f"{board.name:{width}}  {board.core:12}  {memory:36}  {board.description}")
+    return 0
+
+
+def _import(files: list[str]) -> int:
+    """The draft on standard output, what is missing on standard error."""
+    from etexport.errors import BoardError
+    from etexport.platformio import draft
+
+    if len(files) != 1:
+        raise BoardError(f"takes one file, not {len(files)}", where="boards import", hint="etexport boards import NAME.json > mine.toml")
+    text, missing = draft(Path(files[0]))
+    print(text, end="")
+    print("missing:", *missing, sep="\n  ", file=sys.stderr)
     return 0
 
 
