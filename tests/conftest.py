@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etexport.kernel.library import load_ops
+from tests.desk import Desk, desk_of
 
 if TYPE_CHECKING:
     from tests.frontend.nets import Net
@@ -38,10 +39,42 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.quick)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("a board", "the tests of boards on one that is attached, or on another simulator")
+    group.addoption("--board", metavar="NAME", help="only the tests that run on a board, on this one")
+    group.addoption("--port", default="", metavar="URL", help="its serial port, as `etexport run` takes it (default: its simulator)")
+    group.addoption("--flash-tool", default="", metavar="NAME", help="what writes it, as `etexport flash --tool`")
+    group.addoption("--flash-at", default="", metavar="WHERE", help="as `etexport flash --at`")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "on_board: runs on the board of --board")
+
+
+@pytest.fixture(scope="session")
+def desk(request: pytest.FixtureRequest) -> Desk:
+    """The board of --board."""
+    option = request.config.getoption
+    if not option("--board"):
+        pytest.skip("for an attached board: pytest --board NAME --port URL")
+    return desk_of(option("--board"), option("--port"), option("--flash-tool"), option("--flash-at"))
+
+
+@pytest.fixture(autouse=True)
+def _told_which_board(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    """JUnit says of each test on which board it was."""
+    if request.config.getoption("--board"):
+        record_property("board", request.config.getoption("--board"))
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file stay together, since they share fixtures; a folder may group its own otherwise."""
     here = Path(__file__).parent
+    if config.getoption("--board"):
+        others = [item for item in items if item.get_closest_marker("on_board") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("on_board") is not None]
 
     def order(item: pytest.Item) -> int:
         folder = item.path.relative_to(here).parts[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from etexport.__main__ import main
-from etexport.board import Board, load_board
+from etexport.board import Board, board_names, load_board
 from etexport.device.elf import program_hash
 from etexport.device.flash import confirm, step_of, write
 from etexport.device.flash.image_files import intel_hex, raw, segments, uf2
@@ -302,6 +302,42 @@ def test_a_drive(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.M
     (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2350\nBoard-ID: RP2350\n")
     with pytest.raises(BoardError, match=r"the chip is not the one(.|\n)*Board-ID: RP2350, and the board's file says NODE_\*"):
         write(step_of(elf, board, wanted="copy"))
+
+
+def test_a_drive_is_taken_where_it_is_mounted(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next tool of the list, which may be able to do without a button that is held."""
+    board, elf = real
+    board = dataclasses.replace(board, attach=dataclasses.replace(ATTACH, flash=("copy", "st-flash")))
+    fake(tmp_path, "st-flash", "fine", 0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda1 / ext4 rw 0 0\n")
+    monkeypatch.setattr("etexport.device.flash.tools.copy._MOUNTS", mounts)
+    assert step_of(elf, board).tool.name == "st-flash"
+    assert step_of(elf, board, place=str(tmp_path)).tool.name == "copy"
+    mounts.write_text("/dev/sdz1 /media/NODE_F446RE vfat rw 0 0\n")
+    assert step_of(elf, board).tool.name == "copy"
+    (tmp_path / "st-flash").unlink()
+    mounts.write_text("")
+    with pytest.raises(DeviceLostError, match="no drive NODE_"):
+        write(step_of(elf, board))
+
+
+@pytest.mark.parametrize("name", [name for name in board_names() if load_board(name).attach is not None])
+def test_every_tool_of_a_real_board_can_be_called(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What its file says is enough for a command; nothing is written."""
+    board = load_board(name)
+    if shutil.which(f"{board.toolchain.prefix}g++") is None:
+        pytest.skip(f"{board.toolchain.prefix}g++ is not installed")
+    elf = build_tiny(board, tmp_path)
+    assert board.attach is not None and board.attach.flash
+    for tool in board.attach.flash:
+        fake(tmp_path, tool, "fine", 0)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for tool in board.attach.flash:
+        step = step_of(elf, board, wanted=tool)
+        assert step.job.image.is_file() and str(step.job.image) in str(step)
+        assert step.job.address == next(region.address for region in board.memory if region.kind == "flash")
 
 
 def test_a_board_that_does_not_come_back(real: tuple[Board, Path], tmp_path: Path) -> None:

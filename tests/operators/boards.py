@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from etexport.board import Board, firmware_defines, firmware_sources, load_board
-from etexport.device import run
+from etexport.device import Run, run
 from etexport.emit import emit
 from etexport.kernel.call import Target
 from etexport.kernel.library import Library
@@ -40,6 +40,8 @@ class Bench:
     sanitize: bool = False
     objects: list[Path] = field(default_factory=list)
     built: int = 0
+    ran: Callable[[Path, Board, Sequence[Sequence[Array]]], Run] = run
+    """What runs an image: a simulator, or an attached board that it is written to first."""
 
     def mismatches(self, samples: Sequence[Sample], library: Library, *, fused: bool = False) -> list[str]:
         """Run all samples; what differs from PyTorch, one line for each output that does. `fused`: each must be one step."""
@@ -90,7 +92,7 @@ class Bench:
         # Nobody reads a memory map, whose size is that of steps times values: of 240 results a third of all that is done here.
         emit(placed, self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None, explain=False)
         elf = self._build(out, library)
-        return run(elf, self.board, samples).outputs
+        return self.ran(elf, self.board, samples).outputs
 
     def _build(self, out: Path, library: Library) -> Path:
         if not self.objects:

@@ -38,7 +38,7 @@ def step_of(elf: Path, board: Board, *, wanted: str = "", place: str = "") -> St
     """The tool, chosen from the board's file (or `wanted`), and the image in its format, which is written beside the ELF. BoardError where
     the file names none, ToolMissingError where none of those is installed."""
     elf = elf.resolve()
-    tool = _chosen(board, wanted)
+    tool = _chosen(board, wanted, place)
     kind = tool.format
     if kind == "drive":
         kind = board.attach.drive_format if board.attach is not None else "bin"
@@ -49,7 +49,7 @@ def step_of(elf: Path, board: Board, *, wanted: str = "", place: str = "") -> St
     return Step(tool, job, (program, *command[1:]) if program else command)
 
 
-def _chosen(board: Board, wanted: str) -> Tool:
+def _chosen(board: Board, wanted: str, place: str) -> Tool:
     known = known_tools()
     names = (wanted,) if wanted else board.attach.flash if board.attach is not None else ()
     if not names:
@@ -58,11 +58,14 @@ def _chosen(board: Board, wanted: str) -> Tool:
     for name in names:
         if name not in known:
             raise BoardError(f"no tool is called {name!r}", where=board.name, hint=f"known: {', '.join(sorted(known))}")
-    found = next((known[name] for name in names if known[name].act is not None or known[name].program()), None)
+    listed = [known[name] for name in names]
+    ready = (
+        tool for tool in listed if tool.program() or (tool.act is not None and (place or tool.is_ready is None or tool.is_ready(board)))
+    )
+    found = next(ready, next((tool for tool in listed if tool.act is not None), None))
     if found is None:
-        missing = [known[name] for name in names]
-        hint = "; ".join(f"{tool.name}: {tool.package}" for tool in missing)
-        raise ToolMissingError(f"{' and '.join(tool.name for tool in missing)} not installed", where=f"board {board.name}", hint=hint)
+        hint = "; ".join(f"{tool.name}: {tool.package}" for tool in listed)
+        raise ToolMissingError(f"{' and '.join(tool.name for tool in listed)} not installed", where=f"board {board.name}", hint=hint)
     return found
 
 

@@ -49,6 +49,8 @@ class Tool:
     success: str = ""
     """A pattern that the output of a program has when it wrote, where its exit status does not tell."""
     act: Callable[[Job], None] | None = None
+    is_ready: Callable[[Board], bool] | None = None
+    """Of a tool of our own, whether it has what it writes to; None: it is told by `Job.place`."""
 
     def program(self) -> str | None:
         return next((name for name in self.programs if shutil.which(name)), None)

@@ -10,6 +10,7 @@ import os
 import time
 from pathlib import Path
 
+from etexport.board import Board
 from etexport.device.flash.tool import CHIP, PROBE, WRITE, Job, Tool, failure
 from etexport.errors import BoardError
 
@@ -65,4 +66,8 @@ def _check_chip(job: Job, drive: Path) -> None:
         raise failure(TOOL, job, CHIP, f"{lines[0]}, and the board's file says {label}")
 
 
-TOOL = Tool("copy", "drive", command, act=act)
+def is_ready(board: Board) -> bool:
+    return board.attach is not None and bool(board.attach.drive) and drive_of(board.attach.drive) is not None
+
+
+TOOL = Tool("copy", "drive", command, act=act, is_ready=is_ready)
