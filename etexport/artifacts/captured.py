@@ -103,7 +103,7 @@ def recover(path: Path) -> int:
     if not journal.is_file():
         raise ModelError("no capture was broken off there", where=str(journal), hint="an .npz without a journal beside it is whole")
     entries = list(_entries(journal))
-    write_whole(path, npz(_arrays(entries)))
+    _make_npz(path, entries)
     journal.unlink()
     return sum(isinstance(entry, Record) for entry in entries)
 
@@ -235,7 +235,7 @@ class _Npz:
 
     def _make(self) -> None:
         start = time.monotonic()
-        write_whole(self._path, npz(_arrays(list(_entries(_journal(self._path))))))
+        _make_npz(self._path, list(_entries(_journal(self._path))))
         self._made_at = time.monotonic()
         self._took = self._made_at - start
 
@@ -243,6 +243,14 @@ class _Npz:
         self._journal.close()
         self._make()
         _journal(self._path).unlink()
+
+
+def _make_npz(path: Path, entries: list[Record | Gap]) -> None:
+    try:
+        write_whole(path, npz(_arrays(entries)))
+    except OSError as error:  # the journal stays
+        what = f"cannot be made: {error.strerror}; {len(entries)} entries are in {_journal(path).name}"
+        raise EtError(what, where=str(path), hint=f"free some room, then `etexport capture --recover {path}`") from error
 
 
 def _journal(path: Path) -> Path:

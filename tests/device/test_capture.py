@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -198,6 +199,30 @@ def test_a_full_disk_keeps_whole_lines(firmware: Firmware, tmp_path: Path) -> No
     assert caught.value.exit_code == 1 and str(path) in str(caught.value)
     kept = int(re.search(r"(\d+) entries", str(caught.value))[1])  # type: ignore[index]
     assert [row["sequence"] for row in rows(path)] == list(range(1, kept + 1)) and kept > 2
+
+
+def test_a_full_disk_for_real(firmware: Firmware, tmp_path: Path) -> None:
+    """A file system of 400 KB: lines are whole, the journal of an `.npz` is kept and becomes one once there is room."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-rm", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small file system is not allowed here")
+    _, elf = firmware("host")
+    build = folder_of(elf, tmp_path / "build")
+    small = tmp_path / "small"
+    small.mkdir()
+    capture = f"{sys.executable} -m etexport capture {build} --board host --inputs {build}/inputs.npz --records 1000"
+    script = f"""mount -t tmpfs -o size=400k tmpfs {small} || exit 99
+        {capture} -o {small}/x.jsonl; echo "code $?"; cp {small}/x.jsonl {tmp_path}/kept.jsonl; rm {small}/x.jsonl
+        {capture} -o {small}/x.npz; echo "code $?"; cp {small}/x.npz.journal {tmp_path}/"""
+    done = subprocess.run([unshare, "-rm", "sh", "-c", script], cwd=root(), capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert said.count("code 1") == 2 and "Traceback" not in said, said
+    lines = int(re.search(r"x\.jsonl: cannot be written: No space left on device; (\d+) entries", said)[1])  # type: ignore[index]
+    assert [row["sequence"] for row in rows(tmp_path / "kept.jsonl")] == list(range(1, lines + 1)) and lines > 10
+    assert re.search(r"x\.npz: cannot be (made|written): No space left on device; \d+ entries are in", said), said
+    assert recover(tmp_path / "x.npz") > 10
+    for at, got in enumerate(read_captured(tmp_path / "x.npz").outputs[1]):
+        np.testing.assert_array_equal(got, expected(sample(at % 3), at + 1)[1])
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import shutil
 import socket
 import subprocess
@@ -55,8 +56,6 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def _grep(ports: tuple[SimpleNamespace, ...]) -> Callable[[str], Iterator[SimpleNamespace]]:
-    import re
-
     return lambda pattern: (port for port in ports if re.search(pattern, f"{port.device} {port.description} {port.hwid}", re.IGNORECASE))
 
 
@@ -177,6 +176,23 @@ def test_who_reads_a_port_without_a_lock_is_named() -> None:
             other.kill()
             other.wait()
         Port(line.device).close()
+
+
+def test_two_users_of_one_port(firmware: Firmware) -> None:
+    """Ours too: the second is told who the first is, and the first goes on undisturbed."""
+    board, elf = firmware("host")
+    with launch(board, elf) as running, Pty(running.url) as line:
+        refused: list[str] = []
+
+        def second() -> None:
+            with pytest.raises(DeviceLostError) as caught:
+                run(elf, board, [sample(0)], url=line.device)
+            refused.append(str(caught.value))
+
+        code, out, said = monitored("--port", line.device, "--for", "4", say=second)
+        assert code == 0 and "HELLO" in out, said
+        assert re.search(r"the port is in use by python\S* \(pid \d+\)", refused[0])
+        check(run(elf, board, [sample(0)], url=line.device), 1)
 
 
 def test_reset_where_no_line_does_it() -> None:
