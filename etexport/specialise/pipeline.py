@@ -9,7 +9,7 @@ import numpy as np
 
 from etexport.errors import EtError, ModelError, doing, raise_all
 from etexport.kernel import supported
-from etexport.kernel.call import Target
+from etexport.kernel.call import Call, Target
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout
@@ -100,6 +100,15 @@ def _unique(name: str, fallback: str, taken: set[str]) -> str:
     return unique
 
 
+def _in_32_bits(call: Call, instruction: Instruction) -> Call:
+    """ModelError for a number that no kernel's geometry holds: a file may state any of 64 bits."""
+    for name, value in call.geometry.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, (int, np.integer)) and not -(2**31) <= number < 2**31:
+                raise ModelError(f"{name} is {number}, and kernels count in 32 bits", where=instruction.where)
+    return call
+
+
 def choose_kernels(method: Method, target: Target, library: Library) -> Schedule:
     """The call for each instruction on this core; jumps and moves as they are."""
     steps: list[Step] = []
@@ -115,7 +124,7 @@ def choose_kernels(method: Method, target: Target, library: Library) -> Schedule
         assert op is not None and op.lower is not None, instruction.where
         try:
             with doing(instruction.where):
-                steps.append(CallStep(instruction, op.lower(node_of(method, instruction, op), target)))
+                steps.append(CallStep(instruction, _in_32_bits(op.lower(node_of(method, instruction, op), target), instruction)))
         except EtError as error:
             errors.append(error)
     raise_all(errors)

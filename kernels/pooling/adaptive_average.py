@@ -9,7 +9,7 @@ from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused, IntegerNode, Rule, multiplier_shift, real_scale
 from etexport.program.model import Array, DType
-from etexport_kernels.pooling.averages import Averaged, pooled_averages, reference
+from etexport_kernels.pooling.averages import Averaged, pooled_averages, reference, zero_points
 from etexport_kernels.pooling.pools import INF, adaptive, adaptive_shape, average, clamp, pool_of, swept
 
 
@@ -41,6 +41,7 @@ def _draw(draw: Draw) -> Case:
 
 _INT8 = "etexport::quantized_adaptive_avg_pool2d.out"
 _LARGEST_SHIFT = 8
+_ZEROS = ("input_zero_point", "output_zero_point")
 
 
 def _infer8(node: Node) -> tuple[InferredSpec, ...]:
@@ -48,11 +49,12 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"the scale's multiplier is {node['multiplier']}, its shift {node['shift']}")
     if not -128 <= node["activation_min"] <= node["activation_max"] <= 127:
         raise node.error(f"an activation from {node['activation_min']} to {node['activation_max']}")
+    zero_points(node, *_ZEROS)
     return _infer(node)
 
 
 def _lower8(node: Node, target: Target) -> Call:
-    zeros = node["input_zero_point"], node["output_zero_point"]
+    zeros = zero_points(node, *_ZEROS)
     how = Averaged(*zeros, real_scale(node["multiplier"], node["shift"]), node["activation_min"], node["activation_max"])
     return pooled_averages(node, target, pool_of(node, *adaptive(node["self"].spec.shape, node["output_size"])), how)
 

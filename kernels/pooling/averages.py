@@ -107,6 +107,14 @@ class Averaged:
         return self.scale == 1.0 and any(count % 2 == 0 for count in counted)
 
 
+def zero_points(node: Node, *names: str) -> list[int]:
+    """These arguments; node.error for one that no int8 has, and with which sums could be of any size."""
+    found = [node[name] for name in names]
+    if not all(-128 <= one <= 127 for one in found):
+        raise node.error(f"zero points {', '.join(map(str, found))}; they lie in -128 to 127")
+    return found
+
+
 def pooled_averages(node: Node, target: Target, pool: Pool, how: Averaged, divided: bool = False) -> Call:
     """The call that pools operand `self`. `divided`: as TFLite divides, see `Average`; node.error where sums are too large."""
     rows, columns = pool.rows, pool.columns

@@ -14,7 +14,7 @@ from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale
 from etexport.program.model import Array, DType
 from etexport_kernels.pooling import adaptive_average, adaptive_maximum
-from etexport_kernels.pooling.averages import Averaged, pooled_averages, reference, windows
+from etexport_kernels.pooling.averages import Averaged, pooled_averages, reference, windows, zero_points
 from etexport_kernels.pooling.pools import INF, Sliding, average, clamp, indexed, maximum, pool_of, swept
 
 _LIMIT = 2**31 - 1
@@ -153,13 +153,13 @@ def _infer_avg8(node: Node) -> tuple[InferredSpec, ...]:
 def _averaged(node: Node) -> tuple[Averaged, bool]:
     """And whether padding counts."""
     if node.schema.name != _AVERAGE8:  # ExecuTorch's operator: one scale, only what is inside counts
-        return Averaged(node["zero_point"], node["zero_point"], 1.0), False
+        return Averaged(*zero_points(node, "zero_point") * 2, 1.0), False
     _check_bounds(node)
     if not (0 < node["multiplier"] < 2**31 and -31 <= node["shift"] <= 8):
         raise node.error(f"the scale's multiplier is {node['multiplier']}, its shift {node['shift']}")
-    if node["divisor_override"] is not None and node["divisor_override"] < 1:
-        raise node.error(f"divisor_override is {node['divisor_override']}", "int8 takes positive ones")
-    zeros = node["input_zero_point"], node["output_zero_point"]
+    if node["divisor_override"] is not None and not 1 <= node["divisor_override"] <= _LIMIT:
+        raise node.error(f"divisor_override is {node['divisor_override']}", "int8 takes positive ones of 32 bits")
+    zeros = zero_points(node, "input_zero_point", "output_zero_point")
     bounds = node["activation_min"], node["activation_max"]
     how = Averaged(*zeros, real_scale(node["multiplier"], node["shift"]), *bounds, node["divisor_override"] or 0)
     return how, node["count_include_pad"]

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from etexport.errors import ModelError
 from etexport.kernel.call import Target
 from etexport.kernel.library import Library
-from etexport.program.model import Program
+from etexport.program.model import DType, Program
 from etexport.specialise.pipeline import specialise
+from tests.specialise.graph import Graph
 
 from .batch import batch
 from .boards import Bench
@@ -36,3 +38,17 @@ def test_without_indices(
     results = bench.run(specialised, whole.inputs, library)
     for sample, node, got in zip(samples, whole.nodes, results, strict=True):
         assert not difference(sample, node, 0, np.asarray(got), expected(sample)[0]), sample
+
+
+@pytest.mark.parametrize(
+    ("operator", "args", "what"),
+    [
+        ("quantized_avg_pool2d", ((3, 3), (1, 1), (1, 1), False, True, 2**31, 4, 4, 2**30, 1, -128, 127), f"divisor_override is {2**31}"),
+        ("quantized_avg_pool2d", ((3, 3), (1, 1), (1, 1), False, True, None, 2**62, 4, 2**30, 1, -128, 127), f"zero points {2**62}, 4"),
+        ("quantized_adaptive_avg_pool2d", ((3, 5), 3, -129, 2**30, 1, -128, 127), "zero points 3, -129"),
+    ],
+)
+def test_numbers_that_no_int8_layer_has_are_refused(operator: str, args: tuple[object, ...], what: str, library: Library) -> None:
+    graph = Graph(library)
+    with pytest.raises(ModelError, match=what):
+        graph.call(f"etexport::{operator}.out", graph.input(1, 4, 7, 7, dtype=DType.INT8), *args)

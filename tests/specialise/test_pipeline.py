@@ -4,15 +4,17 @@ results, whatever was fused, laid out, or turned into an address."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etexport.errors import EtError
-from etexport.kernel.call import Target
+from etexport.errors import EtError, ModelError
+from etexport.kernel.call import Call, GeometryField, Target
 from etexport.kernel.library import Library, load_ops
+from etexport.kernel.node import Node
 from etexport.plan import plan, validate
 from etexport.program.model import Program, Ref, Role
 from etexport.program.operators import CONVERT
@@ -63,6 +65,25 @@ def test_activation_goes_into_its_producer(library: Library) -> None:
     assert convolution.op == "aten::convolution.out"
     assert (convolution.name, convolution.source.line if convolution.source else 0, convolution.handle) == ("conv", 3, 2)
     assert convolution.epilogue is not None and (convolution.epilogue.low, convolution.epilogue.high) == (0.0, 6.0)
+
+
+def test_numbers_of_64_bits_are_refused(library: Library) -> None:
+    """Kernels count in 32 bits: what an operator lets through, of whatever a file says, is an error at its instruction."""
+    relu = library.ops["aten::relu.out"]
+    assert relu.lower is not None
+    for number, right in ((2**31 - 1, True), (-(2**31), True), (2**31, False), ((1, -(2**31) - 1), False)):
+
+        def lower(node: Node, target: Target, number: GeometryField = number) -> Call:
+            return replace(relu.lower(node, target), geometry={"count": number})  # type: ignore[misc]
+
+        other = replace(library, ops={**library.ops, "aten::relu.out": replace(relu, lower=lower)})
+        graph = Graph(library)
+        program = graph.program(graph.relu(graph.input(4), name="r"))
+        if right:
+            specialise(program, Target(frozenset()), other)
+        else:
+            with pytest.raises(ModelError, match=r"count is -?214748364[89]"):
+                specialise(program, Target(frozenset()), other)
 
 
 def test_activation_with_another_reader_stays(library: Library) -> None:
