@@ -28,11 +28,11 @@ from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.program.flow import jump_targets
 from etexport.program.model import MOVE, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
-from etexport.program.operators import DEQUANTIZE_CHANNELS
+from etexport.program.operators import DEQUANTIZE_CHANNELS, WRITE_BACK
 
 Fact = TypeVar("Fact")
 
-WRITE_BACK = "aten::copy_"
+WRITE_BACK = WRITE_BACK
 
 LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
 """By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier

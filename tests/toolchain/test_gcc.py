@@ -112,6 +112,6 @@ def test_a_compiler_error_says_what_and_with_which_command(tmp_path: Path) -> No
 def test_the_recipe_of_the_link_stands_in_one_file() -> None:
     """SCons asks for it, by `etexport boards --json --build`."""
     package = Path(gcc.__file__).parents[1]
-    flags = re.compile(r'"-Wl,|"-lm"|-Xassembler|"-O"|-O (binary|ihex)|"-T"')
+    flags = re.compile(r'"-Wl,|"-lm"|-Xassembler|"-T"|"ihex"|-O ihex')
     files = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if flags.search(path.read_text(encoding="utf-8"))}
     assert files == {"toolchain/gcc.py"}
