@@ -32,8 +32,6 @@ from etexport.program.operators import DEQUANTIZE_CHANNELS, WRITE_BACK
 
 Fact = TypeVar("Fact")
 
-WRITE_BACK = WRITE_BACK
-
 LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
 """By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier
 for each operand, 2^-15 of at most 255 steps twice; TFLite's second rounding sees what the first made of it, in the worst case quarters."""
