@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -31,3 +32,17 @@ def test_it_builds_writes_and_asks(house: Path) -> None:
 def test_a_board_that_nothing_writes(build: Callable[..., Built]) -> None:
     done = build("flash")
     assert done.code != 0 and "no tool is known that writes its flash" in done.text
+
+
+def test_a_capture_is_a_target(house: Path) -> None:
+    """Made once; it is up to date until the image or the inputs change."""
+    (house / "capture.scons").write_text(
+        'env = Environment(tools=["et"])\n'
+        'firmware = env.EtFirmware(env.EtProgram("examples/linear/model.py", NAME="linear"), BOARD="host")\n'
+        'Default(env.EtCapture(firmware, "build/captured.jsonl"))\n'
+    )
+    first, second = scons(house, "-f", "capture.scons"), scons(house, "-f", "capture.scons")
+    assert first.code == 0 and "CAPTURE" in first.verbs(), first.text
+    assert second.code == 0 and not second.verbs(), second.text
+    records = [json.loads(line) for line in (house / "build" / "captured.jsonl").read_text().splitlines()]
+    assert len(records) == 32 and {record["board"] for record in records} == {"host"}
