@@ -18,7 +18,7 @@ from etexport.device.hello import Tensor, in_logical_order, tensor_of
 from etexport.device.link import Nobody
 from etexport.device.messages import Message
 from etexport.device.run import Sample, match
-from etexport.device.session import Line, OtherFirmwareError, Session, attach, session, simulated
+from etexport.device.session import Line, OtherFirmwareError, Session, attach, is_launched, session
 from etexport.device.stream import Splitter, Text
 from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, Errors, ModelError
@@ -108,16 +108,11 @@ def stream(
         except (OtherFirmwareError, Errors):
             raise
         except DeviceLostError as lost:
-            if first or _is_launched(board, line):
+            if first or is_launched(board, line):
                 raise
             breaks.begin(lost)
             time.sleep(_REOPEN_S)
     return total
-
-
-def _is_launched(board: Board, line: Line) -> bool:
-    """A simulator of ours that ended is not waited for."""
-    return simulated(line.url, board) is not None or (not line.url and board.simulator is not None)
 
 
 def _write(out: Sink, total: Total, there: Session, number: int, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
@@ -233,7 +228,7 @@ def listen(
             except OtherFirmwareError:
                 raise
             except DeviceLostError as lost:
-                if listener is None or _is_launched(board, line):
+                if listener is None or is_launched(board, line):
                     raise
                 breaks.begin(lost)
                 time.sleep(_REOPEN_S)

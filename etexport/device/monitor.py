@@ -12,7 +12,7 @@ from etexport.device.fault import error as fault_error
 from etexport.device.hello import Hello, hello_of
 from etexport.device.link import Nobody, other_version
 from etexport.device.messages import Message, encode, layout
-from etexport.device.session import Attached, Line, attach
+from etexport.device.session import Attached, Line, attach, is_launched
 from etexport.device.stream import Noise, Piece, Splitter, Text
 from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceLostError, EtError
@@ -49,7 +49,7 @@ def watch(
                     first = False
                     watcher.listen(attached, wire, end)
             except DeviceLostError as lost:
-                if first or line.url.startswith("qemu://"):
+                if first or is_launched(board, line):
                     raise
                 if not gone or not watcher.waiting:
                     notice(f"{lost.what}; waiting for it to come back")

@@ -97,6 +97,11 @@ def simulated(url: str, board: Board | None) -> tuple[Board, Path | None] | None
     return named, Path(elf) if elf else None
 
 
+def is_launched(board: Board | None, line: Line) -> bool:
+    """Whether the line starts a simulator: one that has ended is not waited for, as a port is that was unplugged."""
+    return simulated(line.url, board) is not None or (not line.url and board is not None and board.simulator is not None)
+
+
 def port_of(board: Board | None, line: Line) -> str:
     """The URL of a board's port: the one that is given, the board file's, or where its USB ids are found. "" to start its simulator."""
     if line.url or board is None:
