@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from etexport.specialise.schedule import JumpStep, Step
+from etexport.specialise.schedule import JumpStep, MoveStep, Step
 
 Line = tuple[int, str]
 """How deep it stands, and its text."""
@@ -14,7 +14,7 @@ Line = tuple[int, str]
 @dataclass(frozen=True)
 class Form:
     """How a step stands in `run()`: `before` it, how deep it is, and what stands for it where it is a jump. `marked`: it runs and so has
-    a comment and a mark; what only closes a block has not."""
+    a comment and a mark; what only closes a block, or names a value, has not."""
 
     before: tuple[Line, ...] = ()
     depth: int = 0
@@ -28,9 +28,11 @@ def forms(steps: Sequence[Step], condition: Callable[[int], str]) -> tuple[Form,
     try:
         made = _Structured(jumps, len(steps), condition)
         made.stretch(0, len(steps), 0, None)
+        found = made.forms()
     except _NoBlocks:
-        return _with_labels(jumps, len(steps), condition)
-    return made.forms()
+        found = _with_labels(jumps, len(steps), condition)
+    moves = {at for at, step in enumerate(steps) if isinstance(step, MoveStep)}
+    return tuple(replace(form, marked=False) if at in moves else form for at, form in enumerate(found))
 
 
 class _NoBlocks(Exception):

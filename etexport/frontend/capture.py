@@ -26,12 +26,32 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
         try:
             with silent():
                 if program is None:
-                    program = torch.export.export(script.model, script.inputs, strict=False)  # type: ignore[arg-type]
+                    program = _exported(script)
                 decomposed: ExportedProgram = program.run_decompositions(decompositions(stock=stock))
             _fill_empty(decomposed.graph)
             return decomposed
         except BaseException as error:
             raise explain(error, script.path, "the model cannot be captured") from None
+
+
+def _exported(script: Script) -> ExportedProgram:
+    """Torch's non-strict tracer refuses a convolution in a branch of torch.cond, for how its result lies in memory; the strict one does
+    not."""
+    assert isinstance(script.model, torch.nn.Module)
+    try:
+        return torch.export.export(script.model, script.inputs, strict=False)
+    except Exception as error:
+        if _STRIDES not in str(error):
+            raise
+        return torch.export.export(script.model, script.inputs, strict=True)
+
+
+def branches_of(program: ExportedProgram) -> bool:
+    """Whether it has a torch.cond."""
+    return any(node.target is torch.ops.higher_order.cond for node in program.graph.nodes)
+
+
+_STRIDES = "output stride is not a simple accumulative multiplication"
 
 
 def _fill_empty(graph: torch.fx.Graph) -> None:

@@ -18,7 +18,7 @@ import torch
 from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
-from etexport.frontend.capture import capture, dry_run
+from etexport.frontend.capture import branches_of, capture, dry_run
 from etexport.frontend.lower import lower
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
@@ -126,6 +126,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script, stock=stock)
+    if converted is not None and branches_of(exported):
+        raise _no_branches(script)
     if converted is not None and not is_quantized(exported.graph):
         _in_float(script, exported)
         converted = None
@@ -155,6 +157,20 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     if script.min_snr_db is not None:
         arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     return replace(program, methods=(without_scales(method),)), arrays
+
+
+def _has_branches(script: Script) -> bool:
+    """Whether the float network can be captured, and has a torch.cond."""
+    try:
+        with torch.no_grad():
+            return branches_of(capture(script))
+    except EtError:
+        return False
+
+
+def _no_branches(script: Script) -> ModelError:
+    hint = 'quantize = "float32", or choose between two results with torch.where'
+    return ModelError("torch.cond cannot be quantised yet", where=str(script.path), hint=hint)
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
@@ -188,6 +204,8 @@ def _converted(script: Script) -> Converted | None:
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except BaseException as error:
+        if _has_branches(script):
+            raise _no_branches(script) from None
         raise explain(error, script.path, "the model cannot be quantised") from None
 
 

@@ -26,6 +26,8 @@ from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of
 from etexport.kernel.library import Library
 from etexport.program.model import (
+    JUMP_FALSE,
+    MOVE,
     Arg,
     Array,
     DType,
@@ -119,6 +121,8 @@ class _Lowering:
     """Ref, None, or a tuple of these for each node."""
     nodes: dict[int, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
+    inside: int = 0
+    """In how many branches."""
     errors: list[EtError] = field(default_factory=list)
     failed: set[fx.Node] = field(default_factory=set)
     known: dict[fx.Node, bool] = field(default_factory=dict)
@@ -134,6 +138,18 @@ class _Lowering:
     def run(self) -> Lowered:
         graph = self.exported.graph
         inputs = self._inputs([node for node in graph.nodes if node.op == "placeholder"])
+        self._graph(graph)
+        outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
+        raise_all(self.errors)
+        values = {
+            value.id: replace(value, role=Role.OUTPUT) if value.role is Role.ACTIVATION and value.id in outputs else value
+            for value in self.values.values()
+        }
+        method = Method("forward", values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs))
+        return Lowered(Program((method,)), self.nodes, self.modules, _output_names(self.exported))
+
+    def _graph(self, graph: fx.Graph) -> None:
+        """All that it computes; what fails is noted."""
         for node in graph.nodes:
             if node.op == "call_function":
                 if not self.failed.isdisjoint(node.all_input_nodes):
@@ -146,14 +162,12 @@ class _Lowering:
                     self.failed.add(node)
             elif node.op == "get_attr":
                 self.lowered[node] = self._attribute(node)
-        outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
-        raise_all(self.errors)
-        values = {
-            value.id: replace(value, role=Role.OUTPUT) if value.role is Role.ACTIVATION and value.id in outputs else value
-            for value in self.values.values()
-        }
-        method = Method("forward", values, tuple(self.instructions), tuple(inputs), tuple(outputs))
-        return Lowered(Program((method,)), self.nodes, self.modules, _output_names(self.exported))
+
+    def _within(self, instruction: Instruction) -> Instruction:
+        """A jump behind the last instruction leads to the end."""
+        if instruction.op != JUMP_FALSE or instruction.args[1] != len(self.instructions):
+            return instruction
+        return replace(instruction, args=(instruction.args[0], -1))
 
     # ---- inputs and constants ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +206,7 @@ class _Lowering:
         return self._constant(target, self._array(tensor, target), Role.STATE if mutated else Role.CONSTANT)
 
     def _attribute(self, node: fx.Node) -> Any:
-        tensor = getattr(self.exported.graph_module, str(node.target), None)
+        tensor = getattr(node.graph.owning_module, str(node.target), None)
         if not isinstance(tensor, Tensor):
             return None  # a subgraph, which only control flow uses
         return self._constant(str(node.target), self._array(tensor.detach().cpu().contiguous(), str(node.target)))
@@ -231,8 +245,10 @@ class _Lowering:
             self.lowered[node] = self.lowered[source]
         elif isinstance(target, torch._ops.OpOverload):
             self._operator(node, target)
+        elif target is torch.ops.higher_order.cond:
+            self._branches(node)
         elif isinstance(target, torch._ops.HigherOrderOperator):
-            hint = "choose with torch.where, or unroll the loop"
+            hint = "choose with torch.cond or torch.where, or unroll the loop"
             raise self._error(node, f"control flow (torch.{target}) cannot be built yet", hint)
         else:
             raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
@@ -251,6 +267,76 @@ class _Lowering:
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
         self._append(op, args, outs, node)
         self.lowered[node] = results
+
+    # ---- branches ---------------------------------------------------------------------------------------------------------------
+
+    def _branches(self, node: fx.Node) -> None:
+        """`torch.cond` as ExecuTorch writes it: a jump over what is computed where the condition holds, to what is computed where not;
+        either way ends with its results moved to those of the whole."""
+        predicate, yes, no, operands = node.args
+        condition = self._condition(node, predicate)
+        assert isinstance(yes, fx.Node) and isinstance(no, fx.Node) and isinstance(operands, (tuple, list))
+        results = self._results(node)
+        outs = [ref.id for ref in results]
+        to_other = self._jump(node, condition)
+        self._branch(node, yes, operands, outs)
+        to_end = self._jump(node, False)
+        self._lead_here(to_other)
+        self._branch(node, no, operands, outs)
+        self._lead_here(to_end)
+        self.lowered[node] = results
+
+    def _condition(self, node: fx.Node, predicate: Any) -> Ref:
+        if isinstance(predicate, bool):
+            return self._constant(f"{node.name}_condition", np.array(predicate))
+        ref = self.lowered.get(predicate)
+        if not isinstance(ref, Ref):
+            raise self._error(node, "its condition depends on a size that is not fixed", FIXED)
+        spec = self.values[ref.id].spec
+        if spec.dtype is not DType.BOOL or spec.numel != 1:
+            raise self._error(node, f"its condition is {spec}, where one bool belongs", "compare: x.sum() > 0, or flag != 0")
+        return ref
+
+    def _jump(self, node: fx.Node, condition: Ref | bool) -> int:
+        """A jump whose target is not known yet; returns its position."""
+        handle = len(self.instructions)
+        source = source_of(node.meta, self.script.folder, self.fallback)
+        self.instructions.append(Instruction(JUMP_FALSE, (condition, handle), (), handle, f"{node.name}_jump", source))
+        return handle
+
+    def _lead_here(self, jump: int) -> None:
+        instruction = self.instructions[jump]
+        self.instructions[jump] = replace(instruction, args=(instruction.args[0], len(self.instructions)))
+
+    def _branch(self, node: fx.Node, branch: fx.Node, operands: Sequence[Any], outs: Sequence[int]) -> None:
+        """The instructions of a subgraph, and the moves of its results to `outs`. Its lines of the script are those of the `torch.cond`
+        where torch knows no better."""
+        module = getattr(node.graph.owning_module, str(branch.target))
+        graph: fx.Graph = module.graph
+        placeholders = [one for one in graph.nodes if one.op == "placeholder"]
+        for placeholder, operand in zip(placeholders, operands, strict=True):
+            if operand in self.failed:
+                self.failed.add(placeholder)
+            self.lowered[placeholder] = self.lowered.get(operand) if isinstance(operand, fx.Node) else operand
+        fallback, self.fallback = self.fallback, source_of(node.meta, self.script.folder, self.fallback) or self.fallback
+        self.inside += 1
+        self._graph(graph)
+        (given,) = next(one for one in graph.nodes if one.op == "output").args
+        for result, out in zip(given if isinstance(given, (tuple, list)) else (given,), outs, strict=True):
+            self._move(node, result, out)
+        self.inside -= 1
+        self.fallback = fallback
+
+    def _move(self, node: fx.Node, result: Any, out: int) -> None:
+        ref = self.lowered.get(result) if isinstance(result, fx.Node) else None
+        if not isinstance(ref, Ref):
+            if result not in self.failed:  # what failed is told already
+                raise self._error(node, f"a branch gives {result!r}, not a tensor", "give tensors back")
+            return
+        if self.values[ref.id].role is Role.STATE:  # it may be overwritten before the result is read
+            ref = self._copy_of(ref)
+        handle = len(self.instructions)
+        self.instructions.append(Instruction(MOVE, (ref,), (out,), handle, self.values[out].name, self.fallback))
 
     def _without_elements(self, node: fx.Node) -> Any:
         """The results as constants where none has an element: there is nothing to compute. Else None."""
@@ -489,7 +575,7 @@ class _Lowering:
         source = source_of(meta, self.script.folder, self.fallback if node is not None else None)
         name = self.values[outs[0]].name if op != WRITE_BACK else f"{self.values[outs[0]].name}_write_back"
         self.instructions.append(Instruction(op, args, outs, handle, name, source))
-        if node is not None and computes:
+        if node is not None and computes and not self.inside:  # names of subgraphs' nodes are not their own
             self.nodes[handle] = node.name
         if node is not None:
             self.modules[name] = _module_path(meta)
@@ -527,7 +613,8 @@ def _dim_order(tensor: Tensor) -> tuple[int, ...]:
 
 def _module_path(meta: dict[str, Any]) -> str:
     stack = meta.get("nn_module_stack") or {}
-    return next((str(path) for path, _ in reversed(stack.values())), "")
+    path = next((str(path) for path, _ in reversed(stack.values())), "")
+    return path.removeprefix("_export_root").lstrip(".")  # what torch's strict tracer calls the model itself
 
 
 def _output_names(exported: ExportedProgram) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from etexport.frontend.lower import Lowered
-from etexport.program.model import JUMP_FALSE, Instruction, Method, Program, Ref
+from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Ref
 from etexport.program.names import Names, base_name
 from etexport.program.operators import CLONE, DEQUANTIZE, PERMUTE, QUANTIZE, TRANSPOSE, VIEW, WRITE_BACK
 
@@ -34,10 +34,12 @@ def numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str
     called = {out: names.new(name) for out, name in _output_names(method, lowered).items()}
     wanted, steps = _layer_names(method, lowered.modules), Names()
     values = dict(method.values)
+    moved: set[int] = set()  # results of branches, which have their name from the first way
     instructions = []
     for instruction in method.instructions:
         name = steps.new(wanted.get(instruction.name) or instruction.name)
-        if instruction.outs and _is_made(method, made := instruction.outs[0]):
+        if instruction.outs and _is_made(method, made := instruction.outs[0]) and made not in moved:
+            moved |= {made} if instruction.op == MOVE else set()
             values[made] = replace(values[made], name=called.get(made) or names.new(name))
         args = instruction.args
         if instruction.op == JUMP_FALSE:
@@ -52,9 +54,9 @@ def numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str
     return replace(program, methods=(method,)), nodes
 
 
-def _result(method: Method, instruction: Instruction) -> tuple[int, str]:
-    """What an instruction writes first, by number and name."""
-    return instruction.outs[0], method.values[instruction.outs[0]].name
+def _result(method: Method, instruction: Instruction) -> tuple[int, str] | None:
+    """What an instruction writes first, by number and name; None of a jump."""
+    return (instruction.outs[0], method.values[instruction.outs[0]].name) if instruction.outs else None
 
 
 def _is_made(method: Method, value_id: int) -> bool:
@@ -73,7 +75,7 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
     for instruction in method.instructions:
         path = paths[instruction.name]
         alone = every[path] == 1 or (instruction.op not in MOVES and computing[path] == 1)
-        if instruction.op != WRITE_BACK:
+        if instruction.op not in (WRITE_BACK, JUMP_FALSE, MOVE):
             found[instruction.name] = path if path and alone else f"{path}.{_operator(instruction)}".lstrip(".")
     return found
 
@@ -91,6 +93,8 @@ def _output_names(method: Method, lowered: Lowered) -> dict[int, str]:
             source, maker = operand.id, makers.get(operand.id)
         if asked:
             found[out] = asked
+        elif maker is not None and maker.op == MOVE:
+            found[out] = maker.name
         elif maker is None:
             found[out] = f"{method.values[source].name}_out"
         else:

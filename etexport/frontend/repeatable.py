@@ -108,6 +108,8 @@ def _watched(model: nn.Module) -> Iterator[list[tuple[str, bytes]]]:
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
+            if torch.compiler.is_compiling():  # a branch of torch.cond, which eager PyTorch captures before it runs
+                return
             seen.append((name, b"".join(_digest(leaf) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))))
 
         return hook

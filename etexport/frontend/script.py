@@ -148,9 +148,9 @@ def unchanged_torch() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Torch prints its graph and logs warnings before it raises; the exception has all of it."""
+    """Torch prints its graph and logs warnings and errors before it raises; the exception has all of it."""
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # whatever the script wants of its own

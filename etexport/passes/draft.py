@@ -87,7 +87,7 @@ class Draft:
                 following = self.instructions[at].handle
             target[self.instructions[at].handle] = following
         kept = [instruction for at, instruction in enumerate(self.instructions) if at not in gone]
-        self.instructions = [_retarget(instruction, target) for instruction in kept]
+        self.instructions = [retargeted(instruction, target) for instruction in kept]
 
     def rename(self, new: Mapping[int, int]) -> None:
         """Read value `new[id]` wherever `id` was read or given out."""
@@ -154,7 +154,8 @@ def _role(value: Value, is_output: bool) -> Role:
     return value.role
 
 
-def _retarget(instruction: Instruction, target: Mapping[int, int]) -> Instruction:
+def retargeted(instruction: Instruction, target: Mapping[int, int]) -> Instruction:
+    """The instruction; a jump to a handle in `target` leads to the one that stands there."""
     if instruction.op != JUMP_FALSE:
         return instruction
     destination = instruction.args[1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.passes.draft import Draft, retargeted
 from etexport.passes.rewrites import FORMS, rewritten
-from etexport.program.model import JUMP_FALSE, Instruction, Method, Ref, TensorSpec, Value, contiguous
+from etexport.program.model import Instruction, Method, Ref, TensorSpec, Value, contiguous
 from etexport.program.operators import PAD, PERMUTE, SLICE
 
 MEAN_OF_ALL = "aten::mean.dtype_out"
@@ -25,9 +25,10 @@ def use_one_form(method: Method, library: Library) -> Method:
     and can be said in others (`rewrites.py`) is said so. The maximum over windows to a given size is max_pool2d where all are alike.
     """
     draft = Draft(method)
-    jumps = any(instruction.op == JUMP_FALSE for instruction in method.instructions)
     instructions: list[Instruction] = []
+    first_steps: dict[int, int] = {}  # of what has become several, where a jump to it leads now
     for instruction in method.instructions:
+        begin = len(instructions)
         operand = draft.value(instruction.args[0]) if instruction.args else None
         if instruction.op == MEAN_OF_ALL and operand is not None and len(instruction.args) == 2:
             every = contiguous(len(operand.spec.shape))
@@ -45,16 +46,17 @@ def use_one_form(method: Method, library: Library) -> Method:
         elif instruction.op == PHYSICAL_TRANSPOSE:
             instruction = replace(instruction, op=PERMUTE)
             draft.changed = True
-        elif instruction.op == PAD and operand is not None and not jumps:  # a jump might aim between slice and pad
+        elif instruction.op == PAD and operand is not None:
             next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
             slices, instruction = _crop(draft, instruction, operand, next_handle)
             instructions.extend(slices)
-        elif instruction.op in FORMS and not jumps:
+        elif instruction.op in FORMS:
             next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
             *steps, instruction = rewritten(draft, instruction, next_handle)
             instructions.extend(steps)
         instructions.append(instruction)
-    draft.instructions = instructions
+        first_steps[instruction.handle] = instructions[begin].handle
+    draft.instructions = [retargeted(instruction, first_steps) for instruction in instructions]
     return draft.done()
 
 

@@ -17,11 +17,12 @@ from etexport.kernel.op import Layout, Op
 from etexport.program.flow import Life, jump_targets, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
+from etexport.specialise.branches import NO_OPERATORS, coalesce
 
 
 def address(method: Method, library: Library) -> Method:
     """The method without instructions that only name memory; their results have a `storage`."""
-    return take_over(join_parts(alias_views(method, library), library), library)
+    return take_over(join_parts(coalesce(alias_views(method, library)), library), library)
 
 
 def alias_views(method: Method, library: Library) -> Method:
@@ -29,6 +30,9 @@ def alias_views(method: Method, library: Library) -> Method:
     values = dict(method.values)
     instructions: list[Instruction] = []
     for at, instruction in enumerate(method.instructions):
+        if instruction.op in NO_OPERATORS:
+            instructions.append(instruction)
+            continue
         op = _op(library, instruction)
         offset = _alias_offset(method, values, instruction, op)
         if offset is None:
@@ -93,6 +97,9 @@ def join_parts(method: Method, library: Library) -> Method:
     values = dict(method.values)
     instructions: list[Instruction] = []
     for instruction in method.instructions:
+        if instruction.op in NO_OPERATORS:
+            instructions.append(instruction)
+            continue
         op = _op(library, instruction)
         offsets = op.parts(node_of(replace(method, values=values), instruction, op)) if op.parts is not None else None
         operands = [values[operand] for operand in _listed(instruction)]
@@ -141,6 +148,8 @@ def take_over(method: Method, library: Library) -> Method:
     values = dict(method.values)
     known = lives(method)
     for at, instruction in enumerate(method.instructions):
+        if instruction.op in NO_OPERATORS:
+            continue
         op = _op(library, instruction)
         if len(instruction.outs) != 1:
             continue

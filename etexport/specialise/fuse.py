@@ -6,13 +6,15 @@ the instruction whose result it now gives.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
-from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
+from etexport.program.model import JUMP_FALSE, DType, Epilogue, Instruction, Method, Ref
 from etexport.program.operators import CONVOLUTION, PAD, QUANTIZED_CONVOLUTION, QUANTIZED_DEPTHWISE
+from etexport.specialise.branches import LABEL
 
 ADD = "aten::add.out"
 INTEGER_CONVOLUTIONS = {QUANTIZED_CONVOLUTION: 6, QUANTIZED_DEPTHWISE: 7}
@@ -70,6 +72,7 @@ def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) 
 def fuse_residuals(method: Method, library: Library) -> Method:
     """add(a, b) of one shape where a or b is made for this addition only, by a kernel that can add a residual."""
     position = {out: at for at, instruction in enumerate(method.instructions) for out in instruction.outs}
+    block = _blocks(method)
     uses = _uses(method)
     instructions: list[Instruction | None] = list(method.instructions)
     for at, add in enumerate(method.instructions):
@@ -83,7 +86,7 @@ def fuse_residuals(method: Method, library: Library) -> Method:
             continue
         # The operand that is made later can take the other one in: that one exists by then.
         made, residual = sorted((left, right), key=lambda operand: position.get(operand.id, -1), reverse=True)
-        if made.id not in position or uses[made.id] != 1:
+        if made.id not in position or uses[made.id] != 1 or block[position[made.id]] != block[at]:
             continue
         producer = instructions[position[made.id]]
         if producer is None or producer.epilogue is not None or len(producer.outs) != 1 or not _absorbs(library, producer, "residual"):
@@ -100,6 +103,8 @@ def fuse_clamps(method: Method, library: Library) -> Method:
     producer_at: dict[int, int] = {}
     instructions: list[Instruction] = []
     for instruction in method.instructions:
+        if instruction.op in (LABEL, JUMP_FALSE):
+            producer_at.clear()
         bounds = _clamp_bounds(method, instruction, library)
         operand = instruction.args[0] if instruction.args else None
         if bounds is not None and isinstance(operand, Ref) and uses[operand.id] == 1 and operand.id in producer_at:
@@ -142,6 +147,11 @@ def _clamp_bounds(method: Method, instruction: Instruction, library: Library) ->
 def _absorbs(library: Library, instruction: Instruction, part: str) -> bool:
     op = library.find(instruction.op)
     return op is not None and part in op.absorbs
+
+
+def _blocks(method: Method) -> list[int]:
+    """For each instruction the number of its block: no jump leads from or to between two of the same number."""
+    return list(itertools.accumulate(instruction.op in (LABEL, JUMP_FALSE) for instruction in method.instructions))
 
 
 def _uses(method: Method) -> Counter[int]:

@@ -17,11 +17,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.errors import EtError, doing
+from etexport.errors import EtError, ModelError, doing
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Fused, IntegerNode, QuantizedOutput
-from etexport.program.model import DType, Instruction, Method, Ref, Role
+from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Ref, Role
 from etexport.program.operators import CLONE, DEQUANTIZE, DEQUANTIZE_CHANNELS, KERNEL_DEQUANTIZE, KERNEL_QUANTIZE, QUANTIZE
 from etexport.specialise.integer_graph import Graph, quantise_array
 from etexport.specialise.integer_masks import masked, without_second_masks
@@ -42,6 +42,9 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     marks = [_marked(instruction) for instruction in method.instructions]
     if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in marks):
         return method, ()
+    jump = next((instruction for instruction in method.instructions if instruction.op == JUMP_FALSE), None)
+    if jump is not None:
+        raise ModelError("branches of a quantised program cannot be built yet", where=jump.where, hint="export it in float")
     method = integer_states(signed(replace(method, instructions=tuple(marks))))
     graph = Graph(method, library)
     instructions: list[Instruction] = []

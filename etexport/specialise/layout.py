@@ -16,6 +16,7 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout, Op
 from etexport.program.model import (
+    MOVE,
     Instruction,
     Method,
     Ref,
@@ -27,6 +28,7 @@ from etexport.program.model import (
     substitute,
 )
 from etexport.program.operators import ADDMM, CLONE, CONVERT, LINEAR, MM
+from etexport.specialise.branches import LABEL, NO_OPERATORS
 
 FEATURES = {ADDMM: (1, 2, 0), MM: (0, 1, 0), LINEAR: (0, 1, 1)}
 """Linear layers: (which argument is the input, which is the weight, along which weight dimension its features lie)."""
@@ -48,6 +50,7 @@ class _Pass:
         self.moved: dict[int, int] = {}  # which value now stands for one whose instruction is gone
         self.revised: dict[int, Instruction] = {}  # instructions still to come that have other weights now, by handle
         self.converted: dict[tuple[int, tuple[int, ...]], int] = {}
+        self.ordered: set[int] = set()  # results of branches whose order has been chosen
         self.next_id = method.next_id()
         self.next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
         self.readers: dict[int, list[Instruction]] = {}
@@ -58,6 +61,9 @@ class _Pass:
     def run(self) -> Method:
         for original in self.method.instructions:
             instruction = self.revised.get(original.handle, original)
+            if instruction.op in NO_OPERATORS:
+                self._between(instruction)
+                continue
             op = self.library.find(instruction.op)
             assert op is not None, instruction.where  # missing operators were reported before
             if instruction.op in (CONVERT, CLONE) and self._keeps_dtype(instruction):
@@ -70,6 +76,21 @@ class _Pass:
             self._lay(instruction, op)
         outputs = tuple(self._output(out) for out in self.method.outputs)
         return replace(self.method, values=self.values, instructions=tuple(self.instructions), outputs=outputs)
+
+    def _between(self, instruction: Instruction) -> None:
+        """A label, a jump, or a move: what a branch gives is converted to the order of the result there."""
+        if instruction.op == LABEL:  # what was converted on the way before it need not be there
+            self.converted = {key: new for key, new in self.converted.items() if self.values[new].role is Role.CONSTANT}
+        instruction = replace(instruction, args=tuple(substitute(arg, self.moved) for arg in instruction.args))
+        if instruction.op == MOVE:
+            (out,) = instruction.outs
+            if out not in self.ordered:
+                self.ordered.add(out)
+                value = self.values[out]
+                self.values[out] = replace(value, spec=value.spec.with_order(self._followed(instruction, out)))
+            source = self._in_order(instruction.reads[0], self.values[out].spec.dim_order)
+            instruction = replace(instruction, args=(Ref(source),))
+        self.instructions.append(instruction)
 
     def _lay(self, instruction: Instruction, op: Op) -> None:
         match op.layout:

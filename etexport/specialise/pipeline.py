@@ -14,8 +14,9 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout
 from etexport.program.flow import jump_targets
-from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Role, Value
+from etexport.program.model import MOVE, Instruction, Method, Program, Role, Value
 from etexport.specialise.address import address
+from etexport.specialise.branches import unsupported, with_labels, without_labels
 from etexport.specialise.contents import check_contents
 from etexport.specialise.fuse import fuse
 from etexport.specialise.integer import fuse_integers
@@ -34,10 +35,11 @@ def _specialised(graph: Method, target: Target, library: Library) -> Specialised
     supported.check_declared(graph, library)  # what all that follows counts on
     graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
     check_supported(graph, library)
+    graph = with_labels(graph)  # where jumps lead to, until the last instruction stands
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
     laid_out = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
     graph = address(laid_out, library)  # views, permutes, slices, concatenations and in-place results become addresses
-    graph = tidy(graph)  # unique names, no value that nobody uses
+    graph = without_labels(tidy(graph))  # unique names, no value that nobody uses
     schedule = choose_kernels(graph, target, library)
     check_contents(laid_out, graph, schedule)
     return Specialised(graph, schedule, target, in_float)
@@ -52,12 +54,10 @@ def rounding_of(program: Program) -> str:
 
 def check_supported(method: Method, library: Library) -> None:
     """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
-    errors = supported.errors_of(method, library)
+    errors = [*supported.errors_of(method, library), *unsupported(method)]
     for instruction in method.instructions:
         op = library.find(instruction.op)
-        if instruction.op in (MOVE, JUMP_FALSE):
-            errors.append(ModelError("control flow cannot be built into firmware yet", where=instruction.where))
-        elif op is not None and op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
+        if op is not None and op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
             what = f"{instruction.op} computes nothing that a kernel could run"
             errors.append(ModelError(what, where=instruction.where, hint="quantise the layers round it too"))
     raise_all(errors)

@@ -184,7 +184,7 @@ def test_a_plan_that_forgets_a_jump_is_seen(forged_name: str, over: str, tmp_pat
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("name", ["host", "qemu_mps2_an386"])
-def test_counts_are_sums_and_traces_have_every_execution(name: str, optimize: str, tmp_path: Path) -> None:
+def test_executions_are_counted_and_traces_have_each(name: str, optimize: str, tmp_path: Path) -> None:
     board = load_board(name)
     there = placed(optimize, board.features)
     emit(there, board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
@@ -204,9 +204,17 @@ def test_counts_are_sums_and_traces_have_every_execution(name: str, optimize: st
             assert all(
                 (count > 0) == (times > 0) for at, (count, times) in enumerate(zip(counts, executions, strict=True)) if at in (4, 13, 18)
             )
-    if name != "host":
-        one, five = done.probes[1][4], done.probes[4][4]
-        assert abs(five - 5 * one) <= 5, "a count is the sum of its executions"
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_a_count_is_the_sum_of_its_executions(optimize: str, tmp_path: Path) -> None:
+    board = load_board("qemu_mps2_an386")
+    there = placed(optimize, board.features)
+    emit(there, board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
+    elf = gcc.build(tmp_path, board, LIBRARY.include_dirs, probe_count=len(there.specialised.schedule.steps) + 1).elf
+    done = run(elf, board, samples(), probes=True)
+    once, often = done.probes[1][4], done.probes[4][4]
+    assert once > BIG and abs(often - 5 * once) <= 5  # 8 ticks are 5 instructions: a mark may be off by one
 
 
 def test_the_code_is_an_if_and_a_loop(tmp_path: Path) -> None:
