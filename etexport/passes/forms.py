@@ -94,7 +94,7 @@ def _equal_windows(pool: Instruction, operand: TensorSpec) -> tuple[int, ...]:
 
 def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:
     """(slices, what is left of the pad): the negative entries of the pad, innermost dimension first, as slices before it."""
-    pads, rank = pad.args[1], len(operand.spec.shape)
+    pads, rank = pad.args[1] if len(pad.args) > 1 else (), len(operand.spec.shape)
     numbers = [one for one in pads if isinstance(one, int)] if isinstance(pads, tuple) else []
     if not any(one < 0 for one in numbers) or len(numbers) % 2 or len(numbers) > 2 * rank or 0 in operand.spec.shape:
         return [], pad

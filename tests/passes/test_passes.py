@@ -208,6 +208,16 @@ def test_a_factory_with_the_results_of_another_operator_is_left_for_the_report()
         specialise(pipeline.run(program, LIBRARY), Target(frozenset({"host"})), LIBRARY)
 
 
+def test_a_pad_without_amounts_is_left_for_the_report() -> None:
+    graph = Graph(LIBRARY)
+    out = graph._add("padded", TensorSpec(DType.FLOAT32, (4,)), Role.ACTIVATION)
+    graph.instructions.append(Instruction("aten::constant_pad_nd.out", (graph.input(4),), (out.id,), 50, "pad"))
+    program = graph.program(out)
+    assert ops(pipeline.run(program, LIBRARY)) == ["aten::constant_pad_nd.out"]
+    with pytest.raises(ModelError, match="pad"):
+        specialise(pipeline.run(program, LIBRARY), Target(frozenset({"host"})), LIBRARY)
+
+
 def test_what_the_operator_does_not_allow_is_left_for_the_report() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(4, 3)
