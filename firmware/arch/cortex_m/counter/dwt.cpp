@@ -1,5 +1,5 @@
 // Cycle counter of the debug unit (ARMv7-M reference manual, section C1.8): 32 bits, on M3 and larger. QEMU's stands
-// still.
+// still. ET_DWT_LOCK is its lock's address on a core that has one, as the Cortex-M7.
 // unit: cycles (dwt)
 #include "runtime/core.h"
 
@@ -17,6 +17,9 @@ constexpr uint32_t kCycles = 0xE0001004;
 
 void counter_init() {
   reg(kDemcr) = reg(kDemcr) | kTraceEnable;
+#if defined(ET_DWT_LOCK)
+  reg(ET_DWT_LOCK) = 0xC5ACCE55;  // CoreSight's key: without it writes to the unit do nothing
+#endif
   reg(kCycles) = 0;
   reg(kControl) = reg(kControl) | 1U;
 }
