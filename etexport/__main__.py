@@ -13,7 +13,7 @@ from etexport import __version__
 from etexport.errors import EtError
 
 VERBS = (
-    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "furthest", "validate", "report", "bench",
+    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "robot", "furthest", "validate", "report", "bench",
     "flash", "capture", "ports", "monitor", "boards", "fits", "ops", "doctor",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""

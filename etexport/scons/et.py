@@ -33,6 +33,7 @@ HELP = """
   demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
   firmware   ELF, bin, hex and map of MODEL on BOARD
   flash      write the firmware of MODEL to BOARD at PORT (TOOL=, AT=), and have it say that it runs
+  robot      firmware.robot beside the firmware, for renode-test (BOARD: one that runs in Renode)
   bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
   test       pytest, with PYTEST="..." as its arguments
   fuzz       100,000 programs that lie through the target side, and 10,000,000 inputs for each parser of frames
@@ -74,6 +75,7 @@ def generate(env):
         EtSimulate,
         EtCapture,
         EtFlash,
+        EtRobot,
         EtValidate,
         EtReport,
         EtBench,
@@ -243,6 +245,17 @@ def EtFlash(env, alias, firmware, PORT="$PORT", TOOL="$TOOL", AT="$AT"):
     return env.AlwaysBuild(of["env"].Alias(alias, [of["image"], firmware[1]], action))
 
 
+def EtRobot(env, alias, firmware, SAMPLES=""):
+    """An alias that writes a Robot test, which compares the outputs of the firmware's samples in Renode with PyTorch's, beside the
+    firmware: `etexport robot`."""
+    of = firmware[0].attributes.et
+    samples = env.subst("$SAMPLES") or SAMPLES
+    command = f"$ETEXPORT robot ${{SOURCE.dir}} --board $ET_BOARD --program ${{SOURCES[2]}} --reference ${{SOURCES[3]}} --name {of['name']}"
+    command += f" --samples {samples}" if samples else ""
+    action = Action(command) if env["VERBOSE"] else Action(command, "  ROBOT     ${SOURCE.dir}")
+    return env.AlwaysBuild(of["env"].Alias(alias, [of["image"], firmware[1], of["pte"], of["npz"]], action))
+
+
 def EtBench(env, target, reports):
     """All reports in one `bench.json`, and a table beside it."""
     command = "$ETEXPORT bench $SOURCES -o $TARGET --quiet"
@@ -299,7 +312,7 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
-    words = [*jobs, "firmware", "flash", "test", "fuzz", "compile_commands.json"]
+    words = [*jobs, "firmware", "flash", "robot", "test", "fuzz", "compile_commands.json"]
     for target in COMMAND_LINE_TARGETS:
         if target not in (*words, "build") and "/" not in target and not Path(target).exists():
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
@@ -313,7 +326,7 @@ def EtAsked(env, jobs):
             (model, some if board == "model" else board, quantization, "size" if size else "speed")
             for board, model, quantization, size in named
         ]
-    elif not COMMAND_LINE_TARGETS or {"firmware", "flash", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+    elif not COMMAND_LINE_TARGETS or {"firmware", "flash", "robot", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:
         found["bench"] = jobs["bench"]
