@@ -43,6 +43,11 @@ class Bench:
     ran: Callable[[Path, Board, Sequence[Sequence[Array]]], Run] = run
     """What runs an image: a simulator, or an attached board that it is written to first."""
 
+    @property
+    def stored(self) -> bool:
+        """Whether operands of cases lie in the image."""
+        return "host" not in self.board.features
+
     def mismatches(self, samples: Sequence[Sample], library: Library, *, fused: bool = False) -> list[str]:
         """Run all samples; what differs from PyTorch, one line for each output that does. `fused`: each must be one step."""
         found: list[str] = []
@@ -52,7 +57,7 @@ class Bench:
         return found
 
     def _mismatches(self, samples: Sequence[Sample], library: Library, fused: bool) -> list[str]:
-        whole = batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))], stored="host" not in self.board.features)
+        whole = batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))], stored=self.stored)
         specialised = specialise(whole.program, Target(self.board.features, self.optimize), library)
         if fused:
             left = {step.instruction.op for step in specialised.calls.values()} & {"aten::hardtanh.out", "aten::add.out"} - {
