@@ -14,7 +14,7 @@ from etexport.errors import EtError
 
 VERBS = (
     "export", "train", "quantize", "reference", "generate", "build", "size", "run", "robot", "furthest", "validate", "report", "bench",
-    "flash", "capture", "ports", "monitor", "boards", "fits", "ops", "doctor",
+    "flash", "capture", "ports", "monitor", "library", "boards", "fits", "ops", "doctor",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 

@@ -29,9 +29,10 @@ ROOMS = {
     "report": {
         "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",
     },
+    "library": {"library", "artifacts", "board", "toolchain", "jinja2", "__version__"},
     "cli": {
-        "cli", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge", "report",
-        "kernel", "board", "hardware", "platformio", "rich",
+        "cli", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge",
+        "report", "kernel", "board", "hardware", "platformio", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}

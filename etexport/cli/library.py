@@ -1,0 +1,68 @@
+"""A model as a folder for another build: sources, kernels, constants, manifests of Make, CMake, PlatformIO, Arduino, Zephyr and others."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from etexport.cli.options import existing, model_name, name_argument, optimize_argument, planner_argument, rounding_argument
+
+if TYPE_CHECKING:
+    from etexport.board import Board
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", type=Path, metavar="X.pte|SCRIPT")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--core", metavar="CORE", help="m4f, cortex-m0, rv32imafc, host: a core of `etexport boards`")
+    where.add_argument("--board", metavar="BOARD", help="a board's core, with the plan held against its memory")
+    optimize_argument(parser)
+    rounding_argument(parser)
+    planner_argument(parser)
+    name_argument(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    from etexport.alone import alone_in
+    from etexport.board import load_board
+    from etexport.cli.generate import generate
+    from etexport.library import library
+    from etexport.resources import kernel_folders
+
+    existing(args.program)
+    board = load_board(args.board) if args.board else _with_core(args.core)
+    name = model_name(args.program, args.name)
+    with tempfile.TemporaryDirectory() as aside, alone_in(args.out):
+        program = args.program
+        if program.suffix != ".pte":
+            from etexport.frontend import export
+
+            program = Path(aside) / "model.pte"
+            export(args.program, program)
+        sources = Path(aside) / "sources"
+        generate(program, board.name, sources, optimize=args.optimize, name=name, planner=args.planner, rounding=args.rounding)
+        files = library(sources, board, kernel_folders(), model=name, out=args.out)
+    print(f"{args.out}: {len(files)} files for {board.core}; README.md says how")
+    return 0
+
+
+def _plain(core: str) -> str:
+    """`cortex-m4f`, `M4F` and `Cortex-M4F of an STM32F446` are one core."""
+    return re.sub(r"[^a-z0-9]", "", core.lower().split(" of ")[0].removeprefix("arm")).removeprefix("cortex")
+
+
+def _with_core(core: str) -> Board:
+    """The board with that core which has most RAM; ModelError with those that there are."""
+    from etexport.board import board_names, load_board
+    from etexport.errors import ModelError
+
+    boards = [load_board(name) for name in board_names()]
+    found = [board for board in boards if _plain(core) in (_plain(board.core), board.name if board.name == "host" else "")]
+    if not found:
+        known = sorted({board.core for board in boards if "host" not in board.features})
+        raise ModelError(f"no board has a core {core!r}", where="--core", hint=f"known: {', '.join(known)}, host")
+    return max(found, key=lambda board: (sum(memory.size for memory in board.memory if memory.kind == "ram"), board.name))

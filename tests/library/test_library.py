@@ -1,0 +1,163 @@
+"""A model as a folder for other builds: built by Make and CMake, linked by a stock script, and what the bundled firmware gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from etexport.__main__ import main
+from tests.frontend.nets import NETS, net_script
+
+ROOT = Path(__file__).parents[2]
+ONCE = Path(__file__).parent / "once.cpp"
+STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Wpedantic", "-Werror")
+ARM = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+
+
+def command(*words: object, cwd: Path) -> str:
+    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def needs(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """In float a network with a recurrent layer, in int8 one of convolutions."""
+    folder = tmp_path_factory.mktemp("programs")
+    found = {}
+    for name, quantization in (("lstm", "float32"), ("conv_bn_relu", "int8")):
+        script = net_script(folder / name, NETS[name], "int8_io = True\n" if quantization == "int8" else "")
+        found[name] = folder / f"{name}.pte"
+        assert main(["export", str(script), "--quantize", quantization, "-o", str(found[name])]) == 0
+    return found
+
+
+def made(program: Path, out: Path, core: str = "host", *more: str) -> Path:
+    assert main(["library", str(program), "--core", core, "-o", str(out), *more]) == 0
+    return out
+
+
+def sample(program: Path, folder: Path, library: Path) -> tuple[bytes, list[str]]:
+    """Writes input.bin; returns what the bundled firmware gives for it, and definitions for once.cpp."""
+    built = folder / "built"
+    assert main(["build", str(program), "--board", "host", "-o", str(built)]) == 0
+    assert main(["run", str(built), "--samples", "1"]) == 0
+    memory = json.loads((library / "memory.json").read_text())
+    (given,), first = memory["inputs"], memory["outputs"][0]
+    with np.load(program.with_suffix(".npz")) as arrays, np.load(built / "outputs.npz") as outputs:
+        image, wanted = arrays["input_0"][0], outputs["output_0"][0]
+    (folder / "input.bin").write_bytes(image.transpose(given["dim_order"]).tobytes())
+    facts = {"NET": program.stem, "INPUT": given["name"], "OUTPUT": first["name"], "INPUTS": image.size, "OUTPUTS": wanted.size}
+    return wanted.transpose(first["dim_order"]).tobytes(), [f"-D{name}={value}" for name, value in facts.items()]
+
+
+@pytest.mark.parametrize("name", ["lstm", "conv_bn_relu"])
+def test_make_and_cmake(name: str, programs: dict[str, Path], tmp_path: Path) -> None:
+    needs("make", "cmake", "g++")
+    library = made(programs[name], tmp_path / "lib" / name)
+    wanted, facts = sample(programs[name], tmp_path, library)
+    (tmp_path / "Makefile").write_text(
+        f"include lib/{name}/{name}.mk\n"
+        f"app: $({name}_OBJECTS) once.o\n\t$(CXX) -o $@ $^ -lm\n"
+        f"once.o: {ONCE}\n\t$(CXX) -std=c++17 {' '.join(facts)} -I$({name}_DIR)/src -c $< -o $@\n"
+    )
+    command("make", cwd=tmp_path)
+    command("./app", cwd=tmp_path)
+    assert (tmp_path / "output.bin").read_bytes() == wanted
+    (tmp_path / "output.bin").unlink()
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(app C CXX)\n"
+        f"add_subdirectory(lib/{name})\nadd_executable(app {ONCE})\n"
+        f"target_link_libraries(app {name} m)\ntarget_compile_options(app PRIVATE {' '.join(facts)})\n"
+    )
+    command("cmake", "-S", ".", "-B", "cmake", cwd=tmp_path)
+    command("cmake", "--build", "cmake", cwd=tmp_path)
+    command("cmake/app", cwd=tmp_path)
+    assert (tmp_path / "output.bin").read_bytes() == wanted
+
+
+def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(programs: dict[str, Path], tmp_path: Path) -> None:
+    """newlib's own script; two models in one image, compiled without a word by strict compilers in three ways."""
+    needs("arm-none-eabi-g++")
+    libraries = [made(program, tmp_path / name, "m4f") for name, program in programs.items()]
+    (tmp_path / "main.cpp").write_text(
+        '#include "lstm.h"\n#include "conv_bn_relu.h"\n'
+        "int main() {\n  lstm::init();\n  lstm::run();\n  conv_bn_relu::run();\n  return 0;\n}\n"
+    )
+    paths = [f"-I{library}/src" for library in libraries]
+    for form in (("-O2",), ("-Os", "-flto"), ("-O2", "-fshort-enums")):
+        objects = []
+        for source in (tmp_path / "main.cpp", *(file for library in libraries for file in sorted((library / "src").glob("*.c*")))):
+            compiler = "arm-none-eabi-gcc" if source.suffix == ".c" else "arm-none-eabi-g++"
+            language = () if source.suffix == ".c" else ("-std=c++17", "-fno-exceptions", "-fno-rtti")
+            objects.append(tmp_path / f"{source.stem}.o")
+            command(compiler, *ARM, *form, *STRICT, *language, *paths, "-c", source, "-o", objects[-1], cwd=tmp_path)
+        command("arm-none-eabi-g++", *ARM, *form, "--specs=rdimon.specs", *objects, "-o", "app.elf", cwd=tmp_path)
+        with (tmp_path / "app.elf").open("rb") as stream:
+            elf = ELFFile(stream)
+            symbols = {symbol.name: symbol for symbol in elf.get_section_by_name(".symtab").iter_symbols()}
+            for arena in ("_ZN4lstm6detail5arenaE", "_ZN12conv_bn_relu6detail5arenaE"):
+                section = elf.get_section(symbols[arena]["st_shndx"])
+                assert section["sh_type"] == "SHT_NOBITS" and section.name == ".bss"
+
+
+@pytest.mark.parametrize("core", ["rv32imafc", "cortex-m0", "M33"])
+def test_other_cores(core: str, programs: dict[str, Path], tmp_path: Path) -> None:
+    """The flags that the README names are those with which it compiles."""
+    compiler = "riscv64-unknown-elf-g++" if core.startswith("rv") else "arm-none-eabi-g++"
+    needs(compiler)
+    library = made(programs["lstm"], tmp_path / "lib", core)
+    readme = (library / "README.md").read_text()
+    flags = readme.partition("Compile for the core as it was made for: `")[2].partition("`")[0].split()
+    assert flags
+    headers = ("--specs=picolibc.specs",) if core.startswith("rv") else ()
+    command(compiler, *flags, *headers, "-O2", "-std=c++17", *STRICT, "-Isrc", "-c", "src/lstm.cpp", "-o", tmp_path / "lstm.o", cwd=library)
+
+
+def test_the_same_bytes_and_nothing_of_this_machine(programs: dict[str, Path], tmp_path: Path) -> None:
+    texts = []
+    for name in ("one", "other"):
+        library = made(programs["conv_bn_relu"], tmp_path / name, "m4f", "--optimize", "size")
+        texts.append({str(file.relative_to(library)): file.read_bytes() for file in sorted(library.rglob("*")) if file.is_file()})
+    assert texts[0] == texts[1]
+    for place in (str(ROOT), str(tmp_path), str(Path.home())):
+        assert not [name for name, text in texts[0].items() if place.encode() in text]
+    kernels = {name.split("/")[1] for name in texts[0] if name.startswith("src/") and name.count("/") == 2}
+    assert kernels <= {"et", "convolution", "copy"}, "kernels that the model does not call are not there"
+
+
+def test_manifests(programs: dict[str, Path], tmp_path: Path) -> None:
+    """What PlatformIO (library.json) and Arduino (library specification 1.5) ask for."""
+    library = made(programs["lstm"], tmp_path / "lib", "m4f")
+    manifest = json.loads((library / "library.json").read_text())
+    assert {"name", "version", "description", "frameworks", "platforms", "build"} <= manifest.keys()
+    assert (library / manifest["build"]["srcDir"] / manifest["headers"]).is_file() and (
+        library / manifest["build"]["extraScript"]
+    ).is_file()
+    compile((library / manifest["build"]["extraScript"]).read_text(), "platformio.py", "exec")
+    properties = dict(line.split("=", 1) for line in (library / "library.properties").read_text().splitlines())
+    asked = ["name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures", "includes"]
+    assert set(asked) <= properties.keys() and properties["category"] == "Data Processing"
+    assert (library / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_mistakes(programs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["library", str(programs["lstm"]), "--core", "m99", "-o", str(tmp_path / "x")]) == 1
+    said = capsys.readouterr().err
+    assert "no board has a core 'm99'" in said and "Cortex-M4F" in said and not (tmp_path / "x").exists()
+    assert main(["library", str(tmp_path / "none.pte"), "--core", "m4f", "-o", str(tmp_path / "x")]) == 1
+    with pytest.raises(SystemExit) as left:
+        main(["library", str(programs["lstm"]), "-o", str(tmp_path / "x")])
+    assert left.value.code == 1
