@@ -75,7 +75,8 @@ def compiled(board: str, rows: list[Agreed], folder: Path) -> str:
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     includes = [f"-I{path}" for path in gcc.include_dirs(folder, load_ops().include_dirs)]
     command = [gcc.tool(place, "g++"), *gcc.compile_flags(place), *includes, "-fsyntax-only", str(source)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    # in the folder: what -fstack-usage leaves lies where the compiler is called
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=folder)
     return "" if done.returncode == 0 else done.stderr
 
 
