@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etexport.errors import EtError
 from etexport.kernel.library import load_ops
 from tests.desk import Desk, desk_of
+from tests.hardware_map import CAPABILITIES, Entry, read_map, unfit
 
 if TYPE_CHECKING:
     from tests.frontend.nets import Net
@@ -28,6 +30,8 @@ QUICK = re.compile(
     r"passes/|plan/test_(files|picture)|inspect/test_compare|program/test_(pte|verify|schema|wire)|test_(imports|tree|op|phases|packing|rounding)\.py"
 )
 """Files, from their beginning, of the tier for editing (`pytest -m quick`): no compiler, no simulator, no network exported."""
+
+_MAP: pytest.StashKey[tuple[Entry, ...]] = pytest.StashKey()
 
 Once = Callable[[str, Callable[[Path], object]], Path]
 Int8Net = Callable[..., Path]
@@ -43,18 +47,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("a board", "the tests of boards on one that is attached, or on another simulator")
     group.addoption("--board", metavar="NAME", help="only the tests that run on a board, on this one")
     group.addoption("--port", default="", metavar="URL", help="its serial port, as `etexport run` takes it (default: its simulator)")
+    group.addoption("--hardware-map", type=Path, metavar="FILE", help="the same on each board that a file lists: docs/hardware.md")
     group.addoption("--flash-tool", default="", metavar="NAME", help="what writes it, as `etexport flash --tool`")
     group.addoption("--flash-at", default="", metavar="WHERE", help="as `etexport flash --at`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "on_board: runs on the board of --board")
+    config.addinivalue_line(
+        "markers", "on_board(boards=, needs=): runs on the board of --board, or on those of --hardware-map that it may have"
+    )
+    if config.getoption("--hardware-map"):
+        if config.getoption("--board"):
+            raise pytest.UsageError("--board and --hardware-map: one of both")
+        try:
+            config.stash[_MAP] = read_map(config.getoption("--hardware-map"))
+        except EtError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With a map a test runs on each of its boards; on one that it may not have, or that lacks what it needs, it is skipped and says so."""
+    entries = metafunc.config.stash.get(_MAP, ())
+    marker = metafunc.definition.get_closest_marker("on_board")
+    if not entries or marker is None or "desk" not in metafunc.fixturenames:
+        return
+    boards, needs = marker.kwargs.get("boards", ()), marker.kwargs.get("needs", ())
+    assert set(marker.kwargs) <= {"boards", "needs"} and set(needs) <= set(CAPABILITIES), marker
+    given = [(entry, unfit(entry, boards, needs)) for entry in entries]
+    params = [pytest.param(entry, id=str(entry), marks=[pytest.mark.skip(reason=why)] if why else []) for entry, why in given]
+    metafunc.parametrize("desk", params, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
 def desk(request: pytest.FixtureRequest) -> Desk:
-    """The board of --board."""
+    """The board of --board, or one of --hardware-map."""
     option = request.config.getoption
+    if isinstance(entry := getattr(request, "param", None), Entry):
+        try:
+            return desk_of(entry.name, entry.url, entry.flash_tool, entry.flash_at)
+        except EtError as error:
+            pytest.fail(str(error), pytrace=False)
     if not option("--board"):
         pytest.skip("for an attached board: pytest --board NAME --port URL")
     return desk_of(option("--board"), option("--port"), option("--flash-tool"), option("--flash-at"))
@@ -65,13 +97,15 @@ def _told_which_board(request: pytest.FixtureRequest, record_property: Callable[
     """JUnit says of each test on which board it was."""
     if request.config.getoption("--board"):
         record_property("board", request.config.getoption("--board"))
+    elif request.config.stash.get(_MAP, ()) and "desk" in (params := request.node.callspec.params):
+        record_property("board", str(params["desk"]))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` the tests of a file stay together, since they share fixtures; a folder may group its own otherwise."""
     here = Path(__file__).parent
-    if config.getoption("--board"):
+    if config.getoption("--board") or config.getoption("--hardware-map"):
         others = [item for item in items if item.get_closest_marker("on_board") is None]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.get_closest_marker("on_board") is not None]

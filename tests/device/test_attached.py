@@ -33,7 +33,7 @@ def test_outputs_and_counts(desk: Desk, tmp_path: Path) -> None:
     assert all(count > 0 for count in done.counters), done.unit
 
 
-@pytest.mark.on_board
+@pytest.mark.on_board(needs=("counter",))
 def test_probes(desk: Desk, tmp_path: Path) -> None:
     done = desk.run(build_tiny(desk.board, tmp_path, probes=True), desk.board, [sample(0)], probes=True)
     if not done.counters:
@@ -67,3 +67,49 @@ def test_the_tests_run_on_a_port(tmp_path: Path, chosen: str) -> None:
     cases = list(xml.parse(report).iter("testcase"))
     assert cases and not [case for case in cases if case.find("skipped") is not None]
     assert all(case.find("properties/property[@name='board']").get("value") == board.name for case in cases)  # type: ignore[union-attr]
+
+
+MAP = """
+[[board]]
+name = "host"
+
+[[board]]
+name = "qemu_virt_rv32"
+lacks = ["counter"]
+
+[[board]]
+name = "st_nucleo_f446re"
+
+[[board]]
+name = "nrf52840_dk"
+serial = "not attached"
+"""
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("arm-none-eabi-g++", "riscv64-unknown-elf-g++", "qemu-system-arm", "qemu-system-riscv32"))),
+    reason="a compiler or a simulator of the map's boards is not installed",
+)
+def test_the_tests_run_on_each_board_of_a_map(tmp_path: Path) -> None:
+    """What a board lacks is a skip with the reason; a board that is not there is an error, and says so."""
+    listed, report = tmp_path / "boards.toml", tmp_path / "x.xml"
+    listed.write_text(MAP)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/device/test_attached.py", "-k", "counts or probes"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    words = [f"--hardware-map={listed}", f"--junitxml={report}"]
+    done = subprocess.run([*command, *words], cwd=root(), env=environment, capture_output=True, text=True, check=False)
+    found = {}
+    for case in xml.parse(report).iter("testcase"):
+        test, _, board = case.get("name", "").rstrip("]").partition("[")
+        wrong = next((child for child in case if child.tag in ("skipped", "error", "failure")), None)
+        found[test, board] = (wrong.tag, wrong.get("message")) if wrong is not None else ("passed", None)
+        if board and wrong is None:
+            assert case.find("properties/property[@name='board']").get("value") == board  # type: ignore[union-attr]
+    counts, probes, still = "test_outputs_and_counts", "test_probes", "nothing (QEMU's cycle counter stands still)"
+    lost = "nrf52840_dk-not attached: no port has serial number not attached"
+    assert done.returncode == 1 and len(found) == 8, done.stdout + done.stderr
+    assert found[counts, "host"][0] == found[probes, "host"][0] == found[counts, "qemu_virt_rv32"][0] == "passed", found
+    assert found[probes, "qemu_virt_rv32"] == ("skipped", "qemu_virt_rv32 lacks a counter")
+    assert found[counts, "st_nucleo_f446re"] == ("skipped", f"outputs are right; nothing is counted: {still}")
+    assert found[probes, "st_nucleo_f446re"] == ("skipped", "st_nucleo_f446re lacks a counter")
+    assert all(found[test, "nrf52840_dk-not attached"][0] == "error" for test in (counts, probes)) and done.stdout.count(lost) >= 2
