@@ -34,7 +34,10 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
         return Effect(Flow.STOP, depth, registers)
     if name.startswith("cm."):
         return Effect(Flow.NEXT, depth, registers, lost=f"{name} is not understood")  # Zcmp pushes and pops
-    if name in _STORES or not operands:
+    if name in _STORES:
+        _stored(name, operands, depth, registers)
+        return Effect(Flow.NEXT, depth, registers)
+    if not operands:
         return Effect(Flow.NEXT, depth, registers)
 
     if name in ("and", "andi") and operands[:2] == ("sp", "sp"):
@@ -54,6 +57,23 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
     if value is not None and value.what is What.STACK:
         return Effect(Flow.NEXT, value.number, registers)
     return Effect(Flow.NEXT, depth, registers, lost="the stack pointer moves by a number that only the running program knows")
+
+
+def _stored(name: str, operands: tuple[str, ...], depth: int, registers: Registers) -> None:
+    """A compiler short of registers keeps the place of a switch's table in its frame: a constant that is stored there is known again
+    when it is loaded."""
+    offset, base = _memory(operands[-1])
+    if base != "sp":
+        return
+    value = registers.get(operands[0]) if name == "sw" else None
+    registers.pop(_slot(offset, depth), None)
+    if value is not None and value.what is What.CONST:
+        registers[_slot(offset, depth)] = value
+
+
+def _slot(offset: int, depth: int) -> str:
+    """A word of the frame, by its distance from where the stack pointer was when the function was called."""
+    return f"word {(offset - depth) // 4}"
 
 
 def _jump(name: str, instruction: Instruction, depth: int, registers: Registers, code: Code) -> Effect:
@@ -130,6 +150,8 @@ def _value(name: str, instruction: Instruction, depth: int, registers: Registers
         base = registers.get(register)
         if operands[0] == "ra" and register == "sp":
             return Known(What.RETURN)
+        if register == "sp":
+            return registers.get(_slot(offset, depth))
         if base is not None and base.what is What.INDEX:
             return Known(What.TABLE, base.number + offset)
     return None

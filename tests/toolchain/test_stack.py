@@ -132,6 +132,47 @@ def test_millicode(core: Core, tmp_path: Path) -> None:
     assert not any(name.startswith("__riscv") for name in report.functions)
 
 
+SPILLED = (
+    HANDLER
+    + r"""
+asm(R"(
+  .text
+  .globl dispatch
+  .type dispatch, @function
+dispatch:
+  addi sp, sp, -32
+  lui a4, %hi(places)
+  addi a4, a4, %lo(places)
+  sw a4, 8(sp)
+  BETWEEN
+  lw a4, 8(sp)
+  andi a0, a0, 1
+  slli a5, a0, 2
+  add a5, a5, a4
+  lw a5, 0(a5)
+  jr a5
+1: li a0, 5
+2: addi sp, sp, 32
+  ret
+  .size dispatch, .-dispatch
+  .section .rodata
+  .balign 4
+places: .word 1b, 2b
+)");
+extern "C" int dispatch(int n);
+volatile int sink;
+void work() { sink = dispatch(0) + dispatch(1); }
+"""
+)
+
+
+def test_the_place_of_a_switch_may_lie_in_the_frame(tmp_path: Path) -> None:
+    """As gcc leaves it in a loop where registers are few; where anything else is stored there, nobody knows."""
+    report = bound(build(tmp_path / "kept", RV32, SPILLED.replace("BETWEEN", "sw a0, 12(sp)")))
+    assert report.functions["dispatch"].frame == 32
+    assert "calls through a pointer" in refused(build(tmp_path / "lost", RV32, SPILLED.replace("BETWEEN", "sw a0, 8(sp)")))
+
+
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
 def test_frames_are_those_of_the_compiler(core: Core, tmp_path: Path) -> None:
     built = build(tmp_path, core, CHAIN + "\n")
