@@ -158,7 +158,7 @@ def test_boards_is_quick_and_loads_no_torch() -> None:
 
 
 def test_generate_loads_no_torch(tmp_path: Path) -> None:
-    rooms = "etexport.cli.generate, etexport.emit, etexport.specialise.pipeline, etexport.plan, etexport.program.pte"
+    rooms = "etexport.stages.generate, etexport.emit, etexport.specialise.pipeline, etexport.plan, etexport.program.pte"
     code = f"import sys; import {rooms}; print('torch' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True

@@ -30,9 +30,13 @@ ROOMS = {
         "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",
     },
     "library": {"library", "artifacts", "board", "toolchain", "jinja2", "__version__"},
+    "stages": {
+        "stages", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge", "report",
+        "kernel", "board",
+    },
     "cli": {
-        "cli", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge",
-        "report", "kernel", "board", "hardware", "platformio", "rich",
+        "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts",
+        "judge", "report", "kernel", "board", "hardware", "platformio", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import alone_there, board_of, existing, port_arguments, positive, program_of, seconds
+from etexport.cli.options import port_arguments, positive, seconds
 from etexport.errors import ModelError
+from etexport.stages.origin import alone_there, board_of, existing, program_of
 
 if TYPE_CHECKING:
     from etexport.artifacts.captured import Captured

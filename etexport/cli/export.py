@@ -7,7 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import QUANTIZATIONS, decibels
+from etexport.cli.options import decibels
+from etexport.stages.origin import QUANTIZATIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
     folders = [out for out in outs if out.is_dir()]
     raise_all([ModelError("is a folder, a file belongs there", where=str(out), hint=f"-o {out / 'model.pte'}") for out in folders])
     from etexport.frontend import export
+    from etexport.stages.check import check_buildable
 
     errors: list[EtError] = []
     for (script, weights), out in zip(jobs, outs, strict=True):
@@ -75,23 +77,6 @@ def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
     if at_least_db is not None:
         hint = f"`etexport quantize {script}` tries what helps, docs/quantization.md explains it; the files are written"
         require_signal(found, missing, at_least_db, str(script), hint)
-
-
-def check_buildable(content: bytes) -> None:
-    """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has nothing special.
-    ProgramError, ModelError."""
-    from etexport.errors import doing
-    from etexport.kernel.call import Target
-    from etexport.kernel.library import load_ops
-    from etexport.passes import pipeline as board_neutral
-    from etexport.program import pte
-    from etexport.specialise.pipeline import rounding_of, specialise
-
-    library = load_ops()
-    with doing("reading what export has made"):
-        program = board_neutral.run(pte.read(content), library)
-    with doing("choosing kernels for what export has made"):
-        specialise(program, Target(rounding=rounding_of(program)), library)
 
 
 def _jobs(given: list[Path]) -> list[tuple[Path, Path | None]]:

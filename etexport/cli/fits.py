@@ -7,7 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from etexport.cli.options import existing, optimize_argument
+from etexport.cli.options import optimize_argument
+from etexport.stages.origin import existing
 
 _EVERYWHERE = "host"
 """A process has room for anything."""
@@ -40,9 +41,9 @@ def main(args: argparse.Namespace) -> int:
 def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple[bool, str]:
     """Whether it fits one board, and what it takes there or what it lacks."""
     from etexport.board import load_board
-    from etexport.cli.generate import generate
     from etexport.errors import EtError, PlanError, ToolMissingError
     from etexport.resources import kernel_folders
+    from etexport.stages.generate import generate
     from etexport.toolchain import gcc
     from etexport.toolchain.check import footprint
 

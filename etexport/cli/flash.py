@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import alone_there, board_of, port_arguments, seconds
+from etexport.cli.options import port_arguments, seconds
+from etexport.stages.origin import alone_there, board_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

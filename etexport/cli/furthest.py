@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import alone_there, existing, folder_arguments, program_of
+from etexport.cli.options import folder_arguments
+from etexport.stages.origin import alone_there, existing, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

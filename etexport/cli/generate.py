@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import sys
 from pathlib import Path
 
-from etexport.cli.options import (
-    board_argument,
-    existing,
-    model_name,
-    name_argument,
-    optimize_argument,
-    planner_argument,
-    rounding_argument,
-)
+from etexport.cli.options import board_argument, name_argument, optimize_argument, planner_argument, rounding_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from etexport.alone import alone_in
+    from etexport.stages.generate import generate
+    from etexport.stages.origin import model_name
 
     with alone_in(args.out):
         generate(
@@ -38,43 +30,3 @@ def main(args: argparse.Namespace) -> int:
             planner=args.planner, rounding=args.rounding,
         )  # fmt: skip
     return 0
-
-
-def generate(
-    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None,
-    rounding: str | None = None,
-) -> list[Path]:  # fmt: skip
-    """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
-    from etexport.board import load_board
-    from etexport.emit import emit
-    from etexport.errors import doing
-    from etexport.kernel.call import Target
-    from etexport.kernel.library import load_ops
-    from etexport.passes import pipeline as board_neutral
-    from etexport.plan import plan, validate
-    from etexport.program import pte as wire
-    from etexport.specialise import memory
-    from etexport.specialise import pipeline as for_board
-    from etexport.specialise.model import Placed
-
-    board, library = load_board(board_name), load_ops()
-    content = existing(pte).read_bytes()
-    with doing(f"{pte}: reading"):
-        program = wire.load(pte)
-    with doing(f"{pte}: passes"):
-        program = board_neutral.run(program, library)
-    if len(program.methods) > 1:
-        left = ", ".join(method.name for method in program.methods if method is not program.method())
-        print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)
-    target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
-    with doing(f"{pte}: kernels for {board.name}"):
-        specialised = for_board.specialise(program, target, library)
-    with doing(f"{pte}: memory"):
-        problem = memory.problem(specialised, memory.regions(board))
-        solution = plan(problem, planner)
-        validate(problem, solution)
-    memory.check_fit(specialised, problem, solution, board)
-    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    placed = Placed(specialised, problem, solution)
-    with doing(f"{pte}: sources"):
-        return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)

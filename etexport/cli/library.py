@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import existing, model_name, name_argument, optimize_argument, planner_argument, rounding_argument
+from etexport.cli.options import name_argument, optimize_argument, planner_argument, rounding_argument
+from etexport.stages.origin import existing, model_name
 
 if TYPE_CHECKING:
     from etexport.board import Board
@@ -29,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from etexport.alone import alone_in
     from etexport.board import load_board
-    from etexport.cli.generate import generate
     from etexport.library import library
     from etexport.resources import kernel_folders
+    from etexport.stages.generate import generate
 
     existing(args.program)
     board = load_board(args.board) if args.board else _with_core(args.core)

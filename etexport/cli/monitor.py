@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
-    from etexport.cli.options import board_of
     from etexport.device.monitor import watch
     from etexport.device.session import Line
+    from etexport.stages.origin import board_of
 
     elf = args.folder / "firmware.elf" if args.folder is not None else None
     named = board_of(args.folder, args.board) if args.folder is not None else args.board

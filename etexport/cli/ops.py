@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.cli.options import existing
     from etexport.kernel.library import load_ops
+    from etexport.stages.origin import existing
 
     library = load_ops()
     if args.program is None:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import existing
+from etexport.stages.origin import existing
 
 if TYPE_CHECKING:
     from etexport.program.model import Array, TensorSpec
@@ -24,10 +24,10 @@ def main(args: argparse.Namespace) -> int:
 
     from etexport.artifacts.files import npz, write_whole
     from etexport.board import load_board
-    from etexport.cli.generate import generate
     from etexport.device import run
     from etexport.program import pte
     from etexport.resources import kernel_folders
+    from etexport.stages.generate import generate
     from etexport.toolchain import gcc
 
     method = pte.load(existing(args.program)).method()

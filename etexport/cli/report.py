@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from etexport.cli.options import alone_there, board_of, decibels, folder_arguments, program_of
-
-if TYPE_CHECKING:
-    from etexport.board import Board
+from etexport.cli.options import decibels, folder_arguments
+from etexport.stages.origin import alone_there, board_of, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,18 +28,14 @@ def main(args: argparse.Namespace) -> int:
 def _tell(args: argparse.Namespace) -> int:
     from etexport.artifacts.files import write_whole
     from etexport.board import load_board
-    from etexport.cli.traced import verdict_of
     from etexport.judge.against_float import require_signal
     from etexport.report.markdown import markdown
     from etexport.report.profile import unit_of
-    from etexport.report.results import report, timing
     from etexport.report.summary import show
+    from etexport.stages.report import report_in
 
     board, program = load_board(board_of(args.folder, args.board)), program_of(args.folder, args.program)
-    can = (args.reference or program.with_suffix(".npz")).is_file()
-    judged = verdict_of(args.folder, program, args.reference, board) if can else None
-    made = report(args.folder, program, board, args.reference, judged)
-    times = timing(args.folder, _plan_seconds(args.folder, program, board))
+    made, times, judged = report_in(args.folder, program, board, args.reference)
     if args.markdown is not None:
         write_whole(args.markdown, markdown(made).encode())
     if not args.quiet:
@@ -54,26 +47,3 @@ def _tell(args: argparse.Namespace) -> int:
         missing = "there is nothing to compare with" if compare is None else compare.snr_missing
         require_signal(None if compare is None else compare.against_float, missing, args.fail_below, str(args.folder))
     return 0
-
-
-def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
-    """How long the planner takes for this program: done again here, as the files of a build hold no times."""
-    import time
-
-    from etexport.artifacts.files import read_json
-    from etexport.kernel.call import Target
-    from etexport.kernel.library import load_ops
-    from etexport.passes import pipeline as board_neutral
-    from etexport.plan import plan
-    from etexport.program import pte as wire
-    from etexport.specialise import memory
-    from etexport.specialise import pipeline as for_board
-
-    library = load_ops()
-    built = read_json(folder / "memory.json", "`etexport build` writes it")
-    target = Target(board.features, built["optimize"], built["rounding"])
-    specialised = for_board.specialise(board_neutral.run(wire.load(program), library), target, library)
-    problem = memory.problem(specialised, memory.regions(board))
-    start = time.perf_counter()
-    plan(problem)
-    return round(time.perf_counter() - start, 6)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from etexport.cli.options import board_of, existing, folder_arguments, model_name, name_argument, positive, program_of
+from etexport.cli.options import folder_arguments, name_argument, positive
+from etexport.stages.origin import board_of, existing, model_name, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import alone_there, board_of, existing, port_arguments, positive, program_of, seconds
+from etexport.cli.options import port_arguments, positive, seconds
 from etexport.errors import ModelError
+from etexport.stages.origin import alone_there, board_of, existing, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from etexport.artifacts.reference import read_samples
-    from etexport.artifacts.runs import of_samples, write_run
     from etexport.board import load_board
     from etexport.cli.progress import progress
-    from etexport.device import counted, record, run
+    from etexport.stages.run import listed, run_in
 
     folder: Path = args.folder
     if args.only is not None and (args.samples or not args.probes):
@@ -42,44 +42,13 @@ def _run(args: argparse.Namespace) -> int:
     samples = read_samples(inputs, args.samples)
     traced: tuple[int, ...] = (0,)
     if args.only is not None:
-        traced = _listed(args.only, len(samples))
+        traced = listed(args.only, len(samples))
         samples = [samples[sample] for sample in traced]
     board = load_board(board_of(folder, args.board))
-    _check_program(folder)
     with progress(f"{folder.name} on {board.name}") as report:
-        done = run(
-            folder / "firmware.elf", board, samples, probes=args.probes, url=args.port, baud=args.baud or 0, reset=args.reset,
-            log=folder / "wire.log", progress=report,
-            waiting=lambda text: print(text, file=sys.stderr, flush=True), timeout_s=args.timeout,
+        run_in(
+            folder, board, samples, probes=args.probes, traced=traced, beside=None if args.only is None else args.only.parent,
+            url=args.port, baud=args.baud or 0, reset=args.reset, timeout_s=args.timeout, progress=report,
+            waiting=lambda text: print(text, file=sys.stderr, flush=True),
         )  # fmt: skip
-    content = record(done, board)
-    if args.probes:
-        content |= counted(done)
-        if len(traced) == len(samples):
-            content |= of_samples(traced, args.only.parent if args.only is not None else None)
-    write_run(folder, content, done.outputs, len(done.hello.outputs), (done.trace, traced) if args.probes else None)
     return 0
-
-
-def _listed(path: Path, there: int) -> tuple[int, ...]:
-    """The samples that a file of `etexport furthest` names, of `there`."""
-    from etexport.artifacts.files import read_json
-
-    found = read_json(path, "`etexport furthest` writes it")["samples"]
-    if not isinstance(found, list) or not found or not all(type(one) is int and 0 <= one < there for one in found):
-        raise ModelError(f"names no samples of the {there:,} that there are", where=str(path), hint="`etexport furthest` writes it")
-    return tuple(found)
-
-
-def _check_program(folder: Path) -> None:
-    """The image must be of the program that was generated in this folder: the host compares the board with the image, no more."""
-    from etexport.artifacts.files import read_json
-    from etexport.device.elf import program_hash
-
-    elf, generated = folder / "firmware.elf", folder / "memory.json"
-    found = program_hash(elf) if elf.is_file() and generated.is_file() else None
-    if found is None:
-        return
-    wanted = read_json(generated, "`etexport build` writes it")["program_hash"]
-    if f"{found:016x}" != wanted:
-        raise ModelError(f"is of program {found:016x}, the folder's is {wanted}", where=str(elf), hint="`etexport build` makes it anew")

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import board_of, existing
+from etexport.stages.origin import board_of, existing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import alone_there, board_of, decibels, folder_arguments, program_of
+from etexport.cli.options import decibels, folder_arguments
+from etexport.stages.origin import alone_there, board_of, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +37,12 @@ def main(args: argparse.Namespace) -> int:
 def _validate(args: argparse.Namespace) -> int:
     from etexport.artifacts.files import read_json, write_whole
     from etexport.board import load_board
-    from etexport.cli.traced import verdict_of
     from etexport.judge.against_float import require_signal, signal_line, warning
     from etexport.judge.verdict import require_right
     from etexport.report.junit import junit
     from etexport.report.quality import quality
     from etexport.report.report import compared, layers, plain
+    from etexport.stages.verdict import verdict_of
 
     program = program_of(args.folder, args.program)
     board = load_board(board_of(args.folder, args.board))

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 
 from etexport.board import load_board, parse_board
-from etexport.cli.generate import generate
-from etexport.cli.options import model_name
 from etexport.device import launch
 from etexport.emit.names import LONGEST, comment, identifier, quoted, unique
 from etexport.errors import BoardError, BuildError, ModelError
 from etexport.program.model import DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import write
 from etexport.resources import kernel_folders, root
+from etexport.stages.generate import generate
 from etexport.toolchain import gcc
 
 ODD = (
@@ -136,10 +135,6 @@ def test_names_in_a_board_file_and_in_a_path_are_refused_where_they_mean_somethi
 def test_a_folder_that_no_line_can_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="characters"):
         gcc.build(tmp_path / "new\nline", load_board("host"), [])
-
-
-def test_what_no_screen_can_show_is_not_in_a_model_s_name() -> None:
-    assert model_name(Path("a\nb\udcff.pte"), None) == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
 
 
 def test_equal_names_are_numbered() -> None:

@@ -13,7 +13,6 @@ import pytest
 from etexport.__main__ import main
 from etexport.artifacts.reference import read_samples
 from etexport.board import load_board
-from etexport.cli.generate import generate
 from etexport.device import Run, run
 from etexport.errors import EtError, ModelError
 from etexport.frontend import export
@@ -21,6 +20,7 @@ from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
 from etexport.program.model import JUMP_FALSE, MOVE, Program
+from etexport.stages.generate import generate
 from etexport.toolchain import gcc
 
 HEAD = """

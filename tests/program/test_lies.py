@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from etexport.cli.generate import generate
 from etexport.errors import EtError, InternalError, doing
 from etexport.kernel.library import load_ops
 from etexport.program import pte
 from etexport.program.model import Instruction, Method, Program, Ref, Role
 from etexport.program.operators import DEQUANTIZE_CHANNELS
 from etexport.specialise.pipeline import Target, specialise
+from etexport.stages.generate import generate
 from tests.operators.batch import infer
 from tests.operators.cases import documented
 from tests.program.lies import executed, outcome

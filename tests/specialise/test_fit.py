@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from etexport.board import board_files
-from etexport.cli.generate import generate
 from etexport.errors import PlanError
 from etexport.kernel.library import load_ops
 from etexport.program import pte
+from etexport.stages.generate import generate
 from tests.specialise.graph import Graph
 
 LIBRARY = load_ops()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from etexport.artifacts.files import read_json
+from etexport.artifacts.reference import read_samples
+from etexport.board import Board
 from etexport.errors import ToolMissingError
 from etexport.judge.folder import Trace, judged, question_of
-
-if TYPE_CHECKING:
-    from etexport.board import Board
-    from etexport.judge.verdict import Verdict
+from etexport.judge.verdict import Verdict
+from etexport.resources import kernel_folders
+from etexport.stages.run import run_in
+from etexport.toolchain import gcc
 
 
 def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board, *, anew: bool = False) -> Verdict:
@@ -39,17 +40,9 @@ def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board
 def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int]) -> Path:
     """Build the sources in the folder once more, with traces and probes, and run these samples: `trace/run.json`, `outputs.npz`,
     `trace.npz`."""
-    from etexport.artifacts.reference import read_samples
-    from etexport.artifacts.runs import of_samples, write_run
-    from etexport.device import counted, record, run
-    from etexport.resources import kernel_folders
-    from etexport.toolchain import gcc
-
     steps = len(read_json(folder / "memory.json", "`etexport build` writes it")["steps"])
     out = folder / "trace"
-    made = gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
+    gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
     given = read_samples(reference, None)
-    done = run(made.elf, board, [given[sample] for sample in wanted], probes=True, trace=True, log=out / "wire.log")
-    content = record(done, board) | of_samples(wanted, folder) | counted(done)
-    write_run(out, content, done.outputs, len(done.hello.outputs), (done.trace, wanted))
+    run_in(out, board, [given[sample] for sample in wanted], probes=True, trace=True, traced=wanted, beside=folder)
     return out

@@ -1,0 +1,40 @@
+"""A program to firmware in a build folder: generate, compile, link, measure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from etexport.artifacts.files import read_json, write_whole
+from etexport.artifacts.memory import quantization_of
+from etexport.board import load_board
+from etexport.resources import kernel_folders
+from etexport.stages.generate import generate
+from etexport.stages.origin import existing, note_origin
+from etexport.toolchain import gcc
+from etexport.toolchain.check import as_json, footprint
+
+
+def build(
+    program: Path, board_name: str, out: Path, *, name: str, optimize: str = "speed", rounding: str | None = None,
+    planner: str | None = None, sources: Path | None = None, probes: bool = False, trace: bool = False, sanitize: bool = False,
+    poison: bool = False, jobs: int = 2,
+) -> gcc.Artifacts:  # fmt: skip
+    """Leave the firmware of `program` in the folder `out`, with its sizes and where it came from; what `generate` wrote in `sources` is
+    compiled instead of generating where that is given. EtError of any stage."""
+    board = load_board(board_name)
+    gcc.tool(board, "g++")  # before the work, not after it
+    existing(program)
+    for file in ("build.json", "firmware.elf"):  # what says that a build is whole; others may be left by one that was killed
+        (out / file).unlink(missing_ok=True)
+    if sources is None:
+        generate(program, board_name, out, optimize=optimize, name=name, poison=poison, planner=planner, rounding=rounding)
+    memory = read_json((sources or out) / "memory.json", "`etexport generate` writes it")
+    made = gcc.build(
+        sources or out, board, kernel_folders(), build_dir=out, probe_count=len(memory["steps"]) + 1 if probes else 0,
+        trace=trace or (probes and quantization_of(memory) == "int8"), sanitize=sanitize, jobs=jobs,
+    )  # fmt: skip
+    sizes = as_json(footprint(made.elf, made.map, made.objects, board))
+    write_whole(out / "sizes.json", (json.dumps(sizes, indent=1) + "\n").encode())
+    note_origin(out, program, board_name)
+    return made

@@ -1,0 +1,20 @@
+"""What export has made, held against what a build takes."""
+
+from __future__ import annotations
+
+from etexport.errors import doing
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
+from etexport.passes import pipeline as board_neutral
+from etexport.program import pte
+from etexport.specialise.pipeline import rounding_of, specialise
+
+
+def check_buildable(content: bytes) -> None:
+    """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has nothing special.
+    ProgramError, ModelError."""
+    library = load_ops()
+    with doing("reading what export has made"):
+        program = board_neutral.run(pte.read(content), library)
+    with doing("choosing kernels for what export has made"):
+        specialise(program, Target(rounding=rounding_of(program)), library)

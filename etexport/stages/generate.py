@@ -1,0 +1,48 @@
+"""A program to C++ sources for one board: specialise, plan, emit."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+from etexport.board import load_board
+from etexport.emit import emit
+from etexport.errors import doing
+from etexport.kernel.call import Target
+from etexport.kernel.library import load_ops
+from etexport.passes import pipeline as board_neutral
+from etexport.plan import plan, validate
+from etexport.program import pte as wire
+from etexport.specialise import memory
+from etexport.specialise import pipeline as for_board
+from etexport.specialise.model import Placed
+from etexport.stages.origin import existing
+
+
+def generate(
+    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None,
+    rounding: str | None = None,
+) -> list[Path]:  # fmt: skip
+    """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
+    board, library = load_board(board_name), load_ops()
+    content = existing(pte).read_bytes()
+    with doing(f"{pte}: reading"):
+        program = wire.load(pte)
+    with doing(f"{pte}: passes"):
+        program = board_neutral.run(program, library)
+    if len(program.methods) > 1:
+        left = ", ".join(method.name for method in program.methods if method is not program.method())
+        print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)
+    target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
+    with doing(f"{pte}: kernels for {board.name}"):
+        specialised = for_board.specialise(program, target, library)
+    with doing(f"{pte}: memory"):
+        problem = memory.problem(specialised, memory.regions(board))
+        solution = plan(problem, planner)
+        validate(problem, solution)
+    memory.check_fit(specialised, problem, solution, board)
+    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    placed = Placed(specialised, problem, solution)
+    with doing(f"{pte}: sources"):
+        return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)

@@ -1,0 +1,73 @@
+"""What a build folder was made of, as `build.json` notes it, and what models and files are called."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from etexport.alone import alone_in
+from etexport.errors import ModelError
+
+QUANTIZATIONS = ("float32", "int8")
+
+
+def model_name(path: Path, given: str | None) -> str:
+    """`given`, or the name in the path: the file's own unless it is `model.pte`, then its folder's without the quantisation.
+
+    What no screen can show (line ends, bytes that are no text) stands in it as U+FFFD."""
+    name = given or _name_in(path)
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
+
+
+def _name_in(path: Path) -> str:
+    if path.stem != "model":
+        return path.stem
+    folder = path.resolve().parent.name
+    return next((folder.removesuffix(f"-{word}") for word in QUANTIZATIONS if folder.endswith(f"-{word}")), folder) or "model"
+
+
+def alone_there(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a build folder while the block runs; where there is none nothing is made, and the error about it is the verb's."""
+    return alone_in(folder) if folder.is_dir() else contextlib.nullcontext()
+
+
+def note_origin(folder: Path, program: Path, board: str) -> None:
+    """Leave `build.json`, so that later verbs need the folder only."""
+    from etexport.artifacts.files import write_whole
+
+    origin = {"program": os.path.relpath(program, folder), "board": os.path.relpath(board, folder) if board.endswith(".toml") else board}
+    write_whole(folder / "build.json", (json.dumps(origin, indent=1) + "\n").encode())
+
+
+def _origin(folder: Path, key: str, option: str) -> str:
+    try:
+        return str(json.loads((folder / "build.json").read_text(encoding="utf-8"))[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        hint = f"give {option}; `etexport build` notes it in the folder"
+        raise ModelError("it is not known what this was built from", where=str(folder / "build.json"), hint=hint) from None
+
+
+def program_of(folder: Path, given: Path | None, option: str = "--program") -> Path:
+    """`given`, or what the folder was built from; `option` is what a person would give instead."""
+    return existing(given or Path(os.path.normpath(folder / _origin(folder, "program", option))))
+
+
+def board_of(folder: Path, given: str | None) -> str:
+    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files have."""
+    if given:
+        return given
+    if not (folder / "build.json").is_file() and (folder / "memory.json").is_file():
+        from etexport.artifacts.files import read_json
+
+        return str(read_json(folder / "memory.json", "`etexport build` writes it")["board"])
+    board = _origin(folder, "board", "--board")
+    return os.path.normpath(folder / board) if board.endswith(".toml") else board
+
+
+def existing(path: Path) -> Path:
+    """The path; ModelError where there is no file."""
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path))
+    return path

@@ -1,0 +1,56 @@
+"""Samples through the firmware of a build folder: run.json, outputs.npz, wire.log; with probes trace.npz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from etexport.artifacts.files import read_json
+from etexport.artifacts.runs import of_samples, write_run
+from etexport.board import Board
+from etexport.device import Run, Sample, counted, record, run
+from etexport.device.elf import program_hash
+from etexport.errors import ModelError
+
+
+def run_in(
+    folder: Path, board: Board, samples: Sequence[Sample], *, probes: bool = False, trace: bool = False, traced: Sequence[int] = (0,),
+    beside: Path | None = None, url: str | None = None, baud: int = 0, reset: bool = False, timeout_s: float = 60.0,
+    progress: Callable[[int, int], None] | None = None, waiting: Callable[[str], None] | None = None,
+) -> Run:  # fmt: skip
+    """Run the samples on the board, or in its simulator, and leave what came back in the folder; arguments are as in `device.run`.
+
+    With `probes`, `traced` are the numbers that the first samples have in `model.npz`, and `beside` is the folder whose outputs theirs
+    stand beside. ModelError where the image is not of the program that was generated in the folder.
+    """
+    _check_program(folder)
+    done = run(
+        folder / "firmware.elf", board, samples, probes=probes, trace=trace, url=url, baud=baud, reset=reset, log=folder / "wire.log",
+        progress=progress, waiting=waiting, timeout_s=timeout_s,
+    )  # fmt: skip
+    content = record(done, board)
+    if probes:
+        content |= counted(done)
+        if len(traced) == len(samples):
+            content |= of_samples(traced, beside)
+    write_run(folder, content, done.outputs, len(done.hello.outputs), (done.trace, traced) if probes else None)
+    return done
+
+
+def listed(path: Path, there: int) -> tuple[int, ...]:
+    """The samples that a file of `etexport furthest` names, of `there`."""
+    found = read_json(path, "`etexport furthest` writes it")["samples"]
+    if not isinstance(found, list) or not found or not all(type(one) is int and 0 <= one < there for one in found):
+        raise ModelError(f"names no samples of the {there:,} that there are", where=str(path), hint="`etexport furthest` writes it")
+    return tuple(found)
+
+
+def _check_program(folder: Path) -> None:
+    """The image must be of the program that was generated in this folder: the host compares the board with the image, no more."""
+    elf, generated = folder / "firmware.elf", folder / "memory.json"
+    found = program_hash(elf) if elf.is_file() and generated.is_file() else None
+    if found is None:
+        return
+    wanted = read_json(generated, "`etexport build` writes it")["program_hash"]
+    if f"{found:016x}" != wanted:
+        raise ModelError(f"is of program {found:016x}, the folder's is {wanted}", where=str(elf), hint="`etexport build` makes it anew")
