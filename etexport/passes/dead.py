@@ -11,9 +11,9 @@ from etexport.program.model import JUMP_FALSE, Method, Role
 
 def remove_dead(method: Method, library: Library) -> Method:
     """What reaches neither an output nor a jump goes, with states that nothing reads but what computes them anew (a batch normalisation
-    counts what it has seen). Inputs stay, read or not: they are the model's interface."""
+    counts what it has seen); other methods read what they share. Inputs stay, read or not: they are the model's interface."""
     draft = Draft(method)
-    live = set(method.outputs)
+    live = {*method.outputs, *method.shared}
     size = -1
     while size != len(live):  # until nothing is added: with jumps, a value may be read before the place where it is written
         size = len(live)

@@ -18,6 +18,7 @@ from etexport.passes.forms import use_one_form
 from etexport.passes.identities import remove_identities
 from etexport.passes.splits import split_into_slices
 from etexport.passes.views import simplify_views
+from etexport.program.constants import share_constants
 from etexport.program.model import Method, Program
 from etexport.program.verify import verify
 from etexport.resources import declared, load, refused
@@ -54,10 +55,16 @@ def run(program: Program, library: Library) -> Program:
     """
     verify(program)
     stages = (*(Stage(one) for one in PASSES), *installed())
-    methods = tuple(_run(program, number, library, stages) for number in range(len(program.methods)))
+    methods = tuple(_run(method, library, stages) for method in program.methods)
     if all(new is old for new, old in zip(methods, program.methods, strict=True)):
         return program
-    return replace(program, methods=methods)
+    if len(methods) > 1:
+        methods = share_constants(methods)
+    after = replace(program, methods=methods)
+    verify(after, "the passes")
+    # what no other method needs any more may be dead now
+    same = all(new.shared == old.shared for new, old in zip(after.methods, program.methods, strict=True))
+    return after if same else run(after, library)
 
 
 def installed() -> tuple[Stage, ...]:
@@ -71,14 +78,13 @@ def installed() -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _run(program: Program, number: int, library: Library, stages: tuple[Stage, ...]) -> Method:
-    method = program.methods[number]
+def _run(method: Method, library: Library, stages: tuple[Stage, ...]) -> Method:
     for _ in range(ROUNDS):
         before, changed = method, []
         for stage in stages:
             after = _after(stage, method, library)
             if after is not method:
-                _check(program, number, after, stage)
+                _check(after, stage)
                 changed.append(stage)
             method = after
         if method is before:
@@ -103,10 +109,9 @@ def _after(stage: Stage, method: Method, library: Library) -> Method:
     return after
 
 
-def _check(program: Program, number: int, method: Method, stage: Stage) -> None:
-    methods = (*program.methods[:number], method, *program.methods[number + 1 :])
+def _check(method: Method, stage: Stage) -> None:
     try:
-        verify(replace(program, methods=methods), stage=getattr(stage.run, "__name__", ""))
+        verify(Program((method,)), stage=getattr(stage.run, "__name__", ""))
     except ProgramError as error:
         if stage.entry is not None:
             raise refused(stage.entry, f"broke the program: {error}") from error

@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from etexport.program.flow import jump_targets
-from etexport.program.model import MOVE, Method, Role
+from etexport.program.model import MOVE, Method, Program, Role
 
 ALIGNMENT = 16
 
 
+def shared_offsets(program: Program) -> tuple[Mapping[int, int], int]:
+    """(byte offset of each state that several methods have, bytes of the memory in which these lie one after the other)."""
+    placed: dict[int, int] = {}
+    total = 0
+    for id_ in sorted(frozenset().union(*(method.shared for method in program.methods))):
+        placed[id_] = total
+        total += _rounded(max(program.states[id_].spec.nbytes, 1))
+    return placed, total
+
+
 def offsets(method: Method) -> tuple[Mapping[int, int], int]:
-    """(byte offset of each input, output, activation and state, bytes of the arena).
+    """(byte offset of each input, output, activation and state of its own, bytes of the arena).
 
     Largest first, each at the lowest offset where it overlaps no value that is alive at the same time.
     """
-    live = live_ranges(method)
+    live = {id_: span for id_, span in live_ranges(method).items() if id_ not in method.shared}
     order = sorted(live, key=lambda id_: (-method.values[id_].spec.nbytes, live[id_], id_))
     placed: dict[int, int] = {}
     total = 0

@@ -7,7 +7,8 @@ said outright in the Program: see `sharing.py` and `calls.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from etexport.program.model import (
     Source,
     TensorSpec,
     Value,
+    substitute,
 )
 from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name, short_name
 from etexport.program.operators import ET_VIEW, VIEW
@@ -56,6 +58,7 @@ def decode(data: bytes) -> Program:
     container = wire.read(data)
     file = _File.of(container)
     budget = _Budget(MAX_ARGUMENTS)
+    belongings = _Belongings(_lasting_memory(container.program["execution_plan"] or ()))
     methods: list[Method] = []
     metadata: dict[str, str] = {}
     literals: dict[str, tuple[Scalar, ...]] = {}
@@ -70,7 +73,7 @@ def decode(data: bytes) -> Program:
         try:
             constant = _constant_method(plan)
             if constant is None:
-                methods.append(_MethodReader(file, plan, budget).method())
+                methods.append(_MethodReader(file, plan, budget, belongings).method())
             elif len(constant) == 1 and isinstance(constant[0], str):
                 metadata[name] = constant[0]
             else:
@@ -81,6 +84,57 @@ def decode(data: bytes) -> Program:
     program = Program(tuple(methods), metadata, literals)
     verify(program, "reading the file")
     return program
+
+
+def _lasting_memory(plans: Sequence[Table]) -> int:
+    """The planned memory that methods share: the last one of several, of one size in all; 0 where there is none. Only states lie there."""
+    sizes = [plan["non_const_buffer_sizes"] or () for plan in plans]
+    last = Counter((len(one) - 1, *one[-1:]) for one in sizes if len(one) > 2)
+    return max((memory for (memory, *_), count in last.items() if count > 1), default=0)
+
+
+@dataclass
+class _Belongings:
+    """The states and constants that methods read so far, by what the file says of them, and the first id that is free. `memory` is that of
+    the states that methods share."""
+
+    memory: int
+    first: int = 0
+    known: dict[tuple[object, ...], list[Value]] = field(default_factory=dict)
+    state_names: set[str] = field(default_factory=set)
+
+    def of(self, reader: _MethodReader, ids: Iterable[int], states: frozenset[int]) -> dict[int, Value]:
+        """Those of these values that a method before has, too."""
+        found: dict[int, Value] = {}
+        seen: Counter[tuple[object, ...]] = Counter()
+        for id_ in ids:
+            key = reader.identity(id_, states)
+            equal = self.known.get(key, ()) if key else ()
+            if seen[key] < len(equal):
+                found[id_] = equal[seen[key]]
+            seen[key] += 1
+        return found
+
+    def add(self, reader: _MethodReader, method: Method, mine: Mapping[int, Value]) -> Method:
+        """The method with ids of its own, behind those of the methods before, and what `mine` names (by its own index) as it is there."""
+        ids = {id_: mine[id_].id if id_ in mine else id_ + self.first for id_ in method.values}
+        states = frozenset(value.id for value in method.values.values() if value.role is Role.STATE)
+        values = {}
+        for old, value in method.values.items():
+            values[ids[old]] = made = mine.get(old, value if ids[old] == old else replace(value, id=ids[old]))
+            key = reader.identity(old, states)
+            if key and old not in mine:
+                self.known.setdefault(key, []).append(made)
+        self.state_names |= {value.name for value in values.values() if value.role is Role.STATE}
+        self.first += len(reader.plan["values"])
+        if all(old == new for old, new in ids.items()):
+            return method
+        instructions = tuple(
+            replace(one, args=tuple(substitute(arg, ids) for arg in one.args), outs=tuple(ids[out] for out in one.outs))
+            for one in method.instructions
+        )
+        inputs, outputs = (tuple(ids[id_] for id_ in end) for end in (method.inputs, method.outputs))
+        return Method(method.name, values, instructions, inputs, outputs)
 
 
 @dataclass
@@ -218,6 +272,7 @@ class _MethodReader:
     file: _File
     plan: Table
     budget: _Budget
+    belongings: _Belongings
     tensors: dict[int, _Tensor] = field(default_factory=dict)
     others: dict[int, Arg | _List] = field(default_factory=dict)
 
@@ -247,6 +302,14 @@ class _MethodReader:
         views = find_views(instructions, places, inputs, states, outputs)
         instructions = _with_views(instructions, views, self.tensors)
         return _Namer(self, chain, inputs, outputs, states, instructions).method()
+
+    def identity(self, id_: int, states: frozenset[int]) -> tuple[object, ...]:
+        """What is equal for a constant or a shared state in all methods, and for nothing else; empty for other values."""
+        tensor = self.tensors[id_]
+        if id_ in states:
+            assert tensor.place is not None
+            return ("state", tensor.place) if tensor.place.memory == self.belongings.memory else ()
+        return ("constant", tensor.entry, tensor.spec) if tensor.place is None and tensor.entry else ()
 
     # ---- values -------------------------------------------------------------------------------------------------------
 
@@ -416,7 +479,8 @@ class _MethodReader:
         if isinstance(result, _List):
             self.budget.spend(len(result.ids))
         if is_in_place(op):
-            if args[-1] != args[0] or args[0] not in self.tensors:
+            # until ExecuTorch 1.2 the result was a value of its own, which nothing ever wrote or read
+            if not all(id_ in self.tensors for id_ in (args[0], args[-1])) or self.tensors[args[0]].spec != self.tensors[args[-1]].spec:
                 raise ProgramError("it works in place, but its result is not its first argument", where=where)
             return len(args) - 1, (args[0],)
         if op in LIST_OUT:
@@ -467,10 +531,27 @@ class _MethodReader:
                 if is_in_place(instruction.op) and out not in made and out not in inputs and self.tensors[out].place is not None:
                     found.add(out)
                 made.add(out)
+        self.add_lasting(instructions, inputs, found)
         doubled = sorted(found & inputs)
         if doubled:
             raise ProgramError("it is an input and has initial content", where=f"value {doubled[0]}")
         return frozenset(found)
+
+    def add_lasting(self, instructions: Sequence[Instruction], inputs: frozenset[int], found: set[int]) -> None:
+        """What lies in the memory that methods share is a state, though this method may only read it; a second value there is a view."""
+
+        def lasting(id_: int) -> bool:
+            place = self.tensors[id_].place
+            return place is not None and place.memory == self.belongings.memory and place.end > place.start
+
+        made = {out for one in instructions if not is_in_place(one.op) for out in one.outs}
+        if not self.belongings.memory or any(lasting(id_) for id_ in made | inputs):
+            return
+        taken = {self.tensors[id_].place for id_ in found}
+        for id_ in dict.fromkeys(read for one in instructions for read in one.reads):
+            if lasting(id_) and self.tensors[id_].place not in taken:
+                found.add(id_)
+                taken.add(self.tensors[id_].place)
 
 
 def _with_views(instructions: Sequence[Instruction], views: Sequence[View], tensors: dict[int, _Tensor]) -> tuple[Instruction, ...]:
@@ -507,13 +588,18 @@ class _Namer:
         instructions = tuple(self.named(instruction, frames, ours) for instruction in self.instructions)
         used = {id_ for instruction in instructions for id_ in (*instruction.reads, *instruction.outs)}
         used.update(self.inputs, self.outputs)
-        names = self.names(instructions, sorted(used), stored)
+        shared = self.reader.belongings.of(self.reader, sorted(used), self.states)
+        names = self.names(instructions, sorted(used), stored, shared)
         if not ours:
             instructions = self.named_by_results(instructions, names)
         written = {out for instruction in instructions for out in instruction.outs}
         inputs, outputs = frozenset(self.inputs), frozenset(self.outputs)
         values = {id_: self.value(id_, names[id_], self.role(id_, inputs, outputs, written)) for id_ in sorted(used)}
-        return Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
+        for id_, value in shared.items():
+            if value.data is None and values[id_].data is not None:
+                raise ProgramError("it has initial content, and none in a method before", where=f"value {id_}")
+        method = Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
+        return self.reader.belongings.add(self.reader, method, shared)
 
     def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:
         """With the name and the source line that the file's frames give it."""
@@ -539,9 +625,12 @@ class _Namer:
             for i in instructions
         )
 
-    def names(self, instructions: Sequence[Instruction], used: Sequence[int], stored: dict[int, str]) -> dict[int, str]:
-        names = Names()
-        found = {id_: names.new(stored[id_]) for id_ in used if stored.get(id_)}
+    def names(
+        self, instructions: Sequence[Instruction], used: Sequence[int], stored: dict[int, str], shared: Mapping[int, Value]
+    ) -> dict[int, str]:
+        found = {id_: value.name for id_, value in shared.items()}
+        names = Names({*found.values(), *self.reader.belongings.state_names})
+        found |= {id_: names.new(stored[id_]) for id_ in used if stored.get(id_) and id_ not in found}
         for id_, wanted in self.derived(instructions, used):
             if id_ not in found:
                 found[id_] = names.new(wanted)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from etexport.errors import ProgramError
 from etexport.program import wire
-from etexport.program.arena import ALIGNMENT, offsets
+from etexport.program.arena import ALIGNMENT, offsets, shared_offsets
 from etexport.program.calls import LIST_OUT, is_in_place, split_name
 from etexport.program.decode import MAX_OPERATOR_NAME, VALUE_FRAME
 from etexport.program.model import JUMP_FALSE, MOVE, Arg, Instruction, Method, Program, Ref, Role, Scalar, Value
@@ -25,7 +25,8 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
     if stock:
         _refuse_own_operators(program)
     constants, initial = _Pool(CONSTANT_ALIGNMENT), _Pool(1)
-    plans = [_MethodWriter(method, constants, initial).plan() for method in program.methods]
+    shared = shared_offsets(program)
+    plans = [_MethodWriter(method, constants, initial, *shared).plan() for method in program.methods]
     plans += [_literal_plan(name, (text,)) for name, text in program.metadata.items()]
     plans += [_literal_plan(name, literals) for name, literals in program.constant_methods.items()]
     segments = [(CONSTANT_ALIGNMENT, bytes(constants.content))]
@@ -117,6 +118,8 @@ class _MethodWriter:
     method: Method
     constants: _Pool
     initial: _Pool
+    shared_places: Mapping[int, int]
+    shared_bytes: int
     values: list[Table] = field(default_factory=list)
     index: dict[int, int] = field(default_factory=dict)
     known: dict[tuple[object, ...], int] = field(default_factory=dict)
@@ -142,7 +145,10 @@ class _MethodWriter:
             "operators": [dict(zip(("name", "overload"), split_name(op), strict=True)) for op in self.operators],
             "delegates": (),
             # a tensor without bytes needs an arena to lie in, too
-            "non_const_buffer_sizes": (0, max(arena_bytes, ALIGNMENT)) if places else (0,),
+            "non_const_buffer_sizes": (
+                *((0, max(arena_bytes, ALIGNMENT)) if places or method.shared else (0,)),
+                *((self.shared_bytes,) if method.shared else ()),
+            ),
         }
 
     def tensor(self, value: Value, places: Mapping[int, int]) -> Table:
@@ -158,8 +164,8 @@ class _MethodWriter:
         }
         if value.role is Role.CONSTANT:
             return {**table, "data_buffer_idx": self.constants.add(value.physical_bytes)}
-        low, high = places[value.id] & 0xFFFFFFFF, places[value.id] >> 32
-        table["allocation_info"] = {"memory_id": 1, "memory_offset_low": low, "memory_offset_high": high}
+        memory, offset = (2, self.shared_places[value.id]) if value.id in self.method.shared else (1, places[value.id])
+        table["allocation_info"] = {"memory_id": memory, "memory_offset_low": offset & 0xFFFFFFFF, "memory_offset_high": offset >> 32}
         if value.role is Role.STATE:
             table["extra_tensor_info"] = {"fully_qualified_name": value.name}
             # zeros are what a state without content starts from, and Netron opens no file whose states have any

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -269,7 +270,7 @@ def substitute(arg: Arg, new: Mapping[int, int]) -> Arg:
 @dataclass(frozen=True, eq=False)
 class Method:
     """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input or a
-    constant, or appear twice.
+    constant, or appear twice. Of `values`, states and constants are the program's: see `Program`.
     """
 
     name: str
@@ -277,6 +278,8 @@ class Method:
     instructions: tuple[Instruction, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    shared: frozenset[int] = frozenset()
+    """States that other methods have too, so that what is written to them is a result. Set by `Program`."""
 
     def next_id(self) -> int:
         return max(self.values, default=-1) + 1
@@ -288,13 +291,35 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """`metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file (a
+    """States and constants belong to the program, methods refer to them: their ids mean the same value in every method that has
+    them. Ids of other values are their method's own.
+
+    `metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file (a
     text alone is metadata). Their names and those of `methods` differ.
     """
 
     methods: tuple[Method, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     constant_methods: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        users = Counter(id_ for method in self.methods for id_, value in method.values.items() if value.role is Role.STATE)
+        shared = {id_ for id_, count in users.items() if count > 1}
+        told = tuple(_sharing(method, frozenset(shared & method.values.keys())) for method in self.methods)
+        object.__setattr__(self, "methods", told)
+
+    @cached_property
+    def states(self) -> Mapping[int, Value]:
+        """The states of all methods, by id."""
+        return self._of(Role.STATE)
+
+    @cached_property
+    def constants(self) -> Mapping[int, Value]:
+        """The constants of all methods, by id."""
+        return self._of(Role.CONSTANT)
+
+    def _of(self, role: Role) -> Mapping[int, Value]:
+        return {id_: value for method in self.methods for id_, value in sorted(method.values.items()) if value.role is role}
 
     def method(self, name: str = "forward") -> Method:
         """The method of this name; the only one of a program that has one. ProgramError where that says nothing."""
@@ -305,3 +330,7 @@ class Program:
                 f"no method is called {name}, the program's are {known}", hint="write one method to a file, or call one forward"
             )
         return found[0]
+
+
+def _sharing(method: Method, shared: frozenset[int]) -> Method:
+    return method if method.shared == shared else replace(method, shared=shared)

@@ -34,6 +34,24 @@ def verify(program: Program, stage: str = "") -> None:
         except ProgramError as error:
             where = f"{method.name}: {error.where}" if error.where else method.name
             raise _error(stage, where, error.what) from None
+    _check_shared(program, stage)
+
+
+def _check_shared(program: Program, stage: str) -> None:
+    """A state or constant is one value in all methods, and a state's name is its own."""
+    known = {**program.constants, **program.states}
+    for method in program.methods:
+        for id_, one in method.values.items():
+            if one.role not in (Role.STATE, Role.CONSTANT):
+                continue
+            other = known[id_]
+            if (one.name, one.role, one.spec, one.data is None) != (other.name, other.role, other.spec, other.data is None):
+                raise _error(stage, method.name, f"value {id_} is {one.name}, and in another method the {other.role.value} {other.name}")
+            if one.data is not other.data and one.physical_bytes != other.physical_bytes:
+                raise _error(stage, method.name, f"{one.name} has other contents in another method")
+    doubled = [name for name, count in Counter(state.name for state in program.states.values()).items() if count > 1]
+    if doubled:
+        raise _error(stage, "", f"two states are called {doubled[0]!r}")
 
 
 def _error(stage: str, where: str, what: str) -> ProgramError:

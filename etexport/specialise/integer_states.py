@@ -16,9 +16,11 @@ from etexport.specialise.integer_graph import quantise_array
 
 
 def integer_states(method: Method) -> Method:
-    """The method with int8 states where their readers and writers agree on a scale; the very same one where none do."""
+    """The method with int8 states where their readers and writers agree on a scale; the very same one where none do. States that other
+    methods have too stay as they are: these read them as well."""
     made_by = {out: one for one in method.instructions for out in one.outs}
-    floats = [value for value in method.values.values() if value.role is Role.STATE and value.spec.dtype is DType.FLOAT32]
+    own = (value for value in method.values.values() if value.role is Role.STATE and value.id not in method.shared)
+    floats = [value for value in own if value.spec.dtype is DType.FLOAT32]
     quantised = {state.id: out for state in floats if (out := _scale(method, made_by, state)) is not None}
     if not quantised:
         return method

@@ -20,6 +20,7 @@ from etexport.passes.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write
 from etexport.specialise.pipeline import specialise
+from tests.program.programs import meter
 from tests.specialise.graph import Graph, evaluate
 
 LIBRARY = load_ops()
@@ -511,3 +512,24 @@ def test_the_pass_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph(LIBRARY)
     program = graph.program(graph.call("aten::sigmoid.out", graph.relu(graph.relu(graph.relu(graph.input(3))))))
     assert ops(passed(program)) == ["aten::relu.out", "aten::sigmoid.out"]
+
+
+def test_several_methods_keep_what_they_share() -> None:
+    """What one method only writes another one reads; a constant that is folded in two methods is one again; ids do not meet."""
+    base = meter()
+    twice = Instruction("aten::add.out", (Ref(1), Ref(1), 1), (20,), 20, "twice")
+    folded = Value(20, "twice", base.constants[1].spec, Role.ACTIVATION)
+    methods = []
+    for method in base.methods[:2]:
+        used = tuple(replace(one, args=tuple(Ref(20) if arg == Ref(1) else arg for arg in one.args)) for one in method.instructions)
+        methods.append(replace(method.with_values(folded), instructions=(twice, *used)))
+    result = passed(replace(base, methods=(*methods, base.methods[2])))
+    measure, show, clear = result.methods
+    assert [one.op for one in clear.instructions] == ["aten::copy_"]
+    assert all({result.states[id].name for id in one.shared} == {"total"} for one in result.methods)
+    (doubled,) = (value for value in result.constants.values() if value.id not in base.constants)
+    assert measure.values[doubled.id] is show.values[doubled.id]
+    assert doubled.data is not None and base.constants[1].data is not None
+    assert doubled.data.tolist() == (base.constants[1].data * 2).tolist()
+    alone = passed(replace(base, methods=base.methods[:1]))
+    assert not alone.methods[0].shared, "a state of one method is nobody else's"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from etexport.program.model import (
     Source,
     TensorSpec,
     Value,
+    substitute,
 )
 
 
@@ -207,6 +209,52 @@ def shared() -> Method:
     return method(values, instructions, (0,), (3, 4, 2), "forward")
 
 
+def shifted(one: Method, name: str) -> Method:
+    """The method under another name, every id and every name its own."""
+    ids = {id_: id_ + 10 for id_ in one.values}
+    values = {ids[id_]: replace(value, id=ids[id_], name=f"{value.name}_again") for id_, value in one.values.items()}
+    instructions = tuple(
+        replace(call, args=tuple(substitute(arg, ids) for arg in call.args), outs=tuple(ids[out] for out in call.outs))
+        for call in one.instructions
+    )
+    inputs, outputs = (tuple(ids[id_] for id_ in end) for end in (one.inputs, one.outputs))
+    return Method(name, values, instructions, inputs, outputs)
+
+
+def meter() -> Program:
+    """Three methods: `measure` adds to a total and counts its calls, `show` only reads the total, `clear` only writes it. A constant and
+    the total are shared, the count is not."""
+    scale, total = holding(1, "scale", random(9, 3)), holding(2, "total", random(10, 3), Role.STATE)
+    measure = method(
+        [
+            value(0, "x", Role.INPUT, 3),
+            scale,
+            total,
+            value(3, "scaled", Role.ACTIVATION, 3),
+            value(4, "sum", Role.OUTPUT, 3),
+            value(5, "calls", Role.STATE, dtype=DType.INT64),
+            holding(6, "one", np.array(1, np.int64)),
+            value(7, "calls_now", Role.OUTPUT, dtype=DType.INT64),
+        ],
+        [
+            call(0, "aten::mul.out", (Ref(0), Ref(1)), 3, name="scaled"),
+            call(1, "aten::add.out", (Ref(2), Ref(3), 1), 4, name="sum"),
+            call(2, "aten::add.out", (Ref(5), Ref(6), 1), 7, name="calls_now"),
+            call(3, "aten::copy_", (Ref(2), Ref(4), False), 2, name="keep_total"),
+            call(4, "aten::copy_", (Ref(5), Ref(7), False), 5, name="keep_calls"),
+        ],
+        (0,),
+        (4, 7),
+        "measure",
+    )
+    show = method(
+        [scale, total, value(3, "shown", Role.OUTPUT, 3)], [call(0, "aten::div.out", (Ref(2), Ref(1)), 3, name="shown")], (), (3,), "show"
+    )
+    zeros = holding(8, "zeros", np.zeros(3, np.float32))
+    clear = method([total, zeros], [call(0, "aten::copy_", (Ref(2), Ref(8), False), 2, name="keep_total")], (), (), "clear")
+    return Program((measure, show, clear))
+
+
 PROGRAMS: dict[str, Program] = {
     "convolution": Program((convolution(),), {"quantization": "float32"}),
     "arguments": Program((arguments(),)),
@@ -216,6 +264,7 @@ PROGRAMS: dict[str, Program] = {
     "loop": Program((loop(),)),
     "layouts": Program((layouts(),)),
     "shared": Program((shared(),)),
+    "meter": meter(),
     "methods": Program(
         (shared(), method([value(0, "x", Role.INPUT, 2)], [], (0,), (0,), "same")),
         {"labels": '["yes", "no"]'},

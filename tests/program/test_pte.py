@@ -17,7 +17,7 @@ from etexport.program import pte, wire
 from etexport.program.arena import offsets
 from etexport.program.model import Arg, DType, Epilogue, Instruction, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
 from etexport.program.verify import verify
-from tests.program.programs import PROGRAMS, call, holding, method, random, value
+from tests.program.programs import PROGRAMS, call, holding, method, random, shifted, value
 from tests.program.sameness import described
 
 
@@ -48,13 +48,58 @@ def test_the_method_that_is_built() -> None:
 def test_ids_and_handles_are_positions_in_the_file(name: str) -> None:
     data = pte.write(PROGRAMS[name])
     plans = wire.read(data).program["execution_plan"]
+    before = 0  # values of a further method are counted behind those of the others, what it shares with them is numbered there
     for one in pte.read(data).methods:
         plan = next(plan for plan in plans if plan["name"] == one.name)
         assert [instruction.handle for instruction in one.instructions] == list(range(len(plan["chains"][0]["instructions"])))
         for id_, entry in one.values.items():
-            kind, tensor = plan["values"][id_]["val"]
-            assert kind == "Tensor"
-            assert tensor["sizes"] == entry.spec.shape
+            if id_ >= before:
+                kind, tensor = plan["values"][id_ - before]["val"]
+                assert kind == "Tensor"
+                assert tensor["sizes"] == entry.spec.shape
+        before += len(plan["values"])
+
+
+def test_methods_share_states_and_constants() -> None:
+    """In the file: one entry for a constant, and the last memory, of one size in all plans, for states that several methods have."""
+    data = pte.write(PROGRAMS["meter"])
+    program = pte.read(data)
+    measure, show, clear = program.methods
+    names = {id_: value.name for id_, value in {**program.states, **program.constants}.items()}
+    assert sorted(names.values()) == ["calls", "one", "scale", "total", "zeros"]
+    assert [{names[id_] for id_ in one.shared} for one in program.methods] == [{"total"}] * 3
+    (total,) = measure.shared
+    assert show.values[total] is measure.values[total] is clear.values[total]
+    assert "calls" not in {value.name for one in (show, clear) for value in one.values.values()}
+    memories = [plan["non_const_buffer_sizes"] for plan in wire.read(data).program["execution_plan"]]
+    assert [len(one) for one in memories] == [3, 3, 3]
+    assert {one[-1] for one in memories} == {16}
+
+
+def test_states_of_methods_that_share_no_memory_are_their_own() -> None:
+    """As stock ExecuTorch writes them unless told otherwise: two states, each with a name of its own."""
+    tables = wire.read(pte.write(Program((PROGRAMS["state"].method(), shifted(PROGRAMS["state"].method(), "second")))))
+    for plan in tables.program["execution_plan"]:
+        plan["chains"][0]["stacktrace"] = None
+        for entry in plan["values"]:
+            if entry["val"][0] == "Tensor" and entry["val"][1]["extra_tensor_info"]:
+                entry["val"][1]["extra_tensor_info"]["fully_qualified_name"] = "m.total" if entry["val"][1]["sizes"] else "m.runs"
+    program = pte.read(wire.write(tables.program, [(16, bytes(tables.segments[0]))]))
+    assert sorted(state.name for state in program.states.values()) == ["m_runs", "m_runs_1", "m_total", "m_total_1"]
+    assert not any(method.shared for method in program.methods)
+
+
+def test_an_in_place_operator_whose_result_is_a_value_of_its_own() -> None:
+    """As ExecuTorch 1.0 to 1.2 wrote them: memory that nothing writes or reads."""
+    tables = wire.read(pte.write(PROGRAMS["state"])).program
+    (plan,) = tables["execution_plan"]
+    kept = next(call["instr_args"][1] for call in plan["chains"][0]["instructions"] if len(call["instr_args"][1]["args"]) == 4
+                and call["instr_args"][1]["args"][0] == call["instr_args"][1]["args"][3])  # fmt: skip
+    state = plan["values"][kept["args"][0]]
+    plan["values"] = (*plan["values"], {"val": ("Tensor", {**state["val"][1], "extra_tensor_info": None})})
+    kept["args"] = (*kept["args"][:3], len(plan["values"]) - 1)
+    read = pte.read(wire.write(tables, [(16, bytes(wire.read(pte.write(PROGRAMS["state"])).segments[0]))]))
+    assert described(read) == described(PROGRAMS["state"])
 
 
 def test_what_is_read_shares_the_files_bytes_and_cannot_be_written() -> None:

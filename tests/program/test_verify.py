@@ -12,7 +12,7 @@ import pytest
 from etexport.errors import ProgramError
 from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
 from etexport.program.verify import verify
-from tests.program.programs import PROGRAMS, call, holding, method, random, value
+from tests.program.programs import PROGRAMS, call, holding, method, random, shifted, value
 
 Change = Callable[[Method], Method]
 
@@ -188,3 +188,23 @@ def test_very_tangled_jumps_end() -> None:
     steps.append(call(1000, JUMP_FALSE, (Ref(0), 0)))
     with pytest.raises(ProgramError, match="more than 256 jumps"):
         verify(Program((method(values, steps, (0,), (1,), "forward"),)))
+
+
+def test_what_methods_share_is_one_value() -> None:
+    program = PROGRAMS["meter"]
+    measure, show, clear = program.methods
+    scale, total = show.values[1], show.values[2]
+    assert total.data is not None and scale.data is not None
+    for changed, message in {
+        show.with_values(replace(total, data=total.data + 1)): "after a pass: show: total has other contents in another method",
+        show.with_values(replace(total, name="sum")): "show: value 2 is sum, and in another method the state total",
+        show.with_values(replace(total, data=None)): "value 2 is total, and in another method",
+        show.with_values(replace(scale, data=scale.data * 2)): "scale has other contents",
+    }.items():
+        with pytest.raises(ProgramError, match=message):
+            verify(Program((changed, measure, clear)), "a pass")
+    one = PROGRAMS["state"].method()
+    other = shifted(one, "again")
+    same_name = replace(other, values={id_: replace(value, name=value.name.removesuffix("_again")) for id_, value in other.values.items()})
+    with pytest.raises(ProgramError, match="two states are called 'total'"):
+        verify(Program((one, same_name)))
