@@ -6,7 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from etexport.errors import BuildError
 
 HASH_SYMBOL = "_ZN2et7program4hashE"
 """`et::program::hash` of firmware/et/program.h."""
+_FUNCTION = 2
+"""STT_FUNC of the ELF specification."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,28 @@ def symbols(elf: Path) -> Symbols:
     return Symbols(addresses, code)
 
 
+def functions(elf: Path) -> list[int]:
+    """Where the functions begin, ascending; on Arm with the Thumb bit."""
+    with elf.open("rb") as file:
+        return sorted({address for _, address, kind in _entries(ELFFile(file)) if kind == _FUNCTION})
+
+
 def addresses_in(parsed: ELFFile) -> dict[str, int]:
-    """Symbol -> address. Of thousands in an image, pyelftools makes an object each, which takes fifty times as long."""
+    """Symbol -> address."""
+    return {name: address for name, address, _ in _entries(parsed)}
+
+
+def _entries(parsed: ELFFile) -> Iterator[tuple[str, int, int]]:
+    """Name, address and kind of each symbol. Of thousands in an image, pyelftools makes an object each, which takes fifty times as long."""
     table = parsed.get_section_by_name(".symtab")
     if not isinstance(table, SymbolTableSection):
-        return {}
+        return
     names, content = table.stringtable.data(), table.data()
-    fields_of, value_at = ("IIIBBH", 1) if parsed.elfclass == 32 else ("IBBHQQ", 4)
+    fields_of, value_at, info_at = ("IIIBBH", 1, 3) if parsed.elfclass == 32 else ("IBBHQQ", 4, 1)
     entry = struct.Struct(("<" if parsed.little_endian else ">") + fields_of)
-    found = {}
     for fields in entry.iter_unpack(content[: len(content) // entry.size * entry.size]):
         end = names.find(b"\0", fields[0])
-        found[names[fields[0] : end].decode("utf-8", "replace")] = fields[value_at]
-    return found
+        yield names[fields[0] : end].decode("utf-8", "replace"), fields[value_at], fields[info_at] & 15
 
 
 def program_hash(elf: Path) -> int | None:
@@ -114,8 +125,10 @@ def places(elf: Path, board: Board, addresses: Sequence[int]) -> list[tuple[Plac
     program = shutil.which(f"{board.toolchain.prefix}addr2line")
     if program is None or not addresses:
         return [() for _ in addresses]
-    command = [program, "-a", "-f", "-C", "-i", "-e", str(elf), *(hex(address) for address in addresses)]
-    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    wanted = "".join(f"{address:#x}\n" for address in addresses)
+    text = subprocess.run(
+        [program, "-a", "-f", "-C", "-i", "-e", str(elf)], input=wanted, capture_output=True, text=True, check=False
+    ).stdout
     found: list[tuple[Place, ...]] = []
     for block in re.split(r"^0x[0-9a-f]+\n", text, flags=re.MULTILINE)[1:]:
         lines = block.splitlines()

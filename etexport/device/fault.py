@@ -19,6 +19,7 @@ from etexport.errors import DeviceFaultError
 _NOTHING = 0xFFFFFFFF
 _STEP_MARK = re.compile(r"\bprobe\((\d+)\)")
 """Every step of program.cpp begins with this call (firmware/et/probe.h)."""
+_PROGRAM = "program.cpp"
 _SHOWN_CALLERS = 6
 
 _CFSR = {
@@ -65,7 +66,8 @@ def decode(message: Message, elf: Path, board: Board) -> Fault:
     found = places(elf, board, addresses)
     own = bool(addresses) and addresses[0] == _address(core, registers.get("pc", 0))
     callers = tuple(chain for chain in (found[1:] if own else found) if chain)
-    at = message["step"] if message["step"] != _NOTHING else _step_of(found, elf.parent / "program.cpp")
+    called = step_of([place for chain in found for place in chain], step_marks(elf.parent / _PROGRAM))
+    at = message["step"] if message["step"] != _NOTHING else called and called[1]
     return Fault(
         core=core,
         cause=_cause(core, registers, table, elf),
@@ -118,19 +120,21 @@ def _code_addresses(core: str, registers: Mapping[str, int], stack: bytes, table
             yield back
 
 
-def _step_of(found: Sequence[tuple[Place, ...]], program: Path) -> int | None:
-    """The step whose statement is on the way to the fault, by the line of program.cpp that it was called from."""
-    if not program.is_file():
-        return None
-    marks = [
-        (number, int(match[1]))
-        for number, line in enumerate(program.read_text(encoding="utf-8").splitlines(), 1)
-        if (match := _STEP_MARK.search(line))
-    ]
-    for chain in found:
-        for place in chain:
-            if place.file == program.name and marks and marks[0][0] <= place.line <= marks[-1][0]:
-                return max(step for number, step in marks if number <= place.line)
+Marks = Sequence[tuple[int, int]]
+"""(line, step) of each step in program.cpp."""
+
+
+def step_marks(program: Path) -> Marks:
+    """Where each step begins; () where there is no such file."""
+    lines = program.read_text(encoding="utf-8").splitlines() if program.is_file() else []
+    return [(number, int(match[1])) for number, line in enumerate(lines, 1) if (match := _STEP_MARK.search(line))]
+
+
+def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, int] | None:
+    """The frame (innermost first) that a step's statement called the next inner one from, and that step; None outside the steps."""
+    for at, place in enumerate(frames):
+        if place.file == _PROGRAM and marks and marks[0][0] <= place.line <= marks[-1][0]:
+            return at, max(step for number, step in marks if number <= place.line)
     return None
 
 

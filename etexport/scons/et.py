@@ -32,6 +32,7 @@ HELP = """
   report     report.json and report.html of MODEL on BOARD, compared with eager PyTorch (the default)
   demo       the digits, from training to the outputs of an emulated Cortex-M4, and one screen about it
   firmware   ELF, bin, hex and map of MODEL on BOARD
+  profile    instructions of MODEL on BOARD by function and line of the script: a Chrome trace, collapsed stacks
   flash      write the firmware of MODEL to BOARD at PORT (TOOL=, AT=), and have it say that it runs
   robot      firmware.robot beside the firmware, for renode-test (BOARD: one that runs in Renode)
   bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
@@ -78,6 +79,7 @@ def generate(env):
         EtRobot,
         EtValidate,
         EtReport,
+        EtProfile,
         EtBench,
         EtShow,
         EtExamples,
@@ -224,6 +226,17 @@ def EtReport(env, run):
     return _tag(made, **of)
 
 
+def EtProfile(env, run):
+    """`profile.json` (a Chrome trace) and `profile.collapsed`: where the instructions of a run go, by function and line of the script."""
+    of = run[0].attributes.et
+    here, folder = of["env"], of["folder"]
+    sources = [of["image"], of["npz"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    command = "$ETEXPORT profile ${TARGET.dir} --board $ET_BOARD --inputs ${SOURCES[1]}"
+    made = here.Command([folder.File(name) for name in ("profile.json", "profile.collapsed")], sources, _action(here, "COUNT", command))
+    here.Depends(made, [_verb(env, "profile"), env.File(str(_ROOT / "etexport" / "device" / "instructions.c"))])
+    return _tag(made, **of)
+
+
 def EtCapture(env, firmware, target, PORT="", INPUTS=None):
     """What an attached board gives for its samples (or those of `INPUTS`), in a `.npz`, `.csv` or `.jsonl`: `etexport capture`."""
     of = firmware[0].attributes.et
@@ -312,7 +325,7 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
-    words = [*jobs, "firmware", "flash", "robot", "test", "fuzz", "compile_commands.json"]
+    words = [*jobs, "firmware", "profile", "flash", "robot", "test", "fuzz", "compile_commands.json"]
     for target in COMMAND_LINE_TARGETS:
         if target not in (*words, "build") and "/" not in target and not Path(target).exists():
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
@@ -326,7 +339,7 @@ def EtAsked(env, jobs):
             (model, some if board == "model" else board, quantization, "size" if size else "speed")
             for board, model, quantization, size in named
         ]
-    elif not COMMAND_LINE_TARGETS or {"firmware", "flash", "robot", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+    elif not COMMAND_LINE_TARGETS or {"firmware", "profile", "flash", "robot", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:
         found["bench"] = jobs["bench"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from etexport.board import Count, load_board
 from etexport.device import record, run
 from etexport.device.counts import measure, run_counts, start_count
 from etexport.device.image import image
+from etexport.device.instructions import count_instructions
 from etexport.device.launch import launch
 from etexport.device.link import Result
-from etexport.errors import BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
+from etexport.errors import BoardError, BuildError, DeviceLostError, Errors, ModelError, ToolMissingError
 from tests.device.building import build_tiny
 from tests.device.conftest import BOARDS, COUNTED, IN_QEMU, Firmware
 from tests.device.tiny import expected, sample
@@ -63,6 +65,29 @@ def test_a_count_is_the_number_of_instructions(firmware: Firmware, name: str) ->
         board, elf = firmware(name, defines=(f"-DTINY_ROUNDS={rounds}",))
         beside |= {count - 2 * rounds for count in run(elf, board, [sample(3)] * 12).counters}
     assert len(beside) == 1, beside
+
+
+@pytest.mark.parametrize("name", [name for name in BOARDS if name in COUNTED])
+def test_instructions_by_function_add_up_to_the_count(firmware: Firmware, name: str) -> None:
+    """Of the last run, whose own counter shares nothing with the plugin but the core; the loop is where it is."""
+    board, elf = firmware(name, defines=("-DTINY_ROUNDS=1000",))
+    ran, done = count_instructions(elf, board, [sample(1), sample(3)])
+    assert sum(one.count for one in ran) == done.counters[1]
+    inside = {name: sum(one.count for one in ran if name in one.functions) for name in ("tiny::run()", "tiny::misbehave(float)")}
+    assert inside["tiny::run()"] > 2000 + 600 and 0 < inside["tiny::misbehave(float)"] < 200, inside
+
+
+def test_without_plugins_of_qemu_the_words_are_plain(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, elf = firmware("qemu_mps2_an386")
+    (tmp_path / "qemu-system-arm").write_text(
+        "#!/bin/sh\necho 'qemu-system-arm: -plugin x.so: plugin interface not enabled in this build'; exit 1\n"
+    )
+    (tmp_path / "qemu-system-arm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ToolMissingError, match=r"takes no plugin: qemu-system-arm: -plugin x.so: plugin interface not enabled"):
+        count_instructions(elf, board, [sample(1)])
+    with pytest.raises(BoardError, match="only QEMU"):
+        count_instructions(elf, load_board("host"), [sample(1)])
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -88,6 +88,30 @@ def test_counts_are_those_of_the_run(folder: Path, report: dict[str, Any]) -> No
         assert report["count_per_mac"] == pytest.approx(report["count"] / report["macs"])
 
 
+def test_a_profile_adds_up_to_the_count(folder: Path, program: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """In QEMU by function, and each step as the probes counted it; on the host what the probes say."""
+    assert main(["profile", str(folder), "--inputs", str(program.with_suffix(".npz"))]) == 0
+    said = capsys.readouterr().out
+    by = "in steps, by the probes" if report["board"] == "host" else "as the board's own count of this run"
+    assert by in said and said.rstrip().endswith("profile.json")
+    stacks = [line.rsplit(" ", 1) for line in (folder / "profile.collapsed").read_text().splitlines()]
+    total = sum(int(count) for _, count in stacks)
+    events = json.loads((folder / "profile.json").read_text())["traceEvents"][1:]
+    assert (events[0]["name"], events[0]["ts"], events[0]["dur"]) == ("waves", 0, total)
+    ends = [(event["ts"], event["ts"] + event["dur"]) for event in events]
+    for at, (begin, end) in enumerate(ends):  # each lies inside another that came before, or beside it
+        assert all(last <= begin or (first <= begin and end <= last) for first, last in ends[:at])
+    in_steps = {op["name"]: sum(int(count) for frames, count in stacks if f" {op['name']} (" in frames) for op in report["ops"]}
+    if report["board"] == "host":
+        run = json.loads((folder / "profile" / "run.json").read_text())
+        assert total == sum(run["probes"][0])
+        return
+    assert total == report["count"] and any("between steps" in frames for frames, _ in stacks)
+    for op in report["ops"]:
+        assert abs(in_steps[op["name"]] - op["count"]) < 0.1 * op["count"] + 60, (op, in_steps)
+    assert len({frames for frames, _ in stacks}) > 2 * len(report["ops"])
+
+
 def test_outputs_are_compared(report: dict[str, Any]) -> None:
     compare = report["compare"]
     assert (compare["samples"], compare["mismatched"], compare["first_difference"]) == (24, 0, None)
