@@ -31,8 +31,8 @@ ROOMS = {
     },
     "library": {"library", "artifacts", "board", "toolchain", "jinja2", "__version__"},
     "stages": {
-        "stages", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge", "report",
-        "kernel", "board",
+        "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge",
+        "report", "kernel", "board",
     },
     "cli": {
         "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts",

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from etexport.cli.options import folder_arguments
-from etexport.stages.origin import alone_there, existing, program_of
+from etexport.stages.origin import alone_there, program_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,18 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.artifacts.files import read_json, write_whole
-    from etexport.artifacts.memory import quantization_of
-    from etexport.judge.folder import most_traced, question_of
-    from etexport.judge.verdict import by_outputs, wanted
+    from etexport.artifacts.files import write_whole
+    from etexport.stages.verdict import furthest
 
     folder: Path = args.folder
     with alone_there(folder):
-        memory = read_json(folder / "memory.json", "`etexport build` writes it")
-        samples: tuple[int, ...] = (0,)  # an image of floats has no traces
-        if quantization_of(memory) == "int8":
-            program = program_of(folder, args.program)
-            question = question_of(folder, program, existing(args.reference or program.with_suffix(".npz")))
-            samples = wanted(question, by_outputs(question), most_traced(memory)) or samples
+        program = program_of(folder, args.program)
+        samples = furthest(folder, program, args.reference or program.with_suffix(".npz"))
         write_whole(args.out or folder / "furthest.json", (json.dumps({"samples": samples}) + "\n").encode())
     return 0

@@ -7,10 +7,10 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS,
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
-from etexport.frontend.script import Script, opened, trained, unchanged_torch
+from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
 from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
@@ -65,16 +65,31 @@ def export(
     def made() -> None:
         with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
             given = opened_script if inputs is None else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
-            program, arrays = _made(given, load_ops(), stock)
-        content = write(program)
-        if check is not None:
-            check(content)
-        _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
+            _export(given, out, stock, check)
 
     _warm()
     if quantize == "int8" or (quantize is None and script.suffix == ".py" and b"int8" in _content(script)):
         _warm_int8()
     alone(made, script)
+
+
+def export_network(
+    network: Network, example_inputs: Tensors, out: Path, *, said: Mapping[str, Any], check: Callable[[bytes], None] | None = None
+) -> None:
+    """As `export`, of a network that is there already, in this process: it is copied, and nothing of it or of torch is changed.
+
+    `said` has what a script would say beside `model()`: `quantize`, `calibration`, `samples`, `keep_float`, `int8_io`, `channels_last`,
+    `min_snr_db`, the functions as what they would return."""
+    with of_network(network, example_inputs, said) as script:
+        _export(script, out.absolute(), False, check)
+
+
+def _export(script: Script, out: Path, stock: bool, check: Callable[[bytes], None] | None) -> None:
+    program, arrays = _made(script, load_ops(), stock)
+    content = write(program)
+    if check is not None:
+        check(content)
+    _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
 
 
 @functools.cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
+import functools
 import importlib.util
 import inspect
 import io
@@ -23,10 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from etexport.errors import Errors, EtError, ModelError
-from etexport.frontend.mistakes import explain, in_user_code
+from etexport.frontend.mistakes import explain, in_user_code, is_foreign
 from etexport.program.model import Array
 
 Weights = Mapping[str, Array]
+Network = nn.Module
+Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
@@ -207,8 +211,37 @@ def _near(module: ModuleType, name: str) -> list[str]:
     return difflib.get_close_matches(name, own, n=1, cutoff=0.79)
 
 
+@contextlib.contextmanager
+def of_network(network: Network, example_inputs: Tensors, said: Mapping[str, Any]) -> Iterator[Script]:
+    """As `opened`, of a network that is there already: a script whose `model()` is a copy of it, and whose other names are in `said`.
+
+    Random numbers of whoever called go on afterwards as they would have.
+    """
+    code = getattr(type(network).forward, "__code__", None)
+    path = Path(f"{type(network).__name__}.py" if code is None or is_foreign(code.co_filename) else code.co_filename)
+    module = ModuleType(path.stem)
+    module.model = functools.partial(copy.deepcopy, network)  # type: ignore[attr-defined]
+    for name, value in {"example_inputs": example_inputs, **said}.items():
+        setattr(module, name, functools.partial(_given, value) if name in FUNCTIONS else value)
+    kept = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]), _quiet_torch(), _told_from_here(path):
+            yield _checked(path, path, module, None)
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+
+
+def _given(value: Any) -> Any:
+    return value
+
+
 def _load_script(path: Path, given: Path, weights: Weights | None) -> Script:
-    module = _module(path)
+    return _checked(path, given, _module(path), weights)
+
+
+def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | None) -> Script:
+    """What the module says; ModelError for what no script may say."""
     missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
     if missing:
         lacks = " and ".join(f"{name}()" for name in missing)

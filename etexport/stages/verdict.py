@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from etexport.artifacts.files import read_json
+from etexport.artifacts.memory import quantization_of
 from etexport.artifacts.reference import read_samples
 from etexport.board import Board
 from etexport.errors import ToolMissingError
-from etexport.judge.folder import Trace, judged, question_of
-from etexport.judge.verdict import Verdict
+from etexport.judge.folder import Trace, judged, most_traced, question_of
+from etexport.judge.verdict import Verdict, by_outputs, wanted
 from etexport.resources import kernel_folders
+from etexport.stages.origin import existing
 from etexport.stages.run import run_in
 from etexport.toolchain import gcc
 
@@ -35,6 +37,15 @@ def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board
     except ToolMissingError as error:
         found = judged(question, folder)
         return found if not found.missing else type(found)(found.comparison, None, f"{found.missing}: {error.what}")
+
+
+def furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
+    """The samples of the run in the folder that a verdict on it looks into; the first, where it looks into none."""
+    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    if quantization_of(memory) != "int8":  # an image of floats has no traces
+        return (0,)
+    question = question_of(folder, program, existing(reference))
+    return wanted(question, by_outputs(question), most_traced(memory)) or (0,)
 
 
 def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int]) -> Path:
