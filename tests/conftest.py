@@ -1,4 +1,4 @@
-"""What all tests share: which of them pytest-xdist keeps together, and what is made once for all of its workers."""
+"""What all tests share: which of them a worker gets as a whole, and what is made once for all of its workers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import hashlib
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from etexport.board import Board
 from etexport.errors import EtError
 from etexport.kernel.library import load_ops
+from etexport.resources import root
+from etexport.toolchain import gcc
 from tests.desk import Desk, desk_of
 from tests.hardware_map import CAPABILITIES, Entry, read_map, unfit
 
@@ -101,9 +104,7 @@ def _told_which_board(request: pytest.FixtureRequest, record_property: Callable[
         record_property("board", str(params["desk"]))
 
 
-@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` the tests of a file stay together, since they share fixtures; a folder may group its own otherwise."""
     here = Path(__file__).parent
     if config.getoption("--board") or config.getoption("--hardware-map"):
         others = [item for item in items if item.get_closest_marker("on_board") is None]
@@ -115,9 +116,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return LONG.index(folder) if folder in LONG else len(LONG)
 
     items.sort(key=order)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(here).with_suffix(""))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> object:
+    """In place of `--dist loadgroup`, which marks tests in an attribute that pytest 9.2 no longer reads, and so groups nothing."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config)
+
+
+def group_of(nodeid: str) -> str:
+    """What a worker gets as a whole: a file, whose tests share fixtures, or what operators' tests of any file do with one kernel folder,
+    whose cases are drawn once."""
+    file, _, test = nodeid.partition("::")
+    if Path(file).parent.name == "operators":
+        ops = load_ops().ops
+        families = {op.family for op in ops.values()}
+        for word in re.split(r"[\[\]-]", test):
+            if word in families or word in ops:
+                return f"operators/{word if word in families else ops[word].family}"
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -139,6 +162,33 @@ def once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _firmware_compiled_once(once: Once) -> Iterator[None]:
+    """A file of the firmware is compiled once by each command, for all workers; what belongs to one program is compiled each time. The
+    command then looks into an empty folder where that of the generated code was, so that no object could be of another program."""
+    compile_or_link, firmware = gcc.run, root() / "firmware"
+
+    def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
+        source = command[command.index("-c") + 1] if "-c" in command else ""
+        if f"-I{firmware}" not in command or not source.endswith(".cpp") or not Path(source).is_relative_to(firmware):
+            compile_or_link(command, board, cwd)
+            return
+        target, generated = command[command.index("-o") + 1], command[command.index(f"-I{firmware}") - 1].removeprefix("-I")
+        words = ["TARGET" if word == target else word.replace(generated, "GENERATED") for word in command]
+
+        def fill(folder: Path) -> None:
+            names = {"TARGET": str(folder / "made.o")}
+            compile_or_link([names.get(word, word.replace("GENERATED", str(folder))) for word in words], board, cwd)
+
+        name = hashlib.sha256("\0".join((*words, str(Path.cwd()))).encode()).hexdigest()[:16]
+        for made in once(f"firmware-{name}", fill).iterdir():  # made.o, and made.su with the stack of each function
+            shutil.copyfile(made, Path(target).with_suffix(made.suffix))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcc, "run", run)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from etexport.kernel.library import Library, load_ops
 
 from .boards import Bench, bench
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one kernel folder stay together, whatever file they are in: its drawn cases are drawn once."""
-    ops = load_ops().ops
-    for item in items:
-        if item.path.parent == Path(__file__).parent and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            given = item.callspec.params
-            family = given.get("family") or (ops[given["name"]].family if given.get("name") in ops else None)
-            if family is not None:
-                item.add_marker(pytest.mark.xdist_group(f"operators/{family}"))
 
 
 @pytest.fixture(scope="session")
