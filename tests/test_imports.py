@@ -22,9 +22,9 @@ ROOMS = {
     "plan": {"plan", "jinja2"},
     "specialise": {"specialise", "program", "kernel", "board", "plan"},
     "emit": {"emit", "specialise", "program", "kernel", "plan", "board", "artifacts", "jinja2"},
-    "toolchain": {"toolchain", "board", "elftools"},
-    "device": {"device", "board", "program", "serial", "cobs", "elftools"},
-    "artifacts": {"artifacts"},
+    "toolchain": {"toolchain", "artifacts", "board", "elftools"},
+    "device": {"device", "artifacts", "board", "program", "serial", "cobs", "elftools"},
+    "artifacts": {"artifacts", "msgspec"},
     "judge": {"judge", "program", "kernel", "artifacts"},
     "report": {
         "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from etexport.errors import ModelError
 
 Array = NDArray[Any]
-Json = Mapping[str, Any]
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -45,29 +44,6 @@ def json_text(content: Any, indent: int = 0) -> str:
 
 def _has_objects(content: Any) -> bool:
     return isinstance(content, dict) or (isinstance(content, list) and any(map(_has_objects, content)))
-
-
-class _Fields(dict[str, Any]):
-    """An object of a file that anybody may have changed: a field that it lacks is that file's fault."""
-
-    where, hint = "", ""
-
-    def __missing__(self, key: str) -> Any:
-        raise ModelError(f"has no {key!r}", where=self.where, hint=self.hint)
-
-
-def read_json(path: Path, hint: str) -> Json:
-    """ModelError where the file is missing, is no JSON object or (when it is looked up) lacks a field; `hint` says which verb makes it."""
-    fields = type("Fields", (_Fields,), {"where": str(path), "hint": hint})
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"), object_hook=fields)
-    except FileNotFoundError:
-        raise ModelError("no such file", where=str(path), hint=hint) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read: {error}", where=str(path), hint=hint) from None
-    if not isinstance(found, dict):
-        raise ModelError("is no JSON object", where=str(path), hint=hint)
-    return found
 
 
 def npz(arrays: dict[str, Array]) -> bytes:

@@ -1,14 +1,101 @@
-"""What runs leave: `outputs.npz`, and of images with traces `trace.npz`."""
+"""What runs leave: `run.json`, `outputs.npz`, and of images with traces `trace.npz`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from etexport.artifacts.files import Array, Json, npz, numbered, opened, read_json, write_whole
+from etexport.artifacts.files import Array, npz, numbered, opened, write_whole
+from etexport.artifacts.memory import TensorType
+from etexport.artifacts.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class LinkUse:
+    version: int
+    layout: str
+    asked_again: int
+    """Questions repeated because no answer came."""
+    bad_frames: int
+    """Pieces that were no frames, on both sides."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    hz: int
+    """Of the core; 0 where the board file does not say."""
+    set_up: bool
+    """Whether the firmware reached that clock, rather than that of the reset."""
+
+
+@dataclass(frozen=True)
+class StackUse:
+    """Bytes; 0 where the stack is not ours."""
+
+    reserved: int
+    used: int
+
+
+@dataclass(frozen=True)
+class BoardTensor(TensorType):
+    """An input or output as the board has it."""
+
+    permuted_by_host: bool
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """How the board was started, who answered, how tensors lie in its memory, and what was counted. No paths but file names."""
+
+    board: str
+    command: tuple[str, ...]
+    """The simulator's command line; () for a real board."""
+    exit_status: int | None
+    program: str
+    program_hash: str
+    image_crc: str
+    image_bytes: int
+    link: LinkUse
+    boot: int
+    reset_cause: str
+    clock: Clock
+    inputs: tuple[BoardTensor, ...]
+    outputs: tuple[BoardTensor, ...]
+    samples: int
+    counter: str
+    """What was counted, and who counted: "instructions (qemu icount)"."""
+    counters: tuple[int, ...]
+    """Of each sample, from the call of the program to its return."""
+    init_count: int | None
+    stack: StackUse
+    probes: tuple[tuple[int, ...], ...] = ()
+    """Of each sample the count of each step, of all its executions together; empty without probes."""
+    executions: tuple[tuple[int, ...], ...] = ()
+    """Of each sample how often each step ran."""
+    traced: tuple[int, ...] = ()
+    """Which samples the first runs were of, where these left traces."""
+    beside: str | None = None
+    """The CRC of the image whose outputs those samples were chosen by."""
+
+
+@dataclass(frozen=True)
+class Furthest:
+    """`furthest.json`: the samples that a verdict on a run looks into."""
+
+    samples: tuple[int, ...]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """`run.json` of a folder; ModelError where there is none, or somebody changed it."""
+    return read_record(folder / "run.json", RunRecord, "`etexport run` writes it")
+
+
+def image_of(folder: Path) -> str | None:
+    """The CRC of the image that was run in a folder; None where none was."""
+    return read_run(folder).image_crc if (folder / "run.json").is_file() else None
 
 
 def read_outputs(path: Path) -> tuple[Array, ...]:
@@ -17,25 +104,17 @@ def read_outputs(path: Path) -> tuple[Array, ...]:
         return numbered(arrays, "output")
 
 
-Traces = tuple[Sequence[Mapping[tuple[int, int], bytes]], Sequence[int]]
-"""What each step of each run gave, by step and number of the result, and of which samples the first runs were."""
+Trace = Mapping[tuple[int, int], bytes]
+"""What each step of one run gave, by step and number of the result."""
 
 
-def write_run(folder: Path, content: Json, outputs: Sequence[Sequence[Array]], count: int, traces: Traces | None = None) -> None:
-    """Write `outputs.npz` (arrays `output_<i>` of the `count` outputs, samples first), `trace.npz` (arrays `step_<n>_<result>_of_<sample>`
-    of bytes; none of a firmware without traces), and last `run.json`: where it is, the others are of the same run."""
+def write_run(folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]], traces: Mapping[int, Trace] | None = None) -> None:
+    """Write `outputs.npz` (arrays `output_<i>` of each output, samples first), `trace.npz` where there are `traces`, by sample (arrays
+    `step_<n>_<result>_of_<sample>` of bytes), and last `run.json`: where it is, the others are of the same run."""
     (folder / "run.json").unlink(missing_ok=True)
-    write_whole(folder / "outputs.npz", npz({f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(count)}))
+    arrays = {f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(len(record.outputs))}
+    write_whole(folder / "outputs.npz", npz(arrays))
     if traces is not None:
-        by_sample = {sample: results for results, sample in zip(*traces, strict=False)}
-        named = {f"step_{step}_{at}_of_{sample}": data for sample, one in by_sample.items() for (step, at), data in one.items()}
+        named = {f"step_{step}_{at}_of_{sample}": data for sample, one in traces.items() for (step, at), data in one.items()}
         write_whole(folder / "trace.npz", npz({name: np.frombuffer(data, np.uint8) for name, data in named.items()}))
-    write_whole(folder / "run.json", (json.dumps(content, indent=1) + "\n").encode())
-
-
-def of_samples(samples: Sequence[int], beside: Path | None) -> dict[str, object]:
-    """What `run.json` says of a run with traces: of which samples, and beside which image's outputs (those in a folder)."""
-    found: dict[str, object] = {"traced": list(samples)}
-    if beside is not None and (beside / "run.json").is_file():
-        found["beside"] = read_json(beside / "run.json", "`etexport run` writes it").get("image_crc")
-    return found
+    write_record(folder / "run.json", record)

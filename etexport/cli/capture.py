@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _capture(args: argparse.Namespace) -> None:
     from etexport.artifacts.captured import create
-    from etexport.artifacts.files import read_json
+    from etexport.artifacts.memory import read_memory
     from etexport.artifacts.reference import read_samples
     from etexport.board import load_board
     from etexport.device.capture import listen, repeated, stream
@@ -80,7 +80,7 @@ def _capture(args: argparse.Namespace) -> None:
     out = create(args.out, overwrite=args.overwrite)
     try:
         if inputs is None:
-            wanted = int(str(read_json(folder / "memory.json", "`etexport build` writes it")["program_hash"]), 16)
+            wanted = int(read_memory(folder).program_hash, 16)
             elf = folder / "firmware.elf"
             total = listen(
                 board, line, elf if elf.is_file() else None, wanted, out, notice,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -40,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple[bool, str]:
     """Whether it fits one board, and what it takes there or what it lacks."""
+    from etexport.artifacts.memory import read_memory
     from etexport.board import load_board
     from etexport.errors import EtError, PlanError, ToolMissingError
     from etexport.resources import kernel_folders
@@ -53,7 +53,7 @@ def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple
     try:
         generate(pte, name, out, optimize=optimize, name="model")
         if quick:
-            arena = json.loads((out / "memory.json").read_text(encoding="utf-8"))["arena"]["size"]
+            arena = read_memory(out).arena.size
             constants = (out / "constants.bin").stat().st_size
             return True, f"constants {constants:,} of {flash:,} bytes of flash; arena and stack {arena + board.stack:,} of {ram:,} of RAM"
         made = gcc.build(out, board, kernel_folders(), build_dir=out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from etexport.cli.options import folder_arguments
@@ -16,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.artifacts.files import write_whole
+    from etexport.artifacts.records import write_record
+    from etexport.artifacts.runs import Furthest
     from etexport.stages.verdict import furthest
 
     folder: Path = args.folder
     with alone_there(folder):
         program = program_of(folder, args.program)
         samples = furthest(folder, program, args.reference or program.with_suffix(".npz"))
-        write_whole(args.out or folder / "furthest.json", (json.dumps({"samples": samples}) + "\n").encode())
+        write_record(args.out or folder / "furthest.json", Furthest(samples))
     return 0

@@ -40,8 +40,8 @@ def _tell(args: argparse.Namespace) -> int:
         write_whole(args.markdown, markdown(made).encode())
     if not args.quiet:
         show(made)
-        if times["count"] is not None:
-            print(f"this time an inference took {times['count']:,} {unit_of(made.counter)}")
+        if times.count is not None:
+            print(f"this time an inference took {times.count:,} {unit_of(made.counter)}")
     if args.fail_below is not None:
         compare = None if judged is None else judged.comparison
         missing = "there is nothing to compare with" if compare is None else compare.snr_missing

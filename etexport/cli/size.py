@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from etexport.stages.origin import board_of, existing
@@ -17,15 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.artifacts.files import write_whole
+    from etexport.artifacts.records import write_record
     from etexport.board import load_board
-    from etexport.toolchain.check import as_json, footprint
+    from etexport.toolchain.check import footprint, record
 
     folder: Path = args.folder
     objects = args.objects or sorted((folder / "obj").glob("*.o"))
     found = footprint(existing(folder / "firmware.elf"), folder / "firmware.map", objects, load_board(board_of(folder, args.board)))
     if args.out:
-        write_whole(args.out, (json.dumps(as_json(found), indent=1) + "\n").encode())
+        write_record(args.out, record(found))
         return 0
     sizes = found.sizes
     for title, parts, total in (("flash", sizes.flash, sizes.flash_total), ("static RAM", sizes.static, sizes.static_total)):

@@ -35,7 +35,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from etexport.artifacts.files import read_json, write_whole
+    from etexport.artifacts.files import write_whole
+    from etexport.artifacts.memory import read_memory
+    from etexport.artifacts.runs import read_run
     from etexport.board import load_board
     from etexport.judge.against_float import require_signal, signal_line, warning
     from etexport.judge.verdict import require_right
@@ -50,9 +52,9 @@ def _validate(args: argparse.Namespace) -> int:
     comparison, each = judged.comparison, judged.exact
     at_least = comparison.min_snr_db if args.fail_below is None else args.fail_below
     if args.junit is not None:
-        run = read_json(args.folder / "run.json", "`etexport run` writes it")
-        said = {key: str(run[key]) for key in ("program_hash", "image_crc", "counter", "samples")}
-        properties = {"model": str(run["program"]), "board": board.name, "core": board.core, **said}
+        run = read_run(args.folder)
+        said = {key: str(getattr(run, key)) for key in ("program_hash", "image_crc", "counter", "samples")}
+        properties = {"model": run.program, "board": board.name, "core": board.core, **said}
         write_whole(args.junit, junit(judged, properties, at_least))
     if each is not None and not each.wrong:
         print(f"{args.folder}: {each}")
@@ -62,7 +64,7 @@ def _validate(args: argparse.Namespace) -> int:
     lost = ""
     if comparison.tolerance_lsb is not None:
         print(f"{args.folder}: {signal_line(comparison.against_float, comparison.snr_missing)}")
-        memory = read_json(args.folder / "memory.json", "`etexport build` writes it")
+        memory = read_memory(args.folder)
         lost = warning(comparison.against_float, layers(memory, quality(args.reference or program.with_suffix(".npz"))))
     for word, text in (*(("note", flag) for flag in comparison.flags), ("note", judged.missing), ("warning", lost)):
         if text:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from etexport.artifacts.memory import Step, read_memory
 from etexport.board import Board
 from etexport.device.elf import Place, Symbols, loaded, places, symbols
 from etexport.device.messages import Message, layout
@@ -53,8 +52,8 @@ class Fault:
     """Where the core stopped, innermost inlined function first."""
     callers: tuple[tuple[Place, ...], ...]
     """What looks like the way there, innermost first: return addresses found in the stack, old ones may be among them."""
-    step: Mapping[str, Any] | None
-    """The step of the program, as in `memory.json`; None if that is not known."""
+    step: Step | None
+    """The step of the program; None if that is not known."""
 
 
 def decode(message: Message, elf: Path, board: Board) -> Fault:
@@ -75,7 +74,7 @@ def decode(message: Message, elf: Path, board: Board) -> Fault:
         run=None if message["run"] == _NOTHING else message["run"],
         place=found[0] if own else (),
         callers=callers,
-        step=_step(at, elf.parent / "memory.json"),
+        step=_step(at, elf.parent),
     )
 
 
@@ -84,14 +83,14 @@ def error(fault: Fault) -> DeviceFaultError:
     step = fault.step
     what = f"{fault.cause}, " + ("outside a run" if fault.run is None else f"in run {fault.run}")
     if step is not None:
-        what += f", in step {step['step']} {step['name']} ({step['op']})"
+        what += f", in step {step.step} {step.name} ({step.op})"
     chain = [*fault.place, *(place for caller in fault.callers[:_SHOWN_CALLERS] for place in caller)]
     for index, place in enumerate(chain):
         what += f"\n    {'in' if index == 0 else 'from'} {place}"
     what += "".join(
         "\n    " + "  ".join(f"{name} {value:08x}" for name, value in group) for group in _in_groups(list(fault.registers.items()), 8)
     )
-    return DeviceFaultError(what, where=str(step["source"]) if step is not None and step["source"] else "", hint=_hint(fault))
+    return DeviceFaultError(what, where="" if step is None else step.source, hint=_hint(fault))
 
 
 def _hint(fault: Fault) -> str:
@@ -138,10 +137,10 @@ def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, int] | None:
     return None
 
 
-def _step(at: int | None, memory: Path) -> Mapping[str, Any] | None:
-    if at is None or not memory.is_file():
+def _step(at: int | None, folder: Path) -> Step | None:
+    if at is None or not (folder / "memory.json").is_file():
         return None
-    steps = json.loads(memory.read_text(encoding="utf-8"))["steps"]
+    steps = read_memory(folder).steps
     return steps[at] if at < len(steps) else None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from etexport.artifacts.runs import BoardTensor, Clock, LinkUse, RunRecord, StackUse
 from etexport.board import Board
 from etexport.device.counts import measure, run_counts, start_count, step_counts
 from etexport.device.hello import Hello, Tensor
@@ -113,44 +114,36 @@ def run(
     )
 
 
-def record(run: Run, board: Board) -> dict[str, object]:
-    """The content of `run.json`: how the board was started, who answered, how tensors lie in its memory. No paths but file names."""
+def record(run: Run, board: Board) -> RunRecord:
+    """What `run.json` says of it."""
     hello = run.hello
-    return {
-        "board": board.name,
-        "command": [Path(part).name if Path(part).is_absolute() else part for part in run.command],
-        "exit_status": run.exit_status,
-        "program": hello.program,
-        "program_hash": f"{hello.program_hash:016x}",
-        "image_crc": f"{hello.image_crc:08x}",
-        "image_bytes": hello.image_bytes,
-        "link": {"version": hello.version, "layout": f"{hello.layout:08x}", "asked_again": run.asked_again, "bad_frames": run.bad_frames},
-        "boot": hello.boot,
-        "reset_cause": hello.reset_cause,
-        "clock": {"hz": hello.clock_hz, "set_up": "reset_clock" not in hello.features},
-        "inputs": [_described(tensor) for tensor in hello.inputs],
-        "outputs": [_described(tensor) for tensor in hello.outputs],
-        "samples": len(run.outputs),
-        "counter": run.unit,
-        "counters": list(run.counters),
-        "init_count": run.init_count,
-        "stack": {"reserved": hello.stack_bytes, "used": run.stack_used},
-    }
+    return RunRecord(
+        board=board.name,
+        command=tuple(Path(part).name if Path(part).is_absolute() else part for part in run.command),
+        exit_status=run.exit_status,
+        program=hello.program,
+        program_hash=f"{hello.program_hash:016x}",
+        image_crc=f"{hello.image_crc:08x}",
+        image_bytes=hello.image_bytes,
+        link=LinkUse(hello.version, f"{hello.layout:08x}", run.asked_again, run.bad_frames),
+        boot=hello.boot,
+        reset_cause=hello.reset_cause,
+        clock=Clock(hello.clock_hz, "reset_clock" not in hello.features),
+        inputs=tuple(map(_described, hello.inputs)),
+        outputs=tuple(map(_described, hello.outputs)),
+        samples=len(run.outputs),
+        counter=run.unit,
+        counters=run.counters,
+        init_count=run.init_count,
+        stack=StackUse(hello.stack_bytes, run.stack_used),
+        probes=run.probes,
+        executions=run.executions,
+    )
 
 
-def counted(run: Run) -> dict[str, object]:
-    """What `run.json` has of a run with probes: of each sample the count of each step, and how often it ran."""
-    return {"probes": [list(counts) for counts in run.probes], "executions": [list(times) for times in run.executions]}
-
-
-def _described(tensor: Tensor) -> dict[str, object]:
-    return {
-        "name": tensor.name,
-        "dtype": str(tensor.dtype.numpy),
-        "shape": list(tensor.shape),
-        "dim_order": list(tensor.dim_order),
-        "permuted_by_host": tensor.dim_order != tuple(range(len(tensor.shape))),
-    }
+def _described(tensor: Tensor) -> BoardTensor:
+    is_permuted = tensor.dim_order != tuple(range(len(tensor.shape)))
+    return BoardTensor(tensor.name, str(tensor.dtype.numpy), tensor.shape, tensor.dim_order, is_permuted)
 
 
 def match(sample: Sample, tensors: Sequence[Tensor], index: int) -> list[Array]:

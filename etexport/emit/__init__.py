@@ -7,7 +7,8 @@ from pathlib import Path
 
 import jinja2
 
-from etexport.artifacts.files import json_text, write_whole
+from etexport.artifacts.files import write_whole
+from etexport.artifacts.records import record_text
 from etexport.board import Board
 from etexport.emit.code import Arena, arenas, prepare
 from etexport.emit.constants import ALIGN, Flash, collect
@@ -66,7 +67,7 @@ def emit(
     }  # fmt: skip
     if explain:
         map = memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
-        texts["memory.json"] = json_text(map) + "\n"
+        texts["memory.json"] = record_text(map)
     if "host" not in board.features:
         texts["link.ld"] = _link_script(board, model_name, code.arenas)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]

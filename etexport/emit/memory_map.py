@@ -5,24 +5,35 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from etexport.artifacts.memory import (
+    Arena,
+    BufferUse,
+    Constants,
+    HeldTensor,
+    InFloat,
+    LiveBuffer,
+    MemoryMap,
+    PlacedTensor,
+    RegionUse,
+    Step,
+    Symbol,
+    TensorType,
+)
 from etexport.emit.code import in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
 from etexport.kernel.call import Read, RowRead
 from etexport.kernel.library import Library
-from etexport.plan.problem import Buffer, Place
+from etexport.plan.problem import Buffer
 from etexport.program.model import Instruction, Method, Role, Value
 from etexport.specialise.model import Placed, scratch_name
 from etexport.specialise.schedule import CallStep, JumpStep, MoveStep
 
-Json = dict[str, Any]
-
 KINDS = {"call": CallStep, "jump": JumpStep, "move": MoveStep}
 
 
-def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, board: str, program_hash: int, arena_bytes: int) -> Json:
-    """The content of `memory.json`; sizes and offsets in bytes, times in steps."""
+def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, board: str, program_hash: int, arena_bytes: int) -> MemoryMap:
+    """The content of `memory.json`."""
     method = placed.specialised.method
     solution = placed.solution
     bound = sum(solution.bound.values())
@@ -31,85 +42,58 @@ def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, bo
     buffers = sorted(placed.problem.buffers, key=lambda buffer: (at[buffer.name], buffer.name))
     uses = _uses(placed)
     scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.calls.values()}
-    return {
-        "model": model,
-        "board": board,
-        "program_hash": f"{program_hash:016x}",
-        "optimize": placed.specialised.target.optimize,
-        "rounding": placed.specialised.target.rounding,
-        "arena": {
-            "size": arena_bytes,
-            "bound": bound,
-            "gap": sum(solution.size.values()) - bound,
-            "optimal": solution.optimal,
-            "proof": solution.proof,
-            "io": _covered(_io_extents(placed)),
-            "state": _covered(_extent(placed, value) for value in method.values.values() if value.role is Role.STATE),
-            "scratch": _covered(_scratch_extents(placed)),
-        },
-        "regions": [
-            {
-                "name": region.name,
-                "capacity": region.capacity,
-                "cost": region.cost,
-                "size": solution.size[region.name],
-                "bound": solution.bound[region.name],
-            }
+    return MemoryMap(
+        model=model,
+        board=board,
+        program_hash=f"{program_hash:016x}",
+        quantization=_quantization(method),
+        optimize=placed.specialised.target.optimize,
+        rounding=placed.specialised.target.rounding,
+        arena=Arena(
+            size=arena_bytes,
+            bound=bound,
+            gap=sum(solution.size.values()) - bound,
+            optimal=solution.optimal,
+            proof=solution.proof,
+            io=_covered(_io_extents(placed)),
+            state=_covered(_extent(placed, value) for value in method.values.values() if value.role is Role.STATE),
+            scratch=_covered(_scratch_extents(placed)),
+        ),
+        regions=tuple(
+            RegionUse(region.name, region.capacity, region.cost, solution.size[region.name], solution.bound[region.name])
             for region in placed.problem.regions
-        ],
-        "inputs": [_tensor(placed, value) for value in (method.values[id] for id in method.inputs)],
-        "outputs": [_tensor(placed, value) for value in (method.values[id] for id in method.outputs)],
-        "buffers": [_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers],
-        "steps": [_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.schedule.steps))],
-        "in_float": [
-            {
-                "handle": one.instruction.handle,
-                "name": one.instruction.name,
-                "op": one.instruction.op,
-                "source": str(one.instruction.source or ""),
-                "reason": one.reason,
-            }
+        ),
+        inputs=tuple(_tensor(placed, method.values[id]) for id in method.inputs),
+        outputs=tuple(_tensor(placed, method.values[id]) for id in method.outputs),
+        buffers=tuple(_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers),
+        steps=tuple(_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.schedule.steps))),
+        in_float=tuple(
+            InFloat(one.instruction.handle, one.instruction.name, one.instruction.op, str(one.instruction.source or ""), one.reason)
             for one in placed.specialised.in_float
-        ],
-        "constants": {
-            "size": len(flash.content),
-            "symbols": [
-                {"symbol": constant.symbol, "offset": constant.offset, "size": constant.size, "dtype": str(constant.dtype.numpy)}
-                for constant in flash.constants
-            ],
-        },
-    }
+        ),
+        constants=Constants(
+            len(flash.content), tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flash.constants)
+        ),
+    )
 
 
-def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instruction | None) -> Json:
+def _quantization(method: Method) -> str:
+    """A program of ExecuTorch's Cortex-M operators has its scales in their arguments, any other one on its values."""
+    scaled = any(value.spec.qparams is not None for value in method.values.values())
+    return "int8" if scaled or any(one.op.startswith("cortex_m::") for one in method.instructions) else "float32"
+
+
+def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instruction | None) -> BufferUse:
     """`uses` says which values it has, `user` whose scratch it is."""
-    method = placed.specialised.method
-    found: Json = {
-        "name": buffer.name,
-        **_placed(placed.solution.places[buffer.name]),
-        "size": buffer.size,
-        "touched": buffer.touched,
-        "live": [list(span) for span in buffer.live],
-        "role": Role.SCRATCH.value,
-        "values": [],
-        "source": "",
-    }
-    if uses is None:
-        found["source"] = str(user.source or "") if user is not None else ""
-        return found
-    found["role"] = _role(method, uses)
-    found["values"] = [
-        {
-            "name": value.name,
-            "offset": placed.place(value).offset,
-            "dtype": str(value.spec.dtype.numpy),
-            "shape": list(value.spec.shape),
-            "dim_order": list(value.spec.dim_order),
-        }
-        for value in uses.values
-    ]
-    found["source"] = str(placed.specialised.schedule.steps[uses.writes[0]].instruction.source or "") if uses.writes else ""
-    return found
+    place = placed.solution.places[buffer.name]
+    role = Role.SCRATCH.value
+    values: tuple[HeldTensor, ...] = ()
+    if uses is not None:
+        role = _role(placed.specialised.method, uses)
+        values = tuple(HeldTensor(*_typed(value), placed.place(value).offset) for value in uses.values)
+        user = placed.specialised.schedule.steps[uses.writes[0]].instruction if uses.writes else None
+    source = str(user.source or "") if user is not None else ""
+    return BufferUse(buffer.name, place.region, place.offset, buffer.size, buffer.touched, buffer.live, role, values, source)
 
 
 def _role(method: Method, uses: _Uses) -> str:
@@ -118,42 +102,40 @@ def _role(method: Method, uses: _Uses) -> str:
     return Role.OUTPUT.value if uses.is_output else uses.owner.role.value
 
 
-def _typed(value: Value) -> Json:
-    spec = value.spec
-    return {"name": value.name, "dtype": str(spec.dtype.numpy), "shape": list(spec.shape), "dim_order": list(spec.dim_order)}
+def _typed(value: Value) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:
+    """The fields of a `TensorType`."""
+    return value.name, str(value.spec.dtype.numpy), value.spec.shape, value.spec.dim_order
 
 
-def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Json:
+def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Step:
     step = placed.specialised.schedule.steps[index]
     instruction = step.instruction
     source = instruction.source
     op = library.find(instruction.op)
+    call = step.call if isinstance(step, CallStep) else None
     live = [buffer for buffer in buffers if any(first <= index < last for first, last in buffer.live)]
-    return {
-        "step": index,
-        "handle": instruction.handle,
-        "name": instruction.name,
-        "op": instruction.op,
-        "kind": next(kind for kind, type in KINDS.items() if isinstance(step, type)),
-        "family": op.family if op is not None else "",
-        "kernel": step.call.function if isinstance(step, CallStep) else "",
-        "variant": step.call.variant if isinstance(step, CallStep) else "",
-        "source": str(source) if source else "",
-        "code": source.code if source else "",
-        "macs": step.call.macs if isinstance(step, CallStep) else 0,
-        "bytes_constants": flash.bytes_of_step[index],
-        "results": [_typed(value) for value in traced_results(placed, instruction)] if isinstance(step, CallStep) else [],
-        "bytes_live": _covered(_buffer_extent(placed, buffer) for buffer in live),
-        "live": [
-            {
-                "name": buffer.name,
-                **_placed(placed.solution.places[buffer.name]),
-                "size": buffer.size,
-                "why": _why(placed, uses.get(buffer.name), index),
-            }
-            for buffer in live
-        ],
-    }
+    return Step(
+        step=index,
+        handle=instruction.handle,
+        name=instruction.name,
+        op=instruction.op,
+        kind=next(kind for kind, type in KINDS.items() if isinstance(step, type)),
+        family=op.family if op is not None else "",
+        kernel=call.function if call else "",
+        variant=call.variant if call else "",
+        source=str(source) if source else "",
+        code=source.code if source else "",
+        macs=call.macs if call else 0,
+        bytes_constants=flash.bytes_of_step[index],
+        results=tuple(TensorType(*_typed(one)) for one in traced_results(placed, instruction)) if call else (),
+        bytes_live=_covered(_buffer_extent(placed, buffer) for buffer in live),
+        live=tuple(_live(placed, buffer, uses, index) for buffer in live),
+    )
+
+
+def _live(placed: Placed, buffer: Buffer, uses: dict[str, _Uses], index: int) -> LiveBuffer:
+    place = placed.solution.places[buffer.name]
+    return LiveBuffer(buffer.name, place.region, place.offset, buffer.size, _why(placed, uses.get(buffer.name), index))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,10 +217,6 @@ def _buffer_extent(placed: Placed, buffer: Buffer) -> Extent:
     return place.region, place.offset, place.offset + buffer.size
 
 
-def _placed(place: Place) -> Json:
-    return {"region": place.region, "offset": place.offset}
-
-
 def _io_extents(placed: Placed) -> Iterable[Extent]:
     method = placed.specialised.method
     for id in (*method.inputs, *method.outputs):
@@ -264,13 +242,8 @@ def _covered(extents: Iterable[Extent]) -> int:
     return total
 
 
-def _tensor(placed: Placed, value: Value) -> Json:
-    constant = in_flash(placed.specialised.method, value)
-    return {
-        "name": value.name,
-        "dtype": str(value.spec.dtype.numpy),
-        "shape": list(value.spec.shape),
-        "dim_order": list(value.spec.dim_order),
-        "bytes": value.spec.nbytes,
-        **({"region": None, "offset": None} if constant else _placed(placed.place(value))),
-    }
+def _tensor(placed: Placed, value: Value) -> PlacedTensor:
+    if in_flash(placed.specialised.method, value):
+        return PlacedTensor(*_typed(value), value.spec.nbytes, None, None)
+    place = placed.place(value)
+    return PlacedTensor(*_typed(value), value.spec.nbytes, place.region, place.offset)

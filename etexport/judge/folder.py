@@ -6,15 +6,15 @@ A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from etexport.artifacts.files import Array, Json, opened, read_json
+from etexport.artifacts.files import Array, opened
+from etexport.artifacts.memory import MemoryMap, TensorType, read_memory
 from etexport.artifacts.reference import first, read_reference
-from etexport.artifacts.runs import read_outputs
+from etexport.artifacts.runs import RunRecord, image_of, read_outputs, read_run
 from etexport.errors import ModelError
 from etexport.judge.compare import Traced, check_form
 from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
@@ -41,15 +41,15 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     against = first(read_reference(expected), len(got[0]) if got else 0)
     check_form(got, against.outputs)
     method = pte.read(program.read_bytes()).method()
-    memory = read_json(folder / "memory.json", "`etexport build` writes it") if (folder / "memory.json").is_file() else None
-    handles = set() if memory is None else {step["handle"] for step in memory["steps"] if step["kind"] == "call"}
+    memory = read_memory(folder) if (folder / "memory.json").is_file() else None
+    handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
     return Question(
         method=method,
         library=load_ops(),
         reference=against,
         got=got,
         keeps_state=any(value.role is Role.STATE for value in method.values.values()),
-        rounding="nearest" if memory is None else memory["rounding"],
+        rounding="nearest" if memory is None else memory.rounding,
         handles={instruction.handle for instruction in method.instructions} & handles,
     )
 
@@ -57,7 +57,7 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
 def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew: bool = False) -> Verdict:
     """The verdict on the run in `folder`. What runs with traces left there is used where it is of this image and has the samples that are
     needed; else, or `anew`, `trace` makes it. Without `trace`, what cannot be seen is said in `missing`."""
-    memory = read_json(folder / "memory.json", "`etexport build` writes it") if (folder / "memory.json").is_file() else None
+    memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     comparison = by_outputs(question)
     if memory is None:
         return Verdict(comparison, None, f"there is no {folder / 'memory.json'}, so no operator was computed again")
@@ -81,74 +81,64 @@ MOST_TRACED = 32 << 20
 """How many bytes of results the runs of one verdict may stream."""
 
 
-def most_traced(memory: Json) -> int:
+def most_traced(memory: MemoryMap) -> int:
     """How many samples in a row may be traced."""
-    results = [one for step in memory["steps"] for one in step["results"]]
-    size: int = sum(math.prod(one["shape"]) * np.dtype(one["dtype"]).itemsize for one in results)
-    return max(1, MOST_TRACED // max(size, 1))
+    return max(1, MOST_TRACED // max(sum(result.nbytes for step in memory.steps for result in step.results), 1))
 
 
-def covers(made: Path, folder: Path, memory: Json, samples: Sequence[int]) -> bool:
+def covers(made: Path, folder: Path, memory: MemoryMap, samples: Sequence[int]) -> bool:
     """Is in `made` what runs of these samples left, by the program in `folder`, compiled from what its image there is?"""
     if not (made / "run.json").is_file() or not (made / "trace.npz").is_file():
         return False
-    run = read_json(made / "run.json", "`etexport run --probes` writes it")
-    beside = read_json(folder / "run.json", "`etexport run` writes it") if (folder / "run.json").is_file() else {}
-    traced = run.get("traced", ())
-    return (
-        run["program_hash"] == memory["program_hash"]
-        and run.get("beside") == beside.get("image_crc")
-        and set(samples) <= set(traced if isinstance(traced, list) else ())
-    )
+    run = read_run(made)
+    return run.program_hash == memory.program_hash and run.beside == image_of(folder) and set(samples) <= set(run.traced)
 
 
-def read_evidence(made: Path, memory: Json) -> Evidence:
+def read_evidence(made: Path, memory: MemoryMap) -> Evidence:
     """What a run with traces left: `run.json` says of which samples, `outputs.npz` has their outputs, `trace.npz` the results of steps."""
-    samples = read_json(made / "run.json", "`etexport run --probes` writes it")["traced"]
+    samples = read_run(made).traced
     outputs = read_outputs(made / "outputs.npz")
-    if not isinstance(samples, list) or any(len(one) != len(samples) for one in outputs):
+    if any(len(one) != len(samples) for one in outputs):
         raise ModelError("is not of the samples that run.json names", where=str(made / "outputs.npz"), hint="run it again")
     by_sample = {sample: [one[at] for one in outputs] for at, sample in enumerate(samples)}
     with opened(made / "trace.npz") as arrays:
         return Evidence({sample: read_trace(arrays, memory, sample) for sample in samples}, by_sample)
 
 
-def profiled(folder: Path, memory: Json) -> tuple[Path, Json] | None:
-    """The folder and `run.json` of the run with probes; None where there was none, or it was of another program."""
+def profiled(folder: Path, memory: MemoryMap) -> RunRecord | None:
+    """The run with probes; None where there was none, or it was of another program."""
     for name in TRACED:
-        path = folder / name / "run.json"
-        if path.is_file():
-            run = read_json(path, "`etexport run --probes` writes it")
-            if run["program_hash"] == memory["program_hash"]:
-                return path.parent, run
+        if (folder / name / "run.json").is_file():
+            run = read_run(folder / name)
+            if run.program_hash == memory.program_hash:
+                return run
     return None
 
 
-def read_trace(arrays: Mapping[str, Array], memory: Json, sample: int) -> tuple[Traced, ...]:
+def read_trace(arrays: Mapping[str, Array], memory: MemoryMap, sample: int) -> tuple[Traced, ...]:
     """The results of one sample that a run with traces left, of each execution of a step: arrays `step_<n>_<result>_of_<sample>` of bytes,
     laid out as `memory.json` says."""
     found = []
-    for step in memory["steps"]:
-        results = [_result(arrays, f"step_{step['step']}_{at}_of_{sample}", one) for at, one in enumerate(step["results"])]
+    for step in memory.steps:
+        results = [_result(arrays, f"step_{step.step}_{at}_of_{sample}", one) for at, one in enumerate(step.results)]
         if not results or results[0] is None:
             continue
-        file, _, line = step["source"].rpartition(":")
-        source = Source(file, int(line), step["code"]) if file else None
+        file, _, line = step.source.rpartition(":")
+        source = Source(file, int(line), step.code) if file else None
         for at, data in enumerate(results[0]):
             others = (None if one is None or at >= len(one) else one[at] for one in results[1:])
-            found.append(Traced(step["handle"], step["name"], source, data, tuple(others)))
+            found.append(Traced(step.handle, step.name, source, data, tuple(others)))
     return tuple(found)
 
 
-def _result(arrays: Mapping[str, Array], name: str, described: Json) -> list[Array] | None:
+def _result(arrays: Mapping[str, Array], name: str, described: TensorType) -> list[Array] | None:
     """What each execution gave."""
     if name not in arrays:
         return None
-    order = described["dim_order"]
-    shape = [described["shape"][dim] for dim in order]
-    content = arrays[name].tobytes()
-    size = math.prod(shape) * np.dtype(described["dtype"]).itemsize
+    order = described.dim_order
+    shape = [described.shape[dim] for dim in order]
+    content, size = arrays[name].tobytes(), described.nbytes
     if not content or len(content) % max(size, 1):
-        raise ModelError(f"{name} has {len(content)} bytes where memory.json has {shape} of {described['dtype']}", hint="run it again")
-    laid_out = (np.frombuffer(content[at : at + size], described["dtype"]).reshape(shape) for at in range(0, len(content), size))
+        raise ModelError(f"{name} has {len(content)} bytes where memory.json has {shape} of {described.dtype}", hint="run it again")
+    laid_out = (np.frombuffer(content[at : at + size], described.dtype).reshape(shape) for at in range(0, len(content), size))
     return [np.array(np.transpose(one, np.argsort(order)) if order else one, order="C") for one in laid_out]  # keeps a shape of ()

@@ -10,7 +10,8 @@ from pathlib import Path
 import jinja2
 
 from etexport import __version__
-from etexport.artifacts.files import read_json, write_whole
+from etexport.artifacts.files import write_whole
+from etexport.artifacts.memory import Symbol, read_memory
 from etexport.board import Board
 from etexport.resources import root
 from etexport.toolchain import gcc
@@ -46,7 +47,7 @@ def library(generated: Path, board: Board, kernels: Sequence[Path], *, model: st
     Nothing in it names this machine, and the same program gives the same bytes. `kernels` are the library's folders of kernels. Returns
     the paths. ModelError where `generated` is no such folder.
     """
-    memory = read_json(generated / "memory.json", "etexport generate writes it")
+    memory = read_memory(generated)
     header, program = ((generated / name).read_text("utf-8") for name in ("program.h", "program.cpp"))
     space = _SPACE.findall(header)[0]
     own = {f"src/{space}.h": header, f"src/{space}.cpp": _renamed(program, space)}
@@ -60,12 +61,12 @@ def library(generated: Path, board: Board, kernels: Sequence[Path], *, model: st
         "machine": flags,
         "language": [flag for flag in gcc.LANGUAGE if flag.startswith("-f") and flag not in _OURS],
         "wishes": list(gcc.WISHES),
-        "arena": memory["arena"]["size"],
-        "flash": memory["constants"]["size"],
-        "inputs": memory["inputs"],
-        "outputs": memory["outputs"],
-        "program_hash": memory["program_hash"],
-        "constants": _constants(memory["constants"]["symbols"], (generated / "constants.bin").read_bytes()),
+        "arena": memory.arena.size,
+        "flash": memory.constants.size,
+        "inputs": memory.inputs,
+        "outputs": memory.outputs,
+        "program_hash": memory.program_hash,
+        "constants": _constants(memory.constants.symbols, (generated / "constants.bin").read_bytes()),
         "names": _tensors(header),
     }
     made = {name.format(space=space): _render(template, facts) for template, name in _TEMPLATES.items()}
@@ -114,10 +115,10 @@ def _closure(program: str, folders: Sequence[Path]) -> dict[str, str]:
     return found
 
 
-def _constants(symbols: Iterable[Mapping[str, int | str]], content: bytes) -> list[Constant]:
+def _constants(symbols: Iterable[Symbol], content: bytes) -> list[Constant]:
     by_offset: dict[int, list[tuple[int, str]]] = {}
     for symbol in symbols:
-        by_offset.setdefault(int(symbol["offset"]), []).append((int(symbol["size"]), str(symbol["symbol"])))
+        by_offset.setdefault(symbol.offset, []).append((symbol.size, symbol.symbol))
     found = []
     for offset, group in sorted(by_offset.items()):
         group.sort(key=lambda one: (-one[0], one[1]))

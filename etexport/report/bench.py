@@ -8,17 +8,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from etexport.errors import ModelError
+from etexport.artifacts.records import read_record
+from etexport.artifacts.sizes import Parts
 from etexport.report.peers import Peer, goal_of, network_of, peers_of
 from etexport.report.profile import check_counts, unit_of
-
-Json = Mapping[str, Any]
+from etexport.report.report import Ram
 
 COLUMNS = ("an inference", "a MAC", "flash", "RAM", "arena", "start-up")
 
@@ -66,80 +65,127 @@ class Asked:
     best: int | None
 
 
-def read_reports(paths: Sequence[Path]) -> list[Json]:
+@dataclass(frozen=True)
+class Outputs:
+    """Fields of `report.Compared`."""
+
+    samples: int
+    judged: int
+    mismatched: int
+    accuracy: float | None
+    accuracy_eager: float | None
+    same_class: int | None
+    tolerance_lsb: int | None
+    snr_db: float | str | None = None
+    """A word where it is no number."""
+
+
+@dataclass(frozen=True)
+class Worked:
+    macs: int
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What of a `report.json` the tables show: fields of `report.Report`."""
+
+    model: str
+    board: str
+    core: str
+    quantization: str
+    optimize: str
+    macs: int
+    counter: str
+    count: int | None
+    count_per_mac: float | None
+    init_count: int | None
+    flash: Parts
+    ram: Ram
+    compare: Outputs | None
+    ops: tuple[Worked, ...]
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.counter)
+
+    @property
+    def network(self) -> str:
+        return network_of([op.macs for op in self.ops if op.macs])
+
+    @property
+    def title(self) -> str:
+        return self.model if self.quantization == "float32" else f"{self.model} {self.quantization}"
+
+
+def read_reports(paths: Sequence[Path]) -> list[Benched]:
     """The reports in order; ModelError for a file that is not one, or has counts that cannot be."""
-    reports: list[Json] = []
+    reports = []
     for path in paths:
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read a report: {error}", where=str(path)) from None
-        if not isinstance(report, dict) or "counter" not in report:
-            raise ModelError("not a report.json", where=str(path))
-        check_counts(report.get("count"), None, report.get("init_count"), (), str(report["counter"]), str(path))
+        report = read_record(path, Benched, "`etexport report` writes it")
+        check_counts(report.count, None, report.init_count, (), report.counter, str(path))
         reports.append(report)
     return reports
 
 
-def bench_json(reports: Sequence[Json]) -> str:
-    return json.dumps(list(reports), indent=1, allow_nan=False) + "\n"
+def bench_json(paths: Sequence[Path]) -> str:
+    return json.dumps([json.loads(path.read_text(encoding="utf-8")) for path in paths], indent=1, allow_nan=False) + "\n"
 
 
-def rows(reports: Sequence[Json]) -> tuple[Row, ...]:
+def rows(reports: Sequence[Benched]) -> tuple[Row, ...]:
     """Each report of an image for speed, followed by the peers that ran the same model on the same core."""
     found: list[Row] = []
     for report in for_speed(reports):
         found.append(our_row(report))
-        network = network_of(report["ops"])
-        found.extend(peer_row(peer, network, report) for peer in peers_of(report["core"], report["quantization"], network))
+        known = peers_of(report.core, report.quantization, report.network)
+        found.extend(peer_row(peer, report) for peer in known)
     return tuple(found)
 
 
-def for_speed(reports: Sequence[Json]) -> list[Json]:
+def for_speed(reports: Sequence[Benched]) -> list[Benched]:
     """Reports of default images; all where there is none."""
-    return [report for report in reports if report["optimize"] == "speed"] or list(reports)
+    return [report for report in reports if report.optimize == "speed"] or list(reports)
 
 
-def our_row(report: Json) -> Row:
+def our_row(report: Benched) -> Row:
     return Row(
-        model=_title(report),
-        who=f"etexport, {report['board']}" + (", size" if report["optimize"] == "size" else ""),
+        model=report.title,
+        who=f"etexport, {report.board}" + (", size" if report.optimize == "size" else ""),
         ours=True,
-        count=report["count"],
-        per_mac=report["count_per_mac"],
-        flash=report["flash"]["total"],
-        ram=report["ram"]["total"],
-        arena=report["ram"]["arena"],
-        init_count=report["init_count"],
+        count=report.count,
+        per_mac=report.count_per_mac,
+        flash=report.flash.total,
+        ram=report.ram.total,
+        arena=report.ram.arena,
+        init_count=report.init_count,
         times=None,
-        unit=unit_of(report["counter"]),
-        accuracy=verdict(report["compare"]),
+        unit=report.unit,
+        accuracy=verdict(report.compare),
     )
 
 
-def verdict(compare: Json | None) -> str:
+def verdict(compare: Outputs | None) -> str:
     """Do the outputs agree, and how many are right?"""
     if not compare:
         return ""
-    if compare["mismatched"]:
-        return f"{compare['mismatched']} of {compare['samples']} differ"
+    if compare.mismatched:
+        return f"{compare.mismatched} of {compare.samples} differ"
     text = "as eager"
-    if compare["accuracy"] is not None:
-        text = f"{compare['accuracy']:.1%} (eager {compare['accuracy_eager']:.1%})"
-    if compare["tolerance_lsb"] is not None and compare["same_class"] is not None and compare["judged"]:
-        text += f", same class as float in {compare['same_class']} of {compare['judged']}"
-    if compare["tolerance_lsb"] is not None and isinstance(compare.get("snr_db"), float):
-        text += f", {compare['snr_db']:.1f} dB"
+    if compare.accuracy is not None:
+        text = f"{compare.accuracy:.1%} (eager {compare.accuracy_eager:.1%})"
+    if compare.tolerance_lsb is not None and compare.same_class is not None and compare.judged:
+        text += f", same class as float in {compare.same_class} of {compare.judged}"
+    if compare.tolerance_lsb is not None and isinstance(compare.snr_db, float):
+        text += f", {compare.snr_db:.1f} dB"
     return text
 
 
-def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
+def asked(reports: Sequence[Benched]) -> tuple[Asked, ...]:
     """Every figure of which something is asked of one image, the default one, in order of the reports."""
     found = []
     for report in for_speed(reports):
-        network = network_of(report["ops"])
-        goal = goal_of(report["core"], report["quantization"], network)
-        peers = {peer.name: peer.figures[network] for peer in peers_of(report["core"], report["quantization"], network)}
+        network = report.network
+        goal = goal_of(report.core, report.quantization, network)
+        peers = {peer.name: peer.figures[network] for peer in peers_of(report.core, report.quantization, network)}
         ours = our_figures(report)
 
         def known(peer: str, figure: str, peers: Mapping[str, Mapping[str, float]] = peers) -> int | None:
@@ -147,25 +193,25 @@ def asked(reports: Sequence[Json]) -> tuple[Asked, ...]:
             return None if value is None else int(value)
 
         for figure, at_most in goal.items():
-            found.append(Asked(report["model"], figure, ours[figure], at_most, known(PEER, figure), known(BEST, figure)))
+            found.append(Asked(report.model, figure, ours[figure], at_most, known(PEER, figure), known(BEST, figure)))
     return tuple(found)
 
 
-def our_figures(report: Json) -> dict[str, int | None]:
+def our_figures(report: Benched) -> dict[str, int | None]:
     """By what they are called in `FIGURES`; counts of anything but instructions are none of these."""
-    flash, ram = report["flash"], report["ram"]
-    instructions = unit_of(report["counter"]) == "instructions"
+    flash, ram = report.flash, report.ram
+    instructions = report.unit == "instructions"
     return {
-        "count": report["count"] if instructions else None,
-        "code": flash["total"] - flash["constants"],
-        "constants": flash["constants"],
-        "arena": ram["arena"],
-        "ram_without_link": ram["total_without_link"],
-        "init_count": report["init_count"] if instructions else None,
+        "count": report.count if instructions else None,
+        "code": flash.total - flash.constants,
+        "constants": flash.constants,
+        "arena": ram.arena,
+        "ram_without_link": ram.total_without_link,
+        "init_count": report.init_count if instructions else None,
     }
 
 
-def asked_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
+def asked_cells(reports: Sequence[Benched]) -> list[tuple[str, ...]]:
     """The second table: a line a figure."""
     cells: list[tuple[str, ...]] = []
     last = ""
@@ -218,30 +264,25 @@ PAIRED = {
 }
 
 
-def pairs(reports: Sequence[Json]) -> tuple[Pair, ...]:
+def pairs(reports: Sequence[Benched]) -> tuple[Pair, ...]:
     """Figures of the models that are there in both forms for the same board and arithmetic."""
 
-    def key(report: Json) -> tuple[str, ...]:
-        return report["model"], report["board"], report["quantization"]
+    def key(report: Benched) -> tuple[str, ...]:
+        return report.model, report.board, report.quantization
 
-    small = {key(report): report for report in reports if report["optimize"] == "size"}
+    small = {key(report): report for report in reports if report.optimize == "size"}
     found = []
     for report in reports:
-        if report["optimize"] == "speed" and key(report) in small:
-            one, other = ({**our_figures(each), "total": each["flash"]["total"]} for each in (report, small[key(report)]))
-            found += [Pair(_title(report), figure, one[figure], other[figure]) for figure in PAIRED]
+        if report.optimize == "speed" and key(report) in small:
+            one, other = ({**our_figures(each), "total": each.flash.total} for each in (report, small[key(report)]))
+            found += [Pair(report.title, figure, one[figure], other[figure]) for figure in PAIRED]
     return tuple(found)
-
-
-def _title(report: Json) -> str:
-    model, quantization = str(report["model"]), report["quantization"]
-    return model if quantization == "float32" else f"{model} {quantization}"
 
 
 PAIR_COLUMNS = ("for speed", "for size", "change")
 
 
-def pair_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
+def pair_cells(reports: Sequence[Benched]) -> list[tuple[str, ...]]:
     """The third table: a line a figure."""
     cells: list[tuple[str, ...]] = []
     last = ""
@@ -252,9 +293,9 @@ def pair_cells(reports: Sequence[Json]) -> list[tuple[str, ...]]:
     return cells
 
 
-def peer_row(peer: Peer, network: str, report: Json) -> Row:
-    figures = peer.figures[network]
-    macs = report["macs"]
+def peer_row(peer: Peer, report: Benched) -> Row:
+    figures = peer.figures[report.network]
+    macs = report.macs
     per_mac = figures.get("count_per_mac", figures["count"] / macs if macs and "count" in figures else None)
     count = figures.get("count", per_mac * macs if per_mac is not None else None)
 
@@ -262,7 +303,7 @@ def peer_row(peer: Peer, network: str, report: Json) -> Row:
         return int(figures[name]) if name in figures else None
 
     return Row(
-        model=report["model"],
+        model=report.model,
         who=peer.name,
         ours=False,
         count=count,
@@ -271,13 +312,13 @@ def peer_row(peer: Peer, network: str, report: Json) -> Row:
         ram=size("ram"),
         arena=size("arena"),
         init_count=size("init_count"),
-        times=count / report["count"] if count and report["count"] and unit_of(report["counter"]) == peer.unit else None,
+        times=count / report.count if count and report.count and report.unit == peer.unit else None,
         unit=peer.unit,
         accuracy="",
     )
 
 
-def table(reports: Sequence[Json]) -> Table:
+def table(reports: Sequence[Benched]) -> Table:
     """For a terminal; `against ours` says how many times our count the peer needs."""
     made = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
     made.add_column("model")
@@ -311,13 +352,13 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
 
 
-def figure_tables(reports: Sequence[Json]) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+def figure_tables(reports: Sequence[Benched]) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """What is asked, and speed beside size, where there is something to show: title, columns, lines."""
     both = (("int8", ASKED_COLUMNS, asked_cells(reports)), ("speed and size", PAIR_COLUMNS, pair_cells(reports)))
     return [one for one in both if one[2]]
 
 
-def text(reports: Sequence[Json]) -> str:
+def text(reports: Sequence[Benched]) -> str:
     """The table in plain lines."""
     console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
     with console.capture() as capture:
@@ -328,7 +369,7 @@ def text(reports: Sequence[Json]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def markdown(reports: Sequence[Json]) -> str:
+def markdown(reports: Sequence[Benched]) -> str:
     """The same tables for docs/bench.md."""
     lines = [f"| model | system | {' | '.join(COLUMNS)} | outputs |", "|---|---|" + "---:|" * len(COLUMNS) + "---|"]
     for row in rows(reports):

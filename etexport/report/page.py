@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from etexport.artifacts.memory import MemoryMap
 from etexport.judge.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.judge.compare import Comparison
 from etexport.report.profile import lost, shares, unit_of
@@ -100,9 +100,7 @@ class SampleRow:
     label: str
 
 
-def page(
-    report: Report, memory: Mapping[str, Any], comparison: Comparison | None, picture: str, provenance: Sequence[tuple[str, str]]
-) -> str:
+def page(report: Report, memory: MemoryMap, comparison: Comparison | None, picture: str, provenance: Sequence[tuple[str, str]]) -> str:
     """The HTML text. `picture` is the memory picture as an SVG element, `provenance` pairs of a word and what it was."""
     environment = Environment(
         loader=PackageLoader("etexport.report"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -251,10 +249,10 @@ def ram_bar(report: Report) -> Bar:
     )
 
 
-def operator_rows(report: Report, memory: Mapping[str, Any]) -> tuple[OperatorRow, ...]:
+def operator_rows(report: Report, memory: MemoryMap) -> tuple[OperatorRow, ...]:
     """One row a step, in order of execution. The longest bar is the slowest operator's."""
     by_handle = {share.op.handle: share for share in shares(report.ops)}
-    code = {step["handle"]: step["code"] for step in memory["steps"]}
+    code = {step.handle: step.code for step in memory.steps}
     longest = max((share.op.count or 0 for share in by_handle.values()), default=0)
     rows = []
     for number, op in enumerate(report.ops):
@@ -345,13 +343,12 @@ def sample_rows(comparison: Comparison | None) -> tuple[SampleRow, ...]:
     )
 
 
-def peak_line(memory: Mapping[str, Any]) -> str:
+def peak_line(memory: MemoryMap) -> str:
     """Which step needs most, and what lives then."""
-    steps = memory["steps"]
-    if not steps:
+    if not memory.steps:
         return ""
-    peak = max(steps, key=lambda step: step["bytes_live"])
-    where = f" ({peak['source']})" if peak["source"] else ""
-    largest = sorted(peak["live"], key=lambda buffer: -buffer["size"])[:4]
-    live = ", ".join(f"{buffer['name']} {buffer['size']:,}" for buffer in largest)
-    return f"Most is needed in step {peak['step']}, {peak['name']}{where}: {peak['bytes_live']:,} bytes: {live}."
+    peak = max(memory.steps, key=lambda step: step.bytes_live)
+    where = f" ({peak.source})" if peak.source else ""
+    largest = sorted(peak.live, key=lambda buffer: -buffer.size)[:4]
+    live = ", ".join(f"{buffer.name} {buffer.size:,}" for buffer in largest)
+    return f"Most is needed in step {peak.step}, {peak.name}{where}: {peak.bytes_live:,} bytes: {live}."

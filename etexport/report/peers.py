@@ -40,9 +40,9 @@ def networks() -> Mapping[str, tuple[int, ...]]:
     return {entry["name"]: tuple(entry["layers"]) for entry in _table()["network"]}
 
 
-def network_of(ops: Sequence[Mapping[str, Any]]) -> str:
-    """Which of them the operators of a report are, by the work of their layers; empty for another one, whatever it is called."""
-    layers = tuple(op["macs"] for op in ops if op["macs"])
+def network_of(layers: Sequence[int]) -> str:
+    """Which of them has layers of these multiply-accumulates; empty for another one, whatever it is called."""
+    layers = tuple(layers)
     return next((name for name, known in networks().items() if known == layers), "")
 
 

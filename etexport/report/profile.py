@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from etexport.artifacts.memory import Step
+from etexport.artifacts.runs import RunRecord
 from etexport.errors import ModelError, raise_all
 from etexport.report.peers import best_per_mac
 
@@ -33,34 +34,34 @@ class OpFigures:
 
 
 def profile(
-    steps: Sequence[Mapping[str, Any]], counts: Sequence[int] | None, core: str, quantization: str, counter: str = "instructions",
+    steps: Sequence[Step], counts: Sequence[int] | None, core: str, quantization: str, counter: str = "instructions",
     executions: Sequence[int] | None = None,
 ) -> tuple[OpFigures, ...]:  # fmt: skip
-    """`steps` as in `memory.json`, of which those that call a kernel are listed; `counts` and `executions` one a step, or None where no run
+    """Of the `steps` those that call a kernel are listed; `counts` and `executions` one a step, or None where no run
     with probes was made. `counter` says what they count: the best known rates are instructions."""
     for known in (counts, executions):
         assert known is None or len(known) == len(steps), f"{len(known or ())} counts for {len(steps)} steps"
     return tuple(
         OpFigures(
-            handle=step["handle"],
-            name=step["name"],
-            op=step["op"],
+            handle=step.handle,
+            name=step.name,
+            op=step.op,
             kernel=kernel_name(step),
-            source=step["source"],
-            macs=step["macs"],
+            source=step.source,
+            macs=step.macs,
             count=None if counts is None else counts[index],
             best_known=best_known(step, core, quantization) if unit_of(counter) == "instructions" else None,
-            bytes_constants=step["bytes_constants"],
+            bytes_constants=step.bytes_constants,
             executions=None if executions is None else executions[index],
         )
         for index, step in enumerate(steps)
-        if step["kind"] == "call"
+        if step.kind == "call"
     )
 
 
-def measured(run: Mapping[str, Any]) -> int | None:
+def measured(run: RunRecord) -> int | None:
     """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None without samples."""
-    counters = sorted(run["counters"])
+    counters = sorted(run.counters)
     return counters[(len(counters) - 1) // 2] if counters else None
 
 
@@ -100,29 +101,28 @@ FEW_TERMS = 64
 """Terms a result: convolutions with fewer have a best known rate of their own (`peers.toml`)."""
 
 
-def kernel_name(step: Mapping[str, Any]) -> str:
+def kernel_name(step: Step) -> str:
     """`softmax` for the portable kernel, `convolution (m4f)` for a variant, without template arguments."""
-    name, variant = str(step["kernel"]).partition("<")[0], step["variant"]
+    name, variant = step.kernel.partition("<")[0], step.variant
     return name if variant == "portable" else f"{name} ({variant})"
 
 
-def best_known(step: Mapping[str, Any], core: str, quantization: str) -> int | None:
+def best_known(step: Step, core: str, quantization: str) -> int | None:
     """Instructions for this step's multiply-accumulates at the best rate known for its kind of operator; None where nothing is known."""
     kind = kind_of(step)
-    per_mac = best_per_mac(core, quantization, kind) if kind and step["macs"] else None
-    if kind == "convolution" and step["macs"] < FEW_TERMS * math.prod(step["results"][0]["shape"]):
+    per_mac = best_per_mac(core, quantization, kind) if kind and step.macs else None
+    if kind == "convolution" and step.macs < FEW_TERMS * math.prod(step.results[0].shape):
         per_mac = best_per_mac(core, quantization, "first") or per_mac
-    return None if per_mac is None else round(per_mac * step["macs"])
+    return None if per_mac is None else round(per_mac * step.macs)
 
 
-def kind_of(step: Mapping[str, Any]) -> str:
+def kind_of(step: Step) -> str:
     """ "convolution", "pointwise", "depthwise", "linear", or "" for what has no rate a multiply-accumulate."""
-    if "depthwise" in step["kernel"]:
+    if "depthwise" in step.kernel:
         return "depthwise"
-    family = str(step["family"])
-    if family == "convolution" and "pointwise" in step["kernel"]:
+    if step.family == "convolution" and "pointwise" in step.kernel:
         return "pointwise"
-    return family if family in ("convolution", "linear") else ""
+    return step.family if step.family in ("convolution", "linear") else ""
 
 
 @dataclass(frozen=True)

@@ -13,28 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etexport.artifacts.memory import InFloat, MemoryMap
+from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.against_float import AgainstFloat
 from etexport.judge.compare import Comparison, Difference
 from etexport.judge.replay import Exact
 from etexport.report.profile import OpFigures
 from etexport.report.quality import ActivationQuality
-
-Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Flash:
-    """Bytes of the ELF's loadable segments, by what they are for. The parts add up to `total`."""
-
-    runtime: int
-    """Start-up, main loop, serial link, drivers."""
-    kernels: int
-    """Kernels and generated code."""
-    constants: int
-    """Weights, biases, multipliers, tables, initial state."""
-    libc: int
-    """The C library and libgcc."""
-    total: int
 
 
 @dataclass(frozen=True)
@@ -95,17 +80,6 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class InFloat:
-    """A step of a quantised program that computes in float, and why."""
-
-    handle: int
-    name: str
-    op: str
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Layer:
     """What int8 made of one step's result, against the float network on up to 16 samples. Noise of the steps before is in it.
 
@@ -140,7 +114,7 @@ class Report:
     count_per_mac: float | None
     init_count: int | None
     """From the reset vector until HELLO could be answered."""
-    flash: Flash
+    flash: Parts
     ram: Ram
     plan: Plan
     compare: Compared | None
@@ -173,21 +147,19 @@ def allowance(compare: Compared) -> str:
     return f"allowed {compare.tolerance:.2g} of the largest result" if compare.tolerance else "nothing is allowed"
 
 
-def in_float(memory: Json, reasons: Mapping[int, str]) -> tuple[InFloat, ...]:
+def in_float(memory: MemoryMap, reasons: Mapping[int, str]) -> tuple[InFloat, ...]:
     """`reasons` by handle are those for which the quantizer left an instruction in float; what the target side says else is in `memory`."""
-    names = [field.name for field in dataclasses.fields(InFloat)]
-    found = (InFloat(**{name: entry[name] for name in names}) for entry in memory.get("in_float", ()))
-    return tuple(dataclasses.replace(one, reason=reasons.get(one.handle, one.reason)) for one in found)
+    return tuple(dataclasses.replace(one, reason=reasons.get(one.handle, one.reason)) for one in memory.in_float)
 
 
-def layers(memory: Json, measured: Sequence[ActivationQuality]) -> tuple[Layer, ...]:
+def layers(memory: MemoryMap, measured: Sequence[ActivationQuality]) -> tuple[Layer, ...]:
     """What export measured, for the results that steps make; values that only move are those of the step before."""
-    steps = {step["handle"]: step for step in memory["steps"]}
+    steps = {step.handle: step for step in memory.steps}
     return tuple(
         Layer(
             handle=one.handle,
-            name=steps[one.handle]["name"],
-            source=steps[one.handle]["source"],
+            name=steps[one.handle].name,
+            source=steps[one.handle].source,
             snr_db=one.snr_db,
             low=one.low,
             high=one.high,
@@ -224,25 +196,17 @@ def _steps_beyond(one: Layer) -> float:
     return 255 * max(one.least - one.low, one.high - one.most) / (one.most - one.least)
 
 
-def plan_figures(memory: Json) -> Plan:
-    arena = memory["arena"]
-    return Plan(arena["size"], arena["bound"], arena["gap"], arena["optimal"])
+def plan_figures(memory: MemoryMap) -> Plan:
+    return Plan(memory.arena.size, memory.arena.bound, memory.arena.gap, memory.arena.optimal)
 
 
-def flash_figures(sizes: Json) -> Flash:
-    flash = sizes["flash"]
-    return Flash(flash["runtime"], flash["kernels"], flash["constants"], flash["libc"], flash["total"])
-
-
-def ram_figures(memory: Json, sizes: Json) -> Ram:
+def ram_figures(memory: MemoryMap, sizes: SizeRecord) -> Ram:
     """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`). Without the link, the stack is what
     was proven to be enough: how much to reserve is for whoever writes the main."""
-    arena = memory["arena"]
-    static, stack = sizes["static"], sizes["stack"]
-    total = sizes["arena"] + static["total"] + stack
-    bound = sizes.get("stack_bound")
-    alone = sizes["arena"] + static["total"] - static["runtime"] + (stack if bound is None else bound)
-    return Ram(sizes["arena"], arena["io"], arena["state"], arena["scratch"], static["total"], stack, total, alone)
+    arena, static, stack = memory.arena, sizes.static, sizes.stack
+    total = sizes.arena + static.total + stack
+    alone = sizes.arena + static.total - static.runtime + (stack if sizes.stack_bound is None else sizes.stack_bound)
+    return Ram(sizes.arena, arena.io, arena.state, arena.scratch, static.total, stack, total, alone)
 
 
 def to_json(report: Report) -> str:

@@ -8,12 +8,16 @@ The program `model.pte` lies elsewhere, with `model.npz` beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from etexport.artifacts.files import Json, read_json, write_whole
-from etexport.artifacts.memory import quantization_of
+from etexport.artifacts.files import write_whole
+from etexport.artifacts.memory import MemoryMap, read_memory
+from etexport.artifacts.records import write_record
+from etexport.artifacts.runs import RunRecord, read_run
+from etexport.artifacts.sizes import SizeRecord, read_sizes
 from etexport.board import Board
 from etexport.errors import ModelError
 from etexport.judge.against_float import warning
@@ -23,15 +27,14 @@ from etexport.plan.picture import picture
 from etexport.plan.problem import Buffer, Place, Problem, Region, Solution
 from etexport.report import bench as bench_room
 from etexport.report import summary
+from etexport.report.bench import Benched
 from etexport.report.page import page
 from etexport.report.profile import check_counts, measured, profile, same_twice
 from etexport.report.quality import quality, reasons, warned
 from etexport.report.report import (
     Report,
     compared,
-    flash_figures,
     in_float,
-    json_text,
     layers,
     plan_figures,
     ram_figures,
@@ -40,19 +43,21 @@ from etexport.report.report import (
 )
 
 
-def memory_picture(memory: Json) -> str:
-    """The plan of `memory.json` as an SVG element."""
-    steps, buffers, regions = memory["steps"], memory["buffers"], memory["regions"]
+def memory_picture(memory: MemoryMap) -> str:
+    """The plan as an SVG element."""
     problem = Problem(
-        tuple(Buffer(buffer["name"], buffer["size"], tuple((begin, end) for begin, end in buffer["live"])) for buffer in buffers),
-        tuple(Region(region["name"], region["capacity"]) for region in regions),
+        tuple(Buffer(buffer.name, buffer.size, buffer.live) for buffer in memory.buffers),
+        tuple(Region(region.name, region.capacity) for region in memory.regions),
     )
-    places = {buffer["name"]: Place(buffer["region"], buffer["offset"]) for buffer in buffers}
-    size, bound = ({region["name"]: region[what] for region in regions} for what in ("size", "bound"))
-    solution = Solution(places, size, bound, memory["arena"]["proof"])
-    kinds = {buffer["name"]: buffer["role"] for buffer in buffers}
-    notes = {buffer["name"]: buffer["source"] for buffer in buffers if buffer["source"]}
-    return picture(problem, solution, steps=[step["name"] for step in steps], kinds=kinds, notes=notes)
+    solution = Solution(
+        {buffer.name: Place(buffer.region, buffer.offset) for buffer in memory.buffers},
+        {region.name: region.size for region in memory.regions},
+        {region.name: region.bound for region in memory.regions},
+        memory.arena.proof,
+    )
+    kinds = {buffer.name: buffer.role for buffer in memory.buffers}
+    notes = {buffer.name: buffer.source for buffer in memory.buffers if buffer.source}
+    return picture(problem, solution, steps=[step.name for step in memory.steps], kinds=kinds, notes=notes)
 
 
 def report(folder: Path, program: Path, board: Board, reference: Path | None = None, verdict: Verdict | None = None) -> Report:
@@ -62,42 +67,39 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
 
     ModelError where a file is missing or cannot be read, where run and build are of different programs, or for counts that cannot be.
     """
-    memory = read_json(folder / "memory.json", "`etexport build` writes it")
-    sizes = read_json(folder / "sizes.json", "`etexport build` writes it")
-    run = read_json(folder / "run.json", "`etexport run` writes it")
-    if run["program_hash"] != memory["program_hash"]:
-        what = f"the run was of program {run['program_hash']}, the folder holds {memory['program_hash']}"
+    memory, sizes, run = read_memory(folder), read_sizes(folder), read_run(folder)
+    if run.program_hash != memory.program_hash:
+        what = f"the run was of program {run.program_hash}, the folder holds {memory.program_hash}"
         raise ModelError(what, where=str(folder / "run.json"), hint="run it again")
-    steps = memory["steps"]
-    quantization = quantization_of(memory)
+    steps, quantization = memory.steps, memory.quantization
     samples = reference or program.with_suffix(".npz")
-    macs = sum(step["macs"] for step in steps)
-    stays = same_twice(run["counter"])
+    macs = sum(step.macs for step in steps)
+    stays = same_twice(run.counter)
     count, counts, init_count = None, None, None
-    executions = step_counts(folder, memory, "executions")
+    probed, executions = per_step(folder, memory)
     if stays:
-        count, counts, init_count = measured(run), step_counts(folder, memory), run["init_count"]
-        check_counts(count, counts, init_count, [step["name"] for step in steps], run["counter"], str(folder / "run.json"))
+        count, counts, init_count = measured(run), probed, run.init_count
+        check_counts(count, counts, init_count, [step.name for step in steps], run.counter, str(folder / "run.json"))
     comparison = None if verdict is None else verdict.comparison
     activations = layers(memory, quality(samples)) if samples.is_file() else ()
     lost = "" if comparison is None or quantization != "int8" else warning(comparison.against_float, activations)
     made = Report(
-        model=memory["model"],
+        model=memory.model,
         board=board.name,
         core=board.core,
-        program_hash=memory["program_hash"],
+        program_hash=memory.program_hash,
         quantization=quantization,
-        optimize=memory["optimize"],
+        optimize=memory.optimize,
         macs=macs,
-        counter=run["counter"],
+        counter=run.counter,
         count=count,
         count_per_mac=count / macs if count is not None and macs else None,
         init_count=init_count,
-        flash=flash_figures(sizes),
+        flash=sizes.flash,
         ram=ram_figures(memory, sizes),
         plan=plan_figures(memory),
         compare=compared(comparison) if comparison else None,
-        ops=profile(steps, counts, board.core, quantization, run["counter"], executions),
+        ops=profile(steps, counts, board.core, quantization, run.counter, executions),
         in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
         quality=activations,
         exact=None if verdict is None else verdict.exact,
@@ -112,23 +114,36 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
     return made
 
 
-def timing(folder: Path, plan_seconds: float) -> Json:
-    """Write `timing.json`: what is not the same twice. Seconds of the planner, questions repeated on the line, and the counts of a clock
-    (None where it counted nothing, and of events, which `report.json` has)."""
-    memory = read_json(folder / "memory.json", "`etexport build` writes it")
-    run = read_json(folder / "run.json", "`etexport run` writes it")
-    clock = not same_twice(run["counter"])
-    counts = step_counts(folder, memory) if clock else None
-    found = {
-        "plan_seconds": plan_seconds,
-        "asked_again": run["link"]["asked_again"],
-        "bad_frames": run["link"]["bad_frames"],
-        "counter": run["counter"],
-        "count": _positive(measured(run)) if clock else None,
-        "init_count": _positive(run["init_count"]) if clock else None,
-        "steps": None if counts is None else [_positive(count) for count in counts],
-    }
-    write_whole(folder / "timing.json", json_text(found).encode())
+@dataclass(frozen=True)
+class Timing:
+    """`timing.json`: what is not the same twice. Counts are those of a clock: None where it counted nothing, and of events, which
+    `report.json` has."""
+
+    plan_seconds: float
+    asked_again: int
+    """Questions repeated on the line."""
+    bad_frames: int
+    counter: str
+    count: int | None
+    init_count: int | None
+    steps: tuple[int | None, ...] | None
+
+
+def timing(folder: Path, plan_seconds: float) -> Timing:
+    """Write `timing.json`; `plan_seconds` is what the planner took."""
+    memory, run = read_memory(folder), read_run(folder)
+    clock = not same_twice(run.counter)
+    counts = per_step(folder, memory)[0] if clock else None
+    found = Timing(
+        plan_seconds=plan_seconds,
+        asked_again=run.link.asked_again,
+        bad_frames=run.link.bad_frames,
+        counter=run.counter,
+        count=_positive(measured(run)) if clock else None,
+        init_count=_positive(run.init_count) if clock else None,
+        steps=None if counts is None else tuple(map(_positive, counts)),
+    )
+    write_record(folder / "timing.json", found)
     return found
 
 
@@ -137,14 +152,14 @@ def _positive(count: int | None) -> int | None:
     return count if count is not None and count > 0 and not 0 < (1 << 32) - count < 1 << 24 else None
 
 
-def step_counts(folder: Path, memory: Json, what: str = "probes") -> tuple[int, ...] | None:
-    """The count of each step (or its "executions") from the run with probes, of one sample; None where there was none, or it was of another
+def per_step(folder: Path, memory: MemoryMap) -> tuple[Sequence[int] | None, Sequence[int] | None]:
+    """Of one sample of the run with probes the count of each step, and how often it ran; None where there was none, or it was of another
     build."""
-    found = profiled(folder, memory)
-    if found is None or not found[1].get(what):
-        return None
-    counts = tuple(int(count) for count in found[1][what][0])
-    return counts if len(counts) == len(memory["steps"]) else None
+    run = profiled(folder, memory)
+    if run is None:
+        return None, None
+    counts, executions = (all[0] if all and len(all[0]) == len(memory.steps) else None for all in (run.probes, run.executions))
+    return counts, executions
 
 
 def reference_origin(path: Path) -> str:
@@ -155,30 +170,25 @@ def reference_origin(path: Path) -> str:
         return str(arrays["origin"]) if "origin" in arrays else ""
 
 
-def provenance(made: Report, run: Json, sizes: Json, memory: Json, origin: str) -> tuple[tuple[str, str], ...]:
+def provenance(made: Report, run: RunRecord, sizes: SizeRecord, memory: MemoryMap, origin: str) -> tuple[tuple[str, str], ...]:
     """(what, where it comes from), for the end of the page."""
-    stack = run["stack"]
-    bound = sizes.get("stack_bound")
-    profiled = "; operators from one run with probes" if any(op.count is not None for op in made.ops) else ""
+    probed = "; operators from one run with probes" if any(op.count is not None for op in made.ops) else ""
     depth = f"{made.ram.stack:,} bytes reserved"
-    depth += f"; computed bound {bound:,}" if bound is not None else ""
-    depth += f"; deepest seen {stack['used']:,}" if stack["used"] else ""
-    found = [
-        ("counts", f"{made.counter}: the median of {run['samples']} runs without probes{profiled}")
+    depth += f"; computed bound {sizes.stack_bound:,}" if sizes.stack_bound is not None else ""
+    depth += f"; deepest seen {run.stack.used:,}" if run.stack.used else ""
+    return (
+        ("counts", f"{made.counter}: the median of {run.samples} runs without probes{probed}")
         if made.count is not None
         else ("times", f"{made.counter}, not the same twice: `etexport report` writes them to timing.json"),
-        ("image", f"{run['image_bytes']:,} bytes, CRC-32 {run['image_crc']}, as the board computed it"),
+        ("image", f"{run.image_bytes:,} bytes, CRC-32 {run.image_crc}, as the board computed it"),
         ("flash and RAM", "the ELF's segments and sections, by the linker's map"),
         ("stack", depth),
-        ("plan", f"bound proven by: {memory['arena']['proof']}"),
+        ("plan", f"bound proven by: {memory.arena.proof}"),
         ("samples", origin or "not given"),
         ("signal to noise", _signal(made)),
-        ("serial link", f"version {run['link']['version']}"),
-    ]
-    found.append(
-        ("simulator", f"{' '.join(run['command'])}; exit status {run['exit_status']}") if run["command"] else ("board", "hardware")
+        ("serial link", f"version {run.link.version}"),
+        ("simulator", f"{' '.join(run.command)}; exit status {run.exit_status}") if run.command else ("board", "hardware"),
     )
-    return tuple(found)
 
 
 def _signal(made: Report) -> str:
@@ -190,9 +200,9 @@ def _signal(made: Report) -> str:
     return f"on {compare.against_float.on}, against the float network"
 
 
-def bench(reports: Sequence[Path], out: Path) -> list[Json]:
-    """Write `bench.json` from the reports, and the table as `.txt` beside it; returns the reports."""
+def bench(reports: Sequence[Path], out: Path) -> list[Benched]:
+    """Write `bench.json`, a list of the reports, and the table as `.txt` beside it; returns what the table needs of them."""
     read = bench_room.read_reports(reports)
-    write_whole(out, bench_room.bench_json(read).encode())
+    write_whole(out, bench_room.bench_json(reports).encode())
     write_whole(out.with_suffix(".txt"), bench_room.text(read).encode())
     return read

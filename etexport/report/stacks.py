@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from etexport.artifacts.memory import Step
 from etexport.report.profile import kernel_name
 
 BETWEEN = "between steps"
@@ -24,22 +24,20 @@ class Stack:
     count: int
 
 
-def stacks(model: str, steps: Sequence[Mapping[str, Any]], counts: Sequence[tuple[int, int | None, tuple[str, ...]]]) -> tuple[Stack, ...]:
-    """From (count, step, functions); `steps` as in `memory.json`. In the order of the steps, and what is between them last."""
+def stacks(model: str, steps: Sequence[Step], counts: Sequence[tuple[int, int | None, tuple[str, ...]]]) -> tuple[Stack, ...]:
+    """From (count, step, functions); in the order of the steps, and what is between them last."""
     found: dict[tuple[int, tuple[str, ...], str], int] = {}
     for count, at, functions in counts:
         step = steps[at] if at is not None and at < len(steps) else None
-        name, source = (
-            (f"{step['source']} {step['name']} ({step['op']})".strip(), step["source"]) if step is not None else (BETWEEN, BETWEEN)
-        )
-        key = (len(steps) if step is None else step["step"], (model, name, *map(short_name, functions)), source or "no line")
+        name, source = (f"{step.source} {step.name} ({step.op})".strip(), step.source) if step is not None else (BETWEEN, BETWEEN)
+        key = (len(steps) if step is None else step.step, (model, name, *map(short_name, functions)), source or "no line")
         found[key] = found.get(key, 0) + count
     return tuple(Stack(frames, source, count) for (_, frames, source), count in sorted(found.items()))
 
 
-def of_steps(model: str, steps: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> tuple[Stack, ...]:
+def of_steps(model: str, steps: Sequence[Step], counts: Sequence[int]) -> tuple[Stack, ...]:
     """From the counts of a run with probes, one a step: a step's kernel is all that is known of its inside."""
-    return stacks(model, steps, [(count, at, (kernel_name(steps[at]),)) for at, count in enumerate(counts) if steps[at]["kind"] == "call"])
+    return stacks(model, steps, [(count, at, (kernel_name(steps[at]),)) for at, count in enumerate(counts) if steps[at].kind == "call"])
 
 
 def short_name(function: str) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from etexport.artifacts.files import read_json, write_whole
-from etexport.artifacts.memory import quantization_of
+from etexport.artifacts.memory import read_memory
+from etexport.artifacts.records import write_record
 from etexport.board import load_board
 from etexport.resources import kernel_folders
 from etexport.stages.generate import generate
 from etexport.stages.origin import existing, note_origin
 from etexport.toolchain import gcc
-from etexport.toolchain.check import as_json, footprint
+from etexport.toolchain.check import footprint, record
 
 
 def build(
@@ -29,12 +28,11 @@ def build(
         (out / file).unlink(missing_ok=True)
     if sources is None:
         generate(program, board_name, out, optimize=optimize, name=name, poison=poison, planner=planner, rounding=rounding)
-    memory = read_json((sources or out) / "memory.json", "`etexport generate` writes it")
+    memory = read_memory(sources or out)
     made = gcc.build(
-        sources or out, board, kernel_folders(), build_dir=out, probe_count=len(memory["steps"]) + 1 if probes else 0,
-        trace=trace or (probes and quantization_of(memory) == "int8"), sanitize=sanitize, jobs=jobs,
+        sources or out, board, kernel_folders(), build_dir=out, probe_count=len(memory.steps) + 1 if probes else 0,
+        trace=trace or (probes and memory.quantization == "int8"), sanitize=sanitize, jobs=jobs,
     )  # fmt: skip
-    sizes = as_json(footprint(made.elf, made.map, made.objects, board))
-    write_whole(out / "sizes.json", (json.dumps(sizes, indent=1) + "\n").encode())
+    write_record(out / "sizes.json", record(footprint(made.elf, made.map, made.objects, board)))
     note_origin(out, program, board_name)
     return made

@@ -15,8 +15,9 @@ import numpy as np
 
 from etexport import board as boards
 from etexport.alone import alone_in
-from etexport.artifacts.files import read_json
+from etexport.artifacts.memory import read_memory
 from etexport.artifacts.reference import read_samples
+from etexport.artifacts.sizes import read_sizes
 from etexport.device.counts import measure, run_counts
 from etexport.device.hello import Tensor
 from etexport.device.link import FaultReported
@@ -107,10 +108,10 @@ class Built:
         if "_told" in self.__dict__:
             page = (self.folder / "report.html").read_text(encoding="utf-8")
             return f'<iframe srcdoc="{html.escape(page)}" style="width: 100%; height: 70vh; border: 0"></iframe>'
-        memory, sizes = (read_json(self.folder / name, "etexport.build writes it") for name in ("memory.json", "sizes.json"))
-        ram = sizes["arena"] + sizes["static"]["total"] + sizes["stack"]
+        memory, sizes = read_memory(self.folder), read_sizes(self.folder)
+        ram = sizes.arena + sizes.static.total + sizes.stack
         title = f"<b>{html.escape(self.name)}</b> on {html.escape(self.board.name)}"
-        return f"<p>{title}: {sizes['flash']['total']:,} bytes of flash, {ram:,} of RAM</p>{memory_picture(memory)}"
+        return f"<p>{title}: {sizes.flash.total:,} bytes of flash, {ram:,} of RAM</p>{memory_picture(memory)}"
 
 
 class Board:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from etexport.alone import alone_in
+from etexport.artifacts.memory import read_memory
+from etexport.artifacts.records import read_record, write_record
 from etexport.errors import ModelError
 
 QUANTIZATIONS = ("float32", "int8")
@@ -33,25 +35,30 @@ def alone_there(folder: Path) -> contextlib.AbstractContextManager[None]:
     return alone_in(folder) if folder.is_dir() else contextlib.nullcontext()
 
 
+@dataclass(frozen=True)
+class Origin:
+    """`build.json`: what a folder was built from and for, as paths from the folder; a board without .toml is a name."""
+
+    program: str
+    board: str
+
+
 def note_origin(folder: Path, program: Path, board: str) -> None:
     """Leave `build.json`, so that later verbs need the folder only."""
-    from etexport.artifacts.files import write_whole
-
-    origin = {"program": os.path.relpath(program, folder), "board": os.path.relpath(board, folder) if board.endswith(".toml") else board}
-    write_whole(folder / "build.json", (json.dumps(origin, indent=1) + "\n").encode())
+    origin = Origin(os.path.relpath(program, folder), os.path.relpath(board, folder) if board.endswith(".toml") else board)
+    write_record(folder / "build.json", origin)
 
 
-def _origin(folder: Path, key: str, option: str) -> str:
-    try:
-        return str(json.loads((folder / "build.json").read_text(encoding="utf-8"))[key])
-    except (OSError, ValueError, KeyError, TypeError):
-        hint = f"give {option}; `etexport build` notes it in the folder"
-        raise ModelError("it is not known what this was built from", where=str(folder / "build.json"), hint=hint) from None
+def _origin(folder: Path, option: str) -> Origin:
+    path, hint = folder / "build.json", f"give {option}; `etexport build` notes it in the folder"
+    if not path.is_file():
+        raise ModelError("it is not known what this was built from", where=str(path), hint=hint)
+    return read_record(path, Origin, hint)
 
 
 def program_of(folder: Path, given: Path | None, option: str = "--program") -> Path:
     """`given`, or what the folder was built from; `option` is what a person would give instead."""
-    return existing(given or Path(os.path.normpath(folder / _origin(folder, "program", option))))
+    return existing(given or Path(os.path.normpath(folder / _origin(folder, option).program)))
 
 
 def board_of(folder: Path, given: str | None) -> str:
@@ -59,10 +66,8 @@ def board_of(folder: Path, given: str | None) -> str:
     if given:
         return given
     if not (folder / "build.json").is_file() and (folder / "memory.json").is_file():
-        from etexport.artifacts.files import read_json
-
-        return str(read_json(folder / "memory.json", "`etexport build` writes it")["board"])
-    board = _origin(folder, "board", "--board")
+        return read_memory(folder).board
+    board = _origin(folder, "--board").board
     return os.path.normpath(folder / board) if board.endswith(".toml") else board
 
 

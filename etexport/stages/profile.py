@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etexport.artifacts.files import read_json, write_whole
+from etexport.artifacts.files import write_whole
+from etexport.artifacts.memory import read_memory
+from etexport.artifacts.runs import read_run
 from etexport.board import Board
 from etexport.device import Sample
 from etexport.device.instructions import count_instructions
@@ -32,13 +34,13 @@ def in_qemu(
 ) -> Profile:
     """Instructions by function of a sample: that of this number (from 0), or the one whose count the report tells. The samples before it
     run too where the program has a state."""
-    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    memory = read_memory(folder)
     at = _median(folder, len(samples)) if sample is None else sample
     if at >= len(samples):
         raise ModelError(f"there is no sample {at + 1}, there are {len(samples):,}", where=str(folder))
-    first = 0 if any(buffer["role"] == "state" for buffer in memory["buffers"]) else at
+    first = 0 if any(buffer.role == "state" for buffer in memory.buffers) else at
     ran, done = count_instructions(folder / "firmware.elf", board, samples[first : at + 1], progress=progress)
-    found = stacks(memory["model"], memory["steps"], [(one.count, one.step, one.functions) for one in ran])
+    found = stacks(memory.model, memory.steps, [(one.count, one.step, one.functions) for one in ran])
     whole = sum(one.count for one in ran)
     return _written(
         folder, Profile(found, "instructions", _beside(whole, done.counters[-1]) if done.counters else "not counted by the board")
@@ -47,27 +49,28 @@ def in_qemu(
 
 def of_probes(folder: Path, board: Board, sample: int | None = None) -> Profile:
     """Counts by step of a run with probes, in the folder or its `profile/`, in the unit of the board's counter."""
-    memory = read_json(folder / "memory.json", "`etexport build` writes it")
+    memory = read_memory(folder)
     hint = f"`etexport build --probes -o {folder / 'profile'}`, `etexport flash` for a real board, `etexport run --probes`"
-    paths = [path for path in (folder / "run.json", folder / "profile" / "run.json") if path.is_file()]
-    run = next((run for run in (read_json(path, hint) for path in paths) if "probes" in run), None)
+    folders = [one for one in (folder, folder / "profile") if (one / "run.json").is_file()]
+    run = next((run for run in map(read_run, folders) if run.probes), None)
     if run is None:
         raise ModelError(f"there is no run of {board.name} with probes", where=str(folder), hint=hint)
-    counts, at = run["probes"], sample or 0
+    counts, at = run.probes, sample or 0
     if at >= len(counts):
         raise ModelError(f"there is no sample {at + 1}, {len(counts):,} were run with probes", where=str(folder))
-    if len(counts[at]) != len(memory["steps"]) or run["program_hash"] != memory["program_hash"]:
+    if len(counts[at]) != len(memory.steps) or run.program_hash != memory.program_hash:
         raise ModelError("the run with probes is of another program", where=str(folder), hint=hint)
-    found = of_steps(memory["model"], memory["steps"], counts[at])
-    return _written(folder, Profile(found, unit_of(run["counter"]), "in steps, by the probes"))
+    found = of_steps(memory.model, memory.steps, counts[at])
+    return _written(folder, Profile(found, unit_of(run.counter), "in steps, by the probes"))
 
 
 def _median(folder: Path, count: int) -> int:
     """The sample whose count stands in the report; the first where nothing was run, or of other samples."""
-    path = folder / "run.json"
-    run = read_json(path, "`etexport run` writes it") if path.is_file() else {"counters": ()}
+    if not (folder / "run.json").is_file():
+        return 0
+    run = read_run(folder)
     told = measured(run)
-    return run["counters"].index(told) if told is not None and len(run["counters"]) <= count else 0
+    return run.counters.index(told) if told is not None and len(run.counters) <= count else 0
 
 
 def _beside(whole: int, own: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from etexport.artifacts.files import Json, read_json
+from etexport.artifacts.memory import read_memory
 from etexport.board import Board
 from etexport.judge.verdict import Verdict
 from etexport.kernel.call import Target
@@ -14,13 +14,13 @@ from etexport.passes import pipeline as board_neutral
 from etexport.plan import plan
 from etexport.program import pte as wire
 from etexport.report.report import Report
-from etexport.report.results import report, timing
+from etexport.report.results import Timing, report, timing
 from etexport.specialise import memory
 from etexport.specialise import pipeline as for_board
 from etexport.stages.verdict import verdict_of
 
 
-def report_in(folder: Path, program: Path, board: Board, reference: Path | None = None) -> tuple[Report, Json, Verdict | None]:
+def report_in(folder: Path, program: Path, board: Board, reference: Path | None = None) -> tuple[Report, Timing, Verdict | None]:
     """Write the report, and return it with what is in `timing.json`, and the verdict on the run (None without anything to compare with)."""
     can = (reference or program.with_suffix(".npz")).is_file()
     judged = verdict_of(folder, program, reference, board) if can else None
@@ -31,8 +31,8 @@ def report_in(folder: Path, program: Path, board: Board, reference: Path | None 
 def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
     """How long the planner takes for this program: done again here, as the files of a build hold no times."""
     library = load_ops()
-    built = read_json(folder / "memory.json", "`etexport build` writes it")
-    target = Target(board.features, built["optimize"], built["rounding"])
+    built = read_memory(folder)
+    target = Target(board.features, built.optimize, built.rounding)
     specialised = for_board.specialise(board_neutral.run(wire.load(program), library), target, library)
     problem = memory.problem(specialised, memory.regions(board))
     start = time.perf_counter()

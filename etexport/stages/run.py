@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from etexport.artifacts.files import read_json
-from etexport.artifacts.runs import of_samples, write_run
+from etexport.artifacts.memory import read_memory
+from etexport.artifacts.records import read_record
+from etexport.artifacts.runs import Furthest, image_of, write_run
 from etexport.board import Board
-from etexport.device import Run, Sample, counted, record, run
+from etexport.device import Run, Sample, record, run
 from etexport.device.elf import program_hash
 from etexport.errors import ModelError
 
@@ -28,29 +30,28 @@ def run_in(
         folder / "firmware.elf", board, samples, probes=probes, trace=trace, url=url, baud=baud, reset=reset, log=folder / "wire.log",
         progress=progress, waiting=waiting, timeout_s=timeout_s,
     )  # fmt: skip
-    content = record(done, board)
-    if probes:
-        content |= counted(done)
-        if len(traced) == len(samples):
-            content |= of_samples(traced, beside)
-    write_run(folder, content, done.outputs, len(done.hello.outputs), (done.trace, traced) if probes else None)
+    found = record(done, board)
+    if probes and len(traced) == len(samples):
+        found = replace(found, traced=tuple(traced), beside=None if beside is None else image_of(beside))
+    write_run(folder, found, done.outputs, dict(zip(traced, done.trace, strict=False)) if probes else None)
     return done
 
 
 def listed(path: Path, there: int) -> tuple[int, ...]:
     """The samples that a file of `etexport furthest` names, of `there`."""
-    found = read_json(path, "`etexport furthest` writes it")["samples"]
-    if not isinstance(found, list) or not found or not all(type(one) is int and 0 <= one < there for one in found):
-        raise ModelError(f"names no samples of the {there:,} that there are", where=str(path), hint="`etexport furthest` writes it")
-    return tuple(found)
+    hint = "`etexport furthest` writes it"
+    found = read_record(path, Furthest, hint).samples
+    if not found or not all(0 <= one < there for one in found):
+        raise ModelError(f"names no samples of the {there:,} that there are", where=str(path), hint=hint)
+    return found
 
 
 def _check_program(folder: Path) -> None:
     """The image must be of the program that was generated in this folder: the host compares the board with the image, no more."""
-    elf, generated = folder / "firmware.elf", folder / "memory.json"
-    found = program_hash(elf) if elf.is_file() and generated.is_file() else None
+    elf = folder / "firmware.elf"
+    found = program_hash(elf) if elf.is_file() and (folder / "memory.json").is_file() else None
     if found is None:
         return
-    wanted = read_json(generated, "`etexport build` writes it")["program_hash"]
+    wanted = read_memory(folder).program_hash
     if f"{found:016x}" != wanted:
         raise ModelError(f"is of program {found:016x}, the folder's is {wanted}", where=str(elf), hint="`etexport build` makes it anew")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from etexport.artifacts.files import read_json
-from etexport.artifacts.memory import quantization_of
+from etexport.artifacts.memory import read_memory
 from etexport.artifacts.reference import read_samples
 from etexport.board import Board
 from etexport.errors import ToolMissingError
@@ -41,8 +40,8 @@ def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board
 
 def furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
     """The samples of the run in the folder that a verdict on it looks into; the first, where it looks into none."""
-    memory = read_json(folder / "memory.json", "`etexport build` writes it")
-    if quantization_of(memory) != "int8":  # an image of floats has no traces
+    memory = read_memory(folder)
+    if memory.quantization != "int8":  # an image of floats has no traces
         return (0,)
     question = question_of(folder, program, existing(reference))
     return wanted(question, by_outputs(question), most_traced(memory)) or (0,)
@@ -51,7 +50,7 @@ def furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
 def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int]) -> Path:
     """Build the sources in the folder once more, with traces and probes, and run these samples: `trace/run.json`, `outputs.npz`,
     `trace.npz`."""
-    steps = len(read_json(folder / "memory.json", "`etexport build` writes it")["steps"])
+    steps = len(read_memory(folder).steps)
     out = folder / "trace"
     gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
     given = read_samples(reference, None)

@@ -9,10 +9,11 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from etexport.artifacts.sizes import Frame, Parts, SizeRecord
 from etexport.board import Board
 from etexport.errors import PlanError
 from etexport.toolchain import gcc
-from etexport.toolchain.sizes import Sizes, sizes
+from etexport.toolchain.sizes import Part, Sizes, sizes
 from etexport.toolchain.stack import StackReport, stack_bound
 
 HANDLERS = ("et_fault", "et_trap", "et_systick")
@@ -50,14 +51,18 @@ def _handlers(elf: Path) -> tuple[str, ...]:
         return tuple(name for name in HANDLERS if isinstance(table, SymbolTableSection) and table.get_symbol_by_name(name))
 
 
-def as_json(found: Footprint) -> Mapping[str, object]:
-    """The content of `sizes.json`: bytes."""
+def record(found: Footprint) -> SizeRecord:
+    """What `sizes.json` says of it."""
     size, stack = found.sizes, found.stack
-    return {
-        "flash": {**{part.value: count for part, count in size.flash.items()}, "total": size.flash_total},
-        "static": {**{part.value: count for part, count in size.static.items()}, "total": size.static_total},
-        "arena": size.arena,
-        "stack": size.stack,
-        "stack_bound": stack.bound if stack else None,
-        "stack_chain": [{"function": link.function, "bytes": link.bytes} for link in stack.chain] if stack else [],
-    }
+    return SizeRecord(
+        flash=_parts(size.flash, size.flash_total),
+        static=_parts(size.static, size.static_total),
+        arena=size.arena,
+        stack=size.stack,
+        stack_bound=stack.bound if stack else None,
+        stack_chain=tuple(Frame(link.function, link.bytes) for link in stack.chain) if stack else (),
+    )
+
+
+def _parts(by_part: Mapping[Part, int], total: int) -> Parts:
+    return Parts(total=total, **{part.value: by_part[part] for part in Part})

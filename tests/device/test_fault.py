@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from etexport.artifacts.memory import Arena, Constants, MemoryMap, Step
+from etexport.artifacts.records import write_record
 from etexport.board import Board
 from etexport.device import run
 from etexport.device.fault import cause_by_instruction
@@ -16,17 +17,50 @@ from tests.device.building import TINY
 from tests.device.conftest import BOARDS, IN_QEMU, Firmware
 from tests.device.tiny import BAD_INSTRUCTION, OVERFLOW, WRITE_NOWHERE, sample
 
-STEPS = [
-    {"step": 0, "handle": 4, "name": "sum", "op": "aten::sum.out", "source": "model.py:11"},
-    {"step": 1, "handle": 7, "name": "misbehave", "op": "aten::relu.out", "source": "model.py:12"},
-    {"step": 2, "handle": 9, "name": "table", "op": "aten::mul.out", "source": "model.py:13"},
-]
+STEPS = ((4, "sum", "aten::sum.out", 11), (7, "misbehave", "aten::relu.out", 12), (9, "table", "aten::mul.out", 13))
+"""Handle, name, operator, and line of the script."""
+
+MEMORY = MemoryMap(
+    model="tiny",
+    board="any",
+    program_hash="0000000000000000",
+    quantization="float32",
+    optimize="speed",
+    rounding="nearest",
+    arena=Arena(size=0, bound=0, gap=0, optimal=True, proof="none", io=0, state=0, scratch=0),
+    regions=(),
+    inputs=(),
+    outputs=(),
+    buffers=(),
+    steps=tuple(
+        Step(
+            step=at,
+            handle=handle,
+            name=name,
+            op=op,
+            kind="call",
+            family="",
+            kernel="",
+            variant="",
+            source=f"model.py:{line}",
+            code="",
+            macs=0,
+            bytes_constants=0,
+            results=(),
+            bytes_live=0,
+            live=(),
+        )
+        for at, (handle, name, op, line) in enumerate(STEPS)
+    ),
+    in_float=(),
+    constants=Constants(0, ()),
+)
 
 
 def as_built(folder: Path, elf: Path) -> Path:
     """The ELF with what emit writes beside it."""
     shutil.copy(TINY / "program.cpp", folder / "program.cpp")
-    (folder / "memory.json").write_text(json.dumps({"steps": STEPS}))
+    write_record(folder / "memory.json", MEMORY)
     return Path(shutil.copy(elf, folder / "firmware.elf"))
 
 

@@ -44,8 +44,7 @@ def test_outputs_of_every_run(firmware: Firmware, tmp_path: Path, name: str) -> 
     assert {"IDENTIFY", "HELLO", "INPUT", "WRITE", "ACCEPTED", "RUN", "BUSY", "DATA", "DONE", "EXIT"} <= kinds
     assert "?" not in kinds
     written = record(done, board)
-    assert written["inputs"][1]["dim_order"] == [0, 2, 3, 1]  # type: ignore[index]
-    assert written["inputs"][1]["permuted_by_host"] is True  # type: ignore[index]
+    assert written.inputs[1].dim_order == (0, 2, 3, 1) and written.inputs[1].permuted_by_host
     assert str(tmp_path) not in str(written) and str(elf.parent) not in str(written)
 
 

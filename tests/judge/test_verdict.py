@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from etexport.__main__ import main
+from etexport.artifacts.memory import read_memory
 from etexport.artifacts.reference import Reference, read_reference
 from etexport.judge.against_float import against_float, ratio_db, require_signal, warning
 from etexport.judge.compare import Traced, compare
@@ -134,7 +135,7 @@ def test_what_goes_back_into_a_state_is_computed_again(folders: dict[str, Path],
     folder = folders["kept"]
     assert main(["validate", str(folder), "--trace"]) == 0
     question = question_of(folder, programs["kept"])
-    evidence = read_evidence(folder / "trace", json.loads((folder / "memory.json").read_text()))
+    evidence = read_evidence(folder / "trace", read_memory(folder))
     (back,) = (one.handle for one in question.method.instructions if one.op == "aten::copy_")
     exact = verdict(question, evidence).exact
     assert exact is not None and back in question.handles and (exact.checked, exact.wrong) == (exact.operators, 0)
@@ -217,7 +218,7 @@ def test_only_what_is_proven_is_excused(folders: dict[str, Path], programs: dict
     folder, program = folders["ties"], programs["ties"]
     assert main(["validate", str(folder)]) == 0
     question = question_of(folder, program)
-    evidence = read_evidence(folder / "trace", json.loads((folder / "memory.json").read_text()))
+    evidence = read_evidence(folder / "trace", read_memory(folder))
     comparison = by_outputs(question)
     tried = wanted(question, comparison, 99)
     assert tried and tried == comparison.beyond[:TRIED] and set(tried) <= set(evidence.traced)

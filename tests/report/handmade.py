@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from etexport.artifacts.memory import Arena, Constants, InFloat, LiveBuffer, MemoryMap, Step, TensorType
+from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.compare import Comparison, Reference, compare
 from etexport.judge.replay import Replayed, summed_up
 from etexport.judge.steps import Steps
 from etexport.report.profile import profile
 from etexport.report.quality import ActivationQuality
-from etexport.report.report import InFloat, Plan, Report, compared, flash_figures, layers, ram_figures
+from etexport.report.report import Plan, Report, compared, layers, ram_figures
 
 LAYERS = (
     ("features_0", "aten::convolution.out", "convolution<et::M4f>", 9 * 8 * 64, 12_310, 352),
@@ -24,46 +26,55 @@ LAYERS = (
 )
 
 
-def memory() -> dict:
+def memory() -> MemoryMap:
     steps = []
     for step, (name, op, kernel, macs, _, constants) in enumerate(LAYERS):
         steps.append(
-            {
-                "step": step,
-                "handle": 3 * step + 1,
-                "name": name,
-                "op": op,
-                "kind": "call",
-                "family": {"aten::convolution.out": "convolution", "aten::addmm.out": "linear"}.get(op, kernel),
-                "kernel": kernel,
-                "variant": "m4f" if macs else "portable",
-                "source": f"model.py:{40 + step}",
-                "code": f"x = self.{name}(x)",
-                "macs": macs,
-                "results": [{"name": name, "shape": [1, max(macs // 100, 1)]}],
-                "bytes_constants": constants,
-                "bytes_live": 2_304 - 300 * step,
-                "live": [{"name": name, "offset": 0, "size": 2_048, "why": "written here"}],
-            }
+            Step(
+                step=step,
+                handle=3 * step + 1,
+                name=name,
+                op=op,
+                kind="call",
+                family={"aten::convolution.out": "convolution", "aten::addmm.out": "linear"}.get(op, kernel),
+                kernel=kernel,
+                variant="m4f" if macs else "portable",
+                source=f"model.py:{40 + step}",
+                code=f"x = self.{name}(x)",
+                macs=macs,
+                results=(TensorType(name, "float32", (1, max(macs // 100, 1)), (0, 1)),),
+                bytes_constants=constants,
+                bytes_live=2_304 - 300 * step,
+                live=(LiveBuffer(name, "ram", 0, 2_048, "written here"),),
+            )
         )
-    return {
-        "model": "digits",
-        "board": "qemu_mps2_an386",
-        "program_hash": "00c0ffee00c0ffee",
-        "optimize": "speed",
-        "arena": {"size": 2_304, "bound": 2_304, "gap": 0, "optimal": True, "proof": "live sets", "io": 296, "state": 0, "scratch": 0},
-        "steps": steps,
-    }
+    return MemoryMap(
+        model="digits",
+        board="qemu_mps2_an386",
+        program_hash="00c0ffee00c0ffee",
+        quantization="float32",
+        optimize="speed",
+        rounding="nearest",
+        arena=Arena(size=2_304, bound=2_304, gap=0, optimal=True, proof="live sets", io=296, state=0, scratch=0),
+        regions=(),
+        inputs=(),
+        outputs=(),
+        buffers=(),
+        steps=tuple(steps),
+        in_float=(),
+        constants=Constants(7_944, ()),
+    )
 
 
-def sizes() -> dict:
-    return {
-        "flash": {"runtime": 6_120, "kernels": 4_096, "constants": 7_944, "libc": 2_250, "total": 20_410},
-        "static": {"runtime": 1_210, "kernels": 0, "constants": 0, "libc": 310, "total": 1_520},
-        "arena": 2_304,
-        "stack": 1_024,
-        "stack_bound": 612,
-    }
+def sizes() -> SizeRecord:
+    return SizeRecord(
+        flash=Parts(runtime=6_120, kernels=4_096, constants=7_944, libc=2_250, total=20_410),
+        static=Parts(runtime=1_210, kernels=0, constants=0, libc=310, total=1_520),
+        arena=2_304,
+        stack=1_024,
+        stack_bound=612,
+        stack_chain=(),
+    )
 
 
 def comparison(*, wrong: bool = False) -> Comparison:
@@ -79,7 +90,7 @@ def comparison(*, wrong: bool = False) -> Comparison:
 
 
 def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digits") -> Report:
-    ops = profile(memory()["steps"], [layer[4] for layer in LAYERS], core, "float32")
+    ops = profile(memory().steps, [layer[4] for layer in LAYERS], core, "float32")
     macs = sum(op.macs for op in ops)
     return Report(
         model=model,
@@ -93,7 +104,7 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
         count=49_260,
         count_per_mac=49_260 / macs,
         init_count=31_402,
-        flash=flash_figures(sizes()),
+        flash=sizes().flash,
         ram=ram_figures(memory(), sizes()),
         plan=Plan(2_304, 2_304, 0, True),
         compare=compared(comparison(wrong=wrong)),

@@ -209,7 +209,7 @@ def test_what_lacks_its_fields_is_named(
     (cut / emptied).write_text("{}")
     assert main(["report", str(cut), "--program", str(program)]) == 1
     said = capsys.readouterr().err
-    assert f"{emptied}: has no " in said and "hint:" in said and "Traceback" not in said
+    assert f"{emptied}: cannot be read: Object missing required field" in said and "hint:" in said and "Traceback" not in said
 
 
 def test_an_image_of_another_program_is_not_run(folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,12 @@ from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from etexport.artifacts.memory import InFloat, TensorType
 from etexport.errors import ModelError
 from etexport.judge.replay import Replayed, summed_up
 from etexport.program.model import Source
@@ -55,7 +56,7 @@ def test_json_holds_no_word_that_json_lacks() -> None:
 
 
 def test_profile_joins_counts_and_best_known() -> None:
-    steps = handmade.memory()["steps"]
+    steps = handmade.memory().steps
     ops = profile(steps, [layer[4] for layer in handmade.LAYERS], "Cortex-M4F", "float32")
     conv, pool, depthwise, _, linear, _ = ops
     assert (conv.count, conv.best_known, conv.kernel) == (12_310, round(1.05 * 4_608), "convolution (m4f)")
@@ -140,27 +141,29 @@ def test_the_summary_is_one_screen(wrong: bool) -> None:
     assert "\x1b[" in coloured.getvalue()
 
 
-def of(network: str, report: Report) -> dict[str, Any]:
-    """The content of a report whose program has the layers of that network."""
-    ops = tuple(replace(report.ops[0], macs=macs) for macs in networks()[network])
-    found: dict[str, Any] = json.loads(to_json(replace(report, ops=ops)))
-    return found
+def of(network: str, report: Report) -> Report:
+    """The report of a program that has the layers of that network."""
+    return replace(report, ops=tuple(replace(report.ops[0], macs=macs) for macs in networks()[network]))
+
+
+def benched(report: Report) -> bench.Benched:
+    return msgspec.json.decode(to_json(report), type=bench.Benched)
 
 
 def test_a_network_is_known_by_its_layers_and_not_by_its_name() -> None:
-    report = of("ad", handmade.report(model="my own"))
-    assert network_of(report["ops"]) == "ad" and len(bench.rows([report])) > 1
-    assert [row.who for row in bench.rows([json.loads(to_json(handmade.report(model="ad")))])] == ["etexport, qemu_mps2_an386"]
-    assert network_of(report["ops"][1:]) == "" and network_of([]) == ""
+    report, other = benched(of("ad", handmade.report(model="my own"))), benched(handmade.report(model="ad"))
+    assert report.network == "ad" and len(bench.rows([report])) > 1
+    assert [row.who for row in bench.rows([other])] == ["etexport, qemu_mps2_an386"]
+    assert network_of([op.macs for op in report.ops[1:]]) == "" and network_of([]) == ""
 
 
 def test_bench_stands_beside_its_peers(tmp_path: Path) -> None:
     paths = []
     for model in ("kws", "ad"):
         paths.append(tmp_path / f"{model}.json")
-        paths[-1].write_text(json.dumps(of(model, handmade.report(model=model))))
+        paths[-1].write_text(to_json(of(model, handmade.report(model=model))))
     reports = bench.read_reports(paths)
-    assert [report["model"] for report in json.loads(bench.bench_json(reports))] == ["kws", "ad"]
+    assert [report["model"] for report in json.loads(bench.bench_json(paths))] == ["kws", "ad"]
     rows = bench.rows(reports)
     assert [row.who for row in rows if row.ours] == ["etexport, qemu_mps2_an386"] * 2
     iree = next(row for row in rows if row.who.startswith("IREE"))
@@ -185,7 +188,7 @@ def test_outputs_of_the_host_board_are_not_called_pytorch_s() -> None:
 
 
 def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
-    reports = [of("kws", handmade.integer_report()), of("kws", handmade.report(model="kws"))]
+    reports = [benched(of("kws", one)) for one in (handmade.integer_report(), handmade.report(model="kws"))]
     asked = {one.figure: one for one in bench.asked(reports)}
     assert set(asked) == set(bench.FIGURES) and all(one.model == "kws" for one in asked.values())
     (best,) = (peer.figures["kws"]["count"] for peer in peers_of("Cortex-M4F", "int8", "kws") if peer.name == "best known")
@@ -215,16 +218,17 @@ def test_where_time_is_lost_is_told() -> None:
 
 
 def test_first_layers_have_a_rate_of_their_own() -> None:
-    step = {"kernel": "quantized_convolution_dsp", "family": "convolution", "macs": 2_700, "results": [{"shape": [1, 10, 10, 1]}]}
-    wide = {**step, "macs": 6_400}
+    results = (TensorType("first", "int8", (1, 10, 10, 1), (0, 1, 2, 3)),)
+    step = replace(handmade.memory().steps[0], kernel="quantized_convolution_dsp", macs=2_700, results=results)
+    wide = replace(step, macs=6_400)
     assert best_known(step, "Cortex-M4F", "int8") == round(2_700 * 0.97) and best_known(wide, "Cortex-M4F", "int8") == round(6_400 * 0.79)
-    assert best_known({**step, "family": "convolution"}, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
+    assert best_known(step, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
 
 
 def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
     speed = handmade.integer_report()
     small = replace(speed, optimize="size", count=50_000, flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410))
-    reports = [of("kws", speed), of("kws", small), of("ad", handmade.report(model="ad"))]
+    reports = [benched(one) for one in (of("kws", speed), of("kws", small), of("ad", handmade.report(model="ad")))]
     pairs = {one.figure: one for one in bench.pairs(reports)}
     assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(740 / 49_260)
     assert (pairs["code"].size, pairs["total"].size) == (19_410 - 7_944, 19_410)
@@ -246,8 +250,8 @@ def test_what_stays_in_float_is_told_with_its_reason() -> None:
 
 
 def test_the_quantizer_s_own_reason_comes_first() -> None:
-    entry = {"name": "softmax", "op": "aten::_softmax.out", "source": "model.py:7", "reason": "its operand is not quantised"}
-    memory = {"in_float": [entry | {"handle": 4}, entry | {"handle": 5}]}
+    entries = tuple(InFloat(handle, "softmax", "aten::_softmax.out", "model.py:7", "its operand is not quantised") for handle in (4, 5))
+    memory = replace(handmade.memory(), in_float=entries)
     assert [one.reason for one in in_float(memory, {5: "it reads a mask"})] == ["its operand is not quantised", "it reads a mask"]
 
 
