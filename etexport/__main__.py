@@ -28,6 +28,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  hint: {self.prog} --help\n")
 
 
+class _CMakeDir(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from etexport.resources import root
+
+        print(root() / "integrations" / "cmake")
+        parser.exit()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return the exit code: 0 good, 1 model or build error, 2 results differ, 3 no device, 4 fault, 5 tool missing."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -67,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(given: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="etexport", description="A PyTorch model script in, a verified microcontroller firmware out.")
     parser.add_argument("--version", action="version", version=f"etexport {__version__}")
+    parser.add_argument("--cmake-dir", action=_CMakeDir, nargs=0, help="print the folder for CMake's -Detexport_DIR=, and exit")
     parser.add_argument("--debug", action="store_true", help="show a traceback with every error")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = next((word for word in given if not word.startswith("-")), None)

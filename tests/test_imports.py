@@ -36,7 +36,7 @@ ROOMS = {
     },
     "cli": {
         "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts",
-        "judge", "report", "kernel", "board", "hardware", "platformio", "rich",
+        "judge", "report", "kernel", "board", "hardware", "platformio", "script_files", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}

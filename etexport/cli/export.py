@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import decibels
+from etexport.cli.options import decibels, depfile_argument
 from etexport.stages.origin import QUANTIZATIONS
 
 
@@ -30,11 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output of int8 has "
         "less signal to noise than this against the float network, or where that is not known"
     )  # fmt: skip
+    depfile_argument(parser, "each X.pte")
     parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.artifacts.files import write_whole
     from etexport.errors import EtError, ModelError, raise_all
+    from etexport.script_files import depfile, local_files
 
     jobs = _jobs(args.script)
     outs = [out for out in args.out if out.suffix != ".npz"]
@@ -54,6 +57,10 @@ def main(args: argparse.Namespace) -> int:
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
     raise_all(errors)
+    if args.depfile is not None:
+        made = [([out, out.with_suffix(".npz")], script) for (script, _), out in zip(jobs, outs, strict=True)]
+        rules = [depfile(targets, [script, *local_files(script, Path())]) for targets, script in made]
+        write_whole(args.depfile, "".join(rules).encode())
     return 0
 
 

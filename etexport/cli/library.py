@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import name_argument, optimize_argument, planner_argument, rounding_argument
+from etexport.cli.options import depfile_argument, name_argument, optimize_argument, planner_argument, rounding_argument
 from etexport.stages.origin import existing, model_name
 
 if TYPE_CHECKING:
@@ -24,14 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     optimize_argument(parser)
     rounding_argument(parser)
     planner_argument(parser)
+    depfile_argument(parser, "DIR/README.md")
     name_argument(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.alone import alone_in
+    from etexport.artifacts.files import write_whole
     from etexport.board import load_board
-    from etexport.library import library
+    from etexport.library import README, library
     from etexport.resources import kernel_folders
+    from etexport.script_files import depfile, local_files
     from etexport.stages.generate import generate
 
     existing(args.program)
@@ -47,6 +50,9 @@ def main(args: argparse.Namespace) -> int:
         sources = Path(aside) / "sources"
         generate(program, board.name, sources, optimize=args.optimize, name=name, planner=args.planner, rounding=args.rounding)
         files = library(sources, board, kernel_folders(), model=name, out=args.out)
+    if args.depfile is not None:
+        made_of = [args.program, *local_files(args.program, Path())]
+        write_whole(args.depfile, depfile([args.out / README], made_of).encode())
     print(f"{args.out}: {len(files)} files for {board.core}; README.md says how")
     return 0
 

@@ -41,6 +41,12 @@ def planner_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution (the module on PYTHONPATH)")
 
 
+def depfile_argument(parser: argparse.ArgumentParser, of: str) -> None:
+    parser.add_argument(
+        "--depfile", type=Path, metavar="X.d", help=f"write what {of} was made of, as a rule that Make, Ninja and CMake read"
+    )
+
+
 def name_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="the model's name (default: from the path, build/model/NAME-float32/model.pte)")
 

@@ -72,7 +72,15 @@ def library(generated: Path, board: Board, kernels: Sequence[Path], *, model: st
     made = {name.format(space=space): _render(template, facts) for template, name in _TEMPLATES.items()}
     copied = {"LICENSE": (root() / "LICENSE").read_text("utf-8"), "memory.json": (generated / "memory.json").read_text("utf-8")}
     texts = {**own, **included, **made, **copied}
-    return [write_whole(out / name, text.encode()) for name, text in sorted(texts.items())]
+    for name, text in texts.items():
+        if name != README and not ((out / name).is_file() and (out / name).read_bytes() == text.encode()):
+            write_whole(out / name, text.encode())
+    write_whole(out / README, texts[README].encode())
+    return sorted(out / name for name in texts)
+
+
+README = "README.md"
+"""Written last and each time, so that a build knows by it when the folder was made; of the others only what changed."""
 
 
 _OURS = ("-ffunction-sections", "-fdata-sections", "-fstack-usage", "-fno-asynchronous-unwind-tables")

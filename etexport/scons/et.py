@@ -73,6 +73,7 @@ def generate(env):
     for method in (
         EtProgram,
         EtFirmware,
+        EtLibrary,
         EtSimulate,
         EtCapture,
         EtFlash,
@@ -93,10 +94,18 @@ def _hold(env):
     """One build at a time in a project: both would write its targets, and what SCons knows of them. Held until this process ends."""
     if env.GetOption("help") or env.GetOption("no_exec") or COMMAND_LINE_TARGETS == ["test"] or _held:
         return
-    spec = importlib.util.spec_from_file_location("etexport_alone", _ROOT / "etexport" / "alone.py")
+    _held.append(_module("alone").hold(Path(env.Dir("#").abspath)))
+
+
+def _module(name):
+    """A file of etexport that needs nothing of it, nor of what it is installed with."""
+    spec = importlib.util.spec_from_file_location(f"etexport_{name}", _ROOT / "etexport" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    _held.append(module.hold(Path(env.Dir("#").abspath)))
+    return module
+
+
+_SCRIPT_FILES = _module("script_files")
 
 
 # ---- builders --------------------------------------------------------------------------------------------------------------------
@@ -118,9 +127,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
         made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
         env.Depends(made[1], [_verb(env, "reference")])
         return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
-    sources, imported = [script], _local_imports(env, Path(script.get_abspath()))
-    settings = Path(script.get_abspath()).with_suffix(".quantize.toml")  # of int8, by etexport quantize
-    imported += [env.File(str(settings))] if settings.is_file() else []
+    files = _SCRIPT_FILES.local_files(Path(script.get_abspath()), Path(env.Dir("#").abspath))
+    sources, imported = [script], [env.File(str(file)) for file in files]
     if _has_function(script, "train"):
         train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
         weights = env.Command(folder.File("weights.npz"), script, train)
@@ -172,6 +180,30 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     here.Depends(sizes, _verb(env, "size"))
     facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0], "sizes": sizes[0]}
     return _tag([image[0], *elf, image[1], *sizes], **facts)
+
+
+def EtLibrary(env, program, BOARD=None, OPTIMIZE=None):
+    """Objects of a model for another firmware, one source among its others, compiled by this environment; the folder of its header is put
+    on CPPPATH. The kernels and the plan are those for `BOARD`: `etexport library`."""
+    of = program[0].attributes.et
+    board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
+    name = of["name"]
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        _stop(env, f"{name} cannot be a namespace of C++", "give the model another name: env.EtProgram(script, NAME=...)")
+    folder = env.Dir(f"$ET_BUILD/library/{_plain(board['name'])}/{name}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
+    sources = [folder.File(f"src/{name}{end}") for end in (".cpp", "_constants.c", ".h")]
+    command = (
+        f"$ETEXPORT library $SOURCE -o ${{TARGET.dir.dir}} --board {shlex.quote(board['argument'])} --optimize {optimize} --name {name}"
+    )
+    made = env.Command([*sources, folder.File("memory.json")], of["pte"], _action(env, "LIBRARY", command))
+    env.Precious(made)  # headers beside them are no targets, and what stays the same is not written again
+    env.Depends(made, [_verb(env, "library"), env.File(board["file"])])
+    env.AppendUnique(CPPPATH=[folder.Dir("src")])
+    flags = [flag for flag in board["build"]["flags"] if flag not in board["toolchain"]["flags"] and not flag.startswith(_FOR_US)]
+    return [*env.Object(made[0], CXXFLAGS=[*env["CXXFLAGS"], *flags]), *env.Object(made[1])]
+
+
+_FOR_US = ("-W", "-g", "-fstack-usage")  # flags of our own firmware that its code does not need
 
 
 def EtSimulate(env, firmware, SAMPLES=""):
@@ -454,48 +486,6 @@ def _tag(nodes, **facts):
     return nodes
 
 
-def _local_imports(env, script):
-    """The files beside a model script that it imports, and what those import: the script's folder comes first on its path. Files that
-    any of them names in a string too, such as weights."""
-    folder, seen, todo = script.parent, set(), [script]
-    while todo:
-        path = todo.pop()
-        seen.update(file for name in _texts(path) for file in (folder / name, Path(env.Dir("#").abspath, name)) if file.is_file())
-        for name in _imported(path):
-            parts = name.split(".")
-            stems = [folder.joinpath(*parts[: n + 1]) for n in range(len(parts))]
-            files = itertools.chain.from_iterable((stem.with_suffix(".py"), stem / "__init__.py") for stem in stems)
-            new = [file for file in files if file.is_file() and file not in seen]
-            seen.update(new)
-            todo += new
-    return [env.File(str(file)) for file in sorted(seen)]
-
-
-@functools.cache
-def _texts(path):
-    """The strings in a file that might name another one."""
-    texts = {node.value for node in ast.walk(_parsed(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return sorted(text for text in texts if len(text) < 100 and "." in text and text.isprintable())
-
-
-@functools.cache
-def _imported(path):
-    """Names of the modules that a file imports."""
-    nodes = list(ast.walk(_parsed(path)))
-    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    parts = ((node.module, alias.name) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
-    return [*names, *(".".join(filter(None, part)) for part in parts)]
-
-
-@functools.cache
-def _parsed(path):
-    """A file's syntax tree; an empty one where it does not parse, which export will say better."""
-    try:
-        return ast.parse(path.read_bytes() if path.suffix == ".py" else b"")
-    except (OSError, SyntaxError, ValueError):
-        return ast.Module(body=[], type_ignores=[])
-
-
 def _file(env, path):
     """The node of a file that can be named on a command line."""
     node = env.File(path)
@@ -526,7 +516,7 @@ def _quantization(path):
     if path.suffix != ".py":
         content = path.read_bytes() if path.is_file() else b""
         return "int8" if b"quantized_decomposed" in content or b"cortex_m::" in content else "float32"
-    for node in _parsed(path).body:
+    for node in _SCRIPT_FILES.parsed(path).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         if any(isinstance(target, ast.Name) and target.id == "quantize" for target in targets):
             word = node.value.value if isinstance(node.value, ast.Constant) else None

@@ -1,7 +1,8 @@
 """Frames without end over a terminal that loses, flips, doubles and delays bytes: `python -m tests.device.soak`.
 
-A million frames against the host's process and ten thousand against one simulated core, unless told: `--board NAME`, `--frames N`,
-`--seconds S` (it ends sooner), `--seed N`. Each output of each run is compared, runs are numbered without a gap, and memory stays.
+A million frames against the host's process, a hundred thousand against one simulated core and ten thousand against each other board
+that QEMU simulates, unless told: `--board NAME`, `--frames N`, `--seconds S` (it ends sooner), `--seed N`. Each output of each run is
+compared, runs are numbered without a gap, and memory stays.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from etexport.board import load_board
+from etexport.board import board_names, load_board
 from etexport.device.elf import memory_bytes
 from etexport.device.launch import launch
 from etexport.device.messages import decode
@@ -29,7 +30,8 @@ NOISE = Noise(
     flip=1 / 100_000, drop=1 / 100_000, double=1 / 100_000, delay=1 / 500_000, delay_s=0.05, drop_run=1 / 500_000, repeat_run=1 / 200_000
 )
 """Of each byte, in both directions: about one run in ten is hit."""
-FRAMES = {"host": 1_000_000, "qemu_mps2_an386": 10_000}
+FRAMES = {"host": 1_000_000, "qemu_mps2_an386": 100_000}
+_OTHERS = 10_000
 _WARM = 200
 """Runs after which memory is looked at for the first time."""
 _MOST_GROWTH = 4 << 20
@@ -54,15 +56,15 @@ class Soaked:
     """Done by the line, in either direction."""
     bad_frames: int
     asked_again: int
-    grown: int | None
-    """Bytes, the larger of both sides; None: it ended before memory was looked at."""
+    grown: tuple[int, int] | None
+    """Bytes, of the host's side and of the board's process; None: it ended before memory was looked at."""
     seconds: float
 
     def __str__(self) -> str:
         return (
             f"{self.board}: {self.frames:,} frames in {self.runs:,} runs and {self.seconds:.0f} s, {self.damage:,} times damaged; "
             f"{self.bad_frames:,} bad frames and {self.asked_again:,} repeated questions, no wrong output, no run lost; "
-            + (f"memory grew by {self.grown:,} bytes" if self.grown is not None else "too few runs to look at memory")
+            + ("memory grew by {:,} bytes here and by {:,} there".format(*self.grown) if self.grown else "too few runs to look at memory")
         )
 
 
@@ -117,13 +119,18 @@ def soak(
         if (after.boot, after.runs) != (hello.boot, hello.runs + runs):
             raise Wrong(f"{name}: {runs:,} runs were made, the board says {after.runs - hello.runs:,}; it has started {after.boot} times")
         now = (_resident("self"), _resident(str(running.process.pid)))
-        grown = max(b - a for a, b in zip(warm, now, strict=True)) if runs > _WARM else None
-        if grown is not None and grown > _MOST_GROWTH:
-            raise Wrong(f"{name}: memory grew by {grown:,} bytes from run {_WARM} to run {runs:,}")
+        grown = (now[0] - warm[0], now[1] - warm[1]) if runs > _WARM else None
+        if grown is not None and max(grown) > _MOST_GROWTH:
+            raise Wrong(f"{name}: memory grew by {max(grown):,} bytes from run {_WARM} to run {runs:,}")
         bad = link.bad_frames + after.bad_frames - hello.bad_frames
         return Soaked(
             name, log.count, runs, link.bytes_received, sum(line.done.values()), bad, link.asked_again, grown, time.monotonic() - begun
         )
+
+
+def _is_in_qemu(name: str) -> bool:
+    simulator = load_board(name).simulator
+    return simulator is not None and simulator.kind == "qemu"
 
 
 def _resident(process: str) -> int:
@@ -134,15 +141,15 @@ def _resident(process: str) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.device.soak", description=__doc__)
-    parser.add_argument("--board", action="append", metavar="NAME", help="one that is simulated (default: host, then qemu_mps2_an386)")
-    parser.add_argument("--frames", type=int, metavar="N", help="(default: 1,000,000 on the host, else 10,000)")
+    parser.add_argument("--board", action="append", metavar="NAME", help="one that is simulated (default: host and all in QEMU)")
+    parser.add_argument("--frames", type=int, metavar="N", help="(default: as above)")
     parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S", help="of each board, at most")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    for name in args.board or FRAMES:
+    for name in args.board or (*FRAMES, *(name for name in board_names() if name not in FRAMES and _is_in_qemu(name))):
         with tempfile.TemporaryDirectory() as folder:
             try:
-                frames = args.frames or FRAMES.get(name, 10_000)
+                frames = args.frames or FRAMES.get(name, _OTHERS)
                 print(soak(name, frames, Path(folder), seconds=args.seconds, seed=args.seed), flush=True)
             except (Wrong, EtError) as error:
                 print(f"error: {error}", file=sys.stderr)
