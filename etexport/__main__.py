@@ -13,8 +13,9 @@ from etexport import __version__
 from etexport.errors import EtError
 
 VERBS = (
-    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "robot", "furthest", "validate", "report", "profile",
-    "bench", "flash", "capture", "ports", "monitor", "library", "boards", "fits", "ops", "doctor",
+    "export", "train", "quantize", "reference", "generate", "build", "size", "run", "robot", "mlperf", "furthest",
+    "validate", "report", "profile", "bench", "flash", "capture", "ports", "monitor", "library", "boards", "fits",
+    "ops", "doctor",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 

@@ -215,9 +215,12 @@ def _beside(driver: str, folder: Path) -> str:
 # ---- what the firmware is made of ------------------------------------------------------------------------------------------------
 
 
-def firmware_sources(board: Board) -> tuple[Path, ...]:
-    """The hand-written files of an image for this board, in a fixed order."""
-    return (*_common_sources(board), *own_sources(board))
+def firmware_sources(board: Board, front: str = "") -> tuple[Path, ...]:
+    """The hand-written files of an image for this board, in a fixed order. `front` is a folder of `firmware/` whose files take the place of
+    the runtime's of the same name: another way to talk to the board."""
+    own = sorted((root() / "firmware" / front).glob("*.cpp")) if front else []
+    replaced = {path.name for path in own}
+    return (*(path for path in _common_sources(board) if path.name not in replaced), *own, *own_sources(board))
 
 
 def _common_sources(board: Board) -> tuple[Path, ...]:

@@ -57,13 +57,13 @@ def emit(
     steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" and code.statements else None
     arena_bytes = sum(arena.bytes for arena in code.arenas)
     texts = {
-        "program.h": _render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
+        "program.h": render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
                              constant_bytes=len(flash.content)),
-        "program.cpp": _render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
+        "program.cpp": render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
                                table=steps, optimize=placed.specialised.target.optimize, arenas=arenas(placed),
                                poison=_poison(placed) if poison else None),
-        "binding.cpp": _render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
-        "constants.S": _render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
+        "binding.cpp": render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
+        "constants.S": render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
     }  # fmt: skip
     if explain:
         map = memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
@@ -89,7 +89,7 @@ def _check_flash(flash: Flash, board: Board) -> None:
 
 def _link_script(board: Board, model_name: str, arenas: tuple[Arena, ...]) -> str:
     regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
-    return _render("link.ld.j2", name=model_name, board=board, arenas=arenas, stack_bytes=board.stack, **regions)
+    return render("link.ld.j2", name=model_name, board=board, arenas=arenas, stack_bytes=board.stack, **regions)
 
 
 def _groups(flash: Flash) -> list[dict[str, object]]:
@@ -103,7 +103,8 @@ def _poison(placed: Placed) -> object:
     return poison_of(placed.problem, placed.solution, placed.specialised.schedule.steps, entered(placed.specialised))
 
 
-def _render(template: str, **data: object) -> str:
+def render(template: str, **data: object) -> str:
+    """The text of one of the templates."""
     return _templates().get_template(template).render(**data)
 
 

@@ -34,6 +34,7 @@ HELP = """
   firmware   ELF, bin, hex and map of MODEL on BOARD
   profile    instructions of MODEL on BOARD by function and line of the script: a Chrome trace, collapsed stacks
   flash      write the firmware of MODEL to BOARD at PORT (TOOL=, AT=), and have it say that it runs
+  mlperf     firmware of MODEL that speaks MLPerf Tiny's protocol, and what it answers in BOARD's simulator
   robot      firmware.robot beside the firmware, for renode-test (BOARD: one that runs in Renode)
   bench      the four MLPerf Tiny networks, in float32 and int8, on the Arm and RISC-V boards: build/bench.json, and tables
   test       pytest, with PYTEST="..." as its arguments
@@ -78,6 +79,7 @@ def generate(env):
         EtCapture,
         EtFlash,
         EtRobot,
+        EtMlperf,
         EtValidate,
         EtReport,
         EtProfile,
@@ -301,6 +303,27 @@ def EtRobot(env, alias, firmware, SAMPLES=""):
     return env.AlwaysBuild(of["env"].Alias(alias, [of["image"], firmware[1], of["pte"], of["npz"]], action))
 
 
+def EtMlperf(env, alias, firmware, SAMPLES=""):
+    """An alias for `mlperf/firmware.elf` beside a firmware, which speaks MLPerf Tiny's protocol, and of a board that is simulated for
+    `mlperf.txt`: what it answers to the benchmark's questions. `etexport mlperf`."""
+    if alias not in COMMAND_LINE_TARGETS:  # a network of the bench has 80 nodes without it
+        return []
+    of = firmware[0].attributes.et
+    here, folder = of["env"], of["folder"]
+    command = f"$ETEXPORT mlperf {folder} --board $ET_BOARD --program ${{SOURCES[1]}} --reference ${{SOURCES[2]}} --name {of['name']}"
+    sources = [of["image"], of["pte"], of["npz"], of["sources"]["memory.json"]]
+    images = [folder.Dir("mlperf").File(f"firmware.{suffix}") for suffix in ("elf", "bin", "hex")]
+    made = here.Command(images, sources, _action(here, "MLPERF", f"{command} --build"))
+    here.Clean(made, folder.Dir("mlperf"))
+    if of["board"]["simulator"]:
+        samples = env.subst("$SAMPLES") or SAMPLES
+        words = f"{f'--samples {samples} ' if samples else ''}-o $TARGET > /dev/null"
+        made = here.Command(folder.File("mlperf.txt"), [made[1], *sources[1:3], made[0]], _action(here, "RUN", f"{command} {words}")) + made
+    front = Path(of["board"]["build"]["include"][0], "mlperf")
+    here.Depends(made, [_verb(env, "mlperf"), env.File(of["board"]["file"]), *(env.File(str(file)) for file in sorted(front.glob("*")))])
+    return EtShow(env, alias, made)
+
+
 def EtBench(env, target, reports):
     """All reports in one `bench.json`, and a table beside it."""
     command = "$ETEXPORT bench $SOURCES -o $TARGET --quiet"
@@ -357,7 +380,8 @@ def EtVariables(env, variables, models):
 
 def EtAsked(env, jobs):
     """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
-    words = [*jobs, "firmware", "profile", "flash", "robot", "test", "fuzz", "compile_commands.json"]
+    of_firmware = {"firmware", "profile", "flash", "robot", "mlperf", "compile_commands.json"}
+    words = [*jobs, *sorted(of_firmware), "test", "fuzz"]
     for target in COMMAND_LINE_TARGETS:
         if target not in (*words, "build") and "/" not in target and not Path(target).exists():
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
@@ -371,7 +395,7 @@ def EtAsked(env, jobs):
             (model, some if board == "model" else board, quantization, "size" if size else "speed")
             for board, model, quantization, size in named
         ]
-    elif not COMMAND_LINE_TARGETS or {"firmware", "profile", "flash", "robot", "compile_commands.json"} & set(COMMAND_LINE_TARGETS):
+    elif not COMMAND_LINE_TARGETS or of_firmware & set(COMMAND_LINE_TARGETS):
         found["report"] = jobs["report"]
     if "build/bench.json" in COMMAND_LINE_TARGETS:
         found["bench"] = jobs["bench"]

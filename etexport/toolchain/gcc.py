@@ -135,9 +135,9 @@ def assembler_flags(board: Board, folder: str) -> list[str]:
     return [*board.toolchain.flags, "-Xassembler", "-I", "-Xassembler", folder]  # -Wa would end at a comma
 
 
-def sources(board: Board, out: Path) -> tuple[Path, ...]:
+def sources(board: Board, out: Path, front: str = "", generated: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Generated files first, then the firmware."""
-    return (*(out / name for name in GENERATED), *firmware_sources(board))
+    return (*(out / name for name in GENERATED), *generated, *firmware_sources(board, front))
 
 
 def compile_command(
@@ -169,11 +169,14 @@ def build(
     trace: bool = False,
     sanitize: bool = False,
     jobs: int = 2,
+    front: str = "",
+    generated: Sequence[Path] = (),
 ) -> Artifacts:
     """Compile the generated sources in `out` with the firmware, link them, and convert the image.
 
     `include` are the library's folders of kernels. Objects go to `obj/` in `build_dir` (default: `out`), the firmware beside it.
-    `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each result.
+    `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each result. `front` is another
+    front end (`board.firmware_sources`), `generated` what was generated for it.
     BuildError with the compiler's own words, ToolMissingError where a tool is not there.
     """
     target = build_dir or out
@@ -182,7 +185,7 @@ def build(
     objects_dir = target / "obj"
     objects_dir.mkdir(parents=True, exist_ok=True)
     defines = firmware_defines(board, probe_count=probe_count, trace=trace)
-    files = sources(board, out)
+    files = sources(board, out, front, generated)
     objects = tuple(objects_dir / f"{source.stem}.o" for source in files)
     assert len(set(objects)) == len(objects), f"two sources have one name: {files}"
     commands = [

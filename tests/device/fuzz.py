@@ -1,4 +1,5 @@
-"""Damaged frames for both parsers of the link, by a seed: `python -m tests.device.fuzz [COUNT] [SEED]`, ten million each unless told.
+"""Damaged frames for both parsers of the link, and broken words for that of MLPerf Tiny's protocol, by a seed: `python -m
+tests.device.fuzz [COUNT] [SEED]`, ten million each unless told.
 
 No corpus is kept: the seed makes the inputs. A CRC of 32 bits lets one damaged input in four thousand millions through, so that ten million
 may not contain one.
@@ -21,19 +22,23 @@ SEED = 2026
 _KINDS = ("BUSY", "ACCEPTED", "DONE", "REFUSED", "DATA", "HELLO", "TENSOR", "TRACE", "FAULT", "CAPTURE")
 
 
-def built(folder: Path) -> Path:
-    """The firmware's receiver, with sanitizers, and what throws frames at it."""
-    out = folder / "fuzz_frames"
-    sources = [Path(__file__).with_name("fuzz_frames.cpp"), root() / "firmware" / "runtime" / "link.cpp"]
+PARSERS = {"frames": "runtime/link.cpp", "mlperf": "mlperf/protocol.cpp"}
+"""Files of the firmware, by what throws things at them."""
+
+
+def built(folder: Path, parser: str) -> Path:
+    """A parser of the firmware's, with sanitizers, and what throws things at it."""
+    out = folder / f"fuzz_{parser}"
+    sources = [Path(__file__).with_name(f"fuzz_{parser}.cpp"), root() / "firmware" / PARSERS[parser]]
     flags = ["-std=c++17", "-O2", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{root() / 'firmware'}"]
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(out)], check=True)
     return out
 
 
-def firmware(count: int, seed: int) -> tuple[int, str]:
+def firmware(count: int, seed: int, parser: str = "frames") -> tuple[int, str]:
     """Exit code and words of the firmware's side."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([built(Path(folder)), str(count), str(seed)], capture_output=True, text=True, check=False)
+        done = subprocess.run([built(Path(folder), parser), str(count), str(seed)], capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
@@ -86,8 +91,11 @@ def host(count: int, seed: int) -> tuple[int, str]:
 
 
 def main(count: int, seed: int) -> int:
-    status, said = firmware(count, seed)
-    print(f"firmware: {said}", flush=True)
+    status = 0
+    for parser in PARSERS:
+        failed, said = firmware(count, seed, parser)
+        print(f"firmware, {parser}: {said}", flush=True)
+        status |= failed
     wrong, told = host(count, seed)
     print(f"host: {told}", flush=True)
     return 1 if status or wrong else 0

@@ -1,4 +1,4 @@
-"""A hundred thousand damaged inputs for each parser of frames; `scons fuzz` has a hundred times as many."""
+"""A hundred thousand damaged inputs for each parser; `scons fuzz` has a hundred times as many."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def test_the_firmware_s_receiver() -> None:
     status, said = fuzz.firmware(COUNT, 1)
     assert status == 0, said
     assert int(re.search(r"(\d+) damaged", said)[1]) > COUNT // 2  # type: ignore[index]
+
+
+def test_the_protocol_of_mlperf_tiny() -> None:
+    status, said = fuzz.firmware(COUNT, 1, "mlperf")
+    assert status == 0 and said == f"{COUNT} inputs: 0 wrong", said
 
 
 def test_the_host_s() -> None:
