@@ -109,7 +109,7 @@ class Overlaid:
 
     @cached_property
     def whole(self) -> Batch:
-        return batch(self.samples)
+        return batch(self.samples, stored=self.bench.stored)
 
     @cached_property
     def specialised(self) -> Specialised:
