@@ -30,6 +30,13 @@ def test_quick(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fits", str(wide), "qemu_stm32vldiscovery", "--quick"]) == 1, "nowhere"
 
 
+def test_what_is_no_program_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.pte").write_bytes(b"no program")
+    assert main(["fits", str(tmp_path / "model.pte"), "--quick"]) == 1
+    said = capsys.readouterr()
+    assert not said.out and said.err.startswith(f"error: {tmp_path / 'model.pte'}: ")
+
+
 def test_all_boards_are_tried(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fits", str(wide), "--quick"]) == 0
     lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}

@@ -20,7 +20,10 @@ Array = NDArray[Any]
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write aside, then rename; returns `path`."""
+    """Write aside, then rename; returns `path`. What is no file (`/dev/null`, a pipe) is written to, and stays what it is."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(content)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from etexport.board import board_names
+    from etexport.program import pte
 
-    existing(args.program)
+    pte.load(existing(args.program))  # what is no program fits nowhere, and is told once
     boards = args.board or [name for name in board_names() if name != _EVERYWHERE]
     width = max(map(len, boards))
     fitting = 0

@@ -10,7 +10,8 @@ from pathlib import Path
 from etexport.alone import alone_in
 from etexport.artifacts.memory import read_memory
 from etexport.artifacts.records import read_record, write_record
-from etexport.errors import ModelError
+from etexport.board import load_board
+from etexport.errors import BoardError, ModelError
 
 QUANTIZATIONS = ("float32", "int8")
 
@@ -62,11 +63,16 @@ def program_of(folder: Path, given: Path | None, option: str = "--program") -> P
 
 
 def board_of(folder: Path, given: str | None) -> str:
-    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files have."""
+    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files have. BoardError
+    where these have another board than `given`: an image would be written to a chip that it is not for."""
+    built = read_memory(folder).board if (folder / "memory.json").is_file() else ""
     if given:
+        if built and (name := load_board(given).name) != built:
+            hint = "leave --board out, or build for this one"
+            raise BoardError(f"was built for {built}, not for {name}", where=str(folder), hint=hint)
         return given
-    if not (folder / "build.json").is_file() and (folder / "memory.json").is_file():
-        return read_memory(folder).board
+    if built and not (folder / "build.json").is_file():
+        return built
     board = _origin(folder, "--board").board
     return os.path.normpath(folder / board) if board.endswith(".toml") else board
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         write_whole(tmp_path / "folder", b"{}")
     assert path.read_bytes() == b"{}" and sorted(one.name for one in tmp_path.rglob("*")) == ["a.json", "deep", "folder"]
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    """A rename would put a file in the place of a device, for everybody."""
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    reader = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(device, b"some bytes")
+    assert os.read(reader, 100) == b"some bytes" and device.is_fifo() and list(tmp_path.iterdir()) == [device]
+    os.close(reader)
 
 
 RECORD = RunRecord(

@@ -112,6 +112,14 @@ def test_a_profile_adds_up_to_the_count(folder: Path, program: Path, report: dic
     assert len({frames for frames, _ in stacks}) > 2 * len(report["ops"])
 
 
+def test_another_board_than_it_was_built_for(folder: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """By every verb that takes a folder, before anything is started or written."""
+    for verb in ("run", "flash", "report", "validate", "profile", "capture"):
+        more = ["-o", "x.npz"] if verb == "capture" else ["--dry-run"] if verb == "flash" else []
+        assert main([verb, str(folder), "--board", "st_nucleo_f446re", *more]) == 1
+        assert f"was built for {report['board']}, not for st_nucleo_f446re" in capsys.readouterr().err
+
+
 def test_outputs_are_compared(report: dict[str, Any]) -> None:
     compare = report["compare"]
     assert (compare["samples"], compare["mismatched"], compare["first_difference"]) == (24, 0, None)
