@@ -29,7 +29,7 @@ ROOMS = {
     "report": {
         "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",
     },
-    "library": {"library", "artifacts", "board", "toolchain", "jinja2", "__version__"},
+    "library": {"library", "emit", "specialise", "kernel", "artifacts", "board", "toolchain", "jinja2", "__version__"},
     "stages": {
         "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge",
         "report", "kernel", "board",

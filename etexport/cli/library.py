@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--core", metavar="CORE", help="m4f, cortex-m0, rv32imafc, host: a core of `etexport boards`")
     where.add_argument("--board", metavar="BOARD", help="a board's core, with the plan held against its memory")
+    parser.add_argument("--between-steps", action="store_true", help="run() calls a function of yours before each step, which may end it")
     optimize_argument(parser)
     rounding_argument(parser)
     planner_argument(parser)
@@ -32,10 +33,10 @@ def main(args: argparse.Namespace) -> int:
     from etexport.alone import alone_in
     from etexport.artifacts.files import write_whole
     from etexport.board import load_board
+    from etexport.kernel.library import load_ops
     from etexport.library import README, library
-    from etexport.resources import kernel_folders
     from etexport.script_files import depfile, local_files
-    from etexport.stages.generate import generate
+    from etexport.stages.generate import place
 
     existing(args.program)
     board = load_board(args.board) if args.board else _with_core(args.core)
@@ -47,9 +48,9 @@ def main(args: argparse.Namespace) -> int:
 
             program = Path(aside) / "model.pte"
             export(args.program, program)
-        sources = Path(aside) / "sources"
-        generate(program, board.name, sources, optimize=args.optimize, name=name, planner=args.planner, rounding=args.rounding)
-        files = library(sources, board, kernel_folders(), model=name, out=args.out)
+        kernels = load_ops()
+        placed, program_hash = place(program, board, kernels, optimize=args.optimize, planner=args.planner, rounding=args.rounding)
+        files = library(placed, board, kernels, model_name=name, program_hash=program_hash, out=args.out, between=args.between_steps)
     if args.depfile is not None:
         made_of = [args.program, *local_files(args.program, Path())]
         write_whole(args.depfile, depfile([args.out / README], made_of).encode())

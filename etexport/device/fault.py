@@ -16,9 +16,9 @@ from etexport.device.messages import Message, layout
 from etexport.errors import DeviceFaultError
 
 _NOTHING = 0xFFFFFFFF
-_STEP_MARK = re.compile(r"\bprobe\((\d+)\)")
-"""Every step of program.cpp begins with this call (firmware/et/probe.h)."""
 _PROGRAM = "program.cpp"
+_STEP = re.compile(r" +// (\d+)  \S")
+"""What every step of run() in program.cpp begins with."""
 _SHOWN_CALLERS = 6
 
 _CFSR = {
@@ -124,15 +124,24 @@ Marks = Sequence[tuple[int, int]]
 
 
 def step_marks(program: Path) -> Marks:
-    """Where each step begins; () where there is no such file."""
+    """Where each step of run() begins, and behind the last one where run() ends; () where there is no such file."""
+    marks: list[tuple[int, int]] = []
+    inside = False
     lines = program.read_text(encoding="utf-8").splitlines() if program.is_file() else []
-    return [(number, int(match[1])) for number, line in enumerate(lines, 1) if (match := _STEP_MARK.search(line))]
+    for number, line in enumerate(lines, 1):
+        if line.endswith(" run() {"):
+            inside = True
+        elif inside and line == "}":
+            return [*marks, (number, marks[-1][1] + 1)] if marks else ()
+        elif inside and (match := _STEP.match(line)):
+            marks.append((number, int(match[1])))
+    return ()
 
 
 def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, int] | None:
     """The frame (innermost first) that a step's statement called the next inner one from, and that step; None outside the steps."""
     for at, place in enumerate(frames):
-        if place.file == _PROGRAM and marks and marks[0][0] <= place.line <= marks[-1][0]:
+        if place.file == _PROGRAM and marks and marks[0][0] <= place.line < marks[-1][0]:
             return at, max(step for number, step in marks if number <= place.line)
     return None
 

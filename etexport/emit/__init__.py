@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -10,19 +11,61 @@ import jinja2
 from etexport.artifacts.files import write_whole
 from etexport.artifacts.records import record_text
 from etexport.board import Board
-from etexport.emit.code import Arena, arenas, prepare
+from etexport.emit import cpp
+from etexport.emit.blocks import Form, forms
+from etexport.emit.code import Code, prepare
 from etexport.emit.constants import ALIGN, Flash, collect
-from etexport.emit.geometry import geometry
+from etexport.emit.geometry import Geometry, geometry
 from etexport.emit.memory_map import memory_map
 from etexport.emit.names import comment, identifier, quoted
 from etexport.emit.poison import poison as poison_of
-from etexport.emit.table import table
+from etexport.emit.table import Table, table
 from etexport.errors import PlanError
 from etexport.kernel.library import Library
 from etexport.specialise.memory import directed, entered
 from etexport.specialise.model import Placed
+from etexport.specialise.schedule import JumpStep
 
-__all__ = ["emit"]
+__all__ = ["Model", "emit", "explained", "modelled", "sources"]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What the sources of one program are written from. `space` is its namespace, and what its symbols begin with; `table` is None for a
+    program that calls its kernels by name."""
+
+    name: str
+    space: str
+    program_hash: int
+    placed: Placed
+    flash: Flash
+    geometry: Geometry
+    code: Code
+    table: Table | None
+    between: bool
+    """Whether run() asks the firmware's own function before each step (`<space>_between`): for a watchdog, an RTOS, to stop."""
+
+    @property
+    def arena_bytes(self) -> int:
+        return sum(arena.bytes for arena in self.code.arenas.values())
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Those that program.cpp includes, in order."""
+        return (*(("et/table.h",) if self.table else ()), "et/window.h", *self.code.headers)
+
+
+def modelled(placed: Placed, library: Library, *, model_name: str, program_hash: int, between: bool = False) -> Model:
+    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program."""
+    space = identifier(model_name)
+    placed = directed(placed)
+    flash = collect(placed, space)
+    optimize = placed.specialised.target.optimize
+    shapes = geometry(placed.specialised.calls, optimize)
+    code = prepare(placed, library, flash, shapes, space)
+    # a program of views has no steps, and C++ no table of nothing
+    steps = table(code.statements) if optimize == "size" and code.statements else None
+    return Model(model_name, space, program_hash, placed, flash, shapes, code, steps, between)
 
 
 def emit(
@@ -38,40 +81,66 @@ def emit(
 ) -> list[Path]:
     """Write the sources of one program into the folder `out` and return their paths.
 
-    program.h, program.cpp     the model as C++; kernels are included from the library's folders
+    program.h, program.cpp     the model as C++, program_c.h its header for C; kernels are included from the library's folders
+    marked.cpp                 program.cpp with marks between the steps, for builds that count or stream them
     binding.cpp                ties it to the bundled runtime
     constants.S, constants.bin what stays in flash
     link.ld                    the board's memory; not for the host, whose own script is used
     memory.json                where every byte of the arena is, and why; only if it is to `explain` itself
 
-    `program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program. With `poison`, worthless bytes of the arena
-    are overwritten round each step, so that a wrong plan changes the outputs. The same input gives the same bytes.
+    With `poison`, worthless bytes of the arena are overwritten round each step, so that a wrong plan changes the outputs. The same input
+    gives the same bytes.
     """
-    name = identifier(model_name)
-    placed = directed(placed)
-    flash = collect(placed, name)
-    _check_flash(flash, board)
-    shapes = geometry(placed.specialised.calls, placed.specialised.target.optimize)
-    code = prepare(placed, library, flash, shapes)
-    # a program of views has no steps, and C++ no table of nothing
-    steps = table(code.statements, shapes) if placed.specialised.target.optimize == "size" and code.statements else None
-    arena_bytes = sum(arena.bytes for arena in code.arenas)
+    model = modelled(placed, library, model_name=model_name, program_hash=program_hash)
+    _check_flash(model.flash, board)
     texts = {
-        "program.h": render("program.h.j2", name=model_name, space=name, hash=program_hash, code=code, arena_bytes=arena_bytes,
-                             constant_bytes=len(flash.content)),
-        "program.cpp": render("program.cpp.j2", name=model_name, space=name, code=code, geometry=shapes, constants=flash.constants,
-                               table=steps, optimize=placed.specialised.target.optimize, arenas=arenas(placed),
-                               poison=_poison(placed) if poison else None),
-        "binding.cpp": render("binding.cpp.j2", board=board, name=model_name, space=name, code=code, constants=flash.constants),
-        "constants.S": render("constants.S.j2", name=model_name, space=name, groups=_groups(flash), align=ALIGN),
-    }  # fmt: skip
+        **sources(model, "program", poison=poison),
+        "marked.cpp": _program(model, "program", poison=poison, marks=True),
+        "binding.cpp": render("binding.cpp.j2", model=model, board=board),
+        "constants.S": render("constants.S.j2", model=model, align=ALIGN),
+    }
     if explain:
-        map = memory_map(placed, library, flash, model=model_name, board=board.name, program_hash=program_hash, arena_bytes=arena_bytes)
-        texts["memory.json"] = record_text(map)
+        texts["memory.json"] = explained(model, library, board)
     if "host" not in board.features:
-        texts["link.ld"] = _link_script(board, model_name, code.arenas)
+        texts["link.ld"] = _link_script(board, model)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
-    return [*files, write_whole(out / "constants.bin", flash.content)]
+    return [*files, write_whole(out / "constants.bin", model.flash.content)]
+
+
+def sources(model: Model, stem: str, *, poison: bool = False, alone: tuple[str, ...] = ()) -> dict[str, str]:
+    """The model as C++, with its headers for C++ and C, by name of the file. For a build that is not ours, it stands `alone`: it asks gcc
+    itself for these options ("no-ipa-modref"), and no name of its kernels is another model's."""
+    return {
+        f"{stem}.h": render("program.h.j2", model=model),
+        f"{stem}_c.h": render("program_c.h.j2", model=model),
+        f"{stem}.cpp": _program(model, stem, poison=poison, alone=alone),
+    }
+
+
+def explained(model: Model, library: Library, board: Board) -> str:
+    """`memory.json`."""
+    map = memory_map(
+        model.placed, library, model.flash, model=model.name, board=board.name, program_hash=model.program_hash,
+        arena_bytes=model.arena_bytes,
+    )  # fmt: skip
+    return record_text(map)
+
+
+def _program(model: Model, stem: str, *, poison: bool, marks: bool = False, alone: tuple[str, ...] = ()) -> str:
+    fills = _poison(model.placed) if poison else None
+    return render(
+        "program.cpp.j2", model=model, code=model.code, stem=stem, forms=_forms(model), marks=marks, alone=alone, poison=fills
+    )  # fmt: skip
+
+
+def _forms(model: Model) -> tuple[Form, ...]:
+    steps = model.placed.specialised.schedule.steps
+    conditions = {
+        step.condition: cpp.named(made.jump.condition)
+        for step, made in zip(steps, model.code.statements, strict=True)
+        if isinstance(step, JumpStep) and step.condition is not None and made.jump and made.jump.condition
+    }
+    return forms(steps, lambda id: f"*{conditions[id]}")
 
 
 def _check_flash(flash: Flash, board: Board) -> None:
@@ -87,16 +156,9 @@ def _check_flash(flash: Flash, board: Board) -> None:
     )
 
 
-def _link_script(board: Board, model_name: str, arenas: tuple[Arena, ...]) -> str:
+def _link_script(board: Board, model: Model) -> str:
     regions = {kind: next(memory.name for memory in board.memory if memory.kind == kind) for kind in ("flash", "ram")}
-    return render("link.ld.j2", name=model_name, board=board, arenas=arenas, stack_bytes=board.stack, **regions)
-
-
-def _groups(flash: Flash) -> list[dict[str, object]]:
-    """Constants by offset: all symbols of one stretch of `constants.bin` together."""
-    offsets = sorted({constant.offset for constant in flash.constants})
-    by_offset = {offset: [constant for constant in flash.constants if constant.offset == offset] for offset in offsets}
-    return [{"offset": at, "size": max(one.size for one in group), "constants": group} for at, group in by_offset.items()]
+    return render("link.ld.j2", name=model.name, board=board, arenas=tuple(model.code.arenas.values()), **regions)
 
 
 def _poison(placed: Placed) -> object:
@@ -120,4 +182,7 @@ def _templates() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters |= {"comment": comment, "quoted": quoted}  # for what others have named: files, boards, tensors
+    expressions = (cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.literal, cpp.named, cpp.parameters,
+                   cpp.record, cpp.swept, cpp.word, cpp.inverse, cpp.float_literal)  # fmt: skip
+    environment.filters |= {function.__name__: function for function in expressions}
     return environment

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from etexport.emit.arenas import arenas
 from etexport.emit.names import comment, identifier, layout_note, unique
 from etexport.kernel.call import Const, Read, RowRead, Window
 from etexport.program.model import Array, DType, Method, Role, Value
@@ -15,6 +16,8 @@ from etexport.specialise.schedule import CallStep, JumpStep, Step
 
 ALIGN = 16
 """Every constant starts at a multiple of this: the widest vector load of any core."""
+FUNCTIONS = ("init", "reset", "run", "between")
+"""What the functions of C are called, behind the model's name."""
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,36 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Bytes of `constants.bin` and every symbol that begins there, the longest first."""
+
+    offset: int
+    content: bytes
+    constants: tuple[Constant, ...]
+
+
+@dataclass(frozen=True)
 class Flash:
     """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id, `of_firsts` by step (see
-    `etexport.kernel.op.Window`): symbols, the last with their type."""
+    `etexport.kernel.call.Window`)."""
 
     constants: tuple[Constant, ...]
     content: bytes
-    of_value: Mapping[int, str]
-    of_operand: Mapping[tuple[int, int], str]
-    of_pad: Mapping[tuple[DType, float], str]
-    of_state: Mapping[int, str]
-    of_firsts: Mapping[int, tuple[DType, str]]
+    of_value: Mapping[int, Constant]
+    of_operand: Mapping[tuple[int, int], Constant]
+    of_pad: Mapping[tuple[DType, float], Constant]
+    of_state: Mapping[int, Constant]
+    of_firsts: Mapping[int, Constant]
     bytes_of_step: tuple[int, ...]
     """Bytes of constants that each step reads, shared ones counted at each reader."""
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """All constants in the order in which they lie."""
+        by_offset: dict[int, list[Constant]] = {}
+        for constant in sorted(self.constants, key=lambda one: (one.offset, -one.size)):
+            by_offset.setdefault(constant.offset, []).append(constant)
+        return tuple(Stretch(at, self.content[at : at + group[0].size], tuple(group)) for at, group in by_offset.items())
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,8 @@ def collect(placed: Placed, prefix: str) -> Flash:
     """Every constant of the program, in order of first use, with `prefix` before each symbol."""
     method = placed.specialised.method
     steps, calls = placed.specialised.schedule.steps, placed.specialised.calls
-    writer = _Writer(prefix)
+    functions = {f"{prefix}_{name}" for name in FUNCTIONS}
+    writer = _Writer(prefix, functions | {arena.symbol for arena in arenas(placed, prefix).values()})
     of_value: dict[int, _Named] = {}
     of_operand: dict[tuple[int, int], _Named] = {}
     of_firsts: dict[int, _Named] = {}
@@ -119,14 +140,15 @@ def collect(placed: Placed, prefix: str) -> Flash:
         if value.role is Role.STATE and value.data is not None and value.data.any()
     }
     constants, content = writer.placed()
+    stored = {constant.symbol: constant for constant in constants}
     return Flash(
         constants,
         content,
-        {id: constant.symbol for id, constant in of_value.items()},
-        {key: constant.symbol for key, constant in of_operand.items()},
-        {key: constant.symbol for key, constant in of_pad.items()},
-        {id: constant.symbol for id, constant in of_state.items()},
-        {index: (constant.dtype, constant.symbol) for index, constant in of_firsts.items()},
+        {id: stored[constant.symbol] for id, constant in of_value.items()},
+        {key: stored[constant.symbol] for key, constant in of_operand.items()},
+        {key: stored[constant.symbol] for key, constant in of_pad.items()},
+        {id: stored[constant.symbol] for id, constant in of_state.items()},
+        {index: stored[constant.symbol] for index, constant in of_firsts.items()},
         tuple(
             sum(constant.size for (step_index, _), constant in of_operand.items() if step_index == index)
             + sum(of_value[id].size for id in _read_ids(step) if id in of_value)

@@ -63,6 +63,11 @@ def unique(name: str, taken: set[str]) -> str:
     return candidate
 
 
+def type_name(name: str) -> str:
+    """`conv1_geometry` as our types are written: `Conv1Geometry`."""
+    return "".join(part[:1].upper() + part[1:] for part in identifier(name).split("_"))
+
+
 def comment(text: str) -> str:
     """`text` as it may stand in a comment of either kind: one printable line without an end of the comment in it, and no backslash at its
     end, which would take in the next line."""

@@ -29,12 +29,13 @@ from etexport.frontend.quantize.quality import Activation, measured, without_obs
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
-from etexport.frontend.samples import Samples, calibration_of, check_labels, eager_outputs, npz_bytes, samples_of
+from etexport.frontend.samples import Samples, calibration_of, check_classes, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
 from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
+from etexport.program.interface import literals
 from etexport.program.model import Array, Method, Program
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
@@ -157,6 +158,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     method = program.method()
     outputs = eager_outputs(script, samples)
     check_labels(script, samples, outputs)
+    check_classes(script, outputs)
     arrays = _arrays(method, samples, outputs)
     _check_outputs(script, method, arrays)
     if converted is not None:
@@ -171,7 +173,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         arrays.update({f"step_{handle}_{at}": chosen for at in (1, 2, 3) if (chosen := steps.get(f"{node}_{at}_chosen")) is not None})
     if script.min_snr_db is not None:
         arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
-    return replace(program, methods=(without_scales(method),)), arrays
+    said = {**program.constant_methods, **literals(method, script.classes)}
+    return replace(program, methods=(without_scales(method),), constant_methods=said), arrays
 
 
 def _has_branches(script: Script) -> bool:

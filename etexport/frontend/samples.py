@@ -146,6 +146,13 @@ def check_labels(script: Script, samples: Samples, outputs: tuple[Array, ...]) -
         raise _wrong(script, f"the label of sample {wrong[0]} is {label}, and the output has {classes} classes, 0 to {classes - 1}")
 
 
+def check_classes(script: Script, outputs: tuple[Array, ...]) -> None:
+    """ModelError where the script names more or fewer classes than the first output has elements."""
+    count = outputs[0][0].size if outputs else 0
+    if script.classes and len(script.classes) != count:
+        raise _wrong(script, f"{len(script.classes)} classes are named, and the first output has {count} elements")
+
+
 def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
     """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one more."""
     if example.dtype is torch.bool:

@@ -34,7 +34,7 @@ Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
-SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db")
+SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,8 @@ class Script:
     """What stays in float: module paths, lines of the script, names of operators."""
     int8_io: bool = False
     """Inputs and outputs of an int8 network are int8 too."""
+    classes: tuple[str, ...] = ()
+    """What the elements of the first output are called."""
     min_snr_db: float | None = None
     """The least ratio of signal to noise that each output must have on the board, against the float network."""
     samples_from: str = "samples()"
@@ -266,6 +268,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         isinstance(min_snr_db, bool) or not isinstance(min_snr_db, (int, float)) or not math.isfinite(min_snr_db)
     ):
         raise ModelError(f"min_snr_db = {min_snr_db!r} is no number of decibels", where=str(path))
+    classes = getattr(module, "classes", ())
+    if not isinstance(classes, (tuple, list)) or len(classes) == 1 or not all(isinstance(one, str) for one in classes):
+        raise ModelError(f"classes = {classes!r} is no list of at least two names", where=str(path))
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(f"model is a {type(module.model).__name__}, not a function that returns one", where=str(path), hint=hint)
@@ -297,6 +302,7 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         calibration=_inputs(path, module, "calibration"),
         keep_float=tuple(keep_float),
         int8_io=int8_io,
+        classes=tuple(classes),
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
     )
 

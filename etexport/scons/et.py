@@ -22,7 +22,7 @@ from pathlib import Path
 from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
 QUANTIZATIONS = ("float32", "int8")
-GENERATED = ("program.h", "program.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
+GENERATED = ("program.h", "program_c.h", "program.cpp", "marked.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
 
 LONGEST_NAME = 120  # bytes of a model's name in the name of a folder
 

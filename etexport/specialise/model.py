@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from etexport.kernel.call import Target
 from etexport.plan.problem import Place, Problem, Solution
+from etexport.program.interface import Interface
 from etexport.program.model import Instruction, Method, Value
 from etexport.specialise.schedule import CallStep, Schedule
 
@@ -44,6 +45,7 @@ class Placed:
     specialised: Specialised
     problem: Problem
     solution: Solution
+    interface: Interface = field(default_factory=Interface)
 
     def place(self, value: Value) -> Place:
         """Where the value lies; not for constants."""

@@ -6,14 +6,15 @@ import hashlib
 import sys
 from pathlib import Path
 
-from etexport.board import load_board
+from etexport.board import Board, load_board
 from etexport.emit import emit
 from etexport.errors import doing
 from etexport.kernel.call import Target
-from etexport.kernel.library import load_ops
+from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline as board_neutral
 from etexport.plan import plan, validate
 from etexport.program import pte as wire
+from etexport.program.interface import interface
 from etexport.specialise import memory
 from etexport.specialise import pipeline as for_board
 from etexport.specialise.model import Placed
@@ -26,6 +27,15 @@ def generate(
 ) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     board, library = load_board(board_name), load_ops()
+    placed, program_hash = place(pte, board, library, optimize=optimize, planner=planner, rounding=rounding)
+    with doing(f"{pte}: sources"):
+        return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
+
+
+def place(
+    pte: Path, board: Board, library: Library, *, optimize: str, planner: str | None = None, rounding: str | None = None
+) -> tuple[Placed, int]:
+    """A program with an address for every byte, and its hash as emit wants it."""
     content = existing(pte).read_bytes()
     with doing(f"{pte}: reading"):
         program = wire.load(pte)
@@ -43,6 +53,4 @@ def generate(
         validate(problem, solution)
     memory.check_fit(specialised, problem, solution, board)
     program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    placed = Placed(specialised, problem, solution)
-    with doing(f"{pte}: sources"):
-        return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
+    return Placed(specialised, problem, solution, interface(program, program.method())), program_hash

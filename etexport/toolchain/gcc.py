@@ -18,8 +18,9 @@ from etexport.errors import BuildError, PlanError, ToolMissingError
 from etexport.resources import root
 
 GENERATED = ("program.cpp", "binding.cpp", "constants.S")
+MARKED = ("marked.cpp", *GENERATED[1:])
+"""What emit writes and the compiler reads: the program that is shipped, and the one with marks between its steps."""
 IMAGES = {"bin": "binary", "hex": "ihex"}
-"""What emit writes and the compiler reads."""
 
 LANGUAGE = (
     "-std=c++17",
@@ -135,9 +136,9 @@ def assembler_flags(board: Board, folder: str) -> list[str]:
     return [*board.toolchain.flags, "-Xassembler", "-I", "-Xassembler", folder]  # -Wa would end at a comma
 
 
-def sources(board: Board, out: Path, front: str = "", generated: Sequence[Path] = ()) -> tuple[Path, ...]:
+def sources(board: Board, out: Path, front: str = "", generated: Sequence[Path] = (), *, marked: bool = False) -> tuple[Path, ...]:
     """Generated files first, then the firmware."""
-    return (*(out / name for name in GENERATED), *generated, *firmware_sources(board, front))
+    return (*(out / name for name in (MARKED if marked else GENERATED)), *generated, *firmware_sources(board, front))
 
 
 def compile_command(
@@ -185,7 +186,7 @@ def build(
     objects_dir = target / "obj"
     objects_dir.mkdir(parents=True, exist_ok=True)
     defines = firmware_defines(board, probe_count=probe_count, trace=trace)
-    files = sources(board, out, front, generated)
+    files = sources(board, out, front, generated, marked=trace or probe_count > 0)
     objects = tuple(objects_dir / f"{source.stem}.o" for source in files)
     assert len(set(objects)) == len(objects), f"two sources have one name: {files}"
     commands = [

@@ -61,8 +61,8 @@ class _Extent:
 
 
 # Names of the objects that hold the program; see `etexport.emit`.
-_PROGRAM, _CONSTANTS = "program", "constants"
-_ARENA, _STACK = ".arena", ".stack"
+_PROGRAM, _CONSTANTS = ("program", "marked"), "constants"
+_ARENA, _STACK = ".bss.et.", ".stack"
 _TABLE = ".rodata.et_table"
 """The steps as a table that generated code walks (OPTIMIZE=size): it stands for code, so it is counted as such."""
 
@@ -103,19 +103,20 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
         generated = piece.section.startswith((".text", _TABLE))
         return _part(piece, own, is_code=generated or (piece.output in code and piece.section.startswith(".init")))
 
-    arenas = [extent for name, extent in writable if name == _ARENA or name.startswith(f"{_ARENA}.")]  # one a region
-    named = [*arenas, *(extent for name, extent in writable if name == _STACK)]
-    # The linker of a host has no NOLOAD: its file holds the zeros of the arena, which on a board take no flash.
-    loaded = [rest for extent in loaded for rest in _without(extent, named)]
+    # A board's script gives each arena a section, a host's own leaves it in .bss.
+    arenas = [extent for name, extent in writable if name.split(".")[1:2] == ["arena"]]
+    arenas += [_Extent(piece.address, piece.size) for piece in pieces if piece.section.startswith(_ARENA)]
+    stacks = [extent for name, extent in writable if name == _STACK]
+    stack = sum(extent.size for extent in stacks)
     flash = _split(loaded, pieces, part)
-    static = _split([extent for name, extent in writable if extent not in named], pieces, part)
+    static = _split([rest for _, extent in writable for rest in _without(extent, [*arenas, *stacks])], pieces, part)
     return Sizes(
         flash=flash,
         flash_total=sum(extent.size for extent in loaded),
         static=static,
         static_total=sum(static.values()),
-        arena=sum(extent.size for extent in arenas),
-        stack=sum(extent.size for name, extent in writable if name == _STACK),
+        arena=sum(extent.size for _, extent in writable) - sum(static.values()) - stack,
+        stack=stack,
     )
 
 
@@ -126,7 +127,7 @@ def _part(piece: Piece, own: set[str], *, is_code: bool) -> Part:
     stem = name.split(".")[0]
     if stem == _CONSTANTS:
         return Part.CONSTANTS
-    if stem == _PROGRAM:
+    if stem in _PROGRAM:
         return Part.KERNELS if is_code else Part.CONSTANTS
     return Part.RUNTIME
 

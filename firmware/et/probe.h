@@ -1,5 +1,5 @@
-// Marks between the steps of a program. They cost nothing unless the build asks for counts (ET_PROBES) or values
-// (ET_TRACE). Counts leave out what it takes to stream values.
+// Marks between the steps of a program that was generated with them (marked.cpp), for builds that ask for counts
+// (ET_PROBES) or values (ET_TRACE). Counts leave out what it takes to stream values.
 #pragma once
 
 #include <stdint.h>

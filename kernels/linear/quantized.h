@@ -88,10 +88,12 @@ struct LinearRow {
     }
   }
 
-  // Loads that are hoisted over each other push sums out of registers.
+  // Loads that gcc hoists over each other push sums out of registers.
   template <int32_t kBlock, int32_t kMany>
-  static __attribute__((noinline, optimize("no-schedule-insns"))) void one(const Linear8& layer, int8_t* out,
-                                                                           const int8_t* x, const int8_t* packed) {
+#if !defined(__clang__)
+  __attribute__((optimize("no-schedule-insns")))
+#endif
+  static __attribute__((noinline)) void one(const Linear8& layer, int8_t* out, const int8_t* x, const int8_t* packed) {
     blocks<kBlock, kMany>(layer, out, x, packed, layer.outputs);
   }
 };

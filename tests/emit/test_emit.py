@@ -139,6 +139,7 @@ def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> 
 
 
 def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> None:
+    from etexport.emit.cpp import declared, literal
     from etexport.emit.geometry import geometry
 
     def step(**fields: int) -> CallStep:
@@ -147,11 +148,12 @@ def test_a_negative_or_large_value_widens_the_field_for_all_of_its_type() -> Non
     found = geometry({0: step(a=1, b=255, c=0, d=-(2**31)), 1: step(a=-1, b=256, c=-300, d=7)}, "size")
     (struct,) = found.structs
     assert struct.constants == ()
-    assert [member.type for member in struct.fields] == ["int8_t", "uint16_t", "int16_t", "int32_t"]
-    assert [member.value for member in found.instances[0].fields] == ["1", "255", "0", "-2147483647 - 1"]
+    assert [declared(member) for member in struct.fields] == ["int8_t a", "uint16_t b", "int16_t c", "int32_t d"]
+    assert [literal(member) for member in found.instances[0].fields] == ["1", "255", "0", "-2147483647 - 1"]
 
 
 def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
+    from etexport.emit.cpp import literal
     from etexport.emit.geometry import geometry
 
     def step(name: str, **fields: int | tuple[int, ...]) -> CallStep:
@@ -160,10 +162,10 @@ def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
     same = {"rows": 1, "sizes": (3, 4)}
     found = geometry(dict(enumerate(step(name, **same, n=n) for name, n in (("one", 5), ("two", 6), ("again", 5)))), "size")
     (struct,) = found.structs
-    assert [(member.name, member.value) for member in struct.constants] == [("rows", "1"), ("sizes", "{3, 4}")]
+    assert [(member.name, literal(member)) for member in struct.constants] == [("rows", "1"), ("sizes", "{3, 4}")]
     assert [member.name for member in struct.fields] == ["n"] and len(found.instances) == 2
     assert found.of_step[0] == found.of_step[2] != found.of_step[1]
-    assert geometry({0: step("one", **same)}, "size").of_step[0].endswith("{}"), "nothing differs: no object"
+    assert geometry({0: step("one", **same)}, "size").of_step[0].instance == "", "nothing differs: no object"
 
 
 def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
@@ -175,6 +177,16 @@ def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
         assert [path.name for path in one] == [path.name for path in two]
         assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
         assert ("link.ld" in {path.name for path in one}) == (board is not toy.HOST)
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_only_a_marked_program_has_marks(tmp_path: Path, optimize: str) -> None:
+    emit(toy.placed(optimize), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    plain, marked = ((tmp_path / file).read_text().splitlines() for file in ("program.cpp", "marked.cpp"))
+    more = [line for line in marked[1:] if line not in plain]
+    assert more and all("probe" in line or "trace" in line or "ET_TRACE" in line or "kResults" in line or "{" in line for line in more)
+    assert not [line for line in plain if "probe" in line or "trace" in line.lower() or "kResults" in line]
+    assert [line for line in plain[1:] if line not in marked] == []
 
 
 def test_names_that_cpp_does_not_allow() -> None:
@@ -192,6 +204,6 @@ def test_names_that_cpp_does_not_allow() -> None:
     [(0.1, "0.1f"), (-0.0, "-0.0f"), (1e-45, "1e-45f"), (float("inf"), "__builtin_inff()"), (1e300, "__builtin_inff()"), (3.0, "3.0f")],
 )
 def test_float_literals_read_back_as_the_same_float32(value: float, text: str) -> None:
-    from etexport.emit.geometry import float_literal
+    from etexport.emit.cpp import float_literal
 
     assert float_literal(value) == text

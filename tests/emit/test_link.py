@@ -26,9 +26,9 @@ BOARDS = [
 ]
 
 
-def image(folder: Path, board: Board) -> gcc.Artifacts:
+def image(folder: Path, board: Board, optimize: str = "speed") -> gcc.Artifacts:
     """An image of the toy program with start.cpp in place of the firmware."""
-    emit(toy.placed(), board, toy.LIBRARY, program_hash=1, model_name="toy", out=folder)
+    emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=1, model_name="toy", out=folder)
     objects = []
     for source in (folder / "program.cpp", folder / "constants.S", HERE / "start.cpp"):
         objects.append(folder / f"{source.stem}.o")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from etexport.__main__ import main
+from etexport.frontend.quantize.boundary import stored
+from etexport.program.model import DType, QParams, TensorSpec
+from etexport.toolchain import gcc
 from tests.frontend.nets import NETS, net_script
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +81,9 @@ def test_make_and_cmake(name: str, programs: dict[str, Path], tmp_path: Path) ->
     command("./app", cwd=tmp_path)
     assert (tmp_path / "output.bin").read_bytes() == wanted
     (tmp_path / "output.bin").unlink()
+    from_c(name, library, facts, tmp_path)
+    assert (tmp_path / "output.bin").read_bytes() == wanted
+    (tmp_path / "output.bin").unlink()
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.13)\nproject(app C CXX)\n"
         f"add_subdirectory(lib/{name})\nadd_executable(app {ONCE})\n"
@@ -86,6 +93,31 @@ def test_make_and_cmake(name: str, programs: dict[str, Path], tmp_path: Path) ->
     command("cmake", "--build", "cmake", cwd=tmp_path)
     command("cmake/app", cwd=tmp_path)
     assert (tmp_path / "output.bin").read_bytes() == wanted
+
+
+def from_c(name: str, library: Path, facts: list[str], folder: Path) -> None:
+    """The same by the header for C, linked by gcc; of integers also the numbers that they stand for, as PyTorch stores them."""
+    quantized = name == "conv_bn_relu"
+    strict = ("-std=c11", *STRICT, *(["-DQUANTIZED"] if quantized else []))
+    command(
+        "gcc", *strict, *facts, f"-I{library}/src", ONCE.with_suffix(".c"), *folder.glob(f"{name}*.o"), "-lm", "-o", "from_c", cwd=folder
+    )
+    header = (library / "src" / f"{name}.h").read_text()
+    found = re.findall(r"_(scale|zero_point) = ([-\d.e]+)", header)
+    assert bool(found) == quantized
+    if not quantized:
+        command("./from_c", cwd=folder)
+        return
+    scale, zero_point = float(found[0][1]), int(found[1][1])
+    halves = (np.arange(-300, 300, dtype=np.float32) + np.float32(0.5)) * np.float32(scale)
+    numbers = np.concatenate([halves, np.random.default_rng(1).normal(0, 100 * scale, 1000), [0, np.inf, -np.inf, np.nan, 1e30]])
+    numbers = numbers.astype(np.float32)
+    numbers.tofile(folder / "numbers.bin")
+    command("./from_c", cwd=folder)
+    answer = np.fromfile(folder / "stored.bin", np.dtype([("stored", np.int8), ("real", np.float32)]))
+    wanted = stored(numbers, TensorSpec(DType.INT8, numbers.shape, qparams=QParams((scale,), (zero_point,), -128, 127)))
+    np.testing.assert_array_equal(answer["stored"], wanted)
+    np.testing.assert_array_equal(answer["real"], (wanted.astype(np.float32) - zero_point) * np.float32(scale))
 
 
 def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(programs: dict[str, Path], tmp_path: Path) -> None:
@@ -108,9 +140,78 @@ def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(programs:
         with (tmp_path / "app.elf").open("rb") as stream:
             elf = ELFFile(stream)
             symbols = {symbol.name: symbol for symbol in elf.get_section_by_name(".symtab").iter_symbols()}
-            for arena in ("_ZN4lstm6detail5arenaE", "_ZN12conv_bn_relu6detail5arenaE"):
+            for arena in ("lstm_arena", "conv_bn_relu_arena"):
                 section = elf.get_section(symbols[arena]["st_shndx"])
                 assert section["sh_type"] == "SHT_NOBITS" and section.name == ".bss"
+
+
+def test_steps_symbols_and_another_compiler(programs: dict[str, Path], tmp_path: Path) -> None:
+    """A function of ours between the steps, which ends a run; no symbol but the model's; clang, as strict as gcc."""
+    needs("g++", "gcc", "nm")
+    library = made(programs["lstm"], tmp_path / "lib", "host", "--between-steps")
+    (tmp_path / "main.cpp").write_text(BETWEEN)
+    objects = []
+    for compiler, source in (("g++", "lib/src/lstm.cpp"), ("gcc", "lib/src/lstm_constants.c"), ("g++", "main.cpp")):
+        objects.append(f"{Path(source).stem}.o")
+        command(compiler, *STRICT, "-O1", "-Ilib/src", "-c", source, "-o", objects[-1], cwd=tmp_path)
+    command("g++", *objects, "-lm", "-o", "app", cwd=tmp_path)
+    command("./app", cwd=tmp_path)
+    names = command("nm", "-gC", "--defined-only", "-f", "posix", *objects[:2], cwd=tmp_path).splitlines()
+    own = [line for line in names if re.search(r"\blstm(_\w+)?(::| |\()", line)]
+    assert len(own) > 10 and [line for line in names if line and line not in own and not line.endswith(".o:")] == []
+    assert not [line for line in names if re.search(r"\bet::", line)]
+    needs("clang++")
+    command("clang++", *STRICT, "-std=c++17", "-Isrc", "-c", "src/lstm.cpp", "-o", tmp_path / "clang.o", cwd=library)
+
+
+BETWEEN = """
+#include "lstm.h"
+static uint32_t asked, last;
+bool lstm_between(uint32_t step) {
+  asked = step + 1;
+  return step < last;
+}
+int main() {
+  lstm::init();
+  last = 1000;
+  if (!lstm::run() || asked != lstm::kStepCount) return 1;
+  last = 1;
+  return lstm::run() || asked != 2 ? 2 : 0;
+}
+"""
+
+
+def test_the_flags_that_gcc_needs_are_in_the_code(tmp_path: Path) -> None:
+    """Bools made from floats, where gcc 12 goes wrong: the same code whether or not the flags are given; and they are needed."""
+    needs("arm-none-eabi-g++")
+    (tmp_path / "bools.py").write_text(BOOLS)
+    assert main(["export", str(tmp_path / "bools.py"), "-o", str(tmp_path / "bools.pte")]) == 0
+    source = made(tmp_path / "bools.pte", tmp_path / "lib", "m4f") / "src" / "bools.cpp"
+    bare = tmp_path / "bare.cpp"
+    bare.write_text("\n".join(line for line in source.read_text().splitlines() if not line.startswith("#pragma GCC")))
+
+    def code(file: Path, *flags: str) -> str:
+        command("arm-none-eabi-g++", *ARM, "-O2", "-std=c++17", *flags, f"-I{source.parent}", "-c", file, "-o", "code.o", cwd=tmp_path)
+        return command("arm-none-eabi-objdump", "-d", "code.o", cwd=tmp_path)
+
+    assert code(source) == code(source, *gcc.WISHES) == code(bare, *gcc.WISHES) != code(bare)
+
+
+BOOLS = """
+import torch
+
+class Bools(torch.nn.Module):
+    def forward(self, x, y):
+        a = x > y
+        b = torch.any(x.to(torch.bool), dim=1)
+        return a, torch.isnan(x), torch.logical_or(x, y), b, torch.logical_not(x), x.to(torch.bool), torch.eq(x, 0.5), torch.where(a, x, y)
+
+def model():
+    return Bools()
+
+def example_inputs():
+    return torch.zeros(3, 8), torch.zeros(3, 8)
+"""
 
 
 @pytest.mark.parametrize("core", ["rv32imafc", "cortex-m0", "M33"])
@@ -143,10 +244,7 @@ def test_manifests(programs: dict[str, Path], tmp_path: Path) -> None:
     library = made(programs["lstm"], tmp_path / "lib", "m4f")
     manifest = json.loads((library / "library.json").read_text())
     assert {"name", "version", "description", "frameworks", "platforms", "build"} <= manifest.keys()
-    assert (library / manifest["build"]["srcDir"] / manifest["headers"]).is_file() and (
-        library / manifest["build"]["extraScript"]
-    ).is_file()
-    compile((library / manifest["build"]["extraScript"]).read_text(), "platformio.py", "exec")
+    assert (library / manifest["build"]["srcDir"] / manifest["headers"]).is_file()
     properties = dict(line.split("=", 1) for line in (library / "library.properties").read_text().splitlines())
     asked = ["name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures", "includes"]
     assert set(asked) <= properties.keys() and properties["category"] == "Data Processing"

@@ -130,8 +130,8 @@ SECTIONS {{
   __data_load = LOADADDR(.data);
   .tdata : {{ *(.tdata .tdata.*) }} > ram AT > code
   .tbss (NOLOAD) : {{ *(.tbss .tbss.*) }} > ram
+  .arena (NOLOAD) : {{ *(.bss.et.*) }} > ram
   .bss (NOLOAD) : {{ __bss_start = .; . += SIZEOF(.tbss); *(.bss .bss.* .sbss .sbss.* COMMON) . = ALIGN(4); __bss_end = .; }} > ram
-  .arena (NOLOAD) : {{ *(.arena) }} > ram
   /DISCARD/ : {{ *(.eh_frame*) }}
 }}
 """

@@ -6,11 +6,7 @@
 
 namespace tiny {
 
-#if defined(__linux__)
-Arena arena;
-#else
-__attribute__((section(".arena"))) Arena arena;
-#endif
+__attribute__((section(".bss.et.tiny_arena"))) Arena arena;
 
 volatile int sink;
 
@@ -49,13 +45,15 @@ __attribute__((noinline)) uint32_t deep(uint32_t n) {
 void init() { arena.runs = 0; }
 
 void run() {
+  // 0  sum
   et::probe(0);
-  for (int row = 0; row < 2; ++row) {  // step 0: sum
+  for (int row = 0; row < 2; ++row) {
     arena.sum[row] = arena.x[3 * row] + arena.x[3 * row + 1] + arena.x[3 * row + 2];
   }
   et::trace(0, 0, arena.sum, sizeof(arena.sum));
+  // 1  misbehave
   et::probe(1);
-  misbehave(arena.x[0]);  // step 1: misbehave
+  misbehave(arena.x[0]);
   if (arena.x[0] == 4e30f) {
     sink = static_cast<int>(deep(100000));
   }
@@ -69,8 +67,9 @@ void run() {
   __asm volatile("1: addi %0, %0, -1\n bnez %0, 1b" : "+r"(rounds));
 #endif
 #endif
+  // 2  table
   et::probe(2);
-  ++arena.runs;  // step 2: table
+  ++arena.runs;
   for (int i = 0; i < 600; ++i) {
     arena.table[i] = arena.image[i % 48] * i + static_cast<int32_t>(arena.runs);
   }
