@@ -59,18 +59,26 @@ def test_counts_are_exact_and_the_same_every_time(firmware: Firmware, name: str)
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_count_is_the_number_of_instructions(firmware: Firmware, name: str) -> None:
     """A loop of two instructions more a round costs just that: a delay loop in assembler is timed for several lengths."""
-    beside = set()
-    for rounds in (1000, 1001, 1002, 1003, 1004, 5000):
-        board, elf = firmware(name, defines=(f"-DTINY_ROUNDS={rounds}",))
-        beside |= {count - 2 * rounds for count in run(elf, board, [sample(3)] * 12).counters}
+    board, elf = firmware(name, defines=("-DTINY_ROUNDS",))
+    lengths = (1000, 1001, 1002, 1003, 1004, 5000) * 4
+    counts = run(elf, board, [with_rounds(length) for length in lengths]).counters
+    beside = {count - 2 * length for count, length in zip(counts, lengths, strict=True)}
     assert len(beside) == 1, beside
+
+
+def with_rounds(rounds: int) -> tuple[np.ndarray, np.ndarray]:
+    """A sample whose image says, in its first bytes on the board, how long the loop of -DTINY_ROUNDS is."""
+    x, pixels = sample(3)
+    stored = pixels.transpose(0, 2, 3, 1).copy()
+    stored.ravel()[:4] = np.frombuffer(rounds.to_bytes(4, "little"), np.int8)
+    return x, stored.transpose(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("name", [name for name in BOARDS if name in COUNTED])
 def test_instructions_by_function_add_up_to_the_count(firmware: Firmware, name: str) -> None:
     """Of the last run, whose own counter shares nothing with the plugin but the core; the loop is where it is."""
-    board, elf = firmware(name, defines=("-DTINY_ROUNDS=1000",))
-    ran, done = count_instructions(elf, board, [sample(1), sample(3)])
+    board, elf = firmware(name, defines=("-DTINY_ROUNDS",))
+    ran, done = count_instructions(elf, board, [with_rounds(10), with_rounds(1000)])
     assert sum(one.count for one in ran) == done.counters[1]
     inside = {name: sum(one.count for one in ran if name in one.functions) for name in ("tiny::run()", "tiny::misbehave(float)")}
     assert inside["tiny::run()"] > 2000 + 600 and 0 < inside["tiny::misbehave(float)"] < 200, inside

@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "et/probe.h"
 
@@ -58,9 +59,9 @@ void run() {
     sink = static_cast<int>(deep(100000));
   }
 #if defined(TINY_ROUNDS)
-  // Two instructions a round, whatever the compiler thinks; volatile, because some constants take two to make.
-  static const volatile uint32_t kRounds = TINY_ROUNDS;
-  uint32_t rounds = kRounds;
+  // Two instructions a round, whatever the compiler thinks, and as many rounds as the first bytes of the image say.
+  uint32_t rounds;
+  memcpy(&rounds, arena.image, sizeof(rounds));
 #if defined(__arm__)
   __asm volatile(".syntax unified\n 1: subs %0, %0, #1\n bne 1b" : "+l"(rounds)::"cc");
 #elif defined(__riscv)
