@@ -96,7 +96,7 @@ class LiveBuffer:
 
 @dataclass(frozen=True)
 class Step:
-    """`kind` is "call", "jump" or "move"; `kernel`, `variant`, `macs` and `results` are of calls."""
+    """`kind` is "call", "begin", "next", "jump" or "move"; `kernel`, `variant`, `macs` and `results` are of calls."""
 
     step: int
     handle: int

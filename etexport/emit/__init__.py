@@ -24,7 +24,7 @@ from etexport.errors import PlanError
 from etexport.kernel.library import Library
 from etexport.specialise.memory import directed, entered
 from etexport.specialise.model import Placed
-from etexport.specialise.schedule import JumpStep
+from etexport.specialise.schedule import BeginStep, JumpStep
 
 __all__ = ["Model", "emit", "explained", "modelled", "sources"]
 
@@ -135,12 +135,13 @@ def _program(model: Model, stem: str, *, poison: bool, marks: bool = False, alon
 
 def _forms(model: Model) -> tuple[Form, ...]:
     steps = model.placed.specialised.schedule.steps
-    conditions = {
-        step.condition: cpp.named(made.jump.condition)
-        for step, made in zip(steps, model.code.statements, strict=True)
-        if isinstance(step, JumpStep) and step.condition is not None and made.jump and made.jump.condition
-    }
-    return forms(steps, lambda id: f"*{conditions[id]}")
+    named: dict[int, str] = {}
+    for step, made in zip(steps, model.code.statements, strict=True):
+        if isinstance(step, BeginStep) and made.count:
+            named[step.count] = cpp.named(made.count)
+        elif isinstance(step, JumpStep) and step.condition is not None and made.jump and made.jump.condition:
+            named[step.condition] = cpp.named(made.jump.condition)
+    return forms(steps, lambda id: f"*{named[id]}")
 
 
 def _check_flash(flash: Flash, board: Board) -> None:

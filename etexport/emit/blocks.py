@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from etexport.specialise.schedule import JumpStep, MoveStep, Step
+from etexport.specialise.schedule import BeginStep, JumpStep, MoveStep, NextStep, Step
 
 Line = tuple[int, str]
 """How deep it stands, and its text."""
@@ -23,16 +23,16 @@ class Form:
 
 
 def forms(steps: Sequence[Step], condition: Callable[[int], str]) -> tuple[Form, ...]:
-    """The form of each step, and of the end. `condition` makes the expression of a value."""
+    """The form of each step, and of the end. `condition` makes the expression of a value: of a condition, or of a count."""
     jumps = {at: step for at, step in enumerate(steps) if isinstance(step, JumpStep)}
     try:
         made = _Structured(jumps, len(steps), condition)
         made.stretch(0, len(steps), 0, None)
         found = made.forms()
     except _NoBlocks:
-        found = _with_labels(jumps, len(steps), condition)
-    moves = {at for at, step in enumerate(steps) if isinstance(step, MoveStep)}
-    return tuple(replace(form, marked=False) if at in moves else form for at, form in enumerate(found))
+        found = _with_labels(steps, condition)
+    unmarked = {at for at, step in enumerate(steps) if isinstance(step, (MoveStep, BeginStep))}
+    return tuple(replace(form, marked=False) if at in unmarked else form for at, form in enumerate(found))
 
 
 class _NoBlocks(Exception):
@@ -71,7 +71,11 @@ class _Structured:
         if back is None:
             return None
         jump = self.jumps.pop(back)
-        self.before.setdefault(first, []).append((depth, "for (;;) {" if jump.condition is None else "do {"))
+        if isinstance(jump, NextStep):
+            count = self.condition(jump.count)
+            self.lines[first - 1] = [(depth, f"for ({count} = 0; {count} < {jump.rounds}; ++{count}) {{")]
+        else:
+            self.before.setdefault(first, []).append((depth, "for (;;) {" if jump.condition is None else "do {"))
         self.stretch(first, back, depth + 1, back + 1)
         self.jumps[back] = jump
         self.depth[back] = depth + 1
@@ -110,17 +114,20 @@ class _Structured:
         return self.condition(jump.condition)
 
 
-def _with_labels(jumps: dict[int, JumpStep], count: int, condition: Callable[[int], str]) -> tuple[Form, ...]:
-    targets = {jump.target for jump in jumps.values()}
+def _with_labels(steps: Sequence[Step], expression: Callable[[int], str]) -> tuple[Form, ...]:
+    targets = {step.target for step in steps if isinstance(step, JumpStep)}
     found = []
-    for at in range(count + 1):
+    for at, step in enumerate((*steps, None)):
         before = ((0, f"step_{at}:"),) if at in targets else ()
-        jump = jumps.get(at)
         lines: tuple[Line, ...] = ()
-        if jump is not None:
-            go = f"goto step_{jump.target};"
-            lines = ((0, go),)
-            if jump.condition is not None:
-                lines = ((0, f"if (!{condition(jump.condition)}) {{"), (1, go), (0, "}"))
+        if isinstance(step, BeginStep):
+            lines = ((0, f"{expression(step.count)} = 0;"),)
+        elif isinstance(step, JumpStep):
+            go, condition = f"goto step_{step.target};", ""
+            if isinstance(step, NextStep):
+                condition = f"++{expression(step.count)} < {step.rounds}"
+            elif step.condition is not None:
+                condition = f"!{expression(step.condition)}"
+            lines = ((0, f"if ({condition}) {{"), (1, go), (0, "}")) if condition else ((0, go),)
         found.append(Form(before, 0, lines))
     return tuple(found)

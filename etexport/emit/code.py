@@ -13,9 +13,9 @@ from etexport.emit.names import comment, layout_note, unique
 from etexport.kernel.call import Const, Operand, Read, RowRead, RowWrite, Scratch, Write
 from etexport.kernel.library import Library
 from etexport.plan.problem import Place
-from etexport.program.model import DType, Instruction, Method, QParams, Role, TensorSpec, Value
+from etexport.program.model import SET_ROW, DType, Instruction, Method, QParams, Role, TensorSpec, Value
 from etexport.specialise.model import Placed
-from etexport.specialise.schedule import CallStep, JumpStep, MoveStep, Step
+from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Step
 
 SCRATCH_ALIGN = 16
 """Several scratch operands of one instruction lie one after the other in its scratch buffer, each at a multiple of this."""
@@ -111,16 +111,18 @@ class Trace:
 
 @dataclass(frozen=True)
 class Jump:
-    """On to step `target`: always, or where the bool at `condition` is false."""
+    """On to step `target`: always, where the bool at `condition` is false, or where `count`, with one added, is below `rounds`."""
 
     target: int
     condition: Where | None = None
+    count: Where | None = None
+    rounds: int = 0
 
 
 @dataclass(frozen=True)
 class Statement:
     """One step: two lines of comment, and one call of `function` (in namespace et) with `geometry` and `arguments`; or a `jump`; or
-    neither, where a value only gets another name."""
+    a `count` that begins at 0; or none of these, where a value only gets another name."""
 
     index: int
     handle: int
@@ -132,6 +134,7 @@ class Statement:
     sweep: Sweep | None = None
     traces: tuple[Trace, ...] = ()
     jump: Jump | None = None
+    count: Where | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,10 @@ def base(method: Method, value: Value) -> Value:
 
 
 def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
-    """The results that lie in the arena: those that a build with traces streams, numbered in this order."""
+    """The results that lie in the arena: those that a build with traces streams, numbered in this order. What a round writes a row of is
+    none: the row is one."""
+    if instruction.op == SET_ROW:
+        return []
     method = placed.specialised.method
     return [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.places]
 
@@ -251,6 +257,12 @@ def _statement(index: int, step: Step, placed: Placed, names: _Names, geometry: 
     method = placed.specialised.method
     instruction = step.instruction
     code = comment(f"{instruction.source}  {instruction.source.code}") if instruction.source else ""
+    if isinstance(step, BeginStep):
+        title = comment(f"{instruction.name}: {step.rounds} rounds, counted in {method.values[step.count].name}")
+        return Statement(index, instruction.handle, title, code, count=names.value(step.count))
+    if isinstance(step, NextStep):
+        title = comment(f"{instruction.name}: on at step {step.target}, {step.rounds} times in all")
+        return Statement(index, instruction.handle, title, code, jump=Jump(step.target, None, names.value(step.count), step.rounds))
     if isinstance(step, JumpStep):
         condition = None if step.condition is None else names.value(step.condition)
         when = "" if step.condition is None else f" unless {method.values[step.condition].name}"

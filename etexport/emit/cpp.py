@@ -11,7 +11,7 @@ import numpy as np
 from etexport.emit.arenas import Arena
 from etexport.emit.code import Argument, InFlash, InRam, Statement, Where
 from etexport.emit.geometry import Member, Object
-from etexport.emit.table import Case, Record, Slot, Target, Word
+from etexport.emit.table import Case, Record, Rounds, Slot, Target, Word
 from etexport.plan.problem import Place
 from etexport.program.model import DType, QParams
 
@@ -131,6 +131,8 @@ def word(one: Word, arenas: Mapping[str, Arena]) -> str:
         return NULL
     if isinstance(one, Object):
         return f"&{one.instance}"
+    if isinstance(one, Rounds):
+        return f"kRounds + {one.at}"
     if isinstance(one, Target):
         return f"kCalls + {one.step}, kOperands + {one.word}"
     return address(one.place, arenas) if isinstance(one, InRam) else constant(one)

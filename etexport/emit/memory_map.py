@@ -27,9 +27,9 @@ from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer
 from etexport.program.model import Instruction, Method, Role, Value
 from etexport.specialise.model import Placed, scratch_name
-from etexport.specialise.schedule import CallStep, JumpStep, MoveStep
+from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep
 
-KINDS = {"call": CallStep, "jump": JumpStep, "move": MoveStep}
+KINDS = {"call": CallStep, "begin": BeginStep, "next": NextStep, "jump": JumpStep, "move": MoveStep}
 
 
 def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, board: str, program_hash: int, arena_bytes: int) -> MemoryMap:

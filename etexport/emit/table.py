@@ -36,8 +36,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the loop, which takes `words` words; windowed where there is a `window`, and `swept` (see `Sweep.places`). A `jump` has
-    three words: where its condition lies, and where in the two tables it goes on. What is neither does nothing."""
+    """One call of the loop, which takes `words` words; windowed where there is a `window`, and `swept` (see `Sweep.places`). `kind`
+    says what there is where there is no call: a "jump" has three words, where its condition lies, and where in the two tables it goes on;
+    a "begin" has one, where the count lies that becomes 0; a "next" has four, its count, how many rounds there are, and where it goes on.
+    What is none of these does nothing."""
 
     function: str = ""
     geometry: Record | None = None
@@ -46,7 +48,7 @@ class Case:
     swept: tuple[Slot, ...] = ()
     given: tuple[str, ...] = ()
     words: int = 0
-    jump: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,15 @@ class Target:
     word: int
 
 
-Word = Where | Object | Target | None
-"""A word of the table: an address, an instance of a geometry, or (as two words) where a jump goes on."""
+@dataclass(frozen=True)
+class Rounds:
+    """How many rounds a loop makes: this one of `Table.rounds`."""
+
+    at: int
+
+
+Word = Where | Object | Target | Rounds | None
+"""A word of the table: an address, an instance of a geometry, a number of rounds, or (as two words) where a jump goes on."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class Entry:
 class Table:
     cases: tuple[Case, ...]
     entries: tuple[Entry, ...]
+    rounds: tuple[int, ...] = ()
 
     @property
     def narrow(self) -> bool:
@@ -83,7 +93,7 @@ class Table:
 
     @property
     def jumps(self) -> bool:
-        return any(case.jump for case in self.cases)
+        return any(case.kind in ("jump", "next") for case in self.cases)
 
     @property
     def words(self) -> int:
@@ -96,20 +106,25 @@ def table(statements: Sequence[Statement]) -> Table:
     kinds = [_case(statement, known) for statement in statements]
     cases = list(dict.fromkeys(kinds))
     starts = list(itertools.accumulate((kind.words for kind in kinds), initial=0))
+    rounds = tuple(dict.fromkeys(one.jump.rounds for one in statements if one.jump and one.jump.count))
     entries = (
-        Entry(cases.index(kind), _words(statement, kind, starts), statement.title, statement.code)
+        Entry(cases.index(kind), _words(statement, kind, starts, rounds), statement.title, statement.code)
         for statement, kind in zip(statements, kinds, strict=True)
     )
-    return Table(tuple(cases), tuple(entries))
+    return Table(tuple(cases), tuple(entries), rounds)
 
 
-_JUMP = Case(words=3, jump=True)
+_JUMP = Case(words=3, kind="jump")
+_BEGIN = Case(words=1, kind="begin")
+_NEXT = Case(words=4, kind="next")
 
 
 def _case(statement: Statement, known: Mapping[tuple[object, int], Slot]) -> Case:
     """What steps of one case have in common; the words are numbered in the order in which they stand."""
     if statement.geometry is None:
-        return _JUMP if statement.jump else Case()
+        if statement.jump:
+            return _NEXT if statement.jump.count else _JUMP
+        return _BEGIN if statement.count else Case()
     count = itertools.count()
     sweep, call = statement.sweep, _call(statement)
 
@@ -153,12 +168,12 @@ def _types_of_nothing(calls: Iterable[Statement]) -> dict[tuple[object, int], Sl
     return {key: next(iter(slots)) for key, slots in found.items() if len(slots) == 1}
 
 
-def _words(statement: Statement, case: Case, starts: Sequence[int]) -> tuple[Word, ...]:
+def _words(statement: Statement, case: Case, starts: Sequence[int], rounds: Sequence[int]) -> tuple[Word, ...]:
     if statement.jump:
-        target = statement.jump.target
-        return (statement.jump.condition, Target(target, starts[target]))
+        jump, target = statement.jump, Target(statement.jump.target, starts[statement.jump.target])
+        return (jump.count, Rounds(rounds.index(jump.rounds)), target) if jump.count else (jump.condition, target)
     if statement.geometry is None:
-        return ()
+        return (statement.count,) if statement.count else ()
     sweep = statement.sweep
     objects = [(one,) if one and one.instance else () for one in (sweep.window if sweep else None, statement.geometry)]
     swept = (place.at for place in sweep.places) if sweep else ()

@@ -26,8 +26,13 @@ from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of
 from etexport.kernel.library import Library
 from etexport.program.model import (
+    BEGIN,
     JUMP_FALSE,
+    JUMPS,
     MOVE,
+    NEXT,
+    ROW,
+    SET_ROW,
     Arg,
     Array,
     DType,
@@ -90,6 +95,26 @@ CASTS = frozenset({aten._to_copy.default, aten.where.ScalarSelf, aten.where.Scal
 """Elementwise operators whose operand says nothing of the result's type."""
 
 
+ARITHMETIC: dict[object, torch._ops.OpOverload] = {
+    operator.add: aten.add.Tensor,
+    operator.sub: aten.sub.Tensor,
+    operator.mul: aten.mul.Tensor,
+    operator.lt: aten.lt.Tensor,
+    operator.le: aten.le.Tensor,
+    operator.gt: aten.gt.Tensor,
+    operator.ge: aten.ge.Tensor,
+    operator.eq: aten.eq.Tensor,
+    operator.ne: aten.ne.Tensor,
+    operator.and_: aten.bitwise_and.Tensor,
+    operator.or_: aten.bitwise_or.Tensor,
+    torch.sym_not: aten.logical_not.default,
+}
+"""What a loop may do with the Python numbers that it carries."""
+
+NUMBERS = TensorSpec(DType.INT64, ())
+"""What a Python number is that is not known before: a tensor without dimensions."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lowered:
     """`nodes` gives the node of the exported graph that each instruction computes, by handle."""
@@ -122,7 +147,7 @@ class _Lowering:
     nodes: dict[int, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     inside: int = 0
-    """In how many branches."""
+    """In how many branches and loops."""
     errors: list[EtError] = field(default_factory=list)
     failed: set[fx.Node] = field(default_factory=set)
     known: dict[fx.Node, bool] = field(default_factory=dict)
@@ -165,9 +190,8 @@ class _Lowering:
 
     def _within(self, instruction: Instruction) -> Instruction:
         """A jump behind the last instruction leads to the end."""
-        if instruction.op != JUMP_FALSE or instruction.args[1] != len(self.instructions):
-            return instruction
-        return replace(instruction, args=(instruction.args[0], -1))
+        behind = instruction.op in JUMPS and instruction.destination == len(self.instructions)
+        return instruction.leading_to(-1) if behind else instruction
 
     # ---- inputs and constants ---------------------------------------------------------------------------------------------------
 
@@ -245,11 +269,10 @@ class _Lowering:
             self.lowered[node] = self.lowered[source]
         elif isinstance(target, torch._ops.OpOverload):
             self._operator(node, target)
-        elif target is torch.ops.higher_order.cond:
-            self._branches(node)
         elif isinstance(target, torch._ops.HigherOrderOperator):
-            hint = "choose with torch.cond or torch.where, or unroll the loop"
-            raise self._error(node, f"control flow (torch.{target}) cannot be built yet", hint)
+            self._control(node)
+        elif target in ARITHMETIC:
+            self._number(node, ARITHMETIC[target])
         else:
             raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
 
@@ -268,29 +291,110 @@ class _Lowering:
         self._append(op, args, outs, node)
         self.lowered[node] = results
 
-    # ---- branches ---------------------------------------------------------------------------------------------------------------
+    # ---- branches and loops -----------------------------------------------------------------------------------------------------
+
+    def _control(self, node: fx.Node) -> None:
+        """Its instructions have the line of the script where it stands, if torch knows no better: a part of it may."""
+        graphs = [getattr(node.graph.owning_module, str(one.target)).graph for one in node.all_input_nodes if one.op == "get_attr"]
+        inner = (one for graph in graphs for one in graph.nodes)
+        found = (source_of(one.meta, self.script.folder, None) for one in (node, *inner))
+        fallback, self.fallback = self.fallback, next(filter(None, found), self.fallback)
+        if node.target is torch.ops.higher_order.cond:
+            self._branches(node)
+        elif node.target is torch.ops.higher_order.while_loop:
+            self._while(node)
+        elif node.target is torch.ops.higher_order.scan:
+            body, carried, rows, others = node.args
+            self._counted(node, body, carried, rows, others)
+        elif node.target is torch.ops.higher_order.map_impl:
+            body, rows, others = node.args
+            self._counted(node, body, (), rows, others)
+        else:
+            hint = "of control flow there are torch.cond, while_loop, map and scan"
+            raise self._error(node, f"torch.{node.target} cannot be built", hint)
+        self.fallback = fallback
 
     def _branches(self, node: fx.Node) -> None:
         """`torch.cond` as ExecuTorch writes it: a jump over what is computed where the condition holds, to what is computed where not;
         either way ends with its results moved to those of the whole."""
         predicate, yes, no, operands = node.args
-        condition = self._condition(node, predicate)
+        condition = self._condition(node, self._given(predicate))
         assert isinstance(yes, fx.Node) and isinstance(no, fx.Node) and isinstance(operands, (tuple, list))
         results = self._results(node)
         outs = [ref.id for ref in results]
         to_other = self._jump(node, condition)
-        self._branch(node, yes, operands, outs)
+        self._move_all(node, self._subgraph(node, yes, self._operands(node, operands)), outs)
         to_end = self._jump(node, False)
         self._lead_here(to_other)
-        self._branch(node, no, operands, outs)
+        self._move_all(node, self._subgraph(node, no, self._operands(node, operands)), outs)
         self._lead_here(to_end)
         self.lowered[node] = results
 
-    def _condition(self, node: fx.Node, predicate: Any) -> Ref:
-        if isinstance(predicate, bool):
-            return self._constant(f"{node.name}_condition", np.array(predicate))
-        ref = self.lowered.get(predicate)
-        if not isinstance(ref, Ref):
+    def _while(self, node: fx.Node) -> None:
+        """What is carried is moved to the results, which each round reads and moves its own to; a jump behind the loop where the condition
+        fails, and one back at its end."""
+        asked, body, first, others = node.args
+        assert isinstance(asked, fx.Node) and isinstance(body, fx.Node)
+        assert isinstance(first, (tuple, list)) and isinstance(others, (tuple, list))
+        specs = [self._spec(one, node) if isinstance(one, Tensor) else NUMBERS for one in node.meta["val"]]
+        results = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in specs)
+        outs = [ref.id for ref in results]
+        self._move_all(node, self._operands(node, first), outs)
+        given = [*results, *self._operands(node, others)]
+        head = len(self.instructions)
+        (condition,) = self._subgraph(node, asked, given)
+        if self.errors:
+            return
+        to_end = self._jump(node, self._condition(node, condition))
+        self._move_all(node, self._subgraph(node, body, given), outs)
+        self._lead(self._jump(node, False), head)
+        self._lead_here(to_end)
+        self.lowered[node] = results
+
+    def _counted(self, node: fx.Node, body: Any, first: Any, rows: Any, others: Any) -> None:
+        """`map` and `scan`: each round reads a row of each of `rows`, writes one of each stacked result, and gives the next what `first` is
+        for the first."""
+        results = self._results(node)
+        outs = [ref.id for ref in results]
+        stacked = outs[len(first) :]
+        tables = self._operands(node, rows)
+        rounds = int(rows[0].meta["val"].shape[0])
+        self._move_all(node, self._operands(node, first), outs[: len(first)])
+        self.lowered[node] = results
+        if not rounds:
+            for at in range(len(first), len(outs)):
+                outs[at] = self._constant(node.name, np.zeros(self.values[outs[at]].spec.shape, self.values[outs[at]].spec.dtype.numpy)).id
+            self.lowered[node] = tuple(map(Ref, outs))
+            return
+        count = self._value(f"{node.name}_count", TensorSpec(DType.INT32, ()), Role.ACTIVATION)
+        self._plain(BEGIN, (), (count.id, *stacked), count.name)
+        head = len(self.instructions)
+        taken = []
+        for table in tables:
+            row = self._value(f"{self.values[table.id].name}_row", self._row_of(table), Role.ACTIVATION)
+            self._plain(ROW, (table, Ref(count.id)), (row.id,), row.name)
+            taken.append(Ref(row.id))
+        given = [*results[: len(first)], *taken, *self._operands(node, others)]
+        made = self._subgraph(node, body, given)
+        if self.errors:
+            return
+        for table_id, result in zip(stacked, made[len(first) :], strict=True):
+            assert result is not None
+            self._plain(SET_ROW, (Ref(table_id), result, Ref(count.id)), (table_id,), self.values[table_id].name)
+        self._move_all(node, made[: len(first)], outs[: len(first)])
+        self._plain(NEXT, (Ref(count.id), rounds, head), (count.id,), f"{node.name}_next")
+
+    def _number(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
+        """Arithmetic with numbers that a loop carries: they are tensors of int64 without dimensions."""
+        spec = TensorSpec(DType.BOOL, ()) if isinstance(node.meta["val"], (bool, torch.SymBool)) else NUMBERS
+        common = torch.int64 if overload in PROMOTING and not isinstance(node.meta["val"], bool) else None
+        args = tuple(self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, {}))
+        value = self._value(node.name, spec, Role.ACTIVATION)
+        self._append(out_name(overload), args, (value.id,), node)
+        self.lowered[node] = Ref(value.id)
+
+    def _condition(self, node: fx.Node, ref: Ref | None) -> Ref:
+        if ref is None:
             raise self._error(node, "its condition depends on a size that is not fixed", FIXED)
         spec = self.values[ref.id].spec
         if spec.dtype is not DType.BOOL or spec.numel != 1:
@@ -305,38 +409,56 @@ class _Lowering:
         return handle
 
     def _lead_here(self, jump: int) -> None:
-        instruction = self.instructions[jump]
-        self.instructions[jump] = replace(instruction, args=(instruction.args[0], len(self.instructions)))
+        self._lead(jump, len(self.instructions))
 
-    def _branch(self, node: fx.Node, branch: fx.Node, operands: Sequence[Any], outs: Sequence[int]) -> None:
-        """The instructions of a subgraph, and the moves of its results to `outs`. Its lines of the script are those of the `torch.cond`
-        where torch knows no better."""
-        module = getattr(node.graph.owning_module, str(branch.target))
-        graph: fx.Graph = module.graph
+    def _lead(self, jump: int, to: int) -> None:
+        self.instructions[jump] = self.instructions[jump].leading_to(to)
+
+    def _subgraph(self, node: fx.Node, graph_node: fx.Node, given: Sequence[Ref]) -> list[Ref | None]:
+        """The instructions of a branch, a condition or a round, which is given these; returns what it gives."""
+        graph: fx.Graph = getattr(node.graph.owning_module, str(graph_node.target)).graph
         placeholders = [one for one in graph.nodes if one.op == "placeholder"]
-        for placeholder, operand in zip(placeholders, operands, strict=True):
-            if operand in self.failed:
-                self.failed.add(placeholder)
-            self.lowered[placeholder] = self.lowered.get(operand) if isinstance(operand, fx.Node) else operand
-        fallback, self.fallback = self.fallback, source_of(node.meta, self.script.folder, self.fallback) or self.fallback
+        self.lowered.update(zip(placeholders, given, strict=True))
         self.inside += 1
         self._graph(graph)
-        (given,) = next(one for one in graph.nodes if one.op == "output").args
-        for result, out in zip(given if isinstance(given, (tuple, list)) else (given,), outs, strict=True):
-            self._move(node, result, out)
+        (results,) = next(one for one in graph.nodes if one.op == "output").args
+        found = [self._given(one) for one in (results if isinstance(results, (tuple, list)) else (results,))]
         self.inside -= 1
-        self.fallback = fallback
+        return found
 
-    def _move(self, node: fx.Node, result: Any, out: int) -> None:
-        ref = self.lowered.get(result) if isinstance(result, fx.Node) else None
-        if not isinstance(ref, Ref):
-            if result not in self.failed:  # what failed is told already
-                raise self._error(node, f"a branch gives {result!r}, not a tensor", "give tensors back")
-            return
-        if self.values[ref.id].role is Role.STATE:  # it may be overwritten before the result is read
-            ref = self._copy_of(ref)
-        handle = len(self.instructions)
-        self.instructions.append(Instruction(MOVE, (ref,), (out,), handle, self.values[out].name, self.fallback))
+    def _operands(self, node: fx.Node, operands: Sequence[Any]) -> list[Ref]:
+        refs = [ref for one in operands if (ref := self._given(one)) is not None]
+        if len(refs) < len(operands):
+            raise self._error(node, "it is given a size that is not fixed", FIXED)
+        return refs
+
+    def _given(self, operand: Any) -> Ref | None:
+        """An operand or a result of control flow; a Python number is a constant. None for what failed, which is told already."""
+        if isinstance(operand, (bool, int, float)):
+            return self._constant("number", torch.tensor(operand).numpy())
+        found = self.lowered.get(operand)
+        return found if isinstance(found, Ref) else None
+
+    def _move_all(self, node: fx.Node, refs: Sequence[Ref | None], outs: Sequence[int]) -> None:
+        """Each to its result, as if all at once."""
+        moved = []
+        for ref in refs:
+            # a state may be overwritten before the result is read, and a result by the move before this one
+            copied = ref is not None and (self.values[ref.id].role is Role.STATE or ref.id in outs)
+            moved.append(self._copy_of(ref) if copied and ref is not None else ref)
+        if None in moved and not self.errors:
+            raise self._error(node, "it gives what is no tensor", "give tensors back")
+        for ref, out in zip(moved, outs, strict=True):
+            if ref is not None and ref.id != out:
+                self._plain(MOVE, (ref,), (out,), self.values[out].name)
+
+    def _plain(self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], name: str) -> None:
+        """An instruction that no node of the graph stands for."""
+        self.instructions.append(Instruction(op, args, outs, len(self.instructions), name, self.fallback))
+
+    def _row_of(self, table: Ref) -> TensorSpec:
+        spec = self.values[table.id].spec
+        return TensorSpec(spec.dtype, spec.shape[1:])
 
     def _without_elements(self, node: fx.Node) -> Any:
         """The results as constants where none has an element: there is nothing to compute. Else None."""
@@ -423,6 +545,8 @@ class _Lowering:
                 if isinstance(value.meta.get("val"), torch.SymInt):
                     raise self._error(node, f"it depends on the size {value.name}, which is not fixed", FIXED)
                 raise self._error(node, f"it reads {value.name}, which has no value here")
+            if "Tensor" not in kind:
+                raise self._error(node, f"it depends on the number {value.name}, which a loop computes", TENSORS)
             return self._cast(node, lowered, common) if kind == "Tensor" and common is not None else lowered
         if isinstance(value, (list, tuple)):
             item = kind.removeprefix("Optional[").removeprefix("List[").rstrip("]")
@@ -453,7 +577,7 @@ class _Lowering:
             assert isinstance(val, Tensor)
             return val.dtype
         operands: list[Any] = [arg.meta["val"] if isinstance(arg, fx.Node) else arg for arg in node.args[:2]]
-        return torch.result_type(*operands)
+        return torch.result_type(*(1 if isinstance(one, torch.SymInt) else one for one in operands))
 
     def _float_of_integers(self, node: fx.Node, overload: torch._ops.OpOverload) -> torch.dtype | None:
         """The result's type of an elementwise function that gives floats of whole numbers: sqrt, sin, sigmoid."""
@@ -587,6 +711,7 @@ class _Lowering:
 
 
 FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
+TENSORS = "only arithmetic with tensors takes such a number: no sizes, places or dimensions"
 NUMBER = "keep it a tensor: without .item(), int() and float(); of a k without dimensions x[k] is x[k.reshape(1)][0]"
 MASK = "keep the full size, with a mask: torch.where, sums of x * mask, topk"
 NOISE = "give the noise as an input; dropout and the like rest in eval mode"

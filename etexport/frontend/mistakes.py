@@ -29,6 +29,16 @@ HINTS = (
         "say so beside the mask: is_causal=True where it is, else is_causal=False",
     ),
     (
+        r"might be aliasing|Encountered aliasing",
+        "a branch or a round gives back what it was given, or is given two views of one tensor",
+        "write x.clone() for such a result, and for a view that is carried",
+    ),
+    (
+        r"FunctionalTensor on its own",
+        "torch takes no while_loop inside another loop or branch apart",
+        "make the inner loop a scan or a map of a fixed number of rounds, with torch.where for those that are over",
+    ),
+    (
         r"data-dependent",
         "a Python `if`, or a size, depends on what a tensor holds",
         "nothing is decided in Python on the device: use torch.where, torch.clamp, fixed sizes",

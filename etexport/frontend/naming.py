@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from etexport.frontend.lower import Lowered
-from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program, Ref
+from etexport.program.model import BEGIN, JUMPS, MOVE, ROW, SET_ROW, Instruction, Method, Program, Ref
 from etexport.program.names import Names, base_name
 from etexport.program.operators import CLONE, DEQUANTIZE, PERMUTE, QUANTIZE, TRANSPOSE, VIEW, WRITE_BACK
 
@@ -34,21 +34,20 @@ def numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str
     called = {out: names.new(name) for out, name in _output_names(method, lowered).items()}
     wanted, steps = _layer_names(method, lowered.modules), Names()
     values = dict(method.values)
-    moved: set[int] = set()  # results of branches, which have their name from the first way
+    named: set[int] = set()  # what branches and rounds write several times has its name from the first
     instructions = []
     for instruction in method.instructions:
         name = steps.new(wanted.get(instruction.name) or instruction.name)
-        if instruction.outs and _is_made(method, made := instruction.outs[0]) and made not in moved:
-            moved |= {made} if instruction.op == MOVE else set()
+        if instruction.outs and _is_made(method, made := instruction.outs[0]) and made not in named:
+            named.add(made)
             values[made] = replace(values[made], name=called.get(made) or names.new(name))
-        args = instruction.args
-        if instruction.op == JUMP_FALSE:
-            destination = args[1]
-            assert isinstance(destination, int)
-            args = (args[0], handles.get(destination, destination))
-        instructions.append(replace(instruction, args=args, handle=handles[instruction.handle], name=name))
+        if instruction.op in JUMPS:
+            instruction = instruction.leading_to(handles.get(instruction.destination, -1))
+        instructions.append(replace(instruction, handle=handles[instruction.handle], name=name))
     for instruction in instructions:
         for number, out in enumerate(instruction.outs[1:], 1):
+            if out in named:
+                continue
             values[out] = replace(values[out], name=called.get(out) or names.new(f"{instruction.name}_{number}"))
     method = replace(method, values=values, instructions=tuple(instructions))
     return replace(program, methods=(method,)), nodes
@@ -75,7 +74,7 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
     for instruction in method.instructions:
         path = paths[instruction.name]
         alone = every[path] == 1 or (instruction.op not in MOVES and computing[path] == 1)
-        if instruction.op not in (WRITE_BACK, JUMP_FALSE, MOVE):
+        if instruction.op not in (WRITE_BACK, BEGIN, MOVE, ROW, SET_ROW, *JUMPS):
             found[instruction.name] = path if path and alone else f"{path}.{_operator(instruction)}".lstrip(".")
     return found
 
@@ -93,7 +92,7 @@ def _output_names(method: Method, lowered: Lowered) -> dict[int, str]:
             source, maker = operand.id, makers.get(operand.id)
         if asked:
             found[out] = asked
-        elif maker is not None and maker.op == MOVE:
+        elif maker is not None and maker.op in (MOVE, SET_ROW):
             found[out] = maker.name
         elif maker is None:
             found[out] = f"{method.values[source].name}_out"

@@ -27,7 +27,7 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.program.flow import jump_targets
-from etexport.program.model import MOVE, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
+from etexport.program.model import BEGIN, MOVE, NEXT, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
 from etexport.program.operators import DEQUANTIZE_CHANNELS, WRITE_BACK
 
 Fact = TypeVar("Fact")
@@ -220,7 +220,15 @@ class Replaying:
         while at < len(instructions):
             instruction, target = instructions[at], targets[at]
             at += 1
-            if target is not None:
+            if instruction.op == BEGIN:  # what its rounds will write rows of holds anything
+                specs = {out: self.method.values[out].spec for out in instruction.outs}
+                self.known.update({out: np.zeros(spec.shape, spec.dtype.numpy) for out, spec in specs.items()})
+            elif instruction.op == NEXT:
+                (count,), (_, rounds, _) = instruction.outs, instruction.args
+                assert target is not None and isinstance(rounds, int)
+                self.known[count] = self.known[count] + 1
+                at = target if self.known[count] < rounds else at
+            elif target is not None:
                 condition = instruction.args[0]
                 if isinstance(condition, Ref) and condition.id not in self.known:
                     return

@@ -41,7 +41,7 @@ from etexport.judge.halfway import Halfway
 from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, replays, summed_up
 from etexport.judge.steps import Steps, steps_of
 from etexport.kernel.library import Library
-from etexport.program.model import JUMP_FALSE, Array, Method
+from etexport.program.model import JUMPS, Array, Method
 
 FARTHEST = 1e3
 """As how many times what is allowed an error counts at most: infinity would hide what brings another one nearer."""
@@ -162,7 +162,7 @@ def _ran(question: Question, evidence: Evidence, *samples: int) -> frozenset[int
 
 
 def _jumps(question: Question) -> bool:
-    return any(one.op == JUMP_FALSE for one in question.method.instructions)
+    return any(one.op in JUMPS for one in question.method.instructions)
 
 
 def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replayed, ...]]:

@@ -11,7 +11,7 @@ from etexport.errors import EtError, ModelError, doing, raise_all
 from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, spec_of
-from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Program
+from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Program
 
 
 def check_declared(method: Method, library: Library) -> None:
@@ -28,7 +28,7 @@ def check(program: Program, library: Library) -> None:
 
 def errors_of(method: Method, library: Library) -> list[EtError]:
     """What `check` reports, of one method."""
-    computing = [instruction for instruction in method.instructions if instruction.op not in (MOVE, JUMP_FALSE)]
+    computing = [instruction for instruction in method.instructions if instruction.op not in (BEGIN, MOVE, *JUMPS)]
     return [error for instruction in computing if (error := _error(method, instruction, library)) is not None]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from etexport.kernel.library import Library
 from etexport.passes.draft import Draft
-from etexport.program.model import JUMP_FALSE, Method, Role
+from etexport.program.model import JUMPS, Method, Role
 
 
 def remove_dead(method: Method, library: Library) -> Method:
@@ -18,7 +18,7 @@ def remove_dead(method: Method, library: Library) -> Method:
     while size != len(live):  # until nothing is added: with jumps, a value may be read before the place where it is written
         size = len(live)
         for instruction in reversed(method.instructions):
-            if instruction.op == JUMP_FALSE or not instruction.outs or not live.isdisjoint(instruction.outs):
+            if instruction.op in JUMPS or not instruction.outs or not live.isdisjoint(instruction.outs):
                 live.update(instruction.reads)
                 live.update(instruction.outs)
     draft.drop(at for at, instruction in enumerate(method.instructions) if instruction.outs and live.isdisjoint(instruction.outs))

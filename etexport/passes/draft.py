@@ -13,7 +13,7 @@ from etexport.errors import ModelError
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import spec_of
-from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, substitute
+from etexport.program.model import JUMPS, MOVE, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, substitute
 
 
 class Draft:
@@ -156,8 +156,6 @@ def _role(value: Value, is_output: bool) -> Role:
 
 def retargeted(instruction: Instruction, target: Mapping[int, int]) -> Instruction:
     """The instruction; a jump to a handle in `target` leads to the one that stands there."""
-    if instruction.op != JUMP_FALSE:
+    if instruction.op not in JUMPS:
         return instruction
-    destination = instruction.args[1]
-    assert isinstance(destination, int), instruction.where
-    return replace(instruction, args=(instruction.args[0], target.get(destination, destination)))
+    return instruction.leading_to(target.get(instruction.destination, instruction.destination))

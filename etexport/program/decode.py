@@ -14,11 +14,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from etexport.errors import ProgramError
-from etexport.program import wire
+from etexport.program import counting, wire
 from etexport.program.calls import LIST_OUT, SCRATCH, is_in_place
+from etexport.program.flow import forward
 from etexport.program.model import (
+    BEGIN,
     JUMP_FALSE,
+    JUMPS,
     MOVE,
+    NEXT,
+    ROW,
+    SET_ROW,
     Arg,
     Array,
     DType,
@@ -34,7 +40,7 @@ from etexport.program.model import (
     substitute,
 )
 from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name, short_name
-from etexport.program.operators import ET_VIEW, VIEW
+from etexport.program.operators import ET_VIEW, SELECT, VIEW, WRITE_BACK
 from etexport.program.sharing import AT_START, Place, View, find_views
 from etexport.program.verify import MAX_RANK, MAX_TENSOR_BYTES, extent_bytes, verify
 from etexport.program.wire import Table
@@ -45,6 +51,7 @@ VALUE_FRAME = "<value>"
 MAX_ARGUMENTS = 500_000
 MAX_OPERATOR_NAME = 99
 STATIC = 0
+DYNAMIC_BOUND = 1
 EXTERNAL = 1
 
 _OPERATOR = re.compile(r"[A-Za-z_]\w*::\w+(\.\w+)?", re.ASCII)
@@ -275,6 +282,7 @@ class _MethodReader:
     belongings: _Belongings
     tensors: dict[int, _Tensor] = field(default_factory=dict)
     others: dict[int, Arg | _List] = field(default_factory=dict)
+    counted: counting.Counting = field(default_factory=lambda: counting.Counting({}, (), frozenset(), {}))
 
     def method(self) -> Method:
         for name in ("values", "inputs", "outputs", "chains", "operators", "delegates", "non_const_buffer_sizes"):
@@ -287,20 +295,23 @@ class _MethodReader:
                 )
         if len(self.plan["chains"]) != 1:
             raise ProgramError(f"the method has {len(self.plan['chains'])} chains of instructions; one is supported")
-        self.read_values()
         (chain,) = self.plan["chains"]
+        self.read_values(self.calls(chain))
         inputs = self.ends("inputs", "input")
         outputs = self.ends("outputs", "output")
         if len(set(inputs)) != len(inputs):
             raise ProgramError("a value is two inputs")
         instructions = self.instructions(chain)
-        states = self.states(instructions, frozenset(inputs))
+        carries = self.carried(instructions)
+        states = self.states(instructions, frozenset(inputs), carries)
+        instructions = tuple(replace(one, args=one.args[1:2]) if carries.intersection(one.outs) else one for one in instructions)
         places = {id_: tensor.place for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.spec.nbytes}
         for instruction in instructions:
             if instruction.op == VIEW and instruction.outs[0] in places and self.is_et_view(chain, instruction.handle):
                 del places[instruction.outs[0]]  # et_view gives its out another pointer
         views = find_views(instructions, places, inputs, states, outputs)
         instructions = _with_views(instructions, views, self.tensors)
+        instructions = tuple(replace(one, op=MOVE) if carries.intersection(one.outs) else one for one in instructions)
         return _Namer(self, chain, inputs, outputs, states, instructions).method()
 
     def identity(self, id_: int, states: frozenset[int]) -> tuple[object, ...]:
@@ -313,12 +324,31 @@ class _MethodReader:
 
     # ---- values -------------------------------------------------------------------------------------------------------
 
-    def read_values(self) -> None:
+    def calls(self, chain: Table) -> list[counting.Call]:
+        """The instructions as `counting` wants them; nothing is checked yet."""
+        found: list[counting.Call] = []
+        operators = self.plan["operators"]
+        for call in chain["instructions"] or ():
+            nothing: Table = {}
+            kind, content = call["instr_args"] or ("", nothing)
+            if kind == "KernelCall" and 0 <= content["op_index"] < len(operators):
+                table = operators[content["op_index"]]
+                found.append((f"{table['name']}.{table['overload']}", tuple(content["args"] or ())))
+            elif kind == "MoveCall":
+                found.append((counting.MOVE, (content["move_from"], content["move_to"])))
+            elif kind == "JumpFalseCall":
+                found.append((counting.JUMP, (content["cond_value_index"], content["destination_instruction"])))
+            else:
+                found.append(("", ()))
+        return found
+
+    def read_values(self, calls: Sequence[counting.Call]) -> None:
+        stacked = {args[0] for op, args in calls if op == counting.COPY_INDEX and args}
         lists: list[tuple[int, str, Table]] = []
         for index, value in enumerate(self.plan["values"]):
             kind, content = _member(value, index)
             if kind == "Tensor":
-                self.tensors[index] = self.tensor(content, f"value {index}")
+                self.tensors[index] = self.tensor(content, f"value {index}", grows=index in stacked)
             elif kind in _LITERALS:
                 self.others[index] = _literal(kind, content, f"value {index}")
             elif content["items"] is None:
@@ -327,6 +357,12 @@ class _MethodReader:
                 self.others[index] = tuple(content["items"])
             else:
                 lists.append((index, kind, content))
+        ints = {index: one for index, one in self.others.items() if isinstance(one, int) and not isinstance(one, bool)}
+        self.counted = counting.find(calls, ints, {index: tensor.spec.shape for index, tensor in self.tensors.items()})
+        self.others |= self.counted.sizes
+        for loop in self.counted.loops:
+            del self.others[loop.count]
+            self.tensors[loop.count] = _Tensor(TensorSpec(DType.INT32, ()), None, 0, "")
         for index, kind, content in lists:
             where = f"value {index} ({kind})"
             if kind == "IntList":
@@ -343,7 +379,9 @@ class _MethodReader:
             raise ProgramError(f"it lists value {index}, which is no Int", where=where)
         return found
 
-    def tensor(self, table: Table, where: str) -> _Tensor:
+    def tensor(self, table: Table, where: str, *, grows: bool) -> _Tensor:
+        """`grows`: a loop writes it row by row, and its shape is that of the end."""
+
         def fail(what: str, hint: str = "") -> ProgramError:
             return ProgramError(what, where=where, hint=hint)
 
@@ -356,7 +394,7 @@ class _MethodReader:
             )
         if extra["location"] or extra["device_type"]:
             raise fail(f"its data has location {extra['location']} on device type {extra['device_type']}, which are not known")
-        if table["shape_dynamism"] != STATIC:
+        if table["shape_dynamism"] != STATIC and not (grows and table["shape_dynamism"] == DYNAMIC_BOUND):
             raise fail(
                 f"its shape is dynamic (at most {list((table['sizes'] or ())[:MAX_RANK])}), which is not supported",
                 "export with fixed shapes: the memory of a microcontroller is planned for them",
@@ -410,7 +448,29 @@ class _MethodReader:
             raise ProgramError("the field 'instructions' is missing")
         if chain["stacktrace"] and len(chain["stacktrace"]) != len(calls):
             raise ProgramError(f"{len(calls)} instructions have {len(chain['stacktrace'])} stack traces")
-        return tuple(self.instruction(index, call, len(calls)) for index, call in enumerate(calls))
+        loops = self.counted.loops
+        ours = {loop: at for at, loop in self.counted.moves.items()}
+        begins = {loop.head: len(calls) + number for number, loop in enumerate(loops) if loop not in ours}
+        ends = {loop.jump: loop for loop in loops}
+        entered, inside = {len(calls): -1}, dict[int, int]()
+        for index in reversed(range(len(calls))):
+            inside[index] = entered[index + 1] if index in self.counted.parts else index
+            entered[index] = begins.get(index, inside[index])
+        found: list[Instruction] = []
+        for index, call in enumerate(calls):
+            loop = next((one for one in loops if index == ours.get(one, one.head)), None)
+            if loop is not None:
+                found.append(Instruction(BEGIN, (), (loop.count,), begins.get(index, index)))
+            if index in ends:
+                loop = ends[index]
+                found.append(Instruction(NEXT, (Ref(loop.count), loop.rounds, inside[loop.head]), (loop.count,), index))
+            elif index not in self.counted.parts and index not in self.counted.moves:
+                found.append(self.instruction(index, call, len(calls)))
+        for at, one in enumerate(found):
+            if one.op == BEGIN:
+                stacked = dict.fromkeys(row.outs[0] for row in found if row.op == SET_ROW and row.args[2] == Ref(one.outs[0]))
+                found[at] = replace(one, outs=(*one.outs, *stacked))
+        return tuple(one.leading_to(entered.get(one.destination, -1)) if one.op == JUMP_FALSE else one for one in found)
 
     def instruction(self, index: int, call: Table, count: int) -> Instruction:
         where = f"instruction {index}"
@@ -463,7 +523,12 @@ class _MethodReader:
             if len(args) != 3 or args[2] not in self.tensors:
                 raise ProgramError(f"a view has three arguments, the last a tensor; it has {len(args)}", where=where)
             return Instruction(VIEW, self.arguments(args[:2]), (args[2],), index)
-        if op.startswith("executorch_prim::") or op == "aten::sym_size.int":
+        counts = [loop.count for loop in self.counted.loops]
+        if op == SELECT and len(args) == 5 and args[2] in counts and self.others.get(args[1]) == 0:
+            return Instruction(ROW, (self.argument(args[0]), Ref(args[2])), (args[4],), index)
+        if op == counting.COPY_INDEX and len(args) == 3 and args[2] in counts and {args[0], args[1]} <= self.tensors.keys():
+            return Instruction(SET_ROW, self.arguments(args), (args[0],), index)
+        if op.startswith("executorch_prim::") or op == counting.SIZE:
             raise ProgramError("it computes with sizes at run time, which is not supported", where=where, hint="export with fixed shapes")
         count, outs = self.outs(op, args, where)
         scratch = min(SCRATCH.get(op, 0), count)
@@ -515,7 +580,23 @@ class _MethodReader:
         kind, content = chain["instructions"][index]["instr_args"]
         return kind == "KernelCall" and self.operator(content["op_index"], "") == ET_VIEW
 
-    def states(self, instructions: Sequence[Instruction], inputs: frozenset[int]) -> frozenset[int]:
+    def carried(self, instructions: Sequence[Instruction]) -> set[int]:
+        """What is only ever copied onto, from several places and before it is read on every way: the carry of a loop."""
+        writers = Counter(out for one in instructions for out in one.outs)
+        copies = Counter(one.outs[0] for one in instructions if one.op == WRITE_BACK)
+        found = {id_ for id_, count in copies.items() if count == writers[id_] > 1 and not self.tensors[id_].entry}
+
+        def step(position: int, written: set[int]) -> None:
+            one = instructions[position]
+            reads = one.reads if one.op != WRITE_BACK else [arg.id for arg in one.args[1:] if isinstance(arg, Ref)]
+            found.difference_update(id_ for id_ in reads if id_ not in written)
+            written.update(one.outs)
+
+        if found:
+            forward(instructions, set[int](), step, set.copy, set.__and__)
+        return found
+
+    def states(self, instructions: Sequence[Instruction], inputs: frozenset[int], carries: set[int]) -> frozenset[int]:
         """Values that keep their content between runs: those with initial content, those that an in-place operator writes
         though no instruction has made them, and those that have a name of their own and are never written.
         """
@@ -528,7 +609,7 @@ class _MethodReader:
         made: set[int] = set()
         for instruction in instructions:
             for out in instruction.outs:
-                if is_in_place(instruction.op) and out not in made and out not in inputs and self.tensors[out].place is not None:
+                if is_in_place(instruction.op) and not {out} & (made | inputs | carries) and self.tensors[out].place is not None:
                     found.add(out)
                 made.add(out)
         self.add_lasting(instructions, inputs, found)
@@ -598,6 +679,10 @@ class _Namer:
         for id_, value in shared.items():
             if value.data is None and values[id_].data is not None:
                 raise ProgramError("it has initial content, and none in a method before", where=f"value {id_}")
+        if self.reader.counted.loops:  # what only counts has had a place in the file
+            handles = {instruction.handle: at for at, instruction in enumerate(instructions)}
+            instructions = tuple(replace(one, handle=handles[one.handle]) for one in instructions)
+            instructions = tuple(one.leading_to(handles.get(one.destination, -1)) if one.op in JUMPS else one for one in instructions)
         method = Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
         return self.reader.belongings.add(self.reader, method, shared)
 

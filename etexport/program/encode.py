@@ -5,18 +5,37 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from etexport.errors import ProgramError
-from etexport.program import wire
+from etexport.program import counting, wire
 from etexport.program.arena import ALIGNMENT, offsets, shared_offsets
 from etexport.program.calls import LIST_OUT, is_in_place, split_name
-from etexport.program.decode import MAX_OPERATOR_NAME, VALUE_FRAME
-from etexport.program.model import JUMP_FALSE, MOVE, Arg, Instruction, Method, Program, Ref, Role, Scalar, Value
+from etexport.program.decode import DYNAMIC_BOUND, MAX_OPERATOR_NAME, VALUE_FRAME
+from etexport.program.flow import jump_targets
+from etexport.program.model import (
+    BEGIN,
+    JUMP_FALSE,
+    MOVE,
+    NEXT,
+    ROW,
+    SET_ROW,
+    Arg,
+    Instruction,
+    Method,
+    Program,
+    Ref,
+    Role,
+    Scalar,
+    Value,
+)
+from etexport.program.operators import SELECT, WRITE_BACK
 from etexport.program.verify import verify
 from etexport.program.wire import Table
 
 CONSTANT_ALIGNMENT = 16
+COUNTING = (counting.ADD, counting.EQUAL)
+"""One is added to the count of a loop, and it is compared with the number of rounds."""
 
 
 def encode(program: Program, *, stock: bool = False) -> bytes:
@@ -41,6 +60,18 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
         root["mutable_data_segments"] = [{"segment_index": 1, "offsets": initial.offsets}]
         segments.append((1, bytes(initial.content)))
     return wire.write(root, segments)
+
+
+def carried(method: Method) -> frozenset[int]:
+    """What is moved to inside a loop: the move of a round must not make it another name of what the next round writes, so it is a copy."""
+    targets = enumerate(jump_targets(method.instructions))
+    rounds = [range(to, at) for at, to in targets if to is not None and to <= at]
+    return frozenset(
+        out
+        for at, instruction in enumerate(method.instructions)
+        if instruction.op == MOVE and any(at in one for one in rounds)
+        for out in instruction.outs
+    )
 
 
 def _refuse_own_operators(program: Program) -> None:
@@ -125,6 +156,12 @@ class _MethodWriter:
     known: dict[tuple[object, ...], int] = field(default_factory=dict)
     operators: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        begun = [instruction.outs for instruction in self.method.instructions if instruction.op == BEGIN]
+        self.counts = {count for count, *_ in begun}
+        self.stacked = {out for _, *outs in begun for out in outs}
+        self.carried = carried(self.method)
+
     def plan(self) -> Table:
         method = self.method
         places, arena_bytes = offsets(method)
@@ -132,9 +169,19 @@ class _MethodWriter:
         used.update(method.inputs, method.outputs)
         for id_ in sorted(used):
             self.index[id_] = len(self.values)
-            self.values.append({"val": ("Tensor", self.tensor(method.values[id_], places))})
-        positions = {instruction.handle: position for position, instruction in enumerate(method.instructions)}
-        instructions = [{"instr_args": self.call(instruction, positions)} for instruction in method.instructions]
+            self.values.append(
+                {"val": ("Int", {"int_val": 0}) if id_ in self.counts else ("Tensor", self.tensor(method.values[id_], places))}
+            )
+        positions: dict[int, int] = {}
+        count = 0
+        for instruction in method.instructions:
+            positions[instruction.handle] = count
+            count += len(COUNTING) + 1 if instruction.op == NEXT else 1
+        instructions = [
+            {"instr_args": call}
+            for instruction in method.instructions
+            for call in (*self.before(instruction), self.call(instruction, positions, count))
+        ]
         return {
             "name": method.name,
             "container_meta_type": _container_meta(len(method.inputs), len(method.outputs)),
@@ -162,6 +209,8 @@ class _MethodWriter:
             "sizes": value.spec.shape,
             "dim_order": bytes(value.spec.dim_order),
         }
+        if value.id in self.stacked:  # et_copy_index lets it grow row by row
+            table["shape_dynamism"] = DYNAMIC_BOUND
         if value.role is Role.CONSTANT:
             return {**table, "data_buffer_idx": self.constants.add(value.physical_bytes)}
         memory, offset = (2, self.shared_places[value.id]) if value.id in self.method.shared else (1, places[value.id])
@@ -173,22 +222,47 @@ class _MethodWriter:
                 table["data_buffer_idx"] = self.initial.add(content)
         return table
 
-    def call(self, instruction: Instruction, positions: Mapping[int, int]) -> tuple[str, Table]:
+    def before(self, instruction: Instruction) -> list[tuple[str, Table]]:
+        """The calls that count, before the jump at the end of a loop."""
+        if instruction.op != NEXT:
+            return []
+        (count,) = (self.index[id_] for id_ in instruction.outs)
+        results = (count, self.done(instruction))
+        operands = (self.argument(1), self.argument(instruction.args[1]))
+        return [
+            ("KernelCall", {"op_index": self.operator(op), "args": [count, operand, result]})
+            for op, operand, result in zip(COUNTING, operands, results, strict=True)
+        ]
+
+    def done(self, instruction: Instruction) -> int:
+        """The value that says whether the loop has made its last round."""
+        return self.value("Bool", {"bool_val": False}, ("done", instruction.handle))
+
+    def call(self, instruction: Instruction, positions: Mapping[int, int], count: int) -> tuple[str, Table]:
         if instruction.epilogue is not None:
             raise ProgramError("it has an epilogue, which only the target side knows and no file keeps", where=instruction.where)
+        if instruction.op == BEGIN:
+            return "MoveCall", {"move_from": self.argument(0), "move_to": self.index[instruction.outs[0]]}
         if instruction.op == MOVE:
-            (source,) = instruction.reads
-            return "MoveCall", {"move_from": self.index[source], "move_to": self.index[instruction.outs[0]]}
-        if instruction.op == JUMP_FALSE:
-            destination = instruction.args[1]
-            assert isinstance(destination, int), instruction.where
-            target = len(positions) if destination == -1 else positions[destination]
-            return "JumpFalseCall", {"cond_value_index": self.argument(instruction.args[0]), "destination_instruction": target}
+            (source,), (out,) = instruction.reads, instruction.outs
+            if out not in self.carried:
+                return "MoveCall", {"move_from": self.index[source], "move_to": self.index[out]}
+            instruction = replace(instruction, op=WRITE_BACK, args=(Ref(out), Ref(source), False))
+        if instruction.op in (JUMP_FALSE, NEXT):
+            condition = self.argument(instruction.args[0]) if instruction.op == JUMP_FALSE else self.done(instruction)
+            target = count if instruction.destination == -1 else positions[instruction.destination]
+            return "JumpFalseCall", {"cond_value_index": condition, "destination_instruction": target}
+        if instruction.op == ROW:
+            instruction = replace(instruction, op=SELECT, args=(instruction.args[0], 0, instruction.args[1]))
+        if instruction.op == SET_ROW:
+            return "KernelCall", {"op_index": self.operator(counting.COPY_INDEX), "args": [self.argument(arg) for arg in instruction.args]}
         if len(instruction.op) > MAX_OPERATOR_NAME:
             raise ProgramError(f"ExecuTorch takes {MAX_OPERATOR_NAME} characters for the name of an operator", where=instruction.where)
         args = [self.argument(arg) for arg in instruction.args]
-        number = self.operators.setdefault(instruction.op, len(self.operators))
-        return "KernelCall", {"op_index": number, "args": [*args, *self.results(instruction)]}
+        return "KernelCall", {"op_index": self.operator(instruction.op), "args": [*args, *self.results(instruction)]}
+
+    def operator(self, name: str) -> int:
+        return self.operators.setdefault(name, len(self.operators))
 
     def results(self, instruction: Instruction) -> list[int]:
         """The end of a call: see `calls.py`."""
@@ -243,6 +317,7 @@ class _MethodWriter:
             frame |= {"lineno": source.line, "context": source.code} if source else {"lineno": 0, "context": ""}
             new = [id_ for id_ in dict.fromkeys((*instruction.reads, *instruction.outs)) if id_ not in named]
             named.update(new)
+            found += [{"items": ()}] * len(COUNTING) * (instruction.op == NEXT)
             found.append({"items": [frame, *self.value_frames(new)]})
         return found
 

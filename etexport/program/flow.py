@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from etexport.errors import ProgramError
-from etexport.program.model import JUMP_FALSE, Instruction, Method, Role, Value
+from etexport.program.model import JUMPS, Instruction, Method, Role, Value
 
 S = TypeVar("S")
 
@@ -24,10 +25,10 @@ def jump_targets(instructions: Sequence[Instruction]) -> tuple[int | None, ...]:
     positions[-1] = len(instructions)
     found: list[int | None] = []
     for instruction in instructions:
-        if instruction.op != JUMP_FALSE:
+        if instruction.op not in JUMPS:
             found.append(None)
             continue
-        destination = instruction.args[1] if len(instruction.args) == 2 else None
+        destination = instruction.args[-1] if instruction.args else None
         if not isinstance(destination, int) or destination not in positions:
             raise ProgramError(f"it jumps to {destination!r}, which is no instruction", where=instruction.where)
         found.append(positions[destination])
@@ -89,6 +90,12 @@ def block_starts(instructions: Sequence[Instruction]) -> frozenset[int]:
     targets = jump_targets(instructions)
     jumps = (position for position, target in enumerate(targets) if target is not None)
     return frozenset({0, *(target for target in targets if target is not None), *(position + 1 for position in jumps)})
+
+
+def changing(method: Method) -> frozenset[int]:
+    """Values that hold other content at other times: states that are written, and what several instructions write."""
+    writes = Counter(out for instruction in method.instructions for out in instruction.outs)
+    return frozenset(id_ for id_, count in writes.items() if count > 1 or method.values[id_].role is Role.STATE)
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,23 @@ MOVE = "executorch::move"
 JUMP_FALSE = "executorch::jump_false"
 """Go to the instruction with handle args[1] (-1: the end) when the bool args[0] (a Ref, or False for always) is false."""
 
+BEGIN = "executorch::begin"
+"""Before a loop of a known number of rounds: outs[0], its count (an int32 without dimensions), is 0, and the further outs, of which each
+round will write a row, hold anything."""
+
+NEXT = "executorch::next"
+"""Its end: one is added to the count outs[0] (args[0] too), and below the number args[1] the next round begins at the instruction with
+handle args[2], the one behind its `BEGIN`."""
+
+ROW = "executorch::row"
+"""outs[0] is row args[1] (a count) of args[0] along its first dimension: ExecuTorch's select_copy with an index that it counts."""
+
+SET_ROW = "executorch::set_row"
+"""args[1] becomes row args[2] (a count) of args[0], which is outs[0] too: ExecuTorch's et_copy_index."""
+
+JUMPS = (JUMP_FALSE, NEXT)
+"""The last argument of these is the handle of the instruction that they may lead to."""
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -242,6 +259,17 @@ class Instruction:
         if self.epilogue is not None and self.epilogue.residual is not None:
             found.append(self.epilogue.residual.id)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def destination(self) -> int:
+        """Of a jump: the handle of the instruction that it may lead to; -1 is the end."""
+        destination = self.args[-1]
+        assert self.op in JUMPS and isinstance(destination, int), self.where
+        return destination
+
+    def leading_to(self, destination: int) -> Instruction:
+        """The jump, to another instruction."""
+        return replace(self, args=(*self.args[:-1], destination))
 
     @property
     def where(self) -> str:

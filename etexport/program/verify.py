@@ -8,8 +8,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from etexport.errors import ProgramError
-from etexport.program.flow import forward
-from etexport.program.model import JUMP_FALSE, MOVE, Arg, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
+from etexport.program.flow import forward, jump_targets
+from etexport.program.model import (
+    BEGIN,
+    JUMP_FALSE,
+    MOVE,
+    NEXT,
+    SET_ROW,
+    Arg,
+    DType,
+    Instruction,
+    Method,
+    Program,
+    Ref,
+    Role,
+    TensorSpec,
+    Value,
+)
 from etexport.program.names import is_identifier
 
 MAX_RANK = 16
@@ -74,6 +89,7 @@ def verify_method(method: Method) -> None:
             raise ProgramError(f"its handle {instruction.handle} is negative or not its own", where=instruction.where)
         _check_instruction(method.values, instruction)
     _check_writes(method)
+    _check_counts(method)
     _check_defined(method)
 
 
@@ -175,6 +191,12 @@ def _check_instruction(values: Mapping[int, Value], instruction: Instruction) ->
             raise fail(f"its condition {values[condition.id].name} is {values[condition.id].spec} and not bool")
     elif not instruction.outs:
         raise fail("it writes nothing")
+    elif instruction.op in (BEGIN, NEXT):
+        count = values[instruction.outs[0]]
+        if (count.spec.dtype, count.spec.shape) != (DType.INT32, ()):
+            raise fail(f"its count {count.name} is {count.spec} and not one int32")
+        if instruction.op == NEXT and (len(instruction.args) != 3 or instruction.args[0] != Ref(count.id) or len(instruction.outs) > 1):
+            raise fail("the end of a loop has its count, a number of rounds and a destination")
 
 
 def _argument_problems(args: tuple[Arg, ...], depth: int) -> Iterator[str]:
@@ -191,18 +213,47 @@ def _argument_problems(args: tuple[Arg, ...], depth: int) -> Iterator[str]:
 
 
 def _check_writes(method: Method) -> None:
-    """A value is written by one instruction. A state may be written in place, and several moves may lead to one value."""
+    """A value is written by one instruction. A state may be written in place, several moves may lead to one value, and the rounds of a loop
+    write what stands at its beginning."""
+    begun = {out for instruction in method.instructions if instruction.op == BEGIN for out in instruction.outs}
     writer: dict[int, Instruction] = {}
     for instruction in method.instructions:
         for id_ in instruction.outs:
             value = method.values[id_]
-            if value.role is Role.STATE:
+            if value.role is Role.STATE or (instruction.op in (NEXT, SET_ROW) and id_ in begun):
                 continue
             if id_ in instruction.reads:
                 raise ProgramError(f"it writes onto {value.name}, which it reads, and that is no state", where=instruction.where)
             if id_ in writer and not instruction.op == writer[id_].op == MOVE:
                 raise ProgramError(f"it writes {value.name}, which {writer[id_].where} has written", where=instruction.where)
             writer[id_] = instruction
+
+
+def _check_counts(method: Method) -> None:
+    """A loop of a known number of rounds is entered at its beginning, and at most once at a time, so that its count stays below that."""
+    instructions, targets = method.instructions, jump_targets(method.instructions)
+    ends: dict[int, int] = {}
+    for at, instruction in enumerate(instructions):
+        if instruction.op != NEXT:
+            continue
+
+        def fail(what: str, where: str = instruction.where) -> ProgramError:
+            return ProgramError(what, where=where)
+
+        head, (_, rounds, _) = targets[at], instruction.args
+        assert head is not None
+        if not isinstance(rounds, int) or not 0 < rounds < 2**31:
+            raise fail(f"it makes {rounds!r} rounds")
+        begin = instructions[head - 1] if 0 < head <= at else None
+        if begin is None or begin.op != BEGIN or begin.outs[0] != instruction.outs[0] or begin.outs[0] in ends:
+            raise fail("it leads to no beginning of a loop with its count")
+        ends[begin.outs[0]] = at
+        if any(to is not None and head <= to <= at and not head <= start <= at for start, to in enumerate(targets)):
+            raise fail("a jump leads into its loop")
+    begun = [instruction for instruction in instructions if instruction.op == BEGIN]
+    if len(begun) != len(ends):
+        lost = next((one for one in begun if one.outs[0] not in ends), begun[-1])
+        raise ProgramError("it begins a loop that has no end of its own", where=lost.where)
 
 
 def _check_defined(method: Method) -> None:

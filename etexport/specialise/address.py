@@ -14,22 +14,28 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout, Op
-from etexport.program.flow import Life, jump_targets, lives
+from etexport.program.flow import Life, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
 from etexport.specialise.branches import NO_OPERATORS, coalesce
+from etexport.specialise.in_place import base_of, takes_over
 
 
 def address(method: Method, library: Library) -> Method:
     """The method without instructions that only name memory; their results have a `storage`."""
-    return take_over(join_parts(coalesce(alias_views(method, library)), library), library)
+    return take_over(join_parts(coalesce(alias_views(method, library), library), library), library)
 
 
 def alias_views(method: Method, library: Library) -> Method:
     """Views, permutes and dense slices become storage of their first operand."""
     values = dict(method.values)
-    instructions: list[Instruction] = []
+    known = lives(method)
+    writes: dict[int, set[int]] = {}
     for at, instruction in enumerate(method.instructions):
+        for written in instruction.outs:
+            writes.setdefault(written, set()).add(at)
+    instructions: list[Instruction] = []
+    for instruction in method.instructions:
         if instruction.op in NO_OPERATORS:
             instructions.append(instruction)
             continue
@@ -42,7 +48,9 @@ def alias_views(method: Method, library: Library) -> Method:
         out = values[instruction.outs[0]]
         if operand.role is Role.CONSTANT:
             values[out.id] = _constant_view(operand, out, offset)
-        elif _overwritten(method, values, operand, out, at) or out.role is Role.STATE:
+        elif (
+            out.role is Role.STATE or writes.get(base_of(operand), set()) & known.get(out.id, Life()).after
+        ):  # overwritten before it was read
             if op.lower is None:
                 view = _as_shaped(values, operand, out)
                 values[view.id] = view
@@ -72,18 +80,6 @@ def _constant_view(operand: Value, out: Value, offset: int) -> Value:
     laid_out = raw.reshape([out.spec.shape[dim] for dim in out.spec.dim_order])
     inverse = [out.spec.dim_order.index(dim) for dim in range(len(out.spec.shape))]
     return replace(out, role=Role.CONSTANT, data=np.ascontiguousarray(np.transpose(laid_out, inverse)))
-
-
-def _overwritten(method: Method, values: dict[int, Value], operand: Value, out: Value, at: int) -> bool:
-    """Is the operand (part of) a state that is written while the view is still needed?"""
-    base = operand.storage.base if operand.storage else operand.id
-    if values[base].role is not Role.STATE:
-        return False
-    if any(target is not None for target in jump_targets(method.instructions)):  # what comes before what depends on the way taken
-        return any(base in one.outs for one in method.instructions)
-    writes = [index for index, one in enumerate(method.instructions) if base in one.outs and index > at]
-    reads = [index for index, one in enumerate(method.instructions) if out.id in one.reads]
-    return bool(writes) and (out.id in method.outputs or any(index > writes[0] for index in reads))
 
 
 def _as_shaped(values: dict[int, Value], operand: Value, out: Value) -> Value:
@@ -150,37 +146,17 @@ def take_over(method: Method, library: Library) -> Method:
     for at, instruction in enumerate(method.instructions):
         if instruction.op in NO_OPERATORS:
             continue
-        op = _op(library, instruction)
-        if len(instruction.outs) != 1:
-            continue
         out = values[instruction.outs[0]]
         if out.storage is not None or out.role is Role.STATE:
             continue
-        node = node_of(replace(method, values=values), instruction, op)
-        candidates = [(node[name], False) for name in op.inplace] + [(node.residual, True)]
-        for operand, is_residual in candidates:
-            if not isinstance(operand, Value):
-                continue
-            base = values[operand.storage.base if operand.storage else operand.id]
-            if (
-                base.role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
-                and ends_where_begins(known[base.id], known[out.id], at)
-                and base.spec.nbytes == out.spec.nbytes
-                and operand.spec.dtype is out.spec.dtype
-                and operand.spec.shape == out.spec.shape
-                and operand.spec.physical_dims == out.spec.physical_dims
-                # element i of an operand is read before element i is written; of what gets a residual any element may be read later
-                and not any(_shares(values, other, base) for other in node.tensors if is_residual or other.id != operand.id)
-            ):
-                values = _moved(values, out, Storage(base.id))
-                known[base.id] |= known.pop(out.id)
+        for operand in takes_over(replace(method, values=values), instruction, library):
+            base = base_of(operand)
+            lives_in_arena = values[base].role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
+            if lives_in_arena and ends_where_begins(known[base], known[out.id], at):
+                values = _moved(values, out, Storage(base))
+                known[base] |= known.pop(out.id)
                 break
     return replace(method, values=values)
-
-
-def _shares(values: dict[int, Value], value: Value, base: Value) -> bool:
-    """A second operand on the same memory under another shape or order would be overwritten before it is read."""
-    return (value.storage.base if value.storage else value.id) == base.id
 
 
 def ends_where_begins(operand: Life, result: Life, at: int) -> bool:

@@ -9,23 +9,17 @@ because the branch gives an operand, a constant or a state, or one value twice, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
-from etexport.errors import EtError, ModelError
+from etexport.kernel.library import Library
 from etexport.program.flow import Life, jump_targets, lives
-from etexport.program.model import JUMP_FALSE, MOVE, Instruction, Method, Ref, Role, Storage, Value
+from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
+from etexport.specialise.in_place import base_of, takes_over
 
 LABEL = "etexport::label"
-NO_OPERATORS = (JUMP_FALSE, MOVE, LABEL)
-
-
-def unsupported(method: Method) -> Iterable[EtError]:
-    """Jumps back."""
-    for position, target in enumerate(jump_targets(method.instructions)):
-        if target is not None and target <= position:
-            yield ModelError("a loop cannot be built into firmware yet", where=method.instructions[position].where)
+NO_OPERATORS = (*JUMPS, BEGIN, MOVE, LABEL)
 
 
 def with_labels(method: Method) -> Method:
@@ -41,7 +35,7 @@ def with_labels(method: Method) -> Method:
         if position in labels:
             instructions.append(labels[position])
         if target is not None:
-            instruction = replace(instruction, args=(instruction.args[0], labels[target].handle))
+            instruction = instruction.leading_to(labels[target].handle)
         instructions.append(instruction)
     if len(method.instructions) in labels:
         instructions.append(labels[len(method.instructions)])
@@ -56,15 +50,10 @@ def without_labels(method: Method) -> Method:
         behind = behind if instruction.op == LABEL else instruction.handle
         following[instruction.handle] = behind
     kept = (instruction for instruction in method.instructions if instruction.op != LABEL)
-    return replace(
-        method,
-        instructions=tuple(
-            replace(one, args=(one.args[0], following[int(str(one.args[1]))])) if one.op == JUMP_FALSE else one for one in kept
-        ),
-    )
+    return replace(method, instructions=tuple(one.leading_to(following[one.destination]) if one.op in JUMPS else one for one in kept))
 
 
-def coalesce(method: Method) -> Method:
+def coalesce(method: Method, library: Library) -> Method:
     """What is moved lies where it is moved to; where it may not, the move is a copy."""
     if not any(instruction.op == MOVE for instruction in method.instructions):
         return method
@@ -75,10 +64,11 @@ def coalesce(method: Method) -> Method:
         if instruction.op != MOVE:
             continue
         source, out = values[instruction.reads[0]], values[instruction.outs[0]]
-        base, to = (value.storage.base if value.storage is not None else value.id for value in (source, out))
+        base, to = base_of(source), base_of(out)
         if base == to or not source.spec.nbytes:
             continue
-        if _may_lie_there(values[base], source, out, values[to]) and _meet_only_here(known[base], known[to], at):
+        there = replace(method, values=values)
+        if _may_lie_there(values[base], source, out, values[to]) and _never_both(there, base, to, known, at, library):
             for value in list(values.values()):
                 if value.id == base or (value.storage is not None and value.storage.base == base):
                     values[value.id] = replace(value, storage=Storage(to, value.storage.offset if value.storage is not None else 0))
@@ -98,5 +88,15 @@ def _may_lie_there(base: Value, source: Value, out: Value, to: Value) -> bool:
     )
 
 
-def _meet_only_here(source: Life, out: Life, at: int) -> bool:
-    return at not in source.after and source.taken & out.taken == {at}
+def _never_both(method: Method, source: int, out: int, known: Mapping[int, Life], at: int, library: Library) -> bool:
+    """Is at most one of the two there, but at the move, and where a kernel makes the source over what the result held before: a carry's
+    next content."""
+
+    def makes_over(place: int) -> bool:
+        instruction = method.instructions[place] if place < len(method.instructions) else None
+        if instruction is None or instruction.op in NO_OPERATORS or instruction.outs != (source,):
+            return False
+        operands = (base_of(operand) for operand in takes_over(method, instruction, library))
+        return out in operands and place not in known[out].after and place not in known[source].before
+
+    return at not in known[source].after and all(place == at or makes_over(place) for place in known[source].taken & known[out].taken)

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
-from etexport.program.model import JUMP_FALSE, DType, Epilogue, Instruction, Method, Ref
+from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
 from etexport.program.operators import CONVOLUTION, PAD, QUANTIZED_CONVOLUTION, QUANTIZED_DEPTHWISE
-from etexport.specialise.branches import LABEL
+from etexport.specialise.branches import NO_OPERATORS
 
 ADD = "aten::add.out"
 INTEGER_CONVOLUTIONS = {QUANTIZED_CONVOLUTION: 6, QUANTIZED_DEPTHWISE: 7}
@@ -103,7 +103,7 @@ def fuse_clamps(method: Method, library: Library) -> Method:
     producer_at: dict[int, int] = {}
     instructions: list[Instruction] = []
     for instruction in method.instructions:
-        if instruction.op in (LABEL, JUMP_FALSE):
+        if instruction.op in NO_OPERATORS:
             producer_at.clear()
         bounds = _clamp_bounds(method, instruction, library)
         operand = instruction.args[0] if instruction.args else None
@@ -150,8 +150,8 @@ def _absorbs(library: Library, instruction: Instruction, part: str) -> bool:
 
 
 def _blocks(method: Method) -> list[int]:
-    """For each instruction the number of its block: no jump leads from or to between two of the same number."""
-    return list(itertools.accumulate(instruction.op in (LABEL, JUMP_FALSE) for instruction in method.instructions))
+    """For each instruction the number of its block: between two of the same number no jump leads in or out, and no value is moved."""
+    return list(itertools.accumulate(instruction.op in NO_OPERATORS for instruction in method.instructions))
 
 
 def _uses(method: Method) -> Counter[int]:

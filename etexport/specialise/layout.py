@@ -15,6 +15,7 @@ import numpy as np
 
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout, Op
+from etexport.program.flow import changing
 from etexport.program.model import (
     MOVE,
     Instruction,
@@ -54,6 +55,7 @@ class _Pass:
         self.next_id = method.next_id()
         self.next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
         self.readers: dict[int, list[Instruction]] = {}
+        self.changing = changing(method)
         for instruction in self.method.instructions:
             for value in instruction.reads:
                 self.readers.setdefault(value, []).append(instruction)
@@ -66,7 +68,8 @@ class _Pass:
                 continue
             op = self.library.find(instruction.op)
             assert op is not None, instruction.where  # missing operators were reported before
-            if instruction.op in (CONVERT, CLONE) and self._keeps_dtype(instruction):
+            copies = instruction.op in (CONVERT, CLONE) and self._keeps_dtype(instruction)
+            if copies and self._current(instruction.args[0]) not in self.changing:
                 self.moved[instruction.outs[0]] = self._current(instruction.args[0])
                 continue
             instruction = replace(instruction, args=tuple(substitute(arg, self.moved) for arg in instruction.args))
@@ -84,6 +87,7 @@ class _Pass:
         instruction = replace(instruction, args=tuple(substitute(arg, self.moved) for arg in instruction.args))
         if instruction.op == MOVE:
             (out,) = instruction.outs
+            self.converted = {key: new for key, new in self.converted.items() if key[0] != out}
             if out not in self.ordered:
                 self.ordered.add(out)
                 value = self.values[out]

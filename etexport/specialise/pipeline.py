@@ -14,15 +14,15 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout
 from etexport.program.flow import jump_targets
-from etexport.program.model import MOVE, Instruction, Method, Program, Role, Value
+from etexport.program.model import BEGIN, MOVE, NEXT, Instruction, Method, Program, Role, Value
 from etexport.specialise.address import address
-from etexport.specialise.branches import unsupported, with_labels, without_labels
+from etexport.specialise.branches import with_labels, without_labels
 from etexport.specialise.contents import check_contents
 from etexport.specialise.fuse import fuse
 from etexport.specialise.integer import fuse_integers
 from etexport.specialise.layout import lay_out
 from etexport.specialise.model import Specialised
-from etexport.specialise.schedule import CallStep, JumpStep, MoveStep, Schedule, Step
+from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Schedule, Step
 
 
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
@@ -54,7 +54,7 @@ def rounding_of(program: Program) -> str:
 
 def check_supported(method: Method, library: Library) -> None:
     """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
-    errors = [*supported.errors_of(method, library), *unsupported(method)]
+    errors = supported.errors_of(method, library)
     for instruction in method.instructions:
         op = library.find(instruction.op)
         if op is not None and op.lower is None and op.layout not in (Layout.VIEW, Layout.PERMUTE):
@@ -113,7 +113,16 @@ def choose_kernels(method: Method, target: Target, library: Library) -> Schedule
     """The call for each instruction on this core; jumps and moves as they are."""
     steps: list[Step] = []
     errors: list[EtError] = []
+    rounds = {one.outs[0]: int(str(one.args[1])) for one in method.instructions if one.op == NEXT}
     for instruction, to in zip(method.instructions, jump_targets(method.instructions), strict=True):
+        if instruction.op == BEGIN:
+            steps.append(BeginStep(instruction, instruction.outs[0], rounds[instruction.outs[0]]))
+            continue
+        if instruction.op == NEXT:
+            assert to is not None
+            (count,) = instruction.outs
+            steps.append(NextStep(instruction, to, None, count, rounds[count]))
+            continue
         if to is not None:
             steps.append(JumpStep(instruction, to, next(iter(instruction.reads), None)))
             continue

@@ -33,6 +33,22 @@ class JumpStep(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class BeginStep(Step):
+    """A loop of so many rounds begins: value `count` is 0."""
+
+    count: int
+    rounds: int
+
+
+@dataclass(frozen=True, eq=False)
+class NextStep(JumpStep):
+    """One is added to value `count`; below `rounds` it goes on at `target`, the step behind the loop's `BeginStep`."""
+
+    count: int = -1
+    rounds: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class MoveStep(Step):
     """Value `source` is called `out` from here on. Both lie at one place, so nothing is moved."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +93,9 @@ NETS = {
             def forward(self, x):
                 a = torch.cond(x.sum() > 0, lambda x: x.clone(), lambda x: self.table.clone(), (x,))
                 b = torch.cond(x[0, 1] > 0, lambda x: self.seen.clone(), lambda x: x * 2, (x,))
+                before = self.seen.clone()
                 self.seen.copy_(torch.cond(x[0, 0] > 0, lambda x: self.seen + x, lambda x: self.seen * 1, (x,)))
-                return a, b, x + a
+                return a, b, x + a, before
         """,
     ),
     "one value for two results": (
@@ -180,8 +182,8 @@ class Net:
                 np.testing.assert_allclose(got, arrays[f"output_{at}"], rtol=1e-5, atol=1e-5, err_msg=f"output {at}")
 
 
-def net(name: str, folder: Path, count: int = 24) -> Net:
-    shape, source = NETS[name]
+def net(name: str, folder: Path, count: int = 24, nets: Mapping[str, tuple[str, str]] = NETS) -> Net:
+    shape, source = nets[name]
     (folder / "net.py").write_text(HEAD.format(shape=shape, count=count) + textwrap.dedent(source))
     export(folder / "net.py", folder / "model.pte")
     program = pte.load(folder / "model.pte")
@@ -308,15 +310,3 @@ def test_int8_is_refused(tmp_path: Path) -> None:
                 return torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: x * 2, (self.fc(x),))
         """
     assert "torch.cond cannot be quantised yet" in refused(source, tmp_path).what
-
-
-def test_loops_are_refused(tmp_path: Path) -> None:
-    error = refused(
-        """
-        class Net(nn.Module):
-            def forward(self, x):
-                return torch.while_loop(lambda n, x: n < 3, lambda n, x: (n + 1, x * 2), (torch.tensor(0), x))[1]
-        """,
-        tmp_path,
-    )
-    assert "while_loop" in error.what

@@ -15,7 +15,7 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.program.model import Array, Role, Value
 from etexport.specialise.model import Placed
-from etexport.specialise.schedule import CallStep, JumpStep
+from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, NextStep
 
 POISON = 0xA5
 
@@ -55,7 +55,12 @@ def interpret(
         step = steps[at]
         poison(placed, arena, at)
         at += 1
-        if isinstance(step, JumpStep) and (step.condition is None or not read(method.values[step.condition])):
+        if isinstance(step, BeginStep):
+            view(method.values[step.count])[...] = 0
+        elif isinstance(step, NextStep):
+            view(method.values[step.count])[...] += 1
+            at = step.target if read(method.values[step.count]) < step.rounds else at
+        elif isinstance(step, JumpStep) and (step.condition is None or not read(method.values[step.condition])):
             at = step.target
         if not isinstance(step, CallStep):
             continue
