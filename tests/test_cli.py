@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from etexport.__main__ import VERBS
+from etexport.cli.parser import VERBS, parse
 from tests.pace import pace
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +27,31 @@ def etexport(*arguments: object, cwd: Path | None = None, **environment: str) ->
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself(verb: str) -> None:
-    done = etexport(verb, "--help")
-    assert done.returncode == 0 and verb in done.stdout and not done.stderr
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its purpose, an example that can be typed, and what the exit codes mean."""
+    with pytest.raises(SystemExit) as ended:
+        parse([verb, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and f"usage: etexport {verb}" in text and "exit codes: 0 good" in text
+    example = importlib.import_module(f"etexport.cli.{verb}").EXAMPLE
+    assert f"\n  {example}\n" in text
+    words = shlex.split(re.sub(r"^eval .*\((.*)\).*$", r"\1", example))
+    assert words[0] == "etexport" and parse(words[1:]).verb == verb
+
+
+def complete(*words: str) -> list[str]:
+    """What bash proposes for the last word, by the script that `etexport completion bash` prints."""
+    script = etexport("completion", "bash").stdout
+    asked = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _etexport; printf '%s\\n' ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_verbs_options_and_boards() -> None:
+    assert complete("etexport", "va") == ["validate"] and set(complete("etexport", "")) == set(VERBS)
+    assert complete("etexport", "build", "x.pte", "--board", "qemu_mps2_an38") == ["qemu_mps2_an385", "qemu_mps2_an386"]
+    assert complete("etexport", "build", "x.pte", "--optimize", "s") == ["speed", "size"]
+    assert complete("etexport", "validate", "--ju") == ["--junit"] and complete("etexport", "boards", "rpi") == ["rpi_pico"]
 
 
 def test_help_lists_every_verb() -> None:
@@ -37,7 +62,8 @@ def test_help_lists_every_verb() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [
-        (["no-such-verb"], 1, "invalid choice"),
+        (["no-such-verb"], 1, "no verb is called 'no-such-verb'; there are export, train"),
+        (["biuld"], 1, "no verb is called 'biuld'; did you mean build?"),
         (["generate"], 1, "required"),
         (["generate", "missing.pte", "--board", "host", "-o", "out"], 1, "missing.pte: no such file"),
         (["boards", "qemu_mps2_an368"], 1, "no board is called 'qemu_mps2_an368'"),

@@ -12,6 +12,8 @@ from pathlib import Path
 from etexport.board import Board
 from etexport.hardware import Operation
 
+EXAMPLE = "etexport boards st_nucleo_f446re"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from etexport.program.model import Array
 
 
+EXAMPLE = "etexport capture build/nucleo -o outputs.npz --port /dev/ttyACM0"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the build folder of the firmware")
     parser.add_argument("-o", "--out", type=Path, metavar="X.npz", help="where to: .npz, .csv or .jsonl")

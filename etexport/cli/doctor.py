@@ -27,6 +27,9 @@ class Tool:
     needed: bool = True
 
 
+EXAMPLE = "etexport doctor"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true")
 

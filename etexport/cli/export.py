@@ -10,6 +10,8 @@ from pathlib import Path
 from etexport.cli.options import decibels, depfile_argument
 from etexport.stages.origin import QUANTIZATIONS
 
+EXAMPLE = "etexport export model.py -o build/model/gesture-int8/model.pte --quantize int8"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -13,6 +13,9 @@ _EVERYWHERE = "host"
 """A process has room for anything."""
 
 
+EXAMPLE = "etexport fits model.pte --quick"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")
     parser.add_argument("board", nargs="*", help="only these; a path to a .toml works too")

@@ -9,6 +9,8 @@ from pathlib import Path
 from etexport.cli.options import port_arguments, seconds
 from etexport.stages.origin import alone_there, board_of
 
+EXAMPLE = "etexport flash build/nucleo --port /dev/ttyACM0"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")

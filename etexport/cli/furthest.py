@@ -8,6 +8,8 @@ from pathlib import Path
 from etexport.cli.options import folder_arguments
 from etexport.stages.origin import alone_there, program_of
 
+EXAMPLE = "etexport furthest build/m4"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from etexport.cli.options import board_argument, name_argument, optimize_argument, planner_argument, rounding_argument
 
+EXAMPLE = "etexport generate model.pte --board qemu_mps2_an386 -o build/generated"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")

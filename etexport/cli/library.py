@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from etexport.board import Board
 
 
+EXAMPLE = "etexport library model.pte --core m4f -o lib/gesture"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte|SCRIPT")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from etexport.stages.mlperf import Answered, Benchmark
 
 
+EXAMPLE = "etexport mlperf build/m4 --samples 10 --clock 168000000"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")

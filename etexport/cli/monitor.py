@@ -8,6 +8,8 @@ from pathlib import Path
 
 from etexport.cli.options import port_arguments, seconds
 
+EXAMPLE = "etexport monitor build/nucleo --port /dev/ttyACM0"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the firmware's build folder: faults get names")

@@ -7,6 +7,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+EXAMPLE = "etexport ops model.pte"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", nargs="?", type=Path, metavar="X.pte", help="only the operators of this program")

@@ -7,6 +7,8 @@ import json
 
 from etexport.cli.options import positive, seconds
 
+EXAMPLE = "etexport ports"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("url", nargs="*", metavar="URL", help="ports to ask besides those of this machine, as socket://HOST:PORT")

@@ -14,6 +14,9 @@ from etexport.stages.origin import alone_there, board_of, existing, program_of
 _LISTED = 12
 
 
+EXAMPLE = "etexport profile build/m4"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
     parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")

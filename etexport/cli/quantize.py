@@ -14,6 +14,9 @@ SHOWN = 8
 """Layers in the table."""
 
 
+EXAMPLE = "etexport quantize model.py --target 30"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("script", type=Path, help="a model script with calibration()")
     parser.add_argument("--weights", type=Path, metavar="X.npz", help="trained weights for model(weights)")

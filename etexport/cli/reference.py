@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from etexport.program.model import Array, TensorSpec
 
 
+EXAMPLE = "etexport reference foreign.pte -o foreign.npz"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="X.npz")

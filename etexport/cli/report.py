@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import decibels, folder_arguments
+from etexport.cli.options import decibels, folder_arguments, positive
 from etexport.stages.origin import alone_there, board_of, program_of
+
+EXAMPLE = "etexport report build/m4 --clock 168000000 --markdown summary.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output has less signal to "
         "noise than this against the float network, or where that is not known"
     )  # fmt: skip
+    parser.add_argument("--clock", type=positive, metavar="HZ", help="of the core: say how long an inference would take at it, an estimate")
     parser.add_argument("--markdown", type=Path, metavar="X.md", help="write a summary for a CI page as well")
     parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 
@@ -35,13 +38,14 @@ def _tell(args: argparse.Namespace) -> int:
     from etexport.stages.report import report_in
 
     board, program = load_board(board_of(args.folder, args.board)), program_of(args.folder, args.program)
-    made, times, judged = report_in(args.folder, program, board, args.reference)
+    made, times, judged = report_in(args.folder, program, board, args.reference, args.clock)
     if args.markdown is not None:
         write_whole(args.markdown, markdown(made).encode())
     if not args.quiet:
         show(made)
         if times.count is not None:
             print(f"this time an inference took {times.count:,} {unit_of(made.counter)}")
+        print(args.folder / "report.html")
     if args.fail_below is not None:
         compare = None if judged is None else judged.comparison
         missing = "there is nothing to compare with" if compare is None else compare.snr_missing

@@ -7,6 +7,8 @@ import argparse
 from etexport.cli.options import folder_arguments, name_argument, positive
 from etexport.stages.origin import board_of, existing, model_name, program_of
 
+EXAMPLE = "etexport robot build/renode"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)

@@ -10,6 +10,8 @@ from etexport.cli.options import port_arguments, positive, seconds
 from etexport.errors import ModelError
 from etexport.stages.origin import alone_there, board_of, existing, program_of
 
+EXAMPLE = "etexport run build/m4 --samples 20"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")

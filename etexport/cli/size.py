@@ -7,6 +7,8 @@ from pathlib import Path
 
 from etexport.stages.origin import board_of, existing
 
+EXAMPLE = "etexport size build/m4"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")

@@ -9,6 +9,8 @@ from pathlib import Path
 from etexport.cli.options import decibels, folder_arguments
 from etexport.stages.origin import alone_there, board_of, program_of
 
+EXAMPLE = "etexport validate build/m4 --fail-below 20"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)

@@ -98,6 +98,8 @@ class Comparison:
     """Why the ratio of signal to noise is not known; empty where it is."""
     min_snr_db: float | None = None
     """What the script asks for at least."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """How many judged samples of each label (rows) got each class on the board; empty without labels."""
 
     @property
     def snr_db(self) -> float | None:
@@ -176,7 +178,18 @@ def compare(
         against_float=(noise := _noise(got, reference, judged, steps is not None))[0],
         snr_missing=noise[1],
         min_snr_db=reference.min_snr_db,
+        confusion=confusion(mine, labels, judged),
     )
+
+
+def confusion(votes: Array | None, labels: Array | None, judged: Array) -> tuple[tuple[int, ...], ...]:
+    """`Comparison.confusion`, of as many classes as there are among labels and votes."""
+    if votes is None or labels is None or not judged.any():
+        return ()
+    count = 1 + int(max(votes.max(), labels.max()))
+    found = np.zeros((count, count), np.int64)
+    np.add.at(found, (labels[judged], votes[judged]), 1)
+    return tuple(map(tuple, found.tolist()))
 
 
 def converted_against_float(reference: Reference) -> tuple[AgainstFloat | None, str]:

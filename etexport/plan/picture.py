@@ -9,12 +9,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from etexport.plan.problem import Buffer, Problem, Region, Solution
 
-# Pixels of the picture's own coordinates; it is scaled to the width of the page.
+# Pixels. It is at least as wide as all its labels need: a page that is narrower scrolls.
 _WIDTH = 1060
+_COLUMN = 18
 _LEFT, _RIGHT = 78, 14
 _HEIGHT = 330
 _HEADING = 34
 _LETTER = 6.3
+_FEWEST = 10  # letters that are left of a name, else it tells nothing
 _LINE = 15
 
 _KINDS = ("input", "output", "activation", "scratch", "state")
@@ -78,33 +80,35 @@ def picture(
     steps: Sequence[str] = (),
     kinds: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """SVG text. `steps` names the steps; by buffer name, `kinds` says what a buffer is ("input", "output", "activation", "scratch",
-    "state"; others are added to the legend as they come) and `notes` adds a line to what is shown when one points at it."""
+    "state"; others are added to the legend as they come), `notes` adds a line to what is shown when one points at it, and `labels` is what
+    stands in its box instead of its name."""
     kinds = kinds or {}
     used = {kinds.get(buffer.name, "activation") for buffer in problem.buffers}
     legend = [kind for kind in _KINDS if kind in used] + sorted(used - set(_KINDS))
     colours = {kind: 1 + (_KINDS.index(kind) if kind in _KINDS else number) % 6 for number, kind in enumerate(legend)}
     count = max([end for buffer in problem.buffers for _, end in buffer.live] + [len(steps), 1])
-    labels = _step_labels(steps, count)
-    foot = 26 + min(90.0, max((len(label.text) for label in labels), default=0) * _LETTER * 0.62)
+    columns = _step_labels(steps, count)
+    foot = 26 + max((len(column.text) for column in columns), default=0) * _LETTER * 0.87  # the sine of 60 degrees
 
     panels = []
     y = 24.0
     for region in problem.regions:
         buffers = [buffer for buffer in problem.buffers if solution.places[buffer.name].region == region.name and buffer.size > 0]
-        panels.append(_panel(region, buffers, solution, y, count, steps, kinds, notes or {}, colours))
+        panels.append(_panel(region, buffers, solution, y, count, steps, kinds, notes or {}, labels or {}, colours))
         y += _HEADING + _HEIGHT + foot
     environment = Environment(
         loader=PackageLoader("etexport.plan"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("picture.svg.j2").render(
-        width=_WIDTH,
+        width=_width(count),
         height=round(y),
         left=_LEFT,
-        right=_WIDTH - _RIGHT,
+        right=_width(count) - _RIGHT,
         legend=_legend(legend, colours),
-        steps=labels,
+        steps=columns,
         panels=panels,
     )
 
@@ -118,6 +122,7 @@ def _panel(
     steps: Sequence[str],
     kinds: Mapping[str, str],
     notes: Mapping[str, str],
+    labels: Mapping[str, str],
     colours: Mapping[str, int],
 ) -> Panel:
     size, bound = solution.size[region.name], solution.bound[region.name]
@@ -143,7 +148,7 @@ def _panel(
                     width=round(max(width - 1.5, 0.5), 1),
                     height=round(max(height, 0.5), 1),
                     colour=colours[kinds.get(buffer.name, "activation")],
-                    text=_fitting(buffer.name, width - 8) if height >= _LINE else "",
+                    text=_fitting(labels.get(buffer.name, buffer.name), width - 8) if height >= _LINE else "",
                     title=title,
                 )
             )
@@ -166,8 +171,12 @@ def _panel(
     )
 
 
+def _width(count: int) -> int:
+    return max(_WIDTH, _LEFT + _RIGHT + _COLUMN * count)
+
+
 def _x(step: int, count: int) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * step / count
+    return _LEFT + (_width(count) - _LEFT - _RIGHT) * step / count
 
 
 def _when(begin: int, end: int, steps: Sequence[str]) -> str:
@@ -181,14 +190,13 @@ def _fitting(text: str, width: float) -> str:
     room = int(width / _LETTER)
     if len(text) <= room:
         return text
-    return text[: room - 1] + "…" if room >= 4 else ""
+    return text[: room - 1] + "…" if room >= _FEWEST else ""
 
 
 def _step_labels(steps: Sequence[str], count: int) -> tuple[Tick, ...]:
-    """Names under the columns, or numbers where there are none; as many as can be read."""
-    every = -(-count * 18 // (_WIDTH - _LEFT - _RIGHT))
+    """Names under the columns, or numbers where there are none."""
     labels = []
-    for step in range(0, count, every):
+    for step in range(count):
         text = steps[step] if step < len(steps) else "end" if steps and step == len(steps) else str(step)
         labels.append(Tick(round((_x(step, count) + _x(step + 1, count)) / 2, 1), _fitting(text, 20 * _LETTER)))
     return tuple(labels)

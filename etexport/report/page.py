@@ -12,8 +12,9 @@ from markupsafe import Markup
 from etexport.artifacts.memory import MemoryMap
 from etexport.judge.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.judge.compare import Comparison
+from etexport.report.chart import chart
 from etexport.report.profile import lost, shares, unit_of
-from etexport.report.report import Report, allowance, judge
+from etexport.report.report import Report, allowance, estimate, judge
 from etexport.report.summary import error_line
 
 
@@ -119,6 +120,9 @@ def page(report: Report, memory: MemoryMap, comparison: Comparison | None, pictu
         else "",
         outputs=output_rows(report),
         layers=layer_rows(report),
+        loss=Markup(chart([one.name for one in report.quality], [one.snr_db for one in report.quality], "dB")),
+        weights=Markup(chart([op.name for op in report.ops], [op.bytes_constants for op in report.ops], "bytes")),
+        confusion=confusion_rows(report),
         samples=sample_rows(comparison),
         provenance=provenance,
         peak=peak_line(memory),
@@ -150,7 +154,7 @@ def cards(report: Report) -> tuple[Card, ...]:
         found.append(Card("Signal to noise", figure, "dB", f"against float PyTorch, on {float_network.on}", tone))
     if report.count is not None:
         per_mac = f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
-        found.append(Card("One inference", f"{report.count:,}", unit, per_mac))
+        found.append(Card("One inference", f"{report.count:,}", unit, "; ".join(filter(None, (per_mac, estimate(report))))))
     found.append(
         Card(
             "Flash",
@@ -166,6 +170,29 @@ def cards(report: Report) -> tuple[Card, ...]:
     if report.init_count is not None:
         found.append(Card("Start-up", f"{report.init_count:,}", unit, "from reset until the board answers"))
     return tuple(found)
+
+
+MOST_CLASSES = 30
+"""A matrix of more is no picture."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A field of the matrix: how many samples, and of all with its label what part."""
+
+    count: int
+    of_label: float
+    right: bool
+
+
+def confusion_rows(report: Report) -> tuple[tuple[Share, ...], ...]:
+    """For each label how many of its samples got each class on the board."""
+    matrix = report.compare.confusion if report.compare is not None else ()
+    if not 1 < len(matrix) <= MOST_CLASSES:
+        return ()
+    return tuple(
+        tuple(Share(count, count / max(sum(row), 1), label == at) for at, count in enumerate(row)) for label, row in enumerate(matrix)
+    )
 
 
 @dataclass(frozen=True)
@@ -343,6 +370,15 @@ def sample_rows(comparison: Comparison | None) -> tuple[SampleRow, ...]:
     )
 
 
+def layer_names(memory: MemoryMap) -> dict[str, str]:
+    """What a buffer is called for people: an activation like the step that writes it first, which in int8 is called after the layer."""
+    return {
+        buffer.name: memory.steps[buffer.live[0][0]].name
+        for buffer in memory.buffers
+        if buffer.role == "activation" and buffer.live and buffer.live[0][0] < len(memory.steps)
+    }
+
+
 def peak_line(memory: MemoryMap) -> str:
     """Which step needs most, and what lives then."""
     if not memory.steps:
@@ -350,5 +386,6 @@ def peak_line(memory: MemoryMap) -> str:
     peak = max(memory.steps, key=lambda step: step.bytes_live)
     where = f" ({peak.source})" if peak.source else ""
     largest = sorted(peak.live, key=lambda buffer: -buffer.size)[:4]
-    live = ", ".join(f"{buffer.name} {buffer.size:,}" for buffer in largest)
+    names = layer_names(memory)
+    live = ", ".join(f"{names.get(buffer.name, buffer.name)} {buffer.size:,}" for buffer in largest)
     return f"Most is needed in step {peak.step}, {peak.name}{where}: {peak.bytes_live:,} bytes: {live}."

@@ -18,7 +18,7 @@ from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.against_float import AgainstFloat
 from etexport.judge.compare import Comparison, Difference
 from etexport.judge.replay import Exact
-from etexport.report.profile import OpFigures
+from etexport.report.profile import OpFigures, unit_of
 from etexport.report.quality import ActivationQuality
 
 
@@ -76,6 +76,8 @@ class Compared:
     snr_missing: str
     against_float: AgainstFloat | None
     """The same for each output, with its worst element."""
+    confusion: tuple[tuple[int, ...], ...]
+    """How many judged samples of each label (rows) got each class on the board; empty without labels."""
     flags: tuple[str, ...]
 
 
@@ -128,6 +130,17 @@ class Report:
     missing: str = ""
     warnings: tuple[str, ...] = ()
     """What a person should do something about: an output that int8 lost, odd calibration data."""
+    clock_hz: int | None = None
+    """What the user says that the core runs at."""
+
+
+def estimate(report: Report) -> str:
+    """How long an inference takes at the clock that the user names; "" where none is named, or what is counted are no steps of it."""
+    unit = unit_of(report.counter)
+    if report.clock_hz is None or report.count is None or unit not in ("instructions", "cycles"):
+        return ""
+    how = "an estimate: one instruction a cycle" if unit == "instructions" else "an estimate from cycles"
+    return f"{1000 * report.count / report.clock_hz:,.2f} ms at {report.clock_hz / 1e6:g} MHz ({how})"
 
 
 def compared(comparison: Comparison) -> Compared:

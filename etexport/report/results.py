@@ -28,7 +28,7 @@ from etexport.plan.problem import Buffer, Place, Problem, Region, Solution
 from etexport.report import bench as bench_room
 from etexport.report import summary
 from etexport.report.bench import Benched
-from etexport.report.page import page
+from etexport.report.page import layer_names, page
 from etexport.report.profile import check_counts, measured, profile, same_twice
 from etexport.report.quality import quality, reasons, warned
 from etexport.report.report import (
@@ -57,10 +57,12 @@ def memory_picture(memory: MemoryMap) -> str:
     )
     kinds = {buffer.name: buffer.role for buffer in memory.buffers}
     notes = {buffer.name: buffer.source for buffer in memory.buffers if buffer.source}
-    return picture(problem, solution, steps=[step.name for step in memory.steps], kinds=kinds, notes=notes)
+    return picture(problem, solution, steps=[step.name for step in memory.steps], kinds=kinds, notes=notes, labels=layer_names(memory))
 
 
-def report(folder: Path, program: Path, board: Board, reference: Path | None = None, verdict: Verdict | None = None) -> Report:
+def report(
+    folder: Path, program: Path, board: Board, reference: Path | None = None, verdict: Verdict | None = None, clock_hz: int | None = None
+) -> Report:
     """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the report; `verdict` is
     that on the run there, None where there is nothing to compare with. The same build and run give the same bytes: what a clock measured
     goes to `timing.json` (`timing`).
@@ -105,6 +107,7 @@ def report(folder: Path, program: Path, board: Board, reference: Path | None = N
         exact=None if verdict is None else verdict.exact,
         missing="" if verdict is None else verdict.missing,
         warnings=(*filter(None, (lost, saturation(activations))), *(warned(samples) if samples.is_file() else ())),
+        clock_hz=clock_hz,
     )
     write_whole(folder / "report.json", to_json(made).encode())
     write_whole(folder / "report.txt", summary.text(made).encode())

@@ -12,7 +12,7 @@ from rich.text import Text
 from etexport.judge.against_float import decibels, signal_line
 from etexport.judge.replay import Exact
 from etexport.report.profile import lost, slowest, unit_of
-from etexport.report.report import Compared, Report, allowance, judge
+from etexport.report.report import Compared, Report, allowance, estimate, judge
 
 WIDTH = 100
 
@@ -75,6 +75,8 @@ def facts(report: Report) -> RenderableType:
     if report.count is not None:
         per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
         table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
+        if told := estimate(report):
+            table.add_row("", Text(told))
     above = lost(report.ops, 1)
     if above is not None:
         where = f", most in {above.most[0].op.name}" if above.most else ""

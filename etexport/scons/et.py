@@ -334,12 +334,14 @@ def EtBench(env, target, reports):
 
 
 def EtShow(env, alias, shown, needed=()):
-    """An alias that prints the text files among `shown` once they and `needed` are up to date."""
-    nodes = [node for node in env.Flatten(shown) if node.name.endswith(".txt")]
+    """An alias that prints the text files among `shown` once they and `needed` are up to date, and last where the pages are."""
+    nodes = env.Flatten(shown)
 
     def show(target, source, env):
-        for node in nodes:
+        for node in (node for node in nodes if node.name.endswith(".txt")):
             sys.stdout.write(node.get_text_contents())
+        for node in (node for node in nodes if node.name.endswith(".html")):
+            sys.stdout.write(f"{node}\n")
 
     return env.AlwaysBuild(env.Alias(alias, [*env.Flatten(shown), *env.Flatten(needed)], Action(show, strfunction=None)))
 

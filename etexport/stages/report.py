@@ -20,11 +20,13 @@ from etexport.specialise import pipeline as for_board
 from etexport.stages.verdict import verdict_of
 
 
-def report_in(folder: Path, program: Path, board: Board, reference: Path | None = None) -> tuple[Report, Timing, Verdict | None]:
+def report_in(
+    folder: Path, program: Path, board: Board, reference: Path | None = None, clock_hz: int | None = None
+) -> tuple[Report, Timing, Verdict | None]:
     """Write the report, and return it with what is in `timing.json`, and the verdict on the run (None without anything to compare with)."""
     can = (reference or program.with_suffix(".npz")).is_file()
     judged = verdict_of(folder, program, reference, board) if can else None
-    made = report(folder, program, board, reference, judged)
+    made = report(folder, program, board, reference, judged, clock_hz)
     return made, timing(folder, _plan_seconds(folder, program, board)), judged
 
 

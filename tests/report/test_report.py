@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
@@ -20,6 +23,8 @@ from etexport.errors import ModelError
 from etexport.judge.replay import Replayed, summed_up
 from etexport.program.model import Source
 from etexport.report import bench, summary
+from etexport.report.builds import builds
+from etexport.report.chart import chart
 from etexport.report.page import layer_rows, page
 from etexport.report.peers import bests, network_of, networks, peers, peers_of
 from etexport.report.profile import best_known, kind_of, lost, profile, shares, slowest
@@ -28,12 +33,12 @@ from tests.report import handmade
 
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
-    " in_float quality exact missing warnings",
+    " in_float quality exact missing warnings clock_hz",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal",
     "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched rounded first_difference accuracy"
-    " accuracy_eager same_class snr_db snr_missing against_float flags",
+    " accuracy_eager same_class snr_db snr_missing against_float confusion flags",
     "exact": "operators checked wrong results worst_lsb first_wrong samples",
 }
 
@@ -115,6 +120,54 @@ def test_the_page_is_whole_and_needs_nothing_else(wrong: bool) -> None:
         assert layer[0] in shown and f"{layer[4]:,}" in shown
     assert ("All 360 samples agree" in shown) != wrong
     assert ("sample 17, output 0[0, 3]" in shown) == wrong
+    matrix = handmade.comparison(wrong=wrong).confusion
+    assert len(matrix) == 10 and sum(map(sum, matrix)) == 360 and 350 < sum(matrix[at][at] for at in range(10)) < 360
+    assert text.count('<td style="--of') == 100 and f">{matrix[3][3]}</td>" in text
+
+
+def test_time_at_a_clock_is_an_estimate() -> None:
+    made = replace(handmade.report(), clock_hz=168_000_000)
+    told = "0.29 ms at 168 MHz (an estimate: one instruction a cycle)"  # 49,260 instructions
+    assert told in summary.text(made) and told in page(made, handmade.memory(), None, "", ())
+    assert "estimate" not in summary.text(handmade.report())
+    assert "estimate" not in summary.text(replace(made, counter="nanoseconds (host clock)"))
+
+
+def test_a_chart_has_a_bar_for_each_figure() -> None:
+    drawn = chart(["conv", "b" * 40, "exact", "unknown"], [12.5, 50.0, math.inf, None], "dB")
+    bars = re.findall(r"<title>(.*?)</title><rect [^>]*?height=\"([\d.]+)\"", drawn)
+    assert bars == [("conv: 12.5 dB", "42.5"), (f"{'b' * 40}: 50 dB", "170.0"), ("exact: exact", "170.0"), ("unknown: not known", "0.0")]
+    assert re.findall(r'text-anchor="end" style="fill: var\(--soft\)">(\d+)<', drawn) == ["0", "10", "20", "30", "40", "50"]
+
+
+MEASURE = """<script>
+const cut = [...document.querySelectorAll("td, th, p, h1, h2, .card")].filter(one => one.scrollWidth > one.clientWidth + 1);
+const labels = [...document.querySelectorAll(".rows td")].filter(one => getComputedStyle(one, "::before").content !== "none");
+document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth, cut.map(one => one.textContent), labels.length,
+  getComputedStyle(document.body).backgroundColor]);
+</script>"""
+
+
+@pytest.mark.parametrize("width", [500, 1280])
+@pytest.mark.parametrize("layers", [5, 80])
+def test_nothing_is_cut_in_a_browser(layers: int, width: int, tmp_path: Path) -> None:
+    """The page itself never scrolls sideways, pictures alone do; no cell is wider than its column; narrow rows name their columns."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here to look with")
+    made = handmade.report()
+    ops = [replace(made.ops[at % 6], handle=at, name=f"blocks_{at}_depthwise_convolution_of_all_channels") for at in range(layers)]
+    drawn = chart([op.name for op in ops], [float(op.bytes_constants) for op in ops], "bytes")
+    text = page(replace(made, ops=tuple(ops)), handmade.memory(), handmade.comparison(), drawn, [("simulator", "qemu")])
+    (tmp_path / "page.html").write_text(text.replace("</body>", f"{MEASURE}</body>"))
+    seen = {}
+    for scheme in (0, 1):  # dark, light
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
+        command += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={scheme}", (tmp_path / "page.html").as_uri()]
+        dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        inner, wide, cut, named, seen[scheme] = json.loads(html.unescape(re.search(r"<title>(.*)</title>", dom)[1]))  # type: ignore[index]
+        assert inner == width and wide <= width and cut == [] and (named > layers) == (width < 760)
+    assert seen[0] != seen[1]
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -294,3 +347,23 @@ def test_what_saturates_is_named() -> None:
     line = saturation([replace(far, saturated=0.03, name="state"), far])
     assert line.startswith("int8 saturates: 20.0% of features_0 (model.py:40), which reaches") and "; 3.0% of state (" in line
     assert saturation([far] * 6).endswith("; and of 2 more; calibration() should reach as far")
+
+
+def test_two_builds_stand_side_by_side(tmp_path: Path) -> None:
+    """Figures with what changed, operators by name; a folder or a file; no change between counts of different counters."""
+    before, after = handmade.report(), handmade.integer_report()
+    ops = (*(replace(op, count=(op.count or 0) // 2) for op in after.ops[:-1]), replace(after.ops[-1], name="head"))
+    for name, report in (("before", before), ("after", replace(after, ops=ops, count=30_000))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(to_json(report))
+    lines = [line.split() for line in builds(tmp_path / "before", tmp_path / "after" / "report.json").splitlines()]
+    assert ["an", "inference", "49,260", "30,000", "-19,260", "(-39.1%)"] in lines
+    assert ["flash,", "total", "20,410", "20,410"] in lines
+    assert ["features_0", "12,310", "6,155", "-6,155", "(-50.0%)"] in lines
+    assert [line[1] for line in lines if line[:1] == ["softmax"]] == ["911"] and ["head", "911"] in lines
+    (tmp_path / "after" / "report.json").write_text(to_json(replace(after, counter="cycles (dwt)", count=30_000)))
+    text = builds(tmp_path / "before", tmp_path / "after")
+    assert "before, instructions" in text and "after, cycles" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("an inference")] == [["an", "inference", "49,260", "30,000"]]
+    with pytest.raises(ModelError, match="no such file"):
+        builds(tmp_path, tmp_path)
