@@ -269,6 +269,8 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     ):
         raise ModelError(f"min_snr_db = {min_snr_db!r} is no number of decibels", where=str(path))
     classes = getattr(module, "classes", ())
+    if isinstance(classes, int):  # how many: not meant for us
+        classes = ()
     if not isinstance(classes, (tuple, list)) or len(classes) == 1 or not all(isinstance(one, str) for one in classes):
         raise ModelError(f"classes = {classes!r} is no list of at least two names", where=str(path))
     if isinstance(module.model, nn.Module):

@@ -57,6 +57,7 @@ def test_a_sampler_with_a_sliding_window(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = [network(torch.tensor(window).reshape(1, 1, 64)).flatten().tolist() for window in windows]
     np.testing.assert_allclose(np.reshape(made("sampler", tmp_path), (6, 3)), wanted, rtol=1e-5, atol=1e-6)
+    assert 'score_classes[] = {"rest", "swing", "shake"}' in (tmp_path / "gesture" / "src" / "gesture_c.h").read_text()
 
 
 def test_a_stream_that_remembers_until_it_is_reset(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from etexport.errors import ModelError
 from etexport.frontend import export
 from etexport.kernel.library import load_ops
 from etexport.kernel.supported import errors_of
+from etexport.program.interface import interface
 from etexport.program.model import Array, DType, Instruction, Method, Program, Ref, Role
 from etexport.report.quality import quality
 from tests.conftest import Int8Net
@@ -221,6 +222,10 @@ def test_mistakes(tmp_path: Path) -> None:
     assert arrays["input_0"].dtype == np.float32, "float32 has no int8 inputs"
     with pytest.raises(ModelError, match="int8_io = 1 is neither True nor False"):
         exported(net_script(tmp_path / "d", NETS["linear"], "int8_io = 1\n"))
+    with pytest.raises(ModelError, match=r"2 classes are named, and the first output has \d+ elements"):
+        exported(net_script(tmp_path / "e", NETS["linear"], 'classes = ("yes", "no")\n'))
+    with pytest.raises(ModelError, match=r"classes = \('one',\) is no list of at least two names"):
+        exported(net_script(tmp_path / "f", NETS["linear"], 'classes = ("one",)\n'))
 
 
 STATEFUL = """\
@@ -394,9 +399,12 @@ def test_int8_inputs_and_outputs(name: str, int8: Int8) -> None:
     assert all(method.values[one].spec.dtype is not DType.FLOAT32 for one in (*method.inputs, *method.outputs))
     boundary = 1 + sum(real_method.values[one].spec.dtype is DType.FLOAT32 for one in real_method.outputs)
     assert len(method.instructions) >= len(real_method.instructions) - boundary
-    for what, ids in (("input", method.inputs), ("output", method.outputs)):
+    said = interface(program, method)
+    for what, ids, known in (("input", method.inputs, said.inputs), ("output", method.outputs, said.outputs)):
         scales, zeros = arrays[f"{what}_scales"], arrays[f"{what}_zero_points"]
-        for at, value in enumerate(ids):
+        for at, (value, one) in enumerate(zip(ids, known, strict=True)):
+            assert (one is not None) == (method.values[value].spec.dtype is DType.INT8)
+            assert one is None or (one.scales, one.zero_points) == ((scales[at],), (zeros[at],))
             if method.values[value].spec.dtype is not DType.INT8:
                 np.testing.assert_array_equal(arrays[f"{what}_{at}"], reals[f"{what}_{at}"])
                 continue

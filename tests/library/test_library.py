@@ -214,6 +214,30 @@ def example_inputs():
 """
 
 
+def test_a_firmware_says_where_things_lie(programs: dict[str, Path], tmp_path: Path) -> None:
+    """Arena and constants by names of sections; the code, kernels too, by the name of its object in the linker script."""
+    needs("arm-none-eabi-g++")
+    library = made(programs["lstm"], tmp_path / "lib", "m4f")
+    places = (f"-I{library}/src", '-DET_ARENA=".bss.dtcm"', '-DET_CONSTANTS=".qspi"')
+    for compiler, source in (("g++", "lstm.cpp"), ("gcc", "lstm_constants.c")):
+        language = ("-std=c++17", *STRICT) if compiler == "g++" else STRICT
+        file = library / "src" / source
+        command(f"arm-none-eabi-{compiler}", *ARM, "-O2", *language, *places, "-c", file, "-o", f"{file.stem}.o", cwd=tmp_path)
+    (tmp_path / "place.ld").write_text("SECTIONS { .ramfunc 0x20000000 : { *lstm.o(.text .text.*) } .text 0x8000 : { *(.text .text.*) } }")
+    objects = ("lstm.o", "lstm_constants.o", "-lm")
+    link = ("-nostartfiles", "--specs=nano.specs", "-Wl,--entry=lstm_run", "-Wl,--no-warn-rwx-segments", "-T", "place.ld")
+    command("arm-none-eabi-gcc", *ARM, *link, *objects, "-o", "app.elf", cwd=tmp_path)
+    with (tmp_path / "app.elf").open("rb") as stream:
+        elf = ELFFile(stream)
+        sections = {section.name: section for section in elf.iter_sections()}
+        own = [one for one in elf.get_section_by_name(".symtab").iter_symbols() if one.name.startswith(("_ZN4lstm", "_ZN7lstm_et"))]
+        code = {elf.get_section(one["st_shndx"]).name for one in own if one["st_info"]["type"] == "STT_FUNC"}
+    memory = json.loads((library / "memory.json").read_text())
+    assert sections[".bss.dtcm"]["sh_type"] == "SHT_NOBITS" and sections[".bss.dtcm"]["sh_size"] == memory["arena"]["size"]
+    assert sections[".qspi"]["sh_size"] >= memory["constants"]["size"] - 16
+    assert code == {".ramfunc"} and sections[".ramfunc"]["sh_size"] > 1000 and sections[".text"]["sh_size"] > 0
+
+
 @pytest.mark.parametrize("core", ["rv32imafc", "cortex-m0", "M33"])
 def test_other_cores(core: str, programs: dict[str, Path], tmp_path: Path) -> None:
     """The flags that the README names are those with which it compiles."""

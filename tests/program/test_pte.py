@@ -15,9 +15,24 @@ from hypothesis import strategies as st
 from etexport.errors import ProgramError
 from etexport.program import pte, wire
 from etexport.program.arena import offsets
-from etexport.program.model import Arg, DType, Epilogue, Instruction, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
+from etexport.program.interface import interface
+from etexport.program.model import (
+    Arg,
+    DType,
+    Epilogue,
+    Instruction,
+    Method,
+    Program,
+    QParams,
+    Ref,
+    Role,
+    Scalar,
+    Storage,
+    TensorSpec,
+    Value,
+)
 from etexport.program.verify import verify
-from tests.program.programs import PROGRAMS, call, holding, method, random, shifted, value
+from tests.program.programs import PROGRAMS, call, convolution, holding, method, random, shifted, value
 from tests.program.sameness import described
 
 
@@ -87,6 +102,15 @@ def test_states_of_methods_that_share_no_memory_are_their_own() -> None:
     program = pte.read(wire.write(tables.program, [(16, bytes(tables.segments[0]))]))
     assert sorted(state.name for state in program.states.values()) == ["m_runs", "m_runs_1", "m_total", "m_total_1"]
     assert not any(method.shared for method in program.methods)
+
+
+@pytest.mark.parametrize("said", [(1.0, 0, 3), (0.0, 0, -128, 127), (1.0, 200, -128, 127), ("x", 0, -128, 127)])
+def test_a_scale_that_is_none_is_refused(said: tuple[Scalar, ...]) -> None:
+    one = convolution()
+    given = Program((one,), constant_methods={f"{one.name}_input_0_quantization": said})
+    read = pte.read(pte.write(given))
+    with pytest.raises(ProgramError, match="no scale, zero point, lowest and highest"):
+        interface(read, read.method())
 
 
 def test_an_in_place_operator_whose_result_is_a_value_of_its_own() -> None:
