@@ -8,6 +8,7 @@ import difflib
 import importlib
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from etexport import __version__
 
@@ -29,11 +30,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  hint: {self.prog} --help\n")
 
 
-class _CMakeDir(argparse.Action):
+class _Integration(argparse.Action):
+    """Prints where what another build system needs of us lies."""
+
+    def __init__(self, *, const: str, **options: Any) -> None:
+        super().__init__(nargs=0, const=const, **options)
+
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from etexport.resources import root
 
-        print(root() / "integrations" / "cmake")
+        print(root() / "integrations" / str(self.const))
         parser.exit()
 
 
@@ -50,7 +56,9 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
 def parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
     made = _Parser(prog="etexport", description="A PyTorch model script in, a verified microcontroller firmware out.", epilog=EXIT_CODES)
     made.add_argument("--version", action="version", version=f"etexport {__version__}")
-    made.add_argument("--cmake-dir", action=_CMakeDir, nargs=0, help="the folder of etexportConfig.cmake, for find_package(etexport)")
+    made.add_argument("--cmake-dir", action=_Integration, const="cmake", help="print the folder for CMake's -Detexport_DIR=")
+    script = "platformio/model.py"
+    made.add_argument("--platformio-script", action=_Integration, const=script, help="print what `extra_scripts = pre:` names")
     made.add_argument("--debug", action="store_true", help="show a traceback with every error")
     choices = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:
