@@ -7,6 +7,7 @@ Lines of `.csv` and `.jsonl` are in the file once they are written. An `.npz` ca
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -88,6 +89,8 @@ def create(path: Path, *, overwrite: bool = False) -> CaptureFile:
     if path.suffix not in kinds:
         raise ModelError(f"is captured to {', '.join(kinds)}, not to {path.suffix or 'this'}", where=str(path))
     journal = _journal(path)
+    if any(there.is_file() and _is_held(there) for there in (path, journal)):
+        raise ModelError("another capture is writing to it", where=str(path), hint="another name, or wait for its end")
     for there in (path, journal):
         if there.exists() and not overwrite:
             hint = f"`etexport capture --recover {path}` keeps what is in it" if there == journal else "another name, or --overwrite"
@@ -97,11 +100,25 @@ def create(path: Path, *, overwrite: bool = False) -> CaptureFile:
     return CaptureFile(kinds[path.suffix](path))
 
 
+def _is_held(path: Path) -> bool:
+    """Whether a capture that goes on has it: its lock is gone with the process, however that ends."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
 def recover(path: Path) -> int:
     """Make the `.npz` of the journal that a killed capture left; how many records it has. ModelError where there is none."""
     journal = _journal(path)
     if not journal.is_file():
         raise ModelError("no capture was broken off there", where=str(journal), hint="an .npz without a journal beside it is whole")
+    if _is_held(journal):
+        raise ModelError("the capture goes on", where=str(journal), hint="end it, or wait for its end")
     entries = list(_entries(journal))
     _make_npz(path, entries)
     journal.unlink()
@@ -140,6 +157,7 @@ class _Appended:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._size = 0
         self._count = 0
 

@@ -158,7 +158,7 @@ def folder_of(elf: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".jsonl"])
 def test_a_host_that_is_killed_loses_nothing(firmware: Firmware, tmp_path: Path, suffix: str) -> None:
-    """kill -9 while records come: each that was told of is there, and what is there is whole."""
+    """kill -9 while records come: each that was told of is there, and what is there is whole. Until then nobody else writes to it."""
     _, elf = firmware("host")
     folder, path = folder_of(elf, tmp_path / "build"), tmp_path / f"x{suffix}"
     command = [sys.executable, "-m", "etexport", "capture", str(folder), "--board", "host", "--inputs", str(folder / "inputs.npz")]
@@ -167,6 +167,8 @@ def test_a_host_that_is_killed_loses_nothing(firmware: Firmware, tmp_path: Path,
     told = 0
     while told < 64:
         told = int(process.stdout.readline().split(": ")[1].split()[0])
+    with pytest.raises(ModelError, match="another capture is writing to it"):
+        create(path, overwrite=True)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     if suffix == ".npz":
