@@ -30,7 +30,7 @@ LONG = ("scons", "examples", "program", "operators")
 """Folders whose tests take long: they come first, so that no worker is left with one of them when the others have ended."""
 
 QUICK = re.compile(
-    r"passes/|plan/test_(files|picture)|inspect/test_compare|program/test_(pte|verify|schema|wire)|test_(imports|tree|op|phases|packing|rounding)\.py"
+    r"passes/|plan/test_(files|picture)|judge/test_compare|program/test_(pte|verify|schema|wire)|test_(imports|tree|op|phases|packing|rounding)\.py"
 )
 """Files, from their beginning, of the tier for editing (`pytest -m quick`): no compiler, no simulator, no network exported."""
 
