@@ -35,8 +35,8 @@ HINTS = (
     ),
     (
         r"FunctionalTensor on its own",
-        "torch takes no while_loop inside another loop or branch apart",
-        "make the inner loop a scan or a map of a fixed number of rounds, with torch.where for those that are over",
+        "torch takes no torch.tensor() inside a branch or a loop that stands in another one",
+        "make the number outside, or write torch.zeros, torch.full, or 0 for what a while_loop counts",
     ),
     (
         r"data-dependent",

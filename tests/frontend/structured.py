@@ -136,8 +136,8 @@ class Writer:
         rounds = self.random.randint(0, 4)
         first, more, step = self.random.choice(
             (
-                ("torch.tensor(0)", f"(n < {rounds}) & (a.sum() < 3)", "n + 1"),
-                ("torch.tensor(1)", f"n < {2**rounds}", "n * 2"),
+                ("torch.zeros((), dtype=torch.int64)", f"(n < {rounds}) & (a.sum() < 3)", "n + 1"),
+                ("torch.ones((), dtype=torch.int64)", f"n < {2**rounds}", "n * 2"),
                 ("0", f"n < {rounds}", "n + 1"),
             )
         )
