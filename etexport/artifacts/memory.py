@@ -114,6 +114,9 @@ class Step:
     results: tuple[TensorType, ...]
     bytes_live: int
     live: tuple[LiveBuffer, ...]
+    target: int | None = None
+    """Of a jump: the step at which it goes on, always or where the `condition`, a value, does not hold."""
+    condition: str = ""
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _typed(value: Value) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:
 
 def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Step:
     step = placed.specialised.schedule.steps[index]
-    instruction = step.instruction
+    instruction, values = step.instruction, placed.specialised.method.values
     source = instruction.source
     op = library.find(instruction.op)
     call = step.call if isinstance(step, CallStep) else None
@@ -130,6 +130,8 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: S
         results=tuple(TensorType(*_typed(one)) for one in traced_results(placed, instruction)) if call else (),
         bytes_live=_covered(_buffer_extent(placed, buffer) for buffer in live),
         live=tuple(_live(placed, buffer, uses, index) for buffer in live),
+        target=step.target if isinstance(step, JumpStep) else None,
+        condition=values[step.condition].name if isinstance(step, JumpStep) and step.condition is not None else "",
     )
 
 

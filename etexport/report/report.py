@@ -20,6 +20,7 @@ from etexport.judge.compare import Comparison, Difference
 from etexport.judge.replay import Exact
 from etexport.report.profile import OpFigures, unit_of
 from etexport.report.quality import ActivationQuality
+from etexport.report.ways import Way
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Report:
     plan: Plan
     compare: Compared | None
     ops: tuple[OpFigures, ...]
+    ways: tuple[Way, ...] = ()
+    """Which samples took which way; empty where nothing is decided on the board, and without a run with probes."""
     in_float: tuple[InFloat, ...] = ()
     """What of a quantised program is not computed in integers; empty for a float program."""
     quality: tuple[Layer, ...] = ()

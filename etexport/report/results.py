@@ -41,6 +41,7 @@ from etexport.report.report import (
     saturation,
     to_json,
 )
+from etexport.report.ways import never, ways
 
 
 def memory_picture(memory: MemoryMap) -> str:
@@ -82,6 +83,9 @@ def report(
     if stays:
         count, counts, init_count = measured(run), probed, run.init_count
         check_counts(count, counts, init_count, [step.name for step in steps], run.counter, str(folder / "run.json"))
+    probing = profiled(folder, memory)
+    ran = () if probing is None or probing.traced != tuple(range(len(probing.traced))) else probing.executions
+    taken = ways(steps, ran)
     comparison = None if verdict is None else verdict.comparison
     activations = layers(memory, quality(samples)) if samples.is_file() else ()
     lost = "" if comparison is None or quantization != "int8" else warning(comparison.against_float, activations)
@@ -106,7 +110,12 @@ def report(
         quality=activations,
         exact=None if verdict is None else verdict.exact,
         missing="" if verdict is None else verdict.missing,
-        warnings=(*filter(None, (lost, saturation(activations))), *(warned(samples) if samples.is_file() else ())),
+        ways=taken,
+        warnings=(
+            *filter(None, (lost, saturation(activations))),
+            *never(taken, len(ran)),
+            *(warned(samples) if samples.is_file() else ()),
+        ),
         clock_hz=clock_hz,
     )
     write_whole(folder / "report.json", to_json(made).encode())

@@ -13,6 +13,7 @@ from etexport.judge.against_float import decibels, signal_line
 from etexport.judge.replay import Exact
 from etexport.report.profile import lost, slowest, unit_of
 from etexport.report.report import Compared, Report, allowance, estimate, judge
+from etexport.report.ways import way_line
 
 WIDTH = 100
 
@@ -71,6 +72,8 @@ def facts(report: Report) -> RenderableType:
         )
         more = f"; and {len(report.in_float) - 4} more" if len(report.in_float) > 4 else ""
         table.add_row("in float", Text(listed + more, style="yellow"))
+    for way in report.ways[:4]:
+        table.add_row("way", Text(way_line(way)))
     unit = unit_of(report.counter)
     if report.count is not None:
         per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""

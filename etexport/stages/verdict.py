@@ -7,6 +7,7 @@ from pathlib import Path
 
 from etexport.artifacts.memory import read_memory
 from etexport.artifacts.reference import read_samples
+from etexport.artifacts.runs import read_run
 from etexport.board import Board
 from etexport.errors import ToolMissingError
 from etexport.judge.folder import Trace, judged, most_traced, question_of
@@ -38,9 +39,15 @@ def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board
         return found if not found.missing else type(found)(found.comparison, None, f"{found.missing}: {error.what}")
 
 
+MOST_COUNTED = 100
+"""Samples whose steps are counted where they may take different ways."""
+
+
 def furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
     """The samples of the run in the folder that a verdict on it looks into; the first, where it looks into none."""
     memory = read_memory(folder)
+    if any(step.condition for step in memory.steps):  # which way each took
+        return tuple(range(min(read_run(folder).samples, MOST_COUNTED)))
     if memory.quantization != "int8":  # an image of floats has no traces
         return (0,)
     question = question_of(folder, program, existing(reference))

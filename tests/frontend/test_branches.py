@@ -265,12 +265,19 @@ def test_validate_and_report_know_branches(tmp_path: Path, capsys: pytest.Captur
     assert main(["build", program, "--board", "qemu_mps2_an386", "-o", out]) == 0
     assert main(["run", out]) == 0 and main(["validate", out]) == 0
     assert main(["build", program, "--board", "qemu_mps2_an386", "--sources", out, "--probes", "-o", f"{out}/profile"]) == 0
-    assert main(["run", f"{out}/profile", "--probes", "--samples", "1", "--inputs", str(tmp_path / "model.npz")]) == 0
+    assert main(["furthest", out]) == 0
+    assert main(["run", f"{out}/profile", "--probes", "--only", f"{out}/furthest.json", "--inputs", str(tmp_path / "model.npz")]) == 0
     assert main(["report", out]) == 0
-    ops = json.loads((tmp_path / "build" / "report.json").read_text())["ops"]
+    report = json.loads((tmp_path / "build" / "report.json").read_text())
+    ops = report["ops"]
     ran = [op["executions"] for op in ops]
     assert sorted(ran) in ([0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]), "of two ways one is taken"
     assert all((op["count"] > 0) == (op["executions"] > 0) for op in ops)
+    with np.load(tmp_path / "model.npz") as arrays:
+        positive = [at for at, sample in enumerate(arrays["input_0"]) if sample.sum() > 0]
+    (way,) = report["ways"]
+    assert way["held"] == positive and way["failed"] == [at for at in range(6) if at not in positive] and way["rounds"] is None
+    assert way["source"].startswith("net.py:") and not any("never" in line for line in report["warnings"])
 
 
 def refused(source: str, folder: Path, shape: str = "1, 4") -> EtError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from etexport.artifacts.memory import read_memory
 from etexport.program.model import BEGIN, JUMP_FALSE, NEXT
+from etexport.report.ways import never, ways
 from etexport.stages.generate import generate
 from tests.frontend.structured import check
 from tests.frontend.test_branches import net, refused
@@ -30,7 +33,7 @@ NETS = {
                 def swap(n, a, b):
                     return n + 1, b.clone(), torch.cond(b[0] > 0, lambda a: a * 1.5, lambda a: a.flip(0) + 0.5, (a,))
 
-                n, a, b = while_loop(lambda n, a, b: (n < 5) & (a.sum() < 2), swap, (torch.tensor(0), x[0] * 1, x[1] * 1))
+                n, a, b = while_loop(lambda n, a, b: (n < 5) & (a.sum() < 0.5), swap, (torch.tensor(0), x[0] * 1, x[1] * 1))
                 k, c = while_loop(lambda k, c: k < 3, lambda k, c: (k + 2, torch.tanh(c + k)), (0, a))
                 return n, a - b, b, c * k
         """,
@@ -81,12 +84,22 @@ def test_loops_on_the_host(name: str, tmp_path: Path) -> None:
     made.agrees(plain)
     for one, other in zip(plain.outputs, poisoned.outputs, strict=True):
         assert [a.tobytes() for a in one] == [b.tobytes() for b in other]
-    steps = json.loads((tmp_path / "host_speed_False_True" / "memory.json").read_text())["steps"]
+    steps = read_memory(tmp_path / "host_speed_False_True").steps
     for executions, trace in zip(plain.executions, plain.trace, strict=True):
         for step in steps:
-            if step["kind"] == "call" and step["results"]:
-                (result, *_) = step["results"]
-                assert len(trace.get((step["step"], 0), b"")) == executions[step["step"]] * result["bytes"]
+            if step.kind == "call" and step.results:
+                assert len(trace.get((step.step, 0), b"")) == executions[step.step] * step.results[0].nbytes
+    with np.load(tmp_path / "model.npz") as arrays:
+        rounds = arrays["output_0"].reshape(12, -1)[:, 0]
+    loop, *others = ways(steps, plain.executions) or (None,)
+    if "rounds" in name:
+        inner, numbers = others
+        assert loop is not None and loop.rounds == (rounds.min(), rounds.max()) == (0, 5)
+        assert loop.held == tuple(np.flatnonzero(rounds)) and loop.failed == tuple(range(12)) and numbers.rounds == (2, 2)
+        assert inner.rounds is None and inner.held and inner.failed and not never((loop, inner, numbers), 12)
+        assert never((replace(loop, failed=()),), 12)[0].startswith("the condition of while_loop_jump (net.py:")
+    else:
+        assert loop is None
 
 
 @pytest.mark.parametrize(("board", "optimize"), [("qemu_mps2_an386", "speed"), ("qemu_virt_rv32", "size")])
