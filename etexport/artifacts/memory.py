@@ -145,6 +145,17 @@ class Constants:
 
 
 @dataclass(frozen=True)
+class MethodUse:
+    """A method: the number of its first step, and how many of the steps, inputs and outputs are its; each list goes method by method."""
+
+    name: str
+    first: int
+    steps: int
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
 class MemoryMap:
     model: str
     board: str
@@ -155,6 +166,7 @@ class MemoryMap:
     rounding: str
     arena: Arena
     regions: tuple[RegionUse, ...]
+    methods: tuple[MethodUse, ...]
     inputs: tuple[PlacedTensor, ...]
     outputs: tuple[PlacedTensor, ...]
     buffers: tuple[BufferUse, ...]

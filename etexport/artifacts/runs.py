@@ -79,6 +79,8 @@ class RunRecord:
     """Which samples the first runs were of, where these left traces."""
     beside: str | None = None
     """The CRC of the image whose outputs those samples were chosen by."""
+    calls: tuple[str, ...] = ()
+    """The method of each sample, where these are calls of several; the tensors above are then those of all methods."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,14 @@ Trace = Mapping[tuple[int, int], bytes]
 
 
 def write_run(folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]], traces: Mapping[int, Trace] | None = None) -> None:
-    """Write `outputs.npz` (arrays `output_<i>` of each output, samples first), `trace.npz` where there are `traces`, by sample (arrays
-    `step_<n>_<result>_of_<sample>` of bytes), and last `run.json`: where it is, the others are of the same run."""
+    """Write `outputs.npz` (arrays `output_<i>` of each output, samples first; of calls of methods `call_<i>_output_<j>`), `trace.npz` where
+    there are `traces`, by sample (arrays `step_<n>_<result>_of_<sample>` of bytes), and last `run.json`: where it is, the others are of the
+    same run."""
     (folder / "run.json").unlink(missing_ok=True)
-    arrays = {f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(len(record.outputs))}
+    if record.calls:
+        arrays = {f"call_{call}_output_{at}": one for call, given in enumerate(outputs) for at, one in enumerate(given)}
+    else:
+        arrays = {f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(len(record.outputs))}
     write_whole(folder / "outputs.npz", npz(arrays))
     if traces is not None:
         named = {f"step_{step}_{at}_of_{sample}": data for sample, one in traces.items() for (step, at), data in one.items()}

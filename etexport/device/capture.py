@@ -97,7 +97,7 @@ def stream(
                 number = there.hello.runs
                 while pending is not None:
                     number += 1
-                    sample = match(pending, there.hello.inputs, total.records)
+                    sample = match(pending, there.hello.methods[there.hello.method("")].inputs, total.records)
                     result = there.link.run(there.hello, number, sample, timeout_s)
                     _write(out, total, there, number, sample, result.outputs)
                     if progress is not None:
@@ -151,6 +151,7 @@ class _Listener:
 
     def __init__(self, out: Sink, total: Total, breaks: _Breaks, board: str, program_hash: int | None, where: str) -> None:
         self._out, self._total, self._breaks, self._board, self._hash, self._where = out, total, breaks, board, program_hash, where
+        self._method: int | None = None
         self._number: int | None = None
         self._last: int | None = None
         self._sides: dict[int, _Side] = {}
@@ -162,6 +163,10 @@ class _Listener:
             raise OtherFirmwareError(what, where=self._where, hint="write the firmware again")
         if not 0 < message["tensors"] <= _MOST_TENSORS or message["index"] >= message["tensors"]:
             return False
+        if self._method not in (None, message["method"]):
+            what = f"the board captures its methods number {self._method} and {message['method']}; records are of one"
+            raise OtherFirmwareError(what, where=self._where, hint="call et::capture for one method")
+        self._method = message["method"]
         number, role = message["number"], message["role"]
         if number != self._number:
             self._number, self._sides = number, {}

@@ -95,13 +95,28 @@ def program_hash(elf: Path) -> int | None:
     return int.from_bytes(found, "little") if found is not None else None
 
 
-def program_counts(elf: Path) -> tuple[int, int, int] | None:
-    """How many inputs, outputs and steps the program in the ELF has; None where it does not say."""
+@dataclass(frozen=True)
+class Counts:
+    """`tensors`: how many inputs and outputs each method has. `steps` of all methods."""
+
+    tensors: tuple[tuple[int, int], ...]
+    steps: int
+
+
+def program_counts(elf: Path) -> Counts | None:
+    """What of a program there is in the ELF; None where it does not say."""
     table = symbols(elf).addresses
-    names = (f"_ZN2et7program{len(name)}{name}E" for name in ("input_count", "output_count", "step_count"))
-    found = [loaded(elf, table[name], 4) if name in table else None for name in names]
-    inputs, outputs, steps = (int.from_bytes(word, "little") if word is not None else -1 for word in found)
-    return None if -1 in (inputs, outputs, steps) else (inputs, outputs, steps)
+
+    def read(name: str, size: int) -> bytes | None:
+        symbol = f"_ZN2et7program{len(name)}{name}E"
+        return loaded(elf, table[symbol], size) if symbol in table else None
+
+    methods, steps = read("method_count", 4), read("step_count", 4)
+    count = int.from_bytes(methods, "little") if methods is not None else 0
+    tensors = read("tensor_counts", 4 * count)
+    if not count or steps is None or tensors is None:
+        return None
+    return Counts(tuple(struct.iter_unpack("<HH", tensors)), int.from_bytes(steps, "little"))
 
 
 def memory_bytes(elf: Path) -> int:

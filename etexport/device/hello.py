@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from etexport.device.messages import Message, layout
-from etexport.errors import DeviceLostError
+from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array, DType
 
 _MOST_RUNS = 0xFFFF_0000
@@ -23,7 +23,8 @@ _WRONG = "a firmware that speaks the link and is not ours, or memory that was ov
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output as the board has it: logical shape, dimensions in memory from outermost to innermost."""
+    """An input or output as the board has it: logical shape, which is the largest that it may have, and dimensions in memory from
+    outermost to innermost."""
 
     name: str
     dtype: DType
@@ -38,8 +39,17 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A method of the program, and its tensors."""
+
+    name: str
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
 class Hello:
-    """`inputs` and `outputs` are asked for one by one, and empty until then."""
+    """`methods` are asked for one by one, and empty until then."""
 
     version: int
     layout: int
@@ -50,9 +60,9 @@ class Hello:
     program_hash: int
     image_crc: int
     image_bytes: int
-    input_count: int
-    output_count: int
+    method_count: int
     steps: int
+    """Of all methods."""
     init_ticks: int
     stack_bytes: int
     stack_used: int
@@ -65,11 +75,15 @@ class Hello:
     """Of the core; 0 where the board file does not say."""
     board: str
     program: str
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    methods: tuple[Entry, ...] = ()
 
-    def with_tensors(self, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> Hello:
-        return replace(self, inputs=inputs, outputs=outputs)
+    def method(self, name: str) -> int:
+        """The number of the method of this name, of the only one for "". ModelError where there is none."""
+        for number, entry in enumerate(self.methods):
+            if entry.name == name or (not name and len(self.methods) == 1):
+                return number
+        known = ", ".join(entry.name for entry in self.methods)
+        raise ModelError(f"the program has no method {name!r}" if name else "the program has several methods", hint=f"its methods: {known}")
 
 
 def hello_of(message: Message, where: str) -> Hello:
@@ -78,7 +92,7 @@ def hello_of(message: Message, where: str) -> Hello:
     told = dict(message.fields)
     told["features"] = frozenset(name for name, bit in page.features.items() if told["features"] & bit)
     told["reset_cause"] = page.reset_causes.get(told["reset_cause"], f"cause {told['reset_cause']}")
-    told["input_count"], told["output_count"] = told.pop("inputs"), told.pop("outputs")
+    told["method_count"] = told.pop("methods")
     hello = Hello(**told)
     if hello.chunk == 0:
         raise DeviceLostError("the board says that it takes 0 bytes at once", where=where, hint=_WRONG)
@@ -100,7 +114,7 @@ def tensor_of(told: Mapping[str, Any], what: str, most_bytes: int | None, where:
         dtype = DType.of_code(told["dtype"])
     except ValueError:
         raise impossible(f"it has type {told['dtype']}, which no version of the link knows") from None
-    shape, order = tuple(told["sizes"]), tuple(told["dim_order"])
+    shape, order, least = tuple(told["sizes"]), tuple(told["dim_order"]), told.get("least")
     shown = f"[{', '.join(map(str, shape[:8]))}{', ...' if len(shape) > 8 else ''}]"
     if min(shape, default=0) < 0:
         raise impossible(f"its shape is {shown}")
@@ -108,6 +122,8 @@ def tensor_of(told: Mapping[str, Any], what: str, most_bytes: int | None, where:
         raise impossible(f"it has {len(shape)} dimensions")
     if sorted(order) != list(range(len(shape))):
         raise impossible(f"its order of dimensions is {list(order)}, of {len(shape)}")
+    if least is not None and not all(0 <= low <= high for low, high in zip(least, shape, strict=True)):
+        raise impossible(f"its least sizes are {list(least[:8])}, its largest {shown}")
     size = math.prod(shape) * np.dtype(dtype.numpy).itemsize
     if size != told["size"]:
         raise impossible(f"it has {told['size']:,} bytes, but {dtype.numpy}{shown} has {size if size < 1 << 64 else 'many more'}")

@@ -10,12 +10,13 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from etexport.device.hello import Hello, Tensor, hello_of, in_logical_order, in_memory, tensor_of
+from etexport.device.elf import Counts
+from etexport.device.hello import Entry, Hello, hello_of, in_logical_order, in_memory, tensor_of
 from etexport.device.messages import LONGEST_BLOCK, Message, decode, encode, layout
 from etexport.device.port import Port
 from etexport.device.stream import is_text
@@ -370,19 +371,45 @@ class Link:
     def _speed(self) -> str:
         return f" at {self._port.baud} baud" if self._port.baud else ""
 
-    def describe(self, hello: Hello, most_bytes: int | None = None) -> Hello:
-        """Its inputs and outputs; DeviceLostError for one that cannot be. `most_bytes` is what all the firmware takes in memory."""
-        return hello.with_tensors(
-            self._tensors("input", hello.input_count, most_bytes), self._tensors("output", hello.output_count, most_bytes)
-        )
+    def describe(self, hello: Hello, counts: Counts | None = None, most_bytes: int | None = None) -> Hello:
+        """Its methods with their inputs and outputs; DeviceLostError for what cannot be, and where their numbers are not the `counts` of
+        the ELF. `most_bytes` is what all the firmware takes in memory."""
+        role = layout().roles["method"]
+        told = self._described([{"method": number, "role": role, "index": 0} for number in range(hello.method_count)], "METHOD")
+        tensors = tuple((one["inputs"], one["outputs"]) for one in told)
+        if counts is not None and tensors != counts.tensors:
+            what = (
+                f"the board says that its methods have {_in_words(tensors)}; in the firmware's file they have {_in_words(counts.tensors)}"
+            )
+            raise DeviceLostError(what, where=self._port.url, hint="write the firmware again")
+        return replace(hello, methods=tuple(self._entry(number, one, most_bytes) for number, one in enumerate(told)))
 
-    def _tensors(self, role: str, count: int, most_bytes: int | None) -> tuple[Tensor, ...]:
-        questions = [("DESCRIBE", {"role": layout().roles[role], "index": index}) for index in range(count)]
+    def _entry(self, number: int, told: Message, most_bytes: int | None) -> Entry:
+        inputs, outputs = (
+            tuple(
+                tensor_of(one.fields, f"{role} {index}", most_bytes, self._port.url)
+                for index, one in enumerate(
+                    self._described(
+                        [{"method": number, "role": layout().roles[role], "index": index} for index in range(told[f"{role}s"])], "TENSOR"
+                    )
+                )
+            )
+            for role in ("input", "output")
+        )
+        return Entry(told["name"], inputs, outputs)
+
+    def _described(self, asked: Sequence[Mapping[str, Any]], answer: str) -> Sequence[Message]:
         try:
-            answers = self._ask(questions, "TENSOR")
+            return self._ask([("DESCRIBE", one) for one in asked], answer)
         except _Refused as refused:
             raise self._told_off(refused) from None
-        return tuple(tensor_of(told.fields, f"{role} {index}", most_bytes, self._port.url) for index, told in enumerate(answers))
+
+    def reset(self, number: int) -> None:
+        """Give the state its first content again, before run `number`."""
+        try:
+            self._ask([("RESET", {"run": number})], "ACCEPTED")
+        except _Refused as refused:
+            raise self._told_off(refused) from None
 
     def _was_reset(self, hello: Hello, number: int, wait_s: float) -> None:
         """DeviceLostError if the board answers within this time and has started again since `hello`."""
@@ -405,13 +432,13 @@ class Link:
 
     # ---- runs ----
 
-    def run(self, hello: Hello, number: int, inputs: Sequence[Array], timeout_s: float) -> Result:
-        """Send the inputs (logical order), run the program as run `number`, and bring what it made."""
-        arrays = [in_memory(tensor, array) for tensor, array in zip(hello.inputs, inputs, strict=True)]
+    def run(self, hello: Hello, number: int, inputs: Sequence[Array], timeout_s: float, *, method: int = 0) -> Result:
+        """Send the inputs (logical order) of a method, run it as run `number`, and bring what it made."""
+        arrays = [in_memory(tensor, array) for tensor, array in zip(hello.methods[method].inputs, inputs, strict=True)]
         for _ in range(_ATTEMPTS):
             try:
-                self._send_inputs(hello, number, arrays)
-                return self._run(hello, number, arrays, timeout_s)
+                self._send_inputs(hello, number, method, arrays)
+                return self._run(hello, number, method, arrays, timeout_s)
             except _Refused as refused:
                 if refused.reason in ("run", "crc"):
                     self._was_reset(hello, number, _RESET_S)
@@ -422,34 +449,34 @@ class Link:
             f"the board's inputs are not what was sent, {_ATTEMPTS} times", where=self._port.url, hint="something else writes to its memory"
         )
 
-    def _send_inputs(self, hello: Hello, number: int, arrays: Sequence[Array]) -> None:
+    def _send_inputs(self, hello: Hello, number: int, method: int, arrays: Sequence[Array]) -> None:
         questions: list[tuple[str, Mapping[str, Any]]] = []
-        for index, (tensor, array) in enumerate(zip(hello.inputs, arrays, strict=True)):
+        for index, (tensor, array) in enumerate(zip(hello.methods[method].inputs, arrays, strict=True)):
             described = {
                 "dtype": tensor.dtype.code, "rank": len(tensor.shape), "sizes": tensor.shape, "dim_order": tensor.dim_order,
             }  # fmt: skip
-            questions.append(("INPUT", {"run": number, "index": index, **described}))
+            questions.append(("INPUT", {"run": number, "method": method, "index": index, **described}))
             data = array.tobytes()
             for offset in range(0, len(data), hello.chunk):
                 chunk = data[offset : offset + hello.chunk]
-                questions.append(("WRITE", {"run": number, "index": index, "offset": offset, "data": chunk}))
+                questions.append(("WRITE", {"run": number, "method": method, "index": index, "offset": offset, "data": chunk}))
         self._ask(questions, "ACCEPTED")
 
-    def _run(self, hello: Hello, number: int, arrays: Sequence[Array], timeout_s: float) -> Result:
-        crc = 0
-        for tensor, array in zip(hello.inputs, arrays, strict=True):
+    def _run(self, hello: Hello, number: int, method: int, arrays: Sequence[Array], timeout_s: float) -> Result:
+        crc, entry = 0, hello.methods[method]
+        for tensor, array in zip(entry.inputs, arrays, strict=True):
             head = bytes([tensor.dtype.code, len(tensor.shape)]) + np.array(tensor.shape, "<i4").tobytes() + bytes(tensor.dim_order)
             crc = zlib.crc32(array.tobytes(), zlib.crc32(head, crc))
-        parts = [_Parts(tensor.size) for tensor in hello.outputs]
+        parts = [_Parts(tensor.size) for tensor in entry.outputs]
         trace: dict[tuple[int, int], _Traced] = {}
-        done = self._wait_for_run(hello, number, crc, parts, trace, timeout_s)
+        done = self._wait_for_run(hello, number, method, crc, parts, trace, timeout_s)
         if any(len(result.data) % result.size for result in trace.values()):
             raise DeviceLostError(f"results of run {number} did not come whole", where=self._port.url)
         for _ in range(_ATTEMPTS):
             self._fetch_missing(number, "output", parts)
             if zlib.crc32(b"".join(part.data for part in parts)) == done["crc"]:
                 break
-            parts = [_Parts(tensor.size) for tensor in hello.outputs]
+            parts = [_Parts(tensor.size) for tensor in entry.outputs]
         else:
             raise DeviceLostError(f"the outputs of run {number} do not have the CRC that the board says", where=self._port.url)
         probes: Probes | None = None
@@ -460,15 +487,22 @@ class Link:
                 raise DeviceLostError(f"the counts of run {number} did not come whole", where=self._port.url)
             *counts, mark = (int(word) for word in np.frombuffer(bytes(words.data), "<u4"))
             probes = Probes(tuple(counts[:-2:2]), tuple(counts[1:-2:2]), mark)
-        outputs = tuple(in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(hello.outputs, parts, strict=True))
+        outputs = tuple(in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(entry.outputs, parts, strict=True))
         return Result(outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()})
 
     def _wait_for_run(
-        self, hello: Hello, number: int, crc: int, parts: Sequence[_Parts], trace: dict[tuple[int, int], _Traced], timeout_s: float
+        self,
+        hello: Hello,
+        number: int,
+        method: int,
+        crc: int,
+        parts: Sequence[_Parts],
+        trace: dict[tuple[int, int], _Traced],
+        timeout_s: float,
     ) -> Message:
         """From RUN to DONE: outputs go to `parts`, traced results to `trace`."""
         sequence = self._next_sequence()
-        frame = encode("RUN", sequence, run=number, crc=crc)
+        frame = encode("RUN", sequence, run=number, method=method, crc=crc)
         self._send(frame)
         begun = traced = asked = 0
         now = self._clock()
@@ -480,6 +514,9 @@ class Link:
             if message is not None and message.kind in ("DATA", "DONE", "TRACE") and message["run"] == number and sent <= last:
                 self._longest_wait = max(self._longest_wait, now - last)
             if message is not None and message.sequence == sequence and message.kind == "DONE" and message["run"] == number:
+                if message["method"] != method:
+                    what = f"run {number} was of method {message['method']} on the board, of {method} here"
+                    raise DeviceLostError(what, where=self._port.url, hint="something else runs programs there")
                 self._unasked_bytes = 0
                 return message
             if now >= end:
@@ -572,6 +609,10 @@ class Link:
         if name in ("dtype", "rank", "size", "order"):
             return ModelError(f"the board refuses an input: {sides}", where=self._port.url)
         return DeviceLostError(f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?")
+
+
+def _in_words(tensors: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"{inputs} inputs and {outputs} outputs" for inputs, outputs in tensors)
 
 
 def _long_pause(timeout_s: float) -> float:

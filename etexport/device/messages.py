@@ -25,7 +25,7 @@ _UNSEEDED = ("IDENTIFY", "HELLO")
 """Understood by every version, so their CRC does not start at the layout."""
 
 LONGEST_BLOCK = 4096
-"""Bytes between two delimiters; more is no frame. The longest is a TENSOR of 255 dimensions with a name of 255 bytes, of 1.6 KB."""
+"""Bytes between two delimiters; more is no frame. The longest is a TENSOR of 255 dimensions with a name of 255 bytes, of 2.6 KB."""
 
 
 @dataclass(frozen=True)

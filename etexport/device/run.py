@@ -20,13 +20,16 @@ from etexport.program.model import Array
 Sample = Mapping[str, Array] | Sequence[Array]
 """The inputs of one run, by name or in order, in the script's order of dimensions."""
 
+INIT = "init"
+"""In a sequence of calls: no method, but the state gets its first content again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """What came back. Counts are in `unit`, with what the counting itself costs taken off."""
 
     outputs: tuple[tuple[Array, ...], ...]
-    """For each sample the outputs, in the script's order of dimensions."""
+    """For each sample the outputs, in the script's order of dimensions; none of an `INIT`, which is nowhere below."""
     counters: tuple[int, ...]
     """For each sample, from the call of the program to its return."""
     probes: tuple[tuple[int, ...], ...]
@@ -56,6 +59,7 @@ def run(
     board: Board,
     inputs: Sequence[Sample],
     *,
+    calls: Sequence[str] = (),
     probes: bool = False,
     trace: bool = False,
     url: str | None = None,
@@ -68,6 +72,7 @@ def run(
 ) -> Run:
     """Run every sample once, in order, on an attached board or a simulator: `url`, `baud` and `reset` are as in `session.Line`.
 
+    `calls` names the method of each sample, or `INIT`; it may be empty for a program of one method.
     `timeout_s` is for one run of the program, of a simulator in its own time (`Running.clock`). `progress(done, of)` is called after each,
     `waiting(text)` now and then while nobody answers. `probes` and `trace` say that the firmware must
     have been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and
@@ -79,10 +84,18 @@ def run(
         link, hello, running = there.link, there.hello, there.running
         by = measure(board, launched=running is not None)
         init_count = start_count(by, hello.init_ticks, there.url)
-        samples = [match(sample, hello.inputs, index) for index, sample in enumerate(inputs)]
+        methods = [None if name == INIT else hello.method(name) for name in calls or [""] * len(inputs)]
+        samples = [
+            [] if method is None else match(sample, hello.methods[method].inputs, index)
+            for index, (sample, method) in enumerate(zip(inputs, methods, strict=True))
+        ]
         results: list[Result] = []
-        for index, sample in enumerate(samples):
-            results.append(link.run(hello, hello.runs + 1 + index, sample, timeout_s))
+        for index, (sample, method) in enumerate(zip(samples, methods, strict=True)):
+            number = hello.runs + 1 + len(results)
+            if method is None:
+                link.reset(number)
+            else:
+                results.append(link.run(hello, number, sample, timeout_s, method=method))
             if progress is not None:
                 progress(index + 1, len(samples))
         after = link.greet(IDENTIFY_S)
@@ -96,8 +109,9 @@ def run(
         if running is not None:
             link.exit(0)
             exit_status = running.wait()
+    done = iter(results)
     return Run(
-        outputs=tuple(result.outputs for result in results),
+        outputs=tuple(() if method is None else next(done).outputs for method in methods),
         counters=counters,
         probes=steps,
         executions=tuple(counts.executions for _, counts in counted),
@@ -129,8 +143,8 @@ def record(run: Run, board: Board) -> RunRecord:
         boot=hello.boot,
         reset_cause=hello.reset_cause,
         clock=Clock(hello.clock_hz, "reset_clock" not in hello.features),
-        inputs=tuple(map(_described, hello.inputs)),
-        outputs=tuple(map(_described, hello.outputs)),
+        inputs=tuple(_described(tensor) for method in hello.methods for tensor in method.inputs),
+        outputs=tuple(_described(tensor) for method in hello.methods for tensor in method.outputs),
         samples=len(run.outputs),
         counter=run.unit,
         counters=run.counters,

@@ -181,7 +181,7 @@ def session(
         link = attached.link(wire, waiting)
         hello = link.greet(IDENTIFY_S)
         check_firmware(hello, elf, board, attached.port.url, features)
-        hello = link.describe(hello, memory_bytes(elf))
+        hello = link.describe(hello, program_counts(elf), memory_bytes(elf))
         yield Session(link, hello, attached.port.url, attached.running, wire)
 
 
@@ -222,14 +222,14 @@ def check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: fr
         what = f"the board runs another program: {hello.program} {hello.program_hash:016x}; {elf.name} has {expected:016x}"
         errors.append(OtherFirmwareError(what, where=url, hint=hint))
     else:
-        told, counts = (hello.input_count, hello.output_count, hello.steps), program_counts(elf)
-        if counts is not None and told != counts:
-            there, here = ("{} inputs, {} outputs and {} steps".format(*numbers) for numbers in (told, counts))
+        told, counts = (hello.method_count, hello.steps), program_counts(elf)
+        if counts is not None and told != (own := (len(counts.tensors), counts.steps)):
+            there, here = ("{} methods and {} steps".format(*numbers) for numbers in (told, own))
             what = f"the board says that its program has {there}; that of {elf.name} has {here}"
             errors.append(OtherFirmwareError(what, where=url, hint=hint))
-        own = image(elf)
-        if (own.crc, own.size) != (hello.image_crc, hello.image_bytes):
-            there, here = f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}", f"{own.size} with {own.crc:08x}"
+        file = image(elf)
+        if (file.crc, file.size) != (hello.image_crc, hello.image_bytes):
+            there, here = f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}", f"{file.size} with {file.crc:08x}"
             what = f"the board runs another firmware: {there}; {elf.name} has {here}"
             errors.append(OtherFirmwareError(what, where=url, hint=hint))
     if missing := sorted(features - hello.features):

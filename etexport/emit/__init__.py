@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from etexport.artifacts.records import record_text
 from etexport.board import Board
 from etexport.emit import cpp
 from etexport.emit.blocks import Form, forms
-from etexport.emit.code import Code, prepare
+from etexport.emit.code import Code, Statement, Tensor, prepare
 from etexport.emit.constants import ALIGN, Flash, collect
 from etexport.emit.geometry import Geometry, geometry
 from etexport.emit.memory_map import memory_map
-from etexport.emit.names import comment, identifier, quoted
+from etexport.emit.names import comment, identifier, quoted, unique
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import Table, table
 from etexport.errors import PlanError
@@ -30,20 +31,54 @@ __all__ = ["Model", "emit", "explained", "modelled", "sources"]
 
 
 @dataclass(frozen=True, eq=False)
+class Entry:
+    """One method of a program: `space` is the namespace that its inputs, outputs and run() are in, `prefix` what their names in C begin
+    with. The flash has the symbols that it reads, of the constants of all."""
+
+    name: str
+    space: str
+    prefix: str
+    placed: Placed
+    flash: Flash
+    code: Code
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
-    """What the sources of one program are written from. `space` is its namespace, and what its symbols begin with; `table` is None for a
-    program that calls its kernels by name."""
+    """What the sources of one program are written from. `space` is its namespace, and what its symbols begin with; a program of several
+    methods has a namespace for each in there. `table` is None for a program that calls its kernels by name."""
 
     name: str
     space: str
     program_hash: int
-    placed: Placed
-    flash: Flash
+    methods: tuple[Entry, ...]
     geometry: Geometry
-    code: Code
     table: Table | None
     between: bool
     """Whether run() asks the firmware's own function before each step (`<space>_between`): for a watchdog, an RTOS, to stop."""
+
+    @property
+    def placed(self) -> Placed:
+        """The first method's. Arenas, states and constants are the same in all."""
+        return self.methods[0].placed
+
+    @property
+    def code(self) -> Code:
+        return self.methods[0].code
+
+    @property
+    def flash(self) -> Flash:
+        return self.methods[0].flash
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        """Of all methods."""
+        return tuple(statement for method in self.methods for statement in method.code.statements)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Inputs and outputs of all methods."""
+        return tuple(one for method in self.methods for one in (*method.code.inputs, *method.code.outputs))
 
     @property
     def arena_bytes(self) -> int:
@@ -52,24 +87,31 @@ class Model:
     @property
     def headers(self) -> tuple[str, ...]:
         """Those that program.cpp includes, in order."""
-        return (*(("et/table.h",) if self.table else ()), "et/window.h", *self.code.headers)
+        kernels = sorted({header for method in self.methods for header in method.code.headers})
+        return (*(("et/table.h",) if self.table else ()), "et/window.h", *kernels)
 
 
-def modelled(placed: Placed, library: Library, *, model_name: str, program_hash: int, between: bool = False) -> Model:
-    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program."""
+def modelled(methods: Sequence[Placed], library: Library, *, model_name: str, program_hash: int, between: bool = False) -> Model:
+    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program, whose methods are placed on one arena."""
     space = identifier(model_name)
-    placed = directed(placed)
-    flash = collect(placed, space)
-    optimize = placed.specialised.target.optimize
-    shapes = geometry(placed.specialised.calls, optimize)
-    code = prepare(placed, library, flash, shapes, space)
+    methods = [directed(placed) for placed in methods]
+    optimize = methods[0].specialised.target.optimize
+    shapes = geometry({placed.first + at: step for placed in methods for at, step in placed.specialised.calls.items()}, optimize)
+    entries = []
+    taken: set[str] = set()
+    for placed, flash in zip(methods, collect(methods, space), strict=True):
+        name = placed.specialised.method.name
+        own = unique(name, taken)
+        inside = (f"{space}::{own}", f"{space}_{own}") if len(methods) > 1 else (space, space)
+        entries.append(Entry(name, *inside, placed, flash, prepare(placed, library, flash, shapes, space)))
+    statements = [statement for entry in entries for statement in entry.code.statements]
     # a program of views has no steps, and C++ no table of nothing
-    steps = table(code.statements) if optimize == "size" and code.statements else None
-    return Model(model_name, space, program_hash, placed, flash, shapes, code, steps, between)
+    steps = table(statements) if optimize == "size" and statements else None
+    return Model(model_name, space, program_hash, tuple(entries), shapes, steps, between)
 
 
 def emit(
-    placed: Placed,
+    methods: Sequence[Placed],
     board: Board,
     library: Library,
     *,
@@ -79,7 +121,7 @@ def emit(
     poison: bool = False,
     explain: bool = True,
 ) -> list[Path]:
-    """Write the sources of one program into the folder `out` and return their paths.
+    """Write the sources of one program, its methods placed on one arena, into the folder `out` and return their paths.
 
     program.h, program.cpp     the model as C++, program_c.h its header for C; kernels are included from the library's folders
     marked.cpp                 program.cpp with marks between the steps, for builds that count or stream them
@@ -91,7 +133,7 @@ def emit(
     With `poison`, worthless bytes of the arena are overwritten round each step, so that a wrong plan changes the outputs. The same input
     gives the same bytes.
     """
-    model = modelled(placed, library, model_name=model_name, program_hash=program_hash)
+    model = modelled(methods, library, model_name=model_name, program_hash=program_hash)
     _check_flash(model.flash, board)
     texts = {
         **sources(model, "program", poison=poison),
@@ -119,24 +161,25 @@ def sources(model: Model, stem: str, *, poison: bool = False, alone: tuple[str, 
 
 def explained(model: Model, library: Library, board: Board) -> str:
     """`memory.json`."""
+    methods, flashes = [one.placed for one in model.methods], [one.flash for one in model.methods]
     map = memory_map(
-        model.placed, library, model.flash, model=model.name, board=board.name, program_hash=model.program_hash,
-        arena_bytes=model.arena_bytes,
-    )  # fmt: skip
+        methods, library, flashes, model=model.name, board=board.name, program_hash=model.program_hash, arena_bytes=model.arena_bytes
+    )
     return record_text(map)
 
 
 def _program(model: Model, stem: str, *, poison: bool, marks: bool = False, alone: tuple[str, ...] = ()) -> str:
-    fills = _poison(model.placed) if poison else None
+    fills = [_poison(method.placed) for method in model.methods] if poison else None
+    forms = [_forms(method) for method in model.methods]
     return render(
-        "program.cpp.j2", model=model, code=model.code, stem=stem, forms=_forms(model), marks=marks, alone=alone, poison=fills
+        "program.cpp.j2", model=model, code=model.code, stem=stem, forms=forms, marks=marks, alone=alone, poisons=fills
     )  # fmt: skip
 
 
-def _forms(model: Model) -> tuple[Form, ...]:
-    steps = model.placed.specialised.schedule.steps
+def _forms(method: Entry) -> tuple[Form, ...]:
+    steps = method.placed.specialised.schedule.steps
     named: dict[int, str] = {}
-    for step, made in zip(steps, model.code.statements, strict=True):
+    for step, made in zip(steps, method.code.statements, strict=True):
         if isinstance(step, BeginStep) and made.count:
             named[step.count] = cpp.named(made.count)
         elif isinstance(step, JumpStep) and step.condition is not None and made.jump and made.jump.condition:
@@ -184,6 +227,6 @@ def _templates() -> jinja2.Environment:
     )
     environment.filters |= {"comment": comment, "quoted": quoted}  # for what others have named: files, boards, tensors
     expressions = (cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.literal, cpp.named, cpp.parameters,
-                   cpp.record, cpp.swept, cpp.word, cpp.inverse, cpp.float_literal)  # fmt: skip
+                   cpp.record, cpp.swept, cpp.word, cpp.inverse, cpp.float_literal, cpp.inside)  # fmt: skip
     environment.filters |= {function.__name__: function for function in expressions}
     return environment

@@ -186,7 +186,8 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry, 
     own = {name for arena in found.values() for name in (arena.name, arena.symbol)}
     names = _Names(placed, flash, own | {one.name for one in geometry.structs} | {one.name for one in geometry.instances})
     statements = tuple(
-        _statement(index, step, placed, names, geometry, flash) for index, step in enumerate(placed.specialised.schedule.steps)
+        _statement(index, step, placed, names, geometry, flash)
+        for index, step in enumerate(placed.specialised.schedule.steps, placed.first)
     )
     headers = sorted({header_of(step, library) for step in placed.specialised.calls.values()})
     states = tuple(
@@ -261,13 +262,15 @@ def _statement(index: int, step: Step, placed: Placed, names: _Names, geometry: 
         title = comment(f"{instruction.name}: {step.rounds} rounds, counted in {method.values[step.count].name}")
         return Statement(index, instruction.handle, title, code, count=names.value(step.count))
     if isinstance(step, NextStep):
-        title = comment(f"{instruction.name}: on at step {step.target}, {step.rounds} times in all")
-        return Statement(index, instruction.handle, title, code, jump=Jump(step.target, None, names.value(step.count), step.rounds))
+        title = comment(f"{instruction.name}: on at step {placed.first + step.target}, {step.rounds} times in all")
+        return Statement(
+            index, instruction.handle, title, code, jump=Jump(placed.first + step.target, None, names.value(step.count), step.rounds)
+        )
     if isinstance(step, JumpStep):
         condition = None if step.condition is None else names.value(step.condition)
         when = "" if step.condition is None else f" unless {method.values[step.condition].name}"
-        title = comment(f"{instruction.name}: on at step {step.target}{when}")
-        return Statement(index, instruction.handle, title, code, jump=Jump(step.target, condition))
+        title = comment(f"{instruction.name}: on at step {placed.first + step.target}{when}")
+        return Statement(index, instruction.handle, title, code, jump=Jump(placed.first + step.target, condition))
     if isinstance(step, MoveStep):
         title = comment(f"{instruction.name}: {method.values[step.source].name} is now {method.values[step.out].name}")
         return Statement(index, instruction.handle, title, code)

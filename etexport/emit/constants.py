@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,9 +87,13 @@ class _Writer:
     prefix: str
     taken: set[str] = field(default_factory=set)
     named: list[_Named] = field(default_factory=list)
+    known: dict[tuple[str, DType, bytes], _Named] = field(default_factory=dict)
 
     def add(self, name: str, dtype: DType, content: bytes, note: str) -> _Named:
-        made = _Named(unique(f"{self.prefix}_{name}", self.taken), dtype, content, comment(note))
+        """A new symbol; the one of that name and content where another method has it."""
+        if (name, dtype, content) in self.known:
+            return self.known[name, dtype, content]
+        made = self.known[name, dtype, content] = _Named(unique(f"{self.prefix}_{name}", self.taken), dtype, content, comment(note))
         self.named.append(made)
         return made
 
@@ -111,16 +115,48 @@ class _Writer:
         return tuple(constants), bytes(stored)
 
 
-def collect(placed: Placed, prefix: str) -> Flash:
-    """Every constant of the program, in order of first use, with `prefix` before each symbol."""
+def collect(methods: Sequence[Placed], prefix: str) -> tuple[Flash, ...]:
+    """Every constant of the program, in order of first use, with `prefix` before each symbol: one `Flash` a method, all with the same
+    `constants` and `content`."""
+    functions = {f"{prefix}_{name}" for name in FUNCTIONS}
+    writer = _Writer(prefix, functions | {arena.symbol for arena in arenas(methods[0], prefix).values()})
+    used = [_used(placed, writer) for placed in methods]
+    constants, content = writer.placed()
+    stored = {constant.symbol: constant for constant in constants}
+    return tuple(
+        Flash(
+            constants,
+            content,
+            {id: stored[constant.symbol] for id, constant in one.of_value.items()},
+            {key: stored[constant.symbol] for key, constant in one.of_operand.items()},
+            {key: stored[constant.symbol] for key, constant in one.of_pad.items()},
+            {id: stored[constant.symbol] for id, constant in one.of_state.items()},
+            {index: stored[constant.symbol] for index, constant in one.of_firsts.items()},
+            one.bytes_of_step,
+        )
+        for one in used
+    )
+
+
+@dataclass(frozen=True)
+class _Used:
+    """What `Flash` has of one method, before the constants have places."""
+
+    of_value: Mapping[int, _Named]
+    of_operand: Mapping[tuple[int, int], _Named]
+    of_pad: Mapping[tuple[DType, float], _Named]
+    of_state: Mapping[int, _Named]
+    of_firsts: Mapping[int, _Named]
+    bytes_of_step: tuple[int, ...]
+
+
+def _used(placed: Placed, writer: _Writer) -> _Used:
     method = placed.specialised.method
     steps, calls = placed.specialised.schedule.steps, placed.specialised.calls
-    functions = {f"{prefix}_{name}" for name in FUNCTIONS}
-    writer = _Writer(prefix, functions | {arena.symbol for arena in arenas(placed, prefix).values()})
     of_value: dict[int, _Named] = {}
     of_operand: dict[tuple[int, int], _Named] = {}
     of_firsts: dict[int, _Named] = {}
-    for index, step in enumerate(steps):
+    for index, step in enumerate(steps, placed.first):
         if isinstance(step, CallStep):
             for position, operand in enumerate(step.call.operands):
                 if isinstance(operand, Const) and operand.data is not None:
@@ -139,21 +175,17 @@ def collect(placed: Placed, prefix: str) -> Flash:
         for value in method.values.values()
         if value.role is Role.STATE and value.data is not None and value.data.any()
     }
-    constants, content = writer.placed()
-    stored = {constant.symbol: constant for constant in constants}
-    return Flash(
-        constants,
-        content,
-        {id: stored[constant.symbol] for id, constant in of_value.items()},
-        {key: stored[constant.symbol] for key, constant in of_operand.items()},
-        {key: stored[constant.symbol] for key, constant in of_pad.items()},
-        {id: stored[constant.symbol] for id, constant in of_state.items()},
-        {index: stored[constant.symbol] for index, constant in of_firsts.items()},
+    return _Used(
+        of_value,
+        of_operand,
+        of_pad,
+        of_state,
+        of_firsts,
         tuple(
             sum(constant.size for (step_index, _), constant in of_operand.items() if step_index == index)
             + sum(of_value[id].size for id in _read_ids(step) if id in of_value)
             + (of_firsts[index].size if index in of_firsts else 0)
-            for index, step in enumerate(steps)
+            for index, step in enumerate(steps, placed.first)
         ),
     )
 

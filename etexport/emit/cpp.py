@@ -53,6 +53,11 @@ def inverse(qparams: QParams) -> str:
     return float_literal(float(1.0 / np.float32(qparams.scales[0])))
 
 
+def inside(space: str, outer: str) -> str:
+    """What stands before a name of `space` in the namespace `outer`."""
+    return f"{space.removeprefix(outer).removeprefix('::')}::" if space != outer else ""
+
+
 def address(place: Place, arenas: Mapping[str, Arena]) -> str:
     """A constant expression."""
     return f"{arenas[place.region].symbol} + {place.offset}"

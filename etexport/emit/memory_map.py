@@ -14,6 +14,7 @@ from etexport.artifacts.memory import (
     InFloat,
     LiveBuffer,
     MemoryMap,
+    MethodUse,
     PlacedTensor,
     RegionUse,
     Step,
@@ -32,48 +33,75 @@ from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep
 KINDS = {"call": CallStep, "begin": BeginStep, "next": NextStep, "jump": JumpStep, "move": MoveStep}
 
 
-def memory_map(placed: Placed, library: Library, flash: Flash, *, model: str, board: str, program_hash: int, arena_bytes: int) -> MemoryMap:
+def memory_map(
+    methods: Sequence[Placed], library: Library, flashes: Sequence[Flash], *, model: str, board: str, program_hash: int, arena_bytes: int
+) -> MemoryMap:
     """The content of `memory.json`."""
-    method = placed.specialised.method
-    solution = placed.solution
+    solution, regions, target = methods[0].solution, methods[0].problem.regions, methods[0].specialised.target
     bound = sum(solution.bound.values())
-    order = [region.name for region in placed.problem.regions]
-    at = {name: (order.index(place.region), place.offset) for name, place in solution.places.items()}
-    buffers = sorted(placed.problem.buffers, key=lambda buffer: (at[buffer.name], buffer.name))
-    uses = _uses(placed)
-    scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.calls.values()}
+    parts = [_part(placed, library, flash) for placed, flash in zip(methods, flashes, strict=True)]
+    states = (value for value in methods[0].specialised.method.values.values() if value.role is Role.STATE)
+    scales = [_quantization(placed.specialised.method) for placed in methods]
+    named = [(placed.specialised.method.name, placed.first, part) for placed, part in zip(methods, parts, strict=True)]
     return MemoryMap(
         model=model,
         board=board,
         program_hash=f"{program_hash:016x}",
-        quantization=_quantization(method),
-        optimize=placed.specialised.target.optimize,
-        rounding=placed.specialised.target.rounding,
+        quantization="int8" if "int8" in scales else "float32",
+        optimize=target.optimize,
+        rounding=target.rounding,
         arena=Arena(
             size=arena_bytes,
             bound=bound,
             gap=sum(solution.size.values()) - bound,
             optimal=solution.optimal,
             proof=solution.proof,
-            io=_covered(_io_extents(placed)),
-            state=_covered(_extent(placed, value) for value in method.values.values() if value.role is Role.STATE),
-            scratch=_covered(_scratch_extents(placed)),
+            io=_covered(extent for placed in methods for extent in _io_extents(placed)),
+            state=_covered(_extent(methods[0], value) for value in states),
+            scratch=_covered(extent for placed in methods for extent in _scratch_extents(placed)),
         ),
         regions=tuple(
             RegionUse(region.name, region.capacity, region.cost, solution.size[region.name], solution.bound[region.name])
-            for region in placed.problem.regions
+            for region in regions
         ),
+        methods=tuple(MethodUse(name, first, len(part.steps), len(part.inputs), len(part.outputs)) for name, first, part in named),
+        inputs=tuple(one for part in parts for one in part.inputs),
+        outputs=tuple(one for part in parts for one in part.outputs),
+        buffers=tuple(one for part in parts for one in part.buffers),
+        steps=tuple(one for part in parts for one in part.steps),
+        in_float=tuple(
+            InFloat(one.instruction.handle, one.instruction.name, one.instruction.op, str(one.instruction.source or ""), one.reason)
+            for placed in methods
+            for one in placed.specialised.in_float
+        ),
+        constants=Constants(
+            len(flashes[0].content), tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one method adds to the lists."""
+
+    inputs: tuple[PlacedTensor, ...]
+    outputs: tuple[PlacedTensor, ...]
+    buffers: tuple[BufferUse, ...]
+    steps: tuple[Step, ...]
+
+
+def _part(placed: Placed, library: Library, flash: Flash) -> _Part:
+    method, solution = placed.specialised.method, placed.solution
+    order = [region.name for region in placed.problem.regions]
+    at = {name: (order.index(place.region), place.offset) for name, place in solution.places.items()}
+    buffers = sorted(placed.problem.buffers, key=lambda buffer: (at[buffer.name], buffer.name))
+    uses = _uses(placed)
+    scratch = {scratch_name(step.instruction): step.instruction for step in placed.specialised.calls.values()}
+    return _Part(
         inputs=tuple(_tensor(placed, method.values[id]) for id in method.inputs),
         outputs=tuple(_tensor(placed, method.values[id]) for id in method.outputs),
         buffers=tuple(_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers),
         steps=tuple(_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.schedule.steps))),
-        in_float=tuple(
-            InFloat(one.instruction.handle, one.instruction.name, one.instruction.op, str(one.instruction.source or ""), one.reason)
-            for one in placed.specialised.in_float
-        ),
-        constants=Constants(
-            len(flash.content), tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flash.constants)
-        ),
     )
 
 
@@ -86,6 +114,7 @@ def _quantization(method: Method) -> str:
 def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instruction | None) -> BufferUse:
     """`uses` says which values it has, `user` whose scratch it is."""
     place = placed.solution.places[buffer.name]
+    live = tuple((placed.first + first, placed.first + last) for first, last in buffer.live)
     role = Role.SCRATCH.value
     values: tuple[HeldTensor, ...] = ()
     if uses is not None:
@@ -93,7 +122,7 @@ def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instructio
         values = tuple(HeldTensor(*_typed(value), placed.place(value).offset) for value in uses.values)
         user = placed.specialised.schedule.steps[uses.writes[0]].instruction if uses.writes else None
     source = str(user.source or "") if user is not None else ""
-    return BufferUse(buffer.name, place.region, place.offset, buffer.size, buffer.touched, buffer.live, role, values, source)
+    return BufferUse(buffer.name, place.region, place.offset, buffer.size, buffer.touched, live, role, values, source)
 
 
 def _role(method: Method, uses: _Uses) -> str:
@@ -115,7 +144,7 @@ def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: S
     call = step.call if isinstance(step, CallStep) else None
     live = [buffer for buffer in buffers if any(first <= index < last for first, last in buffer.live)]
     return Step(
-        step=index,
+        step=placed.first + index,
         handle=instruction.handle,
         name=instruction.name,
         op=instruction.op,
@@ -184,7 +213,7 @@ def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
     made_before = bisect.bisect_left(uses.writes, index)
     if made_before:
         maker = uses.writes[made_before - 1]
-        parts.append(f"made by {steps[maker].instruction.name} (step {maker})")
+        parts.append(f"made by {steps[maker].instruction.name} (step {placed.first + maker})")
     elif uses.owner.id in method.inputs:
         parts.append("an input of the model")
     elif uses.owner.role is Role.STATE:
@@ -192,7 +221,7 @@ def _why(placed: Placed, uses: _Uses | None, index: int) -> str:
     if uses.is_output:
         parts.append("kept as an output of the model")
     elif uses.reads and uses.reads[-1] > index:
-        parts.append(f"kept for {steps[uses.reads[-1]].instruction.name} (step {uses.reads[-1]})")
+        parts.append(f"kept for {steps[uses.reads[-1]].instruction.name} (step {placed.first + uses.reads[-1]})")
     return "; ".join(parts) or "reserved"
 
 

@@ -127,7 +127,7 @@ def mlperf_source(name: str, id: str, given: Encoding, into: Stored, out: Stored
     if given.kind in ("u8", "i8"):
         values = into.of(given.reals(bytes(range(256))))
         table = [f"{float(value)!r}f" if into.is_float else str(value) for value in values.tolist()]
-    value = f"static_cast<const {out.cpp}*>(program::outputs[0].data)[i]"
+    value = f"static_cast<const {out.cpp}*>(program::methods[0].outputs[0].data)[i]"
     if not out.is_float:
         value = f"{float(np.float32(out.scale))!r}f * static_cast<float>({value} - {out.zero_point})"
     return render(

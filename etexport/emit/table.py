@@ -85,6 +85,8 @@ class Table:
     cases: tuple[Case, ...]
     entries: tuple[Entry, ...]
     rounds: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+    """The first word of each step, and of the end."""
 
     @property
     def narrow(self) -> bool:
@@ -111,7 +113,7 @@ def table(statements: Sequence[Statement]) -> Table:
         Entry(cases.index(kind), _words(statement, kind, starts, rounds), statement.title, statement.code)
         for statement, kind in zip(statements, kinds, strict=True)
     )
-    return Table(tuple(cases), tuple(entries), rounds)
+    return Table(tuple(cases), tuple(entries), rounds, tuple(starts))
 
 
 _JUMP = Case(words=3, kind="jump")

@@ -12,6 +12,7 @@ from etexport import __version__
 from etexport.artifacts.files import write_whole
 from etexport.board import Board
 from etexport.emit import explained, modelled, sources
+from etexport.emit.cpp import inside
 from etexport.kernel.library import Library
 from etexport.resources import root
 from etexport.specialise.model import Placed
@@ -25,7 +26,7 @@ _ROW = 24
 
 
 def library(
-    placed: Placed, board: Board, kernels: Library, *, model_name: str, program_hash: int, out: Path, between: bool = False
+    methods: Sequence[Placed], board: Board, kernels: Library, *, model_name: str, program_hash: int, out: Path, between: bool = False
 ) -> list[Path]:
     """Write into the folder `out` what a C++ project needs of a placed program.
 
@@ -37,7 +38,7 @@ def library(
 
     Nothing in it names this machine, and the same program gives the same bytes. Returns the paths.
     """
-    model = modelled(placed, kernels, model_name=model_name, program_hash=program_hash, between=between)
+    model = modelled(methods, kernels, model_name=model_name, program_hash=program_hash, between=between)
     space = model.space
     facts = {
         "model": model,
@@ -109,5 +110,5 @@ def _render(template: str, facts: Mapping[str, object]) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters["rows"] = _rows
+    environment.filters |= {"rows": _rows, "inside": inside}
     return environment.get_template(template).render(**facts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from math import lcm
 
 from etexport.board import Board
@@ -60,6 +61,48 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN, touched=2 * scratch))
     return Problem(tuple(buffers), regions, tuple(_overlaps(specialised, known)))
+
+
+def place(specialised: Sequence[Specialised], regions: tuple[Region, ...], planner: Callable[[Problem], Solution]) -> tuple[Placed, ...]:
+    """The methods of a program on one arena, planned together: they never run at the same time, and states are there in all."""
+    problems = [problem(one, regions) for one in specialised]
+    if len(problems) == 1:
+        return (Placed(specialised[0], problems[0], planner(problems[0])),)
+    states = {value.name for one in specialised for value in one.method.values.values() if value.role is Role.STATE}
+    spans = [len(one.schedule.steps) + 1 for one in specialised]  # the last is the end, when outputs are read
+    names = [
+        {buffer.name: _told(one, buffer.name, states) for buffer in own.buffers} for one, own in zip(specialised, problems, strict=True)
+    ]
+    begins = list(accumulate(spans, initial=0))
+    buffers: dict[str, Buffer] = {}
+    for own, known, begin in zip(problems, names, begins, strict=False):
+        for buffer in own.buffers:
+            name = known[buffer.name]
+            live = tuple((begin + first, begin + last) for first, last in buffer.live)
+            if buffer.name in states:
+                before = buffers.get(name, replace(buffer, touched=0))
+                live, buffer = (
+                    ((0, begins[-1]),),
+                    replace(buffer, touched=buffer.touched + before.touched, align=lcm(buffer.align, before.align)),
+                )
+            buffers[name] = replace(buffer, name=name, live=live)
+    overlaps = (
+        replace(one, low=known[one.low], high=known[one.high])
+        for own, known in zip(problems, names, strict=True)
+        for one in own.overlaps
+        if not {one.low, one.high} & states
+    )
+    solution = planner(Problem(tuple(buffers.values()), regions, tuple(overlaps)))
+    firsts = accumulate((span - 1 for span in spans), initial=0)
+    return tuple(
+        Placed(one, own, replace(solution, places={name: solution.places[joint] for name, joint in known.items()}), first)
+        for one, own, known, first in zip(specialised, problems, names, firsts, strict=False)
+    )
+
+
+def _told(specialised: Specialised, name: str, states: set[str]) -> str:
+    """The name of a method's buffer among those of all methods."""
+    return name if name in states else f"{specialised.method.name}.{name}"
 
 
 def entered(specialised: Specialised) -> Mapping[int, frozenset[str]]:
@@ -153,8 +196,10 @@ def _base(method: Method, value: Value) -> int:
     return value.storage.base if value.storage else value.id
 
 
-def check_fit(specialised: Specialised, the_problem: Problem, solution: Solution, board: Board, static_bytes: int = 0) -> None:
+def check_fit(methods: Sequence[Placed], board: Board, static_bytes: int = 0) -> None:
     """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's RAM."""
+    largest = max(methods, key=lambda placed: sum(buffer.size for buffer in peak(placed.problem)[1]))
+    specialised, the_problem, solution = largest.specialised, largest.problem, largest.solution
     memories = [memory for memory in board.memory if memory.kind == "ram"]
     arena = solution.size[the_problem.regions[0].name]
     needed = arena + board.stack + static_bytes

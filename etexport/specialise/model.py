@@ -40,11 +40,13 @@ class Specialised:
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """A specialised program with an address for every byte it needs in RAM. Emit walks `specialised.schedule`."""
+    """A specialised method with an address for every byte it needs in RAM. Emit walks `specialised.schedule`."""
 
     specialised: Specialised
     problem: Problem
     solution: Solution
+    first: int = 0
+    """Number of its first step in the program: steps are counted through all methods."""
     interface: Interface = field(default_factory=Interface)
 
     def place(self, value: Value) -> Place:

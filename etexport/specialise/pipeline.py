@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -25,8 +26,29 @@ from etexport.specialise.model import Specialised
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Schedule, Step
 
 
+def specialise_all(program: Program, target: Target, library: Library) -> tuple[Specialised, ...]:
+    """Every method of the program, in order. Each has all states of the program, for none may lie over another method's."""
+    found = tuple(specialise(program, target, library, method=method.name) for method in program.methods)
+    states = {value.name: value for one in found for value in one.method.values.values() if value.role is Role.STATE}
+    return tuple(_with_states(one, states) for one in found)
+
+
+def _with_states(specialised: Specialised, states: Mapping[str, Value]) -> Specialised:
+    method = specialised.method
+    taken = {value.name for value in method.values.values()} | states.keys()
+    values = dict(method.values)
+    for value in method.values.values():
+        if value.name in states and value.role is not Role.STATE:
+            values[value.id] = replace(value, name=_unique(value.name, value.name, taken))
+    own = {value.name for value in values.values()}
+    new = (state for name, state in states.items() if name not in own)
+    values |= {id: replace(state, id=id) for id, state in enumerate(new, method.next_id())}
+    return specialised if values == method.values else replace(specialised, method=replace(method, values=values))
+
+
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
-    """The stages in order. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
+    """The stages in order, for one method. ModelError, all of a kind together: control flow, operators, types and attributes without a
+    kernel."""
     with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
         return _specialised(program.method(method), target, library)
 

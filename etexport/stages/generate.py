@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from etexport.board import Board, load_board
@@ -13,6 +14,7 @@ from etexport.kernel.call import Target
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline as board_neutral
 from etexport.plan import plan, validate
+from etexport.plan.problem import Problem, Solution
 from etexport.program import pte as wire
 from etexport.program.interface import interface
 from etexport.specialise import memory
@@ -34,23 +36,30 @@ def generate(
 
 def place(
     pte: Path, board: Board, library: Library, *, optimize: str, planner: str | None = None, rounding: str | None = None
-) -> tuple[Placed, int]:
-    """A program with an address for every byte, and its hash as emit wants it."""
+) -> tuple[tuple[Placed, ...], int]:
+    """The methods of a program with an address for every byte, and its hash as emit wants it."""
     content = existing(pte).read_bytes()
     with doing(f"{pte}: reading"):
         program = wire.load(pte)
     with doing(f"{pte}: passes"):
         program = board_neutral.run(program, library)
-    if len(program.methods) > 1:
-        left = ", ".join(method.name for method in program.methods if method is not program.method())
-        print(f"{pte}: of its methods only {program.method().name} is built, not {left}", file=sys.stderr)
     target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
     with doing(f"{pte}: kernels for {board.name}"):
-        specialised = for_board.specialise(program, target, library)
+        specialised = for_board.specialise_all(program, target, library)
     with doing(f"{pte}: memory"):
-        problem = memory.problem(specialised, memory.regions(board))
+        placed = memory.place(specialised, memory.regions(board), planned(planner))
+    memory.check_fit(placed, board)
+    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+    said = zip(placed, program.methods, strict=True)
+    return tuple(replace(one, interface=interface(program, method)) for one, method in said), program_hash
+
+
+def planned(planner: str | None) -> Callable[[Problem], Solution]:
+    """The planner of this name, its plans checked."""
+
+    def run(problem: Problem) -> Solution:
         solution = plan(problem, planner)
         validate(problem, solution)
-    memory.check_fit(specialised, problem, solution, board)
-    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    return Placed(specialised, problem, solution, interface(program, program.method())), program_hash
+        return solution
+
+    return run

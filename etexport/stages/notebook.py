@@ -151,23 +151,26 @@ class Board:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """Name, type and shape of each."""
-        return self._hello.inputs
+        """Name, type and shape of each, of a program of one method."""
+        return self._hello.methods[self._hello.method("")].inputs
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        return self._hello.outputs
+        return self._hello.methods[self._hello.method("")].outputs
 
-    def run(self, inputs: Any) -> Any:
-        """What the board makes of `inputs`: an array or tensor, of several inputs a tuple. They are shaped as the example inputs were, or
-        have one axis of samples before; where the examples have a first axis of 1, that axis may be longer as well. Each sample is one run,
-        in order. Gives an array, of several outputs a tuple, with the samples where they were. ModelError for what does not fit."""
-        samples, gathered = _samples(inputs, self._hello.inputs)
+    def run(self, inputs: Any, method: str = "") -> Any:
+        """What the board, or this method of its program, makes of `inputs`: an array or tensor, of several inputs a tuple. They are shaped
+        as the example inputs were, or have one axis of samples before; where the examples have a first axis of 1, that axis may be longer
+        as well. Each sample is one run, in order. Gives an array, of several outputs a tuple, with the samples where they were. ModelError
+        for what does not fit."""
+        number = self._hello.method(method)
+        tensors = self._hello.methods[number].inputs
+        samples, gathered = _samples(inputs, tensors)
         results = []
         for at, sample in enumerate(samples):
             self._runs += 1
             try:
-                results.append(self._link.run(self._hello, self._runs, match(sample, self._hello.inputs, at), self._timeout_s))
+                results.append(self._link.run(self._hello, self._runs, match(sample, tensors, at), self._timeout_s, method=number))
             except FaultReported as reported:
                 if self._built is not None:  # the session knows the firmware, and names the line
                     raise

@@ -16,8 +16,9 @@ from etexport.errors import ModelError
 
 
 def run_in(
-    folder: Path, board: Board, samples: Sequence[Sample], *, probes: bool = False, trace: bool = False, traced: Sequence[int] = (0,),
-    beside: Path | None = None, url: str | None = None, baud: int = 0, reset: bool = False, timeout_s: float = 60.0,
+    folder: Path, board: Board, samples: Sequence[Sample], *, calls: Sequence[str] = (), probes: bool = False, trace: bool = False,
+    traced: Sequence[int] = (0,), beside: Path | None = None, url: str | None = None, baud: int = 0, reset: bool = False,
+    timeout_s: float = 60.0,
     progress: Callable[[int, int], None] | None = None, waiting: Callable[[str], None] | None = None,
 ) -> Run:  # fmt: skip
     """Run the samples on the board, or in its simulator, and leave what came back in the folder; arguments are as in `device.run`.
@@ -27,10 +28,10 @@ def run_in(
     """
     _check_program(folder)
     done = run(
-        folder / "firmware.elf", board, samples, probes=probes, trace=trace, url=url, baud=baud, reset=reset, log=folder / "wire.log",
-        progress=progress, waiting=waiting, timeout_s=timeout_s,
+        folder / "firmware.elf", board, samples, calls=calls, probes=probes, trace=trace, url=url, baud=baud, reset=reset,
+        log=folder / "wire.log", progress=progress, waiting=waiting, timeout_s=timeout_s,
     )  # fmt: skip
-    found = record(done, board)
+    found = replace(record(done, board), calls=tuple(calls))
     if probes and len(traced) == len(samples):
         found = replace(found, traced=tuple(traced), beside=None if beside is None else image_of(beside))
     write_run(folder, found, done.outputs, dict(zip(traced, done.trace, strict=False)) if probes else None)

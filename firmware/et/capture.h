@@ -17,7 +17,7 @@ namespace et {
 namespace captured {
 
 constexpr uint8_t kKind = 0x8A;           // CAPTURE
-constexpr uint32_t kLayout = 0x1C5A48DB;  // CRC-32 of the message table: a test holds it against schema/link.md
+constexpr uint32_t kLayout = 0xBA5E9CAB;  // CRC-32 of the message table: a test holds it against schema/link.md
 constexpr uint32_t kChunk = 512;          // bytes of a tensor in one frame
 constexpr uint32_t kLongestBlock = 254;   // bytes without a zero that one COBS code covers
 
@@ -100,6 +100,7 @@ void capture(Tensors, uint32_t number, Put&& put) {
       frame.u32(number);
       frame.u32(static_cast<uint32_t>(Tensors::program_hash));
       frame.u32(static_cast<uint32_t>(Tensors::program_hash >> 32));
+      frame.u8(Tensors::method);
       frame.u8(Tensors::role);
       frame.u16(Tensors::count);
       frame.u16(index);

@@ -18,19 +18,29 @@ struct TensorInfo {
   const uint8_t* dim_order;
 };
 
+// A method of the program: how many inputs and outputs it has is in `tensor_counts`.
+struct MethodInfo {
+  const char* name;
+  const TensorInfo* inputs;
+  const TensorInfo* outputs;
+};
+
 namespace program {
 
 extern const char board[];  // name of the board file that the image was built for
 extern const char name[];
 extern const uint64_t hash;  // first 8 bytes (big-endian) of the SHA-256 of model.pte
-extern const uint32_t input_count;
-extern const TensorInfo inputs[];
-extern const uint32_t output_count;
-extern const TensorInfo outputs[];
-extern const uint32_t step_count;
-extern const uint16_t step_handles[];  // debug handle of each step, in order of execution
+extern const uint32_t method_count;
+extern const MethodInfo methods[];
+extern const uint16_t tensor_counts[];  // for each method the number of its inputs, and of its outputs
+extern const uint32_t step_count;       // of all methods
+extern const uint16_t step_handles[];   // debug handle of each step, method by method in order of execution
 
-void init();  // gives state its initial content; called once, before the first run
+void init();  // gives state its initial content; called before the first run, and where it is to begin anew
+
+// `run` calls the method of this number, by name so that the bound of the stack can follow it. It is selected before,
+// for a run is counted.
+void select(uint32_t method);
 void run();
 
 }  // namespace program

@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint32_t kHeadBytes = 3;  // kind, sequence
 constexpr uint32_t kCrcBytes = 4;
-constexpr uint32_t kWriteHeadBytes = 10;
+constexpr uint32_t kWriteHeadBytes = 11;
 constexpr uint32_t kLongestFrame = kHeadBytes + kWriteHeadBytes + kReceiveChunk + kCrcBytes;
 constexpr uint32_t kLongestBlock = 254;  // bytes without a zero that one COBS code covers
 

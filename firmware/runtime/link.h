@@ -5,8 +5,8 @@
 
 namespace et {
 
-constexpr uint16_t kLinkVersion = 1;
-constexpr uint32_t kLinkLayout = 0x1C5A48DB;  // CRC-32 of the message table
+constexpr uint16_t kLinkVersion = 2;
+constexpr uint32_t kLinkLayout = 0xBA5E9CAB;  // CRC-32 of the message table
 
 enum Kind : uint8_t {
   kIdentify = 0x01,
@@ -17,6 +17,7 @@ enum Kind : uint8_t {
   kRead = 0x06,
   kContinue = 0x07,
   kExit = 0x08,
+  kReset = 0x09,
   kHello = 0x81,
   kTensor = 0x82,
   kAccepted = 0x83,
@@ -27,9 +28,10 @@ enum Kind : uint8_t {
   kTrace = 0x88,
   kFault = 0x89,
   kCapture = 0x8A,
+  kMethod = 0x8B,
 };
 
-enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2 };
+enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2, kRoleMethod = 3 };
 
 enum Feature : uint8_t { kFeatureProbes = 1, kFeatureTrace = 2, kFeatureResetClock = 4 };
 
@@ -44,6 +46,7 @@ enum Reason : uint8_t {
   kReasonCrc = 8,
   kReasonLength = 9,
   kReasonKind = 10,
+  kReasonMethod = 11,
 };
 
 enum Core : uint8_t { kCoreCortexM = 1, kCoreRiscv = 2, kCoreHost = 3 };

@@ -25,15 +25,18 @@ struct State {
   uint32_t boot;
   uint32_t image_crc;
   uint32_t image_bytes;  // 0 until they are asked for
-  // the last run, as DONE has it
+  // the last run, its numbers as DONE has them
   uint32_t runs;
+  uint32_t method;
   uint32_t ticks[2];
   uint32_t overhead;
   uint32_t output_crc;
 };
 
 State state;
-static_assert(sizeof(State) - offsetof(State, runs) == 20, "run:u32 ticks:u64 overhead:u32 crc:u32");
+constexpr uint32_t kTold = 16;  // ticks:u64 overhead:u32 crc:u32
+static_assert(offsetof(State, output_crc) + sizeof(state.output_crc) - offsetof(State, ticks) == kTold,
+              "without a gap");
 
 void begin(Kind kind) { send_begin(kind, state.frame.sequence); }
 
@@ -60,48 +63,88 @@ void learn_image() {
   }
 }
 
+// How many inputs or outputs a method has; of other roles none.
+uint32_t count_of(uint32_t method, uint32_t role) {
+  return role <= kRoleOutput ? program::tensor_counts[2 * method + role] : 0;
+}
+
+// A method of the program; else refused, and false.
+bool is_method(uint32_t method) {
+  if (method < program::method_count) {
+    return true;
+  }
+  refuse(kReasonMethod, 0, program::method_count, method);
+  return false;
+}
+
 void answer_describe() {
-  const uint8_t role = state.frame.body[0];
-  const uint32_t index = read_u16(state.frame.body + 1);
-  const uint32_t count = role == kRoleInput ? program::input_count : role == kRoleOutput ? program::output_count : 0;
+  const uint8_t number = state.frame.body[0];
+  const uint8_t role = state.frame.body[1];
+  const uint32_t index = read_u16(state.frame.body + 2);
+  if (!is_method(number)) {
+    return;
+  }
+  const MethodInfo& method = program::methods[number];
+  if (role == kRoleMethod) {
+    begin(kMethod);
+    send_u8(number);
+    send_bytes(&program::tensor_counts[2 * number], 4);
+    send_text(method.name);
+    send_end();
+    return;
+  }
+  const uint32_t count = count_of(number, role);
   if (index >= count) {
     return refuse(kReasonIndex, role, count, index);
   }
-  const TensorInfo& info = role == kRoleInput ? program::inputs[index] : program::outputs[index];
+  const TensorInfo& info = (role == kRoleInput ? method.inputs : method.outputs)[index];
   begin(kTensor);
+  send_u8(number);
   send_u8(role);
   send_u16(static_cast<uint16_t>(index));
   send_u8(info.dtype);
   send_u8(info.rank);
   send_u32(info.bytes);
+  send_bytes(info.sizes, 4U * info.rank);  // the least sizes
   send_bytes(info.sizes, 4U * info.rank);
   send_bytes(info.dim_order, info.rank);
   send_text(info.name);
   send_end();
 }
 
-// The next run and an input of it; else refused, and false.
-bool names_input(uint32_t* index) {
+// The next run; else refused, and false.
+bool is_next_run() {
   const uint32_t run = read_u32(state.frame.body);
-  *index = read_u16(state.frame.body + 4);
-  if (run != state.runs + 1) {
-    refuse(kReasonRun, 0, state.runs + 1, run);
-    return false;
+  if (run == state.runs + 1) {
+    return true;
   }
-  if (*index >= program::input_count) {
-    refuse(kReasonIndex, kRoleInput, program::input_count, *index);
-    return false;
+  refuse(kReasonRun, 0, state.runs + 1, run);
+  return false;
+}
+
+// An input of a method for the next run; else refused, and null.
+const TensorInfo* named_input(uint32_t* index) {
+  const uint32_t method = state.frame.body[4];
+  *index = read_u16(state.frame.body + 5);
+  if (!is_next_run() || !is_method(method)) {
+    return nullptr;
   }
-  return true;
+  const uint32_t count = count_of(method, kRoleInput);
+  if (*index >= count) {
+    refuse(kReasonIndex, kRoleInput, count, *index);
+    return nullptr;
+  }
+  return &program::methods[method].inputs[*index];
 }
 
 void answer_input() {
   uint32_t index;
-  if (!names_input(&index)) {
+  const TensorInfo* const named = named_input(&index);
+  if (named == nullptr) {
     return;
   }
-  const TensorInfo& info = program::inputs[index];
-  const uint8_t* const told = state.frame.body + 6;
+  const TensorInfo& info = *named;
+  const uint8_t* const told = state.frame.body + 7;
   const uint32_t rank = told[1];
   if (told[0] != info.dtype) {
     return refuse(kReasonDtype, index, info.dtype, told[0]);
@@ -109,8 +152,8 @@ void answer_input() {
   if (rank != info.rank) {
     return refuse(kReasonRank, index, info.rank, rank);
   }
-  if (state.frame.size != 8 + 5 * rank) {
-    return refuse(kReasonLength, kInput, 8 + 5 * rank, state.frame.size);
+  if (state.frame.size != 9 + 5 * rank) {
+    return refuse(kReasonLength, kInput, 9 + 5 * rank, state.frame.size);
   }
   for (uint32_t i = 0; i < rank; ++i) {
     const uint32_t size = read_u32(told + 2 + 4 * i);
@@ -129,18 +172,19 @@ void answer_input() {
 
 void answer_write() {
   uint32_t index;
-  if (!names_input(&index)) {
+  const TensorInfo* const named = named_input(&index);
+  if (named == nullptr) {
     return;
   }
-  const TensorInfo& info = program::inputs[index];
-  const uint32_t offset = read_u32(state.frame.body + 6);
-  const uint32_t bytes = state.frame.size - 10;
+  const TensorInfo& info = *named;
+  const uint32_t offset = read_u32(state.frame.body + 7);
+  const uint32_t bytes = state.frame.size - 11;
   if (offset > info.bytes || bytes > info.bytes - offset) {
     return refuse(kReasonBounds, index, info.bytes, offset + bytes);
   }
   uint8_t* const to = static_cast<uint8_t*>(const_cast<void*>(info.data)) + offset;
   for (uint32_t i = 0; i < bytes; ++i) {
-    to[i] = state.frame.body[10 + i];
+    to[i] = state.frame.body[11 + i];
   }
   say(kAccepted, state.runs + 1);
 }
@@ -166,9 +210,11 @@ void answer_read() {
   }
   const uint8_t* data = nullptr;
   uint32_t size = 0;
-  if (role == kRoleOutput && index < program::output_count) {
-    data = static_cast<const uint8_t*>(program::outputs[index].data);
-    size = program::outputs[index].bytes;
+  const uint32_t count = role == kRoleOutput ? count_of(state.method, role) : 0;
+  if (index < count) {
+    const TensorInfo& info = program::methods[state.method].outputs[index];
+    data = static_cast<const uint8_t*>(info.data);
+    size = info.bytes;
   }
 #if defined(ET_PROBES)
   if (role == kRoleProbes && index == 0) {
@@ -177,7 +223,7 @@ void answer_read() {
   }
 #endif
   if (data == nullptr) {
-    return refuse(kReasonIndex, role, role == kRoleOutput ? program::output_count : 0, index);
+    return refuse(kReasonIndex, role, count, index);
   }
   if (offset > size || bytes > size - offset) {
     return refuse(kReasonBounds, index, size, offset + bytes);
@@ -185,10 +231,10 @@ void answer_read() {
   send_data(role, index, data, offset, bytes);
 }
 
-uint32_t crc_of_inputs() {
+uint32_t crc_of_inputs(uint32_t method) {
   uint32_t crc = 0;
-  for (uint32_t i = 0; i < program::input_count; ++i) {
-    const TensorInfo& info = program::inputs[i];
+  for (uint32_t i = 0; i < count_of(method, kRoleInput); ++i) {
+    const TensorInfo& info = program::methods[method].inputs[i];
     crc = crc32(crc, &info.dtype, 2);  // and rank
     crc = crc32(crc, info.sizes, 4U * info.rank);
     crc = crc32(crc, info.dim_order, info.rank);
@@ -198,6 +244,7 @@ uint32_t crc_of_inputs() {
 }
 
 void run_program() {
+  program::select(state.method);
   state.overhead = static_cast<uint32_t>(counter_since(counter_start()));
 #if defined(ET_PROBES)
   probes_calibrate(counter_start());
@@ -217,8 +264,8 @@ void run_program() {
 
 void send_outputs() {
   state.output_crc = 0;
-  for (uint32_t i = 0; i < program::output_count; ++i) {
-    const TensorInfo& info = program::outputs[i];
+  for (uint32_t i = 0; i < count_of(state.method, kRoleOutput); ++i) {
+    const TensorInfo& info = program::methods[state.method].outputs[i];
     const uint8_t* const data = static_cast<const uint8_t*>(info.data);
     state.output_crc = crc32(state.output_crc, data, info.bytes);
     for (uint32_t offset = 0; offset < info.bytes; offset += kSendChunk) {
@@ -230,18 +277,20 @@ void send_outputs() {
 
 void answer_run() {
   const uint32_t run = read_u32(state.frame.body);
-  const uint32_t crc = read_u32(state.frame.body + 4);
+  const uint32_t method = state.frame.body[4];
+  const uint32_t crc = read_u32(state.frame.body + 5);
   const bool repeated = run == state.runs && state.runs != 0;
   if (!repeated) {
-    if (run != state.runs + 1) {
-      return refuse(kReasonRun, 0, state.runs + 1, run);
+    if (!is_next_run() || !is_method(method)) {
+      return;
     }
-    const uint32_t ours = crc_of_inputs();
+    const uint32_t ours = crc_of_inputs(method);
     if (ours != crc) {
       return refuse(kReasonCrc, 0, ours, crc);
     }
     say(kBusy, run);
     current_run = run;
+    state.method = method;
     run_program();
     current_run = kNoRun;
     current_step = kNoStep;
@@ -249,8 +298,17 @@ void answer_run() {
     send_outputs();
   }
   begin(kDone);
-  send_bytes(&state.runs, sizeof(state) - offsetof(State, runs));
+  send_u32(state.runs);
+  send_u8(static_cast<uint8_t>(state.method));
+  send_bytes(&state.ticks, kTold);
   send_end();
+}
+
+void answer_reset() {
+  if (is_next_run()) {
+    program::init();
+    say(kAccepted, state.runs + 1);
+  }
 }
 
 void answer_exit() {
@@ -261,8 +319,8 @@ void answer_exit() {
 
 // Bytes of the body of a question, at least; INPUT and WRITE go on, the others have exactly these.
 bool length_is_right() {
-  static const uint8_t kLengths[] = {0, 6, 3, 8, 10, 8, 13, 0, 1};
-  static_assert(sizeof(kLengths) == kExit + 1, "one entry a question");
+  static const uint8_t kLengths[] = {0, 6, 4, 9, 11, 9, 13, 0, 1, 4};
+  static_assert(sizeof(kLengths) == kReset + 1, "one entry a question");
   const uint32_t length = kLengths[state.frame.kind];
   const bool more = state.frame.kind == kInput || state.frame.kind == kWrite;
   if (state.frame.size == length || (more && state.frame.size > length)) {
@@ -273,7 +331,7 @@ bool length_is_right() {
 }
 
 void answer() {
-  if (state.frame.kind == 0 || state.frame.kind > kExit) {
+  if (state.frame.kind == 0 || state.frame.kind > kReset) {
     return refuse(kReasonKind, 0, 0, state.frame.kind);
   }
   if (!length_is_right()) {
@@ -294,6 +352,8 @@ void answer() {
       return answer_read();
     case kExit:
       return answer_exit();
+    case kReset:
+      return answer_reset();
     default:
       return;  // CONTINUE that came late
   }
@@ -313,8 +373,7 @@ void answer_identify(uint16_t sequence) {
   send_u32(state.runs);
   send_bytes(&program::hash, 8);
   send_bytes(&state.image_crc, 8);  // and image_bytes
-  send_u16(static_cast<uint16_t>(program::input_count));
-  send_u16(static_cast<uint16_t>(program::output_count));
+  send_u8(static_cast<uint8_t>(program::method_count));
   send_u32(program::step_count);
   const uint32_t stack[] = {stack_bytes(), stack_used()};
   send_bytes(&state.init_ticks, 8);

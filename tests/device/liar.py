@@ -23,17 +23,24 @@ Lie = Callable[[Message, list[bytes]], list[bytes]]
 
 
 class Board:
-    """Honest: the fields of HELLO and TENSOR may be replaced, and `lie` may replace any answer."""
+    """Honest: the fields of HELLO, METHOD and TENSOR may be replaced, and `lie` may replace any answer."""
 
-    def __init__(self, elf: Path, hello: Mapping[str, Any] = {}, tensor: Mapping[str, Any] = {}, lie: Lie | None = None) -> None:
+    def __init__(
+        self,
+        elf: Path,
+        hello: Mapping[str, Any] = {},
+        tensor: Mapping[str, Any] = {},
+        method: Mapping[str, Any] = {},
+        lie: Lie | None = None,
+    ) -> None:
         own, page = image(elf), layout()
         self.runs, self.boot, self.lie = 0, 1, lie
         self.hello = {
             "version": page.version, "layout": page.hash, "reset_cause": 0, "program_hash": program_hash(elf), "image_crc": own.crc,
-            "image_bytes": own.size, "inputs": 2, "outputs": 2, "steps": 3, "init_ticks": 1000, "stack_bytes": 0, "stack_used": 0,
+            "image_bytes": own.size, "methods": 1, "steps": 3, "init_ticks": 1000, "stack_bytes": 0, "stack_used": 0,
             "chunk": 256, "features": 0, "bad_frames": 0, "clock_hz": 0, "board": "host", "program": "tiny",
         } | hello  # fmt: skip
-        self.tensor = tensor
+        self.tensor, self.method = tensor, method
         x = {"dtype": 6, "size": 24, "sizes": (2, 3), "dim_order": (0, 1), "name": "x"}
         image_tensor = {"dtype": 1, "size": 48, "sizes": (1, 3, 4, 4), "dim_order": (0, 2, 3, 1), "name": "image"}
         total = {"dtype": 6, "size": 8, "sizes": (2,), "dim_order": (0,), "name": "sum"}
@@ -48,10 +55,14 @@ class Board:
         number = asked.sequence
         if asked.kind == "IDENTIFY":
             return [encode("HELLO", number, **{"boot": self.boot, "runs": self.runs} | self.hello)]
+        if asked.kind == "DESCRIBE" and asked["role"] == 3:
+            return [encode("METHOD", number, **{"method": 0, "inputs": 2, "outputs": 2, "name": "forward"} | self.method)]
         if asked.kind == "DESCRIBE":
             known = self.tensors[asked["role"], asked["index"] % 2] | self.tensor
             rank = len(known["sizes"])
-            return [encode("TENSOR", number, role=asked["role"], index=asked["index"], rank=rank, **known)]
+            return [encode("TENSOR", number, **{
+                "method": 0, "role": asked["role"], "index": asked["index"], "rank": rank, "least": known["sizes"],
+            } | known)]  # fmt: skip
         if asked.kind in ("INPUT", "WRITE"):
             return [encode("ACCEPTED", number, run=asked["run"])]
         if asked.kind == "RUN":
@@ -60,7 +71,7 @@ class Board:
             frames = [encode("BUSY", number, run=self.runs)]
             for index, data in enumerate(outputs):
                 frames.append(encode("DATA", number, run=self.runs, role=1, index=index, offset=0, data=data))
-            return [*frames, encode("DONE", number, run=self.runs, ticks=500, overhead=20, crc=zlib.crc32(b"".join(outputs)))]
+            return [*frames, encode("DONE", number, run=self.runs, method=0, ticks=500, overhead=20, crc=zlib.crc32(b"".join(outputs)))]
         return []
 
 

@@ -101,7 +101,7 @@ def soak(
         link = attached.link(log)
         first = link.greet(IDENTIFY_S)
         check_firmware(first, elf, board, terminal.device)
-        hello = link.describe(first, memory_bytes(elf))
+        hello = link.describe(first, most_bytes=memory_bytes(elf))
         warm, runs = (0, 0), 0
         while log.count < frames and time.monotonic() - begun < seconds:
             runs += 1

@@ -75,9 +75,8 @@ def test_an_honest_one_is_believed(tiny: tuple[BoardFile, Path], pty: bool) -> N
 
 
 HELLOS: list[tuple[dict[str, Any], str]] = [
-    ({"inputs": 65535}, "65535 inputs, 2 outputs and 3 steps"),
-    ({"inputs": 0}, "0 inputs, 2 outputs and 3 steps"),
-    ({"outputs": 65535}, "2 inputs, 65535 outputs and 3 steps"),
+    ({"methods": 255}, "255 methods and 3 steps"),
+    ({"methods": 0}, "0 methods and 3 steps"),
     ({"steps": 0xFFFFFFFF}, "4294967295 steps"),
     ({"chunk": 0}, "takes 0 bytes at once"),
     ({"runs": 0xFFFFFFFF}, "has run 4,294,967,295 times"),
@@ -96,6 +95,15 @@ def test_a_hello_that_cannot_be(tiny: tuple[BoardFile, Path], hello: dict[str, A
         assert what in told(elf, board, url)
 
 
+@pytest.mark.parametrize("counts", [(65535, 2), (0, 2), (2, 65535)])
+def test_a_method_that_cannot_be(tiny: tuple[BoardFile, Path], counts: tuple[int, int]) -> None:
+    board, elf = tiny
+    with served(Board(elf, method={"inputs": counts[0], "outputs": counts[1]})) as url:
+        assert f"its methods have {counts[0]} inputs and {counts[1]} outputs; in the firmware's file they have 2 inputs" in told(
+            elf, board, url
+        )
+
+
 TENSORS: list[tuple[dict[str, Any], str]] = [
     ({"dtype": 99}, "type 99"),
     ({"dtype": 5}, "type 5"),
@@ -110,6 +118,7 @@ TENSORS: list[tuple[dict[str, Any], str]] = [
     ({"dim_order": (0, 0), "sizes": (2, 3), "size": 24, "dtype": 6}, "order of dimensions is [0, 0]"),
     ({"dim_order": (7, 9), "sizes": (2, 3), "size": 24, "dtype": 6}, "order of dimensions is [7, 9]"),
     ({"size": 25}, "25 bytes"),
+    ({"least": (3, 3), "sizes": (2, 3), "size": 24, "dtype": 6, "dim_order": (0, 1)}, "its least sizes are [3, 3], its largest [2, 3]"),
 ]
 
 
@@ -187,7 +196,7 @@ ANSWERS: dict[str, tuple[Any, str]] = {
 
 def done(asked: Message, ticks: int, overhead: int) -> bytes:
     outputs = b"".join(array.tobytes() for array in expected(sample(asked["run"] - 1), asked["run"]))
-    return encode("DONE", asked.sequence, run=asked["run"], ticks=ticks, overhead=overhead, crc=zlib.crc32(outputs))
+    return encode("DONE", asked.sequence, run=asked["run"], method=0, ticks=ticks, overhead=overhead, crc=zlib.crc32(outputs))
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -239,7 +248,7 @@ FLOODS = {
     "frames": encode("ACCEPTED", 9, run=1) * 3000,
     "broken frames": encode("ACCEPTED", 9, run=1)[:-3] * 3000,
     "BUSY": encode("BUSY", 2, run=1) * 3000,
-    "DONE": encode("DONE", 3, run=1, ticks=1, overhead=1, crc=1) * 3000,
+    "DONE": encode("DONE", 3, run=1, method=0, ticks=1, overhead=1, crc=1) * 3000,
 }  # fmt: skip
 
 
@@ -299,5 +308,5 @@ def damaged(frame: bytes, rng: random.Random) -> bytes:
 
 def test_the_damage_is_understood() -> None:
     """What the test above sends are frames."""
-    frame = encode("DONE", 3, run=1, ticks=5, overhead=2, crc=9)
+    frame = encode("DONE", 3, run=1, method=0, ticks=5, overhead=2, crc=9)
     assert sum(decode(damaged(frame, random.Random(seed)).strip(b"\0")) is not None for seed in range(100)) > 50

@@ -151,7 +151,7 @@ def test_traces_and_probes_come_through_noise(firmware: Firmware, name: str) -> 
     "before",
     [
         b"ROM boot v1.2\r\nclock 168 MHz\r\n> ",
-        encode("DONE", 3, run=1, ticks=5, overhead=0, crc=0)[5:] + encode("BUSY", 4, run=1),
+        encode("DONE", 3, run=1, method=0, ticks=5, overhead=0, crc=0)[5:] + encode("BUSY", 4, run=1),
         b"\0\0\0\xff" + bytes(range(256)) * 3,
     ],
     ids=["boot text", "the rest of a frame", "garbage"],
@@ -167,7 +167,7 @@ def test_a_second_host_joins_where_the_first_left(firmware: Firmware) -> None:
     board, elf = firmware("host")
     with launch(board, elf) as running, Pty(running.url) as line:
         check(run(elf, board, [sample(0)], url=line.device), 1)
-        line.tell(encode("WRITE", 9, run=2, index=0, offset=0, data=b"left here")[:-7])
+        line.tell(encode("WRITE", 9, run=2, method=0, index=0, offset=0, data=b"left here")[:-7])
         done = run(elf, board, [sample(7)], url=line.device)
     np.testing.assert_array_equal(done.outputs[0][1], expected(sample(7), 2)[1])
 

@@ -24,7 +24,7 @@ from etexport.resources import root
 from tests.device.conftest import Firmware
 from tests.device.tiny import expected, sample
 
-LONGEST = 3 + 10 + 256 + 4
+LONGEST = 3 + 11 + 256 + 4
 """Bytes of the longest frame that a board takes: a full WRITE."""
 
 
@@ -105,10 +105,10 @@ def test_no_body_is_too_strange_to_decode(kind: int, sequence: int, body: bytes)
 
 
 def test_a_frame_comes_back_as_it_went() -> None:
-    sent = encode("INPUT", 65535, run=7, index=3, dtype=6, rank=3, sizes=(1, -2, 3), dim_order=(2, 0, 1))
+    sent = encode("INPUT", 65535, run=7, method=0, index=3, dtype=6, rank=3, sizes=(1, -2, 3), dim_order=(2, 0, 1))
     message = decode(sent.strip(b"\0"))
     assert message is not None
-    assert message.fields == {"run": 7, "index": 3, "dtype": 6, "rank": 3, "sizes": (1, -2, 3), "dim_order": (2, 0, 1)}
+    assert message.fields == {"run": 7, "method": 0, "index": 3, "dtype": 6, "rank": 3, "sizes": (1, -2, 3), "dim_order": (2, 0, 1)}
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -152,7 +152,7 @@ def test_the_main_loop_survives_noise(firmware: Firmware, seed: int) -> None:
 def test_the_board_itself_refuses_what_does_not_match(firmware: Firmware) -> None:
     """Past the host's own checks: each property of an input, and each bound."""
     board, elf = firmware("host")
-    good = {"run": 1, "index": 1, "dtype": 1, "rank": 4, "sizes": (1, 3, 4, 4), "dim_order": (0, 2, 3, 1)}
+    good = {"run": 1, "method": 0, "index": 1, "dtype": 1, "rank": 4, "sizes": (1, 3, 4, 4), "dim_order": (0, 2, 3, 1)}
     wrong = [
         ("INPUT", good | {"dtype": 6}, ("dtype", 1, 1, 6)),
         ("INPUT", good | {"rank": 3, "sizes": (3, 4, 4), "dim_order": (1, 2, 0)}, ("rank", 1, 4, 3)),
@@ -160,12 +160,16 @@ def test_the_board_itself_refuses_what_does_not_match(firmware: Firmware) -> Non
         ("INPUT", good | {"dim_order": (0, 1, 2, 3)}, ("order", 1, 2, 1)),
         ("INPUT", good | {"index": 2}, ("index", 0, 2, 2)),
         ("INPUT", good | {"run": 9}, ("run", 0, 1, 9)),
-        ("WRITE", {"run": 1, "index": 1, "offset": 40, "data": bytes(9)}, ("bounds", 1, 48, 49)),
-        ("WRITE", {"run": 1, "index": 1, "offset": 0xFFFFFFFF, "data": bytes(2)}, ("bounds", 1, 48, 1)),
+        ("WRITE", {"run": 1, "method": 0, "index": 1, "offset": 40, "data": bytes(9)}, ("bounds", 1, 48, 49)),
+        ("WRITE", {"run": 1, "method": 0, "index": 1, "offset": 0xFFFFFFFF, "data": bytes(2)}, ("bounds", 1, 48, 1)),
         ("READ", {"run": 0, "role": 1, "index": 1, "offset": 2400, "length": 1}, ("bounds", 1, 2400, 2401)),
         ("READ", {"run": 0, "role": 2, "index": 0, "offset": 0, "length": 1}, ("index", 2, 0, 0)),
-        ("DESCRIBE", {"role": 5, "index": 0}, ("index", 5, 0, 0)),
-        ("RUN", {"run": 1, "crc": 0}, ("crc", 0)),
+        ("DESCRIBE", {"method": 0, "role": 5, "index": 0}, ("index", 5, 0, 0)),
+        ("DESCRIBE", {"method": 1, "role": 3, "index": 0}, ("method", 0, 1, 1)),
+        ("INPUT", good | {"method": 7}, ("method", 0, 1, 7)),
+        ("RUN", {"run": 1, "method": 1, "crc": 0}, ("method", 0, 1, 1)),
+        ("RUN", {"run": 1, "method": 0, "crc": 0}, ("crc", 0)),
+        ("RESET", {"run": 0}, ("run", 0, 1, 0)),
     ]
     with launch(board, elf) as running:
         port = Port(running.url)

@@ -251,7 +251,7 @@ def test_monitor_lets_text_through_and_tells_frames() -> None:
         def say() -> None:
             line.say("booting \N{GREEK SMALL LETTER MU}C\r\nready".encode())
             time.sleep(0.5)
-            line.say(encode("BUSY", 7, run=3) + b"and on\n" + encode("DONE", 7, run=3, ticks=5, overhead=1, crc=0xAB)[:-3])
+            line.say(encode("BUSY", 7, run=3) + b"and on\n" + encode("DONE", 7, run=3, method=0, ticks=5, overhead=1, crc=0xAB)[:-3])
             time.sleep(0.5)
 
         code, out, said = monitored("--port", line.device, "--for", "3", say=say)

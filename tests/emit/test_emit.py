@@ -31,7 +31,7 @@ def build_and_run(folder: Path, image: np.ndarray, **options: object) -> tuple[l
     """Emit for the host, compile with main.cpp, run twice: (logits, memory, taps) of each run."""
     optimize = options.pop("optimize", "speed")
     offsets = options.pop("offsets", None)
-    emit(toy.placed(optimize, offsets), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=folder, **options)
+    emit((toy.placed(optimize, offsets),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=folder, **options)
     includes = [f"-I{path}" for path in (folder, root() / "firmware", toy.KERNELS)]
     sources = [HERE / "main.cpp", folder / "program.cpp", folder / "constants.S"]
     subprocess.run(["g++", *FLAGS, *includes, f"-Wa,-I{folder}", *sources, "-o", folder / "toy"], check=True)
@@ -88,7 +88,7 @@ def test_allowed_overlap_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_equal_constants_share_bytes_and_keep_their_names(tmp_path: Path) -> None:
-    emit(toy.placed(), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    emit((toy.placed(),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     symbols = {entry["symbol"]: entry for entry in json.loads((tmp_path / "memory.json").read_text())["constants"]["symbols"]}
     assert symbols["toy_taps"]["offset"] == symbols["toy_same_taps"]["offset"]
     assert all(entry["offset"] % 16 == 0 for entry in symbols.values())
@@ -103,15 +103,15 @@ def test_what_another_constant_begins_with_is_stored_once() -> None:
 
     writer = _Writer("net")
     contents = [bytes([7]) * 40, bytes([7]) * 100, b"", bytes([7]) * 64 + b"x", bytes([9]) * 3, bytes([7]) * 40]
-    for content in contents:
-        writer.add("pad", DType.INT8, content, "")
+    for at, content in enumerate(contents):
+        writer.add(f"pad_{at}", DType.INT8, content, "")
     constants, stored = writer.placed()
     assert [stored[one.offset : one.offset + one.size] for one in constants] == contents
     assert len(stored) == 112 + 80 + 3 and all(one.offset % ALIGN == 0 for one in constants)
 
 
 def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
-    emit(toy.placed(), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    emit((toy.placed(),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     found = json.loads((tmp_path / "memory.json").read_text())
     assert found["arena"] == {
         "size": 128, "bound": 120, "gap": 8, "optimal": False, "proof": "by hand", "io": 48 + 16 + 24, "state": 24, "scratch": 24,
@@ -130,7 +130,7 @@ def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
 
 def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> None:
     """Both linears: one passes no bias, the other does. Their geometry is two objects of one type, as narrow as its values allow."""
-    emit(toy.placed("size"), toy.ARM, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    emit((toy.placed("size"),), toy.ARM, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     text = (tmp_path / "program.cpp").read_text()
     assert text.count("et::toy_linear(") == text.count("et::toy_column(") == text.count("et::toy_add(") == 1
     assert "kCalls[] = {0, 1, 2, 1};" in text
@@ -171,7 +171,14 @@ def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
 def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
     for board, optimize in itertools.product((toy.HOST, toy.ARM, toy.RISCV), ("speed", "size")):
         one, two = (
-            emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path / board.name / optimize / name)
+            emit(
+                (toy.placed(optimize),),
+                board,
+                toy.LIBRARY,
+                program_hash=HASH,
+                model_name="toy",
+                out=tmp_path / board.name / optimize / name,
+            )
             for name in ("one", "two")
         )
         assert [path.name for path in one] == [path.name for path in two]
@@ -181,7 +188,7 @@ def test_same_input_gives_same_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 def test_only_a_marked_program_has_marks(tmp_path: Path, optimize: str) -> None:
-    emit(toy.placed(optimize), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
+    emit((toy.placed(optimize),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     plain, marked = ((tmp_path / file).read_text().splitlines() for file in ("program.cpp", "marked.cpp"))
     more = [line for line in marked[1:] if line not in plain]
     assert more and all("probe" in line or "trace" in line or "ET_TRACE" in line or "kResults" in line or "{" in line for line in more)

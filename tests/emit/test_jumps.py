@@ -162,7 +162,7 @@ def test_runs_on_boards(name: str, optimize: str, tmp_path: Path) -> None:
     outputs = {}
     for poison in (False, True):
         out = tmp_path / str(poison)
-        emit(there, board, LIBRARY, program_hash=7, model_name="jumps", out=out, poison=poison)
+        emit((there,), board, LIBRARY, program_hash=7, model_name="jumps", out=out, poison=poison)
         elf = gcc.build(out, board, LIBRARY.include_dirs, sanitize=name == "host").elf
         outputs[poison] = run(elf, board, samples()).outputs
     for (x, rounds), (plain,), (poisoned,) in zip(samples(), outputs[False], outputs[True], strict=True):
@@ -177,7 +177,7 @@ def test_a_plan_that_forgets_a_jump_is_seen(forged_name: str, over: str, tmp_pat
     there = placed()
     places = {**there.solution.places, forged_name: there.solution.places[over]}
     forged = replace(there, solution=replace(there.solution, places=places))
-    emit(forged, board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path, poison=True)
+    emit((forged,), board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path, poison=True)
     outputs = run(gcc.build(tmp_path, board, LIBRARY.include_dirs).elf, board, samples()).outputs
     assert not any(np.allclose(got, computed(x, int(rounds))) for (x, rounds), (got,) in zip(samples(), outputs, strict=True))
 
@@ -187,7 +187,7 @@ def test_a_plan_that_forgets_a_jump_is_seen(forged_name: str, over: str, tmp_pat
 def test_executions_are_counted_and_traces_have_each(name: str, optimize: str, tmp_path: Path) -> None:
     board = load_board(name)
     there = placed(optimize, board.features)
-    emit(there, board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
+    emit((there,), board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
     steps = len(there.specialised.schedule.steps)
     elf = gcc.build(tmp_path, board, LIBRARY.include_dirs, probe_count=steps + 1, trace=True).elf
     done = run(elf, board, samples(), probes=True, trace=True)
@@ -210,7 +210,7 @@ def test_executions_are_counted_and_traces_have_each(name: str, optimize: str, t
 def test_a_count_is_the_sum_of_its_executions(optimize: str, tmp_path: Path) -> None:
     board = load_board("qemu_mps2_an386")
     there = placed(optimize, board.features)
-    emit(there, board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
+    emit((there,), board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
     elf = gcc.build(tmp_path, board, LIBRARY.include_dirs, probe_count=len(there.specialised.schedule.steps) + 1).elf
     done = run(elf, board, samples(), probes=True)
     once, often = done.probes[1][4], done.probes[4][4]
@@ -218,7 +218,7 @@ def test_a_count_is_the_sum_of_its_executions(optimize: str, tmp_path: Path) -> 
 
 
 def test_the_code_is_an_if_and_a_loop(tmp_path: Path) -> None:
-    emit(placed(), load_board("host"), LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
+    emit((placed(),), load_board("host"), LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
     text = (tmp_path / "program.cpp").read_text()
     assert "goto" not in text
     lines = [line for line in text.partition("void run() {")[2].splitlines() if line.strip().startswith(("do", "if", "}", "for"))]
@@ -313,7 +313,15 @@ def test_jumps_that_are_no_blocks_run_as_well(optimize: str, tmp_path: Path) -> 
     specialised = Specialised(there, Schedule(schedule.steps), Target(frozenset(), optimize))
     the_problem = problem(specialised)
     board = load_board("host")
-    emit(Placed(specialised, the_problem, plan(the_problem)), board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path, poison=True)
+    emit(
+        (Placed(specialised, the_problem, plan(the_problem)),),
+        board,
+        LIBRARY,
+        program_hash=7,
+        model_name="jumps",
+        out=tmp_path,
+        poison=True,
+    )
     assert ("goto step_22;" in (tmp_path / "program.cpp").read_text()) == (optimize == "speed")
     outputs = run(gcc.build(tmp_path, board, LIBRARY.include_dirs, sanitize=True).elf, board, samples()).outputs
     for (x, rounds), (got,) in zip(samples(), outputs, strict=True):

@@ -28,7 +28,7 @@ BOARDS = [
 
 def image(folder: Path, board: Board, optimize: str = "speed") -> gcc.Artifacts:
     """An image of the toy program with start.cpp in place of the firmware."""
-    emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=1, model_name="toy", out=folder)
+    emit((toy.placed(optimize),), board, toy.LIBRARY, program_hash=1, model_name="toy", out=folder)
     objects = []
     for source in (folder / "program.cpp", folder / "constants.S", HERE / "start.cpp"):
         objects.append(folder / f"{source.stem}.o")
@@ -72,7 +72,7 @@ def test_constants_beyond_the_flash_are_told_before_anything_is_compiled(tmp_pat
     flash, ram = toy.ARM.memory
     board = replace(toy.ARM, memory=(replace(flash, size=64), ram))
     with pytest.raises(PlanError, match=r"constants take [0-9,]+ bytes of flash, the board has 64") as caught:
-        emit(toy.placed(), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
+        emit((toy.placed(),), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
     assert "toy_fc_weight" in caught.value.hint and not list(tmp_path.iterdir())
 
 

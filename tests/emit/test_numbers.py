@@ -51,7 +51,7 @@ def address(word: Word, model: Model, of: dict[str, int]) -> int:
 @pytest.mark.parametrize("board", BOARDS)
 def test_the_table_of_an_image_is_the_statements_in_bytes(board: Board, tmp_path: Path) -> None:
     made = image(tmp_path, board, "size")
-    model = modelled(toy.placed("size"), toy.LIBRARY, model_name="toy", program_hash=1)
+    model = modelled((toy.placed("size"),), toy.LIBRARY, model_name="toy", program_hash=1)
     assert model.table is not None
     with made.elf.open("rb") as stream:
         elf = ELFFile(stream)

@@ -44,7 +44,7 @@ class Bench:
 
     def outputs(self, solution: Solution, *, poison: bool) -> tuple[tuple[np.ndarray, ...], ...]:
         emit(
-            Placed(self.specialised, self.problem, solution), HOST, self.library, program_hash=1, model_name="model", out=self.folder,
+            (Placed(self.specialised, self.problem, solution),), HOST, self.library, program_hash=1, model_name="model", out=self.folder,
             poison=poison,
         )  # fmt: skip
         objects = []

@@ -95,7 +95,7 @@ class Bench:
         out = self.folder / f"program{self.built}"
         number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")
         # Nobody reads a memory map, whose size is that of steps times values: of 240 results a third of all that is done here.
-        emit(placed, self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None, explain=False)
+        emit((placed,), self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None, explain=False)
         elf = self._build(out, library)
         return self.ran(elf, self.board, samples).outputs
 

@@ -295,7 +295,7 @@ def counts(board_name: str, lines: Sequence[Counted], library: Library, folder: 
     whole = replace(whole, program=_in_order_of_inputs(whole.program))
     specialised = specialise(whole.program, Target(board.features, optimize), library)
     the_problem = problem(specialised)
-    emit(Placed(specialised, the_problem, plan(the_problem)), board, library, program_hash=1, model_name="counts", out=folder)
+    emit((Placed(specialised, the_problem, plan(the_problem)),), board, library, program_hash=1, model_name="counts", out=folder)
     made = gcc.build(folder, board, library.include_dirs, build_dir=folder, probe_count=len(specialised.schedule.steps) + 1, jobs=2)
     done = run(made.elf, board, [whole.inputs], probes=True)
     for one, positions in zip(samples, whole.results, strict=True):

@@ -98,7 +98,7 @@ def test_whole_range(board_name: str, library: Library, tmp_path: Path) -> None:
     whole = batch(samples)
     specialised = specialise(whole.program, Target(board.features), library)
     the_problem = problem(specialised)
-    emit(Placed(specialised, the_problem, plan(the_problem)), board, library, program_hash=1, model_name="library", out=tmp_path)
+    emit((Placed(specialised, the_problem, plan(the_problem)),), board, library, program_hash=1, model_name="library", out=tmp_path)
     made = gcc.build(tmp_path, board, library.include_dirs, build_dir=tmp_path, probe_count=0, jobs=2)
     done = run(made.elf, board, [whole.inputs])
     wrong = []

@@ -304,7 +304,7 @@ def built(data: bytes, target: Target, library: Library) -> Specialised:
     solution = plan(problem)
     validate(problem, solution)
     with tempfile.TemporaryDirectory() as folder:
-        emit(Placed(specialised, problem, solution), _host(), library, program_hash=1, model_name="lie", out=Path(folder))
+        emit((Placed(specialised, problem, solution),), _host(), library, program_hash=1, model_name="lie", out=Path(folder))
     return specialised
 
 

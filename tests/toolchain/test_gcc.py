@@ -45,7 +45,7 @@ def boards() -> list[object]:
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("board", boards())
 def test_no_warning_in_firmware_and_generated_code(tmp_path: Path, board: Board, optimize: str) -> None:
-    emit(toy.placed(optimize), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
+    emit((toy.placed(optimize),), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
     for extra in ({}, {"probe_count": 5, "trace": True}):
         defines = firmware_defines(board, **extra)
         for source in _compiled(tmp_path, board, optimize):
@@ -61,7 +61,7 @@ def _compiled(out: Path, board: Board, optimize: str) -> tuple[Path, ...]:
 
 @pytest.mark.parametrize("board", boards())
 def test_a_whole_image_and_its_files(tmp_path: Path, board: Board) -> None:
-    emit(toy.placed("size"), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
+    emit((toy.placed("size"),), board, toy.LIBRARY, program_hash=1, model_name="toy", out=tmp_path)
     made = gcc.build(tmp_path, board, [toy.KERNELS], sanitize="host" in board.features)
     assert all(path.stat().st_size for path in (made.elf, made.bin, made.hex, made.map))
     assert {path.stem for path in made.stack_usage} >= {"program", "main", "link"}
