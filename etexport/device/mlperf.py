@@ -38,8 +38,9 @@ class Dut:
         self._heard = b""
         if attached.running is None:
             self._drain()
-        else:
-            self._answer("its start", _ANSWER_S * 4)
+        self._port.write(b"%timestamp%")  # behind half a command, if one is there
+        while not any(line.startswith("m-lap-us-") for line in self._answer("timestamp", _ANSWER_S)):
+            pass  # of the start, if that was not lost before the port was open
 
     def ask(self, command: str, timeout_s: float = _ANSWER_S) -> list[str]:
         """The lines of an answer, without `m-ready` behind them."""

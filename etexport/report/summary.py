@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -150,9 +150,10 @@ def operators(report: Report, listed: int = 6) -> RenderableType:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     unit = unit_of(report.counter)
     for at, name in enumerate(("slowest", SHORT.get(unit, unit), "share", "a MAC", "best", "lost", "kernel", "source")):
-        number = 0 < at < 6
-        width = max((len(line[at]) for line in lines if number), default=0)  # where the screen is narrow, words are cut and not numbers
-        table.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=max(width, len(name)) if number else None)
+        whole = 0 < at < 6 or name == "source"  # where the screen is narrow, names go on below; numbers and lines of the script never do
+        width = max((len(line[at]) for line in lines if whole), default=0)
+        justify: JustifyMethod = "right" if 0 < at < 6 else "left"
+        table.add_column(name, justify=justify, no_wrap=whole, overflow="fold", min_width=max(width, len(name)) if whole else None)
     for line in lines:
         table.add_row(*line)
     return table if table.row_count else Text("")

@@ -194,6 +194,18 @@ def test_the_summary_is_one_screen(wrong: bool) -> None:
     assert "\x1b[" in coloured.getvalue()
 
 
+def test_the_screen_cuts_no_name_and_no_line_of_the_script() -> None:
+    made = handmade.report()
+    name, source = "blocks_0_depthwise_convolution_of_all_channels", "networks/separable_blocks.py:1204"
+    ops = tuple(
+        replace(op, name=f"{name}_{at}", source=source, kernel="quantized_convolution_padded_dsp (dsp)") for at, op in enumerate(made.ops)
+    )
+    text = summary.text(replace(made, ops=ops))
+    table = text[text.index("slowest") :].splitlines()
+    assert "…" not in text and max(map(len, table)) <= summary.WIDTH and sum(line.endswith(source) for line in table) == len(ops)
+    assert "".join(line[:13].strip() for line in table[1:]).startswith(f"{name}_3")
+
+
 def of(network: str, report: Report) -> Report:
     """The report of a program that has the layers of that network."""
     return replace(report, ops=tuple(replace(report.ops[0], macs=macs) for macs in networks()[network]))
