@@ -28,11 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(four bytes), or raw, the input as it lies in memory (default: what is known of the model)"
     )  # fmt: skip
     parser.add_argument("--clock", type=positive, metavar="HZ", help="of the core, to tell times by where they are counted in instructions")
-    parser.add_argument("--build", action="store_true", help="build only: write it with `etexport flash DIR/mlperf --no-confirm`")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--build", action="store_true", help="build only: write it with `etexport flash DIR/mlperf --no-confirm`")
+    part.add_argument("--ask", action="store_true", help="ask only: it is built already")
     port_arguments(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     parser.add_argument("--infer", type=positive, default=1, metavar="N", help="inferences of each sample, which are timed together (1)")
-    parser.add_argument("--warmups", type=int, default=0, metavar="N", help="inferences before these (0)")
+    parser.add_argument("--warmups", type=positive, default=0, metavar="N", help="inferences before these (0)")
     parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one inference")
     parser.add_argument("-o", "--out", type=Path, metavar="X.txt", help="keep what is printed")
 
@@ -56,7 +58,7 @@ def _main(args: argparse.Namespace) -> int:
     name = model_name(program, args.name)
     what = benchmark_of(folder, reference, name, args.id, encoding(args.input) if args.input else None)
     elf = folder / "mlperf" / "firmware.elf"
-    if args.build or not elf.is_file():
+    if not args.ask:
         made = build_benchmark(folder, board, what, name, args.clock)
         print(f"{made.elf}: {what.id}, {made.bin.stat().st_size:,} bytes to load", file=sys.stderr)
     if args.build or (board.simulator is None and args.port is None):

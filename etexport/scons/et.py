@@ -317,7 +317,7 @@ def EtMlperf(env, alias, firmware, SAMPLES=""):
     here.Clean(made, folder.Dir("mlperf"))
     if of["board"]["simulator"]:
         samples = env.subst("$SAMPLES") or SAMPLES
-        words = f"{f'--samples {samples} ' if samples else ''}-o $TARGET > /dev/null"
+        words = f"{f'--samples {samples} ' if samples else ''}--ask -o $TARGET > /dev/null"
         made = here.Command(folder.File("mlperf.txt"), [made[1], *sources[1:3], made[0]], _action(here, "RUN", f"{command} {words}")) + made
     front = Path(of["board"]["build"]["include"][0], "mlperf")
     here.Depends(made, [_verb(env, "mlperf"), env.File(of["board"]["file"]), *(env.File(str(file)) for file in sorted(front.glob("*")))])

@@ -70,6 +70,8 @@ def test_a_classifier_in_int8(folder: Path, capfd: pytest.CaptureFixture[str]) -
     assert "the class that PyTorch gives in 20" in said and "bytes cannot say" not in said
     assert float(re.search(r"largest difference ([\d.e-]+)", said)[1]) <= 1 / 256 + 1e-6  # type: ignore[index]
     assert "not a score of MLPerf Tiny" in said and "estimate: instructions at 100,000,000 Hz" in said
+    with pytest.raises(DeviceLostError, match="runs kws01, not other"):
+        main(["--debug", "mlperf", str(made), "--id", "other", "--ask"])
     board, elf = load_board(BOARD), made / "mlperf" / "firmware.elf"
     with dut(elf, board, Line()) as there:  # the same firmware again, word by word
         assert there.ask("name") == ["m-name-dut-[etexport]"] and there.ask("") == []
