@@ -164,7 +164,7 @@ def test_nothing_is_cut_in_a_browser(layers: int, width: int, tmp_path: Path) ->
     for scheme in (0, 1):  # dark, light
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
         command += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={scheme}", (tmp_path / "page.html").as_uri()]
-        dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
         inner, wide, cut, named, seen[scheme] = json.loads(html.unescape(re.search(r"<title>(.*)</title>", dom)[1]))  # type: ignore[index]
         assert inner == width and wide <= width and cut == [] and (named > layers) == (width < 760)
     assert seen[0] != seen[1]
