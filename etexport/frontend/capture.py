@@ -46,9 +46,11 @@ def _exported(script: Script) -> ExportedProgram:
         return torch.export.export(script.model, script.inputs, strict=True)
 
 
-def branches_of(program: ExportedProgram) -> bool:
-    """Whether it has a torch.cond."""
-    return any(node.target is torch.ops.higher_order.cond for node in program.graph.nodes)
+def control_of(program: ExportedProgram) -> torch.fx.Node | None:
+    """Its first branch or loop."""
+    control = torch.ops.higher_order
+    kinds = (control.cond, control.while_loop, control.scan, control.map_impl)
+    return next((node for node in program.graph.nodes if node.target in kinds), None)
 
 
 _STRIDES = "output stride is not a simple accumulative multiplication"

@@ -18,7 +18,7 @@ import torch
 from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
-from etexport.frontend.capture import branches_of, capture, dry_run
+from etexport.frontend.capture import capture, control_of, dry_run
 from etexport.frontend.lower import lower
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
@@ -31,6 +31,7 @@ from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import Samples, calibration_of, check_classes, check_labels, eager_outputs, npz_bytes, samples_of
 from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
+from etexport.frontend.sources import source_within
 from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
@@ -142,8 +143,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script, stock=stock)
-    if converted is not None and branches_of(exported):
-        raise _no_branches(script)
+    if converted is not None and (control := control_of(exported)) is not None:
+        raise _no_control(script, control)
     if converted is not None and not is_quantized(exported.graph):
         _in_float(script, exported)
         converted = None
@@ -177,18 +178,19 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     return replace(program, methods=(without_scales(method),), constant_methods=said), arrays
 
 
-def _has_branches(script: Script) -> bool:
-    """Whether the float network can be captured, and has a torch.cond."""
+def _control(script: Script) -> torch.fx.Node | None:
+    """The first branch or loop of the float network, if that can be captured."""
     try:
         with torch.no_grad():
-            return branches_of(capture(script))
+            return control_of(capture(script))
     except EtError:
-        return False
+        return None
 
 
-def _no_branches(script: Script) -> ModelError:
-    hint = 'quantize = "float32", or choose between two results with torch.where'
-    return ModelError("torch.cond cannot be quantised yet", where=str(script.path), hint=hint)
+def _no_control(script: Script, control: torch.fx.Node) -> ModelError:
+    where = source_within(control, script.folder, None)
+    hint = 'quantize = "float32", choose between two results with torch.where, or take the layers nn.LSTM, nn.GRU for what a loop computes'
+    return ModelError(f"torch.{control.target} cannot be quantised yet", where=str(where or script.path), hint=hint)
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
@@ -222,8 +224,8 @@ def _converted(script: Script) -> Converted | None:
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except BaseException as error:
-        if _has_branches(script):
-            raise _no_branches(script) from None
+        if (control := _control(script)) is not None:
+            raise _no_control(script, control) from None
         raise explain(error, script.path, "the model cannot be quantised") from None
 
 

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
 from etexport.frontend.script import Script
-from etexport.frontend.sources import line, source_of
+from etexport.frontend.sources import line, source_of, source_within
 from etexport.kernel.library import Library
 from etexport.program.model import (
     BEGIN,
@@ -295,10 +295,7 @@ class _Lowering:
 
     def _control(self, node: fx.Node) -> None:
         """Its instructions have the line of the script where it stands, if torch knows no better: a part of it may."""
-        graphs = [getattr(node.graph.owning_module, str(one.target)).graph for one in node.all_input_nodes if one.op == "get_attr"]
-        inner = (one for graph in graphs for one in graph.nodes)
-        found = (source_of(one.meta, self.script.folder, None) for one in (node, *inner))
-        fallback, self.fallback = self.fallback, next(filter(None, found), self.fallback)
+        fallback, self.fallback = self.fallback, source_within(node, self.script.folder, self.fallback)
         if node.target is torch.ops.higher_order.cond:
             self._branches(node)
         elif node.target is torch.ops.higher_order.while_loop:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import fx
+
 from etexport.frontend.mistakes import is_foreign, module_relative
 from etexport.program.model import Source
 
@@ -27,6 +29,14 @@ def source_of(meta: dict[str, Any], folder: Path, fallback: Source | None) -> So
         code = lines[at + 1].strip() if at + 1 < len(lines) and not _FRAME.match(lines[at + 1]) else ""
         found = Source(shown(match["file"], folder), int(match["line"]), code)
     return found
+
+
+def source_within(node: fx.Node, folder: Path, fallback: Source | None) -> Source | None:
+    """Of control flow: the node's, if torch knows it, else that of the first node in its branches or rounds of which it does."""
+    names = [str(one.target) for one in node.all_input_nodes if one.op == "get_attr"]
+    graphs = [part.graph for name in names if isinstance(part := getattr(node.graph.owning_module, name), fx.GraphModule)]
+    found = (source_of(one.meta, folder, None) for one in (node, *(inner for graph in graphs for inner in graph.nodes)))
+    return next(filter(None, found), fallback)
 
 
 def lines_of(meta: dict[str, Any]) -> list[tuple[str, int]]:

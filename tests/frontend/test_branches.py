@@ -316,4 +316,5 @@ def test_int8_is_refused(tmp_path: Path) -> None:
             def forward(self, x):
                 return torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: x * 2, (self.fc(x),))
         """
-    assert "torch.cond cannot be quantised yet" in refused(source, tmp_path).what
+    error = refused(source, tmp_path)
+    assert "torch.cond cannot be quantised yet" in error.what and "net.py:" in error.where
