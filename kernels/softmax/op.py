@@ -69,6 +69,7 @@ def _op(name: str, function: str, reference: Callable[..., Any]) -> Op:
             Case((T((2, 3, 4, 5)), 1, False), "over channels"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 1, False), "over channels of channels-last data"),
             Case((T((1, 12), low=-1000.0, high=1000.0), 1, False), "too large for exp without subtracting the maximum"),
+            Case((T((3, 12, 2), low=-1000.0, high=1000.0), 1, False), "the same along a dimension with another behind it"),
             Case((T(()), 0, False), "a scalar"),
         ),
         draw=_draw,

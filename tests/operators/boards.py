@@ -22,7 +22,7 @@ from etexport.specialise.model import Placed, Specialised
 from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
 
-from .batch import batch
+from .batch import Batch, batch
 from .cases import Sample
 from .oracle import difference, expected
 
@@ -56,26 +56,19 @@ class Bench:
             found.extend(self._mismatches(samples[start : start + size], library, fused))
         return found
 
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """The samples as one program, with operands where this board has them."""
+        return batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))], stored=self.stored)
+
     def _mismatches(self, samples: Sequence[Sample], library: Library, fused: bool) -> list[str]:
-        whole = batch(samples, [CASTS[at % len(CASTS)] for at in range(len(samples))], stored=self.stored)
+        whole = self.batch(samples)
         specialised = specialise(whole.program, Target(self.board.features, self.optimize), library)
         if fused:
             left = {step.instruction.op for step in specialised.calls.values()} & {"aten::hardtanh.out", "aten::add.out"} - {
                 sample.op.name for sample in samples
             }
             assert not left, f"not fused: {left}"
-        outputs = self.run(specialised, whole.inputs, library)
-        found = []
-        for sample, node, positions in zip(whole.samples, whole.nodes, whole.results, strict=True):
-            for index, (position, wanted) in enumerate(zip(positions, expected(sample), strict=True)):
-                got = outputs[position]
-                if takes_dtype_of_output(sample):
-                    with np.errstate(invalid="ignore"):
-                        wanted = wanted.astype(got.dtype)
-                message = difference(sample, node, index, got, wanted)
-                if message:
-                    found.append(f"{sample}: {message}")
-        return found
+        return differences(whole, self.run(specialised, whole.inputs, library))
 
     def run(
         self, specialised: Specialised, inputs: Sequence[Array], library: Library, solution: Solution | None = None
@@ -87,6 +80,10 @@ class Bench:
         self, specialised: Specialised, samples: Sequence[Sequence[Array]], library: Library, solution: Solution | None = None
     ) -> Sequence[tuple[Array, ...]]:
         """The same of several samples, one after the other."""
+        return self.results(self.generated(specialised, library, solution), library, samples)
+
+    def generated(self, specialised: Specialised, library: Library, solution: Solution | None = None) -> Path:
+        """A folder with the program's own sources."""
         the_problem = problem(specialised)
         placed = Placed(specialised, the_problem, solution or stacked(the_problem))
         if solution is None:
@@ -96,8 +93,11 @@ class Bench:
         number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")
         # Nobody reads a memory map, whose size is that of steps times values: of 240 results a third of all that is done here.
         emit((placed,), self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None, explain=False)
-        elf = self._build(out, library)
-        return self.ran(elf, self.board, samples).outputs
+        return out
+
+    def results(self, out: Path, library: Library, samples: Sequence[Sequence[Array]]) -> Sequence[tuple[Array, ...]]:
+        """What the program with its sources in `out` gives, built with the library's kernels as they are now."""
+        return self.ran(self._build(out, library), self.board, samples).outputs
 
     def _build(self, out: Path, library: Library) -> Path:
         if not self.objects:
@@ -123,6 +123,21 @@ class Bench:
 
 CASTS = (DType.FLOAT32, DType.INT32, DType.FLOAT32, DType.INT8, DType.BOOL, DType.INT64, DType.FLOAT64)
 """Element types for results that take theirs from the output."""
+
+
+def differences(whole: Batch, outputs: Sequence[Array]) -> list[str]:
+    """Where these outputs of the program differ from PyTorch."""
+    found = []
+    for sample, node, positions in zip(whole.samples, whole.nodes, whole.results, strict=True):
+        for index, (position, wanted) in enumerate(zip(positions, expected(sample), strict=True)):
+            got = outputs[position]
+            if takes_dtype_of_output(sample):
+                with np.errstate(invalid="ignore"):
+                    wanted = wanted.astype(got.dtype)
+            message = difference(sample, node, index, got, wanted)
+            if message:
+                found.append(f"{sample}: {message}")
+    return found
 
 
 def takes_dtype_of_output(sample: Sample) -> bool:
