@@ -24,7 +24,7 @@ fmod frexp gamma hypot ilogb infinity isinf isnan j0 j1 jn ldexp lgamma llrint l
 nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln scalbn signbit signgam significand sin sincos sinh sqrt tan
 tanh tgamma trunc y0 y1 yn abs div exit abort free malloc time clock signal select read write open close link"""
 """What the headers that are included declare, or an own firmware's are likely to: a namespace cannot have the name of a function."""
-_OURS = "et et_size std detail inputs outputs run init rows row out step_handles"  # names that generated code uses itself
+_OURS = "et et_size std detail inputs outputs run init reset rows row out step_handles"  # names that generated code uses itself
 _TAKEN = frozenset(f"{_KEYWORDS} {_LIBRARY} {_OURS}".split())
 _PLAIN = frozenset(string.ascii_letters + string.digits + " !#$%&'()*+,-./:;<=>@[]^_`{|}~")  # but ", \\ and ?, of which trigraphs are made
 LONGEST_TEXT = 255

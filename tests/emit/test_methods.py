@@ -32,7 +32,7 @@ CALLS = [
     ("show", ()),
     *(("measure", (RANDOM.standard_normal(3).astype(np.float32),)) for _ in range(2)),
     ("show", ()),
-    ("clear", ()),
+    ("reset", ()),
     ("measure", (RANDOM.standard_normal(3).astype(np.float32),)),
     ("init", ()),
     ("show", ()),
@@ -67,18 +67,18 @@ def test_methods_in_turn_over_the_link(name: str, optimize: str, tmp_path: Path)
     methods = placed(optimize, board.features)
     emit(methods, board, LIBRARY, program_hash=7, model_name="meter", out=tmp_path, poison=True)
     memory = json.loads((tmp_path / "memory.json").read_text())
-    assert [one["name"] for one in memory["methods"]] == ["measure", "show", "clear"]
+    assert [one["name"] for one in memory["methods"]] == ["measure", "show", "reset"]
     assert [step["step"] for step in memory["steps"]] == list(range(7))
     elf = gcc.build(tmp_path, board, LIBRARY.include_dirs, sanitize=name == "host", probe_count=len(memory["steps"]) + 1).elf
     done = run(elf, board, [inputs for _, inputs in CALLS], calls=[called for called, _ in CALLS], probes=True)
-    assert [one.name for one in done.hello.methods] == ["measure", "show", "clear"]
+    assert [one.name for one in done.hello.methods] == ["measure", "show", "reset"]
     for (called, _), got, wanted in zip(CALLS, done.outputs, expected(), strict=True):
         assert len(got) == len(wanted), called
         for one, other in zip(got, wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-6, err_msg=called)
     ran = {called: {at for at, times in enumerate(one) if times} for (called, _), one in zip(
         [call for call in CALLS if call[0] != "init"], done.executions, strict=True)}  # fmt: skip
-    assert ran == {"measure": {0, 1, 2, 3, 4}, "show": {5}, "clear": {6}}
+    assert ran == {"measure": {0, 1, 2, 3, 4}, "show": {5}, "reset": {6}}
 
 
 def test_a_call_of_no_method_is_refused(tmp_path: Path) -> None:
@@ -104,10 +104,11 @@ def test_methods_share_one_arena() -> None:
 
 
 def test_the_interface_has_a_namespace_a_method(tmp_path: Path) -> None:
+    """One that is called as a function of the interface gets another name there."""
     emit(placed("speed"), load_board("host"), LIBRARY, program_hash=7, model_name="meter", out=tmp_path)
     header = (tmp_path / "program.h").read_text()
-    at = [header.index(f"namespace {name} {{") for name in ("measure", "show", "clear")]
+    at = [header.index(f"namespace {name} {{") for name in ("measure", "show", "reset_")]
     assert at == sorted(at) and header.count("void reset();") == 1 and header.count("void run();") == 3
     source = (tmp_path / "program.cpp").read_text()
-    assert all(f"void {name}::run() {{" in source for name in ("measure", "show", "clear"))
+    assert all(f"void {name}::run() {{" in source for name in ("measure", "show", "reset_"))
     assert source.count("meter_scale[") == 1, "a constant that two methods have is stored once"

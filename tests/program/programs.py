@@ -222,7 +222,7 @@ def shifted(one: Method, name: str) -> Method:
 
 
 def meter() -> Program:
-    """Three methods: `measure` adds to a total and counts its calls, `show` only reads the total, `clear` only writes it. A constant and
+    """Three methods: `measure` adds to a total and counts its calls, `show` only reads the total, `reset` only writes it. A constant and
     the total are shared, the count is not."""
     scale, total = holding(1, "scale", random(9, 3)), holding(2, "total", random(10, 3), Role.STATE)
     measure = method(
@@ -251,7 +251,7 @@ def meter() -> Program:
         [scale, total, value(3, "shown", Role.OUTPUT, 3)], [call(0, "aten::div.out", (Ref(2), Ref(1)), 3, name="shown")], (), (3,), "show"
     )
     zeros = holding(8, "zeros", np.zeros(3, np.float32))
-    clear = method([total, zeros], [call(0, "aten::copy_", (Ref(2), Ref(8), False), 2, name="keep_total")], (), (), "clear")
+    clear = method([total, zeros], [call(0, "aten::copy_", (Ref(2), Ref(8), False), 2, name="keep_total")], (), (), "reset")
     return Program((measure, show, clear))
 
 
