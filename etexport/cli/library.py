@@ -19,7 +19,7 @@ EXAMPLE = "etexport library model.pte --core m4f -o lib/gesture"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", type=Path, metavar="X.pte|SCRIPT")
+    parser.add_argument("program", type=Path, nargs="+", metavar="X.pte|SCRIPT", help="several share one arena, each in its folder of DIR")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--core", metavar="CORE", help="m4f, cortex-m0, rv32imafc, host: a core of `etexport boards`")
@@ -36,28 +36,44 @@ def main(args: argparse.Namespace) -> int:
     from etexport.alone import alone_in
     from etexport.artifacts.files import write_whole
     from etexport.board import load_board
+    from etexport.emit.names import identifier
+    from etexport.errors import ModelError
     from etexport.kernel.library import load_ops
     from etexport.library import README, library
     from etexport.script_files import depfile, local_files
     from etexport.stages.generate import place
 
-    existing(args.program)
+    for program in args.program:
+        existing(program)
+    if args.name and len(args.program) > 1:
+        raise ModelError("names one program, and here are several", where="--name", hint="their files name them")
     board = load_board(args.board) if args.board else _with_core(args.core)
-    name = model_name(args.program, args.name)
+    names = [model_name(program, args.name) for program in args.program]
+    if len(set(map(identifier, names))) < len(names):
+        raise ModelError(f"two programs have one name: {', '.join(names)}", where="library", hint="their files name them")
     with tempfile.TemporaryDirectory() as aside, alone_in(args.out):
-        program = args.program
-        if program.suffix != ".pte":
-            from etexport.frontend import export
+        programs = []
+        for at, program in enumerate(args.program):
+            if program.suffix != ".pte":
+                from etexport.frontend import export
 
-            program = Path(aside) / "model.pte"
-            export(args.program, program)
+                export(program, Path(aside) / str(at) / "model.pte")
+                program = Path(aside) / str(at) / "model.pte"
+            programs.append(program)
         kernels = load_ops()
-        placed, program_hash = place(program, board, kernels, optimize=args.optimize, planner=args.planner, rounding=args.rounding)
-        files = library(placed, board, kernels, model_name=name, program_hash=program_hash, out=args.out, between=args.between_steps)
+        placed = place(programs, board, kernels, optimize=args.optimize, planner=args.planner, rounding=args.rounding)
+        folders = [args.out / identifier(name) for name in names] if len(names) > 1 else [args.out]
+        for name, folder, (methods, program_hash) in zip(names, folders, placed, strict=True):
+            files = library(
+                methods, board, kernels, model_name=name, program_hash=program_hash, out=folder, between=args.between_steps, arena=names[0],
+            )  # fmt: skip
+            print(f"{folder}: {len(files)} files for {board.core}; README.md says how")
+    if len(names) > 1:
+        (first, _), *_ = placed
+        print(f"{', '.join(names)}: one arena of {sum(first[0].solution.size.values()):,} bytes")
     if args.depfile is not None:
-        made_of = [args.program, *local_files(args.program, Path())]
-        write_whole(args.depfile, depfile([args.out / README], made_of).encode())
-    print(f"{args.out}: {len(files)} files for {board.core}; README.md says how")
+        made_of = [file for program in args.program for file in (program, *local_files(program, Path()))]
+        write_whole(args.depfile, depfile([folder / README for folder in folders], made_of).encode())
     return 0
 
 

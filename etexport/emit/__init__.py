@@ -56,6 +56,8 @@ class Model:
     table: Table | None
     between: bool
     """Whether run() asks the firmware's own function before each step (`<space>_between`): for a watchdog, an RTOS, to stop."""
+    arena: str
+    """The model that has the arena, this one or another."""
 
     @property
     def placed(self) -> Placed:
@@ -91,9 +93,13 @@ class Model:
         return (*(("et/table.h",) if self.table else ()), "et/window.h", *kernels)
 
 
-def modelled(methods: Sequence[Placed], library: Library, *, model_name: str, program_hash: int, between: bool = False) -> Model:
-    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program, whose methods are placed on one arena."""
+def modelled(
+    methods: Sequence[Placed], library: Library, *, model_name: str, program_hash: int, between: bool = False, arena: str = ""
+) -> Model:
+    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program, whose methods are placed on one arena: that of the
+    model called `arena`, where another one has it."""
     space = identifier(model_name)
+    arena = identifier(arena) if arena else space
     methods = [directed(placed) for placed in methods]
     optimize = methods[0].specialised.target.optimize
     shapes = geometry({placed.first + at: step for placed in methods for at, step in placed.specialised.calls.items()}, optimize)
@@ -103,11 +109,11 @@ def modelled(methods: Sequence[Placed], library: Library, *, model_name: str, pr
         name = placed.specialised.method.name
         own = unique(name, taken)
         inside = (f"{space}::{own}", f"{space}_{own}") if len(methods) > 1 else (space, space)
-        entries.append(Entry(name, *inside, placed, flash, prepare(placed, library, flash, shapes, space)))
+        entries.append(Entry(name, *inside, placed, flash, prepare(placed, library, flash, shapes, arena)))
     statements = [statement for entry in entries for statement in entry.code.statements]
     # a program of views has no steps, and C++ no table of nothing
     steps = table(statements) if optimize == "size" and statements else None
-    return Model(model_name, space, program_hash, tuple(entries), shapes, steps, between)
+    return Model(model_name, space, program_hash, tuple(entries), shapes, steps, between, arena)
 
 
 def emit(

@@ -26,7 +26,15 @@ _ROW = 24
 
 
 def library(
-    methods: Sequence[Placed], board: Board, kernels: Library, *, model_name: str, program_hash: int, out: Path, between: bool = False
+    methods: Sequence[Placed],
+    board: Board,
+    kernels: Library,
+    *,
+    model_name: str,
+    program_hash: int,
+    out: Path,
+    between: bool = False,
+    arena: str = "",
 ) -> list[Path]:
     """Write into the folder `out` what a C++ project needs of a placed program.
 
@@ -34,11 +42,11 @@ def library(
     examples/    a main() that calls it once
     the rest     manifests of Make, CMake (plain, Zephyr, ESP-IDF), PlatformIO and Arduino; README, licence, memory.json
 
-    With `between`, run() calls a function of the firmware before each step.
+    With `between`, run() calls a function of the firmware before each step. `arena` is the model whose arena this one shares, if it does.
 
     Nothing in it names this machine, and the same program gives the same bytes. Returns the paths.
     """
-    model = modelled(methods, kernels, model_name=model_name, program_hash=program_hash, between=between)
+    model = modelled(methods, kernels, model_name=model_name, program_hash=program_hash, between=between, arena=arena)
     space = model.space
     facts = {
         "model": model,

@@ -63,46 +63,57 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
     return Problem(tuple(buffers), regions, tuple(_overlaps(specialised, known)))
 
 
-def place(specialised: Sequence[Specialised], regions: tuple[Region, ...], planner: Callable[[Problem], Solution]) -> tuple[Placed, ...]:
-    """The methods of a program on one arena, planned together: they never run at the same time, and states are there in all."""
-    problems = [problem(one, regions) for one in specialised]
+def place(
+    programs: Sequence[Sequence[Specialised]], regions: tuple[Region, ...], planner: Callable[[Problem], Solution]
+) -> tuple[tuple[Placed, ...], ...]:
+    """The methods of programs on one arena, planned together: they never run at the same time, and the states of all are there in all. A
+    state has one place for the methods of its program."""
+    methods = [(number, one) for number, program in enumerate(programs) for one in program]
+    problems = [problem(one, regions) for _, one in methods]
     if len(problems) == 1:
-        return (Placed(specialised[0], problems[0], planner(problems[0])),)
-    states = {value.name for one in specialised for value in one.method.values.values() if value.role is Role.STATE}
-    spans = [len(one.schedule.steps) + 1 for one in specialised]  # the last is the end, when outputs are read
-    names = [
-        {buffer.name: _told(one, buffer.name, states) for buffer in own.buffers} for one, own in zip(specialised, problems, strict=True)
-    ]
-    begins = list(accumulate(spans, initial=0))
+        return ((Placed(methods[0][1], problems[0], planner(problems[0])),),)
+    names = [_told(number, one, own) for (number, one), own in zip(methods, problems, strict=True)]
+    states = {told[value.name] for (_, one), told in zip(methods, names, strict=True) for value in _states(one.method)}
+    begins = list(accumulate((len(one.schedule.steps) + 1 for _, one in methods), initial=0))  # the last is the end, when outputs are read
     buffers: dict[str, Buffer] = {}
-    for own, known, begin in zip(problems, names, begins, strict=False):
+    for own, told, begin in zip(problems, names, begins, strict=False):
         for buffer in own.buffers:
-            name = known[buffer.name]
+            name = told[buffer.name]
             live = tuple((begin + first, begin + last) for first, last in buffer.live)
-            if buffer.name in states:
+            align, touched = buffer.align, buffer.touched
+            if name in states:
                 before = buffers.get(name, replace(buffer, touched=0))
-                live, buffer = (
-                    ((0, begins[-1]),),
-                    replace(buffer, touched=buffer.touched + before.touched, align=lcm(buffer.align, before.align)),
-                )
-            buffers[name] = replace(buffer, name=name, live=live)
+                live, align, touched = ((0, begins[-1]),), lcm(align, before.align), touched + before.touched
+            buffers[name] = replace(buffer, name=name, live=live, align=align, touched=touched)
     overlaps = (
-        replace(one, low=known[one.low], high=known[one.high])
-        for own, known in zip(problems, names, strict=True)
+        replace(one, low=told[one.low], high=told[one.high])
+        for own, told in zip(problems, names, strict=True)
         for one in own.overlaps
-        if not {one.low, one.high} & states
+        if not {told[one.low], told[one.high]} & states
     )
     solution = planner(Problem(tuple(buffers.values()), regions, tuple(overlaps)))
-    firsts = accumulate((span - 1 for span in spans), initial=0)
-    return tuple(
-        Placed(one, own, replace(solution, places={name: solution.places[joint] for name, joint in known.items()}), first)
-        for one, own, known, first in zip(specialised, problems, names, firsts, strict=False)
+    placed = iter(
+        (one, own, replace(solution, places={name: solution.places[joint] for name, joint in told.items()}))
+        for (_, one), own, told in zip(methods, problems, names, strict=True)
     )
+    found = []
+    for program in programs:
+        firsts = accumulate((len(one.schedule.steps) for one in program), initial=0)
+        found.append(tuple(Placed(*next(placed), first) for first, _ in zip(firsts, program, strict=False)))
+    return tuple(found)
 
 
-def _told(specialised: Specialised, name: str, states: set[str]) -> str:
-    """The name of a method's buffer among those of all methods."""
-    return name if name in states else f"{specialised.method.name}.{name}"
+def _states(method: Method) -> list[Value]:
+    return [value for value in method.values.values() if value.role is Role.STATE and value.storage is None]
+
+
+def _told(program: int, specialised: Specialised, own: Problem) -> dict[str, str]:
+    """The names of a method's buffers among those of all: a state is the program's, all else the method's."""
+    states = {value.name for value in _states(specialised.method)}
+    return {
+        one.name: f"{program}.{one.name}" if one.name in states else f"{program}.{specialised.method.name}/{one.name}"
+        for one in own.buffers
+    }
 
 
 def entered(specialised: Specialised) -> Mapping[int, frozenset[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,29 +29,33 @@ def generate(
 ) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     board, library = load_board(board_name), load_ops()
-    placed, program_hash = place(pte, board, library, optimize=optimize, planner=planner, rounding=rounding)
+    ((placed, program_hash),) = place([pte], board, library, optimize=optimize, planner=planner, rounding=rounding)
     with doing(f"{pte}: sources"):
         return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
 
 
 def place(
-    pte: Path, board: Board, library: Library, *, optimize: str, planner: str | None = None, rounding: str | None = None
-) -> tuple[tuple[Placed, ...], int]:
-    """The methods of a program with an address for every byte, and its hash as emit wants it."""
-    content = existing(pte).read_bytes()
-    with doing(f"{pte}: reading"):
-        program = wire.load(pte)
-    with doing(f"{pte}: passes"):
-        program = board_neutral.run(program, library)
-    target = Target(board.features, optimize, rounding or for_board.rounding_of(program))
-    with doing(f"{pte}: kernels for {board.name}"):
-        specialised = for_board.specialise_all(program, target, library)
-    with doing(f"{pte}: memory"):
+    ptes: Sequence[Path], board: Board, library: Library, *, optimize: str, planner: str | None = None, rounding: str | None = None
+) -> tuple[tuple[tuple[Placed, ...], int], ...]:
+    """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it."""
+    contents = [existing(pte).read_bytes() for pte in ptes]
+    programs, specialised = [], []
+    for pte in ptes:
+        with doing(f"{pte}: reading"):
+            program = wire.load(pte)
+        with doing(f"{pte}: passes"):
+            programs.append(board_neutral.run(program, library))
+        target = Target(board.features, optimize, rounding or for_board.rounding_of(programs[-1]))
+        with doing(f"{pte}: kernels for {board.name}"):
+            specialised.append(for_board.specialise_all(programs[-1], target, library))
+    with doing(f"{', '.join(map(str, ptes))}: memory"):
         placed = memory.place(specialised, memory.regions(board), planned(planner))
-    memory.check_fit(placed, board)
-    program_hash = int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-    said = zip(placed, program.methods, strict=True)
-    return tuple(replace(one, interface=interface(program, method)) for one, method in said), program_hash
+    memory.check_fit([one for methods in placed for one in methods], board)
+    found = []
+    for content, program, methods in zip(contents, programs, placed, strict=True):
+        said = (replace(one, interface=interface(program, method)) for one, method in zip(methods, program.methods, strict=True))
+        found.append((tuple(said), int.from_bytes(hashlib.sha256(content).digest()[:8], "big")))
+    return tuple(found)
 
 
 def planned(planner: str | None) -> Callable[[Problem], Solution]:

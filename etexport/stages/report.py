@@ -46,5 +46,5 @@ def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
         took = time.perf_counter() - start
         return solution
 
-    memory.place(specialised, memory.regions(board), timed)
+    memory.place([specialised], memory.regions(board), timed)
     return round(took, 6)

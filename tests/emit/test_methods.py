@@ -57,7 +57,8 @@ def expected() -> Iterator[tuple[Array, ...]]:
 
 def placed(optimize: str, features: frozenset[str] = frozenset()) -> tuple[Placed, ...]:
     program = pte.read(pte.write(meter()))
-    return place(specialise_all(program, Target(features, optimize), LIBRARY), (Region("ram"),), planned(None))
+    (placed,) = place([specialise_all(program, Target(features, optimize), LIBRARY)], (Region("ram"),), planned(None))
+    return placed
 
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,18 @@ def test_a_stream_that_remembers_until_it_is_reset(tmp_path: Path) -> None:
     found = made("stream", tmp_path)
     assert found[:10] == found[10:]
     np.testing.assert_allclose(found[:10], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_two_networks_in_turns_on_one_arena(tmp_path: Path) -> None:
+    """One array for both, smaller than two; the state of one is there after the other has run."""
+    gesture, stream = script("gesture").model(), script("stream").model()
+    wanted = []
+    with torch.no_grad():
+        for at in range(6):
+            level = stream(torch.tensor([[at % 4 - 1.5]])).item()
+            wave = level * (torch.arange(64) % 8 - 4)
+            wanted.append([level, *gesture(wave.reshape(1, 1, 64)).flatten().tolist()])
+    np.testing.assert_allclose(np.reshape(made("two", tmp_path), (6, 4)), wanted, rtol=1e-5, atol=1e-6)
+    shared = json.loads((tmp_path / "two" / "gesture" / "memory.json").read_text())["arena"]
+    apart = [json.loads((tmp_path / name / "memory.json").read_text())["arena"] for name in ("gesture", "stream")]
+    assert shared["size"] < sum(one["size"] for one in apart) and shared["size"] >= max(one["size"] for one in apart)
