@@ -95,7 +95,7 @@ def test_whole_range(board_name: str, library: Library, tmp_path: Path) -> None:
     for name, _, operands, more in called:
         op = library.ops[f"aten::{name}" if "." in name else f"aten::{name}.out"]
         samples.append(sample(op, Case((*map(_tensor, operands), *more)), 0))
-    whole = batch(samples)
+    whole = batch(samples, stored=True)
     specialised = specialise(whole.program, Target(board.features), library)
     the_problem = problem(specialised)
     emit((Placed(specialised, the_problem, plan(the_problem)),), board, library, program_hash=1, model_name="library", out=tmp_path)
