@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etexport.artifacts.memory import Arena, Constants, MemoryMap, Step
+from etexport.artifacts.memory import Arena, Constants, MemoryMap, MethodUse, Step
 from etexport.artifacts.records import write_record
 from etexport.board import Board
 from etexport.device import run
@@ -29,6 +29,7 @@ MEMORY = MemoryMap(
     rounding="nearest",
     arena=Arena(size=0, bound=0, gap=0, optimal=True, proof="none", io=0, state=0, scratch=0),
     regions=(),
+    methods=(MethodUse("forward", 0, len(STEPS), 0, 0),),
     inputs=(),
     outputs=(),
     buffers=(),

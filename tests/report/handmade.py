@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.artifacts.memory import Arena, Constants, InFloat, LiveBuffer, MemoryMap, Step, TensorType
+from etexport.artifacts.memory import Arena, Constants, InFloat, LiveBuffer, MemoryMap, MethodUse, Step, TensorType
 from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.compare import Comparison, Reference, compare
 from etexport.judge.replay import Replayed, summed_up
@@ -57,6 +57,7 @@ def memory() -> MemoryMap:
         rounding="nearest",
         arena=Arena(size=2_304, bound=2_304, gap=0, optimal=True, proof="live sets", io=296, state=0, scratch=0),
         regions=(),
+        methods=(MethodUse("forward", 0, len(steps), 0, 0),),
         inputs=(),
         outputs=(),
         buffers=(),
