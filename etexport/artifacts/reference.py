@@ -115,6 +115,15 @@ def first(reference: Reference, samples: int) -> Reference:
     )
 
 
+def read_calls(path: Path, limit: int | None) -> list[tuple[str, tuple[Array, ...]]]:
+    """A sequence of calls of methods: `call_<i>_name` and the inputs `call_<i>_input_<j>` of each; empty for a file that has samples."""
+    found: list[tuple[str, tuple[Array, ...]]] = []
+    with opened(path) as arrays:
+        while (name := f"call_{len(found)}") + "_name" in arrays and (limit is None or len(found) < limit):
+            found.append((str(arrays[f"{name}_name"]), numbered(arrays, f"{name}_input")))
+    return found
+
+
 def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
     """The inputs of each sample: arrays `input_0`, `input_1`, ... of the file, whose first axis counts samples."""
     inputs: list[Array] = []

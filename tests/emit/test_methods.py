@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etexport.__main__ import main
 from etexport.board import load_board
 from etexport.device import run
 from etexport.emit import emit
@@ -82,10 +83,19 @@ def test_methods_in_turn_over_the_link(name: str, optimize: str, tmp_path: Path)
     assert ran == {"measure": {0, 1, 2, 3, 4}, "show": {5}, "reset": {6}}
 
 
-def test_a_call_of_no_method_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_calls_runs_and_a_call_of_no_method_is_refused(tmp_path: Path) -> None:
     board = load_board("host")
     emit(placed("speed"), board, LIBRARY, program_hash=7, model_name="meter", out=tmp_path)
     elf = gcc.build(tmp_path, board, LIBRARY.include_dirs).elf
+    named = {f"call_{at}_name": np.array(name) for at, (name, _) in enumerate(CALLS)}
+    given = {f"call_{at}_input_{place}": one for at, (_, inputs) in enumerate(CALLS) for place, one in enumerate(inputs)}
+    np.savez(tmp_path / "calls.npz", **named, **given)
+    assert main(["run", str(tmp_path), "--board", "host", "--inputs", str(tmp_path / "calls.npz")]) == 0
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        wanted = {f"call_{at}_output_{place}": one for at, made in enumerate(expected()) for place, one in enumerate(made)}
+        assert outputs.keys() == wanted.keys()
+        assert all(np.allclose(outputs[name], one, rtol=1e-6) for name, one in wanted.items())
+    assert json.loads((tmp_path / "run.json").read_text())["calls"] == [name for name, _ in CALLS]
     with pytest.raises(ModelError, match="the program has no method 'forward'"):
         run(elf, board, [()], calls=["forward"])
     with pytest.raises(ModelError, match="the program has several methods"):
