@@ -10,7 +10,24 @@ import numpy as np
 import pytest
 
 from etexport.errors import ProgramError
-from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Method, Program, QParams, Ref, Role, Storage, TensorSpec, Value
+from etexport.program.model import (
+    BEGIN,
+    JUMP_FALSE,
+    MOVE,
+    NEXT,
+    ROW,
+    SET_ROW,
+    Array,
+    DType,
+    Method,
+    Program,
+    QParams,
+    Ref,
+    Role,
+    Storage,
+    TensorSpec,
+    Value,
+)
 from etexport.program.verify import verify
 from tests.program.programs import PROGRAMS, call, holding, method, random, shifted, value
 
@@ -208,3 +225,42 @@ def test_what_methods_share_is_one_value() -> None:
     same_name = replace(other, values={id_: replace(value, name=value.name.removesuffix("_again")) for id_, value in other.values.items()})
     with pytest.raises(ProgramError, match="two states are called 'total'"):
         verify(Program((one, same_name)))
+
+
+def counted() -> Method:
+    """Each row of x, doubled: a loop of three rounds behind a jump over it."""
+    values = [
+        value(0, "x", Role.INPUT, 3, 2),
+        value(1, "flag", Role.INPUT, dtype=DType.BOOL),
+        value(2, "count", Role.ACTIVATION, dtype=DType.INT32),
+        value(3, "y", Role.OUTPUT, 3, 2),
+        value(4, "row", Role.ACTIVATION, 2),
+        value(5, "twice", Role.ACTIVATION, 2),
+    ]
+    steps = [
+        call(0, JUMP_FALSE, (Ref(1), 1)),
+        call(1, BEGIN, (), 2, 3),
+        call(2, ROW, (Ref(0), Ref(2)), 4),
+        call(3, "aten::add.out", (Ref(4), Ref(4), 1), 5),
+        call(4, SET_ROW, (Ref(3), Ref(5), Ref(2)), 3),
+        call(5, NEXT, (Ref(2), 3, 2), 2),
+    ]
+    return method(values, steps, (0, 1), (3,), "forward")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (ins(5, args=(Ref(2), 0, 2)), "it makes 0 rounds"),
+        (ins(5, args=(Ref(2), 3, 3)), "it leads to no beginning of a loop"),
+        (ins(5, args=(Ref(2), 3)), "a number of rounds and a destination"),
+        (ins(0, args=(Ref(1), 3)), "a jump leads into its loop"),
+        (ins(5, op=JUMP_FALSE, args=(Ref(1), 2), outs=()), "it begins a loop that has no end"),
+        (ins(3, outs=(3,)), "which forward|which instruction 1"),
+        (val(2, spec=spec(dtype=DType.INT64)), "not one int32"),
+    ],
+)
+def test_a_loop_is_entered_at_its_beginning(change: Change, words: str) -> None:
+    verify(Program((counted(),)))
+    with pytest.raises(ProgramError, match=words):
+        verify(Program((change(counted()),)))
