@@ -73,7 +73,7 @@ def place(
     if len(problems) == 1:
         return ((Placed(methods[0][1], problems[0], planner(problems[0])),),)
     names = [_told(number, one, own) for (number, one), own in zip(methods, problems, strict=True)]
-    states = {told[value.name] for (_, one), told in zip(methods, names, strict=True) for value in _states(one.method)}
+    states = {told[name] for (_, one), told in zip(methods, names, strict=True) for name in _states(one.method) & told.keys()}
     begins = list(accumulate((len(one.schedule.steps) + 1 for _, one in methods), initial=0))  # the last is the end, when outputs are read
     buffers: dict[str, Buffer] = {}
     for own, told, begin in zip(problems, names, begins, strict=False):
@@ -103,13 +103,13 @@ def place(
     return tuple(found)
 
 
-def _states(method: Method) -> list[Value]:
-    return [value for value in method.values.values() if value.role is Role.STATE and value.storage is None]
+def _states(method: Method) -> set[str]:
+    return {value.name for value in method.values.values() if value.role is Role.STATE}
 
 
 def _told(program: int, specialised: Specialised, own: Problem) -> dict[str, str]:
     """The names of a method's buffers among those of all: a state is the program's, all else the method's."""
-    states = {value.name for value in _states(specialised.method)}
+    states = _states(specialised.method)
     return {
         one.name: f"{program}.{one.name}" if one.name in states else f"{program}.{specialised.method.name}/{one.name}"
         for one in own.buffers
