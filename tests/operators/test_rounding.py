@@ -41,7 +41,7 @@ def test_double_rounding(board: str, library: Library, bench_of: Callable[[str, 
     twice = [expected(sample)[0] for sample in samples]
     assert any(np.any(one != two) for one, two in zip(once, twice, strict=True))
     bench = bench_of(board, "speed")
-    whole = batch(samples)
+    whole = batch(samples, stored=bench.stored)
     specialised = specialise(whole.program, Target(bench.board.features, "speed", "tflm"), library)
     outputs = bench.run(specialised, whole.inputs, library)
     for sample, positions, wanted in zip(samples, whole.results, twice, strict=True):
