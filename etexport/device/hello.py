@@ -78,12 +78,15 @@ class Hello:
     methods: tuple[Entry, ...] = ()
 
     def method(self, name: str) -> int:
-        """The number of the method of this name, of the only one for "". ModelError where there is none."""
+        """The number of the method of this name; for "" of the only one, or of that called forward. ModelError where there is none."""
         for number, entry in enumerate(self.methods):
-            if entry.name == name or (not name and len(self.methods) == 1):
+            if entry.name == (name or "forward") or (not name and len(self.methods) == 1):
                 return number
         known = ", ".join(entry.name for entry in self.methods)
-        raise ModelError(f"the program has no method {name!r}" if name else "the program has several methods", hint=f"its methods: {known}")
+        raise ModelError(
+            f"the program has no method {name!r}" if name else "the program has several methods, none called forward",
+            hint=f"its methods: {known}",
+        )
 
 
 def hello_of(message: Message, where: str) -> Hello:

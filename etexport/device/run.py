@@ -28,6 +28,8 @@ INIT = "init"
 class Run:
     """What came back. Counts are in `unit`, with what the counting itself costs taken off."""
 
+    calls: tuple[str, ...]
+    """As they were given: the method of each sample."""
     outputs: tuple[tuple[Array, ...], ...]
     """For each sample the outputs, in the script's order of dimensions; none of an `INIT`, which is nowhere below."""
     counters: tuple[int, ...]
@@ -72,7 +74,7 @@ def run(
 ) -> Run:
     """Run every sample once, in order, on an attached board or a simulator: `url`, `baud` and `reset` are as in `session.Line`.
 
-    `calls` names the method of each sample, or `INIT`; it may be empty for a program of one method.
+    `calls` names the method of each sample, or `INIT`; without it all are of the only one, or of `forward`.
     `timeout_s` is for one run of the program, of a simulator in its own time (`Running.clock`). `progress(done, of)` is called after each,
     `waiting(text)` now and then while nobody answers. `probes` and `trace` say that the firmware must
     have been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and
@@ -111,6 +113,7 @@ def run(
             exit_status = running.wait()
     done = iter(results)
     return Run(
+        calls=tuple(calls),
         outputs=tuple(() if method is None else next(done).outputs for method in methods),
         counters=counters,
         probes=steps,
@@ -131,6 +134,7 @@ def run(
 def record(run: Run, board: Board) -> RunRecord:
     """What `run.json` says of it."""
     hello = run.hello
+    methods = hello.methods if run.calls else (hello.methods[hello.method("")],)
     return RunRecord(
         board=board.name,
         command=tuple(Path(part).name if Path(part).is_absolute() else part for part in run.command),
@@ -143,8 +147,9 @@ def record(run: Run, board: Board) -> RunRecord:
         boot=hello.boot,
         reset_cause=hello.reset_cause,
         clock=Clock(hello.clock_hz, "reset_clock" not in hello.features),
-        inputs=tuple(_described(tensor) for method in hello.methods for tensor in method.inputs),
-        outputs=tuple(_described(tensor) for method in hello.methods for tensor in method.outputs),
+        inputs=tuple(_described(tensor) for method in methods for tensor in method.inputs),
+        outputs=tuple(_described(tensor) for method in methods for tensor in method.outputs),
+        calls=run.calls,
         samples=len(run.outputs),
         counter=run.unit,
         counters=run.counters,

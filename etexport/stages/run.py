@@ -31,7 +31,7 @@ def run_in(
         folder / "firmware.elf", board, samples, calls=calls, probes=probes, trace=trace, url=url, baud=baud, reset=reset,
         log=folder / "wire.log", progress=progress, waiting=waiting, timeout_s=timeout_s,
     )  # fmt: skip
-    found = replace(record(done, board), calls=tuple(calls))
+    found = record(done, board)
     if probes and len(traced) == len(samples):
         found = replace(found, traced=tuple(traced), beside=None if beside is None else image_of(beside))
     write_run(folder, found, done.outputs, dict(zip(traced, done.trace, strict=False)) if probes else None)

@@ -98,7 +98,7 @@ def test_a_file_of_calls_runs_and_a_call_of_no_method_is_refused(tmp_path: Path)
     assert json.loads((tmp_path / "run.json").read_text())["calls"] == [name for name, _ in CALLS]
     with pytest.raises(ModelError, match="the program has no method 'forward'"):
         run(elf, board, [()], calls=["forward"])
-    with pytest.raises(ModelError, match="the program has several methods"):
+    with pytest.raises(ModelError, match="the program has several methods, none called forward"):
         run(elf, board, [()])
     with pytest.raises(ModelError, match="sample 0: 0 inputs where 1 belong"):
         run(elf, board, [()], calls=["measure"])
