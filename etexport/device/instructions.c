@@ -21,7 +21,7 @@
 typedef uint64_t Id;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
-enum { kNoRegisters = 0 };
+enum { kNoRegisters = 0, kLongest = 16 };
 
 void qemu_plugin_register_vcpu_tb_trans_cb(Id id, void (*translated)(Id, struct qemu_plugin_tb*));
 void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb* tb, void (*executed)(unsigned, void*), int flags,
@@ -66,6 +66,10 @@ static Block* blocks;
 static Block* before; /* the block that ran last */
 static Way root;      /* in the caller */
 static Way* way;      /* NULL before and after */
+static bool is_back;  /* in the caller again, whose last block is not counted yet */
+/* Blocks that ran one into the other before the call: QEMU ends a block at a page, too. */
+static Block* stretch[kLongest];
+static size_t stretched;
 
 static void* fresh(size_t bytes) {
   void* const made = calloc(1, bytes);
@@ -123,6 +127,13 @@ static void call(uint64_t function, uint64_t behind) {
   way = at;
 }
 
+/* By addresses: QEMU's size of an instruction counts what it has read of the next one, before it left that to another
+ * block. */
+static bool runs_into(const Block* block) {
+  const uint64_t last = before != NULL ? before->addresses[before->size - 1] : 0;
+  return block->addresses[0] > last && block->addresses[0] - last <= 4;
+}
+
 static void follow(const Block* block) {
   const uint64_t start = block->addresses[0];
   for (const Way* at = way; at != &root; at = at->caller) {
@@ -131,7 +142,7 @@ static void follow(const Block* block) {
       return;
     }
   }
-  if (block->is_function && start != way->function && start != before->behind) {
+  if (block->is_function && start != way->function && !runs_into(block)) {
     call(start, before->behind);
   }
 }
@@ -152,22 +163,36 @@ static void count(Block* block) {
 
 static void executed(unsigned core, void* data) {
   Block* const block = data;
+  const bool goes_on = runs_into(block);
   (void)core;
-  if (way == NULL && block->addresses[0] == entry && ++calls == wanted) {
-    way = &root;
+  if (is_back) {
+    if (!goes_on) {
+      --before->size; /* the call of what reads the counter: an empty stretch between two readings has that too */
+    }
     count(before);
-    call(entry, before->behind);
-    count(block);
+    if (!goes_on) {
+      write_counts();
+      ++before->size;
+      way = NULL;
+      is_back = false;
+    }
   } else if (way != NULL) {
     follow(block);
-    if (way == &root) {
-      --block->size; /* the call of what reads the counter: an empty stretch between two readings has that too */
+    is_back = way == &root;
+    if (!is_back) {
+      count(block);
     }
+  } else if (block->addresses[0] == entry && ++calls == wanted) {
+    way = &root;
+    for (size_t i = 0; i < stretched; ++i) {
+      count(stretch[i]);
+    }
+    call(entry, before->behind);
     count(block);
-    if (way == &root) {
-      write_counts();
-      way = NULL;
-      ++block->size;
+  } else {
+    stretched = goes_on ? stretched : 0;
+    if (stretched < kLongest) {
+      stretch[stretched++] = block;
     }
   }
   before = block;
