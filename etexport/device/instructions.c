@@ -2,11 +2,14 @@
  * those of the caller round it, from the call before to the one behind: a counter that is read there counts the same.
  *
  * What it takes of QEMU's plugin interface (docs/devel/tcg-plugins.rst there) is declared here, for no package of
- * Debian brings the header. Built and loaded by instructions.py, with the arguments entry=ADDRESS      of the function
- *   run=N              count its N-th call, from 1
- *   functions=FILE     addresses of all functions, in hexadecimal, ascending, one a line
- *   out=FILE           one line for each block of instructions and way there: `COUNT CALL ... : ADDRESS ...`, where a
- * CALL is the address behind a call, outermost first; then `end`
+ * Debian brings the header. Built and loaded by instructions.py, with the arguments
+ *
+ *   entry=ADDRESS    of the function
+ *   run=N            count its N-th call, from 1
+ *   functions=FILE   addresses of all functions, in hexadecimal, ascending, one a line
+ *   out=FILE         a line for each block of instructions and way there, `COUNT CALL ... : ADDRESS ...`; then `end`
+ *
+ * A CALL is the address behind a call, outermost first.
  *
  * A block that is the start of a function, and that the block before did not run into, is a call, or a jump that ends
  * the caller; one at an address behind a call is the return from it.
