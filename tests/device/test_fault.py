@@ -22,7 +22,7 @@ STEPS = ((4, "sum", "aten::sum.out", 11), (7, "misbehave", "aten::relu.out", 12)
 
 MEMORY = MemoryMap(
     model="tiny",
-    board="any",
+    board="host",
     program_hash="0000000000000000",
     quantization="float32",
     optimize="speed",
