@@ -27,7 +27,7 @@ from .cases import Sample, documented, families, fused_samples, random_samples
 
 FAMILIES = families(load_ops().ops.values())
 HOST_CASES = 200
-SANITIZED_CASES = 16
+SANITIZED_CASES = 40
 CORE_CASES = 20
 PORTABLE_CASES = 4
 FUSED_CASES = 24
