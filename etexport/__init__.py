@@ -1,11 +1,13 @@
-"""etexport: a PyTorch model script in, a verified microcontroller firmware out. In Python: `build` and `Board` (docs/python.md)."""
+"""etexport: a PyTorch model script in, a verified microcontroller firmware out. In Python: `build` and `Board`
+(docs/python.md)."""
 
 __version__ = "0.1.0"
 __all__ = ["Board", "Built", "build"]
 
 
 def __getattr__(name: str) -> object:
-    """What notebooks use, loaded when it is asked for. By name: SCons takes what a file imports for what each of its users needs."""
+    """What notebooks use, loaded when it is asked for. By name: SCons takes what a file imports for what each of its
+    users needs."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

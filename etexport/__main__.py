@@ -13,7 +13,8 @@ from etexport.errors import EtError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0 good, 1 model or build error, 2 results differ, 3 no device, 4 fault, 5 tool missing."""
+    """Run one verb and return the exit code: 0 good, 1 model or build error, 2 results differ, 3 no device, 4 fault, 5
+    tool missing."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = parse(given)
     try:
@@ -38,13 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
             return 1
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # a write does not say of what
-            print(f"error: {error.strerror}\n  hint: what was being written is not there; free some room and go on", file=sys.stderr)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # which may be what is full, and is flushed once more
+            print(
+                f"error: {error.strerror}\n  hint: what was being written is not there; free some room and go on",
+                file=sys.stderr,
+            )
+            # which may be what is full, and is flushed once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         place = getattr(error, "place", "") or _innermost(error)
         said = " ".join(str(error).split())
         print(f"error: {place}: {type(error).__name__}: {said}", file=sys.stderr)
-        print("  hint: this is a mistake of etexport's, please report it; --debug before the verb shows the traceback", file=sys.stderr)
+        print(
+            "  hint: this is a mistake of etexport's, please report it; --debug before the verb shows the traceback",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -1,7 +1,8 @@
 """One process at a time in a folder: the next one waits, and says for whom.
 
-The folder itself is locked (flock), so that no file is left behind: the kernel frees it when the process and the compilers that it
-started have ended, however they end. Standard library only, since the SCons tool loads this file by its path.
+The folder itself is locked (flock), so that no file is left behind: the kernel frees it when the process and the
+compilers that it started have ended, however they end. Standard library only, since the SCons tool loads this file by
+its path.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder while the block runs. Where there is none it is made, and removed again if nothing came into it."""
+    """Hold the folder while the block runs. Where there is none it is made, and removed again if nothing came into
+    it."""
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = hold(folder)
@@ -30,7 +32,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def hold(folder: Path) -> int:
-    """Hold the folder until the descriptor is closed. Whoever started this process and holds it already does not keep it out."""
+    """Hold the folder until the descriptor is closed. Whoever started this process and holds it already does not keep
+    it out."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.set_inheritable(descriptor, True)  # a compiler that outlives its build still writes
@@ -73,5 +76,7 @@ def _ancestors() -> set[int]:
     with contextlib.suppress(OSError, ValueError, IndexError):
         while pid > 1:
             found.add(pid)
-            pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1])
+            pid = int(
+                Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[1]
+            )
     return found

@@ -1,7 +1,8 @@
 """What a board file `boards/<name>.toml` says, and how it is found.
 
-One file is one board: host, QEMU machine, Renode platform or hardware. Data only; an unknown key is an error that lists the known ones.
-Installed packages add boards through the entry point group `etexport.boards` (a module or package whose folder holds `.toml` files).
+One file is one board: host, QEMU machine, Renode platform or hardware. Data only; an unknown key is an error that lists
+the known ones. Installed packages add boards through the entry point group `etexport.boards` (a module or package whose
+folder holds `.toml` files).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from etexport.resources import board_folders, root
 
 @dataclass(frozen=True)
 class Toolchain:
-    """`prefix` goes before gcc, g++, objcopy, ... ("" for the host's own); `flags` name the core, for compiler and linker alike."""
+    """`prefix` goes before gcc, g++, objcopy, ... ("" for the host's own); `flags` name the core, for compiler and
+    linker alike."""
 
     prefix: str
     flags: tuple[str, ...]
@@ -48,8 +50,9 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory region of the linker script; `kind` is "flash" or "ram". Stack and static data lie in the first RAM. `cost` is what a byte
-    read or written takes, beside that of the other RAMs (cycles, if these are known): what is touched most lies where it is least."""
+    """A memory region of the linker script; `kind` is "flash" or "ram". Stack and static data lie in the first RAM.
+    `cost` is what a byte read or written takes, beside that of the other RAMs (cycles, if these are known): what is
+    touched most lies where it is least."""
 
     name: str
     kind: str
@@ -62,8 +65,8 @@ class Memory:
 
 @dataclass(frozen=True)
 class Count:
-    """What a tick of the counter is worth where it is not what `Counter` says: count = ticks * `numerator` / `denominator`. `still`: the
-    counter stands still there, and nothing is counted."""
+    """What a tick of the counter is worth where it is not what `Counter` says: count = ticks * `numerator` /
+    `denominator`. `still`: the counter stands still there, and nothing is counted."""
 
     unit: str
     numerator: int = 1
@@ -87,13 +90,14 @@ class Counter:
 
 @dataclass(frozen=True)
 class Simulator:
-    """How the board is started: `kind` "host", "qemu", "renode" or "program" (any that takes an ELF and gives a port), the program and its
-    arguments.
+    """How the board is started: `kind` "host", "qemu", "renode" or "program" (any that takes an ELF and gives a port),
+    the program and its arguments.
 
-    `{elf}`, `{port}` (a free one, where the program does not choose), `{renode}` (the folder of that name) and `{device}` (etexport/device,
-    where our own launchers are) are filled in.
+    `{elf}`, `{port}` (a free one, where the program does not choose), `{renode}` (the folder of that name) and
+    `{device}` (etexport/device, where our own launchers are) are filled in.
 
-    A program that opens a port of its own choice says `waiting for connection on: tcp:127.0.0.1:<port>` before it goes on, as QEMU does.
+    A program that opens a port of its own choice says `waiting for connection on: tcp:127.0.0.1:<port>` before it goes
+    on, as QEMU does.
     """
 
     kind: str
@@ -133,7 +137,8 @@ class Board:
     bauds: tuple[int, ...] = ()
     """Every speed that the UART and its adapter can do; of these, `baud` is the one that is used."""
     chip: str = ""
-    """Folder of `firmware/chip/`: what a family of chips needs before anything else, beyond registers with fixed values."""
+    """Folder of `firmware/chip/`: what a family of chips needs before anything else, beyond registers with fixed
+    values."""
     clock: Clock | None = None
     pins: Pins | None = None
     reset_cause: tuple[ResetCause, ...] = ()
@@ -142,8 +147,8 @@ class Board:
     on_hardware: str = ""
     """When and how it ran on the real board; "": never."""
     verified: Mapping[str, str] = field(default_factory=dict)
-    """Where each value was read: key (`clock.setup`, `memory.flash`) -> source. A key stands for all below it; what has none is not
-    verified."""
+    """Where each value was read: key (`clock.setup`, `memory.flash`) -> source. A key stands for all below it; what has
+    none is not verified."""
 
 
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -154,7 +159,7 @@ FEATURES = frozenset({"arm", "thumb2", "dsp", "fpu", "riscv", "host"})
 """What our kernels ask about. Kernels of other packages may ask about more."""
 
 
-# ---- finding them ----------------------------------------------------------------------------------------------------------------
+# ---- finding them ----------------------------------------------------------------------------------------------------
 
 
 def board_files() -> Mapping[str, Path]:
@@ -163,7 +168,9 @@ def board_files() -> Mapping[str, Path]:
     for folder in board_folders():
         for path in sorted(folder.glob("*.toml")):
             if path.stem in found:
-                raise BoardError(f"two files describe the board {path.stem!r}: {found[path.stem]} and {path}", where=str(path))
+                raise BoardError(
+                    f"two files describe the board {path.stem!r}: {found[path.stem]} and {path}", where=str(path)
+                )
             found[path.stem] = path
     return found
 
@@ -173,7 +180,8 @@ def board_names() -> tuple[str, ...]:
 
 
 def load_board(name: str) -> Board:
-    """The board of this name, or of this path to a `.toml`; BoardError for what is unknown, missing, of a wrong type or impossible."""
+    """The board of this name, or of this path to a `.toml`; BoardError for what is unknown, missing, of a wrong type or
+    impossible."""
     if name.endswith(".toml"):
         path = Path(name)
     else:
@@ -194,8 +202,8 @@ def load_board(name: str) -> Board:
 
 
 def parse_board(name: str, table: Mapping[str, Any], *, where: str, folder: Path) -> Board:
-    """Check a board's table and make the Board; every mistake in it is reported at once. `where` names the file, which lies in `folder`:
-    drivers of the board's own are there."""
+    """Check a board's table and make the Board; every mistake in it is reported at once. `where` names the file, which
+    lies in `folder`: drivers of the board's own are there."""
     errors: list[EtError] = []
     board = _record(Board, {**table, "name": name}, where, "", errors, given=frozenset({"name"}))
     if not errors:
@@ -208,16 +216,17 @@ def parse_board(name: str, table: Mapping[str, Any], *, where: str, folder: Path
 
 
 def _beside(driver: str, folder: Path) -> str:
-    """A driver's name as it is; a path ending in `.cpp`, which the board file states from its own folder, from the root."""
+    """A driver's name as it is; a path ending in `.cpp`, which the board file states from its own folder, from the
+    root."""
     return str(folder.absolute() / driver) if driver.endswith(".cpp") else driver
 
 
-# ---- what the firmware is made of ------------------------------------------------------------------------------------------------
+# ---- what the firmware is made of ------------------------------------------------------------------------------------
 
 
 def firmware_sources(board: Board, front: str = "") -> tuple[Path, ...]:
-    """The hand-written files of an image for this board, in a fixed order. `front` is a folder of `firmware/` whose files take the place of
-    the runtime's of the same name: another way to talk to the board."""
+    """The hand-written files of an image for this board, in a fixed order. `front` is a folder of `firmware/` whose
+    files take the place of the runtime's of the same name: another way to talk to the board."""
     own = sorted((root() / "firmware" / front).glob("*.cpp")) if front else []
     replaced = {path.name for path in own}
     return (*(path for path in _common_sources(board) if path.name not in replaced), *own, *own_sources(board))
@@ -225,7 +234,11 @@ def firmware_sources(board: Board, front: str = "") -> tuple[Path, ...]:
 
 def _common_sources(board: Board) -> tuple[Path, ...]:
     firmware = root() / "firmware"
-    folders = [firmware / "runtime", firmware / "arch" / board.arch, *([firmware / "chip" / board.chip] if board.chip else [])]
+    folders = [
+        firmware / "runtime",
+        firmware / "arch" / board.arch,
+        *([firmware / "chip" / board.chip] if board.chip else []),
+    ]
     return tuple(path for folder in folders for path in sorted(folder.glob("*.cpp")))
 
 
@@ -237,8 +250,8 @@ def own_sources(board: Board) -> tuple[Path, ...]:
 
 
 def firmware_defines(board: Board, *, probe_count: int = 0, trace: bool = False) -> Mapping[str, int | str]:
-    """Macros those files need, numbers or lists of numbers. `probe_count` is the number of steps + 1 in a build that counts each step,
-    else 0."""
+    """Macros those files need, numbers or lists of numbers. `probe_count` is the number of steps + 1 in a build that
+    counts each step, else 0."""
     defines: dict[str, int | str] = {**board.defines, **_setup_defines(board)}
     if board.counter.address:
         defines["ET_COUNTER_ADDRESS"] = board.counter.address
@@ -280,10 +293,17 @@ def count_of(board: Board, *, simulated: bool) -> Count:
 def source_of(board: Board, key: str) -> str:
     """Where the value of a key (`clock.setup`) was read; "" if nobody said."""
     parts = key.split(".")
-    return next((board.verified[name] for count in range(len(parts), 0, -1) if (name := ".".join(parts[:count])) in board.verified), "")
+    return next(
+        (
+            board.verified[name]
+            for count in range(len(parts), 0, -1)
+            if (name := ".".join(parts[:count])) in board.verified
+        ),
+        "",
+    )
 
 
-# ---- checking --------------------------------------------------------------------------------------------------------------------
+# ---- checking --------------------------------------------------------------------------------------------------------
 
 _TYPE_NAMES = {
     str: "a string",
@@ -298,8 +318,11 @@ _TYPE_NAMES = {
 }
 
 
-def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError], given: frozenset[str] = frozenset()) -> Any:
-    """Make one dataclass of a table whose keys are its fields; mistakes are appended to `errors` (then the result is not used)."""
+def _record(
+    kind: type, table: Any, where: str, path: str, errors: list[EtError], given: frozenset[str] = frozenset()
+) -> Any:
+    """Make one dataclass of a table whose keys are its fields; mistakes are appended to `errors` (then the result is
+    not used)."""
     if not isinstance(table, dict):
         errors.append(_type_error(path, "a table", table, where))
         return None
@@ -308,7 +331,13 @@ def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError]
     prefix = f"{path}." if path else ""
     for key in table:
         if key not in known and key not in given:
-            errors.append(BoardError(f"unknown key {prefix + key!r}", where=where, hint=f"{_nearest(key, known)}known: {', '.join(known)}"))
+            errors.append(
+                BoardError(
+                    f"unknown key {prefix + key!r}",
+                    where=where,
+                    hint=f"{_nearest(key, known)}known: {', '.join(known)}",
+                )
+            )
     values: dict[str, Any] = {}
     for entry in fields(kind):
         if entry.name in table:
@@ -316,7 +345,9 @@ def _record(kind: type, table: Any, where: str, path: str, errors: list[EtError]
         elif entry.default is MISSING and entry.default_factory is MISSING:
             errors.append(
                 BoardError(
-                    f"{prefix + entry.name!r} is missing", where=where, hint=f"docs/boards.md says what it is; known: {', '.join(known)}"
+                    f"{prefix + entry.name!r} is missing",
+                    where=where,
+                    hint=f"docs/boards.md says what it is; known: {', '.join(known)}",
                 )
             )
     return None if errors else kind(**values)
@@ -344,7 +375,9 @@ def _value(hint: Any, value: Any, where: str, path: str, errors: list[EtError]) 
         if not isinstance(value, dict):
             errors.append(_type_error(path, "a table", value, where))
             return value
-        return types.MappingProxyType({key: _value(get_args(hint)[1], part, where, f"{path}.{key}", errors) for key, part in value.items()})
+        return types.MappingProxyType(
+            {key: _value(get_args(hint)[1], part, where, f"{path}.{key}", errors) for key, part in value.items()}
+        )
     return _record(origin, value, where, path, errors)
 
 
@@ -352,14 +385,21 @@ def _operation(value: Any, where: str, path: str, errors: list[EtError]) -> Any:
     """A list of an operation's name and its numbers."""
     if not isinstance(value, list) or not value or value[0] not in OPERATIONS:
         hint = "; ".join(f'["{name}", {", ".join(numbers)}]' for name, numbers in OPERATIONS.items())
-        errors.append(BoardError(f"{path!r} is {value!r}, which is no operation on a register", where=where, hint=f"known: {hint}"))
+        errors.append(
+            BoardError(
+                f"{path!r} is {value!r}, which is no operation on a register", where=where, hint=f"known: {hint}"
+            )
+        )
         return value
     numbers = [_value(int, number, where, f"{path}[{index}]", errors) for index, number in enumerate(value[1:], 1)]
     return Operation(value[0], tuple(numbers))
 
 
 def _type_error(path: str, wanted: str, value: Any, where: str) -> BoardError:
-    return BoardError(f"{path!r} is {value!r}, {_TYPE_NAMES.get(type(value), type(value).__name__)}; {wanted} belongs there", where=where)
+    return BoardError(
+        f"{path!r} is {value!r}, {_TYPE_NAMES.get(type(value), type(value).__name__)}; {wanted} belongs there",
+        where=where,
+    )
 
 
 def _nearest(word: str, known: Any) -> str:
@@ -372,20 +412,31 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
     firmware = root() / "firmware"
     yield from _unknown_file("arch", board.arch, [path.parent.name for path in firmware.glob("arch/*/counter/")], where)
     yield from _unknown_driver("uart", board.uart, list(firmware.glob("uart/*.cpp")), where)
-    yield from _unknown_driver("counter.driver", board.counter.driver, list(firmware.glob(f"arch/{board.arch}/counter/*.cpp")), where)
+    yield from _unknown_driver(
+        "counter.driver", board.counter.driver, list(firmware.glob(f"arch/{board.arch}/counter/*.cpp")), where
+    )
     stems = [path.stem for path in (*_common_sources(board), *own_sources(board))] + ["program", "binding", "constants"]
     for stem in sorted({stem for stem in stems if stems.count(stem) > 1}):
-        yield BoardError(f"a driver is called {stem}.cpp, as another file of the firmware is", where=where, hint="give it another name")
+        yield BoardError(
+            f"a driver is called {stem}.cpp, as another file of the firmware is",
+            where=where,
+            hint="give it another name",
+        )
     for name in sorted(board.features - FEATURES):
         if near := _nearest(name, FEATURES):
-            yield BoardError(f"'features' has {name!r}", where=where, hint=f"{near}known: {', '.join(sorted(FEATURES))}")
+            yield BoardError(
+                f"'features' has {name!r}", where=where, hint=f"{near}known: {', '.join(sorted(FEATURES))}"
+            )
     for key, names in (("memory", [memory.name for memory in board.memory]), ("defines", list(board.defines))):
         for name in names:
             if not _WORD.fullmatch(name) or (key == "memory" and name in _LINKER_WORDS):
                 hint = "letters, digits and _, as the linker and the compiler take it"
                 yield BoardError(f"{key!r} has the name {name!r}", where=where, hint=hint)
     simulated = board.simulator.count if board.simulator is not None else None
-    counts: dict[str, Counter | Count] = {"counter": board.counter, **({"simulator.count": simulated} if simulated is not None else {})}
+    counts: dict[str, Counter | Count] = {
+        "counter": board.counter,
+        **({"simulator.count": simulated} if simulated is not None else {}),
+    }
     for key, count in counts.items():
         if count.numerator == 0 or count.denominator == 0:
             yield BoardError(f"'{key}.numerator' and '{key}.denominator' must not be 0", where=where)
@@ -402,7 +453,9 @@ def _impossible(board: Board, where: str) -> Iterator[BoardError]:
 def _unknown_file(key: str, name: str, known: list[str], where: str) -> Iterator[BoardError]:
     if name not in known:
         yield BoardError(
-            f"{key!r} is {name!r}, which does not exist", where=where, hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}"
+            f"{key!r} is {name!r}, which does not exist",
+            where=where,
+            hint=f"{_nearest(name, known)}known: {', '.join(sorted(known))}",
         )
 
 
@@ -410,7 +463,11 @@ def _unknown_driver(key: str, name: str, known: list[Path], where: str) -> Itera
     if not name.endswith(".cpp"):
         yield from _unknown_file(key, name, [path.stem for path in known], where)
     elif not Path(name).is_file():
-        yield BoardError(f"{key!r} is a file that does not exist: {name}", where=where, hint="a path is taken from the board file's folder")
+        yield BoardError(
+            f"{key!r} is a file that does not exist: {name}",
+            where=where,
+            hint="a path is taken from the board file's folder",
+        )
 
 
 def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
@@ -420,18 +477,27 @@ def _unknown_placeholder(argument: str, where: str) -> Iterator[BoardError]:
         yield BoardError(f"'simulator' has {argument!r}: {error}", where=where)
         return
     for name in sorted(names - {"elf", "port", "renode", "device"}):
-        yield BoardError(f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}, {renode}, {device}")
+        yield BoardError(
+            f"'simulator' has {{{name}}} in {argument!r}", where=where, hint="known: {elf}, {port}, {renode}, {device}"
+        )
 
 
 def _impossible_hardware(board: Board, where: str) -> Iterator[BoardError]:
     """What is said of the chip and of how it is attached."""
     if board.chip:
-        yield from _unknown_file("chip", board.chip, [path.name for path in (root() / "firmware").glob("chip/*/")], where)
+        yield from _unknown_file(
+            "chip", board.chip, [path.name for path in (root() / "firmware").glob("chip/*/")], where
+        )
     if board.bauds and board.baud not in board.bauds:
         yield BoardError(
-            f"'baud' is {board.baud}, which is not one of 'bauds'", where=where, hint=f"known: {', '.join(map(str, board.bauds))}"
+            f"'baud' is {board.baud}, which is not one of 'bauds'",
+            where=where,
+            hint=f"known: {', '.join(map(str, board.bauds))}",
         )
-    setups = {"clock.setup": board.clock.setup if board.clock else (), "pins.setup": board.pins.setup if board.pins else ()}
+    setups = {
+        "clock.setup": board.clock.setup if board.clock else (),
+        "pins.setup": board.pins.setup if board.pins else (),
+    }
     setups |= {f"reset_cause[{index}].clear": cause.clear for index, cause in enumerate(board.reset_cause)}
     for key, operations in setups.items():
         for operation in operations:
@@ -446,7 +512,9 @@ def _impossible_hardware(board: Board, where: str) -> Iterator[BoardError]:
     for key in board.verified:
         if key.split(".")[0] not in keys:
             yield BoardError(
-                f"'verified' has {key!r}, which is no key", where=where, hint=f"{_nearest(key.split('.')[0], keys)}clock.setup, memory"
+                f"'verified' has {key!r}, which is no key",
+                where=where,
+                hint=f"{_nearest(key.split('.')[0], keys)}clock.setup, memory",
             )
 
 
@@ -456,7 +524,9 @@ def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[Board
             yield BoardError(f"no [[memory]] of kind {kind!r}", where=where)
     for region in memory:
         if region.kind not in ("flash", "ram"):
-            yield BoardError(f"memory {region.name!r} is of kind {region.kind!r}", where=where, hint="known: flash, ram")
+            yield BoardError(
+                f"memory {region.name!r} is of kind {region.kind!r}", where=where, hint="known: flash, ram"
+            )
         if region.size == 0:
             yield BoardError(f"memory {region.name!r} has size 0", where=where)
     names = [region.name for region in memory]
@@ -466,5 +536,8 @@ def _impossible_memory(memory: tuple[Memory, ...], where: str) -> Iterator[Board
     for low, high in pairwise(ordered):
         if low.address + low.size > high.address:
             last = low.address + low.size - 1
-            what = f"memories {low.name!r} (0x{low.address:08x} to 0x{last:08x}) and {high.name!r} (from 0x{high.address:08x}) overlap"
+            what = (
+                f"memories {low.name!r} (0x{low.address:08x} to 0x{last:08x}) and {high.name!r} (from "
+                f"0x{high.address:08x}) overlap"
+            )
             yield BoardError(what, where=where)

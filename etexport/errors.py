@@ -97,7 +97,8 @@ class InternalError(EtError):
 
 @contextmanager
 def doing(where: str) -> Iterator[None]:
-    """The net beneath all checks: what is raised inside and is no EtError becomes one that says `where` (a stage, an instruction)."""
+    """The net beneath all checks: what is raised inside and is no EtError becomes one that says `where` (a stage, an
+    instruction)."""
     try:
         yield
     except (EtError, OSError):  # a full disk is nobody's mistake

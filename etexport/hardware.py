@@ -1,6 +1,8 @@
-"""What a board file says of a chip and of how it is attached: registers to write, clocks, causes of a reset, tools that flash it.
+"""What a board file says of a chip and of how it is attached: registers to write, clocks, causes of a reset, tools that
+flash it.
 
-Data only, and what can be wrong with it. The firmware replays the registers (firmware/runtime/setup.cpp); no board has code of its own.
+Data only, and what can be wrong with it. The firmware replays the registers (firmware/runtime/setup.cpp); no board has
+code of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ OPERATIONS: Mapping[str, tuple[str, ...]] = {
     "field": ("address", "mask", "value"),
     "wait": ("address", "mask", "value"),
 }
-"""What can be done to a register of 32 bits, with the numbers it takes: write it, set or clear bits, replace the bits of a mask, or wait
-until the bits of a mask have a value."""
+"""What can be done to a register of 32 bits, with the numbers it takes: write it, set or clear bits, replace the bits
+of a mask, or wait until the bits of a mask have a value."""
 
 CAUSES: Mapping[str, int] = {
-    "unknown": 0, "power_on": 1, "pin": 2, "software": 3, "watchdog": 4, "brown_out": 5, "lockup": 6, "low_power": 7, "debugger": 8,
-    "other": 9,
+    "unknown": 0, "power_on": 1, "pin": 2, "software": 3, "watchdog": 4, "brown_out": 5, "lockup": 6, "low_power": 7,
+    "debugger": 8, "other": 9,
 }  # fmt: skip
 """Why a board was reset, with the code of schema/link.md."""
 
@@ -49,8 +51,9 @@ class Operation:
 class Clock:
     """Clocks in Hz: of the core and of the UART, as they are after `setup` and as they are after reset.
 
-    `setup` stops at the first wait that fails, after a bounded time: then the chip runs on what it has after reset, the UART divides
-    `uart_reset_hz`, and HELLO says so. So the same image runs on the chip and in a simulator that has no PLL.
+    `setup` stops at the first wait that fails, after a bounded time: then the chip runs on what it has after reset, the
+    UART divides `uart_reset_hz`, and HELLO says so. So the same image runs on the chip and in a simulator that has no
+    PLL.
     """
 
     hz: int
@@ -71,8 +74,9 @@ class Pins:
 
 @dataclass(frozen=True)
 class ResetCause:
-    """A register that tells why the chip was reset. Asked in order, first `bits` (number of a bit) and then `values` (of `mask`); the first
-    that is true is the cause. `otherwise` is the cause where none is true, `clear` what makes the next reset's cause readable."""
+    """A register that tells why the chip was reset. Asked in order, first `bits` (number of a bit) and then `values`
+    (of `mask`); the first that is true is the cause. `otherwise` is the cause where none is true, `clear` what makes
+    the next reset's cause readable."""
 
     address: int
     bits: Mapping[str, int] | None = None
@@ -108,17 +112,19 @@ class Attach:
     """What the line is when the port is opened: "on", "off", or as the system leaves it."""
     rts: str = "keep"
     reset: str = ""
-    """How the host resets the board through its serial port: a pulse on "dtr" or "rts", a "break", or not at all ("")."""
+    """How the host resets the board through its serial port: a pulse on "dtr" or "rts", a "break", or not at all
+    ("")."""
     notes: tuple[str, ...] = ()
     """What people must know before they plug it in."""
 
 
-# ---- for the firmware ------------------------------------------------------------------------------------------------------------
+# ---- for the firmware ------------------------------------------------------------------------------------------------
 
 
 def words(operations: Sequence[Operation]) -> tuple[int, ...]:
-    """Three words an operation, as firmware/runtime/setup.cpp replays them: address, mask, value. Bit 0 of the address says wait; of the
-    other operations each replaces the bits of the mask by the value, and reads nothing where the mask is all of them."""
+    """Three words an operation, as firmware/runtime/setup.cpp replays them: address, mask, value. Bit 0 of the address
+    says wait; of the other operations each replaces the bits of the mask by the value, and reads nothing where the mask
+    is all of them."""
     rows: list[int] = []
     for operation in operations:
         address, *rest = operation.numbers
@@ -132,7 +138,8 @@ def words(operations: Sequence[Operation]) -> tuple[int, ...]:
 
 
 def cause_words(causes: Sequence[ResetCause]) -> tuple[int, ...]:
-    """Four words a question, in the order they are asked: address, mask, value, code of the cause. A mask of 0 is always true."""
+    """Four words a question, in the order they are asked: address, mask, value, code of the cause. A mask of 0 is
+    always true."""
     rows: list[int] = []
     for cause in causes:
         for name, bit in (cause.bits or {}).items():
@@ -143,19 +150,25 @@ def cause_words(causes: Sequence[ResetCause]) -> tuple[int, ...]:
     return tuple(rows)
 
 
-# ---- what is well-formed and still cannot be -------------------------------------------------------------------------------------
+# ---- what is well-formed and still cannot be -------------------------------------------------------------------------
 
 
 def impossible_operation(operation: Operation, key: str, where: str) -> Iterator[BoardError]:
     wanted = OPERATIONS[operation.name]
     shown = f"{key!r} has [{', '.join([operation.name, *(f'0x{number:08x}' for number in operation.numbers)])}]"
     if len(operation.numbers) != len(wanted):
-        yield BoardError(f"{shown}, {len(operation.numbers)} numbers", where=where, hint=f"{operation.name} takes {', '.join(wanted)}")
+        yield BoardError(
+            f"{shown}, {len(operation.numbers)} numbers",
+            where=where,
+            hint=f"{operation.name} takes {', '.join(wanted)}",
+        )
         return
     if any(number > _ALL for number in operation.numbers):
         yield BoardError(f"{shown}: more than 32 bits", where=where)
     if operation.numbers[0] % 4:
-        yield BoardError(f"{shown}: the address is no multiple of 4", where=where, hint="registers are read and written as 32 bits")
+        yield BoardError(
+            f"{shown}: the address is no multiple of 4", where=where, hint="registers are read and written as 32 bits"
+        )
     if len(wanted) == 3:
         mask, value = operation.numbers[1:]
         if value & ~mask:
@@ -170,8 +183,14 @@ def impossible_clock(clock: Clock, bauds: Sequence[int], where: str) -> Iterator
             yield BoardError(f"'clock.{key}' is 0", where=where, hint="Hz")
     for baud in bauds if clock.uart_hz else ():
         if (off := baud_error(clock.uart_hz, baud)) > _MOST_BAUD_ERROR:
-            what = f"{baud:,} bits a second cannot be made of {clock.uart_hz:,} Hz: the nearest is {100 * off:.1f} % off"
-            yield BoardError(what, where=where, hint=f"at most {100 * _MOST_BAUD_ERROR} %; another of 'bauds', or another 'clock.uart_hz'")
+            what = (
+                f"{baud:,} bits a second cannot be made of {clock.uart_hz:,} Hz: the nearest is {100 * off:.1f} % off"
+            )
+            yield BoardError(
+                what,
+                where=where,
+                hint=f"at most {100 * _MOST_BAUD_ERROR} %; another of 'bauds', or another 'clock.uart_hz'",
+            )
 
 
 def baud_error(clock_hz: int, baud: int) -> float:
@@ -184,19 +203,27 @@ def impossible_cause(cause: ResetCause, where: str) -> Iterator[BoardError]:
         yield BoardError(f"'reset_cause.address' is 0x{cause.address:08x}, no multiple of 4", where=where)
     for name in (*(cause.bits or {}), *(cause.values or {}), *([cause.otherwise] if cause.otherwise else [])):
         if name not in CAUSES:
-            yield BoardError(f"'reset_cause' has {name!r}, which does not exist", where=where, hint=f"known: {', '.join(CAUSES)}")
+            yield BoardError(
+                f"'reset_cause' has {name!r}, which does not exist", where=where, hint=f"known: {', '.join(CAUSES)}"
+            )
     for name, bit in (cause.bits or {}).items():
         if bit > 31:
             yield BoardError(f"'reset_cause.bits.{name}' is {bit}", where=where, hint="a bit's number, 0 to 31")
     for name, value in (cause.values or {}).items():
         if value & ~cause.mask:
-            yield BoardError(f"'reset_cause.values.{name}' is 0x{value:08x}, outside the mask 0x{cause.mask:08x}", where=where)
+            yield BoardError(
+                f"'reset_cause.values.{name}' is 0x{value:08x}, outside the mask 0x{cause.mask:08x}", where=where
+            )
 
 
 def impossible_attach(attach: Attach, where: str) -> Iterator[BoardError]:
     for name in attach.usb:
         if not _USB.fullmatch(name):
-            yield BoardError(f"'attach.usb' has {name!r}", where=where, hint='four small hexadecimal digits each: "0483:374b", or "1366:*"')
+            yield BoardError(
+                f"'attach.usb' has {name!r}",
+                where=where,
+                hint='four small hexadecimal digits each: "0483:374b", or "1366:*"',
+            )
     for key, value, known in (
         ("dtr", attach.dtr, LINES),
         ("rts", attach.rts, LINES),
@@ -204,6 +231,10 @@ def impossible_attach(attach: Attach, where: str) -> Iterator[BoardError]:
         ("drive_format", attach.drive_format, ("", *DRIVE_FORMATS)),
     ):
         if value not in known:
-            yield BoardError(f"'attach.{key}' is {value!r}", where=where, hint=f"known: {', '.join(filter(None, known))}")
+            yield BoardError(
+                f"'attach.{key}' is {value!r}", where=where, hint=f"known: {', '.join(filter(None, known))}"
+            )
     if bool(attach.drive) != bool(attach.drive_format):
-        yield BoardError("of 'attach.drive' and 'attach.drive_format' only one is there", where=where, hint="both, or none")
+        yield BoardError(
+            "of 'attach.drive' and 'attach.drive_format' only one is there", where=where, hint="both, or none"
+        )

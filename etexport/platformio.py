@@ -1,7 +1,8 @@
 """A board file of PlatformIO (`boards/<name>.json` of a platform) as the draft of one of ours.
 
-It has names, sizes and what flashes the board; it has no addresses, pins, clocks, UART or causes of a reset, and some of what it has is
-not what we need: `f_cpu` is the chip's fastest clock, `hwids` are often those of the Arduino core's own USB. What is missing is named.
+It has names, sizes and what flashes the board; it has no addresses, pins, clocks, UART or causes of a reset, and some
+of what it has is not what we need: `f_cpu` is the chip's fastest clock, `hwids` are often those of the Arduino core's
+own USB. What is missing is named.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _UNKNOWN = '"?"'
 
 
 def draft(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The TOML, and what must be filled in: each has the value "?" or stands in a comment. BoardError for what is no such file."""
+    """The TOML, and what must be filled in: each has the value "?" or stands in a comment. BoardError for what is no
+    such file."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -82,7 +84,9 @@ def _lines(name: str, table: Mapping[str, Any], build: Mapping[str, Any], missin
     usb = [f"{int(str(pair[0]), 16):04x}:{int(str(pair[1]), 16):04x}" for pair in build.get("hwids") or []]
     if usb:
         yield f"usb = {_list(usb)} # may be the Arduino core's own USB and not the debugger's"
-    tools = list(dict.fromkeys(_PROTOCOLS[protocol] for protocol in upload.get("protocols") or [] if protocol in _PROTOCOLS))
+    tools = list(
+        dict.fromkeys(_PROTOCOLS[protocol] for protocol in upload.get("protocols") or [] if protocol in _PROTOCOLS)
+    )
     if tools:
         yield f"flash = {_list(tools)}"
     if debug.get("openocd_board"):
@@ -105,7 +109,9 @@ def _core(build: Mapping[str, Any], missing: list[str]) -> tuple[_Core, str, str
     if "march" in build:
         march, mabi = str(build["march"]).partition("_")[0], str(build.get("mabi", "ilp32"))
         core = _Core(
-            march.upper(), ("riscv", *(("fpu",) if "f" in march[4:] else ())), ("-misa-spec=2.2", f"-march={march}", f"-mabi={mabi}")
+            march.upper(),
+            ("riscv", *(("fpu",) if "f" in march[4:] else ())),
+            ("-misa-spec=2.2", f"-march={march}", f"-mabi={mabi}"),
         )
         core = _Core(core.name, core.features, (*core.flags, "--specs=picolibc.specs"))
         return core, "riscv64-unknown-elf-", "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf", "riscv"

@@ -1,4 +1,5 @@
-"""Where the files beside the Python code are (kernels, firmware, boards, schema), and what installed packages add to them."""
+"""Where the files beside the Python code are (kernels, firmware, boards, schema), and what installed packages add to
+them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from etexport.errors import PackageError
 
 
 def root() -> Path:
-    """The folder that holds `kernels/`, `firmware/`, `boards/` and `schema/`: the repository, or the installed package's `data/`."""
+    """The folder that holds `kernels/`, `firmware/`, `boards/` and `schema/`: the repository, or the installed
+    package's `data/`."""
     here = Path(__file__).parent
     return here / "data" if (here / "data").is_dir() else here.parent
 
@@ -26,12 +28,14 @@ def board_folders() -> tuple[Path, ...]:
 
 
 def declared(group: str) -> list[EntryPoint]:
-    """The entry points of a group, sorted by name. PackageError where two packages give one name: the order would be chance."""
+    """The entry points of a group, sorted by name. PackageError where two packages give one name: the order would be
+    chance."""
     found = sorted(set(entry_points(group=group)), key=lambda entry: (entry.name, entry.value))
     for one, other in itertools.pairwise(found):
         if one.name == other.name:
             raise PackageError(
-                f"two packages give the name {one.name!r}: {package(one)} ({one.value}) and {package(other)} ({other.value})",
+                f"two packages give the name {one.name!r}: {package(one)} ({one.value}) and {package(other)} "
+                f"({other.value})",
                 where=group,
                 hint="rename one of the entry points, or uninstall a package",
             )
@@ -59,13 +63,16 @@ def refused(entry: EntryPoint, what: str) -> PackageError:
 
 
 def installed_folders(group: str, pattern: str) -> tuple[Path, ...]:
-    """The folders of the modules or packages that a group names. PackageError where one holds no file that fits the pattern."""
+    """The folders of the modules or packages that a group names. PackageError where one holds no file that fits the
+    pattern."""
     folders = []
     for entry in declared(group):
         module = load(entry)
         places = [*getattr(module, "__path__", ()), *filter(None, [getattr(module, "__file__", None)])]
         if not places:
-            raise refused(entry, f"is a {type(module).__name__}; a module or package belongs there, whose folder holds {pattern}")
+            raise refused(
+                entry, f"is a {type(module).__name__}; a module or package belongs there, whose folder holds {pattern}"
+            )
         folder = Path(places[0]) if hasattr(module, "__path__") else Path(places[0]).parent
         if not any(folder.glob(pattern)):
             raise refused(entry, f"holds no {pattern}: {folder}")

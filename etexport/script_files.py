@@ -1,4 +1,5 @@
-"""Which files a model script is made of, read from it and not run: one answer for SCons, Make, Ninja, CMake and PlatformIO.
+"""Which files a model script is made of, read from it and not run: one answer for SCons, Make, Ninja, CMake and
+PlatformIO.
 
 Loaded by the SCons tool as a file, without the package: only Python's own modules are imported here."""
 
@@ -12,9 +13,9 @@ from pathlib import Path
 
 
 def local_files(script: Path, start: Path) -> list[Path]:
-    """The files beside a script that it imports, and what those import: the script's folder comes first on its path. Files that any of them
-    names in a string too, such as weights, beside the script or in `start`, where export is started. The settings that
-    `etexport quantize` left. Without the script itself."""
+    """The files beside a script that it imports, and what those import: the script's folder comes first on its path.
+    Files that any of them names in a string too, such as weights, beside the script or in `start`, where export is
+    started. The settings that `etexport quantize` left. Without the script itself."""
     folder, todo = script.parent, [script]
     seen = {settings for settings in (script.with_suffix(".quantize.toml"),) if settings.is_file()}
     while todo:
@@ -31,7 +32,8 @@ def local_files(script: Path, start: Path) -> list[Path]:
 
 
 def depfile(targets: Sequence[Path], files: Iterable[Path]) -> str:
-    """What the targets were made of, as a rule that Make, Ninja and CMake read; and an empty one of each file, which may be removed."""
+    """What the targets were made of, as a rule that Make, Ninja and CMake read; and an empty one of each file, which
+    may be removed."""
     needed = [_escaped(file) for file in files]
     rule = f"{' '.join(map(_escaped, targets))}: {' '.join(needed)}\n"
     return rule + "".join(f"{file}:\n" for file in needed)
@@ -44,7 +46,9 @@ def _escaped(path: Path) -> str:
 @functools.cache
 def _texts(path: Path) -> list[str]:
     """The strings in a file that might name another one."""
-    texts = {node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    texts = {
+        node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
     return sorted(text for text in texts if len(text) < 100 and "." in text and text.isprintable())
 
 

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 load_ops()  # makes the kernel folders packages, `etexport_kernels.<family>`, which tests of their packing import
 
 LONG = ("scons", "examples", "program", "operators")
-"""Folders whose tests take long: they come first, so that no worker is left with one of them when the others have ended."""
+"""Folders whose tests take long: they come first, so that no worker is left with one of them when the others have
+ended."""
 
 QUICK = re.compile(
     r"passes/|plan/test_(files|picture)|judge/test_compare|program/test_(pte|verify|schema|wire)|test_(imports|tree|op|phases|packing|rounding)\.py"
 )
-"""Files, from their beginning, of the tier for editing (`pytest -m quick`): no compiler, no simulator, no network exported."""
+"""Files, from their beginning, of the tier for editing (`pytest -m quick`): no compiler, no simulator, no network
+exported."""
 
 _MAP: pytest.StashKey[tuple[Entry, ...]] = pytest.StashKey()
 
@@ -49,15 +51,20 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("a board", "the tests of boards on one that is attached, or on another simulator")
     group.addoption("--board", metavar="NAME", help="only the tests that run on a board, on this one")
-    group.addoption("--port", default="", metavar="URL", help="its serial port, as `etexport run` takes it (default: its simulator)")
-    group.addoption("--hardware-map", type=Path, metavar="FILE", help="the same on each board that a file lists: docs/hardware.md")
+    group.addoption(
+        "--port", default="", metavar="URL", help="its serial port, as `etexport run` takes it (default: its simulator)"
+    )
+    group.addoption(
+        "--hardware-map", type=Path, metavar="FILE", help="the same on each board that a file lists: docs/hardware.md"
+    )
     group.addoption("--flash-tool", default="", metavar="NAME", help="what writes it, as `etexport flash --tool`")
     group.addoption("--flash-at", default="", metavar="WHERE", help="as `etexport flash --at`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "on_board(boards=, needs=): runs on the board of --board, or on those of --hardware-map that it may have"
+        "markers",
+        "on_board(boards=, needs=): runs on the board of --board, or on those of --hardware-map that it may have",
     )
     if config.getoption("--hardware-map"):
         if config.getoption("--board"):
@@ -69,7 +76,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """With a map a test runs on each of its boards; on one that it may not have, or that lacks what it needs, it is skipped and says so."""
+    """With a map a test runs on each of its boards; on one that it may not have, or that lacks what it needs, it is
+    skipped and says so."""
     entries = metafunc.config.stash.get(_MAP, ())
     marker = metafunc.definition.get_closest_marker("on_board")
     if not entries or marker is None or "desk" not in metafunc.fixturenames:
@@ -77,7 +85,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     boards, needs = marker.kwargs.get("boards", ()), marker.kwargs.get("needs", ())
     assert set(marker.kwargs) <= {"boards", "needs"} and set(needs) <= set(CAPABILITIES), marker
     given = [(entry, unfit(entry, boards, needs)) for entry in entries]
-    params = [pytest.param(entry, id=str(entry), marks=[pytest.mark.skip(reason=why)] if why else []) for entry, why in given]
+    params = [
+        pytest.param(entry, id=str(entry), marks=[pytest.mark.skip(reason=why)] if why else []) for entry, why in given
+    ]
     metafunc.parametrize("desk", params, indirect=True, scope="session")
 
 
@@ -120,7 +130,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config) -> object:
-    """In place of `--dist loadgroup`, which marks tests in an attribute that pytest 9.2 no longer reads, and so groups nothing."""
+    """In place of `--dist loadgroup`, which marks tests in an attribute that pytest 9.2 no longer reads, and so groups
+    nothing."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Groups(LoadScopeScheduling):
@@ -131,8 +142,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config) -> object:
 
 
 def group_of(nodeid: str) -> str:
-    """What a worker gets as a whole: a file, whose tests share fixtures, or what operators' tests of any file do with one kernel folder,
-    whose cases are drawn once."""
+    """What a worker gets as a whole: a file, whose tests share fixtures, or what operators' tests of any file do with
+    one kernel folder, whose cases are drawn once."""
     file, _, test = nodeid.partition("::")
     if Path(file).parent.name == "operators":
         ops = load_ops().ops
@@ -145,7 +156,8 @@ def group_of(nodeid: str) -> str:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Once:
-    """once(name, fill): the folder of that name, which fill(folder) has filled for the first test of any worker that asked."""
+    """once(name, fill): the folder of that name, which fill(folder) has filled for the first test of any worker that
+    asked."""
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if hasattr(request.config, "workerinput") else own) / "once"
 
@@ -166,8 +178,9 @@ def once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
 
 @pytest.fixture(scope="session", autouse=True)
 def _firmware_compiled_once(once: Once) -> Iterator[None]:
-    """A file of the firmware is compiled once by each command, for all workers; what belongs to one program is compiled each time. The
-    command then looks into an empty folder where that of the generated code was, so that no object could be of another program."""
+    """A file of the firmware is compiled once by each command, for all workers; what belongs to one program is compiled
+    each time. The command then looks into an empty folder where that of the generated code was, so that no object could
+    be of another program."""
     compile_or_link, firmware = gcc.run, root() / "firmware"
 
     def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
@@ -175,7 +188,10 @@ def _firmware_compiled_once(once: Once) -> Iterator[None]:
         if f"-I{firmware}" not in command or not source.endswith(".cpp") or not Path(source).is_relative_to(firmware):
             compile_or_link(command, board, cwd)
             return
-        target, generated = command[command.index("-o") + 1], command[command.index(f"-I{firmware}") - 1].removeprefix("-I")
+        target, generated = (
+            command[command.index("-o") + 1],
+            command[command.index(f"-I{firmware}") - 1].removeprefix("-I"),
+        )
         words = ["TARGET" if word == target else word.replace(generated, "GENERATED") for word in command]
 
         def fill(folder: Path) -> None:
@@ -193,7 +209,8 @@ def _firmware_compiled_once(once: Once) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def int8_net(once: Once) -> Int8Net:
-    """int8_net(net, more): the `.pte` of the network in int8, for stock runtimes too, with its `.npz` and its script beside it."""
+    """int8_net(net, more): the `.pte` of the network in int8, for stock runtimes too, with its `.npz` and its script
+    beside it."""
 
     def made(net: Net, more: str = "") -> Path:
         from etexport.frontend import export  # imports torch, which most tests do without

@@ -1,4 +1,5 @@
-"""The board of `pytest --board NAME --port URL`: each firmware is written to it before it runs there. Without a port its simulator runs."""
+"""The board of `pytest --board NAME --port URL`: each firmware is written to it before it runs there. Without a port
+its simulator runs."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ class Entry:
         found = [port for port in there if port.serial_number == self.serial]
         if not found:
             seen = ", ".join(f"{port.device} ({port.serial_number})" for port in there if port.serial_number) or "none"
-            raise DeviceLostError(f"no port has serial number {self.serial}", where=str(self), hint=f"attached with a number: {seen}")
+            raise DeviceLostError(
+                f"no port has serial number {self.serial}", where=str(self), hint=f"attached with a number: {seen}"
+            )
         attach = load_board(self.name).attach
         return found[min(attach.usb_port if attach is not None else 0, len(found) - 1)].device
 
@@ -64,12 +66,22 @@ def read_map(path: Path) -> tuple[Entry, ...]:
     errors: list[EtError] = []
     listed = table.get("board")
     if set(table) != {"board"} or not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise BoardError("is no list of boards", where=str(path), hint="[[board]] with a name for each: docs/hardware.md")
-    entries = [entry for number, one in enumerate(listed, 1) if (entry := _entry(one, f"{path}, board {number}", errors)) is not None]
+        raise BoardError(
+            "is no list of boards", where=str(path), hint="[[board]] with a name for each: docs/hardware.md"
+        )
+    entries = [
+        entry
+        for number, one in enumerate(listed, 1)
+        if (entry := _entry(one, f"{path}, board {number}", errors)) is not None
+    ]
     known: set[str] = set()
     for entry in entries:
         if str(entry) in known:
-            errors.append(BoardError(f"two entries are {entry}", where=str(path), hint="serial or port tells two boards of a kind apart"))
+            errors.append(
+                BoardError(
+                    f"two entries are {entry}", where=str(path), hint="serial or port tells two boards of a kind apart"
+                )
+            )
         known.add(str(entry))
     raise_all(errors)
     return tuple(entries)
@@ -82,11 +94,15 @@ def _entry(table: dict[str, Any], where: str, errors: list[EtError]) -> Entry | 
         if key not in keys:
             errors.append(BoardError(f"unknown key {key!r}", where=where, hint=f"known: {', '.join(keys)}"))
         elif key == "lacks" and (not isinstance(value, list) or not set(map(str, value)) <= set(CAPABILITIES)):
-            errors.append(BoardError(f"'lacks' is {value!r}", where=where, hint=f"a list of: {', '.join(CAPABILITIES)}"))
+            errors.append(
+                BoardError(f"'lacks' is {value!r}", where=where, hint=f"a list of: {', '.join(CAPABILITIES)}")
+            )
         elif key != "lacks" and not isinstance(value, str):
             errors.append(BoardError(f"{key!r} is {value!r}, which is no text", where=where))
     if "name" not in table:
-        errors.append(BoardError("'name' is missing", where=where, hint="a name of `etexport boards`, or a path to a .toml"))
+        errors.append(
+            BoardError("'name' is missing", where=where, hint="a name of `etexport boards`, or a path to a .toml")
+        )
     if len(errors) > before:
         return None
     try:
@@ -98,7 +114,8 @@ def _entry(table: dict[str, Any], where: str, errors: list[EtError]) -> Entry | 
 
 
 def unfit(entry: Entry, boards: Sequence[str], needs: Sequence[str]) -> str:
-    """Why a test that is for these boards (patterns; none: for all) and needs these capabilities cannot have this one; "" if it can."""
+    """Why a test that is for these boards (patterns; none: for all) and needs these capabilities cannot have this one;
+    "" if it can."""
     if boards and not any(fnmatch(Path(entry.name).stem, pattern) for pattern in boards):
         return f"not for {entry}: the test is for {', '.join(boards)}"
     lacked = [need for need in needs if need in entry.lacks or (need == "counter" and _is_still(entry))]

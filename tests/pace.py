@@ -10,7 +10,8 @@ LOOPS = 400_000
 
 
 def pace() -> float:
-    """How many times as long as there the same work takes here, at least 1. Measured anew: other processes share caches and clock."""
+    """How many times as long as there the same work takes here, at least 1. Measured anew: other processes share caches
+    and clock."""
     taken = []
     for _ in range(3):
         start = time.process_time()

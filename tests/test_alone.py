@@ -66,7 +66,8 @@ def test_a_folder_into_which_nothing_came_is_removed(tmp_path: Path) -> None:
 
 
 def test_builds_runs_and_exports_at_once_and_killed(tmp_path: Path) -> None:
-    """Export twice into one file, build twice into one folder with different settings, run twice: each result is one's own, whole."""
+    """Export twice into one file, build twice into one folder with different settings, run twice: each result is one's
+    own, whole."""
     pte, out = tmp_path / "net.pte", tmp_path / "out"
     exports = [etexport("export", SCRIPT, "-o", pte) for _ in range(2)]
     assert [(one.communicate()[1], one.returncode)[1] for one in exports] == [0, 0]

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from etexport.board import board_files, board_names, count_of, firmware_defines, firmware_sources, load_board, parse_board, source_of
+from etexport.board import (
+    board_files,
+    board_names,
+    count_of,
+    firmware_defines,
+    firmware_sources,
+    load_board,
+    parse_board,
+    source_of,
+)
 from etexport.device.messages import layout
 from etexport.errors import BoardError, Errors, EtError
 from etexport.hardware import CAUSES
@@ -87,27 +96,45 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
     (set_in("memory", to={}), r"'memory' is \{\}, a table; a list belongs there"),
     (set_in("memory", 0, to=3), r"'memory\[0\]' is 3, an integer; a table belongs there"),
     (set_in("memory", 0, "size", to=-1), r"'memory\[0\].size' is -1, which is negative"),
-    (set_in("memory", 0, "size", to=0x2000_0010), r"memories 'flash' \(0x00000000 to 0x2000000f\) and 'ram' \(from 0x20000000\) overlap"),
+    (
+        set_in("memory", 0, "size", to=0x2000_0010),
+        r"memories 'flash' \(0x00000000 to 0x2000000f\) and 'ram' \(from 0x20000000\) overlap",
+    ),
     (set_in("memory", 0, "kind", to="rom"), r"no \[\[memory\]\] of kind 'flash'(.|\n)*of kind 'rom'"),
     (set_in("memory", 0, "name", to="ram"), r"two memories are called 'ram'"),
     (
         set_in("arch", to="cortexm"),
         r"'arch' is 'cortexm', which does not exist(.|\n)*did you mean 'cortex_m'\? known: cortex_m, host, riscv",
     ),
-    (set_in("uart", to="pl012"), r"'uart' is 'pl012', which does not exist(.|\n)*known: cmsdk, host, ibex, nrf51, nrf_uarte, ns16550"),
+    (
+        set_in("uart", to="pl012"),
+        r"'uart' is 'pl012', which does not exist(.|\n)*known: cmsdk, host, ibex, nrf51, nrf_uarte, ns16550",
+    ),
     (set_in("counter", "driver", to="dwt2"), r"'counter.driver' is 'dwt2'(.|\n)*did you mean 'dwt'"),
     (set_in("counter", "denominator", to=0), r"must not be 0"),
     (set_in("simulator", "kind", to="qmu"), r"'simulator.kind' is 'qmu'(.|\n)*did you mean 'qemu'"),
-    (set_in("simulator", "arguments", to=["{efl}"]), r"'simulator' has \{efl\}(.|\n)*known: \{elf\}, \{port\}, \{renode\}"),
+    (
+        set_in("simulator", "arguments", to=["{efl}"]),
+        r"'simulator' has \{efl\}(.|\n)*known: \{elf\}, \{port\}, \{renode\}",
+    ),
     (set_in("simulator", "arguments", to=["{"]), r"'simulator' has '\{'"),
-    (set_in("simulator", "count", to={"unit": "x", "still": 1}), r"'simulator.count.still' is 1, an integer; true or false belongs there"),
+    (
+        set_in("simulator", "count", to={"unit": "x", "still": 1}),
+        r"'simulator.count.still' is 1, an integer; true or false belongs there",
+    ),
     (set_in("simulator", "count", to={"unit": "x", "numerator": 0}), r"'simulator.count.numerator' and"),
     (set_in("chip", to="stm33"), r"'chip' is 'stm33', which does not exist"),
     (set_in("bauds", to=[9600]), r"'baud' is 115200, which is not one of 'bauds'(.|\n)*known: 9600"),
-    (set_in("pins", to={"setup": [["sett", 0, 1]]}), r"'pins.setup\[0\]' is \['sett', 0, 1\](.|\n)*known: \[\"write\", address, value\]"),
+    (
+        set_in("pins", to={"setup": [["sett", 0, 1]]}),
+        r"'pins.setup\[0\]' is \['sett', 0, 1\](.|\n)*known: \[\"write\", address, value\]",
+    ),
     (set_in("pins", to={"setup": ["set"]}), r"'pins.setup\[0\]' is 'set', which is no operation"),
     (set_in("pins", to={"setup": [["set", 4, "1"]]}), r"'pins.setup\[0\]\[2\]' is '1', a string; an integer"),
-    (set_in("pins", to={"setup": [["set", 4]]}), r"'pins.setup' has \[set, 0x00000004\], 1 numbers(.|\n)*set takes address, bits"),
+    (
+        set_in("pins", to={"setup": [["set", 4]]}),
+        r"'pins.setup' has \[set, 0x00000004\], 1 numbers(.|\n)*set takes address, bits",
+    ),
     (set_in("pins", to={"setup": [["set", 6, 1]]}), r"the address is no multiple of 4"),
     (set_in("pins", to={"setup": [["set", 4, 0]]}), r"nothing is changed or awaited"),
     (set_in("pins", to={"setup": [["write", 4, 1 << 32]]}), r"more than 32 bits"),
@@ -117,8 +144,14 @@ WRONG: list[tuple[Callable[[Table], Any], str]] = [
         r"'clock.hz' is 0(.|\n)*115,200 bits a second cannot be made of 1,000,000 Hz: .* 3.5 % off",
     ),
     (set_in("clock", to={"hz": 1}), r"'clock.uart_hz' is missing"),
-    (set_in("reset_cause", to=[{"address": 4, "bits": {"pni": 32}}]), r"'reset_cause' has 'pni'(.|\n)*'reset_cause.bits.pni' is 32"),
-    (set_in("reset_cause", to=[{"address": 5, "mask": 3, "values": {"pin": 4}}]), r"no multiple of 4(.|\n)*0x00000004, outside the mask"),
+    (
+        set_in("reset_cause", to=[{"address": 4, "bits": {"pni": 32}}]),
+        r"'reset_cause' has 'pni'(.|\n)*'reset_cause.bits.pni' is 32",
+    ),
+    (
+        set_in("reset_cause", to=[{"address": 5, "mask": 3, "values": {"pin": 4}}]),
+        r"no multiple of 4(.|\n)*0x00000004, outside the mask",
+    ),
     (
         set_in("attach", to={"usb": ["483:374b"], "dtr": "up"}),
         r"'attach.usb' has '483:374b'(.|\n)*'attach.dtr' is 'up'(.|\n)*known: on, off",
@@ -165,8 +198,15 @@ def test_a_setup_becomes_words_of_the_firmware() -> None:
     board = parse_board("x", an386() | {"clock": clock, "reset_cause": causes}, where="x.toml", folder=Path())
     defines = firmware_defines(board)
     assert defines["ET_CLOCK_SETUP"] == "0x4,0xffffffff,0x7,0x8,0x6,0x6,0x8,0x2,0x0,0xc,0xf0,0xa0,0x11,0x3,0x1"
-    assert (defines["ET_CLOCK_RESET_HZ"], defines["ET_UART_HZ"], defines["ET_UART_RESET_HZ"]) == (16_000_000, 8_000_000, 4_000_000)
-    assert defines["ET_RESET_CAUSES"] == "0x14,0x20000000,0x20000000,0x4,0x14,0x4000000,0x4000000,0x2,0x18,0x3,0x2,0x3,0x14,0x0,0x0,0x1"
+    assert (defines["ET_CLOCK_RESET_HZ"], defines["ET_UART_HZ"], defines["ET_UART_RESET_HZ"]) == (
+        16_000_000,
+        8_000_000,
+        4_000_000,
+    )
+    assert (
+        defines["ET_RESET_CAUSES"]
+        == "0x14,0x20000000,0x20000000,0x4,0x14,0x4000000,0x4000000,0x2,0x18,0x3,0x2,0x3,0x14,0x0,0x0,0x1"
+    )
     assert defines["ET_RESET_CLEAR"] == "0x14,0x1000000,0x1000000"
     assert "ET_PIN_SETUP" not in defines and "ET_CHIP" not in defines
 
@@ -179,9 +219,17 @@ def test_the_simulator_has_the_word_on_its_own_counts() -> None:
     table = an386()
     table["simulator"]["count"] = {"unit": "none", "still": True}
     board = parse_board("x", table, where="x.toml", folder=Path())
-    assert count_of(board, simulated=True).still and count_of(board, simulated=False).unit == "instructions (qemu icount)"
+    assert (
+        count_of(board, simulated=True).still and count_of(board, simulated=False).unit == "instructions (qemu icount)"
+    )
 
 
 def test_a_source_stands_for_all_below_it() -> None:
-    board = parse_board("x", an386() | {"verified": {"memory": "AN386", "clock.hz": "RM"}}, where="x.toml", folder=Path())
-    assert (source_of(board, "memory.flash"), source_of(board, "clock.hz"), source_of(board, "clock.uart_hz")) == ("AN386", "RM", "")
+    board = parse_board(
+        "x", an386() | {"verified": {"memory": "AN386", "clock.hz": "RM"}}, where="x.toml", folder=Path()
+    )
+    assert (source_of(board, "memory.flash"), source_of(board, "clock.hz"), source_of(board, "clock.uart_hz")) == (
+        "AN386",
+        "RM",
+        "",
+    )

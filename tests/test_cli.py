@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[1]
 def etexport(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "etexport", *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=env, stdin=subprocess.DEVNULL, check=False
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -42,7 +44,9 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
 def complete(*words: str) -> list[str]:
     """What bash proposes for the last word, by the script that `etexport completion bash` prints."""
     script = etexport("completion", "bash").stdout
-    asked = f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _etexport; printf '%s\\n' ${{COMPREPLY[@]}}"
+    asked = (
+        f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}; _etexport; printf '%s\\n' ${{COMPREPLY[@]}}"
+    )
     done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
@@ -51,7 +55,9 @@ def test_a_shell_completes_verbs_options_and_boards() -> None:
     assert complete("etexport", "va") == ["validate"] and set(complete("etexport", "")) == set(VERBS)
     assert complete("etexport", "build", "x.pte", "--board", "qemu_mps2_an38") == ["qemu_mps2_an385", "qemu_mps2_an386"]
     assert complete("etexport", "build", "x.pte", "--optimize", "s") == ["speed", "size"]
-    assert complete("etexport", "validate", "--ju") == ["--junit"] and complete("etexport", "boards", "rpi") == ["rpi_pico"]
+    assert complete("etexport", "validate", "--ju") == ["--junit"] and complete("etexport", "boards", "rpi") == [
+        "rpi_pico"
+    ]
 
 
 def test_help_lists_every_verb() -> None:
@@ -109,14 +115,25 @@ def test_a_folder_that_cannot_be_written_is_no_mistake_of_ours(tmp_path: Path) -
 def test_a_full_disk_is_no_mistake_of_ours() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "etexport", "boards"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+            [sys.executable, "-m", "etexport", "boards"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
         )
-    assert done.returncode == 1 and done.stderr.startswith("error: No space left on device\n  hint: ") and "mistake" not in done.stderr
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("error: No space left on device\n  hint: ")
+        and "mistake" not in done.stderr
+    )
 
 
 def test_a_missing_compiler_is_exit_code_5_and_names_its_package(tmp_path: Path) -> None:
     (tmp_path / "x.pte").write_bytes(b"")
-    done = etexport("build", tmp_path / "x.pte", "--board", "qemu_mps2_an386", "-o", tmp_path / "out", PATH=str(tmp_path))
+    done = etexport(
+        "build", tmp_path / "x.pte", "--board", "qemu_mps2_an386", "-o", tmp_path / "out", PATH=str(tmp_path)
+    )
     assert done.returncode == 5
     assert "arm-none-eabi-g++ is not installed" in done.stderr and "apt-get install gcc-arm-none-eabi" in done.stderr
 
@@ -147,11 +164,16 @@ def test_what_no_build_would_take_is_no_file(tmp_path: Path, capsys: pytest.Capt
     for quantize in ("float32", "int8"):
         assert main(["export", str(tmp_path / "net.py"), "-o", str(tmp_path / "net.pte"), "--quantize", quantize]) == 1
         said = capsys.readouterr().err
-        assert "net.py:11: convolution (aten::convolution.out): the weight is not a constant of the model\n  hint: " in said, said
+        assert (
+            "net.py:11: convolution (aten::convolution.out): the weight is not a constant of the model\n  hint: "
+            in said
+        ), said
     assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
 
 
-def test_a_bug_is_one_line_unless_debug_is_asked_for(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_is_one_line_unless_debug_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from etexport import __main__
     from etexport.cli import boards
 
@@ -168,10 +190,15 @@ def test_a_bug_is_one_line_unless_debug_is_asked_for(monkeypatch: pytest.MonkeyP
 
 def test_boards_is_quick_and_loads_no_torch() -> None:
     code = (
-        "import sys; from etexport.__main__ import main; main(['boards']); print(sorted({'torch', 'numpy', 'jinja2'} & set(sys.modules)))"
+        "import sys; from etexport.__main__ import main; main(['boards']); print(sorted({'torch', 'numpy', "
+        "'jinja2'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "[]"
     times = []
@@ -180,14 +207,19 @@ def test_boards_is_quick_and_loads_no_torch() -> None:
         etexport("boards")
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
-    assert min(times) < 0.3 * pace(), times  # processor time, so that other work does not count: 0.12 s on an idle machine
+    # processor time, so that other work does not count: 0.12 s on an idle machine
+    assert min(times) < 0.3 * pace(), times
 
 
 def test_generate_loads_no_torch(tmp_path: Path) -> None:
     rooms = "etexport.stages.generate, etexport.emit, etexport.specialise.pipeline, etexport.plan, etexport.program.pte"
     code = f"import sys; import {rooms}; print('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
     )
     assert done.stdout.strip() == "False"
 

@@ -1,6 +1,8 @@
-"""The clock's set-up of real boards, replayed on models of the chips' clock control: it gives the frequencies that the board file says.
+"""The clock's set-up of real boards, replayed on models of the chips' clock control: it gives the frequencies that the
+board file says.
 
-A wrong bit (a factor, a bus divider, wait states, an oscillator that is off) is refused, which the last test shows on purpose.
+A wrong bit (a factor, a bus divider, wait states, an oscillator that is off) is refused, which the last test shows on
+purpose.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class Wrong(Exception):
 
 @dataclass
 class Registers:
-    """A chip's registers while they are written. `react(registers, address)` is called after each write, and sets what the chip would."""
+    """A chip's registers while they are written. `react(registers, address)` is called after each write, and sets what
+    the chip would."""
 
     react: Callable[[Registers, int], None]
     words: dict[int, int] = field(default_factory=dict)
@@ -56,7 +59,7 @@ class Clocks:
     uart_hz: int
 
 
-# ---- the chips -------------------------------------------------------------------------------------------------------------------
+# ---- the chips -------------------------------------------------------------------------------------------------------
 
 RCC, PWR, FLASH_ACR = 0x4002_3800, 0x4000_7000, 0x4002_3C00
 CR, PLLCFGR, CFGR, APB1ENR = RCC, RCC + 4, RCC + 8, RCC + 0x40
@@ -180,7 +183,8 @@ H7_CR, H7_CFGR = 0x5802_4400, 0x5802_4410
 
 
 def stm32h7(registers: Registers, address: int) -> None:
-    """RM0433, section 8: the ready flag follows its enable bit, the divider's flag says that it is taken over, SWS follows SW."""
+    """RM0433, section 8: the ready flag follows its enable bit, the divider's flag says that it is taken over, SWS
+    follows SW."""
     cr = registers.read(H7_CR)
     registers.words[H7_CR] = (cr & ~(1 << 2)) | (1 << 2 if cr & 1 else 0) | 1 << 5
     if address == H7_CFGR:
@@ -228,7 +232,9 @@ F4 = Model(stm32f4, stm32f4_clocks, {CR: 0x83, PLLCFGR: 0x2400_3010, PWR: 0})
 MODELS = {
     "st_nucleo_f446re": F4,
     "st_stm32f4_discovery": F4,
-    "rpi_pico": Model(rp2040, rp2040_clocks, {0x4000_C000: 0x01FF_FFFF, 0x4002_8000: 1, 0x4002_8004: 0x2D, 0x4002_800C: 0x77000}),
+    "rpi_pico": Model(
+        rp2040, rp2040_clocks, {0x4000_C000: 0x01FF_FFFF, 0x4002_8000: 1, 0x4002_8004: 0x2D, 0x4002_800C: 0x77000}
+    ),
     "hifive1_revb": Model(fe310, fe310_clocks, {0x1000_8004: 0, 0x1000_8008: 0x0003_0187}),
     "bbc_microbit": Model(nrf5, nrf5_clocks(16_000_000)),
     "nrf52840_dk": Model(nrf5, nrf5_clocks(64_000_000)),
@@ -329,7 +335,9 @@ def test_a_wrong_bit_is_refused(name: str, address: int, bit: int, what: str) ->
     """One bit of one write flipped: the clocks are others than the file says, or the chip would not do it."""
     _, clock = with_clock(name)
     at = next(
-        i for i, one in enumerate(clock.setup) if one.numbers[0] == address and (one.name in ("write", "field") or one.numbers[-1] & bit)
+        i
+        for i, one in enumerate(clock.setup)
+        if one.numbers[0] == address and (one.name in ("write", "field") or one.numbers[-1] & bit)
     )
     broken = clock.setup[at]
     flipped = dataclasses.replace(broken, numbers=(*broken.numbers[:-1], broken.numbers[-1] ^ bit))

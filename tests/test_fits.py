@@ -40,7 +40,11 @@ def test_what_is_no_program_is_told_once(tmp_path: Path, capsys: pytest.CaptureF
 def test_all_boards_are_tried(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fits", str(wide), "--quick"]) == 0
     lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
-    assert lines["rpi_pico"] == lines["st_nucleo_f446re"] == "fits" and lines["hifive1_revb"] == "no" and "host" not in lines
+    assert (
+        lines["rpi_pico"] == lines["st_nucleo_f446re"] == "fits"
+        and lines["hifive1_revb"] == "no"
+        and "host" not in lines
+    )
 
 
 def test_compiled(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:

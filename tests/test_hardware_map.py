@@ -21,9 +21,13 @@ def listed(folder: Path, text: str) -> Path:
 def test_what_it_says(tmp_path: Path) -> None:
     path = listed(
         tmp_path,
-        '[[board]]\nname = "rpi_pico"\nserial = "A1"\n[[board]]\nname = "rpi_pico"\nport = "socket://farm:5000"\nlacks = ["counter"]',
+        '[[board]]\nname = "rpi_pico"\nserial = "A1"\n[[board]]\nname = "rpi_pico"\nport = "socket://farm:5000"\nlacks '
+        '= ["counter"]',
     )
-    assert read_map(path) == (Entry("rpi_pico", serial="A1"), Entry("rpi_pico", port="socket://farm:5000", lacks=("counter",)))
+    assert read_map(path) == (
+        Entry("rpi_pico", serial="A1"),
+        Entry("rpi_pico", port="socket://farm:5000", lacks=("counter",)),
+    )
     assert [str(entry) for entry in read_map(path)] == ["rpi_pico-A1", "rpi_pico-socket://farm:5000"]
 
 
@@ -55,7 +59,10 @@ def test_a_port_is_found_by_its_serial_number(monkeypatch: pytest.MonkeyPatch) -
     """The HiFive has two ports behind one number; its file says which is the board's."""
     ports = tuple(SerialPort(f"/dev/ttyACM{n}", "1366:1051", number, "") for n, number in enumerate(("B", "A", "A")))
     monkeypatch.setattr(hardware_map, "serial_ports", lambda: ports)
-    assert Entry("nrf52840_dk", serial="A").url == "/dev/ttyACM1" and Entry("nrf52840_dk", port="/dev/x", serial="A").url == "/dev/x"
+    assert (
+        Entry("nrf52840_dk", serial="A").url == "/dev/ttyACM1"
+        and Entry("nrf52840_dk", port="/dev/x", serial="A").url == "/dev/x"
+    )
     assert Entry("nrf52840_dk").url == ""
     with pytest.raises(EtError, match=r"no port has serial number C(.|\n)*/dev/ttyACM0 \(B\)"):
         _ = Entry("nrf52840_dk", serial="C").url
@@ -63,7 +70,9 @@ def test_a_port_is_found_by_its_serial_number(monkeypatch: pytest.MonkeyPatch) -
 
 def test_which_board_a_test_may_have() -> None:
     assert not unfit(Entry("st_nucleo_f446re", port="/dev/x"), ("st_*",), ("counter",)), "on the board the counter runs"
-    assert unfit(Entry("st_nucleo_f446re"), (), ("counter",)) == "st_nucleo_f446re lacks a counter", "in the simulator it does not"
+    assert unfit(Entry("st_nucleo_f446re"), (), ("counter",)) == "st_nucleo_f446re lacks a counter", (
+        "in the simulator it does not"
+    )
     assert unfit(Entry("host", lacks=("counter",)), (), ("counter",)) == "host lacks a counter" and not unfit(
         Entry("host", lacks=("counter",)), (), ()
     )

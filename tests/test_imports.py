@@ -1,4 +1,5 @@
-"""Dependencies point one way: what each room imports, read from its files, against the table of docs/architecture.md."""
+"""Dependencies point one way: what each room imports, read from its files, against the table of
+docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -27,16 +28,18 @@ ROOMS = {
     "artifacts": {"artifacts", "msgspec"},
     "judge": {"judge", "program", "kernel", "artifacts"},
     "report": {
-        "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich", "markupsafe", "elftools",
+        "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich",
+        "markupsafe", "elftools",
     },
     "library": {"library", "emit", "specialise", "kernel", "artifacts", "board", "toolchain", "jinja2", "__version__"},
     "stages": {
-        "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device", "artifacts", "judge",
-        "report", "kernel", "board",
+        "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device",
+        "artifacts", "judge", "report", "kernel", "board",
     },
     "cli": {
-        "__version__", "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit", "toolchain", "device",
-        "artifacts", "judge", "report", "kernel", "board", "hardware", "platformio", "script_files", "rich",
+        "__version__", "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit",
+        "toolchain", "device", "artifacts", "judge", "report", "kernel", "board", "hardware", "platformio",
+        "script_files", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}
@@ -53,7 +56,9 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            names = [f"etexport.{alias.name}" for alias in node.names] if node.module == "etexport" else [node.module or ""]
+            names = (
+                [f"etexport.{alias.name}" for alias in node.names] if node.module == "etexport" else [node.module or ""]
+            )
         for name in names:
             parts = name.split(".")
             yield getattr(node, "lineno", 0), parts[1] if parts[0] == "etexport" and len(parts) > 1 else parts[0]
@@ -112,7 +117,8 @@ HEADER = re.compile(r"(?P<family>\w+)/\w+\.h\b")
 
 
 def headers_named(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and family of each string that names a header in a folder of a kernel family, comments and docstrings too."""
+    """Line and family of each string that names a header in a folder of a kernel family, comments and docstrings
+    too."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         yield from ((number, match["family"]) for match in HEADER.finditer(line) if match["family"] in FAMILIES)
 
@@ -135,13 +141,18 @@ def test_the_scons_tool_does_not_import_the_package() -> None:
     names = {name for _, name in imported(tool)}
     assert not names & (set(ROOMS) | {"torch", "numpy", "board"}), "it asks the command line"
     assert "SCons" in names
-    others = [path for path in PACKAGE.rglob("*.py") if path != tool and any(name == "SCons" for _, name in imported(path))]
+    others = [
+        path for path in PACKAGE.rglob("*.py") if path != tool and any(name == "SCons" for _, name in imported(path))
+    ]
     assert not others, "SCons is known to etexport/scons/et.py alone"
 
 
 def test_the_check_sees_a_wrong_import(tmp_path: Path) -> None:
     planted = PACKAGE / "plan" / "problem.py"
-    text = planted.read_text(encoding="utf-8") + "\n\ndef late() -> None:\n    import torch\n    from etexport import device\n"
+    text = (
+        planted.read_text(encoding="utf-8")
+        + "\n\ndef late() -> None:\n    import torch\n    from etexport import device\n"
+    )
     copy = ROOT / "build" / "planted.py"
     copy.parent.mkdir(exist_ok=True)
     copy.write_text(text, encoding="utf-8")

@@ -1,4 +1,5 @@
-"""What installed packages add: kernels, a board, a pass and a planner from one package, and the words for those that cannot be used."""
+"""What installed packages add: kernels, a board, a pass and a planner from one package, and the words for those that
+cannot be used."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ OP = """
         return Call("triple", "triple/triple.h", {"count": node.out.spec.numel}, (Write(node.out.id), Read(node["self"].id)))
     OPS = [Op("acme::triple.out(Tensor self, *, Tensor(a!) out) -> Tensor(a!)", infer=infer, lower=lower, reference=lambda x: 3 * x,
               layout=Layout.CONTIGUOUS, cases=(Case((T((3, 4)),)),))]
-"""
+"""  # noqa: E501
 HEADER = """
     #pragma once
     #include <stdint.h>
@@ -97,7 +98,9 @@ def installed(site: Path, name: str, entries: str, files: dict[str, str]) -> Non
 def etexport(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "etexport", *map(str, arguments)]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
-    return subprocess.run(command, capture_output=True, text=True, cwd=site, env=env, stdin=subprocess.DEVNULL, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=site, env=env, stdin=subprocess.DEVNULL, check=False
+    )
 
 
 def test_kernel_board_pass_and_planner_of_a_package(tmp_path: Path) -> None:
@@ -111,7 +114,9 @@ def test_kernel_board_pass_and_planner_of_a_package(tmp_path: Path) -> None:
     """
     files = {"acme_kernels/__init__.py": "", "acme_kernels/triple/op.py": OP, "acme_kernels/triple/triple.h": HEADER}
     files |= {"acme_boards/__init__.py": "", "acme_boards/acme_host.toml": board_files()["host"].read_text("utf-8")}
-    installed(tmp_path, "acme", entries, {**files, "acme_passes.py": PASS, "acme_planner.py": PLANNER, "script.py": MODEL})
+    installed(
+        tmp_path, "acme", entries, {**files, "acme_passes.py": PASS, "acme_planner.py": PLANNER, "script.py": MODEL}
+    )
     steps = (
         ("export", "script.py", "-o", "m.pte"),
         ("build", "m.pte", "--board", "acme_host", "-o", "out", "--planner", "acme_planner:one_after_the_other"),
@@ -142,15 +147,21 @@ def of_page(page: Path) -> dict[str, str]:
 
 
 def test_an_operator_of_a_package_in_int8(tmp_path: Path) -> None:
-    """The package of docs/kernels.md, as it stands there; no file of ours is edited. One operator has integers of its own, the other one,
-    element by element, is a table. A host and a Cortex-M4 give the same bytes, near the float model."""
+    """The package of docs/kernels.md, as it stands there; no file of ours is edited. One operator has integers of its
+    own, the other one, element by element, is a table. A host and a Cortex-M4 give the same bytes, near the float
+    model."""
     files = of_page(ROOT / "docs" / "kernels.md")
     assert set(files) == {"mine_kernels/smooth/op.py", "mine_kernels/smooth/smooth.h", "model.py"}
     installed(tmp_path, "mine", "[etexport.kernels]\nmine = mine_kernels\n", {"mine_kernels/__init__.py": "", **files})
     outputs = []
     for step in ((), ("host",), ("qemu_mps2_an386",)):
         board = step[0] if step else ""
-        steps = [("build", "m.pte", "--board", board, "-o", board), ("run", board), ("validate", board), ("report", board)]
+        steps = [
+            ("build", "m.pte", "--board", board, "-o", board),
+            ("run", board),
+            ("validate", board),
+            ("report", board),
+        ]
         for arguments in steps if step else [("export", "model.py", "-o", "m.pte")]:
             done = etexport(tmp_path, *arguments)
             assert done.returncode == 0, done.stdout + done.stderr
@@ -173,19 +184,47 @@ def relu() -> bytes:
 BOARD = {"b/__init__.py": "", "b/host.toml": "stack = 1"}
 WRONG = {
     "no module": ("kernels", "nowhere", {}, "nowhere cannot be imported: ModuleNotFoundError"),
-    "a module that fails": ("kernels", "k", {"k.py": "1 / 0"}, "k cannot be imported: ZeroDivisionError: division by zero"),
-    "a module that ends Python": ("kernels", "k", {"k.py": "raise SystemExit(3)"}, "k cannot be imported: SystemExit: 3"),
+    "a module that fails": (
+        "kernels",
+        "k",
+        {"k.py": "1 / 0"},
+        "k cannot be imported: ZeroDivisionError: division by zero",
+    ),
+    "a module that ends Python": (
+        "kernels",
+        "k",
+        {"k.py": "raise SystemExit(3)"},
+        "k cannot be imported: SystemExit: 3",
+    ),
     "syntax": ("passes", "k:f", {"k.py": "def"}, "k:f cannot be imported: SyntaxError"),
     "no kernels": ("kernels", "k", {"k/__init__.py": ""}, "k holds no */op.py"),
     "no boards": ("boards", "k", {"k/__init__.py": ""}, "k holds no *.toml"),
-    "a function for kernels": ("kernels", "k:f", {"k.py": "def f(): ..."}, "k:f is a function; a module or package belongs there"),
+    "a function for kernels": (
+        "kernels",
+        "k:f",
+        {"k.py": "def f(): ..."},
+        "k:f is a function; a module or package belongs there",
+    ),
     "no OPS": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": ""}, "op.py: declares no OPS"),
-    "OPS of something else": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": "OPS = [1]"}, "op.py: declares no OPS"),
-    "an op.py that fails": ("kernels", "k", {"k/__init__.py": "", "k/a/op.py": "\n1 / 0"}, "op.py:2: the operators cannot be read"),
+    "OPS of something else": (
+        "kernels",
+        "k",
+        {"k/__init__.py": "", "k/a/op.py": "OPS = [1]"},
+        "op.py: declares no OPS",
+    ),
+    "an op.py that fails": (
+        "kernels",
+        "k",
+        {"k/__init__.py": "", "k/a/op.py": "\n1 / 0"},
+        "op.py:2: the operators cannot be read",
+    ),
     "a second word on int8": (
         "kernels",
         "k",
-        {"k/__init__.py": "", "k/a/op.py": "from etexport.kernel.int8 import Int8\nOPS = []\nINT8 = [Int8(('aten::relu',))]"},
+        {
+            "k/__init__.py": "",
+            "k/a/op.py": "from etexport.kernel.int8 import Int8\nOPS = []\nINT8 = [Int8(('aten::relu',))]",
+        },
         "op.py: a second folder says how aten::relu is quantised",
     ),
     "INT8 of something else": (
@@ -196,20 +235,29 @@ WRONG = {
     ),
     "a folder of ours": ("kernels", "k", {"k/__init__.py": "", "k/softmax/op.py": "OPS = []"}, "has the same name"),
     "a board of ours": ("boards", "b", BOARD, "two files describe the board 'host'"),
-    "a number for a pass": ("passes", "k:N", {"k.py": "N = 3"}, "k:N is a int; a function (method, library) -> method belongs there"),
+    "a number for a pass": (
+        "passes",
+        "k:N",
+        {"k.py": "N = 3"},
+        "k:N is a int; a function (method, library) -> method belongs there",
+    ),
     "no such function": ("passes", "k:g", {"k.py": ""}, "k:g cannot be imported: AttributeError"),
 }
 
 
 @pytest.mark.parametrize("group, value, files, words", WRONG.values(), ids=WRONG)
-def test_a_package_that_cannot_be_used_is_named(tmp_path: Path, group: str, value: str, files: dict[str, str], words: str) -> None:
+def test_a_package_that_cannot_be_used_is_named(
+    tmp_path: Path, group: str, value: str, files: dict[str, str], words: str
+) -> None:
     installed(tmp_path, "acme", f"[etexport.{group}]\nacme = {value}\n", files)
     (tmp_path / "m.pte").write_bytes(relu())
     done = etexport(tmp_path, "generate", "m.pte", "--board", "host", "-o", "out")
     assert done.returncode == 1 and done.stderr.startswith("error: "), done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr and "mistake of etexport's" not in done.stderr
     doctor = etexport(tmp_path, "doctor")
-    assert doctor.returncode == 5 and f"etexport.{group}" in doctor.stdout and words.partition(":")[0] in doctor.stdout, doctor.stdout
+    assert (
+        doctor.returncode == 5 and f"etexport.{group}" in doctor.stdout and words.partition(":")[0] in doctor.stdout
+    ), doctor.stdout
 
 
 SLEEPY = """
@@ -250,8 +298,15 @@ def test_a_pass_that_goes_wrong_is_its_package_s(tmp_path: Path, function: str, 
 
 def test_two_packages_with_one_name(tmp_path: Path) -> None:
     for name in ("acme", "other"):
-        installed(tmp_path, name, f"[etexport.passes]\nmine = {name}:f\n", {f"{name}.py": "def f(method, library):\n    return method\n"})
+        installed(
+            tmp_path,
+            name,
+            f"[etexport.passes]\nmine = {name}:f\n",
+            {f"{name}.py": "def f(method, library):\n    return method\n"},
+        )
     (tmp_path / "m.pte").write_bytes(relu())
     done = etexport(tmp_path, "generate", "m.pte", "--board", "host", "-o", "out")
     assert done.returncode == 1
-    assert "etexport.passes: two packages give the name 'mine': acme 1.0 (acme:f) and other 1.0 (other:f)" in done.stderr
+    assert (
+        "etexport.passes: two packages give the name 'mine': acme 1.0 (acme:f) and other 1.0 (other:f)" in done.stderr
+    )

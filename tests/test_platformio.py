@@ -1,4 +1,5 @@
-"""PlatformIO's board files as drafts: what they have is taken, what is missing is named, and a draft is never taken for a board."""
+"""PlatformIO's board files as drafts: what they have is taken, what is missing is named, and a draft is never taken for
+a board."""
 
 from __future__ import annotations
 
@@ -39,11 +40,14 @@ def drafted(table: object, folder: Path) -> tuple[Path, dict[str, Any], str]:
 
 def test_what_it_has(tmp_path: Path) -> None:
     _, found, missing = drafted(ARM, tmp_path)
-    assert found["description"] == "Nobody Made-up Board" and found["core"] == "Cortex-M4" and "dsp" in found["features"]
+    assert (
+        found["description"] == "Nobody Made-up Board" and found["core"] == "Cortex-M4" and "dsp" in found["features"]
+    )
     assert "-mcpu=cortex-m4" in found["toolchain"]["flags"]
     assert [(region["kind"], region["size"]) for region in found["memory"]] == [("flash", 262_144), ("ram", 65_536)]
     assert found["attach"] == {
-        "usb": ["1234:ab01"], "flash": ["openocd", "picotool"], "openocd": ["-f", "board/made_up.cfg"], "platformio": "made_up",
+        "usb": ["1234:ab01"], "flash": ["openocd", "picotool"], "openocd": ["-f", "board/made_up.cfg"],
+        "platformio": "made_up",
     }  # fmt: skip
     for word in ("floating point unit", "memory.flash.address", "ET_UART_ADDRESS", "120000000 Hz", "reset_cause"):
         assert word in missing
@@ -74,7 +78,9 @@ def test_risc_v_and_what_a_file_lacks(tmp_path: Path) -> None:
     assert found["memory"][0]["size"] == "?" and "memory.flash.size" in missing
 
 
-@pytest.mark.parametrize("table", [[], {"name": "x"}, {"name": 1, "build": {}}, ARM | {"build": ARM["build"] | {"hwids": [["x"]]}}])
+@pytest.mark.parametrize(
+    "table", [[], {"name": "x"}, {"name": 1, "build": {}}, ARM | {"build": ARM["build"] | {"hwids": [["x"]]}}]
+)
 def test_what_is_no_board_file(table: object, tmp_path: Path) -> None:
     with pytest.raises(EtError, match=r"made_up\.json: is no board file of PlatformIO"):
         drafted(table, tmp_path)

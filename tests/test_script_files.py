@@ -13,8 +13,8 @@ def test_imports_files_and_settings(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     texts = {
         "net.py": "import torch, json\nfrom parts import conv\nfrom parts.pool import *\nWEIGHTS = 'w.pt'\n",
-        "parts/__init__.py": "", "parts/conv.py": "import shared\n", "parts/pool.py": "import net\n", "shared.py": "NAME = 'gone.pt'\n",
-        "other.py": "", "w.pt": "", "net.quantize.toml": "",
+        "parts/__init__.py": "", "parts/conv.py": "import shared\n", "parts/pool.py": "import net\n",
+        "shared.py": "NAME = 'gone.pt'\n", "other.py": "", "w.pt": "", "net.quantize.toml": "",
     }  # fmt: skip
     for name, text in texts.items():
         (tmp_path / name).write_text(text)

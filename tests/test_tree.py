@@ -1,4 +1,5 @@
-"""The shape of the repository: few entries at the top, no drawers for odds and ends, no paths or hosts of one machine."""
+"""The shape of the repository: few entries at the top, no drawers for odds and ends, no paths or hosts of one
+machine."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def test_few_entries_at_the_top() -> None:
 
 
 def test_no_drawers_for_odds_and_ends() -> None:
-    found = [str(path) for path in tracked() if FORBIDDEN & {part.removesuffix(path.suffix).lower() for part in path.parts}]
+    found = [
+        str(path) for path in tracked() if FORBIDDEN & {part.removesuffix(path.suffix).lower() for part in path.parts}
+    ]
     assert not found, found
 
 

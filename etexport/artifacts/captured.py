@@ -1,7 +1,9 @@
-"""What a capture leaves: records and gaps, written as they come to `.npz`, `.csv` or `.jsonl`, so that a host that is killed loses nothing.
+"""What a capture leaves: records and gaps, written as they come to `.npz`, `.csv` or `.jsonl`, so that a host that is
+killed loses nothing.
 
-Lines of `.csv` and `.jsonl` are in the file once they are written. An `.npz` cannot grow, so records go to a journal beside it
-(`X.npz.journal`) first; the `.npz` is made of it again and again, which takes at most a tenth of the time, and the journal goes at the end.
+Lines of `.csv` and `.jsonl` are in the file once they are written. An `.npz` cannot grow, so records go to a journal
+beside it (`X.npz.journal`) first; the `.npz` is made of it again and again, which takes at most a tenth of the time,
+and the journal goes at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ _HEAD = struct.Struct("<II")
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One run: inputs where they are known, outputs. `sequence` counts records from 1, `run` is the board's own number."""
+    """One run: inputs where they are known, outputs. `sequence` counts records from 1, `run` is the board's own
+    number."""
 
     sequence: int
     time: float
@@ -84,7 +87,8 @@ class CaptureFile:
 
 
 def create(path: Path, *, overwrite: bool = False) -> CaptureFile:
-    """A file by its suffix. ModelError for one that is not known, and for a file that is there, unless it may be overwritten."""
+    """A file by its suffix. ModelError for one that is not known, and for a file that is there, unless it may be
+    overwritten."""
     kinds: Mapping[str, type[_Npz | _Csv | _Lines]] = {".npz": _Npz, ".csv": _Csv, ".jsonl": _Lines}
     if path.suffix not in kinds:
         raise ModelError(f"is captured to {', '.join(kinds)}, not to {path.suffix or 'this'}", where=str(path))
@@ -93,7 +97,11 @@ def create(path: Path, *, overwrite: bool = False) -> CaptureFile:
         raise ModelError("another capture is writing to it", where=str(path), hint="another name, or wait for its end")
     for there in (path, journal):
         if there.exists() and not overwrite:
-            hint = f"`etexport capture --recover {path}` keeps what is in it" if there == journal else "another name, or --overwrite"
+            hint = (
+                f"`etexport capture --recover {path}` keeps what is in it"
+                if there == journal
+                else "another name, or --overwrite"
+            )
             raise ModelError("is there already", where=str(there), hint=hint)
         there.unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,10 +121,13 @@ def _is_held(path: Path) -> bool:
 
 
 def recover(path: Path) -> int:
-    """Make the `.npz` of the journal that a killed capture left; how many records it has. ModelError where there is none."""
+    """Make the `.npz` of the journal that a killed capture left; how many records it has. ModelError where there is
+    none."""
     journal = _journal(path)
     if not journal.is_file():
-        raise ModelError("no capture was broken off there", where=str(journal), hint="an .npz without a journal beside it is whole")
+        raise ModelError(
+            "no capture was broken off there", where=str(journal), hint="an .npz without a journal beside it is whole"
+        )
     if _is_held(journal):
         raise ModelError("the capture goes on", where=str(journal), hint="end it, or wait for its end")
     entries = list(_entries(journal))
@@ -148,11 +159,12 @@ def read_captured(path: Path) -> Captured:
         return Captured(numbered(arrays, "input"), numbered(arrays, "output"), hashes.pop(), gaps)
 
 
-# ---- kinds of files --------------------------------------------------------------------------------------------------------------
+# ---- kinds of files --------------------------------------------------------------------------------------------------
 
 
 class _Appended:
-    """A file that grows by whole entries: one that does not fit on the disk is taken back, and the error says what is kept."""
+    """A file that grows by whole entries: one that does not fit on the disk is taken back, and the error says what is
+    kept."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -184,7 +196,10 @@ class _Lines:
         self._file = _Appended(path)
 
     def record(self, record: Record) -> None:
-        values = {"inputs": [one.tolist() for one in record.inputs], "outputs": [one.tolist() for one in record.outputs]}
+        values = {
+            "inputs": [one.tolist() for one in record.inputs],
+            "outputs": [one.tolist() for one in record.outputs],
+        }
         self._add({"kind": "record", **_told(record), **values})
 
     def gap(self, gap: Gap) -> None:
@@ -268,7 +283,9 @@ def _make_npz(path: Path, entries: list[Record | Gap]) -> None:
         write_whole(path, npz(_arrays(entries)))
     except OSError as error:  # the journal stays
         what = f"cannot be made: {error.strerror}; {len(entries)} entries are in {_journal(path).name}"
-        raise EtError(what, where=str(path), hint=f"free some room, then `etexport capture --recover {path}`") from error
+        raise EtError(
+            what, where=str(path), hint=f"free some room, then `etexport capture --recover {path}`"
+        ) from error
 
 
 def _journal(path: Path) -> Path:
@@ -297,8 +314,8 @@ def _entry(told: Mapping[str, Any], data: bytes) -> Record | Gap:
         at += count * np.dtype(dtype).itemsize
     inputs = told["inputs"]
     return Record(
-        told["sequence"], told["seconds_since_1970"], told["board"], int(told["program_hash"], 16), told["boot"], told["run"],
-        tuple(arrays[:inputs]), tuple(arrays[inputs:]),
+        told["sequence"], told["seconds_since_1970"], told["board"], int(told["program_hash"], 16), told["boot"],
+        told["run"], tuple(arrays[:inputs]), tuple(arrays[inputs:]),
     )  # fmt: skip
 
 
@@ -307,8 +324,14 @@ def _arrays(entries: list[Record | Gap]) -> dict[str, Array]:
     gaps = [entry for entry in entries if isinstance(entry, Gap)]
     arrays: dict[str, Array] = {}
     if records and all(len(record.inputs) == len(records[0].inputs) for record in records):
-        arrays |= {f"input_{at}": np.stack(column) for at, column in enumerate(zip(*(record.inputs for record in records), strict=True))}
-    arrays |= {f"output_{at}": np.stack(column) for at, column in enumerate(zip(*(record.outputs for record in records), strict=True))}
+        arrays |= {
+            f"input_{at}": np.stack(column)
+            for at, column in enumerate(zip(*(record.inputs for record in records), strict=True))
+        }
+    arrays |= {
+        f"output_{at}": np.stack(column)
+        for at, column in enumerate(zip(*(record.outputs for record in records), strict=True))
+    }
     return arrays | {
         "sequence": np.array([record.sequence for record in records], np.int64),
         "time": np.array([record.time for record in records], np.float64),
@@ -325,13 +348,19 @@ def _arrays(entries: list[Record | Gap]) -> dict[str, Array]:
 
 def _told(record: Record) -> dict[str, Any]:
     return {
-        "sequence": record.sequence, "time": _clock(record.time), "board": record.board, "program_hash": f"{record.program_hash:016x}",
-        "boot": record.boot, "run": record.run,
+        "sequence": record.sequence, "time": _clock(record.time), "board": record.board,
+        "program_hash": f"{record.program_hash:016x}", "boot": record.boot, "run": record.run,
     }  # fmt: skip
 
 
 def _gap_told(gap: Gap) -> dict[str, Any]:
-    return {"kind": "gap", "before": gap.before, "time": _clock(gap.time), "seconds": round(gap.seconds, 3), "reason": gap.reason}
+    return {
+        "kind": "gap",
+        "before": gap.before,
+        "time": _clock(gap.time),
+        "seconds": round(gap.seconds, 3),
+        "reason": gap.reason,
+    }
 
 
 def _clock(seconds: float) -> str:

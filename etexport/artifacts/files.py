@@ -1,4 +1,5 @@
-"""How files are written and read: they appear whole or not at all, and one that somebody changed is an error that names it."""
+"""How files are written and read: they appear whole or not at all, and one that somebody changed is an error that names
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ Array = NDArray[Any]
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write aside, then rename; returns `path`. What is no file (`/dev/null`, a pipe) is written to, and stays what it is."""
+    """Write aside, then rename; returns `path`. What is no file (`/dev/null`, a pipe) is written to, and stays what it
+    is."""
     if path.exists() and not path.is_file() and not path.is_dir():
         path.write_bytes(content)
         return path

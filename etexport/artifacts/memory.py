@@ -13,7 +13,8 @@ from etexport.artifacts.records import read_record
 
 @dataclass(frozen=True)
 class TensorType:
-    """`dtype` as numpy calls it; `shape` in the script's order of dimensions, `dim_order` that in memory, outermost first."""
+    """`dtype` as numpy calls it; `shape` in the script's order of dimensions, `dim_order` that in memory, outermost
+    first."""
 
     name: str
     dtype: str
@@ -48,7 +49,8 @@ class HeldTensor(TensorType):
 
 @dataclass(frozen=True)
 class Arena:
-    """All regions together, against the proven lower bound. `io`, `state` and `scratch` are parts of it, and may overlap."""
+    """All regions together, against the proven lower bound. `io`, `state` and `scratch` are parts of it, and may
+    overlap."""
 
     size: int
     bound: int
@@ -146,7 +148,8 @@ class Constants:
 
 @dataclass(frozen=True)
 class MethodUse:
-    """A method: the number of its first step, and how many of the steps, inputs and outputs are its; each list goes method by method."""
+    """A method: the number of its first step, and how many of the steps, inputs and outputs are its; each list goes
+    method by method."""
 
     name: str
     first: int

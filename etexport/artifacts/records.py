@@ -14,8 +14,8 @@ Record = TypeVar("Record")
 
 
 def read_record(path: Path, kind: type[Record], hint: str) -> Record:
-    """The file as a `kind`; fields that it does not know are left out. ModelError where the file is missing, is no such JSON, or lacks a
-    field or has another type at one, which is named; `hint` says which verb makes the file."""
+    """The file as a `kind`; fields that it does not know are left out. ModelError where the file is missing, is no such
+    JSON, or lacks a field or has another type at one, which is named; `hint` says which verb makes the file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:

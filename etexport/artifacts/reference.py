@@ -40,11 +40,13 @@ class Reference:
     names: tuple[str, ...] = ()
     """Of the outputs."""
     scales: tuple[tuple[float, int], ...] = ()
-    """Scale and zero point of each output that is stored in integers, (0, 0) of the others; () where all are as the network gives them."""
+    """Scale and zero point of each output that is stored in integers, (0, 0) of the others; () where all are as the
+    network gives them."""
     min_snr_db: float | None = None
     """What the script asks for at least."""
     noise: tuple[float | None, ...] = ()
-    """Root mean square of what lies between `outputs` and `float_outputs`, in the unit of the output, of stored integers in steps."""
+    """Root mean square of what lies between `outputs` and `float_outputs`, in the unit of the output, of stored
+    integers in steps."""
 
     @property
     def samples(self) -> int:
@@ -52,13 +54,19 @@ class Reference:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>[_<result>]`, and where there are any `labels`; `reference` where
-    the outputs are not eager PyTorch's."""
+    """Read `model.npz`: arrays `input_<i>`, `output_<i>`, `step_<handle>[_<result>]`, and where there are any `labels`;
+    `reference` where the outputs are not eager PyTorch's."""
     with opened(path) as arrays:
         numbers = {name: name.split("_")[1:] for name in arrays.files if name.startswith("step_")}
         steps = {int(one[0]): arrays[name] for name, one in numbers.items() if len(one) == 1}
         choices = {(int(one[0]), int(one[1])): arrays[name] for name, one in numbers.items() if len(one) == 2}
-        by = str(arrays["reference"]) if "reference" in arrays else "PyTorch in int8" if "float_output_0" in arrays else "PyTorch"
+        by = (
+            str(arrays["reference"])
+            if "reference" in arrays
+            else "PyTorch in int8"
+            if "float_output_0" in arrays
+            else "PyTorch"
+        )
         return Reference(
             numbered(arrays, "input"),
             numbered(arrays, "output"),
@@ -116,7 +124,8 @@ def first(reference: Reference, samples: int) -> Reference:
 
 
 def read_calls(path: Path, limit: int | None) -> list[tuple[str, tuple[Array, ...]]]:
-    """A sequence of calls of methods: `call_<i>_name` and the inputs `call_<i>_input_<j>` of each; empty for a file that has samples."""
+    """A sequence of calls of methods: `call_<i>_name` and the inputs `call_<i>_input_<j>` of each; empty for a file
+    that has samples."""
     found: list[tuple[str, tuple[Array, ...]]] = []
     with opened(path) as arrays:
         while (name := f"call_{len(found)}") + "_name" in arrays and (limit is None or len(found) < limit):

@@ -48,7 +48,8 @@ class BoardTensor(TensorType):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """How the board was started, who answered, how tensors lie in its memory, and what was counted. No paths but file names."""
+    """How the board was started, who answered, how tensors lie in its memory, and what was counted. No paths but file
+    names."""
 
     board: str
     command: tuple[str, ...]
@@ -110,10 +111,12 @@ Trace = Mapping[tuple[int, int], bytes]
 """What each step of one run gave, by step and number of the result."""
 
 
-def write_run(folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]], traces: Mapping[int, Trace] | None = None) -> None:
-    """Write `outputs.npz` (arrays `output_<i>` of each output, samples first; of calls of methods `call_<i>_output_<j>`), `trace.npz` where
-    there are `traces`, by sample (arrays `step_<n>_<result>_of_<sample>` of bytes), and last `run.json`: where it is, the others are of the
-    same run."""
+def write_run(
+    folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]], traces: Mapping[int, Trace] | None = None
+) -> None:
+    """Write `outputs.npz` (arrays `output_<i>` of each output, samples first; of calls of methods
+    `call_<i>_output_<j>`), `trace.npz` where there are `traces`, by sample (arrays `step_<n>_<result>_of_<sample>` of
+    bytes), and last `run.json`: where it is, the others are of the same run."""
     (folder / "run.json").unlink(missing_ok=True)
     if record.calls:
         arrays = {f"call_{call}_output_{at}": one for call, given in enumerate(outputs) for at, one in enumerate(given)}
@@ -121,6 +124,8 @@ def write_run(folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]
         arrays = {f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(len(record.outputs))}
     write_whole(folder / "outputs.npz", npz(arrays))
     if traces is not None:
-        named = {f"step_{step}_{at}_of_{sample}": data for sample, one in traces.items() for (step, at), data in one.items()}
+        named = {
+            f"step_{step}_{at}_of_{sample}": data for sample, one in traces.items() for (step, at), data in one.items()
+        }
         write_whole(folder / "trace.npz", npz({name: np.frombuffer(data, np.uint8) for name, data in named.items()}))
     write_record(folder / "run.json", record)

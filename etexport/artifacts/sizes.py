@@ -33,8 +33,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class SizeRecord:
-    """`flash` is of the ELF's loadable segments, `static` what of RAM is neither arena nor stack. `stack_bound` is what was proven to be
-    enough, None on the host."""
+    """`flash` is of the ELF's loadable segments, `static` what of RAM is neither arena nor stack. `stack_bound` is what
+    was proven to be enough, None on the host."""
 
     flash: Parts
     static: Parts

@@ -10,7 +10,9 @@ EXAMPLE = "etexport bench build/*/*/report.json -o build/bench.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", nargs="+", type=Path, metavar="report.json")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="bench.json", help="the table goes beside it, as bench.txt")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="bench.json", help="the table goes beside it, as bench.txt"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 
 

@@ -1,4 +1,5 @@
-"""List the boards, show all that is known of one and where it was read, say how firmware for it is compiled, or draft a new one."""
+"""List the boards, show all that is known of one and where it was read, say how firmware for it is compiled, or draft a
+new one."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ EXAMPLE = "etexport boards st_nucleo_f446re"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "board", nargs="*", help="only these, with every value; or `import NAME.json`: the draft of a board file, from one of PlatformIO's"
+        "board",
+        nargs="*",
+        help="only these, with every value; or `import NAME.json`: the draft of a board file, from one of PlatformIO's",
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--build", action="store_true", help="with --json: compiler, flags and sources too")
@@ -32,7 +35,11 @@ def main(args: argparse.Namespace) -> int:
     boards = [load_board(name) for name in args.board or board_names()]
     if args.json:
         names = args.board or board_names()
-        print(json.dumps({name: _plain(name, board, args.build) for name, board in zip(names, boards, strict=True)}, indent=1))
+        print(
+            json.dumps(
+                {name: _plain(name, board, args.build) for name, board in zip(names, boards, strict=True)}, indent=1
+            )
+        )
         return 0
     if args.board:
         print("\n\n".join("\n".join(_shown(board)) for board in boards))
@@ -50,7 +57,11 @@ def _import(files: list[str]) -> int:
     from etexport.platformio import draft
 
     if len(files) != 1:
-        raise BoardError(f"takes one file, not {len(files)}", where="boards import", hint="etexport boards import NAME.json > mine.toml")
+        raise BoardError(
+            f"takes one file, not {len(files)}",
+            where="boards import",
+            hint="etexport boards import NAME.json > mine.toml",
+        )
     text, missing = draft(Path(files[0]))
     print(text, end="")
     print("missing:", *missing, sep="\n  ", file=sys.stderr)
@@ -126,7 +137,8 @@ def _data(value: object) -> object:
 
 
 def _build(board: Board) -> dict[str, object]:
-    """What a build tool needs. Words in braces are for it to fill in: names of files, for `{objects}` as many as there are."""
+    """What a build tool needs. Words in braces are for it to fill in: names of files, for `{objects}` as many as there
+    are."""
     from etexport.board import firmware_defines, firmware_sources
     from etexport.resources import kernel_folders, root
     from etexport.toolchain import gcc

@@ -1,4 +1,5 @@
-"""Capture a board's outputs as they come, to `.npz`, `.csv` or `.jsonl`, over resets and pulled cables; and compare them with PyTorch."""
+"""Capture a board's outputs as they come, to `.npz`, `.csv` or `.jsonl`, over resets and pulled cables; and compare
+them with PyTorch."""
 
 from __future__ import annotations
 
@@ -23,20 +24,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the build folder of the firmware")
     parser.add_argument("-o", "--out", type=Path, metavar="X.npz", help="where to: .npz, .csv or .jsonl")
     parser.add_argument("--overwrite", action="store_true", help="a file that is there already is lost")
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     port_arguments(parser)
-    parser.add_argument("--inputs", type=Path, metavar="X.npz", help="what the board is given (default: beside the program)")
-    parser.add_argument("--listen", action="store_true", help="give nothing: a firmware of your own runs there, and calls et::capture")
+    parser.add_argument(
+        "--inputs", type=Path, metavar="X.npz", help="what the board is given (default: beside the program)"
+    )
+    parser.add_argument(
+        "--listen", action="store_true", help="give nothing: a firmware of your own runs there, and calls et::capture"
+    )
     parser.add_argument("--records", type=positive, metavar="N", help="stop after so many (default: each input once)")
     parser.add_argument("--for", dest="span", type=seconds, metavar="S", help="stop after so many seconds")
-    parser.add_argument("--wait", type=seconds, default=600.0, metavar="S", help="seconds that a board may be away (default: 600)")
-    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
-    parser.add_argument("--log", type=Path, metavar="X.log", help="keep the raw bytes of both directions, as wire.log has them")
     parser.add_argument(
-        "--compare", type=Path, metavar="SCRIPT", help="then compare with what the script's network gives for the same inputs"
+        "--wait", type=seconds, default=600.0, metavar="S", help="seconds that a board may be away (default: 600)"
     )
-    parser.add_argument("--from", dest="source", type=Path, metavar="X.npz", help="with --compare: this capture, and no new one")
-    parser.add_argument("--recover", type=Path, metavar="X.npz", help="make the .npz of what a capture that was killed left")
+    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
+    parser.add_argument(
+        "--log", type=Path, metavar="X.log", help="keep the raw bytes of both directions, as wire.log has them"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="SCRIPT",
+        help="then compare with what the script's network gives for the same inputs",
+    )
+    parser.add_argument(
+        "--from", dest="source", type=Path, metavar="X.npz", help="with --compare: this capture, and no new one"
+    )
+    parser.add_argument(
+        "--recover", type=Path, metavar="X.npz", help="make the .npz of what a capture that was killed left"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,7 +64,10 @@ def main(args: argparse.Namespace) -> int:
         print(f"{args.recover}: {recover(args.recover)} records")
         return 0
     if args.folder is None or (args.out is None) == (args.source is None):
-        raise ModelError("a build folder and -o X.npz belong there, or --compare SCRIPT --from X.npz, or --recover X.npz", where="capture")
+        raise ModelError(
+            "a build folder and -o X.npz belong there, or --compare SCRIPT --from X.npz, or --recover X.npz",
+            where="capture",
+        )
     if args.compare is not None and args.out is not None and args.out.suffix != ".npz":
         raise ModelError("what is compared is captured to an .npz", where=str(args.out))
     if args.source is not None and args.compare is None:
@@ -79,7 +100,9 @@ def _capture(args: argparse.Namespace) -> None:
 
     inputs = None
     if not args.listen:
-        inputs = read_samples(existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz")), None)
+        inputs = read_samples(
+            existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz")), None
+        )
     out = create(args.out, overwrite=args.overwrite)
     try:
         if inputs is None:
@@ -102,7 +125,8 @@ def _capture(args: argparse.Namespace) -> None:
 
 
 def _compare(folder: Path, path: Path, script: Path) -> None:
-    """Hold captured outputs against what PyTorch gives for the captured inputs: the script is exported again, with these for samples."""
+    """Hold captured outputs against what PyTorch gives for the captured inputs: the script is exported again, with
+    these for samples."""
     import tempfile
 
     from etexport.artifacts.captured import read_captured
@@ -115,7 +139,9 @@ def _compare(folder: Path, path: Path, script: Path) -> None:
 
     captured = read_captured(path)
     if not captured.inputs:
-        raise ModelError("has no inputs, so PyTorch cannot be asked", where=str(path), hint="et::capture(Inputs(), ...) before run()")
+        raise ModelError(
+            "has no inputs, so PyTorch cannot be asked", where=str(path), hint="et::capture(Inputs(), ...) before run()"
+        )
     program = program_of(folder, None, "--inputs and --board")
     with tempfile.TemporaryDirectory() as name:
         made = Path(name) / "model.pte"
@@ -123,18 +149,24 @@ def _compare(folder: Path, path: Path, script: Path) -> None:
         export(script, made, quantize="int8" if is_int8 else "float32", inputs=_as_given(captured, program))
         if made.read_bytes() != program.read_bytes():
             raise ModelError(
-                "gives another program than the one that was captured", where=str(script), hint="build, write and capture again"
+                "gives another program than the one that was captured",
+                where=str(script),
+                hint="build, write and capture again",
             )
         write_whole(Path(name) / "outputs.npz", npz({f"output_{at}": one for at, one in enumerate(captured.outputs)}))
         comparison = by_outputs(question_of(Path(name), made))
     require_equal(comparison, str(path))
     for gap in captured.gaps:
         print(f"{path}: note: {gap}")
-    print(f"{path}: all {comparison.samples} records agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
+    print(
+        f"{path}: all {comparison.samples} records agree with {comparison.against}, largest error "
+        f"{comparison.max_abs_error:.3g}"
+    )
 
 
 def _as_given(captured: Captured, program: Path) -> list[Array]:
-    """Captured inputs as the script's network takes them: those that are stored in integers as the reals they stand for."""
+    """Captured inputs as the script's network takes them: those that are stored in integers as the reals they stand
+    for."""
     from etexport.artifacts.files import opened
 
     with opened(program.with_suffix(".npz")) as arrays:

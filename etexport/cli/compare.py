@@ -9,7 +9,9 @@ EXAMPLE = "etexport compare build/m4/digits-float32 build/m4/digits-int8"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("before", type=Path, metavar="A", help="a build folder that `etexport report` was in, or a report.json")
+    parser.add_argument(
+        "before", type=Path, metavar="A", help="a build folder that `etexport report` was in, or a report.json"
+    )
     parser.add_argument("after", type=Path, metavar="B", help="another one")
 
 

@@ -18,14 +18,24 @@ def main(args: argparse.Namespace) -> int:
     (verbs,) = (action.choices for action in parser(VERBS)._actions if isinstance(action, argparse._SubParsersAction))
     boards = " ".join(board_names())
     print("autoload -U +X bashcompinit && bashcompinit\n" if args.shell == "zsh" else "", end="")
-    print(_FUNCTION.format(verbs=" ".join(VERBS), boards=boards, cases="\n".join(_case(name, one) for name, one in verbs.items())))
+    print(
+        _FUNCTION.format(
+            verbs=" ".join(VERBS), boards=boards, cases="\n".join(_case(name, one) for name, one in verbs.items())
+        )
+    )
     return 0
 
 
 def _case(verb: str, parser: argparse.ArgumentParser) -> str:
     """What `--...` may be behind a verb, and what may follow an option that takes one of a few words."""
-    options = " ".join(option for action in parser._actions for option in action.option_strings if option.startswith("--"))
-    chosen = [(one.option_strings, " ".join(map(str, one.choices))) for one in parser._actions if one.option_strings and one.choices]
+    options = " ".join(
+        option for action in parser._actions for option in action.option_strings if option.startswith("--")
+    )
+    chosen = [
+        (one.option_strings, " ".join(map(str, one.choices)))
+        for one in parser._actions
+        if one.option_strings and one.choices
+    ]
     words = "".join(f' {"|".join(names)}) words="{choices}" ;;' for names, choices in chosen)
     return f'    {verb}) options="{options}"; case $before in{words} *) ;; esac ;;'
 
@@ -51,4 +61,4 @@ _etexport() {{
     COMPREPLY=($(compgen -f -- "$word"))
   fi
 }}
-complete -o filenames -F _etexport etexport"""
+complete -o filenames -F _etexport etexport"""  # noqa: E501

@@ -18,7 +18,8 @@ EXIT_MISSING = 5
 
 @dataclass(frozen=True)
 class Tool:
-    """`found` is a version, or "" where it is missing; `cost` says what cannot be done without it; `needed` by some board or step."""
+    """`found` is a version, or "" where it is missing; `cost` says what cannot be done without it; `needed` by some
+    board or step."""
 
     name: str
     found: str
@@ -46,7 +47,9 @@ def main(args: argparse.Namespace) -> int:
 def _print(tools: list[Tool]) -> None:
     width = max(len(tool.name) for tool in tools)
     for tool in tools:
-        print(f"{tool.name:{width}}  {tool.found or 'MISSING' if tool.needed else tool.found or 'not there (optional)'}")
+        print(
+            f"{tool.name:{width}}  {tool.found or 'MISSING' if tool.needed else tool.found or 'not there (optional)'}"
+        )
     reasons: dict[tuple[str, str, bool], list[str]] = {}
     for tool in tools:
         if not tool.found:
@@ -60,7 +63,10 @@ def _print(tools: list[Tool]) -> None:
 def _python() -> Tool:
     good = sys.version_info >= (3, 11)
     return Tool(
-        "python", sys.version.split()[0] if good else "", f"everything: {sys.executable} is too old", "install Python 3.11 or newer"
+        "python",
+        sys.version.split()[0] if good else "",
+        f"everything: {sys.executable} is too old",
+        "install Python 3.11 or newer",
     )
 
 
@@ -84,7 +90,9 @@ def _packages() -> list[Tool]:
             version = ""
         if version and pinned and version.partition("+")[0] != pinned:
             version = f"{version} (pinned: {pinned})"
-        found.append(Tool(name, version, COSTS.get(extra, f"the extra {extra}"), _pip(requirement, extra), needed=not extra))
+        found.append(
+            Tool(name, version, COSTS.get(extra, f"the extra {extra}"), _pip(requirement, extra), needed=not extra)
+        )
     return found
 
 
@@ -119,14 +127,25 @@ def _added() -> list[Tool]:
     from etexport.resources import declared, package
 
     found = []
-    for group, check in {"etexport.boards": _read_boards, "etexport.kernels": _read_kernels, "etexport.passes": _read_passes}.items():
+    for group, check in {
+        "etexport.boards": _read_boards,
+        "etexport.kernels": _read_kernels,
+        "etexport.passes": _read_passes,
+    }.items():
         try:
             check()
             found += [Tool(f"{group}: {entry.name}", package(entry), "", "") for entry in declared(group)]
         except ImportError:
             continue  # numpy is missing, which is said above
         except EtError as error:
-            found.append(Tool(group, "", f"most verbs: {error.where}: {error.what}", error.hint or "mend or uninstall that package"))
+            found.append(
+                Tool(
+                    group,
+                    "",
+                    f"most verbs: {error.where}: {error.what}",
+                    error.hint or "mend or uninstall that package",
+                )
+            )
     return found
 
 
@@ -179,7 +198,10 @@ def _programs() -> list[Tool]:
     return [
         *found,
         *wrong,
-        *(Tool(program, _version(program), cost, _apt(package, program), needed=False) for program, cost, package in optional),
+        *(
+            Tool(program, _version(program), cost, _apt(package, program), needed=False)
+            for program, cost, package in optional
+        ),
     ]
 
 
@@ -193,7 +215,9 @@ def _version(program: str) -> str:
     if path is None:
         return ""
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=False)
+        said = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     line = next(iter((said.stdout or said.stderr).splitlines()), "")

@@ -1,5 +1,5 @@
-"""Model scripts to `model.pte` and `model.npz`: capture, lower, write; several scripts share one start of torch. Of int8 it says what that
-costs against float."""
+"""Model scripts to `model.pte` and `model.npz`: capture, lower, write; several scripts share one start of torch. Of
+int8 it says what that costs against float."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ EXAMPLE = "etexport export model.py -o build/model/gesture-int8/model.pte --quan
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "script", nargs="+", type=Path, help="a model script or a saved .pt2; an .npz behind a script is its trained weights"
+        "script",
+        nargs="+",
+        type=Path,
+        help="a model script or a saved .pt2; an .npz behind a script is its trained weights",
     )
     parser.add_argument(
         "-o",
@@ -29,11 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quantize", choices=QUANTIZATIONS, help="instead of what the scripts say")
     parser.add_argument(
-        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output of int8 has "
+        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output of "
+            "int8 has "
         "less signal to noise than this against the float network, or where that is not known"
     )  # fmt: skip
     depfile_argument(parser, "each X.pte")
-    parser.add_argument("--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason")
+    parser.add_argument(
+        "--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -46,7 +52,12 @@ def main(args: argparse.Namespace) -> int:
     if len(jobs) != len(outs):
         raise ModelError(f"{len(jobs)} scripts and {len(outs)} outputs", hint="give -o one name for each script")
     folders = [out for out in outs if out.is_dir()]
-    raise_all([ModelError("is a folder, a file belongs there", where=str(out), hint=f"-o {out / 'model.pte'}") for out in folders])
+    raise_all(
+        [
+            ModelError("is a folder, a file belongs there", where=str(out), hint=f"-o {out / 'model.pte'}")
+            for out in folders
+        ]
+    )
     from etexport.frontend import export
     from etexport.stages.check import check_buildable
 
@@ -67,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
-    """Of an int8 network, what it loses against float on samples that it was not calibrated with: MismatchError below `at_least_db`."""
+    """Of an int8 network, what it loses against float on samples that it was not calibrated with: MismatchError below
+    `at_least_db`."""
     from etexport.artifacts.reference import read_reference
     from etexport.judge.against_float import require_signal, signal_line, warning
     from etexport.judge.compare import converted_against_float
@@ -76,7 +88,9 @@ def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
 
     samples = out.with_suffix(".npz")
     method, reference = pte.load(out).method(), read_reference(samples)
-    if not reference.float_outputs and not any(one.op.startswith("quantized_decomposed::") for one in method.instructions):
+    if not reference.float_outputs and not any(
+        one.op.startswith("quantized_decomposed::") for one in method.instructions
+    ):
         return
     found, missing = converted_against_float(reference)
     print(f"{out}: int8: {signal_line(found, missing)}", flush=True)

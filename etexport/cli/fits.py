@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", type=Path, metavar="X.pte")
     parser.add_argument("board", nargs="*", help="only these; a path to a .toml works too")
     parser.add_argument(
-        "--quick", action="store_true", help="compile nothing: arena, stack and constants alone, without code and static data"
+        "--quick",
+        action="store_true",
+        help="compile nothing: arena, stack and constants alone, without code and static data",
     )
     optimize_argument(parser)
 
@@ -59,7 +61,11 @@ def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple
         if quick:
             arena = read_memory(out).arena.size
             constants = (out / "constants.bin").stat().st_size
-            return True, f"constants {constants:,} of {flash:,} bytes of flash; arena and stack {arena + board.stack:,} of {ram:,} of RAM"
+            return (
+                True,
+                f"constants {constants:,} of {flash:,} bytes of flash; arena and stack {arena + board.stack:,} of "
+                f"{ram:,} of RAM",
+            )
         made = gcc.build(out, board, kernel_folders(), build_dir=out)
         found = footprint(made.elf, made.map, made.objects, board).sizes
     except ToolMissingError:

@@ -14,15 +14,28 @@ EXAMPLE = "etexport flash build/nucleo --port /dev/ttyACM0"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     port_arguments(parser)
     parser.add_argument(
-        "--tool", default="", metavar="NAME", help="openocd, gdb, copy, ... (default: the first of the board's that is installed)"
+        "--tool",
+        default="",
+        metavar="NAME",
+        help="openocd, gdb, copy, ... (default: the first of the board's that is installed)",
     )
-    parser.add_argument("--at", default="", metavar="WHERE", help="gdb: HOST:PORT of the debugger; copy: a folder; file: the flash file")
+    parser.add_argument(
+        "--at", default="", metavar="WHERE", help="gdb: HOST:PORT of the debugger; copy: a folder; file: the flash file"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the exact command, and do nothing")
-    parser.add_argument("--no-confirm", action="store_true", help="do not ask the firmware: where the board's serial port is not connected")
-    parser.add_argument("--wait", type=seconds, default=20.0, metavar="S", help="seconds that it may take to come back (default: 20)")
+    parser.add_argument(
+        "--no-confirm",
+        action="store_true",
+        help="do not ask the firmware: where the board's serial port is not connected",
+    )
+    parser.add_argument(
+        "--wait", type=seconds, default=20.0, metavar="S", help="seconds that it may take to come back (default: 20)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -50,5 +63,8 @@ def _flash(args: argparse.Namespace) -> int:
         elf, board, Line(args.port or "", args.baud or 0, args.reset), wait_s=args.wait,
         waiting=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
-    print(f"{board.name}: runs {hello.program} {hello.program_hash:016x}, image {hello.image_bytes:,} bytes with CRC {hello.image_crc:08x}")
+    print(
+        f"{board.name}: runs {hello.program} {hello.program_hash:016x}, image {hello.image_bytes:,} bytes with CRC "
+        f"{hello.image_crc:08x}"
+    )
     return 0

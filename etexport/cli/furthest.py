@@ -1,4 +1,5 @@
-"""The samples that a verdict on a run looks into, as a JSON list for `run --probes --only`: of a quantised program those furthest off."""
+"""The samples that a verdict on a run looks into, as a JSON list for `run --probes --only`: of a quantised program
+those furthest off."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ EXAMPLE = "etexport furthest build/m4"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument("-o", "--out", type=Path, metavar="X.json", help="where to write (default: furthest.json in DIR)")
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="X.json", help="where to write (default: furthest.json in DIR)"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
 
     with alone_in(args.out):
         generate(
-            args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name), poison=args.poison,
-            planner=args.planner, rounding=args.rounding,
+            args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name),
+            poison=args.poison, planner=args.planner, rounding=args.rounding,
         )  # fmt: skip
     return 0

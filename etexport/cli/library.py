@@ -1,4 +1,5 @@
-"""A model as a folder for another build: sources, kernels, constants, manifests of Make, CMake, PlatformIO, Arduino, Zephyr and others."""
+"""A model as a folder for another build: sources, kernels, constants, manifests of Make, CMake, PlatformIO, Arduino,
+Zephyr and others."""
 
 from __future__ import annotations
 
@@ -19,12 +20,22 @@ EXAMPLE = "etexport library model.pte --core m4f -o lib/gesture"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", type=Path, nargs="+", metavar="X.pte|SCRIPT", help="several share one arena, each in its folder of DIR")
+    parser.add_argument(
+        "program",
+        type=Path,
+        nargs="+",
+        metavar="X.pte|SCRIPT",
+        help="several share one arena, each in its folder of DIR",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--core", metavar="CORE", help="m4f, cortex-m0, rv32imafc, host: a core of `etexport boards`")
     where.add_argument("--board", metavar="BOARD", help="a board's core, with the plan held against its memory")
-    parser.add_argument("--between-steps", action="store_true", help="run() calls a function of yours before each step, which may end it")
+    parser.add_argument(
+        "--between-steps",
+        action="store_true",
+        help="run() calls a function of yours before each step, which may end it",
+    )
     optimize_argument(parser)
     rounding_argument(parser)
     planner_argument(parser)
@@ -50,7 +61,9 @@ def main(args: argparse.Namespace) -> int:
     board = load_board(args.board) if args.board else _with_core(args.core)
     names = [model_name(program, args.name) for program in args.program]
     if len(set(map(identifier, names))) < len(names):
-        raise ModelError(f"two programs have one name: {', '.join(names)}", where="library", hint="their files name them")
+        raise ModelError(
+            f"two programs have one name: {', '.join(names)}", where="library", hint="their files name them"
+        )
     with tempfile.TemporaryDirectory() as aside, alone_in(args.out):
         programs = []
         for at, program in enumerate(args.program):
@@ -65,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
         folders = [args.out / identifier(name) for name in names] if len(names) > 1 else [args.out]
         for name, folder, (methods, program_hash) in zip(names, folders, placed, strict=True):
             files = library(
-                methods, board, kernels, model_name=name, program_hash=program_hash, out=folder, between=args.between_steps, arena=names[0],
+                methods, board, kernels, model_name=name, program_hash=program_hash, out=folder,
+                between=args.between_steps, arena=names[0],
             )  # fmt: skip
             print(f"{folder}: {len(files)} files for {board.core}; README.md says how")
     if len(names) > 1:
@@ -88,8 +102,12 @@ def _with_core(core: str) -> Board:
     from etexport.errors import ModelError
 
     boards = [load_board(name) for name in board_names()]
-    found = [board for board in boards if _plain(core) in (_plain(board.core), board.name if board.name == "host" else "")]
+    found = [
+        board for board in boards if _plain(core) in (_plain(board.core), board.name if board.name == "host" else "")
+    ]
     if not found:
         known = sorted({board.core for board in boards if "host" not in board.features})
         raise ModelError(f"no board has a core {core!r}", where="--core", hint=f"known: {', '.join(known)}, host")
-    return max(found, key=lambda board: (sum(memory.size for memory in board.memory if memory.kind == "ram"), board.name))
+    return max(
+        found, key=lambda board: (sum(memory.size for memory in board.memory if memory.kind == "ram"), board.name)
+    )

@@ -12,11 +12,19 @@ EXAMPLE = "etexport monitor build/nucleo --port /dev/ttyACM0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the firmware's build folder: faults get names")
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", metavar="DIR", help="the firmware's build folder: faults get names"
+    )
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     port_arguments(parser)
-    parser.add_argument("--for", dest="span", type=seconds, metavar="S", help="stop after so many seconds (default: at Ctrl-C)")
-    parser.add_argument("--log", type=Path, metavar="X.log", help="keep the raw bytes of both directions, as wire.log has them")
+    parser.add_argument(
+        "--for", dest="span", type=seconds, metavar="S", help="stop after so many seconds (default: at Ctrl-C)"
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="X.log", help="keep the raw bytes of both directions, as wire.log has them"
+    )
 
 
 def main(args: argparse.Namespace) -> int:

@@ -32,7 +32,13 @@ def main(args: argparse.Namespace) -> int:
         op = library.find(name)
         dtypes = [str(dtype.numpy) for dtype in op.dtypes] if op else []
         rows.append(
-            {"name": name, "family": op.family if op else None, "dtypes": dtypes, "schema": op.schema if op else None, "used": used[name]}
+            {
+                "name": name,
+                "family": op.family if op else None,
+                "dtypes": dtypes,
+                "schema": op.schema if op else None,
+                "used": used[name],
+            }
         )
     if args.json:
         print(json.dumps(rows, indent=1))

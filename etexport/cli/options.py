@@ -10,40 +10,56 @@ ROUNDINGS = ("nearest", "tflm")
 
 
 def board_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--board", required=True, metavar="BOARD", help="a name of `etexport boards`, or a path to a .toml")
+    parser.add_argument(
+        "--board", required=True, metavar="BOARD", help="a name of `etexport boards`, or a path to a .toml"
+    )
 
 
 def port_arguments(parser: argparse.ArgumentParser) -> None:
     """How a board is reached: `etexport.device.session.Line`."""
     parser.add_argument(
         "--port", metavar="URL",
-        help="/dev/ttyACM0, hwgrep://0483:374b, socket://HOST:PORT, rfc2217://HOST:PORT, or qemu://BOARD to start its simulator "
+        help="/dev/ttyACM0, hwgrep://0483:374b, socket://HOST:PORT, rfc2217://HOST:PORT, or qemu://BOARD to start its "
+            "simulator "
         "(default: the board's simulator, or the port that its USB ids are found at)",
     )  # fmt: skip
-    parser.add_argument("--baud", type=positive, metavar="N", help="bits a second (default: what the board's file says)")
-    parser.add_argument("--reset", action="store_true", help="reset the board first, by the port's lines as its file says")
+    parser.add_argument(
+        "--baud", type=positive, metavar="N", help="bits a second (default: what the board's file says)"
+    )
+    parser.add_argument(
+        "--reset", action="store_true", help="reset the board first, by the port's lines as its file says"
+    )
 
 
 def optimize_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--optimize", choices=OPTIMIZE, default="speed", help="fixed kernels for each layer, or shared ones that are smaller"
+        "--optimize",
+        choices=OPTIMIZE,
+        default="speed",
+        help="fixed kernels for each layer, or shared ones that are smaller",
     )
 
 
 def rounding_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounding", choices=ROUNDINGS,
-        help="of int8 results: once, to the nearest, or TFLite's double rounding (default: tflm for a file made of cortex_m operators)",
+        help="of int8 results: once, to the nearest, or TFLite's double rounding (default: tflm for a file made of "
+            "cortex_m operators)",
     )  # fmt: skip
 
 
 def planner_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution (the module on PYTHONPATH)")
+    parser.add_argument(
+        "--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution (the module on PYTHONPATH)"
+    )
 
 
 def depfile_argument(parser: argparse.ArgumentParser, of: str) -> None:
     parser.add_argument(
-        "--depfile", type=Path, metavar="X.d", help=f"write what {of} was made of, as a rule that Make, Ninja and CMake read"
+        "--depfile",
+        type=Path,
+        metavar="X.d",
+        help=f"write what {of} was made of, as a rule that Make, Ninja and CMake read",
     )
 
 
@@ -55,7 +71,9 @@ def folder_arguments(parser: argparse.ArgumentParser) -> None:
     """A build folder, and what it was made of where `etexport build` did not note that."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
     parser.add_argument("--program", type=Path, metavar="X.pte", help="the program it was built from")
-    parser.add_argument("--reference", type=Path, metavar="X.npz", help="samples and eager outputs (default: beside the program)")
+    parser.add_argument(
+        "--reference", type=Path, metavar="X.npz", help="samples and eager outputs (default: beside the program)"
+    )
 
 
 def positive(text: str) -> int:

@@ -1,5 +1,5 @@
-"""The command line as argparse has it: each verb is a file here with `add_arguments`, `main`, an `EXAMPLE`, and a docstring for its
-help."""
+"""The command line as argparse has it: each verb is a file here with `add_arguments`, `main`, an `EXAMPLE`, and a
+docstring for its help."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ VERBS = (
 """In the order of the pipeline, then what tells about it."""
 
 USAGE_ERROR = 1
-EXIT_CODES = "exit codes: 0 good, 1 a model or build error, 2 results differ, 3 no device, 4 the device faulted, 5 a tool is missing"
+EXIT_CODES = (
+    "exit codes: 0 good, 1 a model or build error, 2 results differ, 3 no device, 4 the device faulted, 5 a "
+    "tool is missing"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,21 +47,33 @@ class _Integration(argparse.Action):
 
 
 def parse(given: Sequence[str]) -> argparse.Namespace:
-    """The arguments of the one verb that is given; only its file is loaded. Ends the process for `--help` and for mistakes."""
+    """The arguments of the one verb that is given; only its file is loaded. Ends the process for `--help` and for
+    mistakes."""
     chosen = next((word for word in given if not word.startswith("-")), None)
     made = parser((chosen,) if chosen in VERBS else VERBS)
     if chosen is not None and chosen not in VERBS:
         near = difflib.get_close_matches(chosen, VERBS, n=1)
-        made.error(f"no verb is called {chosen!r}" + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(VERBS)}"))
+        made.error(
+            f"no verb is called {chosen!r}"
+            + (f"; did you mean {near[0]}?" if near else f"; there are {', '.join(VERBS)}")
+        )
     return made.parse_args(given)
 
 
 def parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
-    made = _Parser(prog="etexport", description="A PyTorch model script in, a verified microcontroller firmware out.", epilog=EXIT_CODES)
+    made = _Parser(
+        prog="etexport",
+        description="A PyTorch model script in, a verified microcontroller firmware out.",
+        epilog=EXIT_CODES,
+    )
     made.add_argument("--version", action="version", version=f"etexport {__version__}")
-    made.add_argument("--cmake-dir", action=_Integration, const="cmake", help="print the folder for CMake's -Detexport_DIR=")
+    made.add_argument(
+        "--cmake-dir", action=_Integration, const="cmake", help="print the folder for CMake's -Detexport_DIR="
+    )
     script = "platformio/model.py"
-    made.add_argument("--platformio-script", action=_Integration, const=script, help="print what `extra_scripts = pre:` names")
+    made.add_argument(
+        "--platformio-script", action=_Integration, const=script, help="print what `extra_scripts = pre:` names"
+    )
     made.add_argument("--debug", action="store_true", help="show a traceback with every error")
     choices = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:

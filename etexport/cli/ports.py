@@ -11,10 +11,18 @@ EXAMPLE = "etexport ports"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", nargs="*", metavar="URL", help="ports to ask besides those of this machine, as socket://HOST:PORT")
-    parser.add_argument("--baud", type=positive, metavar="N", help="bits a second (default: what the board's file says, 115200)")
-    parser.add_argument("--no-ask", action="store_true", help="do not open them: some boards start again when their port is opened")
-    parser.add_argument("--wait", type=seconds, default=2.0, metavar="S", help="seconds that each may take to answer (default: 2)")
+    parser.add_argument(
+        "url", nargs="*", metavar="URL", help="ports to ask besides those of this machine, as socket://HOST:PORT"
+    )
+    parser.add_argument(
+        "--baud", type=positive, metavar="N", help="bits a second (default: what the board's file says, 115200)"
+    )
+    parser.add_argument(
+        "--no-ask", action="store_true", help="do not open them: some boards start again when their port is opened"
+    )
+    parser.add_argument(
+        "--wait", type=seconds, default=2.0, metavar="S", help="seconds that each may take to answer (default: 2)"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
@@ -51,7 +59,8 @@ def _plain(one: object) -> dict[str, object]:
     if one.hello is not None:
         told = one.hello
         hello = {
-            "board": told.board, "program": told.program, "program_hash": f"{told.program_hash:016x}", "image_crc": f"{told.image_crc:08x}",
-            "boot": told.boot, "runs": told.runs, "reset_cause": told.reset_cause, "link": told.version,
+            "board": told.board, "program": told.program, "program_hash": f"{told.program_hash:016x}",
+            "image_crc": f"{told.image_crc:08x}", "boot": told.boot, "runs": told.runs, "reset_cause": told.reset_cause,
+            "link": told.version,
         }  # fmt: skip
     return asdict(one.port) | {"boards": list(one.boards), "hello": hello, "answer": one.answer}

@@ -1,6 +1,8 @@
-"""Where the instructions go, by function and by line of the script: profile.json for Perfetto, profile.collapsed for flame graphs.
+"""Where the instructions go, by function and by line of the script: profile.json for Perfetto, profile.collapsed for
+flame graphs.
 
-In QEMU any image is counted as it is, by a plugin. Elsewhere a run with probes is told, in the unit of the board's counter."""
+In QEMU any image is counted as it is, by a plugin. Elsewhere a run with probes is told, in the unit of the board's
+counter."""
 
 from __future__ import annotations
 
@@ -19,10 +21,26 @@ EXAMPLE = "etexport profile build/m4"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
-    parser.add_argument("--inputs", type=Path, metavar="X.npz", help="input_0, input_1, ..., samples first (default: beside the program)")
-    parser.add_argument("--sample", type=positive, metavar="N", help="from 1 (default: the one whose count the report tells, or the first)")
-    parser.add_argument("--probes", action="store_true", help="tell the run with probes in DIR or DIR/profile, also where QEMU could count")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="X.npz",
+        help="input_0, input_1, ..., samples first (default: beside the program)",
+    )
+    parser.add_argument(
+        "--sample",
+        type=positive,
+        metavar="N",
+        help="from 1 (default: the one whose count the report tells, or the first)",
+    )
+    parser.add_argument(
+        "--probes",
+        action="store_true",
+        help="tell the run with probes in DIR or DIR/profile, also where QEMU could count",
+    )
 
 
 def main(args: argparse.Namespace) -> int:

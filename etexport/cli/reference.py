@@ -59,4 +59,6 @@ def drawn(random: object, spec: TensorSpec) -> Array:
     if spec.dtype.numpy.kind == "b":
         return random.random(spec.shape) < 0.5
     limits = np.iinfo(spec.dtype.numpy)
-    return random.integers(max(limits.min, -128), min(limits.max, 127), spec.shape, endpoint=True).astype(spec.dtype.numpy)
+    return random.integers(max(limits.min, -128), min(limits.max, 127), spec.shape, endpoint=True).astype(
+        spec.dtype.numpy
+    )

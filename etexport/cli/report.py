@@ -1,4 +1,5 @@
-"""What was built, run and compared: `report.json`, a page `report.html`, one screen `report.txt`; what took how long: `timing.json`."""
+"""What was built, run and compared: `report.json`, a page `report.html`, one screen `report.txt`; what took how long:
+`timing.json`."""
 
 from __future__ import annotations
 
@@ -13,12 +14,20 @@ EXAMPLE = "etexport report build/m4 --clock 168000000 --markdown summary.md"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
     parser.add_argument(
-        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output has less signal to "
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
+    parser.add_argument(
+        "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output "
+            "has less signal to "
         "noise than this against the float network, or where that is not known"
     )  # fmt: skip
-    parser.add_argument("--clock", type=positive, metavar="HZ", help="of the core: say how long an inference would take at it, an estimate")
+    parser.add_argument(
+        "--clock",
+        type=positive,
+        metavar="HZ",
+        help="of the core: say how long an inference would take at it, an estimate",
+    )
     parser.add_argument("--markdown", type=Path, metavar="X.md", help="write a summary for a CI page as well")
     parser.add_argument("-q", "--quiet", action="store_true", help="write the files, print nothing")
 

@@ -1,4 +1,5 @@
-"""Write a Robot test beside a firmware for a board in Renode: its outputs are compared with PyTorch's. `renode-test` runs it."""
+"""Write a Robot test beside a firmware for a board in Renode: its outputs are compared with PyTorch's. `renode-test`
+runs it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ EXAMPLE = "etexport robot build/renode"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     name_argument(parser)
 
@@ -26,7 +29,9 @@ def main(args: argparse.Namespace) -> int:
     reference = existing(args.reference or program.with_suffix(".npz"))
     existing(args.folder / "firmware.elf")
     name = model_name(program, args.name)
-    files = robot_files(load_board(argument), argument, args.folder, program, reference, name=name, samples=args.samples)
+    files = robot_files(
+        load_board(argument), argument, args.folder, program, reference, name=name, samples=args.samples
+    )
     for file, content in files.items():
         write_whole(args.folder / file, content)
     print(f"{args.folder}: {', '.join(sorted(files))}\n  renode-test {args.folder / 'firmware.robot'}")

@@ -1,4 +1,5 @@
-"""Start the board, or attach to it, and stream inputs and outputs: run.json, outputs.npz, wire.log; with probes trace.npz."""
+"""Start the board, or attach to it, and stream inputs and outputs: run.json, outputs.npz, wire.log; with probes
+trace.npz."""
 
 from __future__ import annotations
 
@@ -15,17 +16,27 @@ EXAMPLE = "etexport run build/m4 --samples 20"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     parser.add_argument(
         "--inputs",
         type=Path,
         metavar="X.npz",
-        help="input_0, input_1, ..., samples first, or calls of methods: call_0_name, call_0_input_0, ... (default: beside the program)",
+        help="input_0, input_1, ..., samples first, or calls of methods: call_0_name, call_0_input_0, ... (default: "
+        "beside the program)",
     )
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
-    parser.add_argument("--only", type=Path, metavar="X.json", help="with --probes, only the samples that `etexport furthest` wrote down")
     parser.add_argument(
-        "--probes", action="store_true", help="the firmware counts every step (`build --probes`): counts in run.json, results in trace.npz"
+        "--only",
+        type=Path,
+        metavar="X.json",
+        help="with --probes, only the samples that `etexport furthest` wrote down",
+    )
+    parser.add_argument(
+        "--probes",
+        action="store_true",
+        help="the firmware counts every step (`build --probes`): counts in run.json, results in trace.npz",
     )
     port_arguments(parser)
     parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="seconds for one run of the program")
@@ -44,7 +55,9 @@ def _run(args: argparse.Namespace) -> int:
 
     folder: Path = args.folder
     if args.only is not None and (args.samples or not args.probes):
-        raise ModelError("is for runs with --probes and without --samples", where="--only", hint="it says which samples by itself")
+        raise ModelError(
+            "is for runs with --probes and without --samples", where="--only", hint="it says which samples by itself"
+        )
     inputs = existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz"))
     samples = read_samples(inputs, args.samples)
     calls = read_calls(inputs, args.samples)

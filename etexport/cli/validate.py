@@ -1,4 +1,5 @@
-"""Compare the outputs of a run with eager PyTorch's; exit code 2 names the first operator that is wrong, or sample that differs."""
+"""Compare the outputs of a run with eager PyTorch's; exit code 2 names the first operator that is wrong, or sample that
+differs."""
 
 from __future__ import annotations
 
@@ -14,20 +15,26 @@ EXAMPLE = "etexport validate build/m4 --fail-below 20"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument("--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)")
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
     parser.add_argument(
         "--trace",
         action="store_true",
-        help="look into the operators anew, also where a run with probes is there, and name the first that differs from PyTorch's",
+        help="look into the operators anew, also where a run with probes is there, and name the first that differs "
+        "from PyTorch's",
     )
     parser.add_argument(
         "--fail-below",
         type=decibels,
         metavar="DB",
-        help="exit code 2 where an output has less signal to noise than this against the float network, or where that is not known "
+        help="exit code 2 where an output has less signal to noise than this against the float network, or where that "
+        "is not known "
         "(default: min_snr_db of the model script)",
     )
-    parser.add_argument("--junit", type=Path, metavar="X.xml", help="write the verdict as JUnit XML, also where outputs differ")
+    parser.add_argument(
+        "--junit", type=Path, metavar="X.xml", help="write the verdict as JUnit XML, also where outputs differ"
+    )
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON, if all outputs agree")
 
 
@@ -61,7 +68,10 @@ def _validate(args: argparse.Namespace) -> int:
     if each is not None and not each.wrong:
         print(f"{args.folder}: {each}")
     require_right(judged, str(args.folder))
-    print(f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}")
+    print(
+        f"{args.folder}: all {comparison.samples} samples agree with {comparison.against}, largest error "
+        f"{comparison.max_abs_error:.3g}"
+    )
     figures = compared(comparison)
     lost = ""
     if comparison.tolerance_lsb is not None:

@@ -1,7 +1,8 @@
-"""Outputs of a board as they come, for hours: what is lost is marked, what is away is waited for, and it goes on from there.
+"""Outputs of a board as they come, for hours: what is lost is marked, what is away is waited for, and it goes on from
+there.
 
-Two ways. The bundled firmware is given inputs and runs (`stream`). A firmware of one's own runs by itself, and says what went in and came
-out with `et::capture` (firmware/et/capture.h): that is listened to (`listen`).
+Two ways. The bundled firmware is given inputs and runs (`stream`). A firmware of one's own runs by itself, and says
+what went in and came out with `et::capture` (firmware/et/capture.h): that is listened to (`listen`).
 """
 
 from __future__ import annotations
@@ -80,11 +81,12 @@ class _Breaks:
 
 def stream(
     elf: Path, board: Board, line: Line, inputs: Iterator[Sample], out: Sink, notice: Notice, *,
-    wait_s: float = 600.0, timeout_s: float = 60.0, log: Path | None = None, progress: Callable[[int], None] | None = None,
+    wait_s: float = 600.0, timeout_s: float = 60.0, log: Path | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Total:  # fmt: skip
-    """Run each of `inputs` on the board and write what it made. A reset or a line that breaks is a gap: it is waited for up to `wait_s`,
-    and the run that it broke is done again. Raises what `run` does where the board cannot be reached at first, runs another firmware, or
-    faults."""
+    """Run each of `inputs` on the board and write what it made. A reset or a line that breaks is a gap: it is waited
+    for up to `wait_s`, and the run that it broke is done again. Raises what `run` does where the board cannot be
+    reached at first, runs another firmware, or faults."""
     total = Total()
     breaks = _Breaks(out, total, notice, wait_s)
     pending: Sample | None = next(inputs, None)
@@ -115,13 +117,17 @@ def stream(
     return total
 
 
-def _write(out: Sink, total: Total, there: Session, number: int, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
+def _write(
+    out: Sink, total: Total, there: Session, number: int, inputs: Sequence[Array], outputs: Sequence[Array]
+) -> None:
     total.records += 1
     hello = there.hello
-    out.record(total.records, time.time(), hello.board, hello.program_hash, hello.boot, number, tuple(inputs), tuple(outputs))
+    out.record(
+        total.records, time.time(), hello.board, hello.program_hash, hello.boot, number, tuple(inputs), tuple(outputs)
+    )
 
 
-# ---- a firmware of one's own ------------------------------------------------------------------------------------------------------
+# ---- a firmware of one's own -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -149,8 +155,17 @@ class _Side:
 class _Listener:
     """Makes records of CAPTURE frames: inputs of a run, if they are sent, then its outputs."""
 
-    def __init__(self, out: Sink, total: Total, breaks: _Breaks, board: str, program_hash: int | None, where: str) -> None:
-        self._out, self._total, self._breaks, self._board, self._hash, self._where = out, total, breaks, board, program_hash, where
+    def __init__(
+        self, out: Sink, total: Total, breaks: _Breaks, board: str, program_hash: int | None, where: str
+    ) -> None:
+        self._out, self._total, self._breaks, self._board, self._hash, self._where = (
+            out,
+            total,
+            breaks,
+            board,
+            program_hash,
+            where,
+        )
         self._method: int | None = None
         self._number: int | None = None
         self._last: int | None = None
@@ -180,7 +195,9 @@ class _Listener:
         inputs = self._sides[0].whole() if 0 in self._sides else ()
         if inputs is None:
             self._breaks.mark(f"the inputs of run {number} did not come whole")
-        self._out.record(self._total.records, time.time(), self._board, message["program_hash"], 0, number, inputs or (), outputs)
+        self._out.record(
+            self._total.records, time.time(), self._board, message["program_hash"], 0, number, inputs or (), outputs
+        )
         self._last, self._number, self._sides = number, None, {}
         return True
 
@@ -195,11 +212,13 @@ class _Listener:
 
 
 def listen(
-    board: Board, line: Line, elf: Path | None, program_hash: int | None, out: Sink, notice: Notice, *, records: int | None = None,
-    seconds: float | None = None, wait_s: float = 600.0, log: Path | None = None, progress: Callable[[int], None] | None = None,
+    board: Board, line: Line, elf: Path | None, program_hash: int | None, out: Sink, notice: Notice, *,
+    records: int | None = None, seconds: float | None = None, wait_s: float = 600.0, log: Path | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Total:  # fmt: skip
-    """Write what a firmware of one's own says with `et::capture`, until so many records have come or so many seconds have gone by. Text
-    that it says is passed on to `notice`. What is lost or broken off is marked; a port that goes away is waited for."""
+    """Write what a firmware of one's own says with `et::capture`, until so many records have come or so many seconds
+    have gone by. Text that it says is passed on to `notice`. What is lost or broken off is marked; a port that goes
+    away is waited for."""
     total = Total()
     breaks = _Breaks(out, total, notice, wait_s)
     end = math.inf if seconds is None else time.monotonic() + seconds

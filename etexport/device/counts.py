@@ -13,8 +13,8 @@ from etexport.errors import DeviceLostError
 
 _MOST_TICKS = 1 << 62
 _LONGEST_START = 1 << 24
-"""A start of so many instructions or cycles is none: memory is set up in thousands. A counter of 24 bits that wraps as it is started
-(SysTick of one simulator) tells as much too much."""
+"""A start of so many instructions or cycles is none: memory is set up in thousands. A counter of 24 bits that wraps as
+it is started (SysTick of one simulator) tells as much too much."""
 _OWN_UNIT = re.compile(r"^// unit: (.+)$", re.MULTILINE)
 
 
@@ -37,8 +37,9 @@ class Measure:
 
 
 def measure(board: Board, *, launched: bool) -> Measure:
-    """How this board's ticks are told: in a simulator that we launched by its own word, at a port by that of the board. Of a board that is
-    only simulated the file knows no more than its simulator, and behind a port may be anything: there the counter's own ticks are told."""
+    """How this board's ticks are told: in a simulator that we launched by its own word, at a port by that of the board.
+    Of a board that is only simulated the file knows no more than its simulator, and behind a port may be anything:
+    there the counter's own ticks are told."""
     of = count_of(board, simulated=launched)
     is_real = board.simulator is None or board.attach is not None or board.simulator.count is not None
     if not launched and not is_real:
@@ -55,7 +56,8 @@ def _own_unit(board: Board) -> str:
 
 
 def start_count(by: Measure, init_ticks: int, url: str) -> int | None:
-    """From reset until HELLO could be answered; DeviceLostError for what no start takes. None where nothing is counted."""
+    """From reset until HELLO could be answered; DeviceLostError for what no start takes. None where nothing is
+    counted."""
     if by.of.still:
         return None
     count = by.count(init_ticks)
@@ -67,9 +69,9 @@ def start_count(by: Measure, init_ticks: int, url: str) -> int | None:
 
 
 def run_counts(by: Measure, results: Sequence[Result], url: str) -> tuple[int, ...]:
-    """The count of each run, without what counting nothing takes: the least of all runs, since on the host an interrupt may have come
-    between. DeviceLostError where a program took nothing or less; the host's clock is uneven, so that a few operators may take less
-    there, down to half of it: they count as one tick. () where nothing is counted."""
+    """The count of each run, without what counting nothing takes: the least of all runs, since on the host an interrupt
+    may have come between. DeviceLostError where a program took nothing or less; the host's clock is uneven, so that a
+    few operators may take less there, down to half of it: they count as one tick. () where nothing is counted."""
     if by.of.still:
         return ()
     overhead = min((result.overhead for result in results), default=0)

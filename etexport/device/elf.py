@@ -76,7 +76,8 @@ def addresses_in(parsed: ELFFile) -> dict[str, int]:
 
 
 def _entries(parsed: ELFFile) -> Iterator[tuple[str, int, int]]:
-    """Name, address and kind of each symbol. Of thousands in an image, pyelftools makes an object each, which takes fifty times as long."""
+    """Name, address and kind of each symbol. Of thousands in an image, pyelftools makes an object each, which takes
+    fifty times as long."""
     table = parsed.get_section_by_name(".symtab")
     if not isinstance(table, SymbolTableSection):
         return
@@ -122,7 +123,9 @@ def program_counts(elf: Path) -> Counts | None:
 def memory_bytes(elf: Path) -> int:
     """All that the ELF takes in the board's memories: nothing in it can be larger."""
     with elf.open("rb") as file:
-        return sum(section["sh_size"] for section in ELFFile(file).iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC)
+        return sum(
+            section["sh_size"] for section in ELFFile(file).iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_ALLOC
+        )
 
 
 def loaded(elf: Path, address: int, size: int) -> bytes | None:
@@ -136,7 +139,8 @@ def loaded(elf: Path, address: int, size: int) -> bytes | None:
 
 
 def places(elf: Path, board: Board, addresses: Sequence[int]) -> list[tuple[Place, ...]]:
-    """For each address the functions inlined into each other there, innermost first; () without addr2line or debug information."""
+    """For each address the functions inlined into each other there, innermost first; () without addr2line or debug
+    information."""
     program = shutil.which(f"{board.toolchain.prefix}addr2line")
     if program is None or not addresses:
         return [() for _ in addresses]
@@ -147,7 +151,13 @@ def places(elf: Path, board: Board, addresses: Sequence[int]) -> list[tuple[Plac
     found: list[tuple[Place, ...]] = []
     for block in re.split(r"^0x[0-9a-f]+\n", text, flags=re.MULTILINE)[1:]:
         lines = block.splitlines()
-        found.append(tuple(_place(function, place) for function, place in zip(lines[::2], lines[1::2], strict=False) if function != "??"))
+        found.append(
+            tuple(
+                _place(function, place)
+                for function, place in zip(lines[::2], lines[1::2], strict=False)
+                if function != "??"
+            )
+        )
     return found if len(found) == len(addresses) else [() for _ in addresses]
 
 

@@ -1,4 +1,5 @@
-"""A FAULT frame in words: what the core says, the C++ line, the instruction of the program, the line of the model script."""
+"""A FAULT frame in words: what the core says, the C++ line, the instruction of the program, the line of the model
+script."""
 
 from __future__ import annotations
 
@@ -22,21 +23,23 @@ _STEP = re.compile(r" +// (\d+)  \S")
 _SHOWN_CALLERS = 6
 
 _CFSR = {
-    0: "instruction fetch from memory that holds no code", 1: "access to forbidden memory", 3: "broken stack on return from an exception",
-    4: "stack overflow: no memory for an exception's registers", 5: "stack overflow: no memory for floating point registers",
+    0: "instruction fetch from memory that holds no code", 1: "access to forbidden memory",
+    3: "broken stack on return from an exception", 4: "stack overflow: no memory for an exception's registers",
+    5: "stack overflow: no memory for floating point registers",
     8: "instruction fetch from an address where nothing is", 9: "access to an address where nothing is",
-    10: "write to an address where nothing is, a few instructions earlier", 11: "broken stack on return from an exception",
-    12: "stack overflow: no memory for an exception's registers", 13: "stack overflow: no memory for floating point registers",
-    16: "undefined instruction", 17: "jump to an address without the Thumb bit", 18: "broken return from an exception",
+    10: "write to an address where nothing is, a few instructions earlier",
+    11: "broken stack on return from an exception", 12: "stack overflow: no memory for an exception's registers",
+    13: "stack overflow: no memory for floating point registers", 16: "undefined instruction",
+    17: "jump to an address without the Thumb bit", 18: "broken return from an exception",
     19: "floating point instruction, but the unit is off or absent", 24: "unaligned access", 25: "division by zero",
 }  # fmt: skip
 """Bits of the Configurable Fault Status Register (ARMv7-M reference manual, section B3.2.15)."""
 _BFAR_VALID, _MMFAR_VALID = 1 << 15, 1 << 7
 
 _MCAUSE = {
-    0: "jump to an unaligned address", 1: "instruction fetch from an address where nothing is", 2: "illegal instruction", 3: "breakpoint",
-    4: "unaligned load", 5: "load from an address where nothing is", 6: "unaligned store", 7: "store to an address where nothing is",
-    8: "environment call", 11: "environment call",
+    0: "jump to an unaligned address", 1: "instruction fetch from an address where nothing is",
+    2: "illegal instruction", 3: "breakpoint", 4: "unaligned load", 5: "load from an address where nothing is",
+    6: "unaligned store", 7: "store to an address where nothing is", 8: "environment call", 11: "environment call",
 }  # fmt: skip
 """Exception codes (RISC-V privileged specification, section 3.1.15)."""
 
@@ -51,7 +54,8 @@ class Fault:
     place: tuple[Place, ...]
     """Where the core stopped, innermost inlined function first."""
     callers: tuple[tuple[Place, ...], ...]
-    """What looks like the way there, innermost first: return addresses found in the stack, old ones may be among them."""
+    """What looks like the way there, innermost first: return addresses found in the stack, old ones may be among
+    them."""
     step: Step | None
     """The step of the program; None if that is not known."""
 
@@ -88,7 +92,8 @@ def error(fault: Fault) -> DeviceFaultError:
     for index, place in enumerate(chain):
         what += f"\n    {'in' if index == 0 else 'from'} {place}"
     what += "".join(
-        "\n    " + "  ".join(f"{name} {value:08x}" for name, value in group) for group in _in_groups(list(fault.registers.items()), 8)
+        "\n    " + "  ".join(f"{name} {value:08x}" for name, value in group)
+        for group in _in_groups(list(fault.registers.items()), 8)
     )
     return DeviceFaultError(what, where="" if step is None else step.source, hint=_hint(fault))
 
@@ -96,7 +101,9 @@ def error(fault: Fault) -> DeviceFaultError:
 def _hint(fault: Fault) -> str:
     if "stack" in fault.cause:
         return "give the board file a larger `stack`, and look at the stack bound of the build"
-    return "" if fault.place or fault.callers else "no debug information: was the ELF stripped, or is addr2line missing?"
+    return (
+        "" if fault.place or fault.callers else "no debug information: was the ELF stripped, or is addr2line missing?"
+    )
 
 
 def _address(core: str, word: int) -> int:
@@ -108,7 +115,11 @@ def _code_addresses(core: str, registers: Mapping[str, int], stack: bytes, table
     pc = _address(core, registers.get("pc", 0))
     if table.is_code(pc):
         yield pc
-    words = [registers.get("lr", 0), registers.get("ra", 0), *(word for (word,) in struct.iter_unpack("<I", stack[: len(stack) & ~3]))]
+    words = [
+        registers.get("lr", 0),
+        registers.get("ra", 0),
+        *(word for (word,) in struct.iter_unpack("<I", stack[: len(stack) & ~3])),
+    ]
     seen = {pc}
     for word in words:
         if core == "cortex_m" and not word & 1:
@@ -139,7 +150,8 @@ def step_marks(program: Path) -> Marks:
 
 
 def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, int] | None:
-    """The frame (innermost first) that a step's statement called the next inner one from, and that step; None outside the steps."""
+    """The frame (innermost first) that a step's statement called the next inner one from, and that step; None outside
+    the steps."""
     for at, place in enumerate(frames):
         if place.file == _PROGRAM and marks and marks[0][0] <= place.line < marks[-1][0]:
             return at, max(step for number, step in marks if number <= place.line)
@@ -204,8 +216,8 @@ def cause_by_instruction(registers: Mapping[str, int], code: bytes | None) -> st
 
 
 def _access(word: int, registers: Mapping[str, int]) -> tuple[int | None, int] | None:
-    """Address and bytes of a load or store (Armv6-M reference manual, sections A5.2.4 and A6.7), else None. The address is None where it
-    is in a register that a fault does not save: only r0 to r3 are."""
+    """Address and bytes of a load or store (Armv6-M reference manual, sections A5.2.4 and A6.7), else None. The address
+    is None where it is in a register that a fault does not save: only r0 to r3 are."""
 
     def register(at: int) -> int | None:
         return registers.get(f"r{at & 7}") if at & 7 < 4 else None

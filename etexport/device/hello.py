@@ -23,8 +23,8 @@ _WRONG = "a firmware that speaks the link and is not ours, or memory that was ov
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output as the board has it: logical shape, which is the largest that it may have, and dimensions in memory from
-    outermost to innermost."""
+    """An input or output as the board has it: logical shape, which is the largest that it may have, and dimensions in
+    memory from outermost to innermost."""
 
     name: str
     dtype: DType
@@ -78,7 +78,8 @@ class Hello:
     methods: tuple[Entry, ...] = ()
 
     def method(self, name: str) -> int:
-        """The number of the method of this name; for "" of the only one, or of that called forward. ModelError where there is none."""
+        """The number of the method of this name; for "" of the only one, or of that called forward. ModelError where
+        there is none."""
         for number, entry in enumerate(self.methods):
             if entry.name == (name or "forward") or (not name and len(self.methods) == 1):
                 return number
@@ -100,15 +101,19 @@ def hello_of(message: Message, where: str) -> Hello:
     if hello.chunk == 0:
         raise DeviceLostError("the board says that it takes 0 bytes at once", where=where, hint=_WRONG)
     if hello.runs > _MOST_RUNS:
-        raise DeviceLostError(f"the board says that it has run {hello.runs:,} times", where=where, hint="reset it; else " + _WRONG)
+        raise DeviceLostError(
+            f"the board says that it has run {hello.runs:,} times", where=where, hint="reset it; else " + _WRONG
+        )
     if hello.init_ticks >= _MOST_TICKS:
-        raise DeviceLostError(f"the board says that its start took {hello.init_ticks:,} ticks", where=where, hint=_WRONG)
+        raise DeviceLostError(
+            f"the board says that its start took {hello.init_ticks:,} ticks", where=where, hint=_WRONG
+        )
     return hello
 
 
 def tensor_of(told: Mapping[str, Any], what: str, most_bytes: int | None, where: str) -> Tensor:
-    """One TENSOR; DeviceLostError for a type, a shape or a size that cannot be. `what` is as in "input 3", `most_bytes` what fits the
-    board's memory where that is known."""
+    """One TENSOR; DeviceLostError for a type, a shape or a size that cannot be. `what` is as in "input 3", `most_bytes`
+    what fits the board's memory where that is known."""
 
     def impossible(why: str) -> DeviceLostError:
         return DeviceLostError(f"{what} of the board cannot be: {why}", where=where, hint=_WRONG)
@@ -129,7 +134,9 @@ def tensor_of(told: Mapping[str, Any], what: str, most_bytes: int | None, where:
         raise impossible(f"its least sizes are {list(least[:8])}, its largest {shown}")
     size = math.prod(shape) * np.dtype(dtype.numpy).itemsize
     if size != told["size"]:
-        raise impossible(f"it has {told['size']:,} bytes, but {dtype.numpy}{shown} has {size if size < 1 << 64 else 'many more'}")
+        raise impossible(
+            f"it has {told['size']:,} bytes, but {dtype.numpy}{shown} has {size if size < 1 << 64 else 'many more'}"
+        )
     if most_bytes is not None and size > most_bytes:
         raise impossible(f"it has {size:,} bytes, but all of the firmware with its memory has {most_bytes:,}")
     return Tensor(told["name"], dtype, shape, order, size)
@@ -143,4 +150,5 @@ def in_memory(tensor: Tensor, array: Array) -> Array:
 def in_logical_order(tensor: Tensor, data: bytes) -> Array:
     """The opposite: bytes of the board's memory as an array in the script's order."""
     stored = np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.memory_shape)
-    return np.array(stored.transpose(np.argsort(tensor.dim_order)), order="C")  # ascontiguousarray would give a scalar a dimension
+    # ascontiguousarray would give a scalar a dimension
+    return np.array(stored.transpose(np.argsort(tensor.dim_order)), order="C")

@@ -1,4 +1,5 @@
-"""What of an ELF stays the same while it runs, and its CRC: the board computes the same, so that another image is noticed."""
+"""What of an ELF stays the same while it runs, and its CRC: the board computes the same, so that another image is
+noticed."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Image:
 
 
 def image(elf: Path) -> Image:
-    """From `__image_start` to `__image_end` by load address; without those symbols (a process) the segments that cannot be written."""
+    """From `__image_start` to `__image_end` by load address; without those symbols (a process) the segments that cannot
+    be written."""
     try:
         with elf.open("rb") as file:
             parsed = ELFFile(file)
@@ -49,7 +51,9 @@ def image(elf: Path) -> Image:
                 covered += high - low
         if covered != end - start:
             raise BuildError(
-                f"{end - start - covered} bytes of the image are in no segment", where=str(elf), hint="the linker script leaves a gap"
+                f"{end - start - covered} bytes of the image are in no segment",
+                where=str(elf),
+                hint="the linker script leaves a gap",
             )
         content = bytes(whole)
     return Image(len(content), zlib.crc32(content))

@@ -1,5 +1,6 @@
-"""Counts the instructions of one run of the program in QEMU, by function and by the calls that led there: through a plugin that QEMU
-loads (instructions.c), into any image as it is. Nothing is built for it, and nothing in the image is changed."""
+"""Counts the instructions of one run of the program in QEMU, by function and by the calls that led there: through a
+plugin that QEMU loads (instructions.c), into any image as it is. Nothing is built for it, and nothing in the image is
+changed."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ class Ran:
     step: int | None
     """Of the program, as in `memory.json`; None between steps."""
     functions: tuple[str, ...]
-    """Outermost first, those that were inlined among them: what the step called, else from the caller of the program on. A file stands
-    for an inlined function that addr2line knows no name of: templates over types that are the model's own."""
+    """Outermost first, those that were inlined among them: what the step called, else from the caller of the program
+    on. A file stands for an inlined function that addr2line knows no name of: templates over types that are the model's
+    own."""
 
 
 def count_instructions(
@@ -40,8 +42,8 @@ def count_instructions(
 ) -> tuple[tuple[Ran, ...], Run]:
     """Run all samples, and count the last. The counts add up to what the firmware's own counter gives: `Run.counters`.
 
-    Raises what `run` raises; BoardError for a board that QEMU does not simulate, ToolMissingError where QEMU takes no plugins, or this
-    machine has no C compiler to make one."""
+    Raises what `run` raises; BoardError for a board that QEMU does not simulate, ToolMissingError where QEMU takes no
+    plugins, or this machine has no C compiler to make one."""
     if board.simulator is None or board.simulator.kind != "qemu":
         raise BoardError("only QEMU counts instructions by function", where=f"board {board.name}")
     table = symbols(elf)
@@ -59,7 +61,9 @@ def count_instructions(
         except DeviceLostError as lost:
             if said := _REFUSED.search(lost.what):
                 hint = "a QEMU built with --enable-plugins: Debian's and Ubuntu's are"
-                raise ToolMissingError(f"takes no plugin: {said[0].strip()}", where=board.simulator.program, hint=hint) from None
+                raise ToolMissingError(
+                    f"takes no plugin: {said[0].strip()}", where=board.simulator.program, hint=hint
+                ) from None
             raise
         lines = out.read_text().splitlines() if out.is_file() else []
     if not lines or lines[-1] != "end":
@@ -69,18 +73,30 @@ def count_instructions(
 
 def _build(plugin: Path, simulator: Simulator) -> None:
     compiler = "cc"
-    command = [compiler, "-shared", "-fPIC", "-O2", f"-DINTERFACE={_interface(simulator.program)}", str(_SOURCE), "-o", str(plugin)]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        f"-DINTERFACE={_interface(simulator.program)}",
+        str(_SOURCE),
+        "-o",
+        str(plugin),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         hint = "sudo apt-get install gcc"
-        raise ToolMissingError(f"{compiler} is not installed, and makes the plugin", where=simulator.program, hint=hint) from None
+        raise ToolMissingError(
+            f"{compiler} is not installed, and makes the plugin", where=simulator.program, hint=hint
+        ) from None
     if done.returncode != 0:
         raise BuildError(f"is not compiled by {compiler}:\n{done.stderr}", where=_SOURCE.name)
 
 
 def _interface(program: str) -> int:
-    """The version of the plugin interface: what is used of it is the same in all, and QEMU takes none that is older than it likes."""
+    """The version of the plugin interface: what is used of it is the same in all, and QEMU takes none that is older
+    than it likes."""
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
@@ -117,6 +133,10 @@ def _placed(counts: Sequence[tuple[int, tuple[int, ...], tuple[int, ...]]], elf:
 
 
 def _names(inlined: Sequence[Place]) -> list[str]:
-    """Of functions inlined into each other, innermost first: for one without a name addr2line says that of the outermost."""
+    """Of functions inlined into each other, innermost first: for one without a name addr2line says that of the
+    outermost."""
     last = len(inlined) - 1
-    return [place.file if at < last and place.function == inlined[last].function else place.function for at, place in enumerate(inlined)]
+    return [
+        place.file if at < last and place.function == inlined[last].function else place.function
+        for at, place in enumerate(inlined)
+    ]

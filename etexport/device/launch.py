@@ -26,7 +26,8 @@ _EXIT_S = 10.0
 _LOOK_S = 0.05
 """How old the kernel's count of what a simulator has waited may be."""
 _SLOWEST = 4
-"""A simulator's own clock is so many times as slow as the wall's, at most: one that hangs is to be named on any machine."""
+"""A simulator's own clock is so many times as slow as the wall's, at most: one that hangs is to be named on any
+machine."""
 _WAITING = re.compile(r"waiting for connection on: \S*tcp:127\.0\.0\.1:(\d+)")
 _PLAIN_PATH = re.compile(r"[\w./-]+")
 _PR_SET_PDEATHSIG = 1
@@ -54,8 +55,9 @@ class Running:
         return self.process.poll()
 
     def clock(self) -> float:
-        """Seconds of its own time: the machine's, without those in which it was ready to go on and other processes had the cores. What
-        is measured by it grows with the machine's load, up to fourfold; of a simulator that sleeps or is stopped it does not grow."""
+        """Seconds of its own time: the machine's, without those in which it was ready to go on and other processes had
+        the cores. What is measured by it grows with the machine's load, up to fourfold; of a simulator that sleeps or
+        is stopped it does not grow."""
         now = time.monotonic()
         since = now - self._looked_at
         if since > _LOOK_S:
@@ -87,7 +89,8 @@ class Running:
 
 
 def _queued_s(pid: int) -> float:
-    """How long a process has waited for a core, as Linux counts for each thread (Documentation/scheduler/sched-stats.rst); 0 elsewhere."""
+    """How long a process has waited for a core, as Linux counts for each thread
+    (Documentation/scheduler/sched-stats.rst); 0 elsewhere."""
     longest = 0
     with contextlib.suppress(OSError, ValueError, IndexError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -96,9 +99,14 @@ def _queued_s(pid: int) -> float:
 
 
 def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[str, ...]:
-    """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as a part of its own
-    language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
-    places = {"elf": str(elf), "port": str(port), "renode": str(root() / "renode"), "device": str(Path(__file__).parent)}
+    """The command line; `port` is needed where an argument has `{port}`. ModelError where a simulator reads the path as
+    a part of its own language (Renode's commands, QEMU's lists), and it has characters that mean something there."""
+    places = {
+        "elf": str(elf),
+        "port": str(port),
+        "renode": str(root() / "renode"),
+        "device": str(Path(__file__).parent),
+    }
     if simulator.kind == "renode":  # whose Monitor ends a path at a blank that has no backslash before it
         places |= {name: places[name].replace(" ", "\\ ") for name in ("elf", "renode")}
     for name in ("elf", "renode") if simulator.kind != "program" else ():
@@ -144,8 +152,8 @@ def _start(arguments: Sequence[str], *, one_core: bool) -> subprocess.Popen[str]
     def prepare() -> None:
         # A simulator that polls its port would otherwise go on for ever when we are killed.
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # For each byte that a UART receives QEMU's two threads wait for each other: on one core that takes half the time (0.05 ms). It
-        # is the core on which Linux has put the new process, which is the least busy one.
+        # For each byte that a UART receives QEMU's two threads wait for each other: on one core that takes half the
+        # time (0.05 ms). It is the core on which Linux has put the new process, which is the least busy one.
         if one_core and (core := libc.sched_getcpu()) >= 0:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, {core})
@@ -169,7 +177,8 @@ def _read_lines(stream: IO[str] | None, lines: list[str]) -> None:
 
 
 def _announced_port(running: Running) -> int:
-    """The port that the simulator says it waits on. It runs nothing before someone connects, so that no byte is lost."""
+    """The port that the simulator says it waits on. It runs nothing before someone connects, so that no byte is
+    lost."""
     end = running.clock() + _START_S
     while running.clock() < end:
         for line in list(running.lines):

@@ -1,7 +1,8 @@
 """The host's side of the serial link: questions, asked again until they are answered, and what a run brings.
 
-`schema/link.md` is the protocol. Whatever the bytes on the way do, a value that leaves here is one that the board sent, or an
-error says what went wrong. Whatever the board sends, the error comes in the stated time, and little is kept of it.
+`schema/link.md` is the protocol. Whatever the bytes on the way do, a value that leaves here is one that the board sent,
+or an error says what went wrong. Whatever the board sends, the error comes in the stated time, and little is kept of
+it.
 """
 
 from __future__ import annotations
@@ -29,16 +30,18 @@ ASK_AGAIN_S = 0.25
 _SHORTEST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
 _ROUND_TRIPS = (8, 2)
-"""A board that takes so many times as long as the slowest answer of late is asked again: the second on a line that loses."""
+"""A board that takes so many times as long as the slowest answer of late is asked again: the second on a line that
+loses."""
 _GROWTH = (2.0, 1.25)
-"""Of the pause with each that was for nothing: where no loss was seen, so that the board may be slow, and on a line that loses."""
+"""Of the pause with each that was for nothing: where no loss was seen, so that the board may be slow, and on a line
+that loses."""
 _FORGET = 0.98
 """What remains of the slowest answer with each that comes after it."""
 _LOSSLESS_PAUSE_S = 5.0
 """The same where the line loses nothing: an answer that does not come is late."""
 _RUN_PAUSE_S = (2.0, 8.0)
-"""Shortest and longest pause while a program runs, until it is known how long that takes. Where something was lost, it begins as with other
-questions, and doubles."""
+"""Shortest and longest pause while a program runs, until it is known how long that takes. Where something was lost, it
+begins as with other questions, and doubles."""
 _RUN_TIMES = 4
 """A run that takes so many times as long as the longest yet is asked for."""
 _SILENCE_S = 20.0
@@ -48,7 +51,8 @@ _RESET_S = 1.0
 _FLOOD_BYTES = 4 << 20
 """A board that says so much and nothing that was asked for is not one of ours."""
 _NAP_S = 0.0005
-"""Between looks at a frame that is coming: a simulator sends byte by byte, and a look at each would cost more than the frame."""
+"""Between looks at a frame that is coming: a simulator sends byte by byte, and a look at each would cost more than the
+frame."""
 _SIGN_S = 1.0
 """After which a first sign of life is given; the next one after twice the time."""
 _READ_BYTES = 128
@@ -58,7 +62,8 @@ _ATTEMPTS = 4
 
 @dataclass(frozen=True)
 class Probes:
-    """Of each step the ticks of all its executions (32 bits, they may wrap), and how many these were; what one mark costs."""
+    """Of each step the ticks of all its executions (32 bits, they may wrap), and how many these were; what one mark
+    costs."""
 
     ticks: tuple[int, ...]
     executions: tuple[int, ...]
@@ -74,7 +79,8 @@ class Result:
     overhead: int
     probes: Probes | None = None
     trace: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
-    """(step, output) -> bytes as they lie in memory, those of each execution of the step behind the others; empty without traces."""
+    """(step, output) -> bytes as they lie in memory, those of each execution of the step behind the others; empty
+    without traces."""
 
 
 _NOISE = Message("NOISE", -1, {})
@@ -157,14 +163,17 @@ def other_version(version: int, other_layout: int, url: str) -> DeviceLostError:
         f"the board speaks version {version} of the link (layout {other_layout:08x}), "
         f"this is version {page.version} (layout {page.hash:08x})"
     )
-    return DeviceLostError(what, where=url, hint=f"the firmware there is of {older} etexport: build it with this one and write it again")
+    return DeviceLostError(
+        what, where=url, hint=f"the firmware there is of {older} etexport: build it with this one and write it again"
+    )
 
 
 class Link:
-    """A conversation over an open port. `window` questions may be under way at once; a board without a receive buffer takes one.
+    """A conversation over an open port. `window` questions may be under way at once; a board without a receive buffer
+    takes one.
 
-    `lossless` says that the line loses nothing, and `clock` gives the seconds by which the board's silence is measured: of a simulator its
-    own. `waiting(text)` is called now and then while nobody has answered HELLO.
+    `lossless` says that the line loses nothing, and `clock` gives the seconds by which the board's silence is measured:
+    of a simulator its own. `waiting(text)` is called now and then while nobody has answered HELLO.
     """
 
     def __init__(
@@ -185,7 +194,8 @@ class Link:
         self.bad_frames = 0
         """Pieces between delimiters that were no frames."""
         self._lossy = False
-        """It has shown: one of these came since the board was known, or a question that was sent again was answered as soon as others."""
+        """It has shown: one of these came since the board was known, or a question that was sent again was answered as
+        soon as others."""
         self.asked_again = 0
         self._heard = Nobody()
         self._unasked_bytes = 0
@@ -206,7 +216,8 @@ class Link:
         return self._order
 
     def _receive(self, until: float) -> Message | None:
-        """The next good frame, `_NOISE` where one may have been, or None at `until` on the clock. A fault is raised, whenever it comes."""
+        """The next good frame, `_NOISE` where one may have been, or None at `until` on the clock. A fault is raised,
+        whenever it comes."""
         while not self._inbox:
             left = until - self._clock()
             data = self._port.read(max(left, 0.0))
@@ -230,7 +241,10 @@ class Link:
         self._heard.heard(data)
         if self._unasked_bytes > _FLOOD_BYTES:
             first = self._heard.beginning()
-            what = f"{self._unasked_bytes:,} bytes came, and nothing among them that was asked for; the first of all were {first}"
+            what = (
+                f"{self._unasked_bytes:,} bytes came, and nothing among them that was asked for; the first of all "
+                f"were {first}"
+            )
             raise DeviceLostError(what, where=self._port.url, hint="another firmware, or another speed of the line")
         *blocks, self._pending = (self._pending + data).split(b"\0")
         for block in filter(None, blocks):
@@ -250,7 +264,8 @@ class Link:
     # ---- questions and answers ----
 
     def _ask(self, questions: Iterable[tuple[str, Mapping[str, Any]]], answer: str) -> list[Message]:
-        """Ask all, again where no answer comes, and give the answers in the same order. `answer` is the kind that is right."""
+        """Ask all, again where no answer comes, and give the answers in the same order. `answer` is the kind that is
+        right."""
         waiting = deque(enumerate(questions))
         answers: dict[int, Message] = {}
         count = len(waiting)
@@ -272,7 +287,8 @@ class Link:
             if now - heard > _SILENCE_S:
                 raise self._silent(oldest.kind)
             if message is None:
-                # The oldest alone: its answer shows which of the others were lost too, and a line that is only slow is not filled up.
+                # The oldest alone: its answer shows which of the others were lost too, and a line that is only slow is
+                # not filled up.
                 pause = self._longer(pause, _LONGEST_PAUSE_S)
                 self._send_again([oldest])
                 noise = 0
@@ -301,8 +317,9 @@ class Link:
             if question.once or quick:
                 self._lossy |= not question.once
                 pause = self._pause()
-            # Else it is not known which of the two was answered: a board that became slow answers the first, and the longer pause stays.
-            # The line keeps the order, so what was asked earlier and is not answered yet was lost on its way.
+            # Else it is not known which of the two was answered: a board that became slow answers the first, and the
+            # longer pause stays. The line keeps the order, so what was asked earlier and is not answered yet was lost
+            # on its way.
             self._send_again([other for other in under_way.values() if other.order < question.order])
         return [answers[index] for index in range(count)]
 
@@ -322,12 +339,15 @@ class Link:
         return min(max(_ROUND_TRIPS[self._lossy] * self._slowest, _SHORTEST_PAUSE_S), _LONGEST_PAUSE_S)
 
     def _longer(self, pause: float, most: float) -> float:
-        """The pause after one that was for nothing. Where the line loses it hardly grows, since what was lost was not late."""
+        """The pause after one that was for nothing. Where the line loses it hardly grows, since what was lost was not
+        late."""
         return max(pause, min(_GROWTH[self._lossy] * pause, most))
 
     def _silent(self, kind: str) -> DeviceLostError:
         other = f", though {self._unasked_bytes:,} bytes of something else came" if self._unasked_bytes else ""
-        return DeviceLostError(f"the board stopped answering: no answer to {kind} in {_SILENCE_S:.0f} s{other}", where=self._port.url)
+        return DeviceLostError(
+            f"the board stopped answering: no answer to {kind} in {_SILENCE_S:.0f} s{other}", where=self._port.url
+        )
 
     # ---- HELLO ----
 
@@ -336,7 +356,8 @@ class Link:
         return self.describe(self.greet(timeout_s))
 
     def greet(self, timeout_s: float) -> Hello:
-        """Who is there; DeviceLostError that tells apart no bytes, bytes that are no frames, and another version of the link."""
+        """Who is there; DeviceLostError that tells apart no bytes, bytes that are no frames, and another version of the
+        link."""
         page = layout()
         sequence = self._next_sequence()
         frame = encode("IDENTIFY", sequence, version=page.version, layout=page.hash)
@@ -372,14 +393,17 @@ class Link:
         return f" at {self._port.baud} baud" if self._port.baud else ""
 
     def describe(self, hello: Hello, counts: Counts | None = None, most_bytes: int | None = None) -> Hello:
-        """Its methods with their inputs and outputs; DeviceLostError for what cannot be, and where their numbers are not the `counts` of
-        the ELF. `most_bytes` is what all the firmware takes in memory."""
+        """Its methods with their inputs and outputs; DeviceLostError for what cannot be, and where their numbers are
+        not the `counts` of the ELF. `most_bytes` is what all the firmware takes in memory."""
         role = layout().roles["method"]
-        told = self._described([{"method": number, "role": role, "index": 0} for number in range(hello.method_count)], "METHOD")
+        told = self._described(
+            [{"method": number, "role": role, "index": 0} for number in range(hello.method_count)], "METHOD"
+        )
         tensors = tuple((one["inputs"], one["outputs"]) for one in told)
         if counts is not None and tensors != counts.tensors:
             what = (
-                f"the board says that its methods have {_in_words(tensors)}; in the firmware's file they have {_in_words(counts.tensors)}"
+                f"the board says that its methods have {_in_words(tensors)}; in the firmware's file they have "
+                f"{_in_words(counts.tensors)}"
             )
             raise DeviceLostError(what, where=self._port.url, hint="write the firmware again")
         return replace(hello, methods=tuple(self._entry(number, one, most_bytes) for number, one in enumerate(told)))
@@ -390,7 +414,11 @@ class Link:
                 tensor_of(one.fields, f"{role} {index}", most_bytes, self._port.url)
                 for index, one in enumerate(
                     self._described(
-                        [{"method": number, "role": layout().roles[role], "index": index} for index in range(told[f"{role}s"])], "TENSOR"
+                        [
+                            {"method": number, "role": layout().roles[role], "index": index}
+                            for index in range(told[f"{role}s"])
+                        ],
+                        "TENSOR",
                     )
                 )
             )
@@ -425,7 +453,8 @@ class Link:
 
     def _reset(self, hello: Hello, now: Hello, number: int) -> DeviceLostError:
         what = (
-            f"the board was reset during run {number}: it has started {now.boot} times and run {now.runs} programs since, "
+            f"the board was reset during run {number}: it has started {now.boot} times and run {now.runs} programs "
+            "since, "
             f"before it was {hello.boot} times; cause: {now.reset_cause}"
         )
         return DeviceLostError(what, where=self._port.url)
@@ -446,26 +475,35 @@ class Link:
                     raise self._told_off(refused) from None
                 # Something that was not an input frame of this run wrote there; once more from the start.
         raise DeviceLostError(
-            f"the board's inputs are not what was sent, {_ATTEMPTS} times", where=self._port.url, hint="something else writes to its memory"
+            f"the board's inputs are not what was sent, {_ATTEMPTS} times",
+            where=self._port.url,
+            hint="something else writes to its memory",
         )
 
     def _send_inputs(self, hello: Hello, number: int, method: int, arrays: Sequence[Array]) -> None:
         questions: list[tuple[str, Mapping[str, Any]]] = []
         for index, (tensor, array) in enumerate(zip(hello.methods[method].inputs, arrays, strict=True)):
             described = {
-                "dtype": tensor.dtype.code, "rank": len(tensor.shape), "sizes": tensor.shape, "dim_order": tensor.dim_order,
+                "dtype": tensor.dtype.code, "rank": len(tensor.shape), "sizes": tensor.shape,
+                "dim_order": tensor.dim_order,
             }  # fmt: skip
             questions.append(("INPUT", {"run": number, "method": method, "index": index, **described}))
             data = array.tobytes()
             for offset in range(0, len(data), hello.chunk):
                 chunk = data[offset : offset + hello.chunk]
-                questions.append(("WRITE", {"run": number, "method": method, "index": index, "offset": offset, "data": chunk}))
+                questions.append(
+                    ("WRITE", {"run": number, "method": method, "index": index, "offset": offset, "data": chunk})
+                )
         self._ask(questions, "ACCEPTED")
 
     def _run(self, hello: Hello, number: int, method: int, arrays: Sequence[Array], timeout_s: float) -> Result:
         crc, entry = 0, hello.methods[method]
         for tensor, array in zip(entry.inputs, arrays, strict=True):
-            head = bytes([tensor.dtype.code, len(tensor.shape)]) + np.array(tensor.shape, "<i4").tobytes() + bytes(tensor.dim_order)
+            head = (
+                bytes([tensor.dtype.code, len(tensor.shape)])
+                + np.array(tensor.shape, "<i4").tobytes()
+                + bytes(tensor.dim_order)
+            )
             crc = zlib.crc32(array.tobytes(), zlib.crc32(head, crc))
         parts = [_Parts(tensor.size) for tensor in entry.outputs]
         trace: dict[tuple[int, int], _Traced] = {}
@@ -478,7 +516,9 @@ class Link:
                 break
             parts = [_Parts(tensor.size) for tensor in entry.outputs]
         else:
-            raise DeviceLostError(f"the outputs of run {number} do not have the CRC that the board says", where=self._port.url)
+            raise DeviceLostError(
+                f"the outputs of run {number} do not have the CRC that the board says", where=self._port.url
+            )
         probes: Probes | None = None
         if "probes" in hello.features:
             words = _Parts(4 * (2 * (hello.steps + 1) + 1))
@@ -487,8 +527,12 @@ class Link:
                 raise DeviceLostError(f"the counts of run {number} did not come whole", where=self._port.url)
             *counts, mark = (int(word) for word in np.frombuffer(bytes(words.data), "<u4"))
             probes = Probes(tuple(counts[:-2:2]), tuple(counts[1:-2:2]), mark)
-        outputs = tuple(in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(entry.outputs, parts, strict=True))
-        return Result(outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()})
+        outputs = tuple(
+            in_logical_order(tensor, bytes(part.data)) for tensor, part in zip(entry.outputs, parts, strict=True)
+        )
+        return Result(
+            outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()}
+        )
 
     def _wait_for_run(
         self,
@@ -511,9 +555,19 @@ class Link:
         while True:
             message = self._receive(min(ask_at, end))
             now = self._clock()
-            if message is not None and message.kind in ("DATA", "DONE", "TRACE") and message["run"] == number and sent <= last:
+            if (
+                message is not None
+                and message.kind in ("DATA", "DONE", "TRACE")
+                and message["run"] == number
+                and sent <= last
+            ):
                 self._longest_wait = max(self._longest_wait, now - last)
-            if message is not None and message.sequence == sequence and message.kind == "DONE" and message["run"] == number:
+            if (
+                message is not None
+                and message.sequence == sequence
+                and message.kind == "DONE"
+                and message["run"] == number
+            ):
                 if message["method"] != method:
                     what = f"run {number} was of method {message['method']} on the board, of {method} here"
                     raise DeviceLostError(what, where=self._port.url, hint="something else runs programs there")
@@ -570,9 +624,16 @@ class Link:
         result = trace.setdefault((step, output), _Traced(size))
         known = len(result.data)
         left = size - known % size if size else 0
-        if step >= hello.steps or not data or message["offset"] != known % max(size, 1) or size != result.size or len(data) > left:
+        if (
+            step >= hello.steps
+            or not data
+            or message["offset"] != known % max(size, 1)
+            or size != result.size
+            or len(data) > left
+        ):
             what = (
-                f"the board streams {len(data)} bytes at {message['offset']} of {size:,} from step {step} of {hello.steps}, after {known}"
+                f"the board streams {len(data)} bytes at {message['offset']} of {size:,} from step {step} of "
+                f"{hello.steps}, after {known}"
             )
             raise DeviceLostError(what, where=self._port.url, hint="it does not run the program that it says")
         result.data += data
@@ -582,7 +643,9 @@ class Link:
         if begun:
             again = f"; it said {begun} times that it began" if begun > 1 else ""
             what = f"run {number} did not finish within {timeout_s:g} s{again}"
-            return DeviceLostError(what, where=self._port.url, hint="it hangs, or it needs longer: give a longer time (--timeout)")
+            return DeviceLostError(
+                what, where=self._port.url, hint="it hangs, or it needs longer: give a longer time (--timeout)"
+            )
         return DeviceLostError(f"the board did not start run {number} within {timeout_s:g} s", where=self._port.url)
 
     def _fetch_missing(self, number: int, role: str, parts: Sequence[_Parts]) -> None:
@@ -608,7 +671,9 @@ class Link:
         sides = f"{meaning} (item {message['item']}): {message['board']} on the board, {message['host']} here"
         if name in ("dtype", "rank", "size", "order"):
             return ModelError(f"the board refuses an input: {sides}", where=self._port.url)
-        return DeviceLostError(f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?")
+        return DeviceLostError(
+            f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?"
+        )
 
 
 def _in_words(tensors: Sequence[tuple[int, int]]) -> str:

@@ -25,7 +25,8 @@ _UNSEEDED = ("IDENTIFY", "HELLO")
 """Understood by every version, so their CRC does not start at the layout."""
 
 LONGEST_BLOCK = 4096
-"""Bytes between two delimiters; more is no frame. The longest is a TENSOR of 255 dimensions with a name of 255 bytes, of 2.6 KB."""
+"""Bytes between two delimiters; more is no frame. The longest is a TENSOR of 255 dimensions with a name of 255 bytes,
+of 2.6 KB."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,10 @@ def layout(path: Path | None = None) -> Layout:
     version = re.search(r"^# The serial link, version (\d+)$", text, re.MULTILINE)
     assert version, "schema/link.md names no version"
     rows = _table(text, "Messages")
-    messages = {name: MessageType(int(code, 0), name, sender, tuple(map(_field, body.split()))) for code, name, sender, body in rows}
+    messages = {
+        name: MessageType(int(code, 0), name, sender, tuple(map(_field, body.split())))
+        for code, name, sender, body in rows
+    }
     return Layout(
         version=int(version[1]),
         hash=zlib.crc32("".join(f"{' '.join(row).strip()}\n" for row in rows).encode()),
@@ -111,7 +115,9 @@ def encode(kind: str, sequence: int, **fields: Any) -> bytes:
     """A frame with its delimiters."""
     page = layout()
     message = page.messages[kind]
-    assert set(fields) == {field.name for field in message.fields}, f"{kind} has {[field.name for field in message.fields]}"
+    assert set(fields) == {field.name for field in message.fields}, (
+        f"{kind} has {[field.name for field in message.fields]}"
+    )
     body = b"".join(_pack(field, fields[field.name]) for field in message.fields)
     covered = _HEAD.pack(message.code, sequence) + body
     seed = 0 if kind in _UNSEEDED else page.hash
@@ -157,7 +163,9 @@ def decode(block: bytes) -> Message | None:
 
 def printable(data: bytes) -> str:
     """What a board says, with nothing in it that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in data.decode(errors="replace"))
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in data.decode(errors="replace")
+    )
 
 
 def _unpack(message: MessageType, body: bytes) -> dict[str, Any] | None:

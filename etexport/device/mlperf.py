@@ -1,4 +1,5 @@
-"""The host's end of MLPerf Tiny's serial protocol: what the benchmark's runner sends, and what it reads of the answers."""
+"""The host's end of MLPerf Tiny's serial protocol: what the benchmark's runner sends, and what it reads of the
+answers."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Inferred:
 
 
 class Dut:
-    """A board that speaks the protocol. DeviceLostError where it does not answer in time, or not as the runner reads it."""
+    """A board that speaks the protocol. DeviceLostError where it does not answer in time, or not as the runner reads
+    it."""
 
     def __init__(self, attached: Attached) -> None:
         self._port = attached.port
@@ -72,7 +74,9 @@ class Dut:
         found = [match[1] for line in answer if (match := re.fullmatch(pattern, line))]
         if len(found) != times:
             what = f"its answer is not what the benchmark reads: {' / '.join(answer) or 'nothing'}"
-            raise DeviceLostError(what, where=self._port.url, hint="`etexport mlperf` builds firmware that speaks the protocol")
+            raise DeviceLostError(
+                what, where=self._port.url, hint="`etexport mlperf` builds firmware that speaks the protocol"
+            )
         return found
 
     def _answer(self, command: str, timeout_s: float) -> list[str]:
@@ -91,7 +95,9 @@ class Dut:
                 raise DeviceFaultError(f"the board faulted after {command}: {text}", where=self._port.url)
             lines += [text] if text else []
         what = f"no answer to {command} in {timeout_s:.0f} s; heard: {' / '.join(lines) or 'nothing'}"
-        raise DeviceLostError(what, where=self._port.url, hint="is it firmware of `etexport mlperf`, and the speed of the line right?")
+        raise DeviceLostError(
+            what, where=self._port.url, hint="is it firmware of `etexport mlperf`, and the speed of the line right?"
+        )
 
     def _drain(self) -> None:
         end = self._clock() + _DRAIN_S

@@ -1,4 +1,5 @@
-"""Watch a port: text as it comes, frames of the link a line each, faults in the terms of the script, and why nothing comes."""
+"""Watch a port: text as it comes, frames of the link a line each, faults in the terms of the script, and why nothing
+comes."""
 
 from __future__ import annotations
 
@@ -31,12 +32,20 @@ Say = Callable[[str], None]
 
 
 def watch(
-    line: Line, board: Board | None, elf: Path | None, show: Say, notice: Say, *, seconds: float | None = None, log: Path | None = None
+    line: Line,
+    board: Board | None,
+    elf: Path | None,
+    show: Say,
+    notice: Say,
+    *,
+    seconds: float | None = None,
+    log: Path | None = None,
 ) -> None:
-    """Show what comes until `seconds` have gone by (for ever, if None). `show` gets what the board says, `notice` what is to be said of it.
+    """Show what comes until `seconds` have gone by (for ever, if None). `show` gets what the board says, `notice` what
+    is to be said of it.
 
-    A port that goes away is waited for. Raises DeviceLostError where the port cannot be opened at first, and at the end where nothing of
-    use came: no bytes, another speed, an older link.
+    A port that goes away is waited for. Raises DeviceLostError where the port cannot be opened at first, and at the end
+    where nothing of use came: no bytes, another speed, an older link.
     """
     end = None if seconds is None else time.monotonic() + seconds
     watcher = _Watcher(board, elf, show, notice)
@@ -100,7 +109,10 @@ class _Watcher:
             now = time.monotonic()
             last = now if data else last
             if now - last >= sign_s and not answered:
-                self._notice(f"waiting for {port.url}: {'nothing more' if self._nobody.bytes else 'no bytes'} for {now - last:.0f} s")
+                self._notice(
+                    f"waiting for {port.url}: {'nothing more' if self._nobody.bytes else 'no bytes'} for "
+                    f"{now - last:.0f} s"
+                )
                 sign_s *= 2
             self._judge()
         for piece in splitter.end():
@@ -126,7 +138,9 @@ class _Watcher:
     def _fault(self, message: Message) -> str:
         if self._board is None or self._elf is None:
             names = layout().registers.get(message["core"], ("", ()))[1]
-            registers = "  ".join(f"{name} {value:08x}" for name, value in zip(names, message["registers"], strict=False))
+            registers = "  ".join(
+                f"{name} {value:08x}" for name, value in zip(names, message["registers"], strict=False)
+            )
             return f"FAULT  {registers}\n  hint: with the build folder its line of the script is named"
         try:
             return f"FAULT  {fault_error(decode_fault(message, self._elf, self._board))}"
@@ -174,7 +188,9 @@ def in_words(message: Message) -> str:
     words = [f"{message.kind:8}"]
     for name, value in fields.items():
         if isinstance(value, bytes):
-            words.append(f"{name} {len(value):,} bytes {value[:_SHOWN_BYTES].hex()}{'...' if len(value) > _SHOWN_BYTES else ''}")
+            words.append(
+                f"{name} {len(value):,} bytes {value[:_SHOWN_BYTES].hex()}{'...' if len(value) > _SHOWN_BYTES else ''}"
+            )
         elif name in ("program_hash",):
             words.append(f"{name} {value:016x}")
         elif name in ("layout", "image_crc", "crc"):

@@ -95,9 +95,13 @@ class Port:
         self._hold(True)
 
     def _hold(self, held: bool) -> None:
-        """The kernel too lets nobody else open a serial device meanwhile: pyserial's lock is known only to those who ask for it. Not of a
-        pseudo terminal, where the mark would outlive us for as long as its other end holds it."""
-        if self._descriptor >= 0 and os.isatty(self._descriptor) and not os.ttyname(self._descriptor).startswith("/dev/pts/"):
+        """The kernel too lets nobody else open a serial device meanwhile: pyserial's lock is known only to those who
+        ask for it. Not of a pseudo terminal, where the mark would outlive us for as long as its other end holds it."""
+        if (
+            self._descriptor >= 0
+            and os.isatty(self._descriptor)
+            and not os.ttyname(self._descriptor).startswith("/dev/pts/")
+        ):
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._descriptor, termios.TIOCEXCL if held else termios.TIOCNXCL)
 
@@ -116,7 +120,9 @@ class Port:
         except BlockingIOError:
             return b""
         except (serial.SerialException, OSError) as error:
-            raise DeviceLostError(f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)) from error
+            raise DeviceLostError(
+                f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)
+            ) from error
 
     def write(self, data: bytes) -> None:
         try:
@@ -125,7 +131,9 @@ class Port:
             what = f"the board takes no bytes: {len(data)} could not be sent in {_WRITE_TIMEOUT_S:.0f} s"
             raise DeviceLostError(what, where=self.url, hint="flow control, or nobody at the other end") from error
         except (serial.SerialException, OSError) as error:
-            raise DeviceLostError(f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)) from error
+            raise DeviceLostError(
+                f"the connection broke: {error}", where=self.url, hint=_broken_hint(self.url)
+            ) from error
 
     def reset(self) -> None:
         """Reset the board by the port's lines; DeviceLostError where the board's file names none that does."""
@@ -142,7 +150,9 @@ class Port:
                 setattr(self._serial, how, False)
             self._serial.reset_input_buffer()
         except (serial.SerialException, OSError, termios.error) as error:
-            raise DeviceLostError(f"the port has no line {how}: {error}", where=self.url, hint="a terminal or socket has none") from error
+            raise DeviceLostError(
+                f"the port has no line {how}: {error}", where=self.url, hint="a terminal or socket has none"
+            ) from error
 
     def seconds_for(self, count: int) -> float:
         """How long so many bytes are on the way: ten bits each."""
@@ -150,7 +160,8 @@ class Port:
 
     def close(self) -> None:
         self._hold(False)
-        if self.url.startswith("socket://"):  # behind which pyserial waits 0.3 s, for servers that cannot take a next one at once
+        # behind which pyserial waits 0.3 s, for servers that cannot take a next one at once
+        if self.url.startswith("socket://"):
             threading.Thread(target=self._serial.close, daemon=True).start()
         else:
             self._serial.close()
@@ -165,27 +176,32 @@ def _holding(device: str) -> Iterator[tuple[str, Path]]:
     wanted = os.path.realpath(device)
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
-            if int(process.name) != os.getpid() and any(os.path.realpath(link) == wanted for link in (process / "fd").iterdir()):
+            if int(process.name) != os.getpid() and any(
+                os.path.realpath(link) == wanted for link in (process / "fd").iterdir()
+            ):
                 yield f"{(process / 'comm').read_text().strip()} (pid {process.name})", process
         except OSError:
             continue  # gone meanwhile, or another user's
 
 
 def _others(device: str) -> list[str]:
-    """Who else reads a device that could be opened all the same: they would take half of what the board says. Of a pseudo terminal, who
-    has its other end open as well is the board, not another user."""
+    """Who else reads a device that could be opened all the same: they would take half of what the board says. Of a
+    pseudo terminal, who has its other end open as well is the board, not another user."""
     found = []
     is_pseudo = os.path.realpath(device).startswith("/dev/pts/")
     for name, process in _holding(device):
         with contextlib.suppress(OSError):
-            if is_pseudo and any(os.path.realpath(link) in ("/dev/ptmx", "/dev/pts/ptmx") for link in (process / "fd").iterdir()):
+            if is_pseudo and any(
+                os.path.realpath(link) in ("/dev/ptmx", "/dev/pts/ptmx") for link in (process / "fd").iterdir()
+            ):
                 continue
         found.append(name)
     return found
 
 
 def _device_of(url: str) -> str:
-    """The device file where `hwgrep://PATTERN` finds one port, as pyserial searches: in its name, description and USB ids."""
+    """The device file where `hwgrep://PATTERN` finds one port, as pyserial searches: in its name, description and USB
+    ids."""
     scheme, mark, pattern = url.partition("://")
     if not mark or scheme != "hwgrep":
         return url
@@ -193,7 +209,9 @@ def _device_of(url: str) -> str:
     try:
         found: list[str] = sorted(str(port.device) for port in list_ports.grep(pattern))
     except re.error as error:
-        raise DeviceLostError(f"is no pattern: {error}", where=url, hint="a regular expression, as hwgrep://0483:374b") from None
+        raise DeviceLostError(
+            f"is no pattern: {error}", where=url, hint="a regular expression, as hwgrep://0483:374b"
+        ) from None
     wanted = re.fullmatch(r"n=(\d+)", options)
     if wanted and 1 <= int(wanted[1]) <= len(found):
         return found[int(wanted[1]) - 1]
@@ -213,7 +231,9 @@ def _cannot_open(url: str, device: str, error: Exception) -> DeviceLostError:
         if held:
             return _in_use(url, held)
         if isinstance(error, PermissionError) or getattr(error, "errno", None) == 13:
-            return DeviceLostError("the port may not be opened", where=url, hint="sudo usermod -aG dialout $USER, then log in again")
+            return DeviceLostError(
+                "the port may not be opened", where=url, hint="sudo usermod -aG dialout $USER, then log in again"
+            )
     return DeviceLostError(f"cannot open the port: {error}", where=url, hint=_ports_hint())
 
 

@@ -1,4 +1,5 @@
-"""What is attached to this machine: its serial ports, the boards whose USB ids they have, and who answers HELLO there."""
+"""What is attached to this machine: its serial ports, the boards whose USB ids they have, and who answers HELLO
+there."""
 
 from __future__ import annotations
 
@@ -27,8 +28,11 @@ class Seen:
     """Who answers, or why nobody does; "" where nobody was asked."""
 
 
-def survey(boards: Sequence[Board], urls: Sequence[str] = (), *, baud: int = 0, ask_s: float = ASK_S) -> tuple[Seen, ...]:
-    """Every port of the machine, and those at `urls`, each asked for `ask_s` (0: not at all; a port that is opened may reset its board)."""
+def survey(
+    boards: Sequence[Board], urls: Sequence[str] = (), *, baud: int = 0, ask_s: float = ASK_S
+) -> tuple[Seen, ...]:
+    """Every port of the machine, and those at `urls`, each asked for `ask_s` (0: not at all; a port that is opened may
+    reset its board)."""
     there = [*serial_ports(), *(SerialPort(url, "", "", "") for url in urls)]
     if not there:
         return ()
@@ -47,5 +51,8 @@ def _seen(port: SerialPort, boards: Sequence[Board], baud: int, ask_s: float) ->
     except EtError as error:
         return Seen(port, names, None, error.what)
     return Seen(
-        port, names, hello, f"{hello.program} {hello.program_hash:016x} on {hello.board}, started {hello.boot} times, {hello.runs} runs"
+        port,
+        names,
+        hello,
+        f"{hello.program} {hello.program_hash:016x} on {hello.board}, started {hello.boot} times, {hello.runs} runs",
     )

@@ -39,10 +39,12 @@ class Run:
     executions: tuple[tuple[int, ...], ...]
     """For each sample how often each step ran; empty without probes."""
     trace: tuple[Mapping[tuple[int, int], bytes], ...]
-    """For each sample (step, output) -> bytes as they lie in memory, one execution behind the other; empty without traces."""
+    """For each sample (step, output) -> bytes as they lie in memory, one execution behind the other; empty without
+    traces."""
     unit: str
     init_count: int | None
-    """From reset until HELLO could be answered; None where the counter is known to stand still, and nothing is counted."""
+    """From reset until HELLO could be answered; None where the counter is known to stand still, and nothing is
+    counted."""
     hello: Hello
     stack_used: int
     """Bytes, the deepest over all runs; 0 where the stack is not ours."""
@@ -72,13 +74,14 @@ def run(
     waiting: Callable[[str], None] | None = None,
     timeout_s: float = 60.0,
 ) -> Run:
-    """Run every sample once, in order, on an attached board or a simulator: `url`, `baud` and `reset` are as in `session.Line`.
+    """Run every sample once, in order, on an attached board or a simulator: `url`, `baud` and `reset` are as in
+    `session.Line`.
 
-    `calls` names the method of each sample, or `INIT`; without it all are of the only one, or of `forward`.
-    `timeout_s` is for one run of the program, of a simulator in its own time (`Running.clock`). `progress(done, of)` is called after each,
-    `waiting(text)` now and then while nobody answers. `probes` and `trace` say that the firmware must
-    have been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError, ToolMissingError, and
-    ModelError for inputs that do not match.
+    `calls` names the method of each sample, or `INIT`; without it all are of the only one, or of `forward`. `timeout_s`
+    is for one run of the program, of a simulator in its own time (`Running.clock`). `progress(done, of)` is called
+    after each, `waiting(text)` now and then while nobody answers. `probes` and `trace` say that the firmware must have
+    been built with them; traces of one that was are kept in any case. Raises DeviceLostError, DeviceFaultError,
+    ToolMissingError, and ModelError for inputs that do not match.
     """
     line, exit_status = Line(url or "", baud, reset), None
     wanted = frozenset(name for name, asked in (("probes", probes), ("trace", trace)) if asked)
@@ -180,7 +183,10 @@ def match(sample: Sample, tensors: Sequence[Tensor], index: int) -> list[Array]:
     errors: list[EtError] = []
     for tensor, array in zip(tensors, arrays, strict=True):
         if np.dtype(array.dtype) != tensor.dtype.numpy or array.shape != tensor.shape:
-            what = f"input {tensor.name} is {array.dtype}{list(array.shape)} here and {tensor.dtype.numpy}{list(tensor.shape)} on the board"
+            what = (
+                f"input {tensor.name} is {array.dtype}{list(array.shape)} here and "
+                f"{tensor.dtype.numpy}{list(tensor.shape)} on the board"
+            )
             errors.append(ModelError(what, where=where))
     raise_all(errors)
     return arrays

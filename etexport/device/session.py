@@ -1,4 +1,5 @@
-"""A board that answers: found or started by its URL, opened exclusively, greeted, and known to run the firmware that it should."""
+"""A board that answers: found or started by its URL, opened exclusively, greeted, and known to run the firmware that it
+should."""
 
 from __future__ import annotations
 
@@ -38,8 +39,9 @@ class OtherFirmwareError(DeviceLostError):
 
 @dataclass(frozen=True)
 class Line:
-    """How a board is reached. `url` is a port as pyserial takes it, `qemu://BOARD` (whatever kind of simulator the board has), or "" for
-    what the board's file says: its simulator, its own `url`, or the port that its USB ids are found at."""
+    """How a board is reached. `url` is a port as pyserial takes it, `qemu://BOARD` (whatever kind of simulator the
+    board has), or "" for what the board's file says: its simulator, its own `url`, or the port that its USB ids are
+    found at."""
 
     url: str = ""
     baud: int = 0
@@ -71,27 +73,32 @@ class Attached:
         """A link over the port; to a simulator of ours several questions at once, and time by its own clock."""
         simulated = self.running is not None
         return Link(
-            self.port, log, window=_SIMULATED_WINDOW if simulated else 1, nonce=1 if simulated else secrets.randbelow(1 << 16),
-            lossless=simulated, clock=self.running.clock if self.running is not None else time.monotonic, waiting=waiting,
+            self.port, log, window=_SIMULATED_WINDOW if simulated else 1,
+            nonce=1 if simulated else secrets.randbelow(1 << 16), lossless=simulated,
+            clock=self.running.clock if self.running is not None else time.monotonic, waiting=waiting,
         )  # fmt: skip
 
 
 def simulated(url: str, board: Board | None) -> tuple[Board, Path | None] | None:
-    """The board of `qemu://BOARD[?elf=FILE]` and its firmware, if one is named; None where the URL is a port. EtError where the board has
-    no such simulator, or is another than `board`."""
+    """The board of `qemu://BOARD[?elf=FILE]` and its firmware, if one is named; None where the URL is a port. EtError
+    where the board has no such simulator, or is another than `board`."""
     scheme, mark, rest = url.partition("://")
     if not mark or scheme not in _SIMULATORS:
         return None
     name, _, query = rest.partition("?")
     named = load_board(name) if name else board
     if named is None:
-        raise BoardError("names no board", where=url, hint=f"{scheme}://BOARD, a name of `etexport boards` or a path to a .toml")
+        raise BoardError(
+            "names no board", where=url, hint=f"{scheme}://BOARD, a name of `etexport boards` or a path to a .toml"
+        )
     if named.simulator is None or named.simulator.kind != scheme:
         kind = "no simulator" if named.simulator is None else f"a simulator of kind {named.simulator.kind}"
         raise BoardError(f"{named.name} has {kind}", where=url, hint="`etexport boards` says where each board runs")
     if board is not None and named.name != board.name:
         raise BoardError(
-            f"the firmware was built for {board.name}, not for {named.name}", where=url, hint="name the board it was built for"
+            f"the firmware was built for {board.name}, not for {named.name}",
+            where=url,
+            hint="name the board it was built for",
         )
     elf = parse_qs(query).get("elf", [""])[0]
     return named, Path(elf) if elf else None
@@ -99,11 +106,14 @@ def simulated(url: str, board: Board | None) -> tuple[Board, Path | None] | None
 
 def is_launched(board: Board | None, line: Line) -> bool:
     """Whether the line starts a simulator: one that has ended is not waited for, as a port is that was unplugged."""
-    return simulated(line.url, board) is not None or (not line.url and board is not None and board.simulator is not None)
+    return simulated(line.url, board) is not None or (
+        not line.url and board is not None and board.simulator is not None
+    )
 
 
 def port_of(board: Board | None, line: Line) -> str:
-    """The URL of a board's port: the one that is given, the board file's, or where its USB ids are found. "" to start its simulator."""
+    """The URL of a board's port: the one that is given, the board file's, or where its USB ids are found. "" to start
+    its simulator."""
     if line.url or board is None:
         return line.url
     if board.simulator is not None:
@@ -122,12 +132,15 @@ def _found(board: Board) -> str:
     found = matching(ids, ports)
     if len(found) == 1:
         return found[0].device
-    if found and found[0].serial_number and len({port.serial_number for port in found}) == 1:  # one adapter with several ports
+    # one adapter with several ports
+    if found and found[0].serial_number and len({port.serial_number for port in found}) == 1:
         at = board.attach.usb_port if board.attach is not None else 0
         return found[min(at, len(found) - 1)].device
     there = ", ".join(f"{port.device} ({port.usb})" if port.usb else port.device for port in found or ports) or "none"
     if found:
-        raise DeviceLostError(f"{len(found)} ports may be the board: {there}", where=board.name, hint="--port URL says which")
+        raise DeviceLostError(
+            f"{len(found)} ports may be the board: {there}", where=board.name, hint="--port URL says which"
+        )
     looked = f"no port has {' or '.join(ids)}" if ids else "its file names no USB ids to find its port by"
     raise DeviceLostError(looked, where=board.name, hint=f"serial ports here: {there}; --port URL names one")
 
@@ -173,10 +186,16 @@ def attach(board: Board | None, elf: Path | None, line: Line) -> Iterator[Attach
 
 @contextmanager
 def session(
-    elf: Path, board: Board, line: Line, *, features: frozenset[str] = frozenset(), log: Path | None = None, waiting: Waiting | None = None
+    elf: Path,
+    board: Board,
+    line: Line,
+    *,
+    features: frozenset[str] = frozenset(),
+    log: Path | None = None,
+    waiting: Waiting | None = None,
 ) -> Iterator[Session]:
-    """A board that runs `elf`, with its tensors; DeviceLostError where there is none, or another. What goes wrong inside the block gets
-    names: faults the line of the script, a broken connection the simulator's last words."""
+    """A board that runs `elf`, with its tensors; DeviceLostError where there is none, or another. What goes wrong
+    inside the block gets names: faults the line of the script, a broken connection the simulator's last words."""
     with WireLog(log) as wire, attach(board, elf, line) as attached, translated(elf, board, attached.running):
         link = attached.link(wire, waiting)
         hello = link.greet(IDENTIFY_S)
@@ -216,10 +235,16 @@ def check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: fr
     errors: list[EtError] = []
     hint = "write the firmware again"
     if hello.board != board.name:
-        errors.append(OtherFirmwareError(f"the firmware there was built for {hello.board}, not for {board.name}", where=url, hint=hint))
+        errors.append(
+            OtherFirmwareError(
+                f"the firmware there was built for {hello.board}, not for {board.name}", where=url, hint=hint
+            )
+        )
     expected = program_hash(elf)
     if expected is not None and hello.program_hash != expected:
-        what = f"the board runs another program: {hello.program} {hello.program_hash:016x}; {elf.name} has {expected:016x}"
+        what = (
+            f"the board runs another program: {hello.program} {hello.program_hash:016x}; {elf.name} has {expected:016x}"
+        )
         errors.append(OtherFirmwareError(what, where=url, hint=hint))
     else:
         told, counts = (hello.method_count, hello.steps), program_counts(elf)
@@ -229,9 +254,16 @@ def check_firmware(hello: Hello, elf: Path, board: Board, url: str, features: fr
             errors.append(OtherFirmwareError(what, where=url, hint=hint))
         file = image(elf)
         if (file.crc, file.size) != (hello.image_crc, hello.image_bytes):
-            there, here = f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}", f"{file.size} with {file.crc:08x}"
+            there, here = (
+                f"{hello.image_bytes} bytes with CRC {hello.image_crc:08x}",
+                f"{file.size} with {file.crc:08x}",
+            )
             what = f"the board runs another firmware: {there}; {elf.name} has {here}"
             errors.append(OtherFirmwareError(what, where=url, hint=hint))
     if missing := sorted(features - hello.features):
-        errors.append(OtherFirmwareError(f"the firmware was built without {' and '.join(missing)}", where=url, hint="build it with them"))
+        errors.append(
+            OtherFirmwareError(
+                f"the firmware was built without {' and '.join(missing)}", where=url, hint="build it with them"
+            )
+        )
     raise_all(errors)

@@ -30,8 +30,8 @@ _LONGEST_LINE = 1024
 
 
 class Splitter:
-    """Bytes in, pieces out. A frame lies between two bytes 0x00 and begins with its COBS code and a kind from 0x81 up, which no text does,
-    so text need not wait for a delimiter that never comes."""
+    """Bytes in, pieces out. A frame lies between two bytes 0x00 and begins with its COBS code and a kind from 0x81 up,
+    which no text does, so text need not wait for a delimiter that never comes."""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -79,5 +79,7 @@ def _whole(block: bytes) -> Iterator[Piece]:
 def is_text(data: bytes) -> bool:
     """Lines of letters, whatever their language: what a wrong speed gives is hardly ever all printable."""
     text = data.replace(b"\0", b" ").decode(errors="replace")
-    good = sum((letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}") or letter in "\r\n\t\x1b" for letter in text)
+    good = sum(
+        (letter.isprintable() and letter != "\N{REPLACEMENT CHARACTER}") or letter in "\r\n\t\x1b" for letter in text
+    )
     return good >= 0.9 * len(text)

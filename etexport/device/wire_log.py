@@ -1,7 +1,8 @@
 """`wire.log`: every byte of both directions, a line a frame.
 
-`> RUN 7 <hex>` went to the board, `< DONE 7 <hex>` came from it; what is no frame is called `?`. No times, so that two logs
-can be compared. Of what is no frame, `MOST_NOISE` bytes are kept and the rest is counted: a line that is flooded fills no disk.
+`> RUN 7 <hex>` went to the board, `< DONE 7 <hex>` came from it; what is no frame is called `?`. No times, so that two
+logs can be compared. Of what is no frame, `MOST_NOISE` bytes are kept and the rest is counted: a line that is flooded
+fills no disk.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class WireLog:
     def __enter__(self) -> WireLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _add(self, direction: str, data: bytes) -> None:

@@ -32,8 +32,8 @@ __all__ = ["Model", "emit", "explained", "modelled", "sources"]
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One method of a program: `space` is the namespace that its inputs, outputs and run() are in, `prefix` what their names in C begin
-    with. The flash has the symbols that it reads, of the constants of all."""
+    """One method of a program: `space` is the namespace that its inputs, outputs and run() are in, `prefix` what their
+    names in C begin with. The flash has the symbols that it reads, of the constants of all."""
 
     name: str
     space: str
@@ -45,8 +45,9 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What the sources of one program are written from. `space` is its namespace, and what its symbols begin with; a program of several
-    methods has a namespace for each in there. `table` is None for a program that calls its kernels by name."""
+    """What the sources of one program are written from. `space` is its namespace, and what its symbols begin with; a
+    program of several methods has a namespace for each in there. `table` is None for a program that calls its kernels
+    by name."""
 
     name: str
     space: str
@@ -55,7 +56,8 @@ class Model:
     geometry: Geometry
     table: Table | None
     between: bool
-    """Whether run() asks the firmware's own function before each step (`<space>_between`): for a watchdog, an RTOS, to stop."""
+    """Whether run() asks the firmware's own function before each step (`<space>_between`): for a watchdog, an RTOS, to
+    stop."""
     arena: str
     """The model that has the arena, this one or another."""
 
@@ -94,15 +96,23 @@ class Model:
 
 
 def modelled(
-    methods: Sequence[Placed], library: Library, *, model_name: str, program_hash: int, between: bool = False, arena: str = ""
+    methods: Sequence[Placed],
+    library: Library,
+    *,
+    model_name: str,
+    program_hash: int,
+    between: bool = False,
+    arena: str = "",
 ) -> Model:
-    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program, whose methods are placed on one arena: that of the
-    model called `arena`, where another one has it."""
+    """`program_hash` is the first 8 bytes (big-endian) of the SHA-256 of the program, whose methods are placed on one
+    arena: that of the model called `arena`, where another one has it."""
     space = identifier(model_name)
     arena = identifier(arena) if arena else space
     methods = [directed(placed) for placed in methods]
     optimize = methods[0].specialised.target.optimize
-    shapes = geometry({placed.first + at: step for placed in methods for at, step in placed.specialised.calls.items()}, optimize)
+    shapes = geometry(
+        {placed.first + at: step for placed in methods for at, step in placed.specialised.calls.items()}, optimize
+    )
     entries = []
     taken: set[str] = set()
     for placed, flash in zip(methods, collect(methods, space), strict=True):
@@ -129,15 +139,16 @@ def emit(
 ) -> list[Path]:
     """Write the sources of one program, its methods placed on one arena, into the folder `out` and return their paths.
 
-    program.h, program.cpp     the model as C++, program_c.h its header for C; kernels are included from the library's folders
+    program.h, program.cpp     the model as C++, program_c.h its header for C; kernels are included from the library's
+                               folders
     marked.cpp                 program.cpp with marks between the steps, for builds that count or stream them
     binding.cpp                ties it to the bundled runtime
     constants.S, constants.bin what stays in flash
     link.ld                    the board's memory; not for the host, whose own script is used
     memory.json                where every byte of the arena is, and why; only if it is to `explain` itself
 
-    With `poison`, worthless bytes of the arena are overwritten round each step, so that a wrong plan changes the outputs. The same input
-    gives the same bytes.
+    With `poison`, worthless bytes of the arena are overwritten round each step, so that a wrong plan changes the
+    outputs. The same input gives the same bytes.
     """
     model = modelled(methods, library, model_name=model_name, program_hash=program_hash)
     _check_flash(model.flash, board)
@@ -156,8 +167,8 @@ def emit(
 
 
 def sources(model: Model, stem: str, *, poison: bool = False, alone: tuple[str, ...] = ()) -> dict[str, str]:
-    """The model as C++, with its headers for C++ and C, by name of the file. For a build that is not ours, it stands `alone`: it asks gcc
-    itself for these options ("no-ipa-modref"), and no name of its kernels is another model's."""
+    """The model as C++, with its headers for C++ and C, by name of the file. For a build that is not ours, it stands
+    `alone`: it asks gcc itself for these options ("no-ipa-modref"), and no name of its kernels is another model's."""
     return {
         f"{stem}.h": render("program.h.j2", model=model),
         f"{stem}_c.h": render("program_c.h.j2", model=model),
@@ -169,7 +180,13 @@ def explained(model: Model, library: Library, board: Board) -> str:
     """`memory.json`."""
     methods, flashes = [one.placed for one in model.methods], [one.flash for one in model.methods]
     map = memory_map(
-        methods, library, flashes, model=model.name, board=board.name, program_hash=model.program_hash, arena_bytes=model.arena_bytes
+        methods,
+        library,
+        flashes,
+        model=model.name,
+        board=board.name,
+        program_hash=model.program_hash,
+        arena_bytes=model.arena_bytes,
     )
     return record_text(map)
 
@@ -194,7 +211,8 @@ def _forms(method: Entry) -> tuple[Form, ...]:
 
 
 def _check_flash(flash: Flash, board: Board) -> None:
-    """PlanError in the model's terms where the constants alone are more than the board's flash: no need to compile anything."""
+    """PlanError in the model's terms where the constants alone are more than the board's flash: no need to compile
+    anything."""
     size = next((memory.size for memory in board.memory if memory.kind == "flash"), 0)
     if not size or len(flash.content) <= size:
         return
@@ -202,7 +220,8 @@ def _check_flash(flash: Flash, board: Board) -> None:
     raise PlanError(
         f"the program's constants take {len(flash.content):,} bytes of flash, the board has {size:,}",
         where=f"board {board.name}",
-        hint=f"the largest: {', '.join(f'{constant.symbol} {constant.size:,} ({constant.note})' for constant in largest)}",
+        hint="the largest: "
+        f"{', '.join(f'{constant.symbol} {constant.size:,} ({constant.note})' for constant in largest)}",
     )
 
 
@@ -232,7 +251,8 @@ def _templates() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters |= {"comment": comment, "quoted": quoted}  # for what others have named: files, boards, tensors
-    expressions = (cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.literal, cpp.named, cpp.parameters,
+    expressions = (cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.literal,
+        cpp.named, cpp.parameters,
                    cpp.record, cpp.swept, cpp.word, cpp.inverse, cpp.float_literal, cpp.inside)  # fmt: skip
     environment.filters |= {function.__name__: function for function in expressions}
     return environment

@@ -1,4 +1,5 @@
-"""Jumps as the `if` and the loops that one would have written by hand; where they are none of these, as labels and goto."""
+"""Jumps as the `if` and the loops that one would have written by hand; where they are none of these, as labels and
+goto."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ Line = tuple[int, str]
 
 @dataclass(frozen=True)
 class Form:
-    """How a step stands in `run()`: `before` it, how deep it is, and what stands for it where it is a jump. `marked`: it runs and so has
-    a comment and a mark; what only closes a block, or names a value, has not."""
+    """How a step stands in `run()`: `before` it, how deep it is, and what stands for it where it is a jump. `marked`:
+    it runs and so has a comment and a mark; what only closes a block, or names a value, has not."""
 
     before: tuple[Line, ...] = ()
     depth: int = 0
@@ -23,7 +24,8 @@ class Form:
 
 
 def forms(steps: Sequence[Step], condition: Callable[[int], str]) -> tuple[Form, ...]:
-    """The form of each step, and of the end. `condition` makes the expression of a value: of a condition, or of a count."""
+    """The form of each step, and of the end. `condition` makes the expression of a value: of a condition, or of a
+    count."""
     jumps = {at: step for at, step in enumerate(steps) if isinstance(step, JumpStep)}
     try:
         made = _Structured(jumps, len(steps), condition)
@@ -67,7 +69,9 @@ class _Structured:
 
     def loop(self, first: int, end: int, depth: int) -> int | None:
         """The outermost loop that begins here; returns the step behind it."""
-        back = max((at for at in range(first, end) if at in self.jumps and self.jumps[at].target == first), default=None)
+        back = max(
+            (at for at in range(first, end) if at in self.jumps and self.jumps[at].target == first), default=None
+        )
         if back is None:
             return None
         jump = self.jumps.pop(back)

@@ -1,5 +1,5 @@
-"""A placed program in numbers: what its tensors, steps and calls are and where everything lies. The templates write C++ from it, and a
-table of bytes could be written from it as well."""
+"""A placed program in numbers: what its tensors, steps and calls are and where everything lies. The templates write C++
+from it, and a table of bytes could be written from it as well."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from etexport.specialise.model import Placed
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Step
 
 SCRATCH_ALIGN = 16
-"""Several scratch operands of one instruction lie one after the other in its scratch buffer, each at a multiple of this."""
+"""Several scratch operands of one instruction lie one after the other in its scratch buffer, each at a multiple of
+this."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ Where = InRam | InFlash
 
 @dataclass(frozen=True)
 class Argument:
-    """A pointer that a call is given, null where `at` is None. `by_row`: a swept call gets it at the row that it makes."""
+    """A pointer that a call is given, null where `at` is None. `by_row`: a swept call gets it at the row that it
+    makes."""
 
     at: Where | None = None
     written: bool = False
@@ -83,8 +85,8 @@ class Tensor:
 class Sweep:
     """The loop over output rows round a windowed call.
 
-    `pad` is the row of padding, `firsts` the table of first rows where windows lie at no fixed distance. `row` is the number of elements
-    of an output row. `given`: the numbers that the call is told besides, "row" and "count".
+    `pad` is the row of padding, `firsts` the table of first rows where windows lie at no fixed distance. `row` is the
+    number of elements of an output row. `given`: the numbers that the call is told besides, "row" and "count".
     """
 
     window: Object
@@ -111,7 +113,8 @@ class Trace:
 
 @dataclass(frozen=True)
 class Jump:
-    """On to step `target`: always, where the bool at `condition` is false, or where `count`, with one added, is below `rounds`."""
+    """On to step `target`: always, where the bool at `condition` is false, or where `count`, with one added, is below
+    `rounds`."""
 
     target: int
     condition: Where | None = None
@@ -121,8 +124,8 @@ class Jump:
 
 @dataclass(frozen=True)
 class Statement:
-    """One step: two lines of comment, and one call of `function` (in namespace et) with `geometry` and `arguments`; or a `jump`; or
-    a `count` that begins at 0; or none of these, where a value only gets another name."""
+    """One step: two lines of comment, and one call of `function` (in namespace et) with `geometry` and `arguments`; or
+    a `jump`; or a `count` that begins at 0; or none of these, where a value only gets another name."""
 
     index: int
     handle: int
@@ -149,8 +152,8 @@ class State:
 
 @dataclass(frozen=True)
 class Code:
-    """All of a program that its C++ is written from, in numbers and names. `headers` are those of kernels, `pointers` what run() touches in
-    RAM, in order of first use."""
+    """All of a program that its C++ is written from, in numbers and names. `headers` are those of kernels, `pointers`
+    what run() touches in RAM, in order of first use."""
 
     arenas: Mapping[str, Arena]
     pointers: tuple[InRam, ...]
@@ -167,12 +170,14 @@ def base(method: Method, value: Value) -> Value:
 
 
 def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
-    """The results that lie in the arena: those that a build with traces streams, numbered in this order. What a round writes a row of is
-    none: the row is one."""
+    """The results that lie in the arena: those that a build with traces streams, numbered in this order. What a round
+    writes a row of is none: the row is one."""
     if instruction.op == SET_ROW:
         return []
     method = placed.specialised.method
-    return [method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.places]
+    return [
+        method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.places
+    ]
 
 
 def in_flash(method: Method, value: Value) -> bool:
@@ -184,7 +189,9 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry, 
     method = placed.specialised.method
     found = arenas(placed, space)
     own = {name for arena in found.values() for name in (arena.name, arena.symbol)}
-    names = _Names(placed, flash, own | {one.name for one in geometry.structs} | {one.name for one in geometry.instances})
+    names = _Names(
+        placed, flash, own | {one.name for one in geometry.structs} | {one.name for one in geometry.instances}
+    )
     statements = tuple(
         _statement(index, step, placed, names, geometry, flash)
         for index, step in enumerate(placed.specialised.schedule.steps, placed.first)
@@ -219,14 +226,17 @@ class _Names:
         self.placed = placed
         self.flash = flash
         self.given: dict[str, InRam] = {}
-        self._taken = taken | {constant.symbol for constant in flash.constants}  # a pointer of that name would hide the constant
+        # a pointer of that name would hide the constant
+        self._taken = taken | {constant.symbol for constant in flash.constants}
 
     def value(self, id: int) -> Where:
         method = self.placed.specialised.method
         value = method.values[id]
         if in_flash(method, value):
             return _constant(method, self.flash, value)
-        return self._in_ram(f"value {id}", value.name, value.spec.dtype, self.placed.place(value), layout_note(value.spec))
+        return self._in_ram(
+            f"value {id}", value.name, value.spec.dtype, self.placed.place(value), layout_note(value.spec)
+        )
 
     def scratch(self, step: CallStep, position: int) -> InRam:
         operands = step.call.operands
@@ -264,7 +274,11 @@ def _statement(index: int, step: Step, placed: Placed, names: _Names, geometry: 
     if isinstance(step, NextStep):
         title = comment(f"{instruction.name}: on at step {placed.first + step.target}, {step.rounds} times in all")
         return Statement(
-            index, instruction.handle, title, code, jump=Jump(placed.first + step.target, None, names.value(step.count), step.rounds)
+            index,
+            instruction.handle,
+            title,
+            code,
+            jump=Jump(placed.first + step.target, None, names.value(step.count), step.rounds),
         )
     if isinstance(step, JumpStep):
         condition = None if step.condition is None else names.value(step.condition)
@@ -350,7 +364,8 @@ def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str], qparams
     constant = _constant(method, flash, value) if in_flash(method, value) else None
     place = None if constant else placed.place(value)
     return Tensor(
-        name, value.name, spec.dtype, spec.numel, spec.nbytes, spec.shape, spec.dim_order, place, constant, order_note(spec), qparams
+        name, value.name, spec.dtype, spec.numel, spec.nbytes, spec.shape, spec.dim_order, place, constant,
+        order_note(spec), qparams
     )  # fmt: skip
 
 

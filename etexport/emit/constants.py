@@ -1,4 +1,5 @@
-"""The bytes that stay in flash: weights, packed weights, tables, initial states, rows of padding; equal bytes are stored once."""
+"""The bytes that stay in flash: weights, packed weights, tables, initial states, rows of padding; equal bytes are
+stored once."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ FUNCTIONS = ("init", "reset", "run", "between")
 
 @dataclass(frozen=True)
 class Constant:
-    """One symbol of `constants.S`: `offset` and `size` in `constants.bin`, in bytes. Symbols with equal content share their bytes,
-    and one whose content another begins with lies there."""
+    """One symbol of `constants.S`: `offset` and `size` in `constants.bin`, in bytes. Symbols with equal content share
+    their bytes, and one whose content another begins with lies there."""
 
     symbol: str
     dtype: DType
@@ -44,8 +45,8 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Flash:
-    """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id, `of_firsts` by step (see
-    `etexport.kernel.call.Window`)."""
+    """`of_value` by value id, `of_operand` by (step, operand), `of_pad` by (dtype, value), `of_state` by value id,
+    `of_firsts` by step (see `etexport.kernel.call.Window`)."""
 
     constants: tuple[Constant, ...]
     content: bytes
@@ -63,7 +64,9 @@ class Flash:
         by_offset: dict[int, list[Constant]] = {}
         for constant in sorted(self.constants, key=lambda one: (one.offset, -one.size)):
             by_offset.setdefault(constant.offset, []).append(constant)
-        return tuple(Stretch(at, self.content[at : at + group[0].size], tuple(group)) for at, group in by_offset.items())
+        return tuple(
+            Stretch(at, self.content[at : at + group[0].size], tuple(group)) for at, group in by_offset.items()
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,9 @@ class _Writer:
         """A new symbol; the one of that name and content where another method has it."""
         if (name, dtype, content) in self.known:
             return self.known[name, dtype, content]
-        made = self.known[name, dtype, content] = _Named(unique(f"{self.prefix}_{name}", self.taken), dtype, content, comment(note))
+        made = self.known[name, dtype, content] = _Named(
+            unique(f"{self.prefix}_{name}", self.taken), dtype, content, comment(note)
+        )
         self.named.append(made)
         return made
 
@@ -110,14 +115,15 @@ class _Writer:
             if content not in offsets:
                 offsets[content] = next(at for other, at in offsets.items() if other.startswith(content))
         constants = (
-            Constant(one.symbol, one.dtype, one.size // one.dtype.itemsize, offsets[one.content], one.size, one.note) for one in self.named
+            Constant(one.symbol, one.dtype, one.size // one.dtype.itemsize, offsets[one.content], one.size, one.note)
+            for one in self.named
         )
         return tuple(constants), bytes(stored)
 
 
 def collect(methods: Sequence[Placed], prefix: str) -> tuple[Flash, ...]:
-    """Every constant of the program, in order of first use, with `prefix` before each symbol: one `Flash` a method, all with the same
-    `constants` and `content`."""
+    """Every constant of the program, in order of first use, with `prefix` before each symbol: one `Flash` a method, all
+    with the same `constants` and `content`."""
     functions = {f"{prefix}_{name}" for name in FUNCTIONS}
     writer = _Writer(prefix, functions | {arena.symbol for arena in arenas(methods[0], prefix).values()})
     used = [_used(placed, writer) for placed in methods]
@@ -169,7 +175,10 @@ def _used(placed: Placed, writer: _Writer) -> _Used:
     for value in (method.values[id] for id in method.outputs):
         if value.role is Role.CONSTANT and value.id not in of_value:
             of_value[value.id] = _value(writer, value)
-    of_pad = {key: _pad(writer, *key, elements) for key, elements in sorted(_pads(method, calls).items(), key=lambda item: str(item[0]))}
+    of_pad = {
+        key: _pad(writer, *key, elements)
+        for key, elements in sorted(_pads(method, calls).items(), key=lambda item: str(item[0]))
+    }
     of_state = {
         value.id: _value(writer, value, "initial")
         for value in method.values.values()
@@ -196,7 +205,11 @@ def _read_ids(step: Step) -> tuple[int, ...]:
     if not isinstance(step, CallStep):
         return ()
     window = (step.call.window.input,) if step.call.window else ()
-    return tuple(dict.fromkeys((*window, *(operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))))))
+    return tuple(
+        dict.fromkeys(
+            (*window, *(operand.value for operand in step.call.operands if isinstance(operand, (Read, RowRead))))
+        )
+    )
 
 
 def _operand(writer: _Writer, step: CallStep, name: str, data: Array) -> _Named:
@@ -210,7 +223,11 @@ def _narrow(values: tuple[int, ...]) -> Array:
     """With the narrowest elements that hold them all."""
     return np.array(
         values,
-        next(dtype for dtype in (np.int8, np.int16, np.int32) if np.iinfo(dtype).min <= min(values) <= max(values) <= np.iinfo(dtype).max),
+        next(
+            dtype
+            for dtype in (np.int8, np.int16, np.int32)
+            if np.iinfo(dtype).min <= min(values) <= max(values) <= np.iinfo(dtype).max
+        ),
     )
 
 

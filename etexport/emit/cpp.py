@@ -66,7 +66,10 @@ def address(place: Place, arenas: Mapping[str, Arena]) -> str:
 def constant(at: InFlash) -> str:
     """A constant expression where the elements are those of the constant."""
     if at.dtype is not at.constant.dtype:
-        return f"reinterpret_cast<const {at.dtype.cpp}*>(reinterpret_cast<const uint8_t*>({at.constant.symbol}) + {at.shift})"
+        return (
+            f"reinterpret_cast<const {at.dtype.cpp}*>(reinterpret_cast<const uint8_t*>({at.constant.symbol}) + "
+            f"{at.shift})"
+        )
     return at.constant.symbol + (f" + {at.shift // at.dtype.itemsize}" if at.shift else "")
 
 

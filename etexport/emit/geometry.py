@@ -1,5 +1,5 @@
-"""A call's geometry: members that are compile-time constants (speed), or of which those that differ between the steps of a kernel are
-fields of one type (size)."""
+"""A call's geometry: members that are compile-time constants (speed), or of which those that differ between the steps
+of a kernel are fields of one type (size)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from etexport.kernel.call import GeometryField, Window
 from etexport.specialise.schedule import CallStep
 
 MOST_ROWS = "most_rows"
-"""How many pointers to input rows `et::sweep` keeps: a constant in both forms, in the shared one that of the largest window."""
+"""How many pointers to input rows `et::sweep` keeps: a constant in both forms, in the shared one that of the largest
+window."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,13 @@ def window_fields(window: Window) -> dict[str, GeometryField]:
 
 
 MOST_FIXED = 16
-"""Words of a geometry that only one step has: as constants they cost less than as an object, but gcc copies more by a call of memcpy."""
+"""Words of a geometry that only one step has: as constants they cost less than as an object, but gcc copies more by a
+call of memcpy."""
 
 
 def geometry(calls: Mapping[int, CallStep], optimize: str) -> Geometry:
-    """The types and objects of all calls, by step; calls with the same geometry share them, and with them the compiled kernel."""
+    """The types and objects of all calls, by step; calls with the same geometry share them, and with them the compiled
+    kernel."""
     return _fixed(calls) if optimize == "speed" else _shared(calls)
 
 
@@ -145,7 +148,9 @@ class _Passed:
 def _shared(calls: Mapping[int, CallStep]) -> Geometry:
     taken: set[str] = set()
     kinds: dict[tuple[str, object], list[_Passed]] = {}
-    most_rows = members({MOST_ROWS: max((step.call.window.seen for step in calls.values() if step.call.window is not None), default=0)})
+    most_rows = members(
+        {MOST_ROWS: max((step.call.window.seen for step in calls.values() if step.call.window is not None), default=0)}
+    )
     of_step: dict[int, str] = {}
     of_window: dict[int, str] = {}
 
@@ -184,7 +189,8 @@ def _shared(calls: Mapping[int, CallStep]) -> Geometry:
 
 
 def _narrowed(members: list[Member]) -> Member:
-    """The member with the narrowest integer type that holds all of its values. Arrays stay as they are: kernels take their address."""
+    """The member with the narrowest integer type that holds all of its values. Arrays stay as they are: kernels take
+    their address."""
     first = members[0]
     if first.type.kind != "i" or first.count is not None:
         return first

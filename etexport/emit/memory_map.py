@@ -34,7 +34,14 @@ KINDS = {"call": CallStep, "begin": BeginStep, "next": NextStep, "jump": JumpSte
 
 
 def memory_map(
-    methods: Sequence[Placed], library: Library, flashes: Sequence[Flash], *, model: str, board: str, program_hash: int, arena_bytes: int
+    methods: Sequence[Placed],
+    library: Library,
+    flashes: Sequence[Flash],
+    *,
+    model: str,
+    board: str,
+    program_hash: int,
+    arena_bytes: int,
 ) -> MemoryMap:
     """The content of `memory.json`."""
     solution, regions, target = methods[0].solution, methods[0].problem.regions, methods[0].specialised.target
@@ -61,21 +68,32 @@ def memory_map(
             scratch=_covered(extent for placed in methods for extent in _scratch_extents(placed)),
         ),
         regions=tuple(
-            RegionUse(region.name, region.capacity, region.cost, solution.size[region.name], solution.bound[region.name])
+            RegionUse(
+                region.name, region.capacity, region.cost, solution.size[region.name], solution.bound[region.name]
+            )
             for region in regions
         ),
-        methods=tuple(MethodUse(name, first, len(part.steps), len(part.inputs), len(part.outputs)) for name, first, part in named),
+        methods=tuple(
+            MethodUse(name, first, len(part.steps), len(part.inputs), len(part.outputs)) for name, first, part in named
+        ),
         inputs=tuple(one for part in parts for one in part.inputs),
         outputs=tuple(one for part in parts for one in part.outputs),
         buffers=tuple(one for part in parts for one in part.buffers),
         steps=tuple(one for part in parts for one in part.steps),
         in_float=tuple(
-            InFloat(one.instruction.handle, one.instruction.name, one.instruction.op, str(one.instruction.source or ""), one.reason)
+            InFloat(
+                one.instruction.handle,
+                one.instruction.name,
+                one.instruction.op,
+                str(one.instruction.source or ""),
+                one.reason,
+            )
             for placed in methods
             for one in placed.specialised.in_float
         ),
         constants=Constants(
-            len(flashes[0].content), tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants)
+            len(flashes[0].content),
+            tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants),
         ),
     )
 
@@ -101,7 +119,10 @@ def _part(placed: Placed, library: Library, flash: Flash) -> _Part:
         inputs=tuple(_tensor(placed, method.values[id]) for id in method.inputs),
         outputs=tuple(_tensor(placed, method.values[id]) for id in method.outputs),
         buffers=tuple(_buffer(placed, buffer, uses.get(buffer.name), scratch.get(buffer.name)) for buffer in buffers),
-        steps=tuple(_step(placed, library, flash, index, buffers, uses) for index in range(len(placed.specialised.schedule.steps))),
+        steps=tuple(
+            _step(placed, library, flash, index, buffers, uses)
+            for index in range(len(placed.specialised.schedule.steps))
+        ),
     )
 
 
@@ -136,7 +157,9 @@ def _typed(value: Value) -> tuple[str, str, tuple[int, ...], tuple[int, ...]]:
     return value.name, str(value.spec.dtype.numpy), value.spec.shape, value.spec.dim_order
 
 
-def _step(placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]) -> Step:
+def _step(
+    placed: Placed, library: Library, flash: Flash, index: int, buffers: Sequence[Buffer], uses: dict[str, _Uses]
+) -> Step:
     step = placed.specialised.schedule.steps[index]
     instruction, values = step.instruction, placed.specialised.method.values
     source = instruction.source
@@ -197,7 +220,9 @@ def _uses(placed: Placed) -> dict[str, _Uses]:
         if owner.storage is not None:
             continue
         values = tuple(inside.get(owner.id, (owner,)))
-        read, written = (tuple(sorted({at for value in values for at in steps.get(value.id, ())})) for steps in (reads, writes))
+        read, written = (
+            tuple(sorted({at for value in values for at in steps.get(value.id, ())})) for steps in (reads, writes)
+        )
         found[owner.name] = _Uses(owner, values, read, written, any(value.id in outputs for value in values))
     return found
 

@@ -1,4 +1,5 @@
-"""`mlperf.cpp`: how MLPerf Tiny's bytes become a program's input, and its output the numbers that the benchmark reads."""
+"""`mlperf.cpp`: how MLPerf Tiny's bytes become a program's input, and its output the numbers that the benchmark
+reads."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ ERROR = "ad01"
 
 @dataclass(frozen=True)
 class Encoding:
-    """What the benchmark's bytes mean: of "u8" and "i8" (byte - zero_point) * scale, of "f32" four bytes the number itself; "raw" is the
-    input as the program stores it."""
+    """What the benchmark's bytes mean: of "u8" and "i8" (byte - zero_point) * scale, of "f32" four bytes the number
+    itself; "raw" is the input as the program stores it."""
 
     kind: str
     scale: float = 1.0
@@ -55,7 +56,8 @@ ENCODINGS = {
     "vww01": Encoding("u8", 1 / 255),
     "ad01": Encoding("f32"),
 }
-"""What the benchmark's own data means. Source: the reference submissions and training scripts of mlcommons/tiny (1afd2c9)."""
+"""What the benchmark's own data means. Source: the reference submissions and training scripts of mlcommons/tiny
+(1afd2c9)."""
 
 
 def encoding(text: str) -> Encoding:
@@ -68,7 +70,9 @@ def encoding(text: str) -> Encoding:
             return made
     except (AssertionError, ValueError):
         pass
-    raise ModelError(f"{text} is no encoding", where="--input", hint="u8:SCALE:ZERO_POINT, i8:SCALE:ZERO_POINT, f32, or raw")
+    raise ModelError(
+        f"{text} is no encoding", where="--input", hint="u8:SCALE:ZERO_POINT, i8:SCALE:ZERO_POINT, f32, or raw"
+    )
 
 
 @dataclass(frozen=True)
@@ -109,16 +113,20 @@ class Stored:
 
 
 def stored(tensors: Sequence[TensorType], scales: Sequence[tuple[float, int]], what: str) -> Stored:
-    """The one input or output of a program, of `memory.json`; ModelError where there are several, or of a type that has no real values."""
+    """The one input or output of a program, of `memory.json`; ModelError where there are several, or of a type that has
+    no real values."""
     if len(tensors) != 1 or tensors[0].dtype not in ("float32", "int8", "uint8"):
         kinds = ", ".join(tensor.dtype for tensor in tensors) or "none"
-        raise ModelError(f"the benchmark knows one {what}, float32 or int8, and this program has {kinds}", where="mlperf")
+        raise ModelError(
+            f"the benchmark knows one {what}, float32 or int8, and this program has {kinds}", where="mlperf"
+        )
     scale, zero_point = scales[0] if scales and scales[0][0] else (1.0, 0)
     return Stored(tensors[0].dtype, math.prod(tensors[0].shape), scale, zero_point)
 
 
 def mlperf_source(name: str, id: str, given: Encoding, into: Stored, out: Stored, tick: Fraction, clock: str) -> str:
-    """The text of `mlperf.cpp`. `tick` is microseconds a tick of the board's counter, and `clock` says where that comes from."""
+    """The text of `mlperf.cpp`. `tick` is microseconds a tick of the board's counter, and `clock` says where that comes
+    from."""
     is_error = id == ERROR
     if is_error and (given.kind != "f32" or into.elements != out.elements):
         raise ModelError("its result is an error between input and output, which must be floats and as many", where=id)
@@ -132,6 +140,7 @@ def mlperf_source(name: str, id: str, given: Encoding, into: Stored, out: Stored
         value = f"{float(np.float32(out.scale))!r}f * static_cast<float>({value} - {out.zero_point})"
     return render(
         "mlperf.cpp.j2", name=name, id=id, input=into, output=out, table=table, is_rounded=not raw and table is None,
-        input_bytes=into.bytes if raw else into.elements * (4 if given.kind == "f32" else 1), is_error=is_error, output_value=value,
-        inverse=repr(float(np.float32(1 / into.scale))), ticks_each=(tick.numerator, tick.denominator), clock=clock,
+        input_bytes=into.bytes if raw else into.elements * (4 if given.kind == "f32" else 1), is_error=is_error,
+        output_value=value, inverse=repr(float(np.float32(1 / into.scale))),
+        ticks_each=(tick.numerator, tick.denominator), clock=clock,
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Which bytes of the arena hold nothing of value before and after each step: the poison run overwrites them.
 
-A buffer's bytes are worthless before it is born and after it dies. Bytes that it shares with a buffer that is alive then are left
-alone only where the problem allows the two to overlap; so a plan in which two live buffers overlap without leave overwrites one of
-them, and the outputs change. Which bytes are worthless after a jump depends on where it leads: so all that hold nothing as a block begins
-are overwritten there.
+A buffer's bytes are worthless before it is born and after it dies. Bytes that it shares with a buffer that is alive
+then are left alone only where the problem allows the two to overlap; so a plan in which two live buffers overlap
+without leave overwrites one of them, and the outputs change. Which bytes are worthless after a jump depends on where it
+leads: so all that hold nothing as a block begins are overwritten there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from etexport.plan.problem import Buffer, Place, Problem, Solution
 from etexport.specialise.schedule import JumpStep, Step
 
 POISON = 0xFF
-"""A NaN in every float type, which spreads to the outputs (0xA5 would make -2.9e-16, hardly different from zero), and -1 in integers."""
+"""A NaN in every float type, which spreads to the outputs (0xA5 would make -2.9e-16, hardly different from zero), and
+-1 in integers."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Poison:
     after: tuple[tuple[Fill, ...], ...]
 
 
-def poison(problem: Problem, solution: Solution, steps: Sequence[Step], entered: Mapping[int, frozenset[str]]) -> Poison:
-    """`entered` names the buffers with content as each block begins, by its first step; in block 0 those of inputs and states. What is
-    alive in step `len(steps)` is alive at the end."""
+def poison(
+    problem: Problem, solution: Solution, steps: Sequence[Step], entered: Mapping[int, frozenset[str]]
+) -> Poison:
+    """`entered` names the buffers with content as each block begins, by its first step; in block 0 those of inputs and
+    states. What is alive in step `len(steps)` is alive at the end."""
     before: list[tuple[Fill, ...]] = []
     after: list[tuple[Fill, ...]] = []
     jumps = any(isinstance(step, JumpStep) for step in steps)
@@ -46,7 +49,9 @@ def poison(problem: Problem, solution: Solution, steps: Sequence[Step], entered:
         dead = [buffer for buffer in problem.buffers if any(last == at + 1 for _, last in buffer.live)]
         kept = entered.get(at)
         if kept is None or not jumps:
-            before.append(_fills([buffer for buffer in born if not (kept and buffer.name in kept)], at, problem, solution))
+            before.append(
+                _fills([buffer for buffer in born if not (kept and buffer.name in kept)], at, problem, solution)
+            )
         else:
             before.append(_all_but(kept, problem, solution) if at else ())
         after.append(() if isinstance(step, JumpStep) else _fills(dead, at + 1, problem, solution))
@@ -56,7 +61,11 @@ def poison(problem: Problem, solution: Solution, steps: Sequence[Step], entered:
 def _all_but(kept: frozenset[str], problem: Problem, solution: Solution) -> tuple[Fill, ...]:
     fills: list[Fill] = []
     for region in problem.regions:
-        there = [buffer for buffer in problem.buffers if buffer.name in kept and solution.places[buffer.name].region == region.name]
+        there = [
+            buffer
+            for buffer in problem.buffers
+            if buffer.name in kept and solution.places[buffer.name].region == region.name
+        ]
         fills += _apart(region.name, (0, solution.size[region.name]), [_extent(buffer, solution) for buffer in there])
     return tuple(fills)
 

@@ -1,4 +1,5 @@
-"""A Robot test for `renode-test`: the firmware of a folder, run in Renode on the model's samples, its outputs compared with PyTorch's."""
+"""A Robot test for `renode-test`: the firmware of a folder, run in Renode on the model's samples, its outputs compared
+with PyTorch's."""
 
 from __future__ import annotations
 
@@ -21,13 +22,16 @@ _BESIDE = re.compile(r"\$ORIGIN/([\w.-]+)")
 def robot_files(
     board: Board, argument: str, folder: Path, program: Path, reference: Path, *, name: str, samples: int | None
 ) -> Mapping[str, bytes]:
-    """What the test needs beside `firmware.elf`, by name: `firmware.robot`, the script that starts the board, and the platform that
-    this names. `argument` is the board as `--board` takes it. Paths in it are relative to `folder`; BoardError for another simulator."""
+    """What the test needs beside `firmware.elf`, by name: `firmware.robot`, the script that starts the board, and the
+    platform that this names. `argument` is the board as `--board` takes it. Paths in it are relative to `folder`;
+    BoardError for another simulator."""
     script = _script(board)
     text = script.read_text(encoding="utf-8")
     files = {script.name: text.encode()}
     files |= {beside: (script.parent / beside).read_bytes() for beside in _BESIDE.findall(text)}
-    environment = Environment(loader=PackageLoader("etexport.emit"), undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = Environment(
+        loader=PackageLoader("etexport.emit"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
     own = argument.endswith(".toml")
     made = environment.get_template("firmware.robot.j2").render(
         title=f"{_words(name)} On {_words(board.name)}",
@@ -49,7 +53,11 @@ def _script(board: Board) -> Path:
     told = next((found for word in board.simulator.arguments if (found := _INCLUDE.search(word))), None)
     path = Path(told[1].strip().replace("{renode}", str(root() / "renode"))) if told else None
     if path is None or not path.is_file():
-        raise BoardError("includes no script that is there", where=board.name, hint='"include @{renode}/NAME.resc" in simulator.arguments')
+        raise BoardError(
+            "includes no script that is there",
+            where=board.name,
+            hint='"include @{renode}/NAME.resc" in simulator.arguments',
+        )
     return path
 
 
@@ -63,5 +71,6 @@ def _path(path: Path, folder: Path) -> str:
 
 
 def _words(text: str) -> str:
-    """Text as one cell: Robot takes two blanks for the next one, $ and { for a variable, # for a remark, = for a named argument."""
+    """Text as one cell: Robot takes two blanks for the next one, $ and { for a variable, # for a remark, = for a named
+    argument."""
     return re.sub(r"[\\$@&%#={}]|(?<= ) ", lambda found: rf"\{found[0]}", text)

@@ -1,7 +1,7 @@
 """A program as a table that a loop walks: what takes less flash than a call a step.
 
-Steps that call one kernel with the same type of geometry share a case of the loop; what differs between them (geometry, addresses)
-stands in the table, one word each.
+Steps that call one kernel with the same type of geometry share a case of the loop; what differs between them (geometry,
+addresses) stands in the table, one word each.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from etexport.program.model import DType
 
 @dataclass(frozen=True)
 class Slot:
-    """A pointer of a case: `word` of the step's words (None: a null pointer in every step) to elements of `dtype`, at the row that is made
-    where it goes `by_row`."""
+    """A pointer of a case: `word` of the step's words (None: a null pointer in every step) to elements of `dtype`, at
+    the row that is made where it goes `by_row`."""
 
     word: int | None = None
     dtype: DType | None = None
@@ -36,10 +36,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Case:
-    """One call of the loop, which takes `words` words; windowed where there is a `window`, and `swept` (see `Sweep.places`). `kind`
-    says what there is where there is no call: a "jump" has three words, where its condition lies, and where in the two tables it goes on;
-    a "begin" has one, where the count lies that becomes 0; a "next" has four, its count, how many rounds there are, and where it goes on.
-    What is none of these does nothing."""
+    """One call of the loop, which takes `words` words; windowed where there is a `window`, and `swept` (see
+    `Sweep.places`). `kind` says what there is where there is no call: a "jump" has three words, where its condition
+    lies, and where in the two tables it goes on; a "begin" has one, where the count lies that becomes 0; a "next" has
+    four, its count, how many rounds there are, and where it goes on. What is none of these does nothing."""
 
     function: str = ""
     geometry: Record | None = None
@@ -67,7 +67,8 @@ class Rounds:
 
 
 Word = Where | Object | Target | Rounds | None
-"""A word of the table: an address, an instance of a geometry, a number of rounds, or (as two words) where a jump goes on."""
+"""A word of the table: an address, an instance of a geometry, a number of rounds, or (as two words) where a jump goes
+on."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,9 @@ def _case(statement: Statement, known: Mapping[tuple[object, int], Slot]) -> Cas
     window = record(sweep.window) if sweep else None
     swept = tuple(slot(one) for one in _swept(statement))
     geometry = record(statement.geometry)
-    operands = tuple(slot(_slot(one) if one.at else known.get((call, at), Slot())) for at, one in enumerate(statement.arguments))
+    operands = tuple(
+        slot(_slot(one) if one.at else known.get((call, at), Slot())) for at, one in enumerate(statement.arguments)
+    )
     return Case(statement.function, geometry, operands, window, swept, sweep.given if sweep else (), next(count))
 
 
@@ -154,7 +157,8 @@ def _swept(statement: Statement) -> tuple[Slot, ...]:
 
 
 def _call(statement: Statement) -> object:
-    """Steps for which this is the same can share a case, whether or not one passes nothing where another passes something."""
+    """Steps for which this is the same can share a case, whether or not one passes nothing where another passes
+    something."""
     objects = (statement.geometry, statement.sweep.window if statement.sweep else None)
     return statement.function, tuple(one.type for one in objects if one), _swept(statement), len(statement.arguments)
 

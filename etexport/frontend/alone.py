@@ -1,4 +1,5 @@
-"""Each script runs in a copy of this process: whatever it changes (default types, patched functions, limits, folders) ends with it.
+"""Each script runs in a copy of this process: whatever it changes (default types, patched functions, limits, folders)
+ends with it.
 
 A copy costs some milliseconds, where a new process would cost the seconds of importing torch.
 """
@@ -43,7 +44,11 @@ def alone(work: Callable[[], None], script: Path) -> None:
         told.seek(0)
         content = told.read()
     if not content:
-        raise ModelError(f"the script {_ending(status)}", where=str(script), hint="nothing of it may end the process: os._exit, a crash")
+        raise ModelError(
+            f"the script {_ending(status)}",
+            where=str(script),
+            hint="nothing of it may end the process: os._exit, a crash",
+        )
     failure, output, errors = pickle.loads(content)
     sys.stdout.write(output)
     sys.stderr.write(errors)
@@ -67,7 +72,9 @@ class _Failure:
         self.exception: bytes | None = None
         with contextlib.suppress(Exception):
             content = pickle.dumps(error)
-            if type(error).__module__.partition(".")[0] in ("builtins", "etexport", "torch") and type(pickle.loads(content)) is type(error):
+            if type(error).__module__.partition(".")[0] in ("builtins", "etexport", "torch") and type(
+                pickle.loads(content)
+            ) is type(error):
                 self.exception = content
 
     def reraise(self) -> None:
@@ -111,7 +118,8 @@ def _be_the_copy(work: Callable[[], None], told: IO[bytes]) -> None:
 
 
 def _kept(name: str) -> Any:
-    """A stand-in for a stream that is no file (a notebook's, a test's), whose text the original then writes; else None."""
+    """A stand-in for a stream that is no file (a notebook's, a test's), whose text the original then writes; else
+    None."""
     try:
         getattr(sys, name).fileno()
     except Exception:

@@ -14,7 +14,8 @@ aten = torch.ops.aten
 
 
 def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
-    """The script's network as a functional graph of core ATen operators, and where it need not be for `stock` ExecuTorch of our own.
+    """The script's network as a functional graph of core ATen operators, and where it need not be for `stock`
+    ExecuTorch of our own.
 
     ModelError at the user's line for whatever the network does that no graph can say. The network runs once first,
     because plain PyTorch explains a wrong shape better than its tracer.
@@ -35,8 +36,8 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
 
 
 def _exported(script: Script) -> ExportedProgram:
-    """Torch's non-strict tracer refuses a convolution in a branch of torch.cond, for how its result lies in memory; the strict one does
-    not."""
+    """Torch's non-strict tracer refuses a convolution in a branch of torch.cond, for how its result lies in memory; the
+    strict one does not."""
     assert isinstance(script.model, torch.nn.Module)
     try:
         return torch.export.export(script.model, script.inputs, strict=False)
@@ -57,7 +58,8 @@ _STRIDES = "output stride is not a simple accumulative multiplication"
 
 
 def _fill_empty(graph: torch.fx.Graph) -> None:
-    """Memory that the model writes before it reads it (circular padding) holds zeros at first, so that every run gives the same."""
+    """Memory that the model writes before it reads it (circular padding) holds zeros at first, so that every run gives
+    the same."""
     for node in graph.nodes:
         if node.target in _EMPTY:
             kept = {name: node.kwargs[name] for name in ("dtype", "device") if name in node.kwargs}
@@ -72,7 +74,8 @@ _EMPTY = (aten.empty.memory_format, aten.empty_permuted.default, aten.empty_stri
 def dry_run(script: Script) -> None:
     """Run the network on the example inputs and put its buffers back as they were; ModelError where it fails.
 
-    What a module makes of its parameters when it is called (weights under weight_norm) has no gradient behind it then, and can be copied.
+    What a module makes of its parameters when it is called (weights under weight_norm) has no gradient behind it then,
+    and can be copied.
     """
     model = script.model
     assert isinstance(model, torch.nn.Module)
@@ -87,4 +90,6 @@ def dry_run(script: Script) -> None:
                 buffer.copy_(before[name])
     for name, parameter in model.named_parameters():
         if parameter.device.type != "cpu":
-            raise ModelError(f"{name} is on {parameter.device}", where=str(script.path), hint="leave the model on the CPU")
+            raise ModelError(
+                f"{name} is on {parameter.device}", where=str(script.path), hint="leave the model on the CPU"
+            )

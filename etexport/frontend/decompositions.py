@@ -1,6 +1,8 @@
-"""What torch.export leaves whole and has no kernel here is said in operators that have one, beside PyTorch's own decompositions.
+"""What torch.export leaves whole and has no kernel here is said in operators that have one, beside PyTorch's own
+decompositions.
 
-Each function has the overload's arguments, and says what eager PyTorch computes for them. `NotImplemented` leaves the operator as it is.
+Each function has the overload's arguments, and says what eager PyTorch computes for them. `NotImplemented` leaves the
+operator as it is.
 """
 
 from __future__ import annotations
@@ -32,16 +34,19 @@ _THEIRS = (
 )
 
 
-def _var_mean(x: Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+def _var_mean(
+    x: Tensor, dim: list[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
     every = dim or list(range(x.dim()))
     return aten.var.correction(x, every, correction=correction, keepdim=keepdim), aten.mean.dim(x, every, keepdim)
 
 
-# ---- products ---------------------------------------------------------------------------------------------------------------------
+# ---- products --------------------------------------------------------------------------------------------------------
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Of rows that lie anyhow: where they do not lie one behind the other, PyTorch makes a batched product with copies of the weight."""
+    """Of rows that lie anyhow: where they do not lie one behind the other, PyTorch makes a batched product with copies
+    of the weight."""
     rows, columns = x.reshape(-1, x.shape[-1]), weight.t()
     product = torch.mm(rows, columns) if bias is None else torch.addmm(bias, rows, columns)
     return product.reshape(*x.shape[:-1], weight.shape[0])
@@ -64,7 +69,14 @@ def _addbmm(x: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha
 
 
 def _trilinear(
-    i1: Tensor, i2: Tensor, i3: Tensor, expand1: list[int], expand2: list[int], expand3: list[int], sumdim: list[int], unroll_dim: int = 1
+    i1: Tensor,
+    i2: Tensor,
+    i3: Tensor,
+    expand1: list[int],
+    expand2: list[int],
+    expand3: list[int],
+    sumdim: list[int],
+    unroll_dim: int = 1,
 ) -> Tensor:
     product: Any = 1
     for factor, expanded in ((i1, expand1), (i2, expand2), (i3, expand3)):
@@ -74,11 +86,13 @@ def _trilinear(
     return product.sum(sumdim) if sumdim else product  # type: ignore[no-any-return]
 
 
-def _rrelu(x: Tensor, noise: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None) -> Any:
+def _rrelu(
+    x: Tensor, noise: Tensor, lower: float = 0.125, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Any:
     return NotImplemented if training else (torch.nn.functional.leaky_relu(x, (lower + upper) / 2), noise)
 
 
-# ---- distances --------------------------------------------------------------------------------------------------------------------
+# ---- distances -------------------------------------------------------------------------------------------------------
 
 
 def _norm(difference: Tensor, p: float) -> Tensor:
@@ -106,7 +120,7 @@ def _pdist(x: Tensor, p: float = 2.0) -> Tensor:
     return torch.cat([every[at, at + 1 :] for at in range(count - 1)]) if count > 1 else every[0, 1:]
 
 
-# ---- places in an order -----------------------------------------------------------------------------------------------------------
+# ---- places in an order ----------------------------------------------------------------------------------------------
 
 
 def _bucketize(x: Tensor, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
@@ -163,7 +177,7 @@ def _median_of_all(x: Tensor) -> Any:
     return found[0]
 
 
-# ---- bits -------------------------------------------------------------------------------------------------------------------------
+# ---- bits ------------------------------------------------------------------------------------------------------------
 
 
 def _shifted_left(x: Tensor, places: Any) -> Any:
@@ -183,10 +197,16 @@ def _round_decimals(x: Tensor, *, decimals: int) -> Any:
     if not x.is_floating_point():
         return x
     power = float(10 ** abs(decimals))
-    return torch.round(x * power) / power if decimals > 0 else torch.round(x / power) * power if decimals < 0 else torch.round(x)
+    return (
+        torch.round(x * power) / power
+        if decimals > 0
+        else torch.round(x / power) * power
+        if decimals < 0
+        else torch.round(x)
+    )
 
 
-# ---- equations: what is singular gives infinities or NaN on the board, where eager PyTorch raises an error -----------------------
+# ---- equations: what is singular gives infinities or NaN on the board, where eager PyTorch raises an error -----------
 
 
 def _inverse(a: Tensor) -> Tensor:
@@ -201,7 +221,7 @@ def _cholesky(a: Tensor, *, upper: bool = False) -> Tensor:
     return torch.linalg.cholesky_ex(a, upper=upper)[0]  # type: ignore[no-any-return]
 
 
-# ---- bags of embeddings ------------------------------------------------------------------------------------------------------------------
+# ---- bags of embeddings ----------------------------------------------------------------------------------------------
 
 _SUM, _MEAN, _MAX = range(3)
 
@@ -217,7 +237,8 @@ def _embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int = -1,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows are looked up and joined with those of their bag; an empty bag gives zeros. What only a backward pass reads is left empty."""
+    """Rows are looked up and joined with those of their bag; an empty bag gives zeros. What only a backward pass reads
+    is left empty."""
     bags = offsets.shape[0] - int(include_last_offset)
     count = indices.shape[0]
     bag_of = (torch.arange(count).unsqueeze(1) >= offsets[1:bags].to(torch.int64)).sum(1)
@@ -226,7 +247,9 @@ def _embedding_bag(
         rows = rows * per_sample_weights.unsqueeze(1)
     taken = indices != padding_idx if padding_idx >= 0 else None
     joined = torch.zeros(bags, weight.shape[1], dtype=weight.dtype)
-    sizes = torch.zeros(bags, dtype=weight.dtype).index_add(0, bag_of, torch.ones(count) if taken is None else taken.to(weight.dtype))
+    sizes = torch.zeros(bags, dtype=weight.dtype).index_add(
+        0, bag_of, torch.ones(count) if taken is None else taken.to(weight.dtype)
+    )
     if mode == _MAX:
         if taken is not None:
             rows = torch.where(taken.unsqueeze(1), rows, -math.inf)
@@ -242,7 +265,7 @@ def _embedding_bag(
     return joined, bag_of, empty, empty
 
 
-# ---- volumes: pooling along rows and columns, then along depth ----------------------------------------------------------------------
+# ---- volumes: pooling along rows and columns, then along depth -------------------------------------------------------
 
 
 def _triple(value: Any) -> tuple[int, int, int]:
@@ -260,7 +283,9 @@ def _by_depth(x: Tensor, images: Callable[[Tensor], Tensor], rows: Callable[[Ten
     return volumes.reshape(*outer, channels, volumes.shape[-2], height, width)
 
 
-def _max_pool3d(x: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Tensor:
+def _max_pool3d(
+    x: Tensor, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+) -> Tensor:
     kernel, pads, steps = _triple(kernel_size), _triple(padding), _triple(dilation)
     strides = _triple(stride) if not isinstance(stride, (list, tuple)) or len(stride) else kernel
     return _by_depth(
@@ -289,7 +314,9 @@ def _avg_pool3d(
     return _by_depth(
         x,
         lambda images: aten.avg_pool2d.default(images, kernel[1:], strides[1:], pads[1:], ceil_mode, count_include_pad),
-        lambda rows: aten.avg_pool2d.default(rows, (kernel[0], 1), (strides[0], 1), (pads[0], 0), ceil_mode, count_include_pad),
+        lambda rows: aten.avg_pool2d.default(
+            rows, (kernel[0], 1), (strides[0], 1), (pads[0], 0), ceil_mode, count_include_pad
+        ),
     )
 
 
@@ -313,7 +340,8 @@ def _convolution(
     output_padding: list[int],
     groups: int,
 ) -> Any:
-    """Of volumes: the slices that a window sees become channels of an image, and each result slice an image of its own."""
+    """Of volumes: the slices that a window sees become channels of an image, and each result slice an image of its
+    own."""
     if x.dim() != 5 or transposed:
         return NotImplemented
     batch, channels, _, height, width = x.shape

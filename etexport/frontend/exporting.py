@@ -1,4 +1,5 @@
-"""Model scripts become `model.pte` and `model.npz`. Importing torch costs seconds, so several scripts go through one process."""
+"""Model scripts become `model.pte` and `model.npz`. Importing torch costs seconds, so several scripts go through one
+process."""
 
 from __future__ import annotations
 
@@ -29,7 +30,15 @@ from etexport.frontend.quantize.quality import Activation, measured, without_obs
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
-from etexport.frontend.samples import Samples, calibration_of, check_classes, check_labels, eager_outputs, npz_bytes, samples_of
+from etexport.frontend.samples import (
+    Samples,
+    calibration_of,
+    check_classes,
+    check_labels,
+    eager_outputs,
+    npz_bytes,
+    samples_of,
+)
 from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
 from etexport.frontend.sources import source_within
 from etexport.frontend.trace import trace
@@ -56,17 +65,21 @@ def export(
 ) -> None:  # fmt: skip
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
-    `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that ExecuTorch
-    lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. `check` sees the `.pte` before it is written,
-    and raises what is to be raised in its place. `inputs`, samples first,
-    take the place of what the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
+    `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that
+    ExecuTorch lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. `check` sees the `.pte`
+    before it is written, and raises what is to be raised in its place. `inputs`, samples first, take the place of what
+    the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
     unsupported operators, each with node, line of the script and a hint.
     """
     out = out.absolute()
 
     def made() -> None:
         with opened(script, None if weights is None else _read_weights(weights), quantize) as opened_script:
-            given = opened_script if inputs is None else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
+            given = (
+                opened_script
+                if inputs is None
+                else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
+            )
             _export(given, out, stock, check)
 
     _warm()
@@ -76,12 +89,18 @@ def export(
 
 
 def export_network(
-    network: Network, example_inputs: Tensors, out: Path, *, said: Mapping[str, Any], check: Callable[[bytes], None] | None = None
+    network: Network,
+    example_inputs: Tensors,
+    out: Path,
+    *,
+    said: Mapping[str, Any],
+    check: Callable[[bytes], None] | None = None,
 ) -> None:
-    """As `export`, of a network that is there already, in this process: it is copied, and nothing of it or of torch is changed.
+    """As `export`, of a network that is there already, in this process: it is copied, and nothing of it or of torch is
+    changed.
 
-    `said` has what a script would say beside `model()`: `quantize`, `calibration`, `samples`, `keep_float`, `int8_io`, `channels_last`,
-    `min_snr_db`, the functions as what they would return."""
+    `said` has what a script would say beside `model()`: `quantize`, `calibration`, `samples`, `keep_float`, `int8_io`,
+    `channels_last`, `min_snr_db`, the functions as what they would return."""
     with of_network(network, example_inputs, said) as script:
         _export(script, out.absolute(), False, check)
 
@@ -153,7 +172,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     supported.check(passed, library)
     if stock:
         _refuse_own_operators(passed)
-    if script.int8_io and (converted is not None or _is_quantized(script)):  # in float32 the same script has float inputs
+    # in float32 the same script has float inputs
+    if script.int8_io and (converted is not None or _is_quantized(script)):
         passed = _with_int8_io(passed, script)
     program, nodes = numbered(passed, lowered)
     method = program.method()
@@ -171,7 +191,13 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     steps = trace(exported, first)
     arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
     for handle, node in nodes.items():
-        arrays.update({f"step_{handle}_{at}": chosen for at in (1, 2, 3) if (chosen := steps.get(f"{node}_{at}_chosen")) is not None})
+        arrays.update(
+            {
+                f"step_{handle}_{at}": chosen
+                for at in (1, 2, 3)
+                if (chosen := steps.get(f"{node}_{at}_chosen")) is not None
+            }
+        )
     if script.min_snr_db is not None:
         arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     said = {**program.constant_methods, **literals(method, script.classes)}
@@ -189,22 +215,28 @@ def _control(script: Script) -> torch.fx.Node | None:
 
 def _no_control(script: Script, control: torch.fx.Node) -> ModelError:
     where = source_within(control, script.folder, None)
-    hint = 'quantize = "float32", choose between two results with torch.where, or take the layers nn.LSTM, nn.GRU for what a loop computes'
+    hint = (
+        'quantize = "float32", choose between two results with torch.where, or take the layers nn.LSTM, nn.GRU for '
+        "what a loop computes"
+    )
     return ModelError(f"torch.{control.target} cannot be quantised yet", where=str(where or script.path), hint=hint)
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
-    """Nothing of the network is int8: right, and said, where it is nothing but accumulators, a small filter or long recurrent layers; else
-    a ModelError."""
+    """Nothing of the network is int8: right, and said, where it is nothing but accumulators, a small filter or long
+    recurrent layers; else a ModelError."""
     what = "nothing in this network can be computed in int8"
-    reason = next((one for one in noted(exported).values() if ACCUMULATES in one or STEPS in one or one == SMALL_FILTER), None)
+    reason = next(
+        (one for one in noted(exported).values() if ACCUMULATES in one or STEPS in one or one == SMALL_FILTER), None
+    )
     if reason is None or script.int8_io:
         raise ModelError(what, where=str(script.path), hint=reason or "docs/quantization.md says what can")
     print(f"warning: {script.path}: {what}, so that it is exported in float: {reason}", file=sys.stderr)
 
 
 def _converted(script: Script) -> Converted | None:
-    """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it is."""
+    """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it
+    is."""
     try:
         if is_prepared(script.model):
             return converted(script.model)
@@ -233,7 +265,9 @@ LABELLED = 100
 """So many labelled samples judge the settings at most: a network of 80 operators takes 0.5 s for them."""
 
 
-def search_settings(path: Path, weights: Path | None, target_db: float, progress: Callable[[str], None]) -> tuple[Found, Path]:
+def search_settings(
+    path: Path, weights: Path | None, target_db: float, progress: Callable[[str], None]
+) -> tuple[Found, Path]:
     """What quantises the script's network best, and where export looks for that. ModelError as of `export`."""
     given = None if weights is None else _read_weights(weights)
     with opened(path, given, "int8") as script:
@@ -250,10 +284,14 @@ def search_settings(path: Path, weights: Path | None, target_db: float, progress
         labelled: list[tuple[list[torch.Tensor], int]] = []
         if samples.labels is not None:
             fresh = ~_calibrated(script, samples)
-            labelled = [(row, int(label)) for row, label, new in zip(_rows(samples), samples.labels, fresh, strict=True) if new][:LABELLED]
+            labelled = [
+                (row, int(label)) for row, label, new in zip(_rows(samples), samples.labels, fresh, strict=True) if new
+            ][:LABELLED]
         kept = tuple(script.keep_float)
         with quiet():
-            return search(script.model, script.inputs, calibration, labelled, kept, target_db, progress), settings.path_of(path)
+            return search(
+                script.model, script.inputs, calibration, labelled, kept, target_db, progress
+            ), settings.path_of(path)
 
 
 def settings_of(script: Script) -> Settings:
@@ -288,7 +326,8 @@ def _with_int8_io(program: Program, script: Script) -> Program:
 
 
 def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dict[str, Array]:
-    """What the network gives in float, and which samples served as calibration data, if it was there to run before the conversion."""
+    """What the network gives in float, and which samples served as calibration data, if it was there to run before the
+    conversion."""
     float_script = replace(script, model=without_observers(converted.observed)) if is_prepared(script.model) else script
     arrays = {f"float_output_{at}": one for at, one in enumerate(eager_outputs(float_script, samples))}
     if script.calibration is not None:
@@ -307,8 +346,8 @@ def _reasons(exported: torch.export.ExportedProgram, nodes: dict[int, str]) -> d
 
 
 def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Activation]) -> dict[str, Array]:
-    """One entry for each quantise that is in the program or at its boundary, but for those that store again what is stored in the same
-    scale (dropout leaves them behind); `etexport.report.quality` reads them."""
+    """One entry for each quantise that is in the program or at its boundary, but for those that store again what is
+    stored in the same scale (dropout leaves them behind); `etexport.report.quality` reads them."""
     handle_of = {node: handle for handle, node in nodes.items()}
     by_handle = {instruction.handle: instruction for instruction in method.instructions}
     makers = {out: instruction for instruction in method.instructions for out in instruction.outs}
@@ -338,7 +377,8 @@ def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Act
 
 
 def _calibrated(script: Script, samples: Samples) -> Array:
-    """Which samples served as calibration data, each calibration input for one sample: accuracy is not judged on them."""
+    """Which samples served as calibration data, each calibration input for one sample: accuracy is not judged on
+    them."""
 
     def contents(inputs: tuple[torch.Tensor, ...]) -> list[bytes]:
         return [b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*inputs, strict=True)]
@@ -357,7 +397,8 @@ def _rows(samples: Samples) -> list[list[torch.Tensor]]:
 
 
 def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dict[str, Array]:
-    """Samples and results; those of int8 inputs and outputs as they are stored, with scales and zero points beside them."""
+    """Samples and results; those of int8 inputs and outputs as they are stored, with scales and zero points beside
+    them."""
     arrays: dict[str, Array] = {}
     reals = {"input": [one.contiguous().numpy() for one in samples.inputs], "output": list(outputs)}
     for what, ids in (("input", method.inputs), ("output", method.outputs)):
@@ -365,7 +406,10 @@ def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dic
         for at, (real, spec) in enumerate(zip(reals[what], specs, strict=True)):
             arrays[f"{what}_{at}"] = stored(real, spec) if spec.qparams is not None else real
         if any(spec.qparams is not None for spec in specs):
-            known = [(0.0, 0) if spec.qparams is None else (spec.qparams.scales[0], spec.qparams.zero_points[0]) for spec in specs]
+            known = [
+                (0.0, 0) if spec.qparams is None else (spec.qparams.scales[0], spec.qparams.zero_points[0])
+                for spec in specs
+            ]
             arrays[f"{what}_scales"] = np.array([scale for scale, _ in known])
             arrays[f"{what}_zero_points"] = np.array([zero_point for _, zero_point in known])
     if samples.labels is not None:
@@ -399,8 +443,8 @@ def _refuse_own_operators(program: Program) -> None:
 
 
 def _write_all(files: dict[Path, bytes]) -> None:
-    """Write everything aside, then rename: no half file, and no new `.pte` beside an old `.npz`, whoever else writes them and whenever
-    this process is ended."""
+    """Write everything aside, then rename: no half file, and no new `.pte` beside an old `.npz`, whoever else writes
+    them and whenever this process is ended."""
     aside = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
     try:
         for path, content in files.items():

@@ -1,8 +1,9 @@
-"""An exported graph becomes a Program: ExecuTorch's operators, constants with names, state with its write-back, source lines.
+"""An exported graph becomes a Program: ExecuTorch's operators, constants with names, state with its write-back, source
+lines.
 
-Inside the program every tensor is contiguous; memory formats in the script mean nothing but for inputs and outputs, whose dim orders
-are kept (a copy stands beside them). Views are their copying variants. int64 and float64 stay as they are: what has no kernel
-for them is reported later, with everything else that has none.
+Inside the program every tensor is contiguous; memory formats in the script mean nothing but for inputs and outputs,
+whose dim orders are kept (a copy stands beside them). Views are their copying variants. int64 and float64 stay as they
+are: what has no kernel for them is reported later, with everything else that has none.
 """
 
 from __future__ import annotations
@@ -51,7 +52,15 @@ from etexport.program.operators import CLONE, CONVERT, WRITE_BACK
 
 aten = torch.ops.aten
 
-SAME = frozenset({aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default, aten.alias_copy.default, aten.detach_copy.default})
+SAME = frozenset(
+    {
+        aten.alias.default,
+        aten.detach.default,
+        aten.lift_fresh_copy.default,
+        aten.alias_copy.default,
+        aten.detach_copy.default,
+    }
+)
 """The result is the operand: nothing is written in place in a functional graph."""
 
 ASSERTIONS = frozenset(
@@ -124,13 +133,16 @@ class Lowered:
     modules: dict[str, str]
     """The path of the layer that each instruction lies in, by the instruction's name: "features.0"."""
     output_names: tuple[str, ...]
-    """What forward() calls each output: the key of a dict, the attribute of a dataclass or named tuple; nothing in a tuple or alone."""
+    """What forward() calls each output: the key of a dict, the attribute of a dataclass or named tuple; nothing in a
+    tuple or alone."""
 
 
 def lower(exported: ExportedProgram, script: Script, library: Library) -> Lowered:
-    """What depends on constants only is computed here where `library` has no kernel for it; the passes compute the rest.
+    """What depends on constants only is computed here where `library` has no kernel for it; the passes compute the
+    rest.
 
-    ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no tensors."""
+    ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no
+    tensors."""
     return _Lowering(exported, script, library).run()
 
 
@@ -167,7 +179,9 @@ class _Lowering:
         outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
         raise_all(self.errors)
         values = {
-            value.id: replace(value, role=Role.OUTPUT) if value.role is Role.ACTIVATION and value.id in outputs else value
+            value.id: replace(value, role=Role.OUTPUT)
+            if value.role is Role.ACTIVATION and value.id in outputs
+            else value
             for value in self.values.values()
         }
         method = Method("forward", values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs))
@@ -193,7 +207,7 @@ class _Lowering:
         behind = instruction.op in JUMPS and instruction.destination == len(self.instructions)
         return instruction.leading_to(-1) if behind else instruction
 
-    # ---- inputs and constants ---------------------------------------------------------------------------------------------------
+    # ---- inputs and constants ----------------------------------------------------------------------------------------
 
     def _inputs(self, placeholders: Sequence[fx.Node]) -> list[int]:
         inputs: list[int] = []
@@ -205,7 +219,9 @@ class _Lowering:
                     if node.users or spec.target in self.mutated:
                         self.lowered[node] = self._stored(str(spec.target), spec.target in self.mutated)
                 else:
-                    raise ModelError(f"{node.name} is a {spec.kind.name.lower()}, not a tensor", where=str(self.script.path))
+                    raise ModelError(
+                        f"{node.name} is a {spec.kind.name.lower()}, not a tensor", where=str(self.script.path)
+                    )
             except EtError as error:
                 self.errors.append(error)
                 self.failed.add(node)
@@ -215,7 +231,9 @@ class _Lowering:
         meta = node.meta.get("val")
         if not isinstance(meta, Tensor):
             what = f"the argument {node.name} of forward() is {type(meta).__name__}, not a tensor"
-            raise ModelError(what, where=str(self.script.path), hint="keep numbers in the model, and give tensors to it")
+            raise ModelError(
+                what, where=str(self.script.path), hint="keep numbers in the model, and give tensors to it"
+            )
         spec = self._spec(meta, node)
         rank = len(spec.shape)
         order = channels_last(rank) if self.script.channels_last else _dim_order(meta)
@@ -239,9 +257,13 @@ class _Lowering:
         try:
             dtype_of(tensor.dtype)
         except ValueError as error:
-            raise ModelError(f"{name}: {error}", where=str(self.script.path), hint="convert the model with .float()") from None
+            raise ModelError(
+                f"{name}: {error}", where=str(self.script.path), hint="convert the model with .float()"
+            ) from None
         if tensor.layout is not torch.strided:
-            raise ModelError(f"{name}: {tensor.layout} is not supported", where=str(self.script.path), hint="write x.to_dense()")
+            raise ModelError(
+                f"{name}: {tensor.layout} is not supported", where=str(self.script.path), hint="write x.to_dense()"
+            )
         return tensor.contiguous().numpy().copy()
 
     def _constant(self, name: str, data: Array, role: Role = Role.CONSTANT) -> Ref:
@@ -253,7 +275,7 @@ class _Lowering:
         self.values[value.id] = value
         return value
 
-    # ---- operators --------------------------------------------------------------------------------------------------------------
+    # ---- operators ---------------------------------------------------------------------------------------------------
 
     def _call(self, node: fx.Node) -> None:
         target = node.target
@@ -274,7 +296,9 @@ class _Lowering:
         elif target in ARITHMETIC:
             self._number(node, ARITHMETIC[target])
         else:
-            raise self._error(node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED)
+            raise self._error(
+                node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED
+            )
 
     def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
         if self._is_constant(node, overload):
@@ -284,14 +308,16 @@ class _Lowering:
             self.lowered[node] = empty
             return
         if torch.Tag.nondeterministic_seeded in overload.tags and self.library.find(out_name(overload)) is None:
-            raise self._error(node, f"{overload.overloadpacket} draws random numbers, for which there is no kernel", NOISE)
+            raise self._error(
+                node, f"{overload.overloadpacket} draws random numbers, for which there is no kernel", NOISE
+            )
         op, args = self._operation(node, overload)
         results = self._results(node)
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
         self._append(op, args, outs, node)
         self.lowered[node] = results
 
-    # ---- branches and loops -----------------------------------------------------------------------------------------------------
+    # ---- branches and loops ------------------------------------------------------------------------------------------
 
     def _control(self, node: fx.Node) -> None:
         """Its instructions have the line of the script where it stands, if torch knows no better: a part of it may."""
@@ -312,8 +338,8 @@ class _Lowering:
         self.fallback = fallback
 
     def _branches(self, node: fx.Node) -> None:
-        """`torch.cond` as ExecuTorch writes it: a jump over what is computed where the condition holds, to what is computed where not;
-        either way ends with its results moved to those of the whole."""
+        """`torch.cond` as ExecuTorch writes it: a jump over what is computed where the condition holds, to what is
+        computed where not; either way ends with its results moved to those of the whole."""
         predicate, yes, no, operands = node.args
         condition = self._condition(node, self._given(predicate))
         assert isinstance(yes, fx.Node) and isinstance(no, fx.Node) and isinstance(operands, (tuple, list))
@@ -328,8 +354,8 @@ class _Lowering:
         self.lowered[node] = results
 
     def _while(self, node: fx.Node) -> None:
-        """What is carried is moved to the results, which each round reads and moves its own to; a jump behind the loop where the condition
-        fails, and one back at its end."""
+        """What is carried is moved to the results, which each round reads and moves its own to; a jump behind the loop
+        where the condition fails, and one back at its end."""
         asked, body, first, others = node.args
         assert isinstance(asked, fx.Node) and isinstance(body, fx.Node)
         assert isinstance(first, (tuple, list)) and isinstance(others, (tuple, list))
@@ -349,8 +375,8 @@ class _Lowering:
         self.lowered[node] = results
 
     def _counted(self, node: fx.Node, body: Any, first: Any, rows: Any, others: Any) -> None:
-        """`map` and `scan`: each round reads a row of each of `rows`, writes one of each stacked result, and gives the next what `first` is
-        for the first."""
+        """`map` and `scan`: each round reads a row of each of `rows`, writes one of each stacked result, and gives the
+        next what `first` is for the first."""
         results = self._results(node)
         outs = [ref.id for ref in results]
         stacked = outs[len(first) :]
@@ -360,7 +386,9 @@ class _Lowering:
         self.lowered[node] = results
         if not rounds:
             for at in range(len(first), len(outs)):
-                outs[at] = self._constant(node.name, np.zeros(self.values[outs[at]].spec.shape, self.values[outs[at]].spec.dtype.numpy)).id
+                outs[at] = self._constant(
+                    node.name, np.zeros(self.values[outs[at]].spec.shape, self.values[outs[at]].spec.dtype.numpy)
+                ).id
             self.lowered[node] = tuple(map(Ref, outs))
             return
         count = self._value(f"{node.name}_count", TensorSpec(DType.INT32, ()), Role.ACTIVATION)
@@ -395,7 +423,9 @@ class _Lowering:
             raise self._error(node, "its condition depends on a size that is not fixed", FIXED)
         spec = self.values[ref.id].spec
         if spec.dtype is not DType.BOOL or spec.numel != 1:
-            raise self._error(node, f"its condition is {spec}, where one bool belongs", "compare: x.sum() > 0, or flag != 0")
+            raise self._error(
+                node, f"its condition is {spec}, where one bool belongs", "compare: x.sum() > 0, or flag != 0"
+            )
         return ref
 
     def _jump(self, node: fx.Node, condition: Ref | bool) -> int:
@@ -430,7 +460,8 @@ class _Lowering:
         return refs
 
     def _given(self, operand: Any) -> Ref | None:
-        """An operand or a result of control flow; a Python number is a constant. None for what failed, which is told already."""
+        """An operand or a result of control flow; a Python number is a constant. None for what failed, which is told
+        already."""
         if isinstance(operand, (bool, int, float)):
             return self._constant("number", torch.tensor(operand).numpy())
         found = self.lowered.get(operand)
@@ -466,8 +497,8 @@ class _Lowering:
         return refs if isinstance(node.meta.get("val"), (tuple, list)) else refs[0]
 
     def _is_constant(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
-        """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes (weight_norm,
-        indices made by arange)."""
+        """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes
+        (weight_norm, indices made by arange)."""
         return bool(node.all_input_nodes) and not self._has_kernel(node, overload) and self._is_known(node)
 
     def _has_kernel(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
@@ -497,7 +528,9 @@ class _Lowering:
             return torch.from_numpy(data.copy())
         if node not in self.contents:
             assert callable(node.target), node
-            self.contents[node] = node.target(*fx.node.map_arg(node.args, self._content), **fx.node.map_arg(node.kwargs, self._content))
+            self.contents[node] = node.target(
+                *fx.node.map_arg(node.args, self._content), **fx.node.map_arg(node.kwargs, self._content)
+            )
         return self.contents[node]
 
     def _computed(self, node: fx.Node) -> Any:
@@ -515,11 +548,19 @@ class _Lowering:
             source = node.args[0]
             assert isinstance(source, fx.Node)
             (spec,) = self._specs(node)
-            return CONVERT if overload is aten._to_copy.default else CLONE, (self.lowered[source], False, spec.dim_order)
+            return CONVERT if overload is aten._to_copy.default else CLONE, (
+                self.lowered[source],
+                False,
+                spec.dim_order,
+            )
         if overload is aten.as_strided.default and not self._in_logical_order(node.all_input_nodes[0]):
-            raise self._error(node, "it depends on how its operand lies in memory", "write it with reshape, permute or slices")
+            raise self._error(
+                node, "it depends on how its operand lies in memory", "write it with reshape, permute or slices"
+            )
         common = self._common_type(node, overload)
-        args = tuple(self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs))
+        args = tuple(
+            self._argument(node, kind, value, common) for _, kind, value in arguments(overload, node.args, node.kwargs)
+        )
         return out_name(overload), args
 
     def _in_logical_order(self, node: fx.Node) -> bool:
@@ -566,7 +607,8 @@ class _Lowering:
         return value
 
     def _common_type(self, node: fx.Node, overload: torch._ops.OpOverload) -> torch.dtype | None:
-        """The type in which an elementwise operator with two tensors computes, where it is one that brings them to one type."""
+        """The type in which an elementwise operator with two tensors computes, where it is one that brings them to one
+        type."""
         if overload not in PROMOTING:
             return self._float_of_integers(node, overload)
         if overload in (aten.div.Tensor, aten.atan2.default):  # of whole numbers too they give floats
@@ -609,7 +651,7 @@ class _Lowering:
         spec = TensorSpec(dtype, value.spec.shape)
         return self._helper(CONVERT, operand, spec, f"{value.name}_{dtype.numpy}", node)
 
-    # ---- outputs ----------------------------------------------------------------------------------------------------------------
+    # ---- outputs -----------------------------------------------------------------------------------------------------
 
     def _outputs(self, node: fx.Node) -> list[int]:
         """Copies that outputs need, then the write-back of every state."""
@@ -617,7 +659,10 @@ class _Lowering:
         writes: list[tuple[Ref, Ref]] = []
         results = node.args[0]
         assert isinstance(results, (tuple, list))
-        states = {spec.target: argument for spec, argument in zip(self.signature.input_specs, self._placeholders(), strict=True)}
+        states = {
+            spec.target: argument
+            for spec, argument in zip(self.signature.input_specs, self._placeholders(), strict=True)
+        }
         for spec, result in zip(self.signature.output_specs, results, strict=True):
             ref = self.lowered.get(result) if isinstance(result, fx.Node) else None
             if spec.kind is OutputKind.BUFFER_MUTATION:
@@ -625,15 +670,24 @@ class _Lowering:
                 if isinstance(ref, Ref) and isinstance(state, Ref) and ref != state:
                     writes.append((state, ref))
             elif spec.kind is not OutputKind.USER_OUTPUT:
-                what = f"the model changes its {'input' if 'INPUT' in spec.kind.name else 'parameter'} {spec.target} in place"
+                what = (
+                    f"the model changes its {'input' if 'INPUT' in spec.kind.name else 'parameter'} {spec.target} "
+                    "in place"
+                )
                 self.errors.append(
-                    ModelError(what, where=str(self.script.path), hint="write x = x + 1, not x += 1, on what forward() is given")
+                    ModelError(
+                        what,
+                        where=str(self.script.path),
+                        hint="write x = x + 1, not x += 1, on what forward() is given",
+                    )
                 )
             elif isinstance(spec.arg, ConstantArgument) and spec.arg.value is None:
                 continue
             elif not isinstance(spec.arg, TensorArgument) or not isinstance(result, fx.Node):
                 what = f"output {len(outputs)} of forward() is {getattr(spec.arg, 'value', spec.arg)!r}, not a tensor"
-                self.errors.append(ModelError(what, where=str(self.script.path), hint="return tensors, or None, which is left out"))
+                self.errors.append(
+                    ModelError(what, where=str(self.script.path), hint="return tensors, or None, which is left out")
+                )
             elif isinstance(ref, Ref):
                 outputs.append(self._output(ref, result).id)
         for at, (state, ref) in enumerate(writes):
@@ -652,7 +706,9 @@ class _Lowering:
         spec = self.values[ref.id].spec
         rank = len(spec.shape)
         meta = node.meta["val"]
-        follows = any(not self.values[one].spec.is_contiguous for one in self.values if self.values[one].role is Role.INPUT)
+        follows = any(
+            not self.values[one].spec.is_contiguous for one in self.values if self.values[one].role is Role.INPUT
+        )
         last = self.script.channels_last or (follows and rank > 3 and _dim_order(meta) == channels_last(rank))
         wanted = spec.with_order(channels_last(rank) if last else contiguous(rank))
         if spec.physical_dims != wanted.physical_dims and self.values[ref.id].role is not Role.INPUT:
@@ -664,7 +720,7 @@ class _Lowering:
         spec = TensorSpec(value.spec.dtype, value.spec.shape)
         return self._helper(CLONE, ref, spec, f"{value.name}_before", None)
 
-    # ---- parts ------------------------------------------------------------------------------------------------------------------
+    # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _specs(self, node: fx.Node) -> tuple[TensorSpec, ...]:
         meta = node.meta.get("val")
@@ -690,7 +746,9 @@ class _Lowering:
         self._append(op, (operand, False, spec.dim_order), (value.id,), node, computes=False)
         return Ref(value.id)
 
-    def _append(self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], node: fx.Node | None, *, computes: bool = True) -> None:
+    def _append(
+        self, op: str, args: tuple[Arg, ...], outs: tuple[int, ...], node: fx.Node | None, *, computes: bool = True
+    ) -> None:
         handle = len(self.instructions)
         meta = node.meta if node is not None else {}
         source = source_of(meta, self.script.folder, self.fallback if node is not None else None)
@@ -717,7 +775,8 @@ FLOAT = "convert model and inputs with .float()"
 
 
 def _dim_order(tensor: Tensor) -> tuple[int, ...]:
-    """Dimensions from outermost to innermost in memory; contiguous for what is not dense, and where only sizes of 1 differ."""
+    """Dimensions from outermost to innermost in memory; contiguous for what is not dense, and where only sizes of 1
+    differ."""
     rank = tensor.dim()
     strides = tensor.stride()
     order = tuple(sorted(range(rank), key=lambda dim: (-strides[dim], dim)))

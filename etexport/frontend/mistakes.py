@@ -1,4 +1,5 @@
-"""Foreign exceptions become `ModelError` here: the line of the user's script, what is useful of the message, what to do. No tracebacks."""
+"""Foreign exceptions become `ModelError` here: the line of the user's script, what is useful of the message, what to
+do. No tracebacks."""
 
 from __future__ import annotations
 
@@ -43,7 +44,11 @@ HINTS = (
         "a Python `if`, or a size, depends on what a tensor holds",
         "nothing is decided in Python on the device: use torch.where, torch.clamp, fixed sizes",
     ),
-    (r"shapes cannot be multiplied|size mismatch|expected input|size of tensor", "", "example_inputs() must fit model()"),
+    (
+        r"shapes cannot be multiplied|size mismatch|expected input|size of tensor",
+        "",
+        "example_inputs() must fit model()",
+    ),
     (
         r"Found <class '[^']*'> in output, which is not a known type",
         "forward() returns an object of a class that torch.export does not know",
@@ -60,30 +65,40 @@ HINTS = (
         "what lies beside it is imported by its name: `from layers import Net` in place of `from .layers import Net`",
     ),
     (r"No module named", "", "modules beside the script and installed packages can be imported"),
-    (r"\.numpy\(\)|FakeTensor|ProxyTensor", "", "use torch functions in forward(), not numpy and not Python numbers made of tensors"),
+    (
+        r"\.numpy\(\)|FakeTensor|ProxyTensor",
+        "",
+        "use torch functions in forward(), not numpy and not Python numbers made of tensors",
+    ),
 )
 """(what torch's message, or the name of a function on the way, contains; what to say in its place; what to do)."""
 
 
 @functools.cache
 def is_foreign(file: str) -> bool:
-    """Whether the file is torch's, torchao's, Python's or this project's own code: not where a user looks for a mistake."""
+    """Whether the file is torch's, torchao's, Python's or this project's own code: not where a user looks for a
+    mistake."""
     if file.startswith("<"):
         return True
     path = Path(file).resolve()
     if any(path.is_relative_to(folder) for folder in _LIBRARIES):
         return True
-    return path.is_relative_to(_STDLIB) and not any(path.is_relative_to(folder) for folder in _SITE)  # site-packages lie inside it
+    # site-packages lie inside it
+    return path.is_relative_to(_STDLIB) and not any(path.is_relative_to(folder) for folder in _SITE)
 
 
 def explain(error: BaseException, script: Path, doing: str) -> ModelError:
-    """The error at the innermost line of the user's code that the exception passed through; else at the script as a whole."""
+    """The error at the innermost line of the user's code that the exception passed through; else at the script as a
+    whole."""
     if isinstance(error, ModelError):
         return error
-    if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):  # Python wraps it where a class is just being made
+    # Python wraps it where a class is just being made
+    if any(isinstance(one, KeyboardInterrupt) for one in _chain(error)):
         raise KeyboardInterrupt
     if isinstance(error, SyntaxError) and error.filename:
-        return ModelError(f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}")
+        return ModelError(
+            f"{error.msg}: {(error.text or '').strip()}", where=f"{_shown(error.filename, script)}:{error.lineno}"
+        )
     file, line = _innermost(error) or (str(script), 0)
     where = f"{_shown(file, script)}:{line}" if line else str(script)
     text = "\n".join([said(error), *_functions(error)])
@@ -135,14 +150,16 @@ def _shown(file: str, script: Path) -> str:
 
 
 def module_relative(path: Path) -> str:
-    """The path below the entry of `sys.path` that holds it (the longest), so that no folder of this machine is named."""
+    """The path below the entry of `sys.path` that holds it (the longest), so that no folder of this machine is
+    named."""
     entries = [Path(entry).resolve() for entry in sys.path if entry]
     holding = [entry for entry in entries if path.is_relative_to(entry) and path != entry]
     return path.relative_to(max(holding, key=lambda entry: len(entry.parts))).as_posix() if holding else path.name
 
 
 _NOISE = re.compile(
-    r"^\s*(File \"|Traceback|The above exception|During handling|User [Ss]tack|\(Refer|For (more|C\+\+)|Set TORCH|from user code|"
+    r"^\s*(File \"|Traceback|The above exception|During handling|User [Ss]tack|\(Refer|For (more|C\+\+)|Set TORCH|from "
+    r"user code|"
     r"To (fix|log)|Stacktrace|While executing|Original traceback|GraphModule|Use tlparse|You can suppress|~+|\^+)"
 )
 

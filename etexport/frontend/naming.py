@@ -17,8 +17,8 @@ BEHIND = (QUANTIZE, DEQUANTIZE, CLONE)
 
 
 def numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str]]:
-    """The program with handles counted from 0, as a `.pte` has them, instructions and their results named after the layers of the script,
-    and outputs as the script calls them.
+    """The program with handles counted from 0, as a `.pte` has them, instructions and their results named after the
+    layers of the script, and outputs as the script calls them.
 
     Returns with it the node of the exported graph for each new handle.
     """
@@ -28,7 +28,8 @@ def numbered(program: Program, lowered: Lowered) -> tuple[Program, dict[int, str
     nodes = {
         handles[one.handle]: lowered.nodes[one.handle]
         for one in method.instructions
-        if one.handle in lowered.nodes and _result(method, one) == computed[one.handle]  # passes use handles again that are free
+        # passes use handles again that are free
+        if one.handle in lowered.nodes and _result(method, one) == computed[one.handle]
     }
     names = Names(value.name for value in method.values.values() if not _is_made(method, value.id))
     called = {out: names.new(name) for out, name in _output_names(method, lowered).items()}
@@ -65,8 +66,8 @@ def _is_made(method: Method, value_id: int) -> bool:
 
 
 def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
-    """By the instruction's name: the layer's path, and the operator where the layer has several instructions that compute, where it only
-    moves, or where it is the model itself."""
+    """By the instruction's name: the layer's path, and the operator where the layer has several instructions that
+    compute, where it only moves, or where it is the model itself."""
     paths = {instruction.name: modules.get(instruction.name, "") for instruction in method.instructions}
     computing = Counter(paths[one.name] for one in method.instructions if one.op not in MOVES)
     every = Counter(paths.values())
@@ -80,8 +81,8 @@ def _layer_names(method: Method, modules: dict[str, str]) -> dict[str, str]:
 
 
 def _output_names(method: Method, lowered: Lowered) -> dict[int, str]:
-    """By value: the key of a dict, the attribute of a dataclass or named tuple, else the module that made it, or in the model itself the
-    operator. What was done to store it has no say."""
+    """By value: the key of a dict, the attribute of a dataclass or named tuple, else the module that made it, or in the
+    model itself the operator. What was done to store it has no say."""
     makers = {out: one for one in method.instructions if one.op != WRITE_BACK for out in one.outs}
     found: dict[int, str] = {}
     for out, asked in zip(method.outputs, lowered.output_names, strict=True):

@@ -1,4 +1,5 @@
-"""From a functional ATen overload to ExecuTorch's out variant, by PyTorch's own schemas, and its arguments in schema order."""
+"""From a functional ATen overload to ExecuTorch's out variant, by PyTorch's own schemas, and its arguments in schema
+order."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _NOT_IN_OUT = frozenset({"dtype", "layout", "device", "pin_memory"})
 
 @functools.cache
 def out_variant(overload: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
-    """The overload with the same arguments that writes its results into out arguments; of a view, that of its copying twin.
+    """The overload with the same arguments that writes its results into out arguments; of a view, that of its copying
+    twin.
 
     None where PyTorch registered none, as for operators of users.
     """
@@ -39,7 +41,8 @@ def out_variant(overload: torch._ops.OpOverload) -> torch._ops.OpOverload | None
 
 
 def out_name(overload: torch._ops.OpOverload) -> str:
-    """`aten::add.out` for `aten.add.Tensor`. An operator without out variant, a user's own, is named as if it had one."""
+    """`aten::add.out` for `aten.add.Tensor`. An operator without out variant, a user's own, is named as if it had
+    one."""
     variant = out_variant(overload)
     if variant is not None:
         schema = variant._schema
@@ -48,7 +51,9 @@ def out_name(overload: torch._ops.OpOverload) -> str:
     return f"{overload._schema.name}.{name + '_' if name else ''}out"
 
 
-def arguments(overload: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+def arguments(
+    overload: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[tuple[str, str, Any]]:
     """(name, kind, value) of each argument of the out variant, out arguments left out, defaults written out.
 
     `kind` is the schema's type word. Values are still the graph's (nodes, torch dtypes).
@@ -63,7 +68,8 @@ def arguments(overload: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapp
         value = given.get(argument.name, argument.default_value)
         kind = str(argument.real_type)
         if isinstance(value, (bool, int, float)) and kind.startswith(("List[", "Optional[List[")):
-            value = [value] * (getattr(argument, "N", None) or 1)  # `int[2] padding=0` may be given as one number for all
+            # `int[2] padding=0` may be given as one number for all
+            value = [value] * (getattr(argument, "N", None) or 1)
         found.append((argument.name, kind, value))
     return found
 
@@ -74,7 +80,11 @@ SCALAR_TYPES: dict[torch.dtype, int] = {
 }  # fmt: skip
 """ExecuTorch's ScalarType codes (c10's)."""
 
-MEMORY_FORMATS: dict[torch.memory_format, int] = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2}
+MEMORY_FORMATS: dict[torch.memory_format, int] = {
+    torch.contiguous_format: 0,
+    torch.preserve_format: 1,
+    torch.channels_last: 2,
+}
 
 
 def dtype_of(dtype: torch.dtype) -> DType:

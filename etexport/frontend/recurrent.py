@@ -15,10 +15,13 @@ from torch import Tensor
 aten = torch.ops.aten
 
 _SCHEMAS = {
-    "lstm": "(Tensor input, Tensor hidden, Tensor cell, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, "
+    "lstm": "(Tensor input, Tensor hidden, Tensor cell, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? "
+    "bias_hh, "
     "Tensor? weight_hr, bool reverse) -> (Tensor, Tensor)",
-    "gru": "(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool reverse) -> Tensor",
-    "rnn": "(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool rectify, "
+    "gru": "(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool "
+    "reverse) -> Tensor",
+    "rnn": "(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool "
+    "rectify, "
     "bool reverse) -> Tensor",
 }
 """The same as in kernels/recurrent/op.py, but for the results."""
@@ -26,7 +29,8 @@ _SCHEMAS = {
 
 @functools.cache
 def operators() -> torch.library.Library:
-    """Tells PyTorch of the three operators: `torch.ops.etexport.lstm` computes what eager PyTorch computes for that layer."""
+    """Tells PyTorch of the three operators: `torch.ops.etexport.lstm` computes what eager PyTorch computes for that
+    layer."""
     library = torch.library.Library("etexport", "FRAGMENT")  # type: ignore[no-untyped-call]
     meanings: dict[str, Callable[..., Any]] = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
     for name, schema in _SCHEMAS.items():
@@ -42,15 +46,21 @@ def recurrent() -> dict[Any, Callable[..., Any]]:
     return {
         aten.lstm.input: _layers_of_lstm,
         aten.gru.input: functools.partial(_layers, lambda *args: torch.ops.etexport.gru(*args)),
-        aten.rnn_tanh.input: functools.partial(_layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], False, args[-1])),
-        aten.rnn_relu.input: functools.partial(_layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], True, args[-1])),
+        aten.rnn_tanh.input: functools.partial(
+            _layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], False, args[-1])
+        ),
+        aten.rnn_relu.input: functools.partial(
+            _layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], True, args[-1])
+        ),
     }
 
 
-# ---- what they compute ------------------------------------------------------------------------------------------------------------
+# ---- what they compute -----------------------------------------------------------------------------------------------
 
 
-def _one_layer(function: Callable[..., Any], x: Tensor, states: Any, weights: Sequence[Tensor | None], reverse: bool) -> Any:
+def _one_layer(
+    function: Callable[..., Any], x: Tensor, states: Any, weights: Sequence[Tensor | None], reverse: bool
+) -> Any:
     given = [one for one in weights if one is not None]
     walked = x.flip(0) if reverse else x
     out, *last = function(walked, states, given, len(given) > 3, 1, 0.0, False, False, False)
@@ -58,8 +68,8 @@ def _one_layer(function: Callable[..., Any], x: Tensor, states: Any, weights: Se
 
 
 def _lstm(
-    x: Tensor, hidden: Tensor, cell: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None,
-    weight_hr: Tensor | None, reverse: bool,
+    x: Tensor, hidden: Tensor, cell: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None,
+    bias_hh: Tensor | None, weight_hr: Tensor | None, reverse: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     if weight_hr is not None and bias_ih is None:  # PyTorch tells a bias from a projection by the number of weights
         bias_ih = bias_hh = x.new_zeros(weight_ih.shape[0])
@@ -69,15 +79,23 @@ def _lstm(
 
 
 def _gru(
-    x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None, reverse: bool
+    x: Tensor,
+    hidden: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor | None,
+    bias_hh: Tensor | None,
+    reverse: bool,
 ) -> Tensor:
-    out: Tensor = _one_layer(aten.gru.input, x, hidden.unsqueeze(0), (weight_ih, weight_hh, bias_ih, bias_hh), reverse)[0]
+    out: Tensor = _one_layer(aten.gru.input, x, hidden.unsqueeze(0), (weight_ih, weight_hh, bias_ih, bias_hh), reverse)[
+        0
+    ]
     return out
 
 
 def _rnn(
-    x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None, rectify: bool,
-    reverse: bool,
+    x: Tensor, hidden: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor | None, bias_hh: Tensor | None,
+    rectify: bool, reverse: bool,
 ) -> Tensor:  # fmt: skip
     function = aten.rnn_relu.input if rectify else aten.rnn_tanh.input
     out: Tensor = _one_layer(function, x, hidden.unsqueeze(0), (weight_ih, weight_hh, bias_ih, bias_hh), reverse)[0]
@@ -92,10 +110,12 @@ def _shapes_of_lstm(x: Tensor, hidden: Tensor, cell: Tensor, *_: Any) -> tuple[T
     return _shapes(x, hidden), cell.new_empty(cell.shape)
 
 
-# ---- layers -----------------------------------------------------------------------------------------------------------------------
+# ---- layers ----------------------------------------------------------------------------------------------------------
 
 
-def _layers_of_lstm(x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], has_biases: bool, *rest: Any) -> Any:
+def _layers_of_lstm(
+    x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], has_biases: bool, *rest: Any
+) -> Any:
     hidden, cells = states
     projects = len(weights) // (rest[0] * (1 + rest[3])) > 2 + 2 * has_biases
     last: list[Tensor] = []
@@ -103,7 +123,15 @@ def _layers_of_lstm(x: Tensor, states: Sequence[Tensor], weights: Sequence[Tenso
     def one(x: Tensor, state: Tensor, *args: Any) -> Tensor:
         weight_ih, weight_hh, bias_ih, bias_hh, *projection, reverse = args
         out, cell = torch.ops.etexport.lstm(
-            x, state, cells[len(last)], weight_ih, weight_hh, bias_ih, bias_hh, projection[0] if projects else None, reverse
+            x,
+            state,
+            cells[len(last)],
+            weight_ih,
+            weight_hh,
+            bias_ih,
+            bias_hh,
+            projection[0] if projects else None,
+            reverse,
         )
         last.append(cell)
         found: Tensor = out
@@ -114,10 +142,11 @@ def _layers_of_lstm(x: Tensor, states: Sequence[Tensor], weights: Sequence[Tenso
 
 
 def _layers(
-    one: Callable[..., Tensor], x: Tensor, hidden: Tensor, weights: Sequence[Tensor], has_biases: bool, layers: int, dropout: float,
-    train: bool, bidirectional: bool, batch_first: bool,
+    one: Callable[..., Tensor], x: Tensor, hidden: Tensor, weights: Sequence[Tensor], has_biases: bool, layers: int,
+    dropout: float, train: bool, bidirectional: bool, batch_first: bool,
 ) -> Any:  # fmt: skip
-    """The results of all layers, and the last states (layers * directions, batch, features). `one` computes one layer of one direction."""
+    """The results of all layers, and the last states (layers * directions, batch, features). `one` computes one layer
+    of one direction."""
     if train and dropout > 0 and layers > 1:
         return NotImplemented
     directions = 2 if bidirectional else 1

@@ -1,4 +1,5 @@
-"""Whether a model agrees with itself: the same inputs and buffers give the same outputs, for no graph has another memory than buffers."""
+"""Whether a model agrees with itself: the same inputs and buffers give the same outputs, for no graph has another
+memory than buffers."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ DEPTH = 5
 
 
 def check_repeats(script: Script, rows: Sequence[Sequence[Tensor]]) -> None:
-    """Run the model twice over these inputs, from the same buffers, and over the first of them in between: what changes by turns is at the
-    same turn again after one of the two. ModelError that names what changes, where the outputs do."""
+    """Run the model twice over these inputs, from the same buffers, and over the first of them in between: what changes
+    by turns is at the same turn again after one of the two. ModelError that names what changes, where the outputs
+    do."""
     model = script.model
     assert isinstance(model, nn.Module)
     draws = _Draws()
@@ -45,7 +47,10 @@ def check_repeats(script: Script, rows: Sequence[Sequence[Tensor]]) -> None:
             second = _outputs(script, again)
             of_second = layers.copy()
             expected = first if again is rows else first[: len(first) // len(rows)]
-            if not (len(expected) == len(second) and all(_same(one, other) for one, other in zip(expected, second, strict=True))):
+            if not (
+                len(expected) == len(second)
+                and all(_same(one, other) for one, other in zip(expected, second, strict=True))
+            ):
                 break
         else:
             return
@@ -62,11 +67,16 @@ def check_repeats(script: Script, rows: Sequence[Sequence[Tensor]]) -> None:
     what = "forward() gives other numbers when it is called again with the same inputs"
     if draws.lines:
         causes = [f"{operator} draws random numbers" for operator, _ in draws.lines[:1]]
-        causes += [f"{', '.join(training[:3])} {'is' if len(training) == 1 else 'are'} in training mode"] if training else []
+        causes += (
+            [f"{', '.join(training[:3])} {'is' if len(training) == 1 else 'are'} in training mode"] if training else []
+        )
     else:
         causes = [f"{', '.join(changed[:3])} changes"] if changed else [f"it begins in {layer}"] if layer else []
     where = next((line for _, line in draws.lines if line), "") or _forward(model, script)
-    hint = "what a model remembers belongs into a registered buffer, which becomes state; noise is an input; dropout rests in eval mode"
+    hint = (
+        "what a model remembers belongs into a registered buffer, which becomes state; noise is an input; dropout "
+        "rests in eval mode"
+    )
     raise ModelError("; ".join([what, *causes]), where=where, hint=hint)
 
 
@@ -110,7 +120,9 @@ def _watched(model: nn.Module) -> Iterator[list[tuple[str, bytes]]]:
         def hook(_module: nn.Module, _inputs: Any, outputs: Any) -> None:
             if torch.compiler.is_compiling():  # a branch of torch.cond, which eager PyTorch captures before it runs
                 return
-            seen.append((name, b"".join(_digest(leaf) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))))
+            seen.append(
+                (name, b"".join(_digest(leaf) for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)))
+            )
 
         return hook
 
@@ -150,21 +162,28 @@ def _near(one: Tensor, other: Tensor) -> bool:
 
 def _digest(tensor: Tensor) -> bytes:
     with contextlib.suppress(Exception):
-        return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()).digest()
+        return hashlib.sha256(
+            tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        ).digest()
     return b""
 
 
 def _forward(model: nn.Module, script: Script) -> str:
     """Where forward() begins; the script itself where that is not the user's."""
     code = getattr(type(model).forward, "__code__", None)
-    return str(script.path) if code is None or is_foreign(code.co_filename) else f"{code.co_filename}:{code.co_firstlineno}"
+    return (
+        str(script.path)
+        if code is None or is_foreign(code.co_filename)
+        else f"{code.co_filename}:{code.co_firstlineno}"
+    )
 
 
-# ---- what a model can remember beside its buffers -----------------------------------------------------------------------------------
+# ---- what a model can remember beside its buffers --------------------------------------------------------------------
 
 
 def _seen(script: Script) -> dict[str, bytes]:
-    """The content of everything that user code could change: attributes of modules, globals of the script's files, random generators."""
+    """The content of everything that user code could change: attributes of modules, globals of the script's files,
+    random generators."""
     found: dict[str, bytes] = {}
     known: set[int] = set()
     model = script.model
@@ -179,7 +198,12 @@ def _seen(script: Script) -> dict[str, bytes]:
     folder = os.path.join(script.folder, "")  # noqa: PTH118 (a Path has no separator at its end)
     for file in list(sys.modules.values()):
         place = getattr(file, "__file__", None)
-        if isinstance(place, str) and place.startswith(folder) and not is_foreign(place) and "site-packages" not in place:
+        if (
+            isinstance(place, str)
+            and place.startswith(folder)
+            and not is_foreign(place)
+            and "site-packages" not in place
+        ):
             for name, value in list(vars(file).items()):
                 if not name.startswith("__") and not isinstance(value, (types.ModuleType, nn.Module)):
                     inside: dict[str, bytes] = {}
@@ -214,7 +238,11 @@ def _look(value: Any, name: str, found: dict[str, bytes], known: set[int], depth
         elif isinstance(value, torch.Generator):
             found[name] = _digest(value.get_state())
         elif isinstance(value, (random.Random, np.random.RandomState, np.random.Generator)):
-            state = value.bit_generator.state if isinstance(value, np.random.Generator) else getattr(value, "getstate", None)
+            state = (
+                value.bit_generator.state
+                if isinstance(value, np.random.Generator)
+                else getattr(value, "getstate", None)
+            )
             found[name] = repr(state() if callable(state) else state or value.get_state()).encode()  # type: ignore[union-attr]
         elif isinstance(value, dict):
             found[f"the length of {name}"] = str(len(value)).encode()
@@ -232,7 +260,9 @@ def _look(value: Any, name: str, found: dict[str, bytes], known: set[int], depth
             for variable, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
                 _look(cell.cell_contents, f"{variable} in {name}", found, known, depth - 1)
         elif isinstance(value, type):
-            for attribute, content in _own(value).items() if not value.__module__.startswith(("builtins", "numpy")) else ():
+            for attribute, content in (
+                _own(value).items() if not value.__module__.startswith(("builtins", "numpy")) else ()
+            ):
                 if attribute not in _TORCHS and not attribute.startswith("__"):
                     _look(content, f"{value.__name__}.{attribute}", found, known, depth - 1)
         elif isinstance(value, nn.Module):

@@ -1,10 +1,11 @@
 """`model.npz`: what went into eager PyTorch and what came out, for everything right of the waist to compare with.
 
-Arrays: `input_<i>` and `output_<i>` with samples along the first axis, `labels` where the script has them, `input_names`,
-`output_names`, `origin` (where the inputs come from), `min_snr_db` where the script says it, and `step_<instruction>`: what that
-instruction of the `.pte` gives for sample 0 in eager PyTorch (`step_<instruction>_<result>` where it chooses places too). For an int8
-program the outputs are those of torchao's converted network; `float_output_<i>` are those of the float network, and `calibrated` says which
-samples served as calibration data.
+Arrays: `input_<i>` and `output_<i>` with samples along the first axis, `labels` where the script has them,
+`input_names`, `output_names`, `origin` (where the inputs come from), `min_snr_db` where the script says it, and
+`step_<instruction>`: what that instruction of the `.pte` gives for sample 0 in eager PyTorch
+(`step_<instruction>_<result>` where it chooses places too). For an int8 program the outputs are those of torchao's
+converted network; `float_output_<i>` are those of the float network, and `calibrated` says which samples served as
+calibration data.
 """
 
 from __future__ import annotations
@@ -46,13 +47,18 @@ class Samples:
 
 
 def samples_of(script: Script) -> Samples:
-    """The script's samples, checked against its example inputs; without samples(), the example inputs and random ones in their range."""
+    """The script's samples, checked against its example inputs; without samples(), the example inputs and random ones
+    in their range."""
     if script.samples is None:
         drawn = torch.Generator().manual_seed(SEED)
-        inputs = tuple(torch.stack([example, *(_draw(example, drawn) for _ in range(DRAWN))]) for example in script.inputs)
+        inputs = tuple(
+            torch.stack([example, *(_draw(example, drawn) for _ in range(DRAWN))]) for example in script.inputs
+        )
         return Samples(inputs, None, f"example_inputs() and {DRAWN} seeded random inputs in their range")
     given, labels = _parts(script)
-    inputs = tuple(_stacked(script, at, one, example) for at, (one, example) in enumerate(zip(given, script.inputs, strict=True)))
+    inputs = tuple(
+        _stacked(script, at, one, example) for at, (one, example) in enumerate(zip(given, script.inputs, strict=True))
+    )
     count = len(inputs[0])
     if any(len(one) != count for one in inputs):
         raise _wrong(script, f"the inputs have {' and '.join(str(len(one)) for one in inputs)} samples")
@@ -62,7 +68,8 @@ def samples_of(script: Script) -> Samples:
 
 
 def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
-    """(inputs, labels) of what samples() returned. A pair is that, unless the model has two inputs and the first is an array."""
+    """(inputs, labels) of what samples() returned. A pair is that, unless the model has two inputs and the first is an
+    array."""
     given, count = _columns(script), len(script.inputs)
     if not isinstance(given, tuple):
         if count > 1:
@@ -72,7 +79,9 @@ def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
         if len(given) not in (1, 2):
             raise _wrong(script, f"it returns {len(given)} things for one input")
         inputs = given[0]
-        return (inputs if isinstance(inputs, tuple) and len(inputs) == 1 else (inputs,)), given[1] if len(given) == 2 else None
+        return (inputs if isinstance(inputs, tuple) and len(inputs) == 1 else (inputs,)), given[1] if len(
+            given
+        ) == 2 else None
     if len(given) == count and not isinstance(given[0], tuple):
         return given, None
     if len(given) == 2 and isinstance(given[0], tuple) and len(given[0]) == count:
@@ -81,11 +90,16 @@ def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
 
 
 def _columns(script: Script) -> Any:
-    """What samples() returned; a dataset, or a list of tuples, as a tuple of the lists of their first, second, ... parts."""
+    """What samples() returned; a dataset, or a list of tuples, as a tuple of the lists of their first, second, ...
+    parts."""
     given = script.samples
     if isinstance(given, torch.utils.data.Dataset) and hasattr(given, "__len__"):
         given = [tuple(one) if isinstance(one, list) else one for one in (given[at] for at in range(len(given)))]
-    if not isinstance(given, list) or not given or not all(isinstance(one, tuple) and len(one) == len(given[0]) for one in given):
+    if (
+        not isinstance(given, list)
+        or not given
+        or not all(isinstance(one, tuple) and len(one) == len(given[0]) for one in given)
+    ):
         return given
     columns = [list(column) for column in zip(*given, strict=True)]
     inputs = len(script.inputs)
@@ -93,7 +107,10 @@ def _columns(script: Script) -> Any:
 
 
 def _wrong(script: Script, what: str) -> ModelError:
-    hint = "return inputs or (inputs, labels): an array for each input, samples along the first axis, each shaped as in example_inputs()"
+    hint = (
+        "return inputs or (inputs, labels): an array for each input, samples along the first axis, each shaped as "
+        "in example_inputs()"
+    )
     return ModelError(f"{script.samples_from}: {what}", where=str(script.path), hint=hint)
 
 
@@ -122,7 +139,10 @@ def _stacked(script: Script, at: int, given: Any, example: Tensor) -> Tensor:
 def _labels(script: Script, given: Any, count: int) -> Array:
     labels = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
     if labels.ndim != 1 or len(labels) != count or labels.dtype.kind not in "iu":
-        raise _wrong(script, f"labels are {labels.dtype} {list(labels.shape)}, not one whole number for each of the {count} samples")
+        raise _wrong(
+            script,
+            f"labels are {labels.dtype} {list(labels.shape)}, not one whole number for each of the {count} samples",
+        )
     return labels.astype(np.int64)
 
 
@@ -131,19 +151,25 @@ def calibration_of(script: Script) -> Samples:
     samples = samples_of(replace(script, samples=script.calibration, samples_from="calibration()"))
     for at, one in enumerate(samples.inputs):
         if one.is_floating_point() and not bool((one < math.inf).all()):  # minus infinity is what masks are made of
-            raise ModelError(f"calibration(): input {at} has plus infinity or NaN, which have no range", where=str(script.path))
+            raise ModelError(
+                f"calibration(): input {at} has plus infinity or NaN, which have no range", where=str(script.path)
+            )
     return samples
 
 
 def check_labels(script: Script, samples: Samples, outputs: tuple[Array, ...]) -> None:
-    """ModelError for a label that the first output has no score for: it could never be right. An output of one number is its own class."""
+    """ModelError for a label that the first output has no score for: it could never be right. An output of one number
+    is its own class."""
     if samples.labels is None or not outputs or outputs[0][0].size < 2:
         return
     classes = outputs[0][0].size
     wrong = np.flatnonzero((samples.labels < 0) | (samples.labels >= classes))
     if wrong.size:
         label = samples.labels[wrong[0]]
-        raise _wrong(script, f"the label of sample {wrong[0]} is {label}, and the output has {classes} classes, 0 to {classes - 1}")
+        raise _wrong(
+            script,
+            f"the label of sample {wrong[0]} is {label}, and the output has {classes} classes, 0 to {classes - 1}",
+        )
 
 
 def check_classes(script: Script, outputs: tuple[Array, ...]) -> None:
@@ -154,7 +180,8 @@ def check_classes(script: Script, outputs: tuple[Array, ...]) -> None:
 
 
 def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
-    """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one more."""
+    """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one
+    more."""
     if example.dtype is torch.bool:
         return torch.rand(example.shape, generator=generator) < 0.5
     finite = example[torch.isfinite(example)] if example.is_floating_point() else example
@@ -162,11 +189,14 @@ def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
     if example.is_floating_point():
         low, high = (low - 1, high + 1) if low == high else (low, high)
         return (low + (high - low) * torch.rand(example.shape, generator=generator)).to(example.dtype)
-    return torch.randint(int(low), int(high) + 1, example.shape, generator=generator, dtype=torch.int64).to(example.dtype)
+    return torch.randint(int(low), int(high) + 1, example.shape, generator=generator, dtype=torch.int64).to(
+        example.dtype
+    )
 
 
 def eager_outputs(script: Script, samples: Samples) -> tuple[Array, ...]:
-    """What the original network gives, one thread, one sample after the other: a state lives on from one to the next."""
+    """What the original network gives, one thread, one sample after the other: a state lives on from one to the
+    next."""
     # a copy, because a run changes the states
     model = copy.deepcopy(script.program.module() if script.program is not None else script.model)
     results: list[list[Array]] = []

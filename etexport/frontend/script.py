@@ -39,9 +39,11 @@ SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", 
 
 @dataclass(frozen=True, eq=False)
 class Script:
-    """What a model script says. `inputs` are the example inputs; `samples` is the result of `samples()`, None where there is none.
+    """What a model script says. `inputs` are the example inputs; `samples` is the result of `samples()`, None where
+    there is none.
 
-    `program` is set for a `.pt2`, which is captured already. `model_line` is where `model()` begins, where a layer has no line of its own.
+    `program` is set for a `.pt2`, which is captured already. `model_line` is where `model()` begins, where a layer has
+    no line of its own.
     """
 
     path: Path
@@ -72,13 +74,18 @@ class Script:
 
 @contextlib.contextmanager
 def opened(path: Path, weights: Weights | None = None, quantize: str | None = None) -> Iterator[Script]:
-    """Load a script or a `.pt2` for as long as the block lasts: the script's folder is importable there, and forgotten afterwards.
+    """Load a script or a `.pt2` for as long as the block lasts: the script's folder is importable there, and forgotten
+    afterwards.
 
-    Random numbers start from the same seed for every script, one thread computes. `quantize` overrules the script's word. ModelError for
-    whatever the script does wrong.
+    Random numbers start from the same seed for every script, one thread computes. `quantize` overrules the script's
+    word. ModelError for whatever the script does wrong.
     """
     if not path.is_file():
-        raise ModelError("no such file", where=str(path), hint="give a Python file with model() and example_inputs(), or a saved .pt2")
+        raise ModelError(
+            "no such file",
+            where=str(path),
+            hint="give a Python file with model() and example_inputs(), or a saved .pt2",
+        )
     if path.suffix not in (".py", ".pt2"):
         raise ModelError(f"a model is a .py script or a .pt2, not {path.suffix or 'this'}", where=str(path))
     with _quiet_torch(), _importable(path.resolve().parent), _told_from_here(path):
@@ -90,14 +97,17 @@ def opened(path: Path, weights: Weights | None = None, quantize: str | None = No
 
 @contextlib.contextmanager
 def _told_from_here(given: Path) -> Iterator[None]:
-    """Places in errors, which are absolute or relative to the script, as the script was given, so that one can jump to them."""
+    """Places in errors, which are absolute or relative to the script, as the script was given, so that one can jump to
+    them."""
     folder, resolved = given.absolute().parent, given.resolve().parent
 
     def told(error: EtError) -> EtError:
         if isinstance(error, Errors):
             return Errors([told(one) for one in error.errors])
         file, colon, rest = error.where.partition(":")
-        inside = next((Path(file).relative_to(one) for one in (folder, resolved) if Path(file).is_relative_to(one)), Path(file))
+        inside = next(
+            (Path(file).relative_to(one) for one in (folder, resolved) if Path(file).is_relative_to(one)), Path(file)
+        )
         if not file or inside.is_absolute() or not (folder / inside).is_file():
             return error
         return type(error)(error.what, where=f"{given.parent / inside}{colon}{rest}", hint=error.hint)
@@ -118,10 +128,14 @@ def trained(path: Path) -> dict[str, Array]:
         path = path.absolute()
         module = _module(path)
         if not callable(getattr(module, "train", None)):
-            raise ModelError("no function train()", where=str(path), hint="train() returns weights by name: {name: array}")
+            raise ModelError(
+                "no function train()", where=str(path), hint="train() returns weights by name: {name: array}"
+            )
         weights = _call(path, module, "train")
         if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
-            raise ModelError(f"train() returns {type(weights).__name__}, not arrays by name", where=_line_of(path, module, "train"))
+            raise ModelError(
+                f"train() returns {type(weights).__name__}, not arrays by name", where=_line_of(path, module, "train")
+            )
         return {name: _as_array(value) for name, value in weights.items()}
 
 
@@ -142,7 +156,8 @@ def _quiet_torch() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged_torch() -> Iterator[None]:
-    """One thread, and random numbers go on afterwards as they would have: a process that never had several threads can be copied."""
+    """One thread, and random numbers go on afterwards as they would have: a process that never had several threads can
+    be copied."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -158,7 +173,11 @@ def silent() -> Iterator[None]:
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # whatever the script wants of its own
             yield
     finally:
@@ -167,7 +186,8 @@ def silent() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """Imports look into `folder` first. What was imported from there is forgotten, so that two scripts may both have a `layers.py`."""
+    """Imports look into `folder` first. What was imported from there is forgotten, so that two scripts may both have a
+    `layers.py`."""
     path, known, no_bytecode = list(sys.path), set(sys.modules), sys.dont_write_bytecode
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True  # a build leaves nothing beside the user's script
@@ -179,8 +199,14 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.dont_write_bytecode = no_bytecode
         for name in set(sys.modules) - known:
             file = getattr(sys.modules[name], "__file__", None)
-            ours = name.partition(".")[0] in ("etexport", "etexport_kernels")  # of a script at the root of this repository
-            if file is not None and not ours and Path(file).resolve().is_relative_to(folder) and "site-packages" not in file:
+            # of a script at the root of this repository
+            ours = name.partition(".")[0] in ("etexport", "etexport_kernels")
+            if (
+                file is not None
+                and not ours
+                and Path(file).resolve().is_relative_to(folder)
+                and "site-packages" not in file
+            ):
                 del sys.modules[name]
 
 
@@ -215,7 +241,8 @@ def _near(module: ModuleType, name: str) -> list[str]:
 
 @contextlib.contextmanager
 def of_network(network: Network, example_inputs: Tensors, said: Mapping[str, Any]) -> Iterator[Script]:
-    """As `opened`, of a network that is there already: a script whose `model()` is a copy of it, and whose other names are in `said`.
+    """As `opened`, of a network that is there already: a script whose `model()` is a copy of it, and whose other names
+    are in `said`.
 
     Random numbers of whoever called go on afterwards as they would have.
     """
@@ -248,7 +275,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     if missing:
         lacks = " and ".join(f"{name}()" for name in missing)
         near = "".join(f"; did you mean {found}()?" for name in missing for found in _near(module, name))
-        raise ModelError(f"no function {lacks}", where=str(path), hint=f"a model script has model() and example_inputs(){near}")
+        raise ModelError(
+            f"no function {lacks}", where=str(path), hint=f"a model script has model() and example_inputs(){near}"
+        )
     for name in (*FUNCTIONS, *SETTINGS):
         for found in _near(module, name) if not hasattr(module, name) else ():
             call = "()" if name in FUNCTIONS else ""
@@ -256,10 +285,16 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     quantize = getattr(module, "quantize", "float32")
     if quantize not in QUANTIZATIONS:
         known = " or ".join(f'"{name}"' for name in QUANTIZATIONS)
-        raise ModelError(f"quantize = {quantize!r} is not supported", where=str(path), hint=f"leave it out, or write quantize = {known}")
+        raise ModelError(
+            f"quantize = {quantize!r} is not supported",
+            where=str(path),
+            hint=f"leave it out, or write quantize = {known}",
+        )
     keep_float = getattr(module, "keep_float", ())
     if isinstance(keep_float, str) or not all(isinstance(name, str) for name in keep_float):
-        raise ModelError(f"keep_float = {keep_float!r} is no list of module paths, lines and operators", where=str(path))
+        raise ModelError(
+            f"keep_float = {keep_float!r} is no list of module paths, lines and operators", where=str(path)
+        )
     int8_io = getattr(module, "int8_io", False)
     if not isinstance(int8_io, bool):
         raise ModelError(f"int8_io = {int8_io!r} is neither True nor False", where=str(path))
@@ -275,7 +310,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         raise ModelError(f"classes = {classes!r} is no list of at least two names", where=str(path))
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
-        raise ModelError(f"model is a {type(module.model).__name__}, not a function that returns one", where=str(path), hint=hint)
+        raise ModelError(
+            f"model is a {type(module.model).__name__}, not a function that returns one", where=str(path), hint=hint
+        )
     network = _call(path, module, "model") if weights is None else _call(path, module, "model", dict(weights))
     if not isinstance(network, nn.Module):
         what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
@@ -338,9 +375,15 @@ def _load_pt2(path: Path) -> Script:
             program = torch.export.load(path)
     except Exception as error:
         told = explain(error, path, "this .pt2 cannot be read")
-        raise ModelError(told.what, where=told.where, hint="torch.export.save writes one; torch.save does not") from None
+        raise ModelError(
+            told.what, where=told.where, hint="torch.export.save writes one; torch.save does not"
+        ) from None
     if program.example_inputs is None:
-        raise ModelError("this .pt2 has no example inputs", where=str(path), hint="save it with torch.export.save as export() gave it")
+        raise ModelError(
+            "this .pt2 has no example inputs",
+            where=str(path),
+            hint="save it with torch.export.save as export() gave it",
+        )
     args, kwargs = program.example_inputs
     if kwargs or not args or not all(isinstance(value, Tensor) for value in args):
         raise ModelError("this .pt2 takes arguments that are no tensors, or by name", where=str(path))

@@ -32,9 +32,12 @@ def source_of(meta: dict[str, Any], folder: Path, fallback: Source | None) -> So
 
 
 def source_within(node: fx.Node, folder: Path, fallback: Source | None) -> Source | None:
-    """Of control flow: the node's, if torch knows it, else that of the first node in its branches or rounds of which it does."""
+    """Of control flow: the node's, if torch knows it, else that of the first node in its branches or rounds of which it
+    does."""
     names = [str(one.target) for one in node.all_input_nodes if one.op == "get_attr"]
-    graphs = [part.graph for name in names if isinstance(part := getattr(node.graph.owning_module, name), fx.GraphModule)]
+    graphs = [
+        part.graph for name in names if isinstance(part := getattr(node.graph.owning_module, name), fx.GraphModule)
+    ]
     found = (source_of(one.meta, folder, None) for one in (node, *(inner for graph in graphs for inner in graph.nodes)))
     return next(filter(None, found), fallback)
 
@@ -46,7 +49,8 @@ def lines_of(meta: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def shown(file: str, folder: Path) -> str:
-    """The file relative to the script's folder; one from elsewhere by its place in its package. Never an absolute path."""
+    """The file relative to the script's folder; one from elsewhere by its place in its package. Never an absolute
+    path."""
     path = Path(file).resolve()
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else module_relative(path)
 

@@ -19,7 +19,8 @@ class _Recorder(fx.Interpreter):
         self.seen: dict[str, Array] = {}
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        if target is torch.ops.aten.view.default:  # what lies otherwise in eager PyTorch than the graph says has no such view
+        # what lies otherwise in eager PyTorch than the graph says has no such view
+        if target is torch.ops.aten.view.default:
             return args[0].reshape(args[1])
         return super().call_function(target, args, kwargs)
 
@@ -29,14 +30,15 @@ class _Recorder(fx.Interpreter):
         if n.op == "call_function" and isinstance(first, Tensor):
             self.seen[n.name] = first.detach().contiguous().numpy().copy()
             for at, one in enumerate(result[1:] if isinstance(result, (tuple, list)) else (), 1):
-                if isinstance(one, Tensor) and not one.is_floating_point():  # places of maxima and the like: among equal ones a choice
+                # places of maxima and the like: among equal ones a choice
+                if isinstance(one, Tensor) and not one.is_floating_point():
                     self.seen[f"{n.name}_{at}_chosen"] = one.detach().contiguous().numpy().copy()
         return result
 
 
 def trace(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Array]:
-    """The first result of every node by its name, for these user inputs and the states' initial content; further ones that are whole
-    numbers as `<name>_<result>_chosen`."""
+    """The first result of every node by its name, for these user inputs and the states' initial content; further ones
+    that are whole numbers as `<name>_<result>_chosen`."""
     return next(traces(exported, [inputs]))
 
 
@@ -46,7 +48,10 @@ def traces(exported: ExportedProgram, samples: Iterable[Sequence[Tensor]]) -> It
     stored = {**exported.constants, **exported.state_dict}
     for inputs in samples:
         given = iter(inputs)
-        arguments = [next(given) if spec.kind is InputKind.USER_INPUT else stored[str(spec.target)] for spec in signature.input_specs]
+        arguments = [
+            next(given) if spec.kind is InputKind.USER_INPUT else stored[str(spec.target)]
+            for spec in signature.input_specs
+        ]
         recorder = _Recorder(exported.graph_module)
         with torch.no_grad():
             results = recorder.run(*arguments)

@@ -1,16 +1,18 @@
 """Do the outputs of a board agree with PyTorch's?
 
-The tolerance is stated, not tuned. One operator may err by 2e-6 of its largest result times the square root of the number of terms in
-its sum (rounding errors of a sum grow like a random walk). Errors of operators that follow each other add up like a random walk too,
-so a program may err by `2e-6 * sqrt(sum of all operators' sum lengths)` of the largest result: `relative_tolerance`. Integers, booleans
-and the results of programs that only move or compare numbers must be equal.
+The tolerance is stated, not tuned. One operator may err by 2e-6 of its largest result times the square root of the
+number of terms in its sum (rounding errors of a sum grow like a random walk). Errors of operators that follow each
+other add up like a random walk too, so a program may err by `2e-6 * sqrt(sum of all operators' sum lengths)` of the
+largest result: `relative_tolerance`. Integers, booleans and the results of programs that only move or compare numbers
+must be equal.
 
-A quantised program is compared with the quantised network, in steps of the output's quantisation. Each requantisation may round to the
-neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. A network may amplify what its layers round; by how much
-tells its own distance from the float network, which is the rounding errors of all of its elements, while the board rounds few of them
-otherwise: `AMPLIFIED` times the root of the mean square of that distance is allowed as well, up to twice as many steps. That each single
-rounding is right is for `replay.py` to see, and what it means for samples that are further off for `verdict.py`. What users ask of it,
-classes, accuracy, signal to noise, is judged against the float network, on samples that were not calibrated with: `against_float.py`.
+A quantised program is compared with the quantised network, in steps of the output's quantisation. Each requantisation
+may round to the neighbour, so `max(2, ceil(sqrt(requantisations)))` steps are allowed: `steps_of`. A network may
+amplify what its layers round; by how much tells its own distance from the float network, which is the rounding errors
+of all of its elements, while the board rounds few of them otherwise: `AMPLIFIED` times the root of the mean square of
+that distance is allowed as well, up to twice as many steps. That each single rounding is right is for `replay.py` to
+see, and what it means for samples that are further off for `verdict.py`. What users ask of it, classes, accuracy,
+signal to noise, is judged against the float network, on samples that were not calibrated with: `against_float.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from etexport.program.model import Array, Method, Source
 
 @dataclass(frozen=True)
 class Difference:
-    """One element that differs. `instruction` and `source` say where the first difference arose, where a trace was taken."""
+    """One element that differs. `instruction` and `source` say where the first difference arose, where a trace was
+    taken."""
 
     sample: int
     output: int
@@ -70,10 +73,10 @@ class Comparison:
     """`mismatched` and `same_class` count samples; accuracies are fractions of the labelled samples.
 
     `against` says who computed what is expected, `tolerance` is relative to the largest result; for a quantised program
-    `tolerance_lsb` counts instead, in steps of the outputs. `judged` samples were not calibrated with: on these the accuracies and
-    `same_class` are, against the float network. `beyond` are the samples that are further off than is allowed, furthest first; `rounded` of
-    them are no mismatches, as every operator was computed again and is right (`verdict.py`). `flags` tells of what is allowed but
-    strange: NaN or infinity in both, an output that never changes.
+    `tolerance_lsb` counts instead, in steps of the outputs. `judged` samples were not calibrated with: on these the
+    accuracies and `same_class` are, against the float network. `beyond` are the samples that are further off than is
+    allowed, furthest first; `rounded` of them are no mismatches, as every operator was computed again and is right
+    (`verdict.py`). `flags` tells of what is allowed but strange: NaN or infinity in both, an output that never changes.
     """
 
     against: str
@@ -130,10 +133,12 @@ def compare(
     excused: Collection[int] = (),
     notes: tuple[str, ...] = (),
 ) -> Comparison:
-    """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it, or `steps` as `steps_of` does.
-    Lists the `listed` worst samples. `excused` samples may be further off than is allowed; `notes` say why, and join the flags.
+    """Compare outputs (samples first) with the reference; `tolerance` as `relative_tolerance` gives it, or `steps` as
+    `steps_of` does. Lists the `listed` worst samples. `excused` samples may be further off than is allowed; `notes` say
+    why, and join the flags.
 
-    NaN equals NaN, and an infinity equals the same infinity. ModelError where number, shape or type of the outputs differ.
+    NaN equals NaN, and an infinity equals the same infinity. ModelError where number, shape or type of the outputs
+    differ.
     """
     expected = reference.outputs
     check_form(got, expected)
@@ -153,7 +158,11 @@ def compare(
     order, share, largest = ranked(errors, allowed, samples)
     lsb = [whole_steps(error, size) for error, size in zip(errors, sizes, strict=True) if size is not None]
     judged = _judged(reference)
-    counts = [] if steps is None else [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
+    counts = (
+        []
+        if steps is None
+        else [steps_allowed(steps, size, noise) for size, noise in zip_longest(sizes, reference.noise)]
+    )
 
     def at(votes: Array | None, sample: int) -> int | None:
         return None if votes is None else int(votes[sample])
@@ -173,7 +182,10 @@ def compare(
         accuracy_eager=agreement(theirs, labels, judged),
         same_class=None if mine is None or theirs is None else int((mine == theirs)[judged].sum()),
         flags=(*flags(got, expected, reference.by), *notes),
-        worst=tuple(Worst(int(s), float(largest[s]), float(share[s]), at(mine, s), at(theirs, s), at(labels, s)) for s in order[:listed]),
+        worst=tuple(
+            Worst(int(s), float(largest[s]), float(share[s]), at(mine, s), at(theirs, s), at(labels, s))
+            for s in order[:listed]
+        ),
         beyond=tuple(int(s) for s in order if far[s]),
         against_float=(noise := _noise(got, reference, judged, steps is not None))[0],
         snr_missing=noise[1],
@@ -193,7 +205,8 @@ def confusion(votes: Array | None, labels: Array | None, judged: Array) -> tuple
 
 
 def converted_against_float(reference: Reference) -> tuple[AgainstFloat | None, str]:
-    """What int8 costs before there is a board: the converted network's outputs against the float network's, and why that is not known."""
+    """What int8 costs before there is a board: the converted network's outputs against the float network's, and why
+    that is not known."""
     return _noise(reference.outputs, reference, _judged(reference), quantized=True)
 
 
@@ -202,7 +215,9 @@ def _judged(reference: Reference) -> Array:
     return np.ones(reference.samples, dtype=bool) if reference.calibrated is None else ~reference.calibrated
 
 
-def _noise(got: Sequence[Array], reference: Reference, judged: Array, quantized: bool) -> tuple[AgainstFloat | None, str]:
+def _noise(
+    got: Sequence[Array], reference: Reference, judged: Array, quantized: bool
+) -> tuple[AgainstFloat | None, str]:
     """The board's outputs against the float network's, and why that is not what is asked for."""
     wanted = reference.float_outputs or (reference.outputs if reference.by == "PyTorch" and not quantized else ())
     if not wanted:
@@ -220,7 +235,9 @@ def _noise(got: Sequence[Array], reference: Reference, judged: Array, quantized:
         return None, "no output is a real number"
     return (
         found,
-        "" if judged.any() else f"all {count} samples were calibrated with ({decibels(found.lowest.snr_db)} on these, which flatters)",
+        ""
+        if judged.any()
+        else f"all {count} samples were calibrated with ({decibels(found.lowest.snr_db)} on these, which flatters)",
     )
 
 
@@ -239,8 +256,8 @@ def limits(reference: Reference, tolerance: float, steps: Steps | None) -> list[
 
 
 def ranked(errors: Sequence[Array], allowed: Sequence[Array], samples: int) -> tuple[Array, Array, Array]:
-    """(samples nearest to or beyond what is allowed, worst first and the earlier of two that are alike; error over what is allowed, and
-    largest error, of each sample)."""
+    """(samples nearest to or beyond what is allowed, worst first and the earlier of two that are alike; error over what
+    is allowed, and largest error, of each sample)."""
     share, largest = np.zeros(samples), np.zeros(samples)
     for error, limit in zip(errors, allowed, strict=True):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -256,28 +273,32 @@ def check_form(got: Sequence[Array], expected: Sequence[Array]) -> None:
     for index, (g, e) in enumerate(zip(got, expected, strict=True)):
         if g.shape != e.shape or g.dtype != e.dtype:
             raise ModelError(
-                f"output {index} is {g.dtype} {list(g.shape)} from the board and {e.dtype} {list(e.shape)} from PyTorch (samples first)",
+                f"output {index} is {g.dtype} {list(g.shape)} from the board and {e.dtype} {list(e.shape)} from "
+                "PyTorch (samples first)",
                 hint="were both files made of the same model?",
             )
 
 
 def absolute_error(got: Array, expected: Array) -> Array:
-    """|got - expected| as float64; 0 for two NaN or the same infinity, infinity where only one of them is not finite."""
+    """|got - expected| as float64; 0 for two NaN or the same infinity, infinity where only one of them is not
+    finite."""
     if got.dtype.kind in "biu":
         # Python-sized integers, so that int64 extremes do not wrap round.
         return np.asarray(np.abs(got.astype(object) - expected.astype(object)), dtype=np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.asarray(np.abs(got.astype(np.float64) - expected.astype(np.float64)))  # numpy makes numbers of arrays without dimensions
+        # numpy makes numbers of arrays without dimensions
+        error = np.asarray(np.abs(got.astype(np.float64) - expected.astype(np.float64)))
     error[(got == expected) | (np.isnan(got) & np.isnan(expected))] = 0.0
     error[np.isnan(error)] = np.inf
     return error
 
 
 def allowed_error(expected: Array, tolerance: float) -> Array:
-    """The error allowed in each sample, shaped to broadcast against `expected`: `tolerance` of the largest finite result.
+    """The error allowed in each sample, shaped to broadcast against `expected`: `tolerance` of the largest finite
+    result.
 
-    The largest result is that of the sample, or the median over samples where that is larger: a result that cancels to almost nothing
-    carries the rounding of the terms it was made from, and one huge sample must not excuse the others.
+    The largest result is that of the sample, or the median over samples where that is larger: a result that cancels to
+    almost nothing carries the rounding of the terms it was made from, and one huge sample must not excuse the others.
     """
     shape = (len(expected), *(1 for _ in expected.shape[1:]))
     if expected.dtype.kind in "biu":
@@ -306,7 +327,14 @@ def first_difference(
         if len(where):
             index = tuple(int(i) for i in where[0])
             limit = float(np.broadcast_to(allowed[output], got[output].shape)[(sample, *index)])
-            return Difference(sample, output, index, float(got[output][(sample, *index)]), float(expected[output][(sample, *index)]), limit)
+            return Difference(
+                sample,
+                output,
+                index,
+                float(got[output][(sample, *index)]),
+                float(expected[output][(sample, *index)]),
+                limit,
+            )
     raise AssertionError("a wrong sample without a wrong element")
 
 
@@ -368,13 +396,13 @@ def require_equal(comparison: Comparison, where: str) -> None:
         )
 
 
-# ---- where a difference arose ------------------------------------------------------------------------------------------------------
+# ---- where a difference arose ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """One instruction's first result as the board computed it for one sample, indexed as in the script; `others` are its further ones,
-    None where there was nothing to see."""
+    """One instruction's first result as the board computed it for one sample, indexed as in the script; `others` are
+    its further ones, None where there was nothing to see."""
 
     handle: int
     name: str
@@ -383,11 +411,14 @@ class Traced:
     others: tuple[Array | None, ...] = ()
 
 
-def first_divergence(board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float, steps: Steps | None = None) -> Traced | None:
-    """The first instruction, in order of execution, whose result is not eager PyTorch's (`Reference.steps`); None where all agree.
+def first_divergence(
+    board: Sequence[Traced], eager: Mapping[int, Array], tolerance: float, steps: Steps | None = None
+) -> Traced | None:
+    """The first instruction, in order of execution, whose result is not eager PyTorch's (`Reference.steps`); None where
+    all agree.
 
-    Instructions that eager PyTorch does not have (a layout conversion) are passed over. An instruction fused from several has the
-    handle of the one that makes the result.
+    Instructions that eager PyTorch does not have (a layout conversion) are passed over. An instruction fused from
+    several has the handle of the one that makes the result.
     """
     for traced in board:
         expected = eager.get(traced.handle)

@@ -1,7 +1,8 @@
 """What a build folder holds of a run, to be judged.
 
-A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `run.json` and `outputs.npz` (from device), and in
-`profile/` or `trace/` those of a run with probes. The program `model.pte` lies elsewhere, with `model.npz` beside it.
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `run.json` and `outputs.npz`
+(from device), and in `profile/` or `trace/` those of a run with probes. The program `model.pte` lies elsewhere, with
+`model.npz` beside it.
 """
 
 from __future__ import annotations
@@ -23,17 +24,21 @@ from etexport.program import pte
 from etexport.program.model import Role, Source
 
 Trace = Callable[[tuple[int, ...]], Path]
-"""Runs these samples (of a program with a state these and no others, in order) on an image with traces, and says in which folder."""
+"""Runs these samples (of a program with a state these and no others, in order) on an image with traces, and says in
+which folder."""
 
 
 def question_of(folder: Path, program: Path, reference: Path | None = None) -> Question:
     """The run in `folder`, to be judged; `reference` is the `.npz` beside the program where it is not given.
 
-    Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing or does not fit.
+    Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing
+    or does not fit.
     """
     expected = reference or program.with_suffix(".npz")
     if not expected.is_file():
-        raise ModelError("there is nothing to compare with", where=str(expected), hint="`etexport export` writes it beside the .pte")
+        raise ModelError(
+            "there is nothing to compare with", where=str(expected), hint="`etexport export` writes it beside the .pte"
+        )
     outputs = folder / "outputs.npz"
     if not outputs.is_file():
         raise ModelError("there are no outputs", where=str(outputs), hint="`etexport run` writes them")
@@ -55,8 +60,9 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
 
 
 def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew: bool = False) -> Verdict:
-    """The verdict on the run in `folder`. What runs with traces left there is used where it is of this image and has the samples that are
-    needed; else, or `anew`, `trace` makes it. Without `trace`, what cannot be seen is said in `missing`."""
+    """The verdict on the run in `folder`. What runs with traces left there is used where it is of this image and has
+    the samples that are needed; else, or `anew`, `trace` makes it. Without `trace`, what cannot be seen is said in
+    `missing`."""
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     comparison = by_outputs(question)
     if memory is None:
@@ -66,7 +72,9 @@ def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew
         samples = tuple(sorted({0, *samples}))  # sample 0 tells which instruction is the first that differs
     if not samples:
         return Verdict(comparison)
-    made = None if anew else next((one for name in TRACED if covers(one := folder / name, folder, memory, samples)), None)
+    made = (
+        None if anew else next((one for name in TRACED if covers(one := folder / name, folder, memory, samples)), None)
+    )
     if made is None and trace is not None:
         made = trace(samples)
     if made is None:
@@ -75,7 +83,8 @@ def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew
 
 
 TRACED = ("profile", "trace")
-"""Where runs with traces leave what they saw: the one that also counts every step, and what `validate` makes where that is not there."""
+"""Where runs with traces leave what they saw: the one that also counts every step, and what `validate` makes where that
+is not there."""
 
 MOST_TRACED = 32 << 20
 """How many bytes of results the runs of one verdict may stream."""
@@ -87,19 +96,25 @@ def most_traced(memory: MemoryMap) -> int:
 
 
 def covers(made: Path, folder: Path, memory: MemoryMap, samples: Sequence[int]) -> bool:
-    """Is in `made` what runs of these samples left, by the program in `folder`, compiled from what its image there is?"""
+    """Is in `made` what runs of these samples left, by the program in `folder`, compiled from what its image there
+    is?"""
     if not (made / "run.json").is_file() or not (made / "trace.npz").is_file():
         return False
     run = read_run(made)
-    return run.program_hash == memory.program_hash and run.beside == image_of(folder) and set(samples) <= set(run.traced)
+    return (
+        run.program_hash == memory.program_hash and run.beside == image_of(folder) and set(samples) <= set(run.traced)
+    )
 
 
 def read_evidence(made: Path, memory: MemoryMap) -> Evidence:
-    """What a run with traces left: `run.json` says of which samples, `outputs.npz` has their outputs, `trace.npz` the results of steps."""
+    """What a run with traces left: `run.json` says of which samples, `outputs.npz` has their outputs, `trace.npz` the
+    results of steps."""
     samples = read_run(made).traced
     outputs = read_outputs(made / "outputs.npz")
     if any(len(one) != len(samples) for one in outputs):
-        raise ModelError("is not of the samples that run.json names", where=str(made / "outputs.npz"), hint="run it again")
+        raise ModelError(
+            "is not of the samples that run.json names", where=str(made / "outputs.npz"), hint="run it again"
+        )
     by_sample = {sample: [one[at] for one in outputs] for at, sample in enumerate(samples)}
     with opened(made / "trace.npz") as arrays:
         return Evidence({sample: read_trace(arrays, memory, sample) for sample in samples}, by_sample)
@@ -116,8 +131,8 @@ def profiled(folder: Path, memory: MemoryMap) -> RunRecord | None:
 
 
 def read_trace(arrays: Mapping[str, Array], memory: MemoryMap, sample: int) -> tuple[Traced, ...]:
-    """The results of one sample that a run with traces left, of each execution of a step: arrays `step_<n>_<result>_of_<sample>` of bytes,
-    laid out as `memory.json` says."""
+    """The results of one sample that a run with traces left, of each execution of a step: arrays
+    `step_<n>_<result>_of_<sample>` of bytes, laid out as `memory.json` says."""
     found = []
     for step in memory.steps:
         results = [_result(arrays, f"step_{step.step}_{at}_of_{sample}", one) for at, one in enumerate(step.results)]
@@ -139,6 +154,11 @@ def _result(arrays: Mapping[str, Array], name: str, described: TensorType) -> li
     shape = [described.shape[dim] for dim in order]
     content, size = arrays[name].tobytes(), described.nbytes
     if not content or len(content) % max(size, 1):
-        raise ModelError(f"{name} has {len(content)} bytes where memory.json has {shape} of {described.dtype}", hint="run it again")
-    laid_out = (np.frombuffer(content[at : at + size], described.dtype).reshape(shape) for at in range(0, len(content), size))
-    return [np.array(np.transpose(one, np.argsort(order)) if order else one, order="C") for one in laid_out]  # keeps a shape of ()
+        raise ModelError(
+            f"{name} has {len(content)} bytes where memory.json has {shape} of {described.dtype}", hint="run it again"
+        )
+    laid_out = (
+        np.frombuffer(content[at : at + size], described.dtype).reshape(shape) for at in range(0, len(content), size)
+    )
+    # keeps a shape of ()
+    return [np.array(np.transpose(one, np.argsort(order)) if order else one, order="C") for one in laid_out]

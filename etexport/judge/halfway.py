@@ -1,11 +1,12 @@
 """Does a program give PyTorch's outputs once values half-way between two stored ones are rounded to the other?
 
-A mean of four stored values lies in the middle between two every fourth time. There a last bit of float32 decides, and with it the order
-in which PyTorch's kernels add, which is no property of the network. Mostly nobody sees it; a norm of few values makes much of one step. So
-where exact arithmetic does not give PyTorch's outputs, the values are looked for that a float32 cannot tell from the middle, and one after
-the other, in the program's order, is rounded the other way and all behind it computed again (then two at a time). What brings the outputs
-nearer to PyTorch's is kept, until they are as near as is allowed or `TRIALS` are used up. Nothing but such values is free, at most `OTHERS`
-of them, and they have to explain the outputs: a step elsewhere stays a difference.
+A mean of four stored values lies in the middle between two every fourth time. There a last bit of float32 decides, and
+with it the order in which PyTorch's kernels add, which is no property of the network. Mostly nobody sees it; a norm of
+few values makes much of one step. So where exact arithmetic does not give PyTorch's outputs, the values are looked for
+that a float32 cannot tell from the middle, and one after the other, in the program's order, is rounded the other way
+and all behind it computed again (then two at a time). What brings the outputs nearer to PyTorch's is kept, until they
+are as near as is allowed or `TRIALS` are used up. Nothing but such values is free, at most `OTHERS` of them, and they
+have to explain the outputs: a step elsewhere stays a difference.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ Flips = Mapping[int, frozenset[int]]
 
 @dataclass(frozen=True)
 class Found:
-    """What became of one sample. `near`: the outputs are the wanted ones, with `others` values rounded the other way. `ties`: the operators
-    whose choice among equal or nearly equal values could have been another one (`topk` at line 12)."""
+    """What became of one sample. `near`: the outputs are the wanted ones, with `others` values rounded the other way.
+    `ties`: the operators whose choice among equal or nearly equal values could have been another one (`topk` at line
+    12)."""
 
     near: bool
     others: int
@@ -72,7 +74,8 @@ def _turned(flips: Flips, elements: Sequence[tuple[int, int]]) -> Flips:
 
 
 class Halfway(Replaying):
-    """A program on samples that follow each other; what one leaves in a state, rounded as was found, the next one finds there."""
+    """A program on samples that follow each other; what one leaves in a state, rounded as was found, the next one finds
+    there."""
 
     def __init__(self, method: Method, library: Library) -> None:
         super().__init__(method, library, 0.0, ties=True)
@@ -89,7 +92,8 @@ class Halfway(Replaying):
         return Found(apart == 0.0, sum(map(len, run.flips.values())), ties)
 
     def _nearer(self, run: _Run, apart: float, distance: Distance) -> tuple[_Run, float]:
-        """With other rounding where that brings the outputs nearer: of one value after the other, then of two at a time."""
+        """With other rounding where that brings the outputs nearer: of one value after the other, then of two at a
+        time."""
         trials, work = 0, 0
         for at_once in (1, 2):
             better = True
@@ -112,7 +116,9 @@ class Halfway(Replaying):
     def _outputs(self, run: _Run) -> list[Array | None]:
         return [run.known.get(out) for out in self.method.outputs]
 
-    def _run(self, known: Mapping[int, Array], base: _Run | None = None, flips: Flips | None = None, first: int = 0) -> _Run:
+    def _run(
+        self, known: Mapping[int, Array], base: _Run | None = None, flips: Flips | None = None, first: int = 0
+    ) -> _Run:
         """From instruction `first` on, and of a run that there was only what has become other."""
         self.known = {**known, **self.states}
         flips, middles, changed, elements = flips or {}, dict(base.middles) if base else {}, set[int](), 0
@@ -120,7 +126,12 @@ class Halfway(Replaying):
             op = self.library.find(instruction.op)
             if op is None or not instruction.outs or any(read not in self.known for read in instruction.reads):
                 continue
-            if base and at > first and changed.isdisjoint(instruction.reads) and self.states.keys().isdisjoint(instruction.outs):
+            if (
+                base
+                and at > first
+                and changed.isdisjoint(instruction.reads)
+                and self.states.keys().isdisjoint(instruction.outs)
+            ):
                 continue
             before = {out: self.known.get(out) for out in instruction.outs}
             result = self.result(instruction, op)
@@ -131,7 +142,9 @@ class Halfway(Replaying):
                 result, middles[at] = self._rounded(instruction, result, flips.get(at, frozenset()))
             self.known[out] = np.asarray(result).astype(self.method.values[out].spec.dtype.numpy)
             self.terms[out] = 0 if instruction.op in QUANTIZE else self._terms(instruction, op)
-            elements += sum(self.known[one].size for one in (*instruction.reads, *instruction.outs) if one in self.known)
+            elements += sum(
+                self.known[one].size for one in (*instruction.reads, *instruction.outs) if one in self.known
+            )
             for one, old in before.items():
                 if old is None or one not in self.known or old.tobytes() != self.known[one].tobytes():
                     changed.add(one)
@@ -143,7 +156,8 @@ class Halfway(Replaying):
         assert isinstance(operand, Ref) and isinstance(scale, (int, float))
         real = self.known[operand.id]
         largest = float(np.abs(real[np.isfinite(real)]).max(initial=0))
-        blurred = UNIT * math.sqrt(1 + self.terms.get(operand.id, 0)) * largest / scale  # PyTorch's product with 1 / scale is one term more
+        # PyTorch's product with 1 / scale is one term more
+        blurred = UNIT * math.sqrt(1 + self.terms.get(operand.id, 0)) * largest / scale
         nearest = np.rint(exact)
         off = (exact - nearest).reshape(-1)
         middles = np.flatnonzero(np.abs(off) >= 0.5 - min(blurred, LEEWAY["nearest"]))

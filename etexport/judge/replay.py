@@ -1,14 +1,16 @@
 """Is each integer result of a board right, given the board's own operands?
 
-A network amplifies what its layers round: after ten of them outputs may be several steps from PyTorch's although every operator is right,
-and an operator may be wrong by a step without an output that tells. So each quantised result that a run with traces left is computed again
-from the results before it, by the program's own float operators between dequantise and quantise, and must be what exact arithmetic rounds
-to: at most half a step away, and `LEEWAY` for multipliers of finite length. A zero point that is off by one fails at nearly every element,
-a multiplier by 1 % wherever a result is some ten steps from zero. What only moves stored values must be exact, and the outputs must follow
+A network amplifies what its layers round: after ten of them outputs may be several steps from PyTorch's although every
+operator is right, and an operator may be wrong by a step without an output that tells. So each quantised result that a
+run with traces left is computed again from the results before it, by the program's own float operators between
+dequantise and quantise, and must be what exact arithmetic rounds to: at most half a step away, and `LEEWAY` for
+multipliers of finite length. A zero point that is off by one fails at nearly every element, a multiplier by 1 %
+wherever a result is some ten steps from zero. What only moves stored values must be exact, and the outputs must follow
 from the results before them.
 
-The same class answers two questions more. Is the program PyTorch's network? Then its operators give PyTorch's results from PyTorch's own
-operands. And what does the program give where nothing but exact arithmetic computes it (`halfway.py`)?
+The same class answers two questions more. Is the program PyTorch's network? Then its operators give PyTorch's results
+from PyTorch's own operands. And what does the program give where nothing but exact arithmetic computes it
+(`halfway.py`)?
 """
 
 from __future__ import annotations
@@ -27,20 +29,35 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.program.flow import jump_targets
-from etexport.program.model import BEGIN, MOVE, NEXT, Array, DType, Instruction, Method, Ref, Role, Source, TensorSpec, Value
+from etexport.program.model import (
+    BEGIN,
+    MOVE,
+    NEXT,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    Ref,
+    Role,
+    Source,
+    TensorSpec,
+    Value,
+)
 from etexport.program.operators import DEQUANTIZE_CHANNELS, WRITE_BACK
 
 Fact = TypeVar("Fact")
 
 LEEWAY = {"nearest": 1 / 16, "tflm": 1 / 4 + 1 / 16}
-"""By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a 15-bit multiplier
-for each operand, 2^-15 of at most 255 steps twice; TFLite's second rounding sees what the first made of it, in the worst case quarters."""
+"""By how much of a step a result may be further away than half a step, for each rounding rule. Sums of products carry a
+15-bit multiplier for each operand, 2^-15 of at most 255 steps twice; TFLite's second rounding sees what the first made
+of it, in the worst case quarters."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """One instruction, as the board names it: `wrong` of `elements` results are beyond what is allowed. `worst` is the largest distance
-    from the exact result `in_steps` (0.5 is perfect rounding), or for other results the largest error divided by what is allowed."""
+    """One instruction, as the board names it: `wrong` of `elements` results are beyond what is allowed. `worst` is the
+    largest distance from the exact result `in_steps` (0.5 is perfect rounding), or for other results the largest error
+    divided by what is allowed."""
 
     handle: int
     name: str
@@ -53,15 +70,19 @@ class Replayed:
     def __str__(self) -> str:
         place = f"{self.name} at {self.source}" if self.source else self.name
         off = f"{self.worst:.3g} steps from exact" if self.in_steps else f"{self.worst:.3g} times the tolerance off"
-        return f"{place}: {self.wrong} of {self.elements} results are up to {off}, computed from the board's own operands"
+        return (
+            f"{place}: {self.wrong} of {self.elements} results are up to {off}, computed from the board's own operands"
+        )
 
 
 @dataclass(frozen=True)
 class Exact:
-    """A program's steps, of the runs of `samples`. `checked` of `operators` could be computed again, `wrong` of these have
-    a wrong result, the first of them `first_wrong`; the worst of the integers is `worst_lsb` from exact (0.5 is perfect rounding).
+    """A program's steps, of the runs of `samples`. `checked` of `operators` could be computed again, `wrong` of these
+    have a wrong result, the first of them `first_wrong`; the worst of the integers is `worst_lsb` from exact (0.5 is
+    perfect rounding).
 
-    Steps that the program does not have (a change of layout) are not counted: what reads their results shows whether they are right."""
+    Steps that the program does not have (a change of layout) are not counted: what reads their results shows whether
+    they are right."""
 
     operators: int
     checked: int
@@ -72,10 +93,15 @@ class Exact:
     samples: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.checked - self.wrong} of {self.checked} operators agree with exact arithmetic on the board's own operands"
+        text = (
+            f"{self.checked - self.wrong} of {self.checked} operators agree with exact arithmetic on the board's "
+            "own operands"
+        )
         text += f", integers within {self.worst_lsb:.4f} steps" if self.worst_lsb else ""
         text += f", in {len(self.samples)} samples" if len(self.samples) > 1 else ""
-        return text + (f"; {self.operators - self.checked} could not be computed again" if self.checked < self.operators else "")
+        return text + (
+            f"; {self.operators - self.checked} could not be computed again" if self.checked < self.operators else ""
+        )
 
     @property
     def proven(self) -> bool:
@@ -90,13 +116,20 @@ def summed_up(replayed: Sequence[Replayed], handles: Collection[int], samples: t
     first = str(wrong[0]) if wrong else None
     checked = {one.handle for one in replayed} & set(handles)
     return Exact(
-        len(handles), len(checked), len({one.handle for one in wrong}), sum(one.elements for one in replayed), worst, first, samples
+        len(handles),
+        len(checked),
+        len({one.handle for one in wrong}),
+        sum(one.elements for one in replayed),
+        worst,
+        first,
+        samples,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Passed:
-    """One run of the program: what went in, the results that steps left (none for what is to be computed here), and what came out."""
+    """One run of the program: what went in, the results that steps left (none for what is to be computed here), and
+    what came out."""
 
     inputs: Sequence[Array]
     traced: Sequence[Traced] = ()
@@ -111,16 +144,18 @@ def replay(
     outputs: Sequence[Array] = (),
     rounding: str = "nearest",
 ) -> tuple[Replayed, ...]:
-    """Each instruction that the board has a result of, in order, and each of the `outputs` that is none of these results. `inputs` are
-    those of the traced sample, the first since the reset.
+    """Each instruction that the board has a result of, in order, and each of the `outputs` that is none of these
+    results. `inputs` are those of the traced sample, the first since the reset.
 
-    What the board has no result of (a view, the inside of a fused operator) is computed here; what cannot be is passed over, and
-    with it what depends on nothing else.
+    What the board has no result of (a view, the inside of a fused operator) is computed here; what cannot be is passed
+    over, and with it what depends on nothing else.
     """
     return next(replays(method, library, [Passed(inputs, board, outputs)], rounding))
 
 
-def replays(method: Method, library: Library, runs: Sequence[Passed], rounding: str = "nearest") -> Iterator[tuple[Replayed, ...]]:
+def replays(
+    method: Method, library: Library, runs: Sequence[Passed], rounding: str = "nearest"
+) -> Iterator[tuple[Replayed, ...]]:
     """`replay` of runs that follow each other: what one leaves in a state the next one finds there."""
     checking = Replaying(method, library, LEEWAY[rounding])
     for one in runs:
@@ -134,16 +169,21 @@ def _rename(facts: dict[int, Fact], source: int, out: int) -> None:
         facts[out] = facts[source]
 
 
-def compared_with_pytorch(method: Method, library: Library, given: Sequence[Traced], run: Passed) -> tuple[tuple[Replayed, ...], bool]:
-    """Whether each operator of the program gives what PyTorch's gave (`given`, for the inputs and outputs of `run`), from PyTorch's own
-    operands; the second says that all of them could be computed. Which of equal values an operator chooses is PyTorch's to say."""
+def compared_with_pytorch(
+    method: Method, library: Library, given: Sequence[Traced], run: Passed
+) -> tuple[tuple[Replayed, ...], bool]:
+    """Whether each operator of the program gives what PyTorch's gave (`given`, for the inputs and outputs of `run`),
+    from PyTorch's own operands; the second says that all of them could be computed. Which of equal values an operator
+    chooses is PyTorch's to say."""
     checking = Replaying(method, library, LEEWAY["nearest"], chooses=True)
     found = checking.run(replace(run, traced=given))
     return found, all(out in checking.known for instruction in method.instructions for out in instruction.outs[:1])
 
 
 class Replaying:
-    def __init__(self, method: Method, library: Library, leeway: float, *, ties: bool = False, chooses: bool = False) -> None:
+    def __init__(
+        self, method: Method, library: Library, leeway: float, *, ties: bool = False, chooses: bool = False
+    ) -> None:
         """`ties` looks for those; `chooses` lets who is checked choose among equal values."""
         self.method, self.library, self.leeway, self.chooses = method, library, leeway, chooses
         self.traced: dict[int, deque[Traced]] = {}
@@ -157,10 +197,14 @@ class Replaying:
         self.stored: dict[int, tuple[float, int]] = {}
         """Scale and zero point in int8 of dequantised values, by value, and of what consists of their elements."""
         self.ties: list[str] | None = [] if ties else None
-        self.constants = {v.id: v.data for v in method.values.values() if v.role is Role.CONSTANT and v.data is not None}
+        self.constants = {
+            v.id: v.data for v in method.values.values() if v.role is Role.CONSTANT and v.data is not None
+        }
         for value in method.values.values():
             if value.role is Role.STATE:
-                self.states[value.id] = np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
+                self.states[value.id] = (
+                    np.zeros(value.spec.shape, value.spec.dtype.numpy) if value.data is None else value.data
+                )
 
     def run(self, one: Passed) -> tuple[Replayed, ...]:
         self.board, self.traced = {}, {}
@@ -204,8 +248,8 @@ class Replaying:
         return tuple(found)
 
     def result(self, instruction: Instruction, op: Op) -> Array | None:
-        """The first result from what is known, of a quantise before it is rounded; the others become known. None for what cannot be
-        computed."""
+        """The first result from what is known, of a quantise before it is rounded; the others become known. None for
+        what cannot be computed."""
         if instruction.op in QUANTIZE:
             return self._exact(instruction)
         if instruction.op in (*DEQUANTIZE, DEQUANTIZE_CHANNELS):
@@ -257,7 +301,8 @@ class Replaying:
             self.known[out] = data
 
     def _same_choice(self, instruction: Instruction, places: Array, wanted: Array) -> bool:
-        """Are at these places the same values as at the wanted ones? Then they are equal ones, and the choice is free."""
+        """Are at these places the same values as at the wanted ones? Then they are equal ones, and the choice is
+        free."""
         operand = instruction.args[0]
         if places.dtype.kind != "i" or not isinstance(operand, Ref) or places.size == 0:
             return False
@@ -268,23 +313,29 @@ class Replaying:
             dim %= values.ndim
             if places.ndim == values.ndim - 1:
                 places, wanted = np.expand_dims(places, dim), np.expand_dims(wanted, dim)
-        elif places.ndim == values.ndim >= 2 and places.shape[:-2] == values.shape[:-2]:  # places in a plane, as pooling counts
+        elif (
+            places.ndim == values.ndim >= 2 and places.shape[:-2] == values.shape[:-2]
+        ):  # places in a plane, as pooling counts
             values, places, wanted = (one.reshape(*one.shape[:-2], -1) for one in (values, places, wanted))
             dim = values.ndim - 1
         else:
             values, places, wanted, dim = values.reshape(-1), places.reshape(-1), wanted.reshape(-1), 0
         if values.ndim != places.ndim or places.min() < 0 or places.max() >= values.shape[dim]:
             return False
-        return np.array_equal(np.take_along_axis(values, places, dim), np.take_along_axis(values, wanted, dim), equal_nan=True)
+        return np.array_equal(
+            np.take_along_axis(values, places, dim), np.take_along_axis(values, wanted, dim), equal_nan=True
+        )
 
     def _look_for_ties(self, instruction: Instruction, op: Op, node: Node, results: Sequence[Array]) -> None:
-        """Notes an operator whose whole-numbered results (places) are others once its operand is moved by less than rounding."""
+        """Notes an operator whose whole-numbered results (places) are others once its operand is moved by less than
+        rounding."""
         operand = instruction.args[0] if instruction.args else None
         places = [at for at, one in enumerate(results) if one.dtype.kind == "i" and at not in node.unused_outs]
         if self.ties is None or not isinstance(operand, Ref) or not places:
             return
         values = self.known[operand.id]
-        chooses = values.dtype.kind == "f" or (bool(op.carries) and len(results) > 1)  # else whole numbers are computed with
+        # else whole numbers are computed with
+        chooses = values.dtype.kind == "f" or (bool(op.carries) and len(results) > 1)
         if not chooses or values.size == 0:
             return
         largest = float(np.abs(values[np.isfinite(values)]).max(initial=0)) if values.dtype.kind == "f" else 1.0
@@ -315,16 +366,24 @@ class Replaying:
     def _moved(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
         """What the board moved as it is stored and the program moves in float, as floats."""
         got, stored = self.board.get(instruction.handle), self.stored.get(instruction.outs[0])
-        if got is None or stored is None or got.data.dtype.kind != "i" or got.data.shape != spec.shape or spec.dtype is not DType.FLOAT32:
+        if (
+            got is None
+            or stored is None
+            or got.data.dtype.kind != "i"
+            or got.data.shape != spec.shape
+            or spec.dtype is not DType.FLOAT32
+        ):
             return None
         scale, zero_point = stored
         return replace(got, data=(got.data.astype(np.int64) - zero_point).astype(np.float32) * np.float32(scale))
 
     def _traced(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
-        """The board's result of the instruction; of a quantise whose result the board computes before a view, in the view's shape."""
+        """The board's result of the instruction; of a quantise whose result the board computes before a view, in the
+        view's shape."""
         got = self.board.get(instruction.handle)
         if got is not None and instruction.op in QUANTIZE and spec.dtype is DType.UINT8 and got.data.dtype == np.int8:
-            got = replace(got, data=(got.data.astype(np.int16) + 128).astype(np.uint8))  # the target side computes in int8
+            # the target side computes in int8
+            got = replace(got, data=(got.data.astype(np.int16) + 128).astype(np.uint8))
         if got is None or got.data.dtype != spec.dtype.numpy or got.data.size != math.prod(spec.shape):
             return None
         if instruction.op in QUANTIZE:
@@ -341,7 +400,9 @@ class Replaying:
             assert isinstance(axis, int) and isinstance(scale, Ref)
             shape = [-1 if dim == axis % stored.ndim else 1 for dim in range(stored.ndim)]
             zeros = self.known[zero_point.id].reshape(shape) if isinstance(zero_point, Ref) else 0
-            return np.asarray((stored - zeros).astype(np.float32) * self.known[scale.id].astype(np.float32).reshape(shape))
+            return np.asarray(
+                (stored - zeros).astype(np.float32) * self.known[scale.id].astype(np.float32).reshape(shape)
+            )
         assert isinstance(scale, (int, float)) and isinstance(zero_point, int)
         return np.asarray((stored - zero_point).astype(np.float32) * np.float32(scale))
 
@@ -394,7 +455,15 @@ class Replaying:
             if self.chooses and self._same_choice(instruction, got.data, wanted):
                 wanted = got.data
             return self._compared(got, wanted, max(1, self._terms(instruction, op)))
-        return Replayed(got.handle, got.name, got.source, got.data.size, int((error > allowed).sum()), float(error.max(initial=0)), True)
+        return Replayed(
+            got.handle,
+            got.name,
+            got.source,
+            got.data.size,
+            int((error > allowed).sum()),
+            float(error.max(initial=0)),
+            True,
+        )
 
     def _compared(self, got: Traced, wanted: Array, terms: int) -> Replayed:
         """By the tolerance for floats after so many additions; without any it must be the same."""

@@ -1,9 +1,9 @@
 """One step of an output of a quantised program: by how much it changes when the integers behind it change by one.
 
-An output that is stored in integers has a step of 1. One that consists of dequantised values has their scales, element by element, also
-through views, concatenations, choices and clamps. Behind float operators (a softmax of dequantised logits) a step is what they make of it:
-the largest change of the output when every dequantised element moves by one step up or down, at the values of sample 0, and at least
-1/255 of the range of the expected results.
+An output that is stored in integers has a step of 1. One that consists of dequantised values has their scales, element
+by element, also through views, concatenations, choices and clamps. Behind float operators (a softmax of dequantised
+logits) a step is what they make of it: the largest change of the output when every dequantised element moves by one
+step up or down, at the values of sample 0, and at least 1/255 of the range of the expected results.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ Step = float | Array
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """How far a quantised program may be off: `allowed` steps; `sizes[i]` is one step of output i, None where it is computed in float;
-    then a step is 1/255 of the range of the expected results, or `worth[i]` where that is more."""
+    """How far a quantised program may be off: `allowed` steps; `sizes[i]` is one step of output i, None where it is
+    computed in float; then a step is 1/255 of the range of the expected results, or `worth[i]` where that is more."""
 
     allowed: int
     sizes: tuple[Step | None, ...]
@@ -55,14 +55,16 @@ def requantises(op: str) -> bool:
 
 
 def steps_of(method: Method, library: Library, seen: Mapping[int, Array] | None = None) -> Steps | None:
-    """What a quantised program may be off by; None for a program that computes in float. `seen` is what its instructions give for one
-    sample, by handle, where that is known."""
+    """What a quantised program may be off by; None for a program that computes in float. `seen` is what its
+    instructions give for one sample, by handle, where that is known."""
     rounds = sum(instruction.op in QUANTIZE or requantises(instruction.op) for instruction in method.instructions)
     if not rounds:
         return None
     sizes = _Sizes(method, library)
     found = tuple(sizes.of(one) for one in method.outputs)
-    worth = tuple(sizes.worth(one, seen or {}) if size is None else 0.0 for one, size in zip(method.outputs, found, strict=True))
+    worth = tuple(
+        sizes.worth(one, seen or {}) if size is None else 0.0 for one, size in zip(method.outputs, found, strict=True)
+    )
     return Steps(max(2, math.ceil(math.sqrt(rounds))), found, worth)
 
 
@@ -91,7 +93,11 @@ class _Sizes:
             return None
         sources = _sources(self.method, op, maker)
         exact = {source for source in sources if self.method.values[source].role in (Role.CONSTANT, Role.INPUT)}
-        sizes = {source: 0.0 if size is None and source in exact else size for source in sources for size in (self.of(source),)}
+        sizes = {
+            source: 0.0 if size is None and source in exact else size
+            for source in sources
+            for size in (self.of(source),)
+        }
         if not sizes or any(size is None for size in sizes.values()) or all(source in exact for source in sizes):
             return None
         known = {source: size for source, size in sizes.items() if size is not None}
@@ -102,8 +108,13 @@ class _Sizes:
 
     def _moved(self, maker: Instruction, op: Op, sizes: Mapping[int, Step]) -> Step:
         """The sizes where the elements have gone; the largest where that depends on the data."""
-        contents = {source: np.broadcast_to(size, self.method.values[source].spec.shape) for source, size in sizes.items()}
-        if all(one in contents or self.method.values[one].role is Role.CONSTANT for one in maker.reads) and op.clamp is None:
+        contents = {
+            source: np.broadcast_to(size, self.method.values[source].spec.shape) for source, size in sizes.items()
+        }
+        if (
+            all(one in contents or self.method.values[one].role is Role.CONSTANT for one in maker.reads)
+            and op.clamp is None
+        ):
             moved = _results(self.method, op, maker, contents)[0].astype(np.float64)
             return np.where(np.isfinite(moved) & (moved > 0), moved, 0.0)  # what is padded with is exact
         return max(float(np.max(size, initial=0.0)) for size in sizes.values())
@@ -137,7 +148,10 @@ class _Sizes:
         right = self._through(tail, contents)[output]
         apart = 0.0
         for _ in range(DRAWS):
-            moved = {one: contents[one] + random.choice((-1.0, 1.0), contents[one].shape) * size for one, size in sizes.items()}
+            moved = {
+                one: contents[one] + random.choice((-1.0, 1.0), contents[one].shape) * size
+                for one, size in sizes.items()
+            }
             error = np.abs(self._through(tail, contents | moved)[output] - right)
             apart = max(apart, float(error[np.isfinite(error)].max(initial=0.0)))
         return apart
@@ -176,8 +190,8 @@ def _results(method: Method, op: Op, instruction: Instruction, known: Mapping[in
 
 
 def step_sizes(expected: Sequence[Array], steps: Steps | None) -> tuple[Step | None, ...]:
-    """One step of each output (samples first) in its own unit; None for what is not spoken of in steps. Integers that are indices have
-    none."""
+    """One step of each output (samples first) in its own unit; None for what is not spoken of in steps. Integers that
+    are indices have none."""
     if steps is None:
         return tuple(1.0 if e.dtype.name in QUANTIZED else None for e in expected)
     worth = steps.worth or (0.0,) * len(expected)
@@ -192,16 +206,24 @@ def step_sizes(expected: Sequence[Array], steps: Steps | None) -> tuple[Step | N
 
 
 def steps_allowed(steps: Steps, size: Step | None, noise: float | None) -> int:
-    """How many steps one output may be off: what amplifies may double it, but a network far from float has no freedom for that alone."""
+    """How many steps one output may be off: what amplifies may double it, but a network far from float has no freedom
+    for that alone."""
     largest = 0.0 if size is None else float(np.max(size, initial=0.0))
-    return max(steps.allowed, min(math.ceil(AMPLIFIED * noise / largest), 2 * steps.allowed)) if noise and largest else steps.allowed
+    return (
+        max(steps.allowed, min(math.ceil(AMPLIFIED * noise / largest), 2 * steps.allowed))
+        if noise and largest
+        else steps.allowed
+    )
 
 
 def allowed_steps(expected: Array, size: Step | None, steps: int) -> Array:
-    """The error allowed in each sample, shaped to broadcast: so many steps, and what float32 adds when it multiplies by the scale."""
+    """The error allowed in each sample, shaped to broadcast: so many steps, and what float32 adds when it multiplies by
+    the scale."""
     if size is None:
         return np.zeros((len(expected), *(1 for _ in expected.shape[1:])))
-    rounding = UNIT * float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) if expected.dtype.kind == "f" else 0.0
+    rounding = (
+        UNIT * float(np.abs(expected[np.isfinite(expected)]).max(initial=0)) if expected.dtype.kind == "f" else 0.0
+    )
     one = np.asarray(size, np.float64).reshape(expected.shape[1:] if np.ndim(size) else (1,) * (expected.ndim - 1))
     return np.repeat((steps * one + rounding)[None], len(expected), axis=0)
 

@@ -1,15 +1,16 @@
 """One verdict on a run, whatever the road to it: do the outputs agree with PyTorch's, and is every operator right?
 
-An int8 network amplifies what its layers round, and chooses between values that are equal: outputs may be further off than is allowed
-although nothing is wrong, or within although something is. So operators decide. Of the samples that are furthest off (and at least of one)
-every operator is computed again on the operands that the board had; a wrong one is a fault, however near the outputs. A sample that is
-further off than is allowed is no mismatch where
+An int8 network amplifies what its layers round, and chooses between values that are equal: outputs may be further off
+than is allowed although nothing is wrong, or within although something is. So operators decide. Of the samples that are
+furthest off (and at least of one) every operator is computed again on the operands that the board had; a wrong one is a
+fault, however near the outputs. A sample that is further off than is allowed is no mismatch where
 
 - every operator of its run is right, and the run left the outputs that are judged;
-- and the program is PyTorch's network: computed exactly from the sample's inputs, it gives PyTorch's outputs as near as is allowed. Where
-  it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise, and what lies half-way between two stored values
-  PyTorch's float32 may round to the other one, which then has to give PyTorch's outputs (`halfway.py`). Either way each of the program's
-  operators must give PyTorch's results from PyTorch's own operands.
+- and the program is PyTorch's network: computed exactly from the sample's inputs, it gives PyTorch's outputs as near as
+  is allowed. Where it chooses among equal values (`topk`, `argmax`, `sort`) PyTorch may choose otherwise, and what lies
+  half-way between two stored values PyTorch's float32 may round to the other one, which then has to give PyTorch's
+  outputs (`halfway.py`). Either way each of the program's operators must give PyTorch's results from PyTorch's own
+  operands.
 
 Nothing else excuses a sample.
 """
@@ -52,8 +53,8 @@ TRIED = 8
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A run to be judged: `got` (samples first) against `reference`, of the same number of samples; `keeps_state` where one sample's
-    outputs depend on those before."""
+    """A run to be judged: `got` (samples first) against `reference`, of the same number of samples; `keeps_state` where
+    one sample's outputs depend on those before."""
 
     method: Method
     library: Library
@@ -75,8 +76,8 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What runs of an image with traces left, by sample: the results of its steps, and its outputs. The samples of a program with a state
-    are the first ones, all of them."""
+    """What runs of an image with traces left, by sample: the results of its steps, and its outputs. The samples of a
+    program with a state are the first ones, all of them."""
 
     traced: Mapping[int, Sequence[Traced]]
     outputs: Mapping[int, Sequence[Array]]
@@ -84,7 +85,8 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`exact` is None where no operators were computed again; `missing` says why, for a program of which they should have been."""
+    """`exact` is None where no operators were computed again; `missing` says why, for a program of which they should
+    have been."""
 
     comparison: Comparison
     exact: Exact | None = None
@@ -97,8 +99,9 @@ def by_outputs(question: Question) -> Comparison:
 
 
 def wanted(question: Question, comparison: Comparison, most: int) -> tuple[int, ...]:
-    """The samples whose runs are to be traced, in order: those furthest off that are beyond what is allowed, or the furthest of all. Of a
-    program with a state all up to these, at most the first `most`; none of a float program whose outputs agree."""
+    """The samples whose runs are to be traced, in order: those furthest off that are beyond what is allowed, or the
+    furthest of all. Of a program with a state all up to these, at most the first `most`; none of a float program whose
+    outputs agree."""
     if not comparison.beyond and question.steps is None:
         return ()
     if not question.keeps_state:
@@ -143,10 +146,13 @@ def verdict(question: Question, evidence: Evidence | None, missing: str = "") ->
         what = f"{len(excused)} of {comparison.samples} samples are further off than is allowed{times}"
         checked = "of each" if len(proven) == len(excused) else f"of the {len(proven)} furthest"
         notes = (
-            f"{what}: no fault, for every operator {checked} gives what exact arithmetic does, and exactly computed they agree",
+            f"{what}: no fault, for every operator {checked} gives what exact arithmetic does, and exactly computed "
+            "they agree",
             *notes,
         )
-    comparison = compare(question.got, question.reference, question.tolerance, question.steps, excused=excused, notes=notes)
+    comparison = compare(
+        question.got, question.reference, question.tolerance, question.steps, excused=excused, notes=notes
+    )
     if comparison.first_difference is not None and 0 in evidence.traced:  # the reference has the steps of the first one
         where = first_divergence(evidence.traced[0], question.reference.steps, question.tolerance, question.steps)
         comparison = placed(comparison, where)
@@ -168,7 +174,9 @@ def _jumps(question: Question) -> bool:
 def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replayed, ...]]:
     inputs = question.reference.inputs
     order = sorted(evidence.traced)
-    runs = [Passed([one[sample] for one in inputs], evidence.traced[sample], evidence.outputs[sample]) for sample in order]
+    runs = [
+        Passed([one[sample] for one in inputs], evidence.traced[sample], evidence.outputs[sample]) for sample in order
+    ]
     if question.keeps_state:
         return dict(zip(order, replays(question.method, question.library, runs, question.rounding), strict=True))
     alone = (next(replays(question.method, question.library, [one], question.rounding)) for one in runs)
@@ -177,11 +185,17 @@ def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replaye
 
 def _same_outputs(question: Question, evidence: Evidence, sample: int) -> bool:
     """The image with traces gave what the image without gave."""
-    return all(one.tobytes() == whole[sample].tobytes() for one, whole in zip(evidence.outputs[sample], question.got, strict=True))
+    return all(
+        one.tobytes() == whole[sample].tobytes()
+        for one, whole in zip(evidence.outputs[sample], question.got, strict=True)
+    )
 
 
-def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Which of the samples that the board computed rightly PyTorch's network would have computed nearly so; and what to say of them."""
+def _excused(
+    question: Question, tried: Sequence[int], proven: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Which of the samples that the board computed rightly PyTorch's network would have computed nearly so; and what to
+    say of them."""
     if not proven or _jumps(question):  # values half-way are looked for along one way
         return (), ()
     reference, tolerance = question.reference, question.tolerance
@@ -208,12 +222,15 @@ def _excused(question: Question, tried: Sequence[int], proven: Sequence[int]) ->
     notes = [f"equal values come in another order in {one}: no difference" for one in sorted(ties)]
     if turned:
         what = "one value" if turned == 1 else f"up to {turned} values"
-        notes.append(f"PyTorch's float32 rounds {what} half-way between two stored ones to the other one: no difference")
+        notes.append(
+            f"PyTorch's float32 rounds {what} half-way between two stored ones to the other one: no difference"
+        )
     return (*plain, *otherwise), tuple(notes)
 
 
 def _apart_from(expected: Sequence[Array], allowed: Sequence[Array], outputs: Sequence[Array | None]) -> float:
-    """0 where outputs are as near as is allowed, infinity where one could not be computed; else a measure of how far they are."""
+    """0 where outputs are as near as is allowed, infinity where one could not be computed; else a measure of how far
+    they are."""
     sizes = []
     for one, e, limit in zip(outputs, expected, allowed, strict=True):
         if one is None:
@@ -238,9 +255,11 @@ def _is_pytorchs(question: Question) -> bool:
 
 
 def require_right(judged: Verdict, where: str) -> None:
-    """MismatchError (exit code 2) that names the first instruction with a wrong result, else the first sample that differs."""
+    """MismatchError (exit code 2) that names the first instruction with a wrong result, else the first sample that
+    differs."""
     exact = judged.exact
-    if exact is not None and exact.wrong and judged.comparison.tolerance_lsb is not None:  # a float program's first difference says more
+    # a float program's first difference says more
+    if exact is not None and exact.wrong and judged.comparison.tolerance_lsb is not None:
         more = f"; {exact.wrong - 1} more are wrong by their own operands" if exact.wrong > 1 else ""
         raise MismatchError(f"first wrong is {exact.first_wrong}{more}", where=where)
     require_equal(judged.comparison, where)

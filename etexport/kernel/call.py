@@ -11,12 +11,14 @@ from etexport.program.model import Array, DType
 
 @dataclass(frozen=True)
 class Target:
-    """What kernel choice depends on: the core's features ("fpu", "dsp", "mve", "arm", "riscv", ...) and "speed" or "size"."""
+    """What kernel choice depends on: the core's features ("fpu", "dsp", "mve", "arm", "riscv", ...) and "speed" or
+    "size"."""
 
     features: frozenset[str] = frozenset()
     optimize: str = "speed"
     rounding: str = "nearest"
-    """How integer results are rounded: "nearest", or "tflm" for the bytes of TFLite and of ExecuTorch's cortex_m operators."""
+    """How integer results are rounded: "nearest", or "tflm" for the bytes of TFLite and of ExecuTorch's cortex_m
+    operators."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class RowWrite:
 
 @dataclass(frozen=True, eq=False)
 class Const:
-    """`const T*` to packed data in flash; `name` says what it is ("weight", "bias"). None as data gives a null pointer."""
+    """`const T*` to packed data in flash; `name` says what it is ("weight", "bias"). None as data gives a null
+    pointer."""
 
     name: str
     data: Array | None
@@ -68,12 +71,13 @@ Operand = Read | Write | RowRead | RowWrite | Const | Scratch
 
 @dataclass(frozen=True)
 class Window:
-    """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows, from the first to the
-    last, or `upward` from the last to the first (which the plan decides, see `Call.overlaps`).
+    """How a windowed kernel is swept over output rows: `et::sweep` calls it once for every `rows_per_call` rows, from
+    the first to the last, or `upward` from the last to the first (which the plan decides, see `Call.overlaps`).
 
-    Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1 (with more rows a call further ones,
-    up to those of the last), or, where windows lie at no fixed distance, firsts[r] + k * dilation; a row outside the image is a pointer to
-    `pad_elements` constants of `pad_value`. Row sizes are in elements. `counted` and `numbered`: what else the kernel is told (see `Call`).
+    Output row r of image n reads input rows r * stride - pad + k * dilation, k = 0 .. kernel - 1 (with more rows a call
+    further ones, up to those of the last), or, where windows lie at no fixed distance, firsts[r] + k * dilation; a row
+    outside the image is a pointer to `pad_elements` constants of `pad_value`. Row sizes are in elements. `counted` and
+    `numbered`: what else the kernel is told (see `Call`).
     """
 
     input: int
@@ -129,17 +133,17 @@ class Call:
     """The C++ call of one instruction.
 
     Without a window:  `et::<function>(geometry, <operand>, ...)`, operands in this order.
-    With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`, `const T* const* rows`;
-                       behind `rows`, each an int32_t, come the number of the output row in its image where the window is `numbered`, and
-                       where it is `counted` how many rows there are.
-    `geometry` is the first argument, an object whose members are the fields: int32_t (or a narrower integer that holds its values), float,
-    bool, or arrays `const int32_t[N]`.
-    `variant` is shown in reports ("portable", "m4f"). `macs` counts padded positions too.
-    `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand as long as the operand starts at least so many
-    bytes above the output's start (a kernel that says nothing needs them apart). `swept_call` declares it for windowed calls.
-    `overlaps_upward` is the same for a windowed call that is swept from the last row to the first: so many bytes above the operand's start
-    output 0 must start.
-    `multiples`: what a value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is.
+    With a window:     `et::<function>(geometry, out_row, rows, <operand>, ...)`, once an output row: `T* out_row`,
+                       `const T* const* rows`;
+                       behind `rows`, each an int32_t, come the number of the output row in its image where the window
+                       is `numbered`, and where it is `counted` how many rows there are.
+    `geometry` is the first argument, an object whose members are the fields: int32_t (or a narrower integer that holds
+    its values), float, bool, or arrays `const int32_t[N]`. `variant` is shown in reports ("portable", "m4f"). `macs`
+    counts padded positions too. `overlaps` is the kernel's word on memory: output 0 may share bytes with this operand
+    as long as the operand starts at least so many bytes above the output's start (a kernel that says nothing needs them
+    apart). `swept_call` declares it for windowed calls. `overlaps_upward` is the same for a windowed call that is swept
+    from the last row to the first: so many bytes above the operand's start output 0 must start. `multiples`: what a
+    value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is.
     """
 
     function: str
@@ -164,8 +168,9 @@ def swept_call(
     macs: int = 0,
     variant: str = "portable",
 ) -> Call:
-    """A windowed call that reads of its input only the rows of its windows and writes only its output rows, in any order of the rows, so
-    that the output may lie over the input: what a call writes must meet no row that it or a later one reads."""
+    """A windowed call that reads of its input only the rows of its windows and writes only its output rows, in any
+    order of the rows, so that the output may lie over the input: what a call writes must meet no row that it or a later
+    one reads."""
     sizes = {value.id: value.spec.dtype.itemsize for value in (*node.tensors, *node.outs)}
     in_row, out_row = window.in_row * sizes[window.input], window.out_row * sizes[window.output]
     rows = []  # of each call, over all images: the first and the one past the last that it writes and that it reads

@@ -25,7 +25,8 @@ class T:
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments in schema order: `T` for tensors, tuples of `T` for tensor lists, else literals. `note` says what is special about it."""
+    """Arguments in schema order: `T` for tensors, tuples of `T` for tensor lists, else literals. `note` says what is
+    special about it."""
 
     args: tuple[Any, ...]
     note: str = ""

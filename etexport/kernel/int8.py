@@ -1,9 +1,9 @@
-"""How an operator of a model is quantised, as the kernel folder that computes it says: which scales its operands and its result get, and
-what is known of it where masks, states and channels are followed through a network.
+"""How an operator of a model is quantised, as the kernel folder that computes it says: which scales its operands and
+its result get, and what is known of it where masks, states and channels are followed through a network.
 
-A folder declares `INT8 = [Int8(...)]` beside its `OPS`. Export asks for these by the operator's name and has no list of its own; how the
-integers are computed then is a `Rule`. Names are those of the graph that is quantised, which comes before decomposition:
-`aten::max_pool2d`, where the kernel is that of `aten::max_pool2d_with_indices.out`.
+A folder declares `INT8 = [Int8(...)]` beside its `OPS`. Export asks for these by the operator's name and has no list of
+its own; how the integers are computed then is a `Rule`. Names are those of the graph that is quantised, which comes
+before decomposition: `aten::max_pool2d`, where the kernel is that of `aten::max_pool2d_with_indices.out`.
 """
 
 from __future__ import annotations
@@ -13,32 +13,38 @@ from enum import Enum
 
 
 class Scales(Enum):
-    """Which scales operands and result get. An operand comes in the scale that it has, or an observed one; a result's is observed."""
+    """Which scales operands and result get. An operand comes in the scale that it has, or an observed one; a result's
+    is observed."""
 
     OWN = "own"
     """Each its own."""
     PAIR = "pair"
     """Each its own, of two tensors that are computed with element by element; of one tensor it is a part of a table."""
     LAYER = "layer"
-    """Operands input, weight, bias, in this order: weights have a scale for each output channel (`weights`), the bias that of the sum."""
+    """Operands input, weight, bias, in this order: weights have a scale for each output channel (`weights`), the bias
+    that of the sum."""
     FIRST = "first"
     """The first operand and the result; others, which are parameters, stay real numbers."""
     NORM = "norm"
     """As FIRST, but that nothing lies between it and a layer right before it, of which it becomes a part."""
     SHARED = "shared"
-    """The result and the operands of `shares` have one scale: elements are moved, repeated, or the largest among them are taken."""
+    """The result and the operands of `shares` have one scale: elements are moved, repeated, or the largest among them
+    are taken."""
     CHOICE = "choice"
-    """Each element of the result is that element of one of the operands, or a number: one scale for all, unless it is part of a table."""
+    """Each element of the result is that element of one of the operands, or a number: one scale for all, unless it is
+    part of a table."""
     CLAMP = "clamp"
     """The kernel of the operator before it does it by saturating, if that `saturates`; else it is part of a table."""
     PARTS = "parts"
-    """PyTorch makes it of other operators, all of which move elements, multiply and add: these are quantised in its place."""
+    """PyTorch makes it of other operators, all of which move elements, multiply and add: these are quantised in its
+    place."""
     TABLE = "table"
     """Part of a table: element by element. Needs no saying where PyTorch's tag `pointwise` or `Op.elementwise` does."""
 
 
 class Mask(Enum):
-    """What becomes of numbers that stand for minus infinity, as in masks of attention, and of the condition that says where they are."""
+    """What becomes of numbers that stand for minus infinity, as in masks of attention, and of the condition that says
+    where they are."""
 
     MOVED = "moved"
     """The elements of the first operand are moved or repeated."""
@@ -76,7 +82,8 @@ class Mask(Enum):
 
 
 class State(Enum):
-    """What it is on the way from a state to its next value: where little is added at a time, int8's rounding is added up too."""
+    """What it is on the way from a state to its next value: where little is added at a time, int8's rounding is added
+    up too."""
 
     SUM = "sum"
     """Sums up elements of operands, each multiplied by numbers."""
@@ -91,7 +98,8 @@ class State(Enum):
 
 
 class Channels(Enum):
-    """How channels scale through it: where f(s x) = s f(x) for s > 0, a channel can be made smaller before it and larger behind."""
+    """How channels scale through it: where f(s x) = s f(x) for s > 0, a channel can be made smaller before it and
+    larger behind."""
 
     ALIKE = "alike"
     """Each element of the result scales as the same element of the first operand does."""
@@ -109,9 +117,9 @@ class Channels(Enum):
 
 @dataclass(frozen=True)
 class Weights:
-    """`channel_dim` is the dimension of output channels of a layer's weight, 1 of a transposed one. Where the layer has an operand
-    `groups`, inputs and outputs are in so many groups. `rows`: channels are the last dimension of input and result; else they stand before
-    those of the window."""
+    """`channel_dim` is the dimension of output channels of a layer's weight, 1 of a transposed one. Where the layer has
+    an operand `groups`, inputs and outputs are in so many groups. `rows`: channels are the last dimension of input and
+    result; else they stand before those of the window."""
 
     channel_dim: int
     rows: bool = False
@@ -121,15 +129,18 @@ class Weights:
 class Int8:
     """What is said of operators that are quantised alike.
 
-    operators   `namespace::name`, with `.overload` where that is not the default one, as `print(overload._schema)` shows it
+    operators   `namespace::name`, with `.overload` where that is not the default one, as `print(overload._schema)`
+                shows it
     scales      None: it stays in float, unless it computes element by element
     weights     of a LAYER
     shares      names of the operands of SHARED, each a tensor or a list of them; none: the first
-    adds_if     name of an operand with which a SHARED operator does not replace elements but adds to them: then it stays in float
+    adds_if     name of an operand with which a SHARED operator does not replace elements but adds to them: then it
+                stays in float
     fixed       (scale, zero point) of a result whose range is known
     saturates   its integer kernel does a CLAMP behind it
     mask, state, channels, spatial   see there; None: nothing is known, and nothing is followed through it
-    squashes    a network that ends with it is judged by what it reads: of results near 0 and 1 the few doubtful ones are all of the noise
+    squashes    a network that ends with it is judged by what it reads: of results near 0 and 1 the few doubtful ones
+                are all of the noise
     reason      why it stays in float, for the report, whatever the overload
     """
 

@@ -1,4 +1,5 @@
-"""Integer layers: sums of int8 products, stored as int8. What convolutions and linear layers share: proofs and rules."""
+"""Integer layers: sums of int8 products, stored as int8. What convolutions and linear layers share: proofs and
+rules."""
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from etexport.kernel.call import Target
-from etexport.kernel.quantized import Fused, IntegerNode, Quantized, multiplier_shift, requantize, requantize_tflm, word_multiplier
+from etexport.kernel.quantized import (
+    Fused,
+    IntegerNode,
+    Quantized,
+    multiplier_shift,
+    requantize,
+    requantize_tflm,
+    word_multiplier,
+)
 from etexport.kernel.stored import INT8
 from etexport.program.model import Array, DType, Role, Value
 
@@ -74,7 +83,8 @@ def problem(layer: Layer) -> str:
     if reason:
         return reason
     left = _to_the_left(layer)
-    far = reach(layer) + INT8.count * np.abs(layer.weights.astype(np.int64)).sum(axis=1)  # a kernel may sum (x - zero point) * w as well
+    # a kernel may sum (x - zero point) * w as well
+    far = reach(layer) + INT8.count * np.abs(layer.weights.astype(np.int64)).sum(axis=1)
     if any(int(bound) << int(p) >= 2**31 for bound, p in zip(far, left, strict=True)):
         return "its sums need more than 32 bits"
     return ""
@@ -87,25 +97,38 @@ def _to_the_left(layer: Layer) -> Array:
 
 
 def settled(layer: Layer, target: Target, zero_point: int, low: int, high: int) -> Layer:
-    """The same results, with zeros for weights, and numbers that every kernel takes, where a row gives one result for all inputs: a channel
-    that training has switched off, whose scale is then anything, or one whose bias is beyond what its weights can reach."""
+    """The same results, with zeros for weights, and numbers that every kernel takes, where a row gives one result for
+    all inputs: a channel that training has switched off, whose scale is then anything, or one whose bias is beyond what
+    its weights can reach."""
     if _scale_problem(layer):
         return layer
     # what lies beyond 32 bits saturates, unless the scale is too small for that
     limit = (2**31 - 1) >> _to_the_left(layer)
     ends = [layer.bias + end for end in extremes(layer.weights)]
-    clear = (np.maximum(-ends[0], ends[1]) <= limit) | (limit * np.ldexp(layer.multipliers.astype(np.float64), layer.shifts - 31) > 1024)
-    least, most = (stored(layer, np.clip(end, -limit, limit), target, zero_point, low, high).astype(np.int64) for end in ends)
+    clear = (np.maximum(-ends[0], ends[1]) <= limit) | (
+        limit * np.ldexp(layer.multipliers.astype(np.float64), layer.shifts - 31) > 1024
+    )
+    least, most = (
+        stored(layer, np.clip(end, -limit, limit), target, zero_point, low, high).astype(np.int64) for end in ends
+    )
     same = clear & (least == most)
     if not np.any(same):
         return layer
-    weights, bias = np.where(same[:, None], np.int8(0), layer.weights), np.where(same, 8 * (least - zero_point), layer.bias)
-    return Layer(weights, bias, np.where(same, 2**30, layer.multipliers), np.where(same, -2, layer.shifts))  # one eighth
+    weights, bias = (
+        np.where(same[:, None], np.int8(0), layer.weights),
+        np.where(same, 8 * (least - zero_point), layer.bias),
+    )
+    # one eighth
+    return Layer(weights, bias, np.where(same, 2**30, layer.multipliers), np.where(same, -2, layer.shifts))
 
 
 def stored(layer: Layer, acc: Array, target: Target, zero_point: int, low: int, high: int) -> Array:
     """int8 results from int64 sums, outputs along the last axis: the rounding rule's definition."""
-    scaled = requantize_tflm(acc, layer.multipliers, layer.shifts) if target.rounding == "tflm" else requantize(acc, *layer.words)
+    scaled = (
+        requantize_tflm(acc, layer.multipliers, layer.shifts)
+        if target.rounding == "tflm"
+        else requantize(acc, *layer.words)
+    )
     results: Array = np.clip(scaled + zero_point, low, high).astype(np.int8)
     return results
 
@@ -115,10 +138,12 @@ PAIRED_BITS = 24
 
 
 def paired(layers: Sequence[Layer], target: Target) -> str:
-    """The name in C++ (`et::Paired8`) of the core with DSP instructions that computes all these layers, "" where none does.
+    """The name in C++ (`et::Paired8`) of the core with DSP instructions that computes all these layers, "" where none
+    does.
 
-    Two rows are one of halfwords, 256 * upper + lower. The lower sum comes of the low bytes; (both - lower) >> 8 is the upper one, of which
-    24 bits come out: where it needs more with its bias, or scales are one half and more, layers are made in parts.
+    Two rows are one of halfwords, 256 * upper + lower. The lower sum comes of the low bytes; (both - lower) >> 8 is the
+    upper one, of which 24 bits come out: where it needs more with its bias, or scales are one half and more, layers are
+    made in parts.
     """
     if "dsp" not in target.features or any(_too_low(layer) for layer in layers):
         return ""
@@ -149,13 +174,13 @@ def scales_at_once(layer: Layer, target: Target) -> bool:
     return not np.any(layer.words[1])
 
 
-# ---- rules --------------------------------------------------------------------------------------------------------------------------
+# ---- rules -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The constants of an integer instruction: `weights` int8, outputs first; `bias` int32 or None, `multipliers` and `shifts` int32, one
-    for each output."""
+    """The constants of an integer instruction: `weights` int8, outputs first; `bias` int32 or None, `multipliers` and
+    `shifts` int32, one for each output."""
 
     weights: Array
     bias: Array | None
@@ -174,7 +199,11 @@ def activation(node: IntegerNode, name: str) -> Quantized | str:
 def weight(node: IntegerNode, name: str, axis: int) -> Quantized | str:
     """A constant int8 operand, symmetric, one scale or one along `axis`; or why it cannot be one."""
     found = node.quantized[name]
-    if not isinstance(found, Quantized) or found.value.spec.dtype is not DType.INT8 or found.value.role is not Role.CONSTANT:
+    if (
+        not isinstance(found, Quantized)
+        or found.value.spec.dtype is not DType.INT8
+        or found.value.role is not Role.CONSTANT
+    ):
         return f"its {name} is not a constant quantised to int8"
     if found.axis not in (None, axis):
         return f"its {name} has a scale for each index of dimension {found.axis}, which is not that of the outputs"
@@ -189,12 +218,14 @@ _STEPS = 1024.0
 _BIAS_BITS = 30
 
 
-def fixed(node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | None, known: Any, rows: Array) -> Fixed | str:
-    """Biases at the scale of the sums, and the scales from sums to stored values; `known` is the bias as far as it is quantised, `rows` are
-    the weights int8, outputs first.
+def fixed(
+    node: IntegerNode, x: Quantized, weights: Quantized, bias: Value | None, known: Any, rows: Array
+) -> Fixed | str:
+    """Biases at the scale of the sums, and the scales from sums to stored values; `known` is the bias as far as it is
+    quantised, `rows` are the weights int8, outputs first.
 
-    A channel whose weights are nothing beside its bias, or beside the result's step, has scales that 32 bits do not hold: its weights are
-    rounded once more, at a larger scale. Where they cannot be seen in the result, all are 0.
+    A channel whose weights are nothing beside its bias, or beside the result's step, has scales that 32 bits do not
+    hold: its weights are rounded once more, at a larger scale. Where they cannot be seen in the result, all are 0.
     """
     outputs = len(rows)
     step = node.out.scale
@@ -243,7 +274,10 @@ def product_of_activations(node: IntegerNode) -> Fused | str:
     if scale <= 0 or scale >= 2.0**8:
         return "the scale of its sums is too large beside the result's"
     multiplier, shift = multiplier_shift(scale)
-    if shift < -31 or a.value.spec.shape[-1] * INT8.span**2 << max(word_multiplier(multiplier, shift)[1], shift, 0) >= 2**31:
+    if (
+        shift < -31
+        or a.value.spec.shape[-1] * INT8.span**2 << max(word_multiplier(multiplier, shift)[1], shift, 0) >= 2**31
+    ):
         return "its sums need more than 32 bits"
     zeros = (a.zero_point, b.zero_point, node.out.zero_point)
     return Fused(BMM, (a.ref, b.ref, *zeros, multiplier, shift, node.out.low, node.out.high))

@@ -1,9 +1,10 @@
 """How kernel folders are found.
 
-A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, and `INT8` and `RULES` where it can be quantised, further modules and the
-C++ headers that they name. Nothing registers itself and there is no list: `load_ops()` reads the folders, and those of installed packages
-through the entry point group `etexport.kernels` (each entry is a module or package whose folder holds kernel folders). A family is the
-package `etexport_kernels.<family>`: so its modules find one another, and another family's packing.
+A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, and `INT8` and `RULES` where it can be quantised,
+further modules and the C++ headers that they name. Nothing registers itself and there is no list: `load_ops()` reads
+the folders, and those of installed packages through the entry point group `etexport.kernels` (each entry is a module or
+package whose folder holds kernel folders). A family is the package `etexport_kernels.<family>`: so its modules find one
+another, and another family's packing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Library:
     ops: Mapping[str, Op]
     include_dirs: tuple[Path, ...]
     rules: Mapping[str, Any] = field(default_factory=dict)
-    """How float operators between dequantise and quantise are computed in integers (`etexport.kernel.quantized.Rule`), by operator name."""
+    """How float operators between dequantise and quantise are computed in integers (`etexport.kernel.quantized.Rule`),
+    by operator name."""
     int8: Mapping[str, Int8] = field(default_factory=dict)
     """What is said of how operators of a graph are quantised, by their names there."""
 
@@ -43,14 +45,19 @@ class Library:
 
 @functools.cache
 def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
-    """Read every `op.py`. One that cannot be read, and two with the same operator or the same folder name, are errors that name them."""
+    """Read every `op.py`. One that cannot be read, and two with the same operator or the same folder name, are errors
+    that name them."""
     folders = folders or kernel_folders()
     families: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/op.py")):
             other = families.setdefault(path.parent.name, path)
             if other != path:  # its headers would be found in place of these
-                raise ModelError(f"{other.parent} has the same name", where=str(path.parent), hint="give the folder a name of its own")
+                raise ModelError(
+                    f"{other.parent} has the same name",
+                    where=str(path.parent),
+                    hint="give the folder a name of its own",
+                )
     _as_packages(families)
     ops: dict[str, Op] = {}
     rules: dict[str, Any] = {}
@@ -58,7 +65,9 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
     for family, path in families.items():
         module = _load(family, path)
         if not all(isinstance(op, Op) for op in getattr(module, "OPS", (None,))):
-            raise ModelError("declares no OPS = [Op(...), ...]", where=str(path), hint="docs/kernels.md says what belongs there")
+            raise ModelError(
+                "declares no OPS = [Op(...), ...]", where=str(path), hint="docs/kernels.md says what belongs there"
+            )
         for rule in getattr(module, "RULES", ()):
             if rule.op in rules:
                 raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))
@@ -82,7 +91,10 @@ def _as_packages(families: Mapping[str, Path]) -> None:
     """What was loaded under a family's name from other folders is forgotten."""
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
-    for name, folders in {_PACKAGE: [], **{f"{_PACKAGE}.{family}": [str(path.parent)] for family, path in families.items()}}.items():
+    for name, folders in {
+        _PACKAGE: [],
+        **{f"{_PACKAGE}.{family}": [str(path.parent)] for family, path in families.items()},
+    }.items():
         package = ModuleType(name)
         package.__path__ = folders
         sys.modules[name] = package
@@ -94,6 +106,8 @@ def _load(family: str, path: Path) -> Any:
     except Exception as error:
         frames = [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
         frames += [(frame.filename, frame.lineno) for frame in reversed(traceback.extract_tb(error.__traceback__))]
-        where = next((f"{file}:{line}" for file, line in frames if file and Path(file).parent == path.parent), str(path))
+        where = next(
+            (f"{file}:{line}" for file, line in frames if file and Path(file).parent == path.parent), str(path)
+        )
         said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the operators cannot be read: {said}", where=where) from None

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An instruction together with its operands: `node["self"]` is a Value for a tensor, a tuple for a list, else the literal."""
+    """An instruction together with its operands: `node["self"]` is a Value for a tensor, a tuple for a list, else the
+    literal."""
 
     instruction: Instruction
     schema: Schema
@@ -24,7 +25,8 @@ class Node:
     outs: tuple[Value, ...]
     residual: Value | None = None
     unused_outs: frozenset[int] = frozenset()
-    """Which results after the first (by position in `outs`) nobody reads: they have no memory, and a kernel must not write them."""
+    """Which results after the first (by position in `outs`) nobody reads: they have no memory, and a kernel must not
+    write them."""
 
     def __getitem__(self, name: str) -> Any:
         return self.operands[name]
@@ -38,14 +40,17 @@ class Node:
         """Every tensor operand, in schema order, list members in place; absent optional ones left out."""
         found: list[Value] = []
         for operand in self.operands.values():
-            found.extend(value for value in (operand if isinstance(operand, tuple) else (operand,)) if isinstance(value, Value))
+            found.extend(
+                value for value in (operand if isinstance(operand, tuple) else (operand,)) if isinstance(value, Value)
+            )
         return tuple(found)
 
     def error(self, what: str, hint: str = "") -> ModelError:
         return ModelError(what, where=self.instruction.where, hint=hint)
 
     def dimension(self, dim: int, rank: int, *, of_scalars: bool = True) -> int:
-        """`dim` counted from 0. PyTorch's rule that a scalar has the dimensions 0 and -1 goes for most operators, not for all."""
+        """`dim` counted from 0. PyTorch's rule that a scalar has the dimensions 0 and -1 goes for most operators, not
+        for all."""
         count = max(rank, 1) if of_scalars else rank
         if not -count <= dim < count:
             raise self.error(f"dimension {dim} of a tensor with {rank} dimensions")
@@ -82,8 +87,8 @@ def _unused(method: Method, instruction: Instruction) -> frozenset[int]:
 
 
 def needed_values(method: Method) -> frozenset[int]:
-    """Ids of the values whose content somebody reads: under their own name, or that of another value on the same memory (a view of it,
-    the concatenation that it is a part of)."""
+    """Ids of the values whose content somebody reads: under their own name, or that of another value on the same memory
+    (a view of it, the concatenation that it is a part of)."""
     read = set(method.outputs).union(*(instruction.reads for instruction in method.instructions))
     bases = read | {storage.base for value in read if (storage := method.values[value].storage) is not None}
     parts = {value.id for value in method.values.values() if value.storage is not None and value.storage.base in bases}

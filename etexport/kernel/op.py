@@ -1,5 +1,5 @@
-"""What a kernel folder declares of one operator, by the name that it has in a program. How it is quantised is said beside it, by the name
-that it has in a model (`etexport.kernel.int8`).
+"""What a kernel folder declares of one operator, by the name that it has in a program. How it is quantised is said
+beside it, by the name that it has in a model (`etexport.kernel.int8`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Layout(Enum):
     """Which dim orders a kernel takes. The layout pass makes them so, by conversions where it must."""
 
     FOLLOW = "follow"
-    """Every tensor operand in any dim order (the kernel takes strides). An output of the first operand's rank gets its order."""
+    """Every tensor operand in any dim order (the kernel takes strides). An output of the first operand's rank gets its
+    order."""
 
     CHANNELS_LAST = "channels_last"
     """The first tensor operand, the first output and a residual are channels last; other operands are contiguous."""
@@ -29,7 +30,8 @@ class Layout(Enum):
     """All tensors in logical order."""
 
     VIEW = "view"
-    """The output is the first operand's elements in logical order under another shape: no kernel, an address where possible."""
+    """The output is the first operand's elements in logical order under another shape: no kernel, an address where
+    possible."""
 
     PERMUTE = "permute"
     """The output is the first operand with permuted dimensions: no kernel, an address with another dim order."""
@@ -43,20 +45,28 @@ class Op:
     """One operator overload that the project can run.
 
     schema      the out-variant's schema, as PyTorch prints it
-    infer       dtype and shape of each output from the operands; raises `node.error(...)` for attribute values that are illegal
+    infer       dtype and shape of each output from the operands; raises `node.error(...)` for attribute values that are
+                illegal
     lower       the C++ call for a target; None for views and permutes, which need no code
     dtypes      element types of the first tensor operand that `lower` takes
-    reference   the numpy meaning, for constant folding: operands by position (arrays, lists, literals) -> array, or a tuple of them
+    reference   the numpy meaning, for constant folding: operands by position (arrays, lists, literals) -> array, or a
+                tuple of them
     layout      which dim orders the kernel takes
     absorbs     epilogue parts the kernel can do: "clamp", "residual"
     clamp       (low, high) where this instruction is nothing but a clamp of its first operand, else None
-    inplace     names of operands whose memory output 0 may take over: same size and dim order, element i read before i is written
-    alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must be copied
+    inplace     names of operands whose memory output 0 may take over: same size and dim order, element i read before i
+                is written
+    alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must
+                be copied
     parts       for a concatenation: byte offset of each operand inside output 0, or None where it must be copied
-    elementwise output i depends on element i of its tensor operands only, which broadcast: chains of such become a table in int8
-    carries     names of operands of whose elements the first result consists, moved, chosen or repeated, never computed with: what is so
-                for real numbers is so for int8 of one scale, for these are in the same order (a view or a permute carries its first)
-    exact       results must be eager PyTorch's bit for bit (movement, comparison); else 2e-6 * magnitude * sqrt(`sum_length`)
+    elementwise output i depends on element i of its tensor operands only, which broadcast: chains of such become a
+      table in int8
+    carries     names of operands of whose elements the first result consists, moved, chosen or repeated, never computed
+                with: what is so
+                for real numbers is so for int8 of one scale, for these are in the same order (a view or a permute
+                carries its first)
+    exact       results must be eager PyTorch's bit for bit (movement, comparison); else 2e-6 * magnitude *
+                sqrt(`sum_length`)
     sum_length  how many terms are added up for one result
     cases, draw the documented cases, and a function that draws more within the schema's legal range
     """

@@ -1,4 +1,5 @@
-"""Windows of transposed convolutions: outputs at distances of the stride see the same taps. What floats and integers share."""
+"""Windows of transposed convolutions: outputs at distances of the stride see the same taps. What floats and integers
+share."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ from etexport.kernel.windows import LIMIT, per_axis
 
 @dataclass(frozen=True)
 class Phases:
-    """One spatial dimension. Output o sees tap k where o + before - k * dilation is a multiple of the stride, there the input at the
-    quotient. So outputs at distances of the stride make a phase, o % stride: they see the same taps, each at the input behind that of the
-    one before."""
+    """One spatial dimension. Output o sees tap k where o + before - k * dilation is a multiple of the stride, there the
+    input at the quotient. So outputs at distances of the stride make a phase, o % stride: they see the same taps, each
+    at the input behind that of the one before."""
 
     size: int
     kernel: int
@@ -38,7 +39,11 @@ class Phases:
     def taps(self) -> tuple[tuple[int, ...], ...]:
         """Of each phase, in the order of the inputs that they see: the last tap first."""
         return tuple(
-            tuple(tap for tap in reversed(range(self.kernel)) if (phase + self.before - tap * self.dilation) % self.stride == 0)
+            tuple(
+                tap
+                for tap in reversed(range(self.kernel))
+                if (phase + self.before - tap * self.dilation) % self.stride == 0
+            )
             for phase in range(self.count)
         )
 
@@ -59,7 +64,8 @@ class Phases:
 
     @property
     def firsts(self) -> tuple[int, ...]:
-        """For each output the first of `most` inputs that end with its own last one. An output without taps has those of the one before."""
+        """For each output the first of `most` inputs that end with its own last one. An output without taps has those
+        of the one before."""
         found: list[int] = []
         for out in range(self.out):
             taps = self.taps[out % self.count]
@@ -79,8 +85,8 @@ ROW = Phases(1, 1, 1, 1, 0, 1)
 
 
 def phases_of(node: Node, kernel: tuple[int, ...], outputs: int) -> tuple[Phases, ...]:
-    """The spatial dimensions of operand `input`, outermost first, after checking `stride`, `padding`, `output_padding` and `dilation`;
-    node.error for what PyTorch refuses or we cannot do."""
+    """The spatial dimensions of operand `input`, outermost first, after checking `stride`, `padding`, `output_padding`
+    and `dilation`; node.error for what PyTorch refuses or we cannot do."""
     x, rank = node["input"].spec, len(kernel)
     stride, dilation = (per_axis(node, name, rank, 1) for name in ("stride", "dilation"))
     padding, added = (per_axis(node, name, rank, 0) for name in ("padding", "output_padding"))
@@ -91,7 +97,9 @@ def phases_of(node: Node, kernel: tuple[int, ...], outputs: int) -> tuple[Phases
         if kernel[at] == 0 or size == 0 or out < 1:
             raise node.error(f"an output of {out} elements from an input of {size} with a kernel of {kernel[at]}")
         if added[at] >= max(stride[at], dilation[at]):
-            raise node.error(f"output_padding {added[at]} is not smaller than stride {stride[at]} or dilation {dilation[at]}")
+            raise node.error(
+                f"output_padding {added[at]} is not smaller than stride {stride[at]} or dilation {dilation[at]}"
+            )
         phases.append(Phases(size, kernel[at], stride[at], dilation[at], padding[at], out))
     reach = (max(axis.out, axis.size, axis.dilation * (axis.kernel - 1) + 1) + axis.before for axis in phases)
     if prod((x.shape[0], x.shape[1] + outputs, *reach)) > LIMIT:
@@ -100,13 +108,13 @@ def phases_of(node: Node, kernel: tuple[int, ...], outputs: int) -> tuple[Phases
 
 
 def window_of(node: Node, rows: Phases, columns: Phases, pad_value: float) -> Window:
-    """The sweep of a kernel over the rows of `input`, channels last. It is told the number of the row, and takes the last ones of its rows,
-    as many as the row's phase has taps."""
+    """The sweep of a kernel over the rows of `input`, channels last. It is told the number of the row, and takes the
+    last ones of its rows, as many as the row's phase has taps."""
     x, out = node["input"], node.out
     in_row = columns.size * x.spec.shape[1]
     window = Window(
         input=x.id, output=out.id, batch=x.spec.shape[0], in_rows=rows.size, in_row=in_row, out_rows=rows.out,
-        out_row=columns.out * out.spec.shape[1], kernel=rows.most, stride=0, pad=0, dilation=rows.back, pad_value=pad_value, pad_elements=0,
-        firsts=rows.firsts, numbered=True,
+        out_row=columns.out * out.spec.shape[1], kernel=rows.most, stride=0, pad=0, dilation=rows.back,
+        pad_value=pad_value, pad_elements=0, firsts=rows.firsts, numbered=True,
     )  # fmt: skip
     return replace(window, pad_elements=in_row) if window.reads_outside else window

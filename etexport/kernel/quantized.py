@@ -1,5 +1,5 @@
-"""Integer arithmetic of quantised programs: fixed-point multipliers, the rounding rule, and how a kernel folder says which float
-operator between dequantise and quantise it computes in integers.
+"""Integer arithmetic of quantised programs: fixed-point multipliers, the rounding rule, and how a kernel folder says
+which float operator between dequantise and quantise it computes in integers.
 
 docs/quantization.md is the page behind this file.
 """
@@ -16,11 +16,12 @@ import numpy as np
 from etexport.kernel.node import Node
 from etexport.program.model import Array, Ref, TensorSpec, Value
 
-# ---- fixed point --------------------------------------------------------------------------------------------------------------------
+# ---- fixed point -----------------------------------------------------------------------------------------------------
 
 
 def multiplier_shift(scale: float) -> tuple[int, int]:
-    """A real scale as (M, e) with scale = M * 2^(e - 31), M a 32-bit integer of at least 2^30 (or 0), as `cortex_m::` operators carry it.
+    """A real scale as (M, e) with scale = M * 2^(e - 31), M a 32-bit integer of at least 2^30 (or 0), as `cortex_m::`
+    operators carry it.
 
     Negative scales have a negative M. Source: ExecuTorch's cortex_m quantisation, TFLite's QuantizeMultiplier.
     """
@@ -40,7 +41,8 @@ def real_scale(multiplier: int, shift: int) -> float:
 
 
 def word_multiplier(multiplier: int, shift: int) -> tuple[int, int]:
-    """The house form of (M, e): (m, p) with result = ((acc << p) * m + 2^31) >> 32, m < 2^31, and p the least that allows it.
+    """The house form of (M, e): (m, p) with result = ((acc << p) * m + 2^31) >> 32, m < 2^31, and p the least that
+    allows it.
 
     p is 0 for every scale below one half, which is nearly every layer.
     """
@@ -59,15 +61,16 @@ def requantize(acc: Array, word: Array | int, p: Array | int = 0) -> Array:
 
 
 def tie_to_even(nearest: Array, total: Array, count: int) -> Array:
-    """`nearest` is total / count to the nearest, ties whichever way: now to the even neighbour. Where an average keeps its scale ties are
-    frequent, and up they would move every average."""
+    """`nearest` is total / count to the nearest, ties whichever way: now to the even neighbour. Where an average keeps
+    its scale ties are frequent, and up they would move every average."""
     twice = 2 * (total - nearest * count)
     tied: Array = nearest + np.where((np.abs(twice) == count) & (nearest & 1 == 1), np.sign(twice), 0)
     return tied
 
 
 def requantize_tflm(acc: Array, multiplier: Array | int, shift: Array | int) -> Array:
-    """TFLite's double rounding, as `cortex_m::` operators define it: a rounding doubling high multiply, then a rounding right shift."""
+    """TFLite's double rounding, as `cortex_m::` operators define it: a rounding doubling high multiply, then a rounding
+    right shift."""
     shift = np.asarray(shift, dtype=np.int64)
     left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
     high = ((np.asarray(acc, dtype=np.int64) << left) * np.asarray(multiplier, dtype=np.int64) + (1 << 30)) >> 31
@@ -76,12 +79,13 @@ def requantize_tflm(acc: Array, multiplier: Array | int, shift: Array | int) -> 
     return (high >> right) + ((high & mask) > threshold)
 
 
-# ---- a float operator between dequantise and quantise ------------------------------------------------------------------------------
+# ---- a float operator between dequantise and quantise ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A dequantised operand: the integer value behind it, real = (stored - zero_point) * scale, one scale or one along `axis`."""
+    """A dequantised operand: the integer value behind it, real = (stored - zero_point) * scale, one scale or one along
+    `axis`."""
 
     value: Value
     scales: Array
@@ -106,8 +110,8 @@ class Quantized:
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """An operand that is `scores` where `mask` (bool, it may repeat) is `keeps`, and elsewhere so low a number that exp of it is 0 beside
-    exp of any score."""
+    """An operand that is `scores` where `mask` (bool, it may repeat) is `keeps`, and elsewhere so low a number that exp
+    of it is 0 beside exp of any score."""
 
     scores: Quantized
     mask: Value
@@ -116,7 +120,8 @@ class Masked:
 
 @dataclass(frozen=True)
 class QuantizedOutput:
-    """What the result is quantised to, and where it saturates: `low` and `high` are stored values, an activation's bounds among them."""
+    """What the result is quantised to, and where it saturates: `low` and `high` are stored values, an activation's
+    bounds among them."""
 
     spec: TensorSpec
     scale: float
@@ -127,10 +132,11 @@ class QuantizedOutput:
 
 @dataclass(frozen=True, eq=False)
 class IntegerNode:
-    """A float instruction whose tensor operands are dequantised integers (or float constants) and whose result is quantised.
+    """A float instruction whose tensor operands are dequantised integers (or float constants) and whose result is
+    quantised.
 
-    `node[...]` gives operands as `Op` functions see them; `quantized[...]` those that are dequantised, by parameter name (a tuple for a
-    tensor list).
+    `node[...]` gives operands as `Op` functions see them; `quantized[...]` those that are dequantised, by parameter
+    name (a tuple for a tensor list).
     """
 
     node: Node
@@ -148,7 +154,8 @@ class Fused:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """`op` (a float operator's name) can be computed in integers: `build` gives the instruction, or the reason why this one cannot.
+    """`op` (a float operator's name) can be computed in integers: `build` gives the instruction, or the reason why this
+    one cannot.
 
     A kernel folder declares `RULES = [Rule(...)]` beside its `OPS`.
     """

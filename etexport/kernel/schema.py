@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Parameter:
-    """`kind` is PyTorch's type word ("Tensor", "Tensor?", "Tensor[]", "int[]", "Scalar", "float", "bool", "str", ...)."""
+    """`kind` is PyTorch's type word ("Tensor", "Tensor?", "Tensor[]", "int[]", "Scalar", "float", "bool", "str",
+    ...)."""
 
     name: str
     kind: str
@@ -25,13 +26,15 @@ class Schema:
     outs: tuple[str, ...]
 
 
-_PARAMETER = re.compile(r"(?P<kind>[A-Za-z]+(?:\([a-z]!\))?(?:\[\d*\])?\??(?:\[\d*\])?\??) (?P<name>\w+)(?:=(?P<default>.+))?")
+_PARAMETER = re.compile(
+    r"(?P<kind>[A-Za-z]+(?:\([a-z]!\))?(?:\[\d*\])?\??(?:\[\d*\])?\??) (?P<name>\w+)(?:=(?P<default>.+))?"
+)
 
 
 @functools.cache
 def parse_schema(text: str) -> Schema:
-    """Parse `ns::op.overload(Tensor self, ..., *, Tensor(a!) out) -> Tensor(a!)`. Results are those marked `(x!)`; one that is not
-    behind the `*`, as `self` of `aten::copy_`, is written in place and an argument as well.
+    """Parse `ns::op.overload(Tensor self, ..., *, Tensor(a!) out) -> Tensor(a!)`. Results are those marked `(x!)`; one
+    that is not behind the `*`, as `self` of `aten::copy_`, is written in place and an argument as well.
     """
     name, _, rest = text.partition("(")
     inside = rest[: rest.rindex(") ->")]

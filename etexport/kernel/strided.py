@@ -8,7 +8,8 @@ from typing import Protocol
 from etexport.program.model import TensorSpec
 
 RANK = 4
-"""Loop nests have at least this many dimensions (leading ones of size 1), so that most calls of a kernel share one geometry type."""
+"""Loop nests have at least this many dimensions (leading ones of size 1), so that most calls of a kernel share one
+geometry type."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Nest:
 def nest(shape: tuple[int, ...], *strides: tuple[int, ...], ordered: bool = False, rank: int = RANK) -> Nest:
     """The shortest loop nest over `shape` for operands with these strides per logical dimension.
 
-    Dimensions of size 1 go, the rest is sorted by the first operand's strides (which makes its addresses ascend; `ordered` keeps the
-    logical order instead), and neighbours that every operand walks through in one stride become one.
+    Dimensions of size 1 go, the rest is sorted by the first operand's strides (which makes its addresses ascend;
+    `ordered` keeps the logical order instead), and neighbours that every operand walks through in one stride become
+    one.
     """
     dims = [dim for dim, size in enumerate(shape) if size != 1]
     if not ordered:
@@ -67,8 +69,8 @@ class Repeated:
 def lines(dim: int, **specs: Strided) -> dict[str, int | tuple[int, ...]]:
     """Geometry of a kernel that goes along dimension `dim`, the same loops for all other dimensions of each operand.
 
-    `sizes` and `<name>_strides` of these loops, `<name>_step` along the dimension, and its `length` in the last operand. A scalar is a
-    line of one element.
+    `sizes` and `<name>_strides` of these loops, `<name>_step` along the dimension, and its `length` in the last
+    operand. A scalar is a line of one element.
     """
     *_, last = specs.values()
     here = dim % max(len(last.shape), 1)

@@ -1,5 +1,5 @@
-"""Whether every instruction is what its operator declares, and has a kernel: all that are not are reported at once, before any stage that
-counts on it."""
+"""Whether every instruction is what its operator declares, and has a kernel: all that are not are reported at once,
+before any stage that counts on it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Prog
 
 
 def check_declared(method: Method, library: Library) -> None:
-    """ModelError, or `Errors` of several: an instruction whose arguments, or whose results, are not those of its operator. Operators that
-    nobody declares pass: they may be for others to take apart."""
-    known = [(instruction, op) for instruction in method.instructions if (op := library.find(instruction.op)) is not None]
+    """ModelError, or `Errors` of several: an instruction whose arguments, or whose results, are not those of its
+    operator. Operators that nobody declares pass: they may be for others to take apart."""
+    known = [
+        (instruction, op) for instruction in method.instructions if (op := library.find(instruction.op)) is not None
+    ]
     raise_all([error for instruction, op in known if (error := _undeclared(method, instruction, op)) is not None])
 
 
 def check(program: Program, library: Library) -> None:
-    """ModelError, or `Errors` of several: no kernel, no kernel for this element type, or arguments that the operator does not allow."""
+    """ModelError, or `Errors` of several: no kernel, no kernel for this element type, or arguments that the operator
+    does not allow."""
     raise_all([error for method in program.methods for error in errors_of(method, library)])
 
 
@@ -57,7 +60,11 @@ def _near(name: str, library: Library) -> str:
     alike = difflib.get_close_matches(wanted, families, n=3, cutoff=0.6)
     near = [known for family in list(dict.fromkeys((*longer, *alike)))[:3] for known in families[family]]
     add = f"or add a folder kernels/{wanted}/"
-    return f"near: {', '.join(near)}; write the model with these, {add}" if near else f"write it with other operators, {add}"
+    return (
+        f"near: {', '.join(near)}; write the model with these, {add}"
+        if near
+        else f"write it with other operators, {add}"
+    )
 
 
 def _family(name: str) -> str:
@@ -79,5 +86,7 @@ def _result_error(node: Node, op: Op) -> ModelError | None:
     inferred = op.infer(node)
     for value, (dtype, shape) in zip(node.outs, inferred, strict=True):
         if spec_of(value.spec) != (dtype, tuple(shape)):
-            return node.error(f"the result is {value.spec} in the program, and by the operator {dtype.numpy} {list(shape)}")
+            return node.error(
+                f"the result is {value.spec} in the program, and by the operator {dtype.numpy} {list(shape)}"
+            )
     return None

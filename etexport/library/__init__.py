@@ -1,4 +1,5 @@
-"""A model as a folder for another build: sources, the kernels that they include, constants, and what other build systems ask for."""
+"""A model as a folder for another build: sources, the kernels that they include, constants, and what other build
+systems ask for."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def library(
     examples/    a main() that calls it once
     the rest     manifests of Make, CMake (plain, Zephyr, ESP-IDF), PlatformIO and Arduino; README, licence, memory.json
 
-    With `between`, run() calls a function of the firmware before each step. `arena` is the model whose arena this one shares, if it does.
+    With `between`, run() calls a function of the firmware before each step. `arena` is the model whose arena this one
+    shares, if it does.
 
     Nothing in it names this machine, and the same program gives the same bytes. Returns the paths.
     """
@@ -53,11 +55,16 @@ def library(
         "space": space,
         "core": board.core,
         "version": __version__,
-        "machine": [flag for flag in board.toolchain.flags if not flag.startswith("--specs=")] if "host" not in board.features else [],
+        "machine": [flag for flag in board.toolchain.flags if not flag.startswith("--specs=")]
+        if "host" not in board.features
+        else [],
         "language": [flag for flag in gcc.LANGUAGE if flag.startswith("-f") and flag not in _OURS],
     }
     alone = tuple(flag.removeprefix("-f") for flag in gcc.WISHES)
-    code = {**_closure(model.headers, (root() / "firmware", *kernels.include_dirs)), **sources(model, space, alone=alone)}
+    code = {
+        **_closure(model.headers, (root() / "firmware", *kernels.include_dirs)),
+        **sources(model, space, alone=alone),
+    }
     texts = {
         **{f"src/{name}": text for name, text in code.items()},
         **{name.format(space=space): _render(template, facts) for template, name in _TEMPLATES.items()},

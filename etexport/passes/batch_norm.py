@@ -1,10 +1,11 @@
-"""BatchNorm in eval is one multiplication and one addition a channel: they become part of a convolution or linear layer beside it.
+"""BatchNorm in eval is one multiplication and one addition a channel: they become part of a convolution or linear layer
+beside it.
 
     y = (x - mean) / sqrt(var + eps) * weight + bias = x * scale + shift
 
-Before it: the layer's weights times `scale` for each output channel, its bias times `scale` plus `shift`. After it: the layer's weights
-times `scale` for each input channel, its bias plus weights times `shift`, exact only where the layer does not pad, because padding is
-zero after the BatchNorm and not before it. Computed in float64, stored as float32.
+Before it: the layer's weights times `scale` for each output channel, its bias times `scale` plus `shift`. After it: the
+layer's weights times `scale` for each input channel, its bias plus weights times `shift`, exact only where the layer
+does not pad, because padding is zero after the BatchNorm and not before it. Computed in float64, stored as float32.
 """
 
 from __future__ import annotations
@@ -39,11 +40,14 @@ class Layer:
     @property
     def transposed(self) -> bool:
         """Whether the weights are (in, out / groups, ...): transposed convolution, and the matrices of addmm and mm."""
-        return self.instruction.op in (ADDMM, MM) or (self.instruction.op == CONVOLUTION and self.instruction.args[6] is True)
+        return self.instruction.op in (ADDMM, MM) or (
+            self.instruction.op == CONVOLUTION and self.instruction.args[6] is True
+        )
 
     @property
     def pads(self) -> bool:
-        """Whether some result sees less than all of the window: at the edges of a transposed convolution it always is so."""
+        """Whether some result sees less than all of the window: at the edges of a transposed convolution it always is
+        so."""
         if self.instruction.op != CONVOLUTION:
             return False
         padding = self.instruction.args[4]
@@ -64,7 +68,8 @@ class Layer:
 
 
 def fold_batch_norms(method: Method, library: Library) -> Method:
-    """Fold every BatchNorm that stands directly after a layer, or directly before one that does not pad, and is read once."""
+    """Fold every BatchNorm that stands directly after a layer, or directly before one that does not pad, and is read
+    once."""
     draft = Draft(method)
     with np.errstate(all="ignore"):  # a variance that is no variance gives NaN in PyTorch too
         while _fold_one(draft, library):
@@ -88,19 +93,34 @@ def _fold_one(draft: Draft, library: Library) -> bool:
             _fold_after(draft, position[makers[0].handle], at, before, *affine)
             return True
         readers = [number for number, one in enumerate(draft.instructions) if norm.outs[0] in one.reads]
-        after = _layer(draft, draft.instructions[readers[0]], library) if len(readers) == 1 and uses[norm.outs[0]] == 1 else None
-        if after is not None and not after.pads and after.source.id == norm.outs[0] and _runs_over_channels(draft, after, source):
+        after = (
+            _layer(draft, draft.instructions[readers[0]], library)
+            if len(readers) == 1 and uses[norm.outs[0]] == 1
+            else None
+        )
+        if (
+            after is not None
+            and not after.pads
+            and after.source.id == norm.outs[0]
+            and _runs_over_channels(draft, after, source)
+        ):
             _fold_before(draft, at, readers[0], after, source, *affine)
             return True
     return False
 
 
 def _scale_and_shift(draft: Draft, norm: Instruction, library: Library) -> tuple[Array, Array] | None:
-    """(scale, shift) for each channel in float64, or None where the instruction is no BatchNorm with constant statistics."""
+    """(scale, shift) for each channel in float64, or None where the instruction is no BatchNorm with constant
+    statistics."""
     if norm.op != BATCH_NORM or not draft.legal(norm, library):
         return None
     weight, bias, mean, variance = (draft.constant(arg) for arg in norm.args[1:5])
-    if mean is None or variance is None or (weight is None) != (norm.args[1] is None) or (bias is None) != (norm.args[2] is None):
+    if (
+        mean is None
+        or variance is None
+        or (weight is None) != (norm.args[1] is None)
+        or (bias is None) != (norm.args[2] is None)
+    ):
         return None
     eps = norm.args[6]
     assert isinstance(eps, (int, float)), norm.where
@@ -124,7 +144,12 @@ def _layer(draft: Draft, instruction: Instruction, library: Library) -> Layer | 
     else:
         return None
     weights, biases = draft.constant(weight), draft.constant(bias)
-    if weights is None or not isinstance(source, Ref) or (biases is None) != (bias is None) or weights.dtype != np.float32:
+    if (
+        weights is None
+        or not isinstance(source, Ref)
+        or (biases is None) != (bias is None)
+        or weights.dtype != np.float32
+    ):
         return None
     return Layer(instruction, source, weights, biases)
 
@@ -132,17 +157,21 @@ def _layer(draft: Draft, instruction: Instruction, library: Library) -> Layer | 
 def _fits(layer: Layer, scale: Array) -> bool:
     """Whether there is one output for each channel, and a bias that is one number a channel."""
     grouped = layer.as_groups()
-    return bool(grouped.shape[0] * grouped.shape[1] == scale.size) and (layer.bias is None or layer.bias.size in (1, scale.size))
+    return bool(grouped.shape[0] * grouped.shape[1] == scale.size) and (
+        layer.bias is None or layer.bias.size in (1, scale.size)
+    )
 
 
 def _runs_over_channels(draft: Draft, layer: Layer, normalised: Ref) -> bool:
-    """Whether dimension 1 of the tensor between the two, the channels of a BatchNorm, is the one that the layer's weights run over."""
+    """Whether dimension 1 of the tensor between the two, the channels of a BatchNorm, is the one that the layer's
+    weights run over."""
     rank = len(draft.values[normalised.id].spec.shape)
     return rank == (layer.weight.ndim if layer.instruction.op == CONVOLUTION else 2)
 
 
 def _fold_after(draft: Draft, layer_at: int, norm_at: int, layer: Layer, scale: Array, shift: Array) -> None:
-    """The layer makes the result of the BatchNorm: it keeps its own name and line, and takes the handle and outs of the other."""
+    """The layer makes the result of the BatchNorm: it keeps its own name and line, and takes the handle and outs of the
+    other."""
     norm = draft.instructions[norm_at]
     grouped = layer.as_groups()
     weight = layer.from_groups(grouped * scale.reshape(*grouped.shape[:2], 1, 1))
@@ -151,7 +180,9 @@ def _fold_after(draft: Draft, layer_at: int, norm_at: int, layer: Layer, scale: 
     draft.drop([norm_at])
 
 
-def _fold_before(draft: Draft, norm_at: int, layer_at: int, layer: Layer, source: Ref, scale: Array, shift: Array) -> None:
+def _fold_before(
+    draft: Draft, norm_at: int, layer_at: int, layer: Layer, source: Ref, scale: Array, shift: Array
+) -> None:
     """The layer reads what the BatchNorm read."""
     grouped = layer.as_groups()
     per_input = scale.reshape(grouped.shape[0], 1, grouped.shape[2], 1)
@@ -167,7 +198,9 @@ def _with(draft: Draft, layer: Layer, source: Ref, weight: Array, bias: Array, o
     old = layer.instruction
     weight_at, bias_at = {CONVOLUTION: (1, 2), LINEAR: (1, 2), ADDMM: (2, 0), MM: (1, None)}[old.op]
     weight_name = _name(draft, old, weight_at)
-    bias_name = _name(draft, old, bias_at) if bias_at is not None and old.args[bias_at] is not None else f"{weight_name}_bias"
+    bias_name = (
+        _name(draft, old, bias_at) if bias_at is not None and old.args[bias_at] is not None else f"{weight_name}_bias"
+    )
     new_weight = draft.add_constant(weight_name, weight)
     new_bias = draft.add_constant(bias_name.replace("_weight_bias", "_bias"), bias.astype(np.float32))
     if old.op in (ADDMM, MM):

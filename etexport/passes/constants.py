@@ -1,4 +1,5 @@
-"""Operators whose operands are all constants: their results become constants. Weight transposes and `x * 2` end here."""
+"""Operators whose operands are all constants: their results become constants. Weight transposes and `x * 2` end
+here."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from etexport.program.model import Arg, Array, Instruction, Method, Ref, Role, T
 
 FREE_BYTES = 64 * 1024
 GROWTH = 4
-"""A result may take up to `FREE_BYTES`, or `GROWTH` times the bytes of its operands: else it is cheaper to compute it on the device."""
+"""A result may take up to `FREE_BYTES`, or `GROWTH` times the bytes of its operands: else it is cheaper to compute it
+on the device."""
 
 FACTORIES: dict[str, Callable[..., Array]] = {
     "aten::full.out": lambda shape, size, fill, *_: np.full(shape, fill),
@@ -28,8 +30,8 @@ FACTORIES: dict[str, Callable[..., Array]] = {
     "aten::arange.start_out": lambda shape, start, end, step, *_: start + step * np.arange(shape[0]),
     "aten::arange.out": lambda shape, *_: np.arange(shape[0]),
 }
-"""Operators that make a tensor from nothing, as functions of its shape and their arguments (what a tensor among these holds does
-not matter). They need no kernel: they end here.
+"""Operators that make a tensor from nothing, as functions of its shape and their arguments (what a tensor among these
+holds does not matter). They need no kernel: they end here.
 """
 
 FACTORY_BYTES = 1 << 24
@@ -81,7 +83,8 @@ def _compute(
     with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
         if instruction.op in FACTORIES:
             made = _made(instruction, specs[0], arguments)
-            return None if made is None or len(specs) > 1 else (made,)  # a damaged file may give it the results of another operator
+            # a damaged file may give it the results of another operator
+            return None if made is None or len(specs) > 1 else (made,)
         operand_bytes = sum(known[replaced.get(read, read)].spec.nbytes for read in instruction.reads)
         op = library.find(instruction.op)
         if op is None or op.reference is None or not draft.legal(instruction, library):
@@ -91,7 +94,9 @@ def _compute(
         results = op.reference(*arguments)
         results = results if isinstance(results, tuple) else (results,)
         stored = tuple(np.asarray(result).astype(spec.dtype.numpy) for result, spec in zip(results, specs, strict=True))
-    assert all(result.shape == spec.shape for result, spec in zip(stored, specs, strict=True)), f"the reference of {instruction.op}"
+    assert all(result.shape == spec.shape for result, spec in zip(stored, specs, strict=True)), (
+        f"the reference of {instruction.op}"
+    )
     return stored
 
 

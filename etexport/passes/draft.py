@@ -1,4 +1,5 @@
-"""A method while a pass changes it. Passes make new values and never touch the arrays of old ones, which others may share."""
+"""A method while a pass changes it. Passes make new values and never touch the arrays of old ones, which others may
+share."""
 
 from __future__ import annotations
 
@@ -13,7 +14,19 @@ from etexport.errors import ModelError
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import spec_of
-from etexport.program.model import JUMPS, MOVE, Array, DType, Instruction, Method, Ref, Role, TensorSpec, Value, substitute
+from etexport.program.model import (
+    JUMPS,
+    MOVE,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    Ref,
+    Role,
+    TensorSpec,
+    Value,
+    substitute,
+)
 
 
 class Draft:
@@ -37,8 +50,8 @@ class Draft:
         return value.data if value is not None and value.role is Role.CONSTANT else None
 
     def legal(self, instruction: Instruction, library: Library) -> bool:
-        """Whether the operator is known, allows these operands and gives these results. What it does not allow, as in a damaged
-        file, is not touched: it is reported after the passes, with all the rest.
+        """Whether the operator is known, allows these operands and gives these results. What it does not allow, as in a
+        damaged file, is not touched: it is reported after the passes, with all the rest.
         """
         op = library.find(instruction.op)
         if op is None:
@@ -46,7 +59,9 @@ class Draft:
         method = replace(self.method, values=self.values, instructions=tuple(self.instructions), outputs=self.outputs)
         try:
             node = node_of(method, instruction, op)
-            return [(dtype, tuple(shape)) for dtype, shape in op.infer(node)] == [spec_of(out.spec) for out in node.outs]
+            return [(dtype, tuple(shape)) for dtype, shape in op.infer(node)] == [
+                spec_of(out.spec) for out in node.outs
+            ]
         except ModelError:
             return False
 
@@ -66,9 +81,14 @@ class Draft:
         return writers
 
     def unchanging(self, value_id: int, writers: Mapping[int, list[Instruction]]) -> bool:
-        """Whether the value has the same content wherever it is read: no state, and written at most once and not by a move."""
+        """Whether the value has the same content wherever it is read: no state, and written at most once and not by a
+        move."""
         made = writers.get(value_id, [])
-        return self.values[value_id].role is not Role.STATE and len(made) <= 1 and all(instruction.op != MOVE for instruction in made)
+        return (
+            self.values[value_id].role is not Role.STATE
+            and len(made) <= 1
+            and all(instruction.op != MOVE for instruction in made)
+        )
 
     def put(self, at: int, instruction: Instruction) -> None:
         self.instructions[at] = instruction
@@ -91,7 +111,9 @@ class Draft:
 
     def rename(self, new: Mapping[int, int]) -> None:
         """Read value `new[id]` wherever `id` was read or given out."""
-        if not any(read in new for instruction in self.instructions for read in instruction.reads) and new.keys().isdisjoint(self.outputs):
+        if not any(
+            read in new for instruction in self.instructions for read in instruction.reads
+        ) and new.keys().isdisjoint(self.outputs):
             return
         self.changed = True
         self.instructions = [
@@ -103,7 +125,8 @@ class Draft:
         self.outputs = tuple(new.get(out, out) for out in self.outputs)
 
     def add_constant(self, name: str, data: Array) -> Ref:
-        """A new constant with this content. It gets the name if nobody bears it when the pass is done, else the name with a number."""
+        """A new constant with this content. It gets the name if nobody bears it when the pass is done, else the name
+        with a number."""
         data = np.array(data, order="C", copy=True)
         data.flags.writeable = False
         spec = TensorSpec(DType.of_numpy(data.dtype), data.shape)
@@ -144,7 +167,9 @@ class Draft:
             if value_id in self.values and name not in taken:
                 taken.add(name)
                 self.values[value_id] = replace(self.values[value_id], name=name)
-        values = {value.id: replace(value, role=_role(value, value.id in self.outputs)) for value in self.values.values()}
+        values = {
+            value.id: replace(value, role=_role(value, value.id in self.outputs)) for value in self.values.values()
+        }
         return replace(self.method, values=values, instructions=tuple(self.instructions), outputs=self.outputs)
 
 

@@ -19,10 +19,12 @@ PHYSICAL_TRANSPOSE = "cortex_m::transpose.out"
 
 
 def use_one_form(method: Method, library: Library) -> Method:
-    """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative pads).
+    """A mean over everything is one over all dimensions; a negative pad is a slice (stock ExecuTorch has no negative
+    pads).
 
-    What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8. What has no kernel of its own
-    and can be said in others (`rewrites.py`) is said so. The maximum over windows to a given size is max_pool2d where all are alike.
+    What ExecuTorch's Cortex-M flow pads and transposes is PyTorch's padding and permutation, of int8. What has no
+    kernel of its own and can be said in others (`rewrites.py`) is said so. The maximum over windows to a given size is
+    max_pool2d where all are alike.
     """
     draft = Draft(method)
     instructions: list[Instruction] = []
@@ -63,8 +65,8 @@ def use_one_form(method: Method, library: Library) -> Method:
 def _logical_pad(pad: Instruction, operand: TensorSpec, out: TensorSpec) -> Instruction | None:
     """`cortex_m::pad(x, before[4], after[4], value)` as PyTorch's; None where its arguments are not of that form.
 
-    The amounts are for the last 4 dimensions as they lie in memory. A tensor of one channel or one pixel lies both ways; ExecuTorch takes
-    it for channels last.
+    The amounts are for the last 4 dimensions as they lie in memory. A tensor of one channel or one pixel lies both
+    ways; ExecuTorch takes it for channels last.
     """
     rank = len(operand.shape)
     if len(pad.args) != 4 or rank > 4:
@@ -83,17 +85,23 @@ def _logical_pad(pad: Instruction, operand: TensorSpec, out: TensorSpec) -> Inst
 
 
 def _equal_windows(pool: Instruction, operand: TensorSpec) -> tuple[int, ...]:
-    """Height and width of the windows of a pooling to a given size, where all are alike and side by side; else nothing."""
+    """Height and width of the windows of a pooling to a given size, where all are alike and side by side; else
+    nothing."""
     asked = pool.args[1] if len(pool.args) == 2 else ()
     sizes = [one for one in asked if isinstance(one, int)] if isinstance(asked, tuple) else []
     if len(sizes) != 2 or min(sizes) < 1 or len(operand.shape) not in (3, 4) or 0 in operand.shape:
         return ()
     image = operand.shape[-2:]
-    return () if any(have % want for have, want in zip(image, sizes, strict=True)) else tuple(map(int.__floordiv__, image, sizes))
+    return (
+        ()
+        if any(have % want for have, want in zip(image, sizes, strict=True))
+        else tuple(map(int.__floordiv__, image, sizes))
+    )
 
 
 def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:
-    """(slices, what is left of the pad): the negative entries of the pad, innermost dimension first, as slices before it."""
+    """(slices, what is left of the pad): the negative entries of the pad, innermost dimension first, as slices before
+    it."""
     pads, rank = pad.args[1] if len(pad.args) > 1 else (), len(operand.spec.shape)
     numbers = [one for one in pads if isinstance(one, int)] if isinstance(pads, tuple) else []
     if not any(one < 0 for one in numbers) or len(numbers) % 2 or len(numbers) > 2 * rank or 0 in operand.spec.shape:
@@ -109,7 +117,14 @@ def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> t
         spec = TensorSpec(operand.spec.dtype, tuple(shape))
         cropped = draft.add_value(f"{draft.values[pad.outs[0]].name}_cropped", spec)
         slices.append(
-            Instruction(SLICE, (source, dim, start, end, 1), (cropped.id,), next_handle + len(slices), f"{pad.name}_crop", pad.source)
+            Instruction(
+                SLICE,
+                (source, dim, start, end, 1),
+                (cropped.id,),
+                next_handle + len(slices),
+                f"{pad.name}_crop",
+                pad.source,
+            )
         )
         source = Ref(cropped.id)
     rest = tuple(max(one, 0) for one in numbers)

@@ -1,4 +1,5 @@
-"""Operators that change nothing: clones, casts to the same type, dropout in eval (a clone), pads by nothing, a concatenation of one."""
+"""Operators that change nothing: clones, casts to the same type, dropout in eval (a clone), pads by nothing, a
+concatenation of one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The board-neutral passes in their order, until nothing changes: so running the pipeline twice changes nothing.
 
-Passes of installed packages (entry point group `etexport.passes`, each names a function) come behind ours, by entry point name.
+Passes of installed packages (entry point group `etexport.passes`, each names a function) come behind ours, by entry
+point name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ PASSES: tuple[Pass, ...] = (
     split_into_slices,  # pieces that are read become slices; later passes and kernels know one result a call
     use_one_form,  # likewise where PyTorch has several operators for one thing
     simplify_views,  # one form for all views, so that the passes below and the target know one
-    remove_identities,  # clones, casts to the same type, dropout: what they hide (a transpose of a weight) comes to light
+    # clones, casts to the same type, dropout: what they hide (a transpose of a weight) comes to light
+    remove_identities,
     fold_constants,  # weight transposes, scalars cast to float
     fold_batch_norms,  # needs the weights as constants
     remove_dead,  # what the passes above left behind
@@ -90,12 +92,16 @@ def _run(method: Method, library: Library, stages: tuple[Stage, ...]) -> Method:
         if method is before:
             return method
     for entry in (stage.entry for stage in changed if stage.entry is not None):
-        raise refused(entry, f"finds something to do for ever on method {method.name}; where nothing is left it gives its argument back")
+        raise refused(
+            entry,
+            f"finds something to do for ever on method {method.name}; where nothing is left it gives its argument back",
+        )
     raise AssertionError(f"the passes do not come to an end on method {method.name}")
 
 
 def _after(stage: Stage, method: Method, library: Library) -> Method:
-    """The method after one pass. What goes wrong in a package's pass is that package's: a PackageError that names it."""
+    """The method after one pass. What goes wrong in a package's pass is that package's: a PackageError that names
+    it."""
     if stage.entry is None:
         return stage.run(method, library)
     try:

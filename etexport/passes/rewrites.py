@@ -1,4 +1,5 @@
-"""Operators without a kernel of their own that are a few others: each form gives the instructions that stand in its place."""
+"""Operators without a kernel of their own that are a few others: each form gives the instructions that stand in its
+place."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ INDEX_BYTES = 64 * 1024
 
 @dataclass
 class Rewrite:
-    """One instruction that becomes several. Each step's result is read by the next; the last one gives the instruction's own result."""
+    """One instruction that becomes several. Each step's result is read by the next; the last one gives the
+    instruction's own result."""
 
     draft: Draft
     instruction: Instruction
@@ -36,7 +38,9 @@ class Rewrite:
         """Of the argument at this position, where it is a tensor in its logical order."""
         args = self.instruction.args
         value = self.draft.value(args[at]) if at < len(args) else None
-        return value.spec if value is not None and value.spec.physical_dims == _plain(value.spec).physical_dims else None
+        return (
+            value.spec if value is not None and value.spec.physical_dims == _plain(value.spec).physical_dims else None
+        )
 
     def numbers(self, at: int, count: int | None = None) -> tuple[int, ...] | None:
         """The argument at this position as whole numbers; one number stands for `count` equal ones."""
@@ -50,8 +54,11 @@ class Rewrite:
             found *= count
         return found if count is None or len(found) == count else None
 
-    def step(self, op: str, args: tuple[Arg, ...], shape: tuple[int, ...], *, dtype: DType | None = None, last: bool = False) -> Ref:
-        """Append a step; its result, of the type of the instruction's own unless `dtype` says another, and that one if it is the last."""
+    def step(
+        self, op: str, args: tuple[Arg, ...], shape: tuple[int, ...], *, dtype: DType | None = None, last: bool = False
+    ) -> Ref:
+        """Append a step; its result, of the type of the instruction's own unless `dtype` says another, and that one if
+        it is the last."""
         if last:
             self.steps.append(replace(self.instruction, op=op, args=args))
             return Ref(self.instruction.outs[0])
@@ -64,7 +71,8 @@ class Rewrite:
 
 
 def rewritten(draft: Draft, instruction: Instruction, handle: int) -> list[Instruction]:
-    """What stands for an instruction of `FORMS`: itself where its arguments are not of the form. Handles from `handle` on are free."""
+    """What stands for an instruction of `FORMS`: itself where its arguments are not of the form. Handles from `handle`
+    on are free."""
     rewrite = Rewrite(draft, instruction, handle, [])
     if len(instruction.outs) == 1:
         FORMS[instruction.op](rewrite)
@@ -79,7 +87,9 @@ def _plain(spec: TensorSpec) -> TensorSpec:
 def _clamp(rewrite: Rewrite) -> None:
     """clamp between tensors: the larger of x and min, then the smaller of that and max."""
     args = rewrite.instruction.args
-    bounds = [(op, bound) for op, bound in zip(("maximum", "minimum"), args[1:], strict=False) if isinstance(bound, Ref)]
+    bounds = [
+        (op, bound) for op, bound in zip(("maximum", "minimum"), args[1:], strict=False) if isinstance(bound, Ref)
+    ]
     if len(args) != 3 or not isinstance(args[0], Ref) or not bounds:
         return
     x: Arg = args[0]
@@ -114,7 +124,12 @@ def _as_strided(rewrite: Rewrite) -> None:
     if x is None or len(rewrite.instruction.args) != 4:
         return
     sizes, strides, offset = rewrite.numbers(1), rewrite.numbers(2), rewrite.instruction.args[3]
-    if sizes != rewrite.out.shape or strides is None or len(strides) != len(sizes) or not isinstance(offset, int | None):
+    if (
+        sizes != rewrite.out.shape
+        or strides is None
+        or len(strides) != len(sizes)
+        or not isinstance(offset, int | None)
+    ):
         return
     if prod(sizes) * 8 > max(INDEX_BYTES, 8 * x.numel):
         return
@@ -139,7 +154,8 @@ def _gather(rewrite: Rewrite, x: TensorSpec, at: Array) -> None:
 
 
 def _unfold(rewrite: Rewrite) -> None:
-    """Windows along a dimension: its elements are repeated, and the place within the window becomes the last dimension."""
+    """Windows along a dimension: its elements are repeated, and the place within the window becomes the last
+    dimension."""
     x, args = rewrite.spec(0), rewrite.instruction.args
     if x is None or len(args) != 4 or not all(isinstance(arg, int) for arg in args[1:]):
         return
@@ -212,16 +228,24 @@ def _diagonal(rewrite: Rewrite) -> None:
     if (*others, rows, columns) != tuple(range(rank)):
         source = rewrite.step(PERMUTE, (source, (*others, rows, columns)), (*outer, height, width))
     flat = rewrite.step(VIEW, (source, (*outer, height * width)), (*outer, height * width))
-    places = rewrite.draft.add_constant(f"{rewrite.instruction.name}_places", (np.arange(count) + top) * width + np.arange(count) + left)
+    places = rewrite.draft.add_constant(
+        f"{rewrite.instruction.name}_places", (np.arange(count) + top) * width + np.arange(count) + left
+    )
     rewrite.step(SELECT, (flat, len(outer), places), rewrite.out.shape, last=True)
 
 
 def _distances(rewrite: Rewrite) -> None:
-    """Of each row of one operand to each of the other: their differences, squared and added up, or their sizes added up or compared."""
+    """Of each row of one operand to each of the other: their differences, squared and added up, or their sizes added up
+    or compared."""
     args, x, y = rewrite.instruction.args, rewrite.spec(0), rewrite.spec(1)
     if x is None or y is None or len(args) != 4 or args[2] not in (1, 2, inf) or min(len(x.shape), len(y.shape)) < 2:
         return
-    if x.dtype is not DType.FLOAT32 or y.dtype is not x.dtype or 0 in (*x.shape, *y.shape) or x.shape[-1] != y.shape[-1]:
+    if (
+        x.dtype is not DType.FLOAT32
+        or y.dtype is not x.dtype
+        or 0 in (*x.shape, *y.shape)
+        or x.shape[-1] != y.shape[-1]
+    ):
         return
     rows, columns = (*x.shape[:-1], 1, x.shape[-1]), (*y.shape[:-2], 1, *y.shape[-2:])
     every = (*rewrite.out.shape, x.shape[-1])
@@ -249,7 +273,12 @@ def _average_of_rows(rewrite: Rewrite) -> None:
         return
     kernel, padding = rewrite.numbers(1, 3), rewrite.numbers(3, 3)
     stride = kernel if args[2] == () else rewrite.numbers(2, 3)
-    if kernel is None or padding is None or stride is None or (*kernel[1:], *stride[1:], *padding[1:]) != (1, 1, 1, 1, 0, 0):
+    if (
+        kernel is None
+        or padding is None
+        or stride is None
+        or (*kernel[1:], *stride[1:], *padding[1:]) != (1, 1, 1, 1, 0, 0)
+    ):
         return
     *outer, depth, height, width = x.shape
     rows, averaged = (*outer, depth, height * width), (*outer, rewrite.out.shape[-3], height * width)
@@ -267,7 +296,8 @@ def _factors(rewrite: Rewrite, rank: int) -> tuple[TensorSpec, TensorSpec] | Non
 
 
 def _matrix_by_vector(rewrite: Rewrite) -> None:
-    """A matrix of the model times a column is the same as the column, as a row, times the matrix transposed: a layer with weights."""
+    """A matrix of the model times a column is the same as the column, as a row, times the matrix transposed: a layer
+    with weights."""
     factors, args = _factors(rewrite, 2), rewrite.instruction.args
     content = None if factors is None else rewrite.draft.constant(args[0])
     if factors is None or content is None or rewrite.draft.constant(args[1]) is not None:

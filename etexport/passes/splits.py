@@ -43,7 +43,8 @@ def split_into_slices(method: Method, library: Library) -> Method:
 
 
 def _is_split(draft: Draft, instruction: Instruction) -> bool:
-    """Whether it is one of these operators, and its results are the operand's pieces in order; in a damaged file they may not be."""
+    """Whether it is one of these operators, and its results are the operand's pieces in order; in a damaged file they
+    may not be."""
     if (instruction.op not in SIZES and instruction.op != UNBIND) or len(instruction.args) < 2:
         return False
     operand, dim = draft.value(instruction.args[0]), instruction.args[-1]

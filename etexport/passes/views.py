@@ -55,7 +55,11 @@ def _canonical(draft: Draft, instruction: Instruction, library: Library) -> Inst
     if not instruction.args or len(instruction.outs) != 1:
         return None
     operand, out = draft.value(instruction.args[0]), draft.values[instruction.outs[0]]
-    if operand is None or operand.spec.dtype is not out.spec.dtype or not (operand.spec.is_contiguous and out.spec.is_contiguous):
+    if (
+        operand is None
+        or operand.spec.dtype is not out.spec.dtype
+        or not (operand.spec.is_contiguous and out.spec.is_contiguous)
+    ):
         return None
     if instruction.op in PERMUTES:
         if not draft.legal(instruction, library):
@@ -85,7 +89,9 @@ def _permutation(instruction: Instruction, operand: Value) -> tuple[int, ...]:
     return tuple(order)
 
 
-def _merged(draft: Draft, instruction: Instruction, made_by: dict[int, Instruction], writers: dict[int, list[Instruction]]) -> Instruction:
+def _merged(
+    draft: Draft, instruction: Instruction, made_by: dict[int, Instruction], writers: dict[int, list[Instruction]]
+) -> Instruction:
     """The instruction reading what the view or permute before it reads."""
     first = instruction.args[0]
     assert isinstance(first, Ref)

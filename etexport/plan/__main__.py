@@ -13,7 +13,9 @@ from etexport.plan.picture import picture
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m etexport.plan", description="Plan the memory of a problem in a JSON or CSV file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m etexport.plan", description="Plan the memory of a problem in a JSON or CSV file."
+    )
     parser.add_argument("problem", type=Path, help="a file as etexport.plan.files writes it; CSV as MiniMalloc's")
     parser.add_argument("--planner", metavar="MODULE:FUNCTION", help="your planner instead of ours")
     parser.add_argument("--picture", type=Path, metavar="OUT.svg", help="draw the plan")
@@ -28,7 +30,11 @@ def main() -> int:
     print(to_json(problem, solution), end="")
     for region, size in solution.size.items():
         bound = solution.bound[region]
-        verdict = f"optimal ({solution.proof})" if size == bound else f"bound {bound:,}, gap {(size - bound) / max(bound, 1):.1%}"
+        verdict = (
+            f"optimal ({solution.proof})"
+            if size == bound
+            else f"bound {bound:,}, gap {(size - bound) / max(bound, 1):.1%}"
+        )
         print(f"{region}: {size:,} bytes, {verdict}", file=sys.stderr)
     if args.picture:
         args.picture.write_text(picture(problem, solution))

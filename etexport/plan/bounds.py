@@ -1,7 +1,8 @@
 """Lower bounds: bytes that no plan can do without.
 
-Plain buffers that live at one step are disjoint, so their sizes add up. Two that may overlap share at most so many bytes; the size of a
-union is at least the sum of the sizes less the sum of what pairs share (Bonferroni), and at least the size of any part of it.
+Plain buffers that live at one step are disjoint, so their sizes add up. Two that may overlap share at most so many
+bytes; the size of a union is at least the sum of the sizes less the sum of what pairs share (Bonferroni), and at least
+the size of any part of it.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 from etexport.plan.conflicts import Conflicts, bits, conflicts
 from etexport.plan.problem import Buffer, Problem
 
-# A group of buffers that overlap one another is searched exhaustively up to this many; more is never seen (an operator has few operands).
+# A group of buffers that overlap one another is searched exhaustively up to this many; more is never seen (an operator
+# has few operands).
 _LARGEST_GROUP = 10
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Where the bound comes from: at `step` these `buffers` are live (largest first) and need at least `bound` bytes together."""
+    """Where the bound comes from: at `step` these `buffers` are live (largest first) and need at least `bound` bytes
+    together."""
 
     step: int
     buffers: tuple[Buffer, ...]
@@ -62,7 +65,8 @@ def shared_bytes(view: Conflicts, x: int, y: int) -> int:
 
 
 def _groups(view: Conflicts, section: int) -> list[list[int]]:
-    """The section's buffers, those together that overlaps connect. Buffers of different groups are disjoint in every plan."""
+    """The section's buffers, those together that overlaps connect. Buffers of different groups are disjoint in every
+    plan."""
     groups = []
     left = section
     while left:

@@ -1,7 +1,8 @@
-"""The planners' view of one region: buffers by index, the moments that matter, and which pairs must keep their distance.
+"""The planners' view of one region: buffers by index, the moments that matter, and which pairs must keep their
+distance.
 
-Every rule is of one form. For buffers x and y that are live together, offset[y] >= offset[x] + w_xy or offset[x] >= offset[y] + w_yx. For
-plain buffers w is the size of the lower one; an `Overlap` lowers one of the two.
+Every rule is of one form. For buffers x and y that are live together, offset[y] >= offset[x] + w_xy or offset[x] >=
+offset[y] + w_yx. For plain buffers w is the size of the lower one; an `Overlap` lowers one of the two.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from etexport.plan.problem import Problem
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Buffers of one region. Offsets are multiples of `unit`, so sizes and distances are rounded up to it: no plan is lost by that."""
+    """Buffers of one region. Offsets are multiples of `unit`, so sizes and distances are rounded up to it: no plan is
+    lost by that."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -101,7 +103,8 @@ def conflicts(problem: Problem, region: str) -> Conflicts:
 
 
 def _sections(lives: Iterable[tuple[tuple[int, int], ...]]) -> tuple[list[int], list[int]]:
-    """Steps at which the set of live buffers changes, and the sets; a set that is part of its neighbour in time is left out."""
+    """Steps at which the set of live buffers changes, and the sets; a set that is part of its neighbour in time is left
+    out."""
     changes: dict[int, list[tuple[int, bool]]] = {}
     for x, live in enumerate(lives):
         for begin, end in live:

@@ -1,13 +1,14 @@
 """Search that ends with a plan of a given height or with the proof that there is none.
 
-Depth first over canonical plans, in which buffers are placed in the order of their offsets and each one lies at 0 or touches one below it:
-if any plan of that height exists, a canonical one does (push everything down). What cuts the tree, as in MiniMalloc (Moffitt, ASPLOS 2023):
-a section whose unplaced buffers no longer fit above the lowest place that one of them can take; a gap into which an unplaced buffer would
-have fitted; and unplaced buffers that fall apart into groups without a conflict between them, which are searched one after the other
-instead of in each other's branches.
+Depth first over canonical plans, in which buffers are placed in the order of their offsets and each one lies at 0 or
+touches one below it: if any plan of that height exists, a canonical one does (push everything down). What cuts the
+tree, as in MiniMalloc (Moffitt, ASPLOS 2023): a section whose unplaced buffers no longer fit above the lowest place
+that one of them can take; a gap into which an unplaced buffer would have fitted; and unplaced buffers that fall apart
+into groups without a conflict between them, which are searched one after the other instead of in each other's branches.
 
-Distances of overlaps (`Overlap`) are followed like sizes. Where some are negative, or where in-place pairs form a circle, a canonical plan
-need not exist: a plan that is found is good, but that none is found proves nothing, and `UNKNOWN` is returned for it.
+Distances of overlaps (`Overlap`) are followed like sizes. Where some are negative, or where in-place pairs form a
+circle, a canonical plan need not exist: a plan that is found is good, but that none is found proves nothing, and
+`UNKNOWN` is returned for it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def _rotate(view: Conflicts, capacity: int, nodes: int, provable: bool) -> Answe
 
 
 def can_prove(view: Conflicts) -> bool:
-    """Whether every feasible height has a canonical plan: no negative distance, no circle of pairs that may start at one address."""
+    """Whether every feasible height has a canonical plan: no negative distance, no circle of pairs that may start at
+    one address."""
     above: list[list[int]] = [[] for _ in range(len(view))]
     for x, others in enumerate(view.pairs):
         for y, (up, _down) in others.items():
@@ -122,7 +124,8 @@ class _OutOfNodesError(Exception):
 
 
 class _Search:
-    """One depth-first search. `lowest[x]` is where x would come to lie now: upon all placed buffers that it must not share bytes with."""
+    """One depth-first search. `lowest[x]` is where x would come to lie now: upon all placed buffers that it must not
+    share bytes with."""
 
     def __init__(self, view: Conflicts, capacity: int, rank: Sequence[int], nodes: int) -> None:
         self.view = view
@@ -141,7 +144,9 @@ class _Search:
             members = list(bits(section))
             for x in members:
                 self.sections_of[x].append(number)
-            common = sum(shared_bytes(view, x, y) for x in members for y in view.shared[x] if y < x and section >> y & 1)
+            common = sum(
+                shared_bytes(view, x, y) for x in members for y in view.shared[x] if y < x and section >> y & 1
+            )
             self.left.append(sum(view.padded[x] for x in members) - common)
         # What the topmost buffer is rounded up by does not count against the capacity.
         self.room = capacity + max((p - s for p, s in zip(view.padded, view.sizes, strict=True)), default=0)

@@ -1,7 +1,7 @@
 """Problems and plans as text, to keep one or to mail one: JSON holds everything, CSV a plain list of buffers.
 
-The CSV columns are MiniMalloc's (`id,lower,upper,size`), with `alignment` and `gaps` ("4-7 9-10": steps in which the buffer is not
-needed) where they say something, so that a problem goes either way.
+The CSV columns are MiniMalloc's (`id,lower,upper,size`), with `alignment` and `gaps` ("4-7 9-10": steps in which the
+buffer is not needed) where they say something, so that a problem goes either way.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def from_json(text: str) -> tuple[Problem, Solution | None]:
         data = json.loads(text)
         problem = Problem(
             buffers=tuple(
-                Buffer(**{**item, "live": tuple((int(first), int(last)) for first, last in item["live"])}) for item in data["buffers"]
+                Buffer(**{**item, "live": tuple((int(first), int(last)) for first, last in item["live"])})
+                for item in data["buffers"]
             ),
             regions=tuple(Region(**item) for item in data.get("regions", [{"name": "ram"}])),
             overlaps=tuple(Overlap(**item) for item in data.get("overlaps", [])),
@@ -72,7 +73,9 @@ def to_csv(problem: Problem) -> str:
     writer.writerow(["id", "lower", "upper", "size", "alignment", "gaps"])
     for buffer in problem.buffers:
         lower, upper = (buffer.live[0][0], buffer.live[-1][1]) if buffer.live else (0, 0)
-        gaps = " ".join(f"{end}-{begin}" for (_, end), (begin, _) in zip(buffer.live, buffer.live[1:], strict=False) if end < begin)
+        gaps = " ".join(
+            f"{end}-{begin}" for (_, end), (begin, _) in zip(buffer.live, buffer.live[1:], strict=False) if end < begin
+        )
         writer.writerow([buffer.name, lower, upper, buffer.size, buffer.align, gaps])
     return out.getvalue()
 

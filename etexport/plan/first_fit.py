@@ -1,4 +1,5 @@
-"""First fit in a few orders, and a hill climb over orders: finds the optimum of nearly every network in milliseconds, proves nothing.
+"""First fit in a few orders, and a hill climb over orders: finds the optimum of nearly every network in milliseconds,
+proves nothing.
 
 Deterministic: the seed is fixed and effort is counted in placements, not in seconds.
 """
@@ -17,7 +18,9 @@ def place(view: Conflicts, order: Sequence[int]) -> list[int]:
     for x in order:
         align = view.aligns[x]
         # o_x must not lie strictly between o_y - w_xy and o_y + w_yx
-        forbidden = sorted((offsets[y] - up, offsets[y] + down) for y, (up, down) in view.pairs[x].items() if offsets[y] >= 0)
+        forbidden = sorted(
+            (offsets[y] - up, offsets[y] + down) for y, (up, down) in view.pairs[x].items() if offsets[y] >= 0
+        )
         offset = 0
         for low, high in forbidden:
             if low < offset < high:
@@ -52,7 +55,8 @@ def orders(view: Conflicts) -> list[list[int]]:
 
 
 def first_fit(view: Conflicts, bound: int, *, placements: int = 60_000, seed: int = 1) -> list[int]:
-    """The best offsets found; stops at `bound`. `placements` limits the climb (a placement of one buffer costs some microseconds)."""
+    """The best offsets found; stops at `bound`. `placements` limits the climb (a placement of one buffer costs some
+    microseconds)."""
     best_order: list[int] = []
     best: list[int] = []
     for order in orders(view):
@@ -65,7 +69,8 @@ def first_fit(view: Conflicts, bound: int, *, placements: int = 60_000, seed: in
 
 
 def _climb(view: Conflicts, bound: int, order: list[int], best: list[int], *, placements: int, seed: int) -> list[int]:
-    """Moves a buffer that reaches the top, or one below it, forward in the order, or swaps two; keeps what is not worse."""
+    """Moves a buffer that reaches the top, or one below it, forward in the order, or swaps two; keeps what is not
+    worse."""
     chance = random.Random(seed)
     offsets = best
     for _ in range(placements // max(1, len(view))):

@@ -1,4 +1,5 @@
-"""A plan as a picture: time from left to right, addresses upwards, one box a buffer. Gives the text of a self-contained SVG element."""
+"""A plan as a picture: time from left to right, addresses upwards, one box a buffer. Gives the text of a self-contained
+SVG element."""
 
 from __future__ import annotations
 
@@ -82,9 +83,9 @@ def picture(
     notes: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> str:
-    """SVG text. `steps` names the steps; by buffer name, `kinds` says what a buffer is ("input", "output", "activation", "scratch",
-    "state"; others are added to the legend as they come), `notes` adds a line to what is shown when one points at it, and `labels` is what
-    stands in its box instead of its name."""
+    """SVG text. `steps` names the steps; by buffer name, `kinds` says what a buffer is ("input", "output",
+    "activation", "scratch", "state"; others are added to the legend as they come), `notes` adds a line to what is shown
+    when one points at it, and `labels` is what stands in its box instead of its name."""
     kinds = kinds or {}
     used = {kinds.get(buffer.name, "activation") for buffer in problem.buffers}
     legend = [kind for kind in _KINDS if kind in used] + sorted(used - set(_KINDS))
@@ -96,11 +97,19 @@ def picture(
     panels = []
     y = 24.0
     for region in problem.regions:
-        buffers = [buffer for buffer in problem.buffers if solution.places[buffer.name].region == region.name and buffer.size > 0]
+        buffers = [
+            buffer
+            for buffer in problem.buffers
+            if solution.places[buffer.name].region == region.name and buffer.size > 0
+        ]
         panels.append(_panel(region, buffers, solution, y, count, steps, kinds, notes or {}, labels or {}, colours))
         y += _HEADING + _HEIGHT + foot
     environment = Environment(
-        loader=PackageLoader("etexport.plan"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("etexport.plan"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("picture.svg.j2").render(
         width=_width(count),

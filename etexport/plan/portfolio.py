@@ -20,9 +20,11 @@ Planner = Callable[[Problem], Solution]
 
 
 def plan(problem: Problem, planner: str | None = None) -> Solution:
-    """An address for every buffer; `planner` is a "module:function" to use instead of ours. The result has passed `validate`.
+    """An address for every buffer; `planner` is a "module:function" to use instead of ours. The result has passed
+    `validate`.
 
-    Errors: PlanError if the problem contradicts itself, a region is too small, or the planner is not to be found or wrong.
+    Errors: PlanError if the problem contradicts itself, a region is too small, or the planner is not to be found or
+    wrong.
     """
     check(problem)
     solution = portfolio(problem) if planner is None else _with_own_bound(problem, _asked(planner, problem))
@@ -47,7 +49,8 @@ def portfolio(problem: Problem) -> Solution:
     return Solution(places=ordered, size=size, bound=bound, proof=_one_line(proofs))
 
 
-# Effort of exact search for one region, in buffers looked at: two seconds in the worst case, none for the usual network.
+# Effort of exact search for one region, in buffers looked at: two seconds in the worst case, none for the usual
+# network.
 _EFFORT = 400_000
 
 
@@ -73,7 +76,8 @@ def _solve_region(view: Conflicts) -> tuple[list[int], int, str]:
 
 
 def check(problem: Problem) -> None:
-    """Errors: PlanError if the problem cannot be meant: names twice or unknown, sizes below 0, live ranges out of order."""
+    """Errors: PlanError if the problem cannot be meant: names twice or unknown, sizes below 0, live ranges out of
+    order."""
     seen: set[str] = set()
     regions = {region.name for region in problem.regions}
     for buffer in problem.buffers:
@@ -81,12 +85,18 @@ def check(problem: Problem) -> None:
             raise PlanError(f"two buffers are called {buffer.name}")
         seen.add(buffer.name)
         if buffer.size < 0 or buffer.align < 1 or buffer.touched < 0:
-            raise PlanError(f"buffer {buffer.name} has size {buffer.size}, alignment {buffer.align}, {buffer.touched} bytes touched")
+            raise PlanError(
+                f"buffer {buffer.name} has size {buffer.size}, alignment {buffer.align}, {buffer.touched} bytes touched"
+            )
         if buffer.region is not None and buffer.region not in regions:
-            raise PlanError(f"buffer {buffer.name} wants region {buffer.region!r}", hint=f"there is {', '.join(sorted(regions))}")
+            raise PlanError(
+                f"buffer {buffer.name} wants region {buffer.region!r}", hint=f"there is {', '.join(sorted(regions))}"
+            )
         ends = [end for pair in buffer.live for end in pair]
         if ends != sorted(ends) or any(begin >= end for begin, end in buffer.live):
-            raise PlanError(f"live ranges of buffer {buffer.name} are empty, out of order or overlap: {list(buffer.live)}")
+            raise PlanError(
+                f"live ranges of buffer {buffer.name} are empty, out of order or overlap: {list(buffer.live)}"
+            )
     for overlap in problem.overlaps:
         for name in (overlap.low, overlap.high):
             if name not in seen:
@@ -101,7 +111,9 @@ def load(planner: str) -> Planner:
     try:
         found: object = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise PlanError(f"no planner {planner}: {error}", hint="name it as module:function, the module on PYTHONPATH") from error
+        raise PlanError(
+            f"no planner {planner}: {error}", hint="name it as module:function, the module on PYTHONPATH"
+        ) from error
     except Exception as error:
         raise PlanError(f"no planner {planner}: its module fails with {type(error).__name__}: {error}") from error
     if not callable(found):
@@ -120,7 +132,11 @@ def _asked(planner: str, problem: Problem) -> Solution:
         raise PlanError(f"planner {planner} failed: {type(error).__name__}: {error}") from error
     if not isinstance(solution, Solution):
         raise PlanError(f"planner {planner} returned a {type(solution).__name__}, not a Solution")
-    wrong = sorted(str(name) for name, place in solution.places.items() if not isinstance(place, Place) or type(place.offset) is not int)
+    wrong = sorted(
+        str(name)
+        for name, place in solution.places.items()
+        if not isinstance(place, Place) or type(place.offset) is not int
+    )
     if wrong:
         raise PlanError(f"planner {planner} gives no Place(region, offset) for {', '.join(wrong[:5])}")
     return solution

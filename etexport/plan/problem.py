@@ -25,10 +25,12 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Buffers `low` and `high` are live together, yet may share bytes as long as `offset[high] - offset[low] >= distance`, in one region.
+    """Buffers `low` and `high` are live together, yet may share bytes as long as `offset[high] - offset[low] >=
+    distance`, in one region.
 
-    Plain buffers have distance size(low) (or lie the other way round); an output written in place over its input has 0; a kernel that
-    reads ahead of what it writes has something between, or below 0. The other way round, low above high, takes the full size of `high`.
+    Plain buffers have distance size(low) (or lie the other way round); an output written in place over its input has 0;
+    a kernel that reads ahead of what it writes has something between, or below 0. The other way round, low above high,
+    takes the full size of `high`.
     """
 
     low: str
@@ -38,8 +40,8 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Region:
-    """A stretch of memory. `capacity` None means unlimited (a bound is looked for). `cost` is what a byte read or written there costs,
-    in any unit that all regions share; those that cost least are filled first."""
+    """A stretch of memory. `capacity` None means unlimited (a bound is looked for). `cost` is what a byte read or
+    written there costs, in any unit that all regions share; those that cost least are filled first."""
 
     name: str
     capacity: int | None = None
@@ -66,8 +68,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """`places` by buffer name; `size` and `bound` (proven lower bound for the buffers that lie there) in bytes by region; `proof` says how
-    the bound was found. The plan is optimal where size == bound."""
+    """`places` by buffer name; `size` and `bound` (proven lower bound for the buffers that lie there) in bytes by
+    region; `proof` says how the bound was found. The plan is optimal where size == bound."""
 
     places: Mapping[str, Place]
     size: Mapping[str, int]

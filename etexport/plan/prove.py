@@ -1,7 +1,9 @@
-"""A planner that asks a constraint solver (OR-tools' CP-SAT): slower than ours, but it decides more, negative distances among them.
+"""A planner that asks a constraint solver (OR-tools' CP-SAT): slower than ours, but it decides more, negative distances
+among them.
 
-`--planner etexport.plan.prove:prove`, after `pip install etexport[prove]` (30 MB). It starts from our own plan and can only improve on
-it. One thread, a fixed seed and a limit in deterministic work, so that every machine gets the same plan.
+`--planner etexport.plan.prove:prove`, after `pip install etexport[prove]` (30 MB). It starts from our own plan and can
+only improve on it. One thread, a fixed seed and a limit in deterministic work, so that every machine gets the same
+plan.
 """
 
 from __future__ import annotations

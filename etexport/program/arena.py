@@ -1,7 +1,7 @@
 """Offsets for the stock runtime: a `.pte` file says where each tensor lies, and so must ours.
 
-This plan is only for programs that run in ExecuTorch. Firmware is planned by `etexport.plan`, from what the target side has
-made of the program, and never from these offsets.
+This plan is only for programs that run in ExecuTorch. Firmware is planned by `etexport.plan`, from what the target side
+has made of the program, and never from these offsets.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ ALIGNMENT = 16
 
 
 def shared_offsets(program: Program) -> tuple[Mapping[int, int], int]:
-    """(byte offset of each state that several methods have, bytes of the memory in which these lie one after the other)."""
+    """(byte offset of each state that several methods have, bytes of the memory in which these lie one after the
+    other)."""
     placed: dict[int, int] = {}
     total = 0
     for id_ in sorted(frozenset().union(*(method.shared for method in program.methods))):
@@ -56,10 +57,11 @@ def _rounded(size: int) -> int:
 
 
 def live_ranges(method: Method) -> Mapping[int, tuple[int, int]]:
-    """First and last instruction that need the bytes of each value, the start being -1 and the end the number of instructions.
+    """First and last instruction that need the bytes of each value, the start being -1 and the end the number of
+    instructions.
 
-    Over-estimated where there are jumps back (what a loop touches lives through the whole loop) and moves (both names live
-    together, since a move copies a pointer).
+    Over-estimated where there are jumps back (what a loop touches lives through the whole loop) and moves (both names
+    live together, since a move copies a pointer).
     """
     count = len(method.instructions)
     live: dict[int, tuple[int, int]] = {}
@@ -81,7 +83,9 @@ def live_ranges(method: Method) -> Mapping[int, tuple[int, int]]:
     for id_ in method.outputs:
         touch(id_, count)
     loops = [
-        (target, position) for position, target in enumerate(jump_targets(method.instructions)) if target is not None and target <= position
+        (target, position)
+        for position, target in enumerate(jump_targets(method.instructions))
+        if target is not None and target <= position
     ]
     pairs = [
         (read, instruction.outs[0])

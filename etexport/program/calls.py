@@ -1,7 +1,7 @@
 """How an operator's results stand among the arguments of a call in a `.pte` file.
 
-A call lists the operator's arguments in schema order, then the out arguments, then one entry more for the result: the out
-once again, or a list of the outs where there are several or where the operator has a list as its out argument.
+A call lists the operator's arguments in schema order, then the out arguments, then one entry more for the result: the
+out once again, or a list of the outs where there are several or where the operator has a list as its out argument.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ LIST_OUT = frozenset(
         "aten::unsafe_split_with_sizes.out",
     }
 )
-"""Operators whose one out argument is a list of tensors: the number of results says nothing about which form a call has."""
+"""Operators whose one out argument is a list of tensors: the number of results says nothing about which form a call
+has."""
 
 SCRATCH = {
     QUANTIZED_CONVOLUTION: 1,
@@ -29,8 +30,8 @@ SCRATCH = {
     "cortex_m::quantized_avg_pool2d.out": 1,
     "cortex_m::quantized_batch_matmul.out": 1,
 }
-"""Operators whose last arguments before the out, so many, are memory that the call may use. Its size is made for one core's kernels, and
-nothing has written it: in a Program it is None."""
+"""Operators whose last arguments before the out, so many, are memory that the call may use. Its size is made for one
+core's kernels, and nothing has written it: in a Program it is None."""
 
 
 def is_in_place(op: str) -> bool:

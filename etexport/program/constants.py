@@ -1,4 +1,5 @@
-"""The constants of several methods as the program's: passes make them method by method, and equal ones become one again."""
+"""The constants of several methods as the program's: passes make them method by method, and equal ones become one
+again."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from etexport.program.model import Method, Role, TensorSpec, Value, substitute
 
 
 def share_constants(methods: Sequence[Method]) -> tuple[Method, ...]:
-    """The methods with one id for equal constants, and no id for two: where a constant of one method has the content of a constant of
-    another, it becomes that one, unless a value of its method already bears that one's name or id.
+    """The methods with one id for equal constants, and no id for two: where a constant of one method has the content of
+    a constant of another, it becomes that one, unless a value of its method already bears that one's name or id.
     """
     next_id = max((method.next_id() for method in methods), default=0)
     known: dict[int, Value] = {}
@@ -21,7 +22,9 @@ def share_constants(methods: Sequence[Method]) -> tuple[Method, ...]:
         names = {value.name for value in method.values.values()}
         for value in sorted(method.values.values(), key=lambda value: value.id):
             before = known.get(value.id)
-            if value.role is not Role.CONSTANT or (before is not None and before.data is value.data and before.spec == value.spec):
+            if value.role is not Role.CONSTANT or (
+                before is not None and before.data is value.data and before.spec == value.spec
+            ):
                 continue
             equal = found.get((value.spec, value.physical_bytes))
             free = equal is not None and (equal.id == value.id or equal.id not in method.values)
@@ -50,4 +53,6 @@ def _with(method: Method, new: dict[int, Value]) -> Method:
         one if not ids.keys() & set(one.reads) else replace(one, args=tuple(substitute(arg, ids) for arg in one.args))
         for one in method.instructions
     )
-    return replace(method, values=values, instructions=instructions, outputs=tuple(ids.get(id_, id_) for id_ in method.outputs))
+    return replace(
+        method, values=values, instructions=instructions, outputs=tuple(ids.get(id_, id_) for id_ in method.outputs)
+    )

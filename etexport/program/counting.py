@@ -1,7 +1,8 @@
 """Loops of a known number of rounds in a `.pte` file: ExecuTorch counts in an Int that prim operators compute with.
 
     sym_size(x, 0, n)                                what stands for a known size
-    move 0 -> i                                      ours alone; theirs counts on the 0 in the file, and subtracts n behind the loop
+    move 0 -> i                                      ours alone; theirs counts on the 0 in the file, and subtracts n
+                                                     behind the loop
     head: select_copy(x, 0, i) ... et_copy_index(y, row, i)
     add(i, 1, i); eq(i, n, done); jump_false done -> head; sub(i, n, i)
 
@@ -20,8 +21,8 @@ EQUAL = "executorch_prim::eq.Scalar"
 COPY_INDEX = "executorch_prim::et_copy_index.tensor"
 
 Call = tuple[str, tuple[int, ...]]
-"""What an instruction of the file does: an operator and its arguments, `JUMP` with condition and destination, or `MOVE` with source and
-target, all as numbers of values."""
+"""What an instruction of the file does: an operator and its arguments, `JUMP` with condition and destination, or `MOVE`
+with source and target, all as numbers of values."""
 
 JUMP, MOVE = "jump", "move"
 
@@ -38,8 +39,8 @@ class Counted:
 
 @dataclass(frozen=True)
 class Counting:
-    """`sizes`: Ints that stand for sizes, which are known. `parts`: instructions that only count, and are none in a Program. `moves`: those
-    where a count begins, in files of ours."""
+    """`sizes`: Ints that stand for sizes, which are known. `parts`: instructions that only count, and are none in a
+    Program. `moves`: those where a count begins, in files of ours."""
 
     sizes: Mapping[int, int]
     loops: tuple[Counted, ...]

@@ -1,7 +1,7 @@
 """A `.pte` file's tables -> Program: everything that is said in numbers is checked, and then means something.
 
-What the file says by sharing (views at one address, an out argument repeated as the result, integers boxed as values) is
-said outright in the Program: see `sharing.py` and `calls.py`.
+What the file says by sharing (views at one address, an out argument repeated as the result, integers boxed as values)
+is said outright in the Program: see `sharing.py` and `calls.py`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def decode(data: bytes) -> Program:
 
 
 def _lasting_memory(plans: Sequence[Table]) -> int:
-    """The planned memory that methods share: the last one of several, of one size in all; 0 where there is none. Only states lie there."""
+    """The planned memory that methods share: the last one of several, of one size in all; 0 where there is none. Only
+    states lie there."""
     sizes = [plan["non_const_buffer_sizes"] or () for plan in plans]
     last = Counter((len(one) - 1, *one[-1:]) for one in sizes if len(one) > 2)
     return max((memory for (memory, *_), count in last.items() if count > 1), default=0)
@@ -102,8 +103,8 @@ def _lasting_memory(plans: Sequence[Table]) -> int:
 
 @dataclass
 class _Belongings:
-    """The states and constants that methods read so far, by what the file says of them, and the first id that is free. `memory` is that of
-    the states that methods share."""
+    """The states and constants that methods read so far, by what the file says of them, and the first id that is free.
+    `memory` is that of the states that methods share."""
 
     memory: int
     first: int = 0
@@ -123,7 +124,8 @@ class _Belongings:
         return found
 
     def add(self, reader: _MethodReader, method: Method, mine: Mapping[int, Value]) -> Method:
-        """The method with ids of its own, behind those of the methods before, and what `mine` names (by its own index) as it is there."""
+        """The method with ids of its own, behind those of the methods before, and what `mine` names (by its own index)
+        as it is there."""
         ids = {id_: mine[id_].id if id_ in mine else id_ + self.first for id_ in method.values}
         states = frozenset(value.id for value in method.values.values() if value.role is Role.STATE)
         values = {}
@@ -169,7 +171,8 @@ class _Store:
         start = self.offsets[index]
         if start + spec.nbytes > len(self.content):
             raise ProgramError(
-                f"its data ends at byte {start + spec.nbytes} of the {self.kind}, which have {len(self.content)} bytes", where=where
+                f"its data ends at byte {start + spec.nbytes} of the {self.kind}, which have {len(self.content)} bytes",
+                where=where,
             )
         if not spec.numel:
             return np.zeros(spec.shape, spec.dtype.numpy)
@@ -291,7 +294,8 @@ class _MethodReader:
         for device in self.plan["non_const_buffer_device"] or ():
             if device["device_type"]:
                 raise ProgramError(
-                    f"planned memory {device['buffer_idx']} is on device type {device['device_type']}; only the CPU is known"
+                    f"planned memory {device['buffer_idx']} is on device type {device['device_type']}; only the CPU is "
+                    "known"
                 )
         if len(self.plan["chains"]) != 1:
             raise ProgramError(f"the method has {len(self.plan['chains'])} chains of instructions; one is supported")
@@ -304,8 +308,12 @@ class _MethodReader:
         instructions = self.instructions(chain)
         carries = self.carried(instructions)
         states = self.states(instructions, frozenset(inputs), carries)
-        instructions = tuple(replace(one, args=one.args[1:2]) if carries.intersection(one.outs) else one for one in instructions)
-        places = {id_: tensor.place for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.spec.nbytes}
+        instructions = tuple(
+            replace(one, args=one.args[1:2]) if carries.intersection(one.outs) else one for one in instructions
+        )
+        places = {
+            id_: tensor.place for id_, tensor in self.tensors.items() if tensor.place is not None and tensor.spec.nbytes
+        }
         for instruction in instructions:
             if instruction.op == VIEW and instruction.outs[0] in places and self.is_et_view(chain, instruction.handle):
                 del places[instruction.outs[0]]  # et_view gives its out another pointer
@@ -315,14 +323,15 @@ class _MethodReader:
         return _Namer(self, chain, inputs, outputs, states, instructions).method()
 
     def identity(self, id_: int, states: frozenset[int]) -> tuple[object, ...]:
-        """What is equal for a constant or a shared state in all methods, and for nothing else; empty for other values."""
+        """What is equal for a constant or a shared state in all methods, and for nothing else; empty for other
+        values."""
         tensor = self.tensors[id_]
         if id_ in states:
             assert tensor.place is not None
             return ("state", tensor.place) if tensor.place.memory == self.belongings.memory else ()
         return ("constant", tensor.entry, tensor.spec) if tensor.place is None and tensor.entry else ()
 
-    # ---- values -------------------------------------------------------------------------------------------------------
+    # ---- values ------------------------------------------------------------------------------------------------------
 
     def calls(self, chain: Table) -> list[counting.Call]:
         """The instructions as `counting` wants them; nothing is checked yet."""
@@ -369,7 +378,9 @@ class _MethodReader:
                 self.others[index] = tuple(self.integer(item, where) for item in content["items"])
                 continue
             for item in content["items"]:
-                if not (0 <= item < index and item in self.tensors) and not (item == -1 and kind == "OptionalTensorList"):
+                if not (0 <= item < index and item in self.tensors) and not (
+                    item == -1 and kind == "OptionalTensorList"
+                ):
                     raise ProgramError(f"it lists value {item}, which is no tensor before it", where=where)
             self.others[index] = _List(content["items"])
 
@@ -393,7 +404,9 @@ class _MethodReader:
                 "export without external constants, so that the .pte holds them",
             )
         if extra["location"] or extra["device_type"]:
-            raise fail(f"its data has location {extra['location']} on device type {extra['device_type']}, which are not known")
+            raise fail(
+                f"its data has location {extra['location']} on device type {extra['device_type']}, which are not known"
+            )
         if table["shape_dynamism"] != STATIC and not (grows and table["shape_dynamism"] == DYNAMIC_BOUND):
             raise fail(
                 f"its shape is dynamic (at most {list((table['sizes'] or ())[:MAX_RANK])}), which is not supported",
@@ -403,7 +416,10 @@ class _MethodReader:
         if sizes is None or order is None:
             raise fail("it has no sizes or no dim order")
         if len(sizes) > MAX_RANK or sorted(order) != list(range(len(sizes))):
-            raise fail(f"its dim order {list(order[:MAX_RANK])} is no permutation of its {len(sizes)} dimensions (at most {MAX_RANK})")
+            raise fail(
+                f"its dim order {list(order[:MAX_RANK])} is no permutation of its {len(sizes)} dimensions (at most "
+                f"{MAX_RANK})"
+            )
         if any(size < 0 for size in sizes):
             raise fail(f"its sizes {list(sizes)} are negative")
         if table["storage_offset"]:
@@ -422,10 +438,14 @@ class _MethodReader:
             return None
         memory, sizes = allocation["memory_id"], self.plan["non_const_buffer_sizes"]
         if not 0 < memory < len(sizes):
-            raise ProgramError(f"it lies in memory {memory}; the method has {len(sizes) - 1}, counted from 1", where=where)
+            raise ProgramError(
+                f"it lies in memory {memory}; the method has {len(sizes) - 1}, counted from 1", where=where
+            )
         start = allocation["memory_offset_low"] + (allocation["memory_offset_high"] << 32)
         if start + spec.nbytes > sizes[memory]:
-            raise ProgramError(f"it ends at byte {start + spec.nbytes} of memory {memory}, which has {sizes[memory]}", where=where)
+            raise ProgramError(
+                f"it ends at byte {start + spec.nbytes} of memory {memory}, which has {sizes[memory]}", where=where
+            )
         return Place(memory, start, start + spec.nbytes)
 
     def ends(self, field_name: str, kind: str) -> tuple[int, ...]:
@@ -436,11 +456,12 @@ class _MethodReader:
                 raise ProgramError(f"{kind} {position} is value {id_} of {len(self.plan['values'])}")
             if id_ not in self.tensors:
                 raise ProgramError(
-                    f"{kind} {position} is {self.others[id_]!r} and no tensor", hint="export a module whose inputs and outputs are tensors"
+                    f"{kind} {position} is {self.others[id_]!r} and no tensor",
+                    hint="export a module whose inputs and outputs are tensors",
                 )
         return ids
 
-    # ---- instructions ---------------------------------------------------------------------------------------------------
+    # ---- instructions ------------------------------------------------------------------------------------------------
 
     def instructions(self, chain: Table) -> tuple[Instruction, ...]:
         calls = chain["instructions"]
@@ -468,7 +489,9 @@ class _MethodReader:
                 found.append(self.instruction(index, call, len(calls)))
         for at, one in enumerate(found):
             if one.op == BEGIN:
-                stacked = dict.fromkeys(row.outs[0] for row in found if row.op == SET_ROW and row.args[2] == Ref(one.outs[0]))
+                stacked = dict.fromkeys(
+                    row.outs[0] for row in found if row.op == SET_ROW and row.args[2] == Ref(one.outs[0])
+                )
                 found[at] = replace(one, outs=(*one.outs, *stacked))
         return tuple(one.leading_to(entered.get(one.destination, -1)) if one.op == JUMP_FALSE else one for one in found)
 
@@ -498,7 +521,9 @@ class _MethodReader:
             delegates, number = self.plan["delegates"], content["delegate_index"]
             name = delegates[number]["id"] if 0 <= number < len(delegates) else f"number {number}"
             raise ProgramError(
-                f"it calls the delegate {name!r}; delegates are not supported", where=where, hint="export without a partitioner"
+                f"it calls the delegate {name!r}; delegates are not supported",
+                where=where,
+                hint="export without a partitioner",
             )
         raise ProgramError("it frees a tensor of unbounded shape, which is not supported", where=where)
 
@@ -509,7 +534,9 @@ class _MethodReader:
         name, overload = operators[number]["name"], operators[number]["overload"]
         joined = f"{name}.{overload}" if overload else name or ""
         if len(joined) > MAX_OPERATOR_NAME or not _OPERATOR.fullmatch(joined):
-            raise ProgramError(f"operator {number} is called {joined[:MAX_OPERATOR_NAME]!r}, which is no operator name", where=where)
+            raise ProgramError(
+                f"operator {number} is called {joined[:MAX_OPERATOR_NAME]!r}, which is no operator name", where=where
+            )
         return joined
 
     def kernel_call(self, index: int, call: Table) -> Instruction:
@@ -526,10 +553,19 @@ class _MethodReader:
         counts = [loop.count for loop in self.counted.loops]
         if op == SELECT and len(args) == 5 and args[2] in counts and self.others.get(args[1]) == 0:
             return Instruction(ROW, (self.argument(args[0]), Ref(args[2])), (args[4],), index)
-        if op == counting.COPY_INDEX and len(args) == 3 and args[2] in counts and {args[0], args[1]} <= self.tensors.keys():
+        if (
+            op == counting.COPY_INDEX
+            and len(args) == 3
+            and args[2] in counts
+            and {args[0], args[1]} <= self.tensors.keys()
+        ):
             return Instruction(SET_ROW, self.arguments(args), (args[0],), index)
         if op.startswith("executorch_prim::") or op == counting.SIZE:
-            raise ProgramError("it computes with sizes at run time, which is not supported", where=where, hint="export with fixed shapes")
+            raise ProgramError(
+                "it computes with sizes at run time, which is not supported",
+                where=where,
+                hint="export with fixed shapes",
+            )
         count, outs = self.outs(op, args, where)
         scratch = min(SCRATCH.get(op, 0), count)
         return Instruction(op, (*self.arguments(args[: count - scratch]), *[None] * scratch), outs, index)
@@ -545,7 +581,10 @@ class _MethodReader:
             self.budget.spend(len(result.ids))
         if is_in_place(op):
             # until ExecuTorch 1.2 the result was a value of its own, which nothing ever wrote or read
-            if not all(id_ in self.tensors for id_ in (args[0], args[-1])) or self.tensors[args[0]].spec != self.tensors[args[-1]].spec:
+            if (
+                not all(id_ in self.tensors for id_ in (args[0], args[-1]))
+                or self.tensors[args[0]].spec != self.tensors[args[-1]].spec
+            ):
                 raise ProgramError("it works in place, but its result is not its first argument", where=where)
             return len(args) - 1, (args[0],)
         if op in LIST_OUT:
@@ -581,7 +620,8 @@ class _MethodReader:
         return kind == "KernelCall" and self.operator(content["op_index"], "") == ET_VIEW
 
     def carried(self, instructions: Sequence[Instruction]) -> set[int]:
-        """What is only ever copied onto, from several places and before it is read on every way: the carry of a loop."""
+        """What is only ever copied onto, from several places and before it is read on every way: the carry of a
+        loop."""
         writers = Counter(out for one in instructions for out in one.outs)
         copies = Counter(one.outs[0] for one in instructions if one.op == WRITE_BACK)
         found = {id_ for id_, count in copies.items() if count == writers[id_] > 1 and not self.tensors[id_].entry}
@@ -597,19 +637,24 @@ class _MethodReader:
         return found
 
     def states(self, instructions: Sequence[Instruction], inputs: frozenset[int], carries: set[int]) -> frozenset[int]:
-        """Values that keep their content between runs: those with initial content, those that an in-place operator writes
-        though no instruction has made them, and those that have a name of their own and are never written.
+        """Values that keep their content between runs: those with initial content, those that an in-place operator
+        writes though no instruction has made them, and those that have a name of their own and are never written.
         """
         written = {out for instruction in instructions for out in instruction.outs}
         found = {
             id_
             for id_, tensor in self.tensors.items()
-            if tensor.place is not None and (tensor.entry or (tensor.qualified_name and id_ not in written and id_ not in inputs))
+            if tensor.place is not None
+            and (tensor.entry or (tensor.qualified_name and id_ not in written and id_ not in inputs))
         }
         made: set[int] = set()
         for instruction in instructions:
             for out in instruction.outs:
-                if is_in_place(instruction.op) and not {out} & (made | inputs | carries) and self.tensors[out].place is not None:
+                if (
+                    is_in_place(instruction.op)
+                    and not {out} & (made | inputs | carries)
+                    and self.tensors[out].place is not None
+                ):
                     found.add(out)
                 made.add(out)
         self.add_lasting(instructions, inputs, found)
@@ -619,7 +664,8 @@ class _MethodReader:
         return frozenset(found)
 
     def add_lasting(self, instructions: Sequence[Instruction], inputs: frozenset[int], found: set[int]) -> None:
-        """What lies in the memory that methods share is a state, though this method may only read it; a second value there is a view."""
+        """What lies in the memory that methods share is a state, though this method may only read it; a second value
+        there is a view."""
 
         def lasting(id_: int) -> bool:
             place = self.tensors[id_].place
@@ -635,13 +681,17 @@ class _MethodReader:
                 taken.add(self.tensors[id_].place)
 
 
-def _with_views(instructions: Sequence[Instruction], views: Sequence[View], tensors: dict[int, _Tensor]) -> tuple[Instruction, ...]:
+def _with_views(
+    instructions: Sequence[Instruction], views: Sequence[View], tensors: dict[int, _Tensor]
+) -> tuple[Instruction, ...]:
     """The instructions with each view as one of its own, right behind the instruction that writes what it shows."""
     behind: dict[int, list[Instruction]] = {}
     for number, view in enumerate(views):
         new, old = tensors[view.value].spec, tensors[view.base].spec
         if (new.dtype, new.numel) != (old.dtype, old.numel):
-            raise ProgramError(f"value {view.value}, {new}, shares its bytes with value {view.base}, {old}, and is no view of it")
+            raise ProgramError(
+                f"value {view.value}, {new}, shares its bytes with value {view.base}, {old}, and is no view of it"
+            )
         call = Instruction(VIEW, (Ref(view.base), new.shape), (view.value,), len(instructions) + number)
         behind.setdefault(view.after, []).append(call)
     found = list(behind.get(AT_START, ()))
@@ -665,7 +715,12 @@ class _Namer:
     def method(self) -> Method:
         frames = [entry["items"] or () for entry in self.chain["stacktrace"] or ()]
         ours = any(frame["filename"] == VALUE_FRAME for items in frames for frame in items)
-        stored = {frame["lineno"]: frame["name"] or "" for items in frames for frame in items if frame["filename"] == VALUE_FRAME}
+        stored = {
+            frame["lineno"]: frame["name"] or ""
+            for items in frames
+            for frame in items
+            if frame["filename"] == VALUE_FRAME
+        }
         instructions = tuple(self.named(instruction, frames, ours) for instruction in self.instructions)
         used = {id_ for instruction in instructions for id_ in (*instruction.reads, *instruction.outs)}
         used.update(self.inputs, self.outputs)
@@ -682,14 +737,18 @@ class _Namer:
         if self.reader.counted.loops:  # what only counts has had a place in the file
             handles = {instruction.handle: at for at, instruction in enumerate(instructions)}
             instructions = tuple(replace(one, handle=handles[one.handle]) for one in instructions)
-            instructions = tuple(one.leading_to(handles.get(one.destination, -1)) if one.op in JUMPS else one for one in instructions)
+            instructions = tuple(
+                one.leading_to(handles.get(one.destination, -1)) if one.op in JUMPS else one for one in instructions
+            )
         method = Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
         return self.reader.belongings.add(self.reader, method, shared)
 
     def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:
         """With the name and the source line that the file's frames give it."""
         items = (
-            [frame for frame in frames[instruction.handle] if frame["filename"] != VALUE_FRAME] if instruction.handle < len(frames) else []
+            [frame for frame in frames[instruction.handle] if frame["filename"] != VALUE_FRAME]
+            if instruction.handle < len(frames)
+            else []
         )
         if ours and items:
             instruction = replace(instruction, name=items[0]["name"] or "")
@@ -711,7 +770,11 @@ class _Namer:
         )
 
     def names(
-        self, instructions: Sequence[Instruction], used: Sequence[int], stored: dict[int, str], shared: Mapping[int, Value]
+        self,
+        instructions: Sequence[Instruction],
+        used: Sequence[int],
+        stored: dict[int, str],
+        shared: Mapping[int, Value],
     ) -> dict[int, str]:
         found = {id_: value.name for id_, value in shared.items()}
         names = Names({*found.values(), *self.reader.belongings.state_names})
@@ -767,6 +830,8 @@ class _Namer:
         if role is Role.STATE and tensor.entry:
             return Value(id_, name, tensor.spec, role, self.reader.file.initial.array(tensor.entry, tensor.spec, where))
         if role is Role.CONSTANT and tensor.entry:
-            return Value(id_, name, tensor.spec, role, self.reader.file.constants.array(tensor.entry, tensor.spec, where))
+            return Value(
+                id_, name, tensor.spec, role, self.reader.file.constants.array(tensor.entry, tensor.spec, where)
+            )
         empty = np.zeros(tensor.spec.shape, tensor.spec.dtype.numpy) if role is Role.CONSTANT else None
         return Value(id_, name, tensor.spec, role, empty)

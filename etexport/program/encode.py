@@ -39,7 +39,8 @@ COUNTING = (counting.ADD, counting.EQUAL)
 
 
 def encode(program: Program, *, stock: bool = False) -> bytes:
-    """The file. ProgramError where the program holds what the format cannot say, or, with `stock`, what ExecuTorch cannot run."""
+    """The file. ProgramError where the program holds what the format cannot say, or, with `stock`, what ExecuTorch
+    cannot run."""
     verify(program, "writing the file")
     if stock:
         _refuse_own_operators(program)
@@ -63,7 +64,8 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
 
 
 def carried(method: Method) -> frozenset[int]:
-    """What is moved to inside a loop: the move of a round must not make it another name of what the next round writes, so it is a copy."""
+    """What is moved to inside a loop: the move of a round must not make it another name of what the next round writes,
+    so it is a copy."""
     targets = enumerate(jump_targets(method.instructions))
     rounds = [range(to, at) for at, to in targets if to is not None and to <= at]
     return frozenset(
@@ -104,7 +106,8 @@ class _Pool:
 
 
 def _pytree(count: int) -> Table:
-    """The description of a flat tuple of `count` tensors, with which ExecuTorch's Python tools rebuild nested results."""
+    """The description of a flat tuple of `count` tensors, with which ExecuTorch's Python tools rebuild nested
+    results."""
     leaf: Table = {"type": None, "context": None, "children_spec": []}
     return {"type": "builtins.tuple", "context": "null", "children_spec": [leaf] * count}
 
@@ -144,7 +147,8 @@ def _literal_plan(name: str, literals: Sequence[Scalar]) -> Table:
 
 @dataclass
 class _MethodWriter:
-    """Writes one execution plan: the tensors that are used first, in order of their ids, then what else is an argument."""
+    """Writes one execution plan: the tensors that are used first, in order of their ids, then what else is an
+    argument."""
 
     method: Method
     constants: _Pool
@@ -170,7 +174,11 @@ class _MethodWriter:
         for id_ in sorted(used):
             self.index[id_] = len(self.values)
             self.values.append(
-                {"val": ("Int", {"int_val": 0}) if id_ in self.counts else ("Tensor", self.tensor(method.values[id_], places))}
+                {
+                    "val": ("Int", {"int_val": 0})
+                    if id_ in self.counts
+                    else ("Tensor", self.tensor(method.values[id_], places))
+                }
             )
         positions: dict[int, int] = {}
         count = 0
@@ -201,7 +209,8 @@ class _MethodWriter:
     def tensor(self, value: Value, places: Mapping[int, int]) -> Table:
         if value.storage is not None or value.spec.qparams is not None or value.role is Role.SCRATCH:
             raise ProgramError(
-                "it has an address, a quantisation or the role scratch, which only the target side knows and no file keeps",
+                "it has an address, a quantisation or the role scratch, which only the target side knows and no file "
+                "keeps",
                 where=f"{self.method.name}: {value.name}",
             )
         table: Table = {
@@ -214,7 +223,11 @@ class _MethodWriter:
         if value.role is Role.CONSTANT:
             return {**table, "data_buffer_idx": self.constants.add(value.physical_bytes)}
         memory, offset = (2, self.shared_places[value.id]) if value.id in self.method.shared else (1, places[value.id])
-        table["allocation_info"] = {"memory_id": memory, "memory_offset_low": offset & 0xFFFFFFFF, "memory_offset_high": offset >> 32}
+        table["allocation_info"] = {
+            "memory_id": memory,
+            "memory_offset_low": offset & 0xFFFFFFFF,
+            "memory_offset_high": offset >> 32,
+        }
         if value.role is Role.STATE:
             table["extra_tensor_info"] = {"fully_qualified_name": value.name}
             # zeros are what a state without content starts from, and Netron opens no file whose states have any
@@ -240,7 +253,9 @@ class _MethodWriter:
 
     def call(self, instruction: Instruction, positions: Mapping[int, int], count: int) -> tuple[str, Table]:
         if instruction.epilogue is not None:
-            raise ProgramError("it has an epilogue, which only the target side knows and no file keeps", where=instruction.where)
+            raise ProgramError(
+                "it has an epilogue, which only the target side knows and no file keeps", where=instruction.where
+            )
         if instruction.op == BEGIN:
             return "MoveCall", {"move_from": self.argument(0), "move_to": self.index[instruction.outs[0]]}
         if instruction.op == MOVE:
@@ -255,9 +270,14 @@ class _MethodWriter:
         if instruction.op == ROW:
             instruction = replace(instruction, op=SELECT, args=(instruction.args[0], 0, instruction.args[1]))
         if instruction.op == SET_ROW:
-            return "KernelCall", {"op_index": self.operator(counting.COPY_INDEX), "args": [self.argument(arg) for arg in instruction.args]}
+            return "KernelCall", {
+                "op_index": self.operator(counting.COPY_INDEX),
+                "args": [self.argument(arg) for arg in instruction.args],
+            }
         if len(instruction.op) > MAX_OPERATOR_NAME:
-            raise ProgramError(f"ExecuTorch takes {MAX_OPERATOR_NAME} characters for the name of an operator", where=instruction.where)
+            raise ProgramError(
+                f"ExecuTorch takes {MAX_OPERATOR_NAME} characters for the name of an operator", where=instruction.where
+            )
         args = [self.argument(arg) for arg in instruction.args]
         return "KernelCall", {"op_index": self.operator(instruction.op), "args": [*args, *self.results(instruction)]}
 
@@ -269,7 +289,9 @@ class _MethodWriter:
         outs = [self.index[id_] for id_ in instruction.outs]
         if is_in_place(instruction.op):
             if not instruction.args or instruction.args[0] != Ref(instruction.outs[0]) or len(outs) != 1:
-                raise ProgramError("it works in place, but its result is not its first argument", where=instruction.where)
+                raise ProgramError(
+                    "it works in place, but its result is not its first argument", where=instruction.where
+                )
             return outs
         if instruction.op in LIST_OUT:
             return [self.list_of(outs)] * 2
@@ -308,7 +330,8 @@ class _MethodWriter:
         return self.known[full]
 
     def frames(self) -> list[Table]:
-        """One list a instruction: its name and source line, then the name of each value that no list before has named."""
+        """One list a instruction: its name and source line, then the name of each value that no list before has
+        named."""
         named: set[int] = set()
         found: list[Table] = []
         for instruction in self.method.instructions:
@@ -322,7 +345,10 @@ class _MethodWriter:
         return found
 
     def value_frames(self, ids: Iterable[int]) -> list[Table]:
-        return [{"filename": VALUE_FRAME, "lineno": self.index[id_], "name": self.method.values[id_].name, "context": ""} for id_ in ids]
+        return [
+            {"filename": VALUE_FRAME, "lineno": self.index[id_], "name": self.method.values[id_].name, "context": ""}
+            for id_ in ids
+        ]
 
 
 def _exact(arg: Arg) -> object:

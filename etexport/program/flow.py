@@ -1,4 +1,5 @@
-"""Facts that hold at each instruction, computed over jumps: where it may go, what has been done on every way to it, what is alive there."""
+"""Facts that hold at each instruction, computed over jumps: where it may go, what has been done on every way to it,
+what is alive there."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ MAX_PASSES = 16
 
 
 def jump_targets(instructions: Sequence[Instruction]) -> tuple[int | None, ...]:
-    """For each instruction the position that it may jump to (the number of instructions: the end), None where it does not jump.
+    """For each instruction the position that it may jump to (the number of instructions: the end), None where it does
+    not jump.
 
     ProgramError where a jump has no legal destination.
     """
@@ -44,10 +46,12 @@ def forward(
     copy: Callable[[S], S],
     meet: Callable[[S, S], S],
 ) -> S | None:
-    """Run `step(position, state)`, which changes the state, over every instruction that can be reached, until loops are stable.
+    """Run `step(position, state)`, which changes the state, over every instruction that can be reached, until loops are
+    stable.
 
-    `meet` joins what two ways to the same instruction bring, and only ever takes away: `step` may report what it finds missing
-    at once, since a later pass finds no more. Returns the state at the end, None when the end cannot be reached.
+    `meet` joins what two ways to the same instruction bring, and only ever takes away: `step` may report what it finds
+    missing at once, since a later pass finds no more. Returns the state at the end, None when the end cannot be
+    reached.
     """
     targets = jump_targets(instructions)
     count = len(instructions)
@@ -86,7 +90,8 @@ def successors(instructions: Sequence[Instruction]) -> tuple[tuple[int, ...], ..
 
 
 def block_starts(instructions: Sequence[Instruction]) -> frozenset[int]:
-    """Positions where a block begins: the first, what is jumped to, and what stands behind a jump. The end may be one."""
+    """Positions where a block begins: the first, what is jumped to, and what stands behind a jump. The end may be
+    one."""
     targets = jump_targets(instructions)
     jumps = (position for position, target in enumerate(targets) if target is not None)
     return frozenset({0, *(target for target in targets if target is not None), *(position + 1 for position in jumps)})
@@ -100,8 +105,9 @@ def changing(method: Method) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class Life:
-    """Of the bytes of one value, positions of instructions; the number of instructions is the end. `taken`: they hold something, or are
-    written. `before` and `after`: as the instruction begins and ends they hold what is still needed on some way from there."""
+    """Of the bytes of one value, positions of instructions; the number of instructions is the end. `taken`: they hold
+    something, or are written. `before` and `after`: as the instruction begins and ends they hold what is still needed
+    on some way from there."""
 
     taken: frozenset[int] = frozenset()
     before: frozenset[int] = frozenset()
@@ -123,10 +129,11 @@ class Life:
 
 
 def lives(method: Method) -> dict[int, Life]:
-    """The life of each value that has memory of its own and is used; what lies inside it (`Value.storage`) is a part of it.
+    """The life of each value that has memory of its own and is used; what lies inside it (`Value.storage`) is a part of
+    it.
 
-    Bytes live from where they may have been written to where they may be read. An input is there at the start though nobody reads it, a
-    state always.
+    Bytes live from where they may have been written to where they may be read. An input is there at the start though
+    nobody reads it, a state always.
     """
     instructions = method.instructions
     count = len(instructions)
@@ -139,7 +146,9 @@ def lives(method: Method) -> dict[int, Life]:
         return frozenset(base for base in map(owner, ids) if method.values[base].role is not Role.CONSTANT)
 
     def covers(value: Value) -> bool:
-        return value.storage is None or (value.storage.offset == 0 and value.spec.nbytes == method.values[value.storage.base].spec.nbytes)
+        return value.storage is None or (
+            value.storage.offset == 0 and value.spec.nbytes == method.values[value.storage.base].spec.nbytes
+        )
 
     reads = [owners(one.reads) for one in instructions]
     writes = [owners(one.outs) for one in instructions]
@@ -152,7 +161,9 @@ def lives(method: Method) -> dict[int, Life]:
     after = [frozenset().union(*(before[then] for then in follow[at])) for at in range(count)]
     taken = [before[at] | after[at] | reads[at] | writes[at] for at in range(count)] + [before[count]]
     taken[0] |= at_start
-    found = {id_: Life(*(_positions(id_, sets) for sets in (taken, before, after))) for id_ in frozenset().union(*taken)}
+    found = {
+        id_: Life(*(_positions(id_, sets) for sets in (taken, before, after))) for id_ in frozenset().union(*taken)
+    }
     for value in method.values.values():
         if value.role is Role.STATE:
             found[value.id] = Life(frozenset(range(count + 1)), frozenset(range(count + 1)), frozenset(range(count)))
@@ -163,7 +174,9 @@ def _positions(id_: int, sets: Sequence[frozenset[int]]) -> frozenset[int]:
     return frozenset(at for at, one in enumerate(sets) if id_ in one)
 
 
-def _written(writes: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], at_start: frozenset[int]) -> list[frozenset[int]]:
+def _written(
+    writes: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], at_start: frozenset[int]
+) -> list[frozenset[int]]:
     """What may have been written as each position begins."""
     found = [at_start, *(frozenset[int]() for _ in writes)]
     changed = True
@@ -179,7 +192,10 @@ def _written(writes: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], 
 
 
 def _needed(
-    reads: Sequence[frozenset[int]], kills: Sequence[frozenset[int]], follow: Sequence[Sequence[int]], at_end: frozenset[int]
+    reads: Sequence[frozenset[int]],
+    kills: Sequence[frozenset[int]],
+    follow: Sequence[Sequence[int]],
+    at_end: frozenset[int],
 ) -> list[frozenset[int]]:
     """What may be read as it is when each position begins."""
     found = [*(frozenset[int]() for _ in reads), at_end]

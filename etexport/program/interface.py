@@ -1,4 +1,5 @@
-"""What a file says of a method's inputs and outputs beyond the tensors: how integers stand for real numbers, and what classes are called.
+"""What a file says of a method's inputs and outputs beyond the tensors: how integers stand for real numbers, and what
+classes are called.
 
 It travels as constant methods (named literals), which stock ExecuTorch loads and anybody's runner may ask for:
 
@@ -41,8 +42,12 @@ def literals(method: Method, classes: tuple[str, ...] = ()) -> dict[str, tuple[S
 def interface(program: Program, method: Method) -> Interface:
     """ProgramError where a literal of one of these names is something else."""
     return Interface(
-        tuple(_qparams(program.constant_methods, _quantization(method, "input", at)) for at in range(len(method.inputs))),
-        tuple(_qparams(program.constant_methods, _quantization(method, "output", at)) for at in range(len(method.outputs))),
+        tuple(
+            _qparams(program.constant_methods, _quantization(method, "input", at)) for at in range(len(method.inputs))
+        ),
+        tuple(
+            _qparams(program.constant_methods, _quantization(method, "output", at)) for at in range(len(method.outputs))
+        ),
         _names(program.constant_methods, _classes(method)),
     )
 

@@ -62,7 +62,8 @@ class DType(enum.Enum):
 
 @dataclass(frozen=True)
 class QParams:
-    """Affine quantisation: real = (stored - zero_point) * scale, per tensor (`axis` None, one entry) or along `axis`."""
+    """Affine quantisation: real = (stored - zero_point) * scale, per tensor (`axis` None, one entry) or along
+    `axis`."""
 
     scales: tuple[float, ...]
     zero_points: tuple[int, ...]
@@ -73,7 +74,8 @@ class QParams:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Shape is logical (N, C, H, W, as in the script); `dim_order` lists the dimensions from outermost to innermost in memory."""
+    """Shape is logical (N, C, H, W, as in the script); `dim_order` lists the dimensions from outermost to innermost in
+    memory."""
 
     dtype: DType
     shape: tuple[int, ...]
@@ -105,7 +107,8 @@ class TensorSpec:
 
     @property
     def physical_dims(self) -> tuple[int, ...]:
-        """The dim order without dimensions of size 1: two specs of one shape lie alike in memory when these are equal."""
+        """The dim order without dimensions of size 1: two specs of one shape lie alike in memory when these are
+        equal."""
         return tuple(dim for dim in self.dim_order if self.shape[dim] != 1)
 
     @property
@@ -139,7 +142,8 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True)
 class Storage:
-    """The value lies inside another one: `offset` bytes after the start of value `base` (which has no storage of its own base)."""
+    """The value lies inside another one: `offset` bytes after the start of value `base` (which has no storage of its
+    own base)."""
 
     base: int
     offset: int = 0
@@ -149,8 +153,9 @@ class Storage:
 class Value:
     """A tensor of the program.
 
-    `data` is the content of a constant, or the initial content of a state, indexed logically (`data.shape == spec.shape`)
-    whatever the dim order. A state without `data` starts as zeros. `name` is unique in its method and a C identifier.
+    `data` is the content of a constant, or the initial content of a state, indexed logically (`data.shape ==
+    spec.shape`) whatever the dim order. A state without `data` starts as zeros. `name` is unique in its method and a C
+    identifier.
     """
 
     id: int
@@ -190,7 +195,8 @@ Arg = Ref | Scalar | tuple[Any, ...]  # a tuple holds Args: int lists, tensor li
 
 @dataclass(frozen=True)
 class Source:
-    """The innermost line of the user's own code that an instruction comes from; `file` is relative to the model script."""
+    """The innermost line of the user's own code that an instruction comes from; `file` is relative to the model
+    script."""
 
     file: str
     line: int
@@ -202,7 +208,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What a kernel does to each result before it stores it: out = min(max(result + residual, low), high). Set by the target side only."""
+    """What a kernel does to each result before it stores it: out = min(max(result + residual, low), high). Set by the
+    target side only."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -217,18 +224,20 @@ MOVE = "executorch::move"
 """outs[0] becomes another name of args[0] (no bytes move), as ExecuTorch's MoveCall."""
 
 JUMP_FALSE = "executorch::jump_false"
-"""Go to the instruction with handle args[1] (-1: the end) when the bool args[0] (a Ref, or False for always) is false."""
+"""Go to the instruction with handle args[1] (-1: the end) when the bool args[0] (a Ref, or False for always) is
+false."""
 
 BEGIN = "executorch::begin"
-"""Before a loop of a known number of rounds: outs[0], its count (an int32 without dimensions), is 0, and the further outs, of which each
-round will write a row, hold anything."""
+"""Before a loop of a known number of rounds: outs[0], its count (an int32 without dimensions), is 0, and the further
+outs, of which each round will write a row, hold anything."""
 
 NEXT = "executorch::next"
-"""Its end: one is added to the count outs[0] (args[0] too), and below the number args[1] the next round begins at the instruction with
-handle args[2], the one behind its `BEGIN`."""
+"""Its end: one is added to the count outs[0] (args[0] too), and below the number args[1] the next round begins at the
+instruction with handle args[2], the one behind its `BEGIN`."""
 
 ROW = "executorch::row"
-"""outs[0] is row args[1] (a count) of args[0] along its first dimension: ExecuTorch's select_copy with an index that it counts."""
+"""outs[0] is row args[1] (a count) of args[0] along its first dimension: ExecuTorch's select_copy with an index that it
+counts."""
 
 SET_ROW = "executorch::set_row"
 """args[1] becomes row args[2] (a count) of args[0], which is outs[0] too: ExecuTorch's et_copy_index."""
@@ -239,9 +248,9 @@ JUMPS = (JUMP_FALSE, NEXT)
 
 @dataclass(frozen=True)
 class Instruction:
-    """One operator call. `op` is ExecuTorch's name with overload, `aten::add.out`; `args` are the operator's arguments in schema
-    order without the out arguments; `outs` are ids of the values it writes. `handle` names the instruction for ever:
-    passes keep it, an instruction made from several keeps the handle of the one that produced the result.
+    """One operator call. `op` is ExecuTorch's name with overload, `aten::add.out`; `args` are the operator's arguments
+    in schema order without the out arguments; `outs` are ids of the values it writes. `handle` names the instruction
+    for ever: passes keep it, an instruction made from several keeps the handle of the one that produced the result.
     """
 
     op: str
@@ -297,8 +306,8 @@ def substitute(arg: Arg, new: Mapping[int, int]) -> Arg:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input or a
-    constant, or appear twice. Of `values`, states and constants are the program's: see `Program`.
+    """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input
+    or a constant, or appear twice. Of `values`, states and constants are the program's: see `Program`.
     """
 
     name: str
@@ -319,11 +328,11 @@ class Method:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """States and constants belong to the program, methods refer to them: their ids mean the same value in every method that has
-    them. Ids of other values are their method's own.
+    """States and constants belong to the program, methods refer to them: their ids mean the same value in every method
+    that has them. Ids of other values are their method's own.
 
-    `metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file (a
-    text alone is metadata). Their names and those of `methods` differ.
+    `metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file
+    (a text alone is metadata). Their names and those of `methods` differ.
     """
 
     methods: tuple[Method, ...]
@@ -331,7 +340,9 @@ class Program:
     constant_methods: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        users = Counter(id_ for method in self.methods for id_, value in method.values.items() if value.role is Role.STATE)
+        users = Counter(
+            id_ for method in self.methods for id_, value in method.values.items() if value.role is Role.STATE
+        )
         shared = {id_ for id_, count in users.items() if count > 1}
         told = tuple(_sharing(method, frozenset(shared & method.values.keys())) for method in self.methods)
         object.__setattr__(self, "methods", told)
@@ -347,7 +358,9 @@ class Program:
         return self._of(Role.CONSTANT)
 
     def _of(self, role: Role) -> Mapping[int, Value]:
-        return {id_: value for method in self.methods for id_, value in sorted(method.values.items()) if value.role is role}
+        return {
+            id_: value for method in self.methods for id_, value in sorted(method.values.items()) if value.role is role
+        }
 
     def method(self, name: str = "forward") -> Method:
         """The method of this name; the only one of a program that has one. ProgramError where that says nothing."""
@@ -355,7 +368,8 @@ class Program:
         if not found:
             known = ", ".join(method.name for method in self.methods) or "none"
             raise ProgramError(
-                f"no method is called {name}, the program's are {known}", hint="write one method to a file, or call one forward"
+                f"no method is called {name}, the program's are {known}",
+                hint="write one method to a file, or call one forward",
             )
         return found[0]
 

@@ -11,16 +11,18 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 KEYWORDS = frozenset(
     """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const const_cast
-    constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern false float for friend goto
-    if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public register
-    reinterpret_cast restrict return short signed sizeof static static_assert static_cast struct switch template this
-    thread_local throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const
+    const_cast constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern false
+    float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private
+    protected public register reinterpret_cast restrict return short signed sizeof static static_assert static_cast
+    struct switch template this thread_local throw true try typedef typeid typename union unsigned using virtual void
+    volatile wchar_t while xor xor_eq
     """.split()  # noqa: SIM905 one word a line is ninety lines
 )
 
 OPERAND_NAMES: dict[str, tuple[str, ...]] = {
-    # what the tensor operands of an operator are called, by position among its arguments; "" where the producer names it
+    # what the tensor operands of an operator are called, by position among its arguments; "" where the producer names
+    # it
     "convolution": ("", "weight", "bias"),
     "conv1d": ("", "weight", "bias"),
     "conv2d": ("", "weight", "bias"),
@@ -88,4 +90,8 @@ def short_name(op: str) -> str:
     return _SHORT.get(base) or base.removesuffix("_copy").strip("_") or "value"
 
 
-_SHORT = {"_native_batch_norm_legit_no_training": "batch_norm", "_to_dim_order_copy": "to_order", "_clone_dim_order": "clone"}
+_SHORT = {
+    "_native_batch_norm_legit_no_training": "batch_norm",
+    "_to_dim_order_copy": "to_order",
+    "_clone_dim_order": "clone",
+}

@@ -1,6 +1,8 @@
-"""Names of operators that more than one stage knows: those that passes rewrite, fusion looks for and the front end writes.
+"""Names of operators that more than one stage knows: those that passes rewrite, fusion looks for and the front end
+writes.
 
-A name that one file alone knows stands there. What is to be done with an operator is said in its kernel folder, by a field of `Op`.
+A name that one file alone knows stands there. What is to be done with an operator is said in its kernel folder, by a
+field of `Op`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,12 @@ from etexport.program.model import Program
 
 
 def read(data: bytes) -> Program:
-    """The program in a file, in its canonical form: views are instructions, results are not repeated, integers not boxed.
+    """The program in a file, in its canonical form: views are instructions, results are not repeated, integers not
+    boxed.
 
-    Value ids are the indices of the file's values, handles the positions of its instructions (views that the file expresses
-    by a shared address have handles behind them). Whatever the bytes, the result passes `verify` or ProgramError is raised.
+    Value ids are the indices of the file's values, handles the positions of its instructions (views that the file
+    expresses by a shared address have handles behind them). Whatever the bytes, the result passes `verify` or
+    ProgramError is raised.
     """
     with _no_search_for_cycles():
         return decode(data)
@@ -28,7 +30,8 @@ def read(data: bytes) -> Program:
 
 @contextlib.contextmanager
 def _no_search_for_cycles() -> Iterator[None]:
-    """Hundreds of thousands of small objects arise, none of which refers to itself: looking for such ones takes a fifth of the time."""
+    """Hundreds of thousands of small objects arise, none of which refers to itself: looking for such ones takes a fifth
+    of the time."""
     if not gc.isenabled():
         yield
         return
@@ -44,7 +47,9 @@ def load(path: Path) -> Program:
     try:
         return read(path.read_bytes())
     except ProgramError as error:
-        raise ProgramError(error.what, where=f"{path}: {error.where}" if error.where else str(path), hint=error.hint) from None
+        raise ProgramError(
+            error.what, where=f"{path}: {error.where}" if error.where else str(path), hint=error.hint
+        ) from None
 
 
 def write(program: Program, *, stock: bool = False) -> bytes:

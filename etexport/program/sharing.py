@@ -1,8 +1,9 @@
-"""Finds the views that a file expresses by two values at one address, and what would read bytes that are no longer there.
+"""Finds the views that a file expresses by two values at one address, and what would read bytes that are no longer
+there.
 
-ExecuTorch writes no instruction for a static view: the viewed value and the view are two tensors with the same memory and
-offset. Between instructions that address belongs to other values too, so a view can only be told from chance by following
-who wrote each byte last.
+ExecuTorch writes no instruction for a static view: the viewed value and the view are two tensors with the same memory
+and offset. Between instructions that address belongs to other values too, so a view can only be told from chance by
+following who wrote each byte last.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def find_views(
             raise ProgramError(f"it reads value {id_}, whose bytes value {entry.owner} has overwritten", where=where)
         view = View(id_, entry.owner, entry.at)
         if entry.at == SEVERAL or views.setdefault(id_, view) != view:
-            raise ProgramError(f"it reads value {id_} as a view of value {entry.owner}, which changes between two uses", where=where)
+            raise ProgramError(
+                f"it reads value {id_} as a view of value {entry.owner}, which changes between two uses", where=where
+            )
 
     def put(state: _State, id_: int, at: int, where: str) -> None:
         place = places.get(id_)

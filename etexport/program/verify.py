@@ -34,7 +34,8 @@ _OPERATOR = re.compile(r"[A-Za-z_]\w*::\w+(\.\w+)?", re.ASCII)
 
 
 def verify(program: Program, stage: str = "") -> None:
-    """ProgramError names `stage` (the pass that made the program), the method, and the value or instruction that is wrong."""
+    """ProgramError names `stage` (the pass that made the program), the method, and the value or instruction that is
+    wrong."""
     names = [method.name for method in program.methods] + [*program.metadata, *program.constant_methods]
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
@@ -60,8 +61,17 @@ def _check_shared(program: Program, stage: str) -> None:
             if one.role not in (Role.STATE, Role.CONSTANT):
                 continue
             other = known[id_]
-            if (one.name, one.role, one.spec, one.data is None) != (other.name, other.role, other.spec, other.data is None):
-                raise _error(stage, method.name, f"value {id_} is {one.name}, and in another method the {other.role.value} {other.name}")
+            if (one.name, one.role, one.spec, one.data is None) != (
+                other.name,
+                other.role,
+                other.spec,
+                other.data is None,
+            ):
+                raise _error(
+                    stage,
+                    method.name,
+                    f"value {id_} is {one.name}, and in another method the {other.role.value} {other.name}",
+                )
             if one.data is not other.data and one.physical_bytes != other.physical_bytes:
                 raise _error(stage, method.name, f"{one.name} has other contents in another method")
     doubled = [name for name, count in Counter(state.name for state in program.states.values()).items() if count > 1]
@@ -126,12 +136,19 @@ def _check_value(method: Method, value: Value) -> None:
         if base is None or base.storage is not None:
             raise fail(f"it lies inside value {value.storage.base}, which does not exist or lies inside another one")
         if value.storage.offset < 0 or value.storage.offset + spec.nbytes > base.spec.nbytes:
-            raise fail(f"it ends {value.storage.offset + spec.nbytes} bytes into {base.name}, which has {base.spec.nbytes}")
+            raise fail(
+                f"it ends {value.storage.offset + spec.nbytes} bytes into {base.name}, which has {base.spec.nbytes}"
+            )
     quantised = spec.qparams
     if quantised is not None:
-        channels = 1 if quantised.axis is None else spec.shape[quantised.axis] if 0 <= quantised.axis < len(spec.shape) else -1
+        channels = (
+            1 if quantised.axis is None else spec.shape[quantised.axis] if 0 <= quantised.axis < len(spec.shape) else -1
+        )
         if not len(quantised.scales) == len(quantised.zero_points) == channels:
-            raise fail(f"it has {len(quantised.scales)} scales and {len(quantised.zero_points)} zero points along axis {quantised.axis}")
+            raise fail(
+                f"it has {len(quantised.scales)} scales and {len(quantised.zero_points)} zero points along axis "
+                f"{quantised.axis}"
+            )
         if not all(math.isfinite(scale) and scale > 0 for scale in quantised.scales):
             raise fail("a scale is not a positive number")
         if not all(quantised.qmin <= zero <= quantised.qmax for zero in quantised.zero_points):
@@ -149,7 +166,10 @@ def _check_ends(method: Method) -> None:
     inputs, outputs = set(method.inputs), set(method.outputs)
     for value in values.values():
         if (value.role is Role.INPUT) != (value.id in inputs):
-            raise ProgramError(f"its role is {value.role.value}, but it is {'an' if value.id in inputs else 'no'} input", where=value.name)
+            raise ProgramError(
+                f"its role is {value.role.value}, but it is {'an' if value.id in inputs else 'no'} input",
+                where=value.name,
+            )
         if value.role is Role.OUTPUT and value.id not in outputs:
             raise ProgramError("its role is output, but it is no output", where=value.name)
         if value.role in (Role.ACTIVATION, Role.SCRATCH) and value.id in outputs:
@@ -195,7 +215,9 @@ def _check_instruction(values: Mapping[int, Value], instruction: Instruction) ->
         count = values[instruction.outs[0]]
         if (count.spec.dtype, count.spec.shape) != (DType.INT32, ()):
             raise fail(f"its count {count.name} is {count.spec} and not one int32")
-        if instruction.op == NEXT and (len(instruction.args) != 3 or instruction.args[0] != Ref(count.id) or len(instruction.outs) > 1):
+        if instruction.op == NEXT and (
+            len(instruction.args) != 3 or instruction.args[0] != Ref(count.id) or len(instruction.outs) > 1
+        ):
             raise fail("the end of a loop has its count, a number of rounds and a destination")
 
 
@@ -213,8 +235,8 @@ def _argument_problems(args: tuple[Arg, ...], depth: int) -> Iterator[str]:
 
 
 def _check_writes(method: Method) -> None:
-    """A value is written by one instruction. A state may be written in place, several moves may lead to one value, and the rounds of a loop
-    write what stands at its beginning."""
+    """A value is written by one instruction. A state may be written in place, several moves may lead to one value, and
+    the rounds of a loop write what stands at its beginning."""
     begun = {out for instruction in method.instructions if instruction.op == BEGIN for out in instruction.outs}
     writer: dict[int, Instruction] = {}
     for instruction in method.instructions:
@@ -223,14 +245,19 @@ def _check_writes(method: Method) -> None:
             if value.role is Role.STATE or (instruction.op in (NEXT, SET_ROW) and id_ in begun):
                 continue
             if id_ in instruction.reads:
-                raise ProgramError(f"it writes onto {value.name}, which it reads, and that is no state", where=instruction.where)
+                raise ProgramError(
+                    f"it writes onto {value.name}, which it reads, and that is no state", where=instruction.where
+                )
             if id_ in writer and not instruction.op == writer[id_].op == MOVE:
-                raise ProgramError(f"it writes {value.name}, which {writer[id_].where} has written", where=instruction.where)
+                raise ProgramError(
+                    f"it writes {value.name}, which {writer[id_].where} has written", where=instruction.where
+                )
             writer[id_] = instruction
 
 
 def _check_counts(method: Method) -> None:
-    """A loop of a known number of rounds is entered at its beginning, and at most once at a time, so that its count stays below that."""
+    """A loop of a known number of rounds is entered at its beginning, and at most once at a time, so that its count
+    stays below that."""
     instructions, targets = method.instructions, jump_targets(method.instructions)
     ends: dict[int, int] = {}
     for at, instruction in enumerate(instructions):
@@ -270,7 +297,9 @@ def _check_defined(method: Method) -> None:
         instruction = method.instructions[position]
         for id_ in instruction.reads:
             if needed(id_) not in written:
-                raise ProgramError(f"it reads {values[id_].name}, which nothing has written by then", where=instruction.where)
+                raise ProgramError(
+                    f"it reads {values[id_].name}, which nothing has written by then", where=instruction.where
+                )
         written.update(instruction.outs)
 
     start = {value.id for value in values.values() if value.role in (Role.INPUT, Role.CONSTANT, Role.STATE)}

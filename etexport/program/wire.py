@@ -1,13 +1,13 @@
 """The `.pte` container and its flatbuffer: bytes <-> plain dictionaries.
 
-The schema is data (`TABLES`, `UNIONS`; `schema/program.fbs` says the same in words). A table is a dict with every field of
-the schema, None for an absent table, vector or string, 0 for an absent number; a vector is a tuple (of bytes: `bytes`); a
-union is `(member, table)` or None. Nothing here knows what a field means: that is `pte.py`.
+The schema is data (`TABLES`, `UNIONS`; `schema/program.fbs` says the same in words). A table is a dict with every field
+of the schema, None for an absent table, vector or string, 0 for an absent number; a vector is a tuple (of bytes:
+`bytes`); a union is `(member, table)` or None. Nothing here knows what a field means: that is `pte.py`.
 
-The reader believes nothing. Every read lies inside the program's bytes and is naturally aligned; a vtable's *own size* is
-checked but its *table size* is not, because flatbuffers 25.2.10, with which official files are written, shares vtables
-between tables of different length. What a file may make us allocate is bounded by its own size, because a small file can
-point to the same list thousands of times.
+The reader believes nothing. Every read lies inside the program's bytes and is naturally aligned; a vtable's *own size*
+is checked but its *table size* is not, because flatbuffers 25.2.10, with which official files are written, shares
+vtables between tables of different length. What a file may make us allocate is bounded by its own size, because a small
+file can point to the same list thousands of times.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ HEADER_BYTES = 32
 SEGMENT_ALIGNMENT = 128
 
 TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    # One entry a field, in slot order: (name, type). `[T]` is a vector, `[u8]16` one whose bytes start at a multiple of 16.
+    # One entry a field, in slot order: (name, type). `[T]` is a vector, `[u8]16` one whose bytes start at a multiple of
+    # 16.
     "Program": (
         ("version", "u32"),
         ("execution_plan", "[ExecutionPlan]"),
@@ -86,7 +87,12 @@ TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("device_index", "i8"),
     ),
     "Operator": (("name", "str"), ("overload", "str")),
-    "Chain": (("inputs", "[i32]"), ("outputs", "[i32]"), ("instructions", "[Instruction]"), ("stacktrace", "[FrameList]")),
+    "Chain": (
+        ("inputs", "[i32]"),
+        ("outputs", "[i32]"),
+        ("instructions", "[Instruction]"),
+        ("stacktrace", "[FrameList]"),
+    ),
     "Instruction": (("instr_args", "InstructionArguments"),),
     "KernelCall": (("op_index", "i32"), ("args", "[i32]")),
     "DelegateCall": (("delegate_index", "i32"), ("args", "[i32]")),
@@ -95,7 +101,11 @@ TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "FreeCall": (("value_index", "i32"),),
     "FrameList": (("items", "[Frame]"),),
     "Frame": (("filename", "str"), ("lineno", "i32"), ("name", "str"), ("context", "str")),
-    "BackendDelegate": (("id", "str"), ("processed", "BackendDelegateDataReference"), ("compile_specs", "[CompileSpec]")),
+    "BackendDelegate": (
+        ("id", "str"),
+        ("processed", "BackendDelegateDataReference"),
+        ("compile_specs", "[CompileSpec]"),
+    ),
     "BackendDelegateDataReference": (("location", "i8"), ("index", "u32")),
     "CompileSpec": (("key", "str"), ("value", "[u8]")),
     "NonConstBufferDevice": (("buffer_idx", "i32"), ("device_type", "i8"), ("device_index", "i8")),
@@ -135,7 +145,8 @@ SHARING = 8
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a table, ready to read: `kind` is scalar, string, vector (of `item`), table or union; `absent` is its default."""
+    """A field of a table, ready to read: `kind` is scalar, string, vector (of `item`), table or union; `absent` is its
+    default."""
 
     name: str
     full_name: str
@@ -158,7 +169,11 @@ def _fields(table: str) -> tuple[Field, ...]:
             slot += 1  # a union takes two slots: the type, then the value
         elif text in SCALARS:
             code, size = SCALARS[text]
-            found.append(Field(name, full, slot, "scalar", text, "<" + code, size, absent={"bool": False, "f64": 0.0}.get(text, 0)))
+            found.append(
+                Field(
+                    name, full, slot, "scalar", text, "<" + code, size, absent={"bool": False, "f64": 0.0}.get(text, 0)
+                )
+            )
         elif text == "str":
             found.append(Field(name, full, slot, "string", text))
         elif text.startswith("["):
@@ -173,7 +188,7 @@ def _fields(table: str) -> tuple[Field, ...]:
 FIELDS: Mapping[str, tuple[Field, ...]] = {table: _fields(table) for table in TABLES}
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------------------
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -190,7 +205,8 @@ def read(data: bytes) -> Container:
         raise ProgramError(f"{len(data)} bytes are no .pte file")
     if data[4:8] != IDENTIFIER:
         raise ProgramError(
-            f"the file identifier is {data[4:8]!r} and not {IDENTIFIER!r}", hint="only ExecuTorch programs of schema ET12 can be read"
+            f"the file identifier is {data[4:8]!r} and not {IDENTIFIER!r}",
+            hint="only ExecuTorch programs of schema ET12 can be read",
         )
     program_bytes, base, segment_bytes = _read_header(data)
     root = _Reader(data, program_bytes).root()
@@ -211,14 +227,19 @@ def _read_header(data: bytes) -> tuple[int, int, int]:
     program_bytes, base = struct.unpack_from("<QQ", data, 16)
     segment_bytes = struct.unpack_from("<Q", data, 32)[0] if length >= HEADER_BYTES else 0
     if not 8 + length <= program_bytes <= len(data):
-        raise ProgramError(f"the header states a program of {program_bytes} bytes; the file has {len(data)}", where="byte 16")
+        raise ProgramError(
+            f"the header states a program of {program_bytes} bytes; the file has {len(data)}", where="byte 16"
+        )
     if base and not program_bytes <= base <= len(data):
         raise ProgramError(
-            f"the header states segments from byte {base}; the program has {program_bytes} bytes and the file {len(data)}", where="byte 24"
+            f"the header states segments from byte {base}; the program has {program_bytes} bytes and the file "
+            f"{len(data)}",
+            where="byte 24",
         )
     if segment_bytes and (not base or base + segment_bytes > len(data)):
         raise ProgramError(
-            f"the header states {segment_bytes} bytes of segments from byte {base}; the file has {len(data)} bytes", where="byte 32"
+            f"the header states {segment_bytes} bytes of segments from byte {base}; the file has {len(data)} bytes",
+            where="byte 32",
         )
     return program_bytes, base, segment_bytes
 
@@ -233,9 +254,14 @@ def _segments(data: bytes, root: Table, base: int, segment_bytes: int) -> tuple[
             found.append(view[:0])
             continue
         if not base:
-            raise ProgramError(f"it has {size} bytes, but the file has no header that says where segments start", where=f"segment {index}")
+            raise ProgramError(
+                f"it has {size} bytes, but the file has no header that says where segments start",
+                where=f"segment {index}",
+            )
         if base + offset + size > end:
-            raise ProgramError(f"it ends at byte {base + offset + size}; the segments end at byte {end}", where=f"segment {index}")
+            raise ProgramError(
+                f"it ends at byte {base + offset + size}; the segments end at byte {end}", where=f"segment {index}"
+            )
         found.append(view[base + offset : base + offset + size])
     return tuple(found)
 
@@ -262,7 +288,9 @@ class _Reader:
     def spend(self, size: int, what: str) -> None:
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise ProgramError(f"{what}: the program refers to the same bytes so often that it would be {SHARING} times its own size")
+            raise ProgramError(
+                f"{what}: the program refers to the same bytes so often that it would be {SHARING} times its own size"
+            )
 
     def follow(self, position: int, what: str) -> int:
         """The target of the offset at `position`."""
@@ -288,7 +316,10 @@ class _Reader:
         for entry in FIELDS[name]:
             offset = offsets[entry.slot] if entry.slot < len(offsets) else 0
             if 0 < offset < 4:
-                raise ProgramError(f"{entry.full_name} of the table at byte {position} lies at offset {offset}, inside the table's head")
+                raise ProgramError(
+                    f"{entry.full_name} of the table at byte {position} lies at offset {offset}, inside the table's "
+                    "head"
+                )
             if entry.kind == "union":
                 value_offset = offsets[entry.slot + 1] if entry.slot + 1 < len(offsets) else 0
                 result[entry.name] = self.union(entry, position, offset, value_offset)
@@ -330,7 +361,9 @@ class _Reader:
     def length(self, target: int, item_bytes: int, what: str) -> int:
         count = int(struct.unpack_from("<I", self.data, target)[0])
         if target + 4 + count * item_bytes > self.end:
-            raise ProgramError(f"{what} at byte {target} states {count} entries, which end beyond the program's {self.end} bytes")
+            raise ProgramError(
+                f"{what} at byte {target} states {count} entries, which end beyond the program's {self.end} bytes"
+            )
         self.spend(4 + count * item_bytes, what)
         return count
 
@@ -361,11 +394,12 @@ class _Reader:
         return tuple(self.table(item, self.follow(target + 4 + 4 * index, what)) for index in range(count))
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 def write(program: Table, segments: Sequence[tuple[int, bytes]]) -> bytes:
-    """The file: `program` with its `segments` field filled in from `segments`, each (extra alignment in bytes, content).
+    """The file: `program` with its `segments` field filled in from `segments`, each (extra alignment in bytes,
+    content).
 
     The same tables and the same flatbuffers version give the same bytes. The segments start at a multiple of 128, as
     ExecuTorch's do.

@@ -1,5 +1,5 @@
-"""`build/bench.json`, a list of reports, and tables: they beside their peers, quantised images beside what is asked of them, and images
-for speed beside those for size."""
+"""`build/bench.json`, a list of reports, and tables: they beside their peers, quantised images beside what is asked of
+them, and images for speed beside those for size."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Asked:
-    """One figure of one of our images beside what it may be at most, the peer's, and the best known; None where there is none."""
+    """One figure of one of our images beside what it may be at most, the peer's, and the best known; None where there
+    is none."""
 
     model: str
     figure: str
@@ -128,7 +129,9 @@ def read_reports(paths: Sequence[Path]) -> list[Benched]:
 
 
 def bench_json(paths: Sequence[Path]) -> str:
-    return json.dumps([json.loads(path.read_text(encoding="utf-8")) for path in paths], indent=1, allow_nan=False) + "\n"
+    return (
+        json.dumps([json.loads(path.read_text(encoding="utf-8")) for path in paths], indent=1, allow_nan=False) + "\n"
+    )
 
 
 def rows(reports: Sequence[Benched]) -> tuple[Row, ...]:
@@ -288,7 +291,9 @@ def pair_cells(reports: Sequence[Benched]) -> list[tuple[str, ...]]:
     last = ""
     for one in pairs(reports):
         change = "" if one.change is None else f"{one.change:+.1%}"
-        cells.append(("" if one.model == last else one.model, PAIRED[one.figure], number(one.speed), number(one.size), change))
+        cells.append(
+            ("" if one.model == last else one.model, PAIRED[one.figure], number(one.speed), number(one.size), change)
+        )
         last = one.model
     return cells
 
@@ -333,7 +338,13 @@ def table(reports: Sequence[Benched]) -> Table:
             made.add_row()
         cells = row_cells(row)
         against = "" if row.times is None else f"{row.times:.2f} x"
-        made.add_row(row.model if row.ours else "", Text(row.who, style="bold" if row.ours else ""), *cells, against, row.accuracy)
+        made.add_row(
+            row.model if row.ours else "",
+            Text(row.who, style="bold" if row.ours else ""),
+            *cells,
+            against,
+            row.accuracy,
+        )
         last = row.model
     return made
 
@@ -341,7 +352,12 @@ def table(reports: Sequence[Benched]) -> Table:
 def row_cells(row: Row) -> tuple[str, ...]:
     """Under `COLUMNS`: what was counted carries its unit."""
     per_mac = "" if row.per_mac is None else f"{row.per_mac:.2f}"
-    return (counted(row.count, row.unit), per_mac, *map(number, (row.flash, row.ram, row.arena)), counted(row.init_count, row.unit))
+    return (
+        counted(row.count, row.unit),
+        per_mac,
+        *map(number, (row.flash, row.ram, row.arena)),
+        counted(row.init_count, row.unit),
+    )
 
 
 def counted(value: float | None, unit: str) -> str:

@@ -1,4 +1,5 @@
-"""Two reports side by side: figures first, then operators, those of one name and place in the order beside each other."""
+"""Two reports side by side: figures first, then operators, those of one name and place in the order beside each
+other."""
 
 from __future__ import annotations
 
@@ -46,10 +47,11 @@ class Side:
 
 
 def builds(before: Path, after: Path) -> str:
-    """Two build folders, or files of that form, as plain lines. A change is of the second against the first; none is told between counts
-    of different counters. ModelError for what is no report."""
+    """Two build folders, or files of that form, as plain lines. A change is of the second against the first; none is
+    told between counts of different counters. ModelError for what is no report."""
     one, other = (
-        read_record(path / "report.json" if path.is_dir() else path, Side, "`etexport report` writes it") for path in (before, after)
+        read_record(path / "report.json" if path.is_dir() else path, Side, "`etexport report` writes it")
+        for path in (before, after)
     )
     units = (f"before, {unit_of(one.counter)}", f"after, {unit_of(other.counter)}")
     console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
@@ -71,7 +73,11 @@ def figures(before: Side, after: Side) -> Iterator[Cells]:
     for group in ("flash", "ram"):
         for part, size in dataclasses.asdict(getattr(before, group)).items():
             yield _row(f"{group}, {part.replace('_', ' ')}", size, getattr(getattr(after, group), part))
-    for key, title in (("accuracy", "accuracy"), ("snr_db", "signal to noise, dB"), ("mismatched", "samples that differ")):
+    for key, title in (
+        ("accuracy", "accuracy"),
+        ("snr_db", "signal to noise, dB"),
+        ("mismatched", "samples that differ"),
+    ):
         one, other = (None if side.compare is None else getattr(side.compare, key) for side in (before, after))
         if one is not None or other is not None:
             yield title, _plain(one), _plain(other), ""
@@ -84,7 +90,9 @@ def operators(before: Side, after: Side) -> Iterator[Cells]:
         left, right = before.ops[first:end], after.ops[from_other:to_other]
         if what == "equal":
             same_counter = before.counter == after.counter
-            yield from (_row(one.name, one.count, other.count, same_counter) for one, other in zip(left, right, strict=True))
+            yield from (
+                _row(one.name, one.count, other.count, same_counter) for one, other in zip(left, right, strict=True)
+            )
         else:
             yield from (_row(op.name, op.count, None) for op in left)
             yield from (_row(op.name, None, op.count) for op in right)

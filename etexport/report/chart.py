@@ -56,13 +56,26 @@ def chart(names: Sequence[str], figures: Sequence[float | None], unit: str) -> s
                 title=f"{name}: {said}",
             )
         )
-    ticks = [Tick(round(_TOP + _HEIGHT * (1 - at * apart / most), 1), f"{at * apart:,g}") for at in range(int(most / apart) + 1)]
+    ticks = [
+        Tick(round(_TOP + _HEIGHT * (1 - at * apart / most), 1), f"{at * apart:,g}")
+        for at in range(int(most / apart) + 1)
+    ]
     foot = 26 + max((len(bar.text) for bar in bars), default=0) * _LETTER * 0.87  # the sine of 60 degrees
     environment = Environment(
-        loader=PackageLoader("etexport.report"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("etexport.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("chart.svg.j2").render(
-        width=width, height=round(_TOP + _HEIGHT + foot), left=_LEFT, right=width - _RIGHT, bottom=_TOP + _HEIGHT, bars=bars, ticks=ticks
+        width=width,
+        height=round(_TOP + _HEIGHT + foot),
+        left=_LEFT,
+        right=width - _RIGHT,
+        bottom=_TOP + _HEIGHT,
+        bars=bars,
+        ticks=ticks,
     )
 
 

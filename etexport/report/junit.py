@@ -10,11 +10,14 @@ from etexport.judge.verdict import Verdict
 
 
 def junit(judged: Verdict, properties: Mapping[str, str], at_least_db: float | None) -> bytes:
-    """Cases: `outputs` (they agree), `operators` (each agrees with exact arithmetic; skipped, with the reason, where none was computed
-    again), `signal` (as far from the float network as is allowed; only where there is a limit). `properties` say of which build."""
+    """Cases: `outputs` (they agree), `operators` (each agrees with exact arithmetic; skipped, with the reason, where
+    none was computed again), `signal` (as far from the float network as is allowed; only where there is a limit).
+    `properties` say of which build."""
     comparison, exact = judged.comparison, judged.exact
     name = f"{properties['model']} on {properties['board']}"
-    cases = [_case(name, "outputs", str(comparison.first_difference) if comparison.mismatched else "", _outputs(judged))]
+    cases = [
+        _case(name, "outputs", str(comparison.first_difference) if comparison.mismatched else "", _outputs(judged))
+    ]
     if exact is not None:
         cases.append(_case(name, "operators", f"first wrong is {exact.first_wrong}" if exact.wrong else "", str(exact)))
     elif judged.missing:
@@ -41,7 +44,10 @@ def junit(judged: Verdict, properties: Mapping[str, str], at_least_db: float | N
 def _outputs(judged: Verdict) -> str:
     comparison = judged.comparison
     agreeing = comparison.samples - comparison.mismatched
-    return f"{agreeing} of {comparison.samples} samples agree with {comparison.against}, largest error {comparison.max_abs_error:.3g}"
+    return (
+        f"{agreeing} of {comparison.samples} samples agree with {comparison.against}, largest error "
+        f"{comparison.max_abs_error:.3g}"
+    )
 
 
 def _case(suite: str, name: str, failed: str, told: str, skipped: str = "") -> xml.Element:
@@ -57,4 +63,6 @@ def _case(suite: str, name: str, failed: str, told: str, skipped: str = "") -> x
 
 def _plain(text: str) -> str:
     """What XML may hold: a name in a script may have other letters."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )

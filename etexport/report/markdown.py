@@ -32,12 +32,18 @@ def markdown(report: Report) -> str:
     facts.append(("flash", f"{report.flash.total:,} bytes, {report.flash.constants:,} of them constants"))
     facts.append(("RAM", f"{report.ram.total:,} bytes, {report.ram.arena:,} of them arena"))
     facts.append(("program", f"`{report.program_hash}`"))
-    lines = [f"### {_cell(report.model)} {report.quantization} on {_cell(report.board)} ({_cell(report.core)})", "", "| | |", "|---|---|"]
+    lines = [
+        f"### {_cell(report.model)} {report.quantization} on {_cell(report.board)} ({_cell(report.core)})",
+        "",
+        "| | |",
+        "|---|---|",
+    ]
     lines += [f"| {name} | {_cell(value)} |" for name, value in facts]
     if listed := slowest(report.ops, _LISTED):
         lines += ["", f"| operator | {unit} | share | kernel | source |", "|---|---:|---:|---|---|"]
         lines += [
-            f"| {_cell(one.op.name)} | {one.op.count:,} | {one.fraction:.1%} | {_cell(one.op.kernel)} | {_cell(one.op.source)} |"
+            f"| {_cell(one.op.name)} | {one.op.count:,} | {one.fraction:.1%} | {_cell(one.op.kernel)} | "
+            f"{_cell(one.op.source)} |"
             for one in listed
         ]
     return "\n".join(lines) + "\n"

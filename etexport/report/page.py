@@ -49,7 +49,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """`known` and `above` are percent of the bars' width: what the best known rate would take, and what is taken beyond it."""
+    """`known` and `above` are percent of the bars' width: what the best known rate would take, and what is taken beyond
+    it."""
 
     number: int
     name: str
@@ -72,8 +73,8 @@ class OperatorRow:
 class LayerRow:
     """`signal` is percent of the ruler, which ends at the best layer; `lost` the decibels lost since the step before.
 
-    On a ruler of its own, in percent, int8 reaches from `reach_left` over `reach_width`, and the network uses `range_left` over
-    `range_width`."""
+    On a ruler of its own, in percent, int8 reaches from `reach_left` over `reach_width`, and the network uses
+    `range_left` over `range_width`."""
 
     name: str
     source: str
@@ -101,10 +102,21 @@ class SampleRow:
     label: str
 
 
-def page(report: Report, memory: MemoryMap, comparison: Comparison | None, picture: str, provenance: Sequence[tuple[str, str]]) -> str:
-    """The HTML text. `picture` is the memory picture as an SVG element, `provenance` pairs of a word and what it was."""
+def page(
+    report: Report,
+    memory: MemoryMap,
+    comparison: Comparison | None,
+    picture: str,
+    provenance: Sequence[tuple[str, str]],
+) -> str:
+    """The HTML text. `picture` is the memory picture as an SVG element, `provenance` pairs of a word and what it
+    was."""
     environment = Environment(
-        loader=PackageLoader("etexport.report"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("etexport.report"),
+        undefined=StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -146,15 +158,23 @@ def cards(report: Report) -> tuple[Card, ...]:
                 "good" if good else "bad",
             )
         )
-    float_network = report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
+    float_network = (
+        report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
+    )
     if report.compare is not None and float_network is not None and not report.compare.snr_missing:
         low = float_network.lowest.snr_db
         tone = "" if low >= WARN_BELOW_DB else "bad"
-        figure = f"{float_network.snr_db:.1f}" if math.isfinite(float_network.snr_db) else decibels(float_network.snr_db)
+        figure = (
+            f"{float_network.snr_db:.1f}" if math.isfinite(float_network.snr_db) else decibels(float_network.snr_db)
+        )
         found.append(Card("Signal to noise", figure, "dB", f"against float PyTorch, on {float_network.on}", tone))
     if report.count is not None:
-        per_mac = f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
-        found.append(Card("One inference", f"{report.count:,}", unit, "; ".join(filter(None, (per_mac, estimate(report))))))
+        per_mac = (
+            f"{report.count_per_mac:.2f} a multiply-accumulate" if report.count_per_mac else "no multiply-accumulates"
+        )
+        found.append(
+            Card("One inference", f"{report.count:,}", unit, "; ".join(filter(None, (per_mac, estimate(report)))))
+        )
     found.append(
         Card(
             "Flash",
@@ -163,7 +183,9 @@ def cards(report: Report) -> tuple[Card, ...]:
             f"code {report.flash.total - report.flash.constants:,}, weights and tables {report.flash.constants:,}",
         )
     )
-    found.append(Card("RAM", f"{report.ram.total:,}", "bytes", f"{report.ram.total_without_link:,} under a main of your own"))
+    found.append(
+        Card("RAM", f"{report.ram.total:,}", "bytes", f"{report.ram.total_without_link:,} under a main of your own")
+    )
     plan = report.plan
     against = "no plan can be smaller" if plan.optimal else f"at most {plan.gap:,} above the least"
     found.append(Card("Arena", f"{plan.arena:,}", "bytes", f"lower bound {plan.bound:,}: {against}"))
@@ -191,7 +213,8 @@ def confusion_rows(report: Report) -> tuple[tuple[Share, ...], ...]:
     if not 1 < len(matrix) <= MOST_CLASSES:
         return ()
     return tuple(
-        tuple(Share(count, count / max(sum(row), 1), label == at) for at, count in enumerate(row)) for label, row in enumerate(matrix)
+        tuple(Share(count, count / max(sum(row), 1), label == at) for at, count in enumerate(row))
+        for label, row in enumerate(matrix)
     )
 
 
@@ -223,11 +246,13 @@ def allowance_sentence(report: Report) -> str:
         return ""
     if report.compare.tolerance_lsb is not None:
         return (
-            f"{allowance(report.compare).capitalize()} of the output's quantisation: the square root of the number of requantisations, "
+            f"{allowance(report.compare).capitalize()} of the output's quantisation: the square root of the number of "
+            "requantisations, "
             "each of which may round to the neighbour, and at least 2."
         )
     return (
-        f"{allowance(report.compare).capitalize()}: 2e-6 for one operation, growing with the square root of the number of terms added up "
+        f"{allowance(report.compare).capitalize()}: 2e-6 for one operation, growing with the square root of the number "
+        "of terms added up "
         "from input to output."
     )
 
@@ -316,7 +341,9 @@ def lost_line(report: Report, unit: str) -> str:
     if found is None:
         return ""
     where = ", ".join(f"{share.op.name} {share.lost:,}" for share in found.most)
-    return f"{found.count:,} {unit} ({found.fraction:.0%}) are above the best known" + (f", most of them in {where}." if where else ".")
+    return f"{found.count:,} {unit} ({found.fraction:.0%}) are above the best known" + (
+        f", most of them in {where}." if where else "."
+    )
 
 
 def layer_rows(report: Report) -> tuple[LayerRow, ...]:
@@ -331,7 +358,11 @@ def layer_rows(report: Report) -> tuple[LayerRow, ...]:
             LayerRow(
                 name=one.name,
                 source=one.source,
-                signal=100.0 if one.snr_db == math.inf else 100.0 * max(0.0, one.snr_db) / loudest if loudest > 0 else 0.0,
+                signal=100.0
+                if one.snr_db == math.inf
+                else 100.0 * max(0.0, one.snr_db) / loudest
+                if loudest > 0
+                else 0.0,
                 signal_text=f"{one.snr_db:.1f}" if math.isfinite(one.snr_db) else "exact" if one.snr_db > 0 else "lost",
                 lost=f"{before - one.snr_db:+.1f}" if math.isfinite(before) and math.isfinite(one.snr_db) else "",
                 range_text=f"{one.low:.3g} … {one.high:.3g}",
@@ -371,7 +402,8 @@ def sample_rows(comparison: Comparison | None) -> tuple[SampleRow, ...]:
 
 
 def layer_names(memory: MemoryMap) -> dict[str, str]:
-    """What a buffer is called for people: an activation like the step that writes it first, which in int8 is called after the layer."""
+    """What a buffer is called for people: an activation like the step that writes it first, which in int8 is called
+    after the layer."""
     return {
         buffer.name: memory.steps[buffer.live[0][0]].name
         for buffer in memory.buffers

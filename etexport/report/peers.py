@@ -13,8 +13,8 @@ from etexport.resources import root
 
 @dataclass(frozen=True)
 class Peer:
-    """Another system's figures for the MLPerf Tiny networks; each figure by name: count, count_per_mac, flash, code (flash without
-    constants), ram, arena, init_count."""
+    """Another system's figures for the MLPerf Tiny networks; each figure by name: count, count_per_mac, flash, code
+    (flash without constants), ram, arena, init_count."""
 
     name: str
     quantization: str
@@ -65,7 +65,12 @@ def peers() -> tuple[Peer, ...]:
 def bests() -> tuple[Best, ...]:
     words = ("core", "dtype", "how")
     return tuple(
-        Best(entry["core"], entry["dtype"], {kind: value for kind, value in entry.items() if kind not in words}, entry["how"])
+        Best(
+            entry["core"],
+            entry["dtype"],
+            {kind: value for kind, value in entry.items() if kind not in words},
+            entry["how"],
+        )
         for entry in _table()["best"]
     )
 
@@ -79,11 +84,14 @@ def best_per_mac(core: str, dtype: str, kind: str) -> float | None:
 
 
 def peers_of(core: str, quantization: str, network: str) -> tuple[Peer, ...]:
-    return tuple(peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and network in peer.figures)
+    return tuple(
+        peer for peer in peers() if (peer.core, peer.quantization) == (core, quantization) and network in peer.figures
+    )
 
 
 def goal_of(core: str, quantization: str, network: str) -> Mapping[str, int]:
-    """What our image may need at most: count, code, constants, arena, ram_without_link, init_count; empty where nothing is asked for."""
+    """What our image may need at most: count, code, constants, arena, ram_without_link, init_count; empty where nothing
+    is asked for."""
     for goal in _table()["goal"]:
         if (goal["core"], goal["quantization"]) == (core, quantization):
             found: Mapping[str, int] = goal.get(network, {})

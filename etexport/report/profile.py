@@ -1,4 +1,5 @@
-"""Where the time goes: the counts of a run with probes, joined with the steps of `memory.json` and with the best that is known."""
+"""Where the time goes: the counts of a run with probes, joined with the steps of `memory.json` and with the best that
+is known."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from etexport.report.peers import best_per_mac
 class OpFigures:
     """One instruction of the program on one board.
 
-    `count` comes from a run with probes, one between any two steps, and is that of all `executions` together (0 where the way of that run
-    did not lead here); `best_known` is in the same unit, for one execution's work on this core. They are None where they are not known.
-    `source` is `file:line` of the model script.
+    `count` comes from a run with probes, one between any two steps, and is that of all `executions` together (0 where
+    the way of that run did not lead here); `best_known` is in the same unit, for one execution's work on this core.
+    They are None where they are not known. `source` is `file:line` of the model script.
     """
 
     handle: int
@@ -60,7 +61,8 @@ def profile(
 
 
 def measured(run: RunRecord) -> int | None:
-    """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None without samples."""
+    """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None
+    without samples."""
     counters = sorted(run.counters)
     return counters[(len(counters) - 1) // 2] if counters else None
 
@@ -76,9 +78,15 @@ def same_twice(counter: str) -> bool:
 
 
 def check_counts(
-    count: int | None, steps: Sequence[int] | None, init_count: int | None, names: Sequence[str], counter: str, where: str
+    count: int | None,
+    steps: Sequence[int] | None,
+    init_count: int | None,
+    names: Sequence[str],
+    counter: str,
+    where: str,
 ) -> None:
-    """ModelError for counts that cannot be: none at all, fewer than none, or as many as 32 bits make of fewer than none."""
+    """ModelError for counts that cannot be: none at all, fewer than none, or as many as 32 bits make of fewer than
+    none."""
     unit, wrong = unit_of(counter), []
     hint = "the board's counter does not run, was set back, or is not what its file says"
     if count is not None and not 0 < count < _IMPOSSIBLE:
@@ -108,7 +116,8 @@ def kernel_name(step: Step) -> str:
 
 
 def best_known(step: Step, core: str, quantization: str) -> int | None:
-    """Instructions for this step's multiply-accumulates at the best rate known for its kind of operator; None where nothing is known."""
+    """Instructions for this step's multiply-accumulates at the best rate known for its kind of operator; None where
+    nothing is known."""
     kind = kind_of(step)
     per_mac = best_per_mac(core, quantization, kind) if kind and step.macs else None
     if kind == "convolution" and step.macs < FEW_TERMS * math.prod(step.results[0].shape):
@@ -127,7 +136,8 @@ def kind_of(step: Step) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """An operator's part of one inference: `fraction` of all counts, `per_mac` and `best_per_mac` where there are multiply-accumulates."""
+    """An operator's part of one inference: `fraction` of all counts, `per_mac` and `best_per_mac` where there are
+    multiply-accumulates."""
 
     op: OpFigures
     fraction: float

@@ -1,5 +1,5 @@
-"""Where the accuracy of an int8 network goes, layer by layer, and what it has in float, from what export measured and decided (`quality_*`
-and `float_*` in `model.npz`)."""
+"""Where the accuracy of an int8 network goes, layer by layer, and what it has in float, from what export measured and
+decided (`quality_*` and `float_*` in `model.npz`)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from etexport.program.model import Method
 class ActivationQuality:
     """One quantised activation against the same one of the float network, on up to 16 samples.
 
-    `name` is the layer that makes it (or the input), `source` its `file:line` where that is known (`with_sources`), `handle` the quantise
-    instruction in the `.pte`. `low` and `high` are the range that
-    the float network uses, `saturated` the share of its values beyond what int8 can say at this scale. `snr_db` is 10 log10 of signal to
-    noise power; noise of the layers before is in it. Infinite means the same values.
+    `name` is the layer that makes it (or the input), `source` its `file:line` where that is known (`with_sources`),
+    `handle` the quantise instruction in the `.pte`. `low` and `high` are the range that the float network uses,
+    `saturated` the share of its values beyond what int8 can say at this scale. `snr_db` is 10 log10 of signal to noise
+    power; noise of the layers before is in it. Infinite means the same values.
     """
 
     name: str
@@ -40,15 +40,21 @@ class ActivationQuality:
 
 
 def quality(arrays: Path | Mapping[str, Any]) -> list[ActivationQuality]:
-    """The activations in order of execution; [] for a program that export did not quantise itself. Takes `model.npz` or its arrays."""
+    """The activations in order of execution; [] for a program that export did not quantise itself. Takes `model.npz` or
+    its arrays."""
     if isinstance(arrays, Path):
         with np.load(arrays) as loaded:
             return quality({name: loaded[name] for name in loaded.files if name.startswith("quality_")})
     if "quality_names" not in arrays:
         return []
-    columns = [arrays[f"quality_{name}"] for name in ("names", "handles", "scales", "zero_points", "snr_db", "low", "high", "saturated")]
+    columns = [
+        arrays[f"quality_{name}"]
+        for name in ("names", "handles", "scales", "zero_points", "snr_db", "low", "high", "saturated")
+    ]
     return [
-        ActivationQuality(str(name), int(handle), float(scale), int(zero), float(snr), float(low), float(high), float(saturated))
+        ActivationQuality(
+            str(name), int(handle), float(scale), int(zero), float(snr), float(low), float(high), float(saturated)
+        )
         for name, handle, scale, zero, snr, low, high, saturated in zip(*columns, strict=True)
     ]
 
@@ -60,7 +66,8 @@ def with_sources(measured: Sequence[ActivationQuality], method: Method) -> list[
     found = []
     for one in measured:
         maker = by_handle.get(one.handle)
-        while maker is not None and maker.op.startswith("quantized_decomposed::"):  # the layer is before what converts between scales
+        # the layer is before what converts between scales
+        while maker is not None and maker.op.startswith("quantized_decomposed::"):
             maker = makers.get(maker.reads[0])
         found.append(replace(one, source=str(maker.source) if maker is not None and maker.source else ""))
     return found
@@ -71,10 +78,17 @@ def reasons(path: Path) -> dict[int, str]:
     with np.load(path) as arrays:
         if "float_handles" not in arrays:
             return {}
-        return {int(handle): str(reason) for handle, reason in zip(arrays["float_handles"], arrays["float_reasons"], strict=True)}
+        return {
+            int(handle): str(reason)
+            for handle, reason in zip(arrays["float_handles"], arrays["float_reasons"], strict=True)
+        }
 
 
 def warned(path: Path) -> tuple[str, ...]:
     """What export warned of when it quantised the network."""
     with np.load(path) as arrays:
-        return tuple(str(one) for one in np.atleast_1d(arrays["quantize_warnings"])) if "quantize_warnings" in arrays else ()
+        return (
+            tuple(str(one) for one in np.atleast_1d(arrays["quantize_warnings"]))
+            if "quantize_warnings" in arrays
+            else ()
+        )

@@ -1,7 +1,8 @@
 """`report.json`: what the build, the run and the comparison say, joined under one set of keys.
 
-A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles (see `counter`).
-Nothing that a clock measured: the same build and run give the same bytes. None stands for what was not measured, and is never a guess.
+A `Report` has the keys of the file, so that reading the dataclass is reading the format. Bytes, instructions or cycles
+(see `counter`). Nothing that a clock measured: the same build and run give the same bytes. None stands for what was not
+measured, and is never a guess.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from etexport.report.ways import Way
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena, and may overlap."""
+    """Bytes of RAM that the ELF reserves: arena + static + stack = total. io, state and scratch are parts of the arena,
+    and may overlap."""
 
     arena: int
     io: int
@@ -36,8 +38,8 @@ class Ram:
     stack: int
     total: int
     total_without_link: int
-    """What the program needs under a main of one's own: arena, static memory without the bundled runtime's (serial link, main loop), and
-    the proven bound of the stack in place of the board's reserve."""
+    """What the program needs under a main of one's own: arena, static memory without the bundled runtime's (serial
+    link, main loop), and the proven bound of the stack in place of the board's reserve."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Compared:
-    """The comparison's figures. `tolerance` is relative to the largest result, `tolerance_lsb` counts steps of a quantised output; it is
-    None where the other one holds. `mismatched` and `same_class` count samples, the latter and the accuracies among the `judged` ones."""
+    """The comparison's figures. `tolerance` is relative to the largest result, `tolerance_lsb` counts steps of a
+    quantised output; it is None where the other one holds. `mismatched` and `same_class` count samples, the latter and
+    the accuracies among the `judged` ones."""
 
     against: str
-    """"PyTorch"; "PyTorch in int8" for what was quantised here; "the host board" for a program that came without eager outputs."""
+    """"PyTorch"; "PyTorch in int8" for what was quantised here; "the host board" for a program that came without eager
+    outputs."""
     samples: int
     judged: int
     """Samples that were not calibrated with; all of a float program."""
@@ -72,8 +76,8 @@ class Compared:
     accuracy_eager: float | None
     same_class: int | None
     snr_db: float | None
-    """10 log10 of signal to noise power, of all outputs, against the float network on the judged samples; None where `snr_missing` says
-    why it is not known."""
+    """10 log10 of signal to noise power, of all outputs, against the float network on the judged samples; None where
+    `snr_missing` says why it is not known."""
     snr_missing: str
     against_float: AgainstFloat | None
     """The same for each output, with its worst element."""
@@ -84,10 +88,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Layer:
-    """What int8 made of one step's result, against the float network on up to 16 samples. Noise of the steps before is in it.
+    """What int8 made of one step's result, against the float network on up to 16 samples. Noise of the steps before is
+    in it.
 
-    `low` .. `high` is the range in the float network, `least` .. `most` what int8 can say at this scale; `saturated` is the share of
-    values beyond.
+    `low` .. `high` is the range in the float network, `least` .. `most` what int8 can say at this scale; `saturated` is
+    the share of values beyond.
     """
 
     handle: int
@@ -111,9 +116,11 @@ class Report:
     optimize: str
     macs: int
     counter: str
-    """What `count` counts, and who counted: "instructions (qemu icount)", "cycles (dwt)", "nanoseconds (host clock)"."""
+    """What `count` counts, and who counted: "instructions (qemu icount)", "cycles (dwt)", "nanoseconds (host
+    clock)"."""
     count: int | None
-    """From the call of `run()` to its return, without probes. None for times of a clock, which are not the same twice: `timing.json`."""
+    """From the call of `run()` to its return, without probes. None for times of a clock, which are not the same twice:
+    `timing.json`."""
     count_per_mac: float | None
     init_count: int | None
     """From the reset vector until HELLO could be answered."""
@@ -127,9 +134,11 @@ class Report:
     in_float: tuple[InFloat, ...] = ()
     """What of a quantised program is not computed in integers; empty for a float program."""
     quality: tuple[Layer, ...] = ()
-    """Where accuracy goes, in order of execution; empty for a float program, and for one that was quantised elsewhere."""
+    """Where accuracy goes, in order of execution; empty for a float program, and for one that was quantised
+    elsewhere."""
     exact: Exact | None = None
-    """Are the steps right one by one? None for a float program whose outputs agree, and where `missing` says why it is not known."""
+    """Are the steps right one by one? None for a float program whose outputs agree, and where `missing` says why it is
+    not known."""
     missing: str = ""
     warnings: tuple[str, ...] = ()
     """What a person should do something about: an output that int8 lost, odd calibration data."""
@@ -138,7 +147,8 @@ class Report:
 
 
 def estimate(report: Report) -> str:
-    """How long an inference takes at the clock that the user names; "" where none is named, or what is counted are no steps of it."""
+    """How long an inference takes at the clock that the user names; "" where none is named, or what is counted are no
+    steps of it."""
     unit = unit_of(report.counter)
     if report.clock_hz is None or report.count is None or unit not in ("instructions", "cycles"):
         return ""
@@ -164,7 +174,8 @@ def allowance(compare: Compared) -> str:
 
 
 def in_float(memory: MemoryMap, reasons: Mapping[int, str]) -> tuple[InFloat, ...]:
-    """`reasons` by handle are those for which the quantizer left an instruction in float; what the target side says else is in `memory`."""
+    """`reasons` by handle are those for which the quantizer left an instruction in float; what the target side says
+    else is in `memory`."""
     return tuple(dataclasses.replace(one, reason=reasons.get(one.handle, one.reason)) for one in memory.in_float)
 
 
@@ -189,7 +200,8 @@ def layers(memory: MemoryMap, measured: Sequence[ActivationQuality]) -> tuple[La
 
 
 SATURATES_ABOVE = 0.01
-"""A share of values beyond what int8 can say that is told of. One step beyond does not count: a sigmoid's 1 is 255/256."""
+"""A share of values beyond what int8 can say that is told of. One step beyond does not count: a sigmoid's 1 is
+255/256."""
 
 
 def saturation(quality: Sequence[Layer], listed: int = 4) -> str:
@@ -199,7 +211,8 @@ def saturation(quality: Sequence[Layer], listed: int = 4) -> str:
         return ""
     beyond.sort(key=lambda one: -one.saturated)
     named = [
-        f"{one.saturated:.1%} of {one.name}{f' ({one.source})' if one.source else ''}, which reaches {one.low:.4g} to {one.high:.4g}"
+        f"{one.saturated:.1%} of {one.name}{f' ({one.source})' if one.source else ''}, which reaches {one.low:.4g} to "
+        f"{one.high:.4g}"
         f" and is stored from {one.least:.4g} to {one.most:.4g}"
         for one in beyond[:listed]
     ]
@@ -217,8 +230,8 @@ def plan_figures(memory: MemoryMap) -> Plan:
 
 
 def ram_figures(memory: MemoryMap, sizes: SizeRecord) -> Ram:
-    """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`). Without the link, the stack is what
-    was proven to be enough: how much to reserve is for whoever writes the main."""
+    """What the ELF reserves (`sizes.json`), with the parts of the arena from the plan (`memory.json`). Without the
+    link, the stack is what was proven to be enough: how much to reserve is for whoever writes the main."""
     arena, static, stack = memory.arena, sizes.static, sizes.stack
     total = sizes.arena + static.total + stack
     alone = sizes.arena + static.total - static.runtime + (stack if sizes.stack_bound is None else sizes.stack_bound)
@@ -235,7 +248,8 @@ def json_text(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as dictionaries; infinities and NaN, which JSON lacks, as the words "inf", "-inf", "nan"; sources as `file:line`."""
+    """Dataclasses as dictionaries; infinities and NaN, which JSON lacks, as the words "inf", "-inf", "nan"; sources as
+    `file:line`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if type(value).__name__ == "Source":
             return str(value)

@@ -1,8 +1,8 @@
 """What a build folder holds, compared and reported: the work behind the verbs `validate`, `report` and `bench`.
 
-A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `sizes.json` (from toolchain), `run.json` and
-`outputs.npz` (from device), and in `profile/` the `run.json` of a run with probes.
-The program `model.pte` lies elsewhere, with `model.npz` beside it.
+A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from emit), `sizes.json` (from toolchain),
+`run.json` and `outputs.npz` (from device), and in `profile/` the `run.json` of a run with probes. The program
+`model.pte` lies elsewhere, with `model.npz` beside it.
 """
 
 from __future__ import annotations
@@ -58,17 +58,30 @@ def memory_picture(memory: MemoryMap) -> str:
     )
     kinds = {buffer.name: buffer.role for buffer in memory.buffers}
     notes = {buffer.name: buffer.source for buffer in memory.buffers if buffer.source}
-    return picture(problem, solution, steps=[step.name for step in memory.steps], kinds=kinds, notes=notes, labels=layer_names(memory))
+    return picture(
+        problem,
+        solution,
+        steps=[step.name for step in memory.steps],
+        kinds=kinds,
+        notes=notes,
+        labels=layer_names(memory),
+    )
 
 
 def report(
-    folder: Path, program: Path, board: Board, reference: Path | None = None, verdict: Verdict | None = None, clock_hz: int | None = None
+    folder: Path,
+    program: Path,
+    board: Board,
+    reference: Path | None = None,
+    verdict: Verdict | None = None,
+    clock_hz: int | None = None,
 ) -> Report:
-    """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the report; `verdict` is
-    that on the run there, None where there is nothing to compare with. The same build and run give the same bytes: what a clock measured
-    goes to `timing.json` (`timing`).
+    """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the
+    report; `verdict` is that on the run there, None where there is nothing to compare with. The same build and run give
+    the same bytes: what a clock measured goes to `timing.json` (`timing`).
 
-    ModelError where a file is missing or cannot be read, where run and build are of different programs, or for counts that cannot be.
+    ModelError where a file is missing or cannot be read, where run and build are of different programs, or for counts
+    that cannot be.
     """
     memory, sizes, run = read_memory(folder), read_sizes(folder), read_run(folder)
     if run.program_hash != memory.program_hash:
@@ -128,8 +141,8 @@ def report(
 
 @dataclass(frozen=True)
 class Timing:
-    """`timing.json`: what is not the same twice. Counts are those of a clock: None where it counted nothing, and of events, which
-    `report.json` has."""
+    """`timing.json`: what is not the same twice. Counts are those of a clock: None where it counted nothing, and of
+    events, which `report.json` has."""
 
     plan_seconds: float
     asked_again: int
@@ -160,17 +173,20 @@ def timing(folder: Path, plan_seconds: float) -> Timing:
 
 
 def _positive(count: int | None) -> int | None:
-    """A clock's count; None for one that cannot be, as of a clock that was set back: below 0, which in 32 bits is just below 2^32."""
+    """A clock's count; None for one that cannot be, as of a clock that was set back: below 0, which in 32 bits is just
+    below 2^32."""
     return count if count is not None and count > 0 and not 0 < (1 << 32) - count < 1 << 24 else None
 
 
 def per_step(folder: Path, memory: MemoryMap) -> tuple[Sequence[int] | None, Sequence[int] | None]:
-    """Of one sample of the run with probes the count of each step, and how often it ran; None where there was none, or it was of another
-    build."""
+    """Of one sample of the run with probes the count of each step, and how often it ran; None where there was none, or
+    it was of another build."""
     run = profiled(folder, memory)
     if run is None:
         return None, None
-    counts, executions = (all[0] if all and len(all[0]) == len(memory.steps) else None for all in (run.probes, run.executions))
+    counts, executions = (
+        all[0] if all and len(all[0]) == len(memory.steps) else None for all in (run.probes, run.executions)
+    )
     return counts, executions
 
 
@@ -182,7 +198,9 @@ def reference_origin(path: Path) -> str:
         return str(arrays["origin"]) if "origin" in arrays else ""
 
 
-def provenance(made: Report, run: RunRecord, sizes: SizeRecord, memory: MemoryMap, origin: str) -> tuple[tuple[str, str], ...]:
+def provenance(
+    made: Report, run: RunRecord, sizes: SizeRecord, memory: MemoryMap, origin: str
+) -> tuple[tuple[str, str], ...]:
     """(what, where it comes from), for the end of the page."""
     probed = "; operators from one run with probes" if any(op.count is not None for op in made.ops) else ""
     depth = f"{made.ram.stack:,} bytes reserved"
@@ -199,7 +217,9 @@ def provenance(made: Report, run: RunRecord, sizes: SizeRecord, memory: MemoryMa
         ("samples", origin or "not given"),
         ("signal to noise", _signal(made)),
         ("serial link", f"version {run.link.version}"),
-        ("simulator", f"{' '.join(run.command)}; exit status {run.exit_status}") if run.command else ("board", "hardware"),
+        ("simulator", f"{' '.join(run.command)}; exit status {run.exit_status}")
+        if run.command
+        else ("board", "hardware"),
     )
 
 
@@ -213,7 +233,8 @@ def _signal(made: Report) -> str:
 
 
 def bench(reports: Sequence[Path], out: Path) -> list[Benched]:
-    """Write `bench.json`, a list of the reports, and the table as `.txt` beside it; returns what the table needs of them."""
+    """Write `bench.json`, a list of the reports, and the table as `.txt` beside it; returns what the table needs of
+    them."""
     read = bench_room.read_reports(reports)
     write_whole(out, bench_room.bench_json(reports).encode())
     write_whole(out.with_suffix(".txt"), bench_room.text(read).encode())

@@ -68,7 +68,8 @@ def facts(report: Report) -> RenderableType:
         table.add_row("weakest", Text(_weakest(report)))
     if report.in_float:
         listed = "; ".join(
-            f"{one.name} ({one.source}): {one.reason}" if one.source else f"{one.name}: {one.reason}" for one in report.in_float[:4]
+            f"{one.name} ({one.source}): {one.reason}" if one.source else f"{one.name}: {one.reason}"
+            for one in report.in_float[:4]
         )
         more = f"; and {len(report.in_float) - 4} more" if len(report.in_float) > 4 else ""
         table.add_row("in float", Text(listed + more, style="yellow"))
@@ -76,14 +77,18 @@ def facts(report: Report) -> RenderableType:
         table.add_row("way", Text(way_line(way)))
     unit = unit_of(report.counter)
     if report.count is not None:
-        per_mac = f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
+        per_mac = (
+            f", {report.count_per_mac:.2f} a multiply-accumulate ({report.macs:,})" if report.count_per_mac else ""
+        )
         table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
         if told := estimate(report):
             table.add_row("", Text(told))
     above = lost(report.ops, 1)
     if above is not None:
         where = f", most in {above.most[0].op.name}" if above.most else ""
-        table.add_row("lost", Text(f"{above.count:,} {unit} ({above.fraction:.0%}) above the best known of each operator{where}"))
+        table.add_row(
+            "lost", Text(f"{above.count:,} {unit} ({above.fraction:.0%}) above the best known of each operator{where}")
+        )
     if report.init_count is not None:
         table.add_row("start-up", Text(f"{report.init_count:,} {unit} from reset to ready"))
     by = report.counter if report.count is not None else f"{report.counter}, not the same twice: timing.json has them"
@@ -99,7 +104,12 @@ def _weakest(report: Report) -> str:
         weakest = min(report.quality, key=lambda one: one.snr_db)
         return f"{weakest.name} ({weakest.source}): {decibels(weakest.snr_db)} of signal to noise in int8"
     ours = report.compare is not None and report.compare.against == "PyTorch in int8"
-    return f"not known: {'the activations of the float and the int8 network could not be paired' if ours else 'the network came quantised'}"
+    why = (
+        "the activations of the float and the int8 network could not be paired"
+        if ours
+        else "the network came quantised"
+    )
+    return f"not known: {why}"
 
 
 def accuracy_line(compare: Compared) -> str:
@@ -123,10 +133,15 @@ def memory(report: Report) -> RenderableType:
     table.add_column(width=12)
     for _ in range(6):
         table.add_column(justify="right", min_width=11)
-    table.add_row("", *(Text(word, style="dim") for word in ("runtime", "kernels", "libc", "these three", "constants", "total")))
+    table.add_row(
+        "", *(Text(word, style="dim") for word in ("runtime", "kernels", "libc", "these three", "constants", "total"))
+    )
     code = (flash.runtime, flash.kernels, flash.libc, flash.total - flash.constants)
     table.add_row("flash bytes", *(f"{part:,}" for part in (*code, flash.constants, flash.total)))
-    table.add_row("", *(Text(word, style="dim") for word in ("arena", "of which io", "static", "stack", "under own main", "total")))
+    table.add_row(
+        "",
+        *(Text(word, style="dim") for word in ("arena", "of which io", "static", "stack", "under own main", "total")),
+    )
     parts = (ram.arena, ram.io, ram.static, ram.stack, ram.total_without_link, ram.total)
     table.add_row("RAM bytes", *(f"{part:,}" for part in parts))
     return table
@@ -150,10 +165,13 @@ def operators(report: Report, listed: int = 6) -> RenderableType:
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
     unit = unit_of(report.counter)
     for at, name in enumerate(("slowest", SHORT.get(unit, unit), "share", "a MAC", "best", "lost", "kernel", "source")):
-        whole = 0 < at < 6 or name == "source"  # where the screen is narrow, names go on below; numbers and lines of the script never do
+        # where the screen is narrow, names go on below; numbers and lines of the script never do
+        whole = 0 < at < 6 or name == "source"
         width = max((len(line[at]) for line in lines if whole), default=0)
         justify: JustifyMethod = "right" if 0 < at < 6 else "left"
-        table.add_column(name, justify=justify, no_wrap=whole, overflow="fold", min_width=max(width, len(name)) if whole else None)
+        table.add_column(
+            name, justify=justify, no_wrap=whole, overflow="fold", min_width=max(width, len(name)) if whole else None
+        )
     for line in lines:
         table.add_row(*line)
     return table if table.row_count else Text("")
@@ -168,7 +186,10 @@ def _kernel(name: str) -> str:
 def _verdict(compare: Compared) -> Text:
     if compare.mismatched == 0:
         return Text(f"all {compare.samples} samples agree with {compare.against}", style="bold green")
-    text = f"{compare.mismatched} of {compare.samples} samples differ from {compare.against}; first: {compare.first_difference}"
+    text = (
+        f"{compare.mismatched} of {compare.samples} samples differ from {compare.against}; first: "
+        f"{compare.first_difference}"
+    )
     return Text(text, style="bold red")
 
 

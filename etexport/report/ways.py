@@ -1,4 +1,5 @@
-"""Which way each sample took where a condition decides, and how many rounds loops made: from a run that counts how often steps ran."""
+"""Which way each sample took where a condition decides, and how many rounds loops made: from a run that counts how
+often steps ran."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from etexport.artifacts.memory import Step
 
 @dataclass(frozen=True)
 class Way:
-    """One condition. `held` and `failed` are the samples in which it did so at least once, by their numbers in `model.npz`; of a loop the
-    condition holds once a round, and `rounds` are the fewest and the most of a sample, each time that it came there taken together."""
+    """One condition. `held` and `failed` are the samples in which it did so at least once, by their numbers in
+    `model.npz`; of a loop the condition holds once a round, and `rounds` are the fewest and the most of a sample, each
+    time that it came there taken together."""
 
     name: str
     source: str
@@ -21,20 +23,26 @@ class Way:
 
 
 def ways(steps: Sequence[Step], executions: Sequence[Sequence[int]]) -> tuple[Way, ...]:
-    """In the order of the program, of how often each step ran in each sample. Those behind which no kernel tells whether the condition held
-    are left out. Empty without such a run, or for that of another build."""
+    """In the order of the program, of how often each step ran in each sample. Those behind which no kernel tells
+    whether the condition held are left out. Empty without such a run, or for that of another build."""
     if not executions or any(len(one) != len(steps) for one in executions):
         return ()
     found = []
     for jump in steps:
-        if not jump.condition or jump.target is None or (inside := _first_call(steps, jump.step + 1, jump.target)) is None:
+        if (
+            not jump.condition
+            or jump.target is None
+            or (inside := _first_call(steps, jump.step + 1, jump.target)) is None
+        ):
             continue
         counts = [(sample, one[jump.step], one[inside]) for sample, one in enumerate(executions)]
         held = tuple(sample for sample, _, times in counts if times)
         failed = tuple(sample for sample, asked, times in counts if asked > times)
         end = steps[jump.target - 1].target  # a loop's last step leads back over its condition
         rounds = (
-            (min(times for _, _, times in counts), max(times for _, _, times in counts)) if end is not None and end <= jump.step else None
+            (min(times for _, _, times in counts), max(times for _, _, times in counts))
+            if end is not None and end <= jump.step
+            else None
         )
         found.append(Way(jump.name, jump.source, held, failed, rounds))
     return tuple(found)
@@ -56,7 +64,10 @@ def never(found: Sequence[Way], samples: int) -> tuple[str, ...]:
     for way in found:
         lost = "held" if not way.held else "failed" if not way.failed else ""
         if lost:
-            lines.append(f"the condition of {way.name} ({way.source}) never {lost} in {samples} samples: what follows then is not proven")
+            lines.append(
+                f"the condition of {way.name} ({way.source}) never {lost} in {samples} samples: what follows then is "
+                "not proven"
+            )
     return tuple(lines)
 
 

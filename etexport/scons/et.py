@@ -1,8 +1,10 @@
 """The SCons tool `et`: from a model script to a verified firmware, as nodes of the build graph (docs/build.md).
 
-The only file that knows SCons. It asks `etexport boards` (a subprocess) what there is to compile, and every step is a verb of `etexport`.
+The only file that knows SCons. It asks `etexport boards` (a subprocess) what there is to compile, and every step is a
+verb of `etexport`.
 
-    script -> model.pte, model.npz -> program.cpp, ... -> objects -> firmware.elf -> firmware.bin -> run.json, outputs.npz -> report.json
+    script -> model.pte, model.npz -> program.cpp, ... -> objects -> firmware.elf -> firmware.bin -> run.json,
+    outputs.npz -> report.json
 """
 
 import ast
@@ -22,7 +24,16 @@ from pathlib import Path
 from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
 QUANTIZATIONS = ("float32", "int8")
-GENERATED = ("program.h", "program_c.h", "program.cpp", "marked.cpp", "binding.cpp", "constants.S", "constants.bin", "memory.json")
+GENERATED = (
+    "program.h",
+    "program_c.h",
+    "program.cpp",
+    "marked.cpp",
+    "binding.cpp",
+    "constants.S",
+    "constants.bin",
+    "memory.json",
+)
 
 LONGEST_NAME = 120  # bytes of a model's name in the name of a folder
 
@@ -44,7 +55,7 @@ HELP = """
 
 Models: {models}. Boards: see `etexport boards`.
 -c removes what a target made; --debug=explain says why something is made again; --cache-... work as always.
-"""
+"""  # noqa: E501
 
 _ROOT = Path(__file__).resolve().parents[2]  # a clone, or where pip put the package: this file is in both
 _held = []  # the lock on the project's folder
@@ -61,15 +72,18 @@ def exists(env):
 
 def generate(env):
     _hold(env)
-    gc.set_threshold(1_000_000)  # what SCons builds up lives to the end: looking it through again and again takes a tenth of the time
+    # what SCons builds up lives to the end: looking it through again and again takes a tenth of the time
+    gc.set_threshold(1_000_000)
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
     env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
     # The etexport that this file belongs to, also where another one is installed.
     env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
     env.Replace(ETEXPORT_PYTHON=sys.executable)
-    env.Replace(ETEXPORT=["$(", sys.executable, "-P", "$)", "-m", "etexport"])  # where Python lies is no reason to make a thing again
-    env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)  # a search of PATH for each command; what is compiled names its compiler itself
+    # where Python lies is no reason to make a thing again
+    env.Replace(ETEXPORT=["$(", sys.executable, "-P", "$)", "-m", "etexport"])
+    # a search of PATH for each command; what is compiled names its compiler itself
+    env.Replace(IMPLICIT_COMMAND_DEPENDENCIES=False)
     env.Decider("content")
     for method in (
         EtProgram,
@@ -93,7 +107,8 @@ def generate(env):
 
 
 def _hold(env):
-    """One build at a time in a project: both would write its targets, and what SCons knows of them. Held until this process ends."""
+    """One build at a time in a project: both would write its targets, and what SCons knows of them. Held until this
+    process ends."""
     if env.GetOption("help") or env.GetOption("no_exec") or COMMAND_LINE_TARGETS == ["test"] or _held:
         return
     _held.append(_module("alone").hold(Path(env.Dir("#").abspath)))
@@ -110,11 +125,12 @@ def _module(name):
 _SCRIPT_FILES = _module("script_files")
 
 
-# ---- builders --------------------------------------------------------------------------------------------------------------------
+# ---- builders --------------------------------------------------------------------------------------------------------
 
 
 def EtProgram(env, script, NAME=None, QUANTIZE=None):
-    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to compare with.
+    """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to
+    compare with.
 
     `QUANTIZE` ("float32", "int8") overrules what the script says."""
     script = _file(env, script)
@@ -122,11 +138,20 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
     folder = env.Dir(f"$ET_BUILD/model/{name}-{quantization}")
     if _programs.setdefault(folder.abspath, script) != script:
-        _stop(env, f"two models are called {name}: {_programs[folder.abspath]} and {script}", "give one of them another name: NAME=")
+        _stop(
+            env,
+            f"two models are called {name}: {_programs[folder.abspath]} and {script}",
+            "give one of them another name: NAME=",
+        )
     if script.path.endswith(".pte"):
         if quantization != said:
             _stop(env, f"{script.path} is {said}, not {quantization}", "a program is quantised when it is exported")
-        made = [script, *env.Command(folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET"))]
+        made = [
+            script,
+            *env.Command(
+                folder.File("model.npz"), script, _action(env, "REFERENCE", "$ETEXPORT reference $SOURCE -o $TARGET")
+            ),
+        ]
         env.Depends(made[1], [_verb(env, "reference")])
         return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
     files = _SCRIPT_FILES.local_files(Path(script.get_abspath()), Path(env.Dir("#").abspath))
@@ -136,15 +161,17 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
         weights = env.Command(folder.File("weights.npz"), script, train)
         env.Depends(weights, imported)
         sources += weights
-    # One action object for all models with the same word: its batch key makes one start of torch of all that are out of date.
+    # One action object for all models with the same word: its batch key makes one start of torch of all that are out of
+    # date.
     overrule = f" --quantize {quantization}" if quantization != said else ""
     action = f"ET_EXPORT{overrule.replace(' --', '_').replace(' ', '_').upper()}"
     if action not in env:
         command = f"$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS{overrule}"
         env[action] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
     made = env.Command([folder.File("model.pte"), folder.File("model.npz")], sources, env[action])
-    # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with -j it would
-    # forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so nothing need be removed.
+    # SCons removes targets before it builds them, and reads no `#include` in what depends on a file that is away: with
+    # -j it would forget the headers of program.cpp whenever export gives the same bytes again. Export renames, so
+    # nothing need be removed.
     env.Precious(made)
     if made[0].exists() and not made[1].exists():
         env.AlwaysBuild(made)  # of a batch, SCons asks about the first target alone
@@ -158,7 +185,9 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     of = program[0].attributes.et
     board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
     build = board["build"]
-    folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
+    folder = env.Dir(
+        f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}"
+    )
     here = _board_environment(env, board)
 
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
@@ -174,7 +203,10 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
     if build["link_script"]:
         here.Depends(elf, made["link.ld"])
-    copy = " && ".join(f"$ET_{suffix.upper()} && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}" for n, suffix in enumerate(build["images"]))
+    copy = " && ".join(
+        f"$ET_{suffix.upper()} && mv ${{TARGETS[{n}]}}.part ${{TARGETS[{n}]}}"
+        for n, suffix in enumerate(build["images"])
+    )
     images = [folder.File(f"firmware.{suffix}") for suffix in build["images"]]
     image = here.Command(images, elf[0], _action(here, "BIN", copy))
     size = "$ETEXPORT size ${TARGET.dir} --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
@@ -185,23 +217,32 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
 
 
 def EtLibrary(env, program, BOARD=None, OPTIMIZE=None):
-    """Objects of a model for another firmware, one source among its others, compiled by this environment; the folder of its header is put
-    on CPPPATH. The kernels and the plan are those for `BOARD`: `etexport library`."""
+    """Objects of a model for another firmware, one source among its others, compiled by this environment; the folder of
+    its header is put on CPPPATH. The kernels and the plan are those for `BOARD`: `etexport library`."""
     of = program[0].attributes.et
     board, optimize = _board(env, BOARD or env.subst("$BOARD")), OPTIMIZE or env.subst("$OPTIMIZE")
     name = of["name"]
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
-        _stop(env, f"{name} cannot be a namespace of C++", "give the model another name: env.EtProgram(script, NAME=...)")
-    folder = env.Dir(f"$ET_BUILD/library/{_plain(board['name'])}/{name}-{of['quantization']}{'-size' if optimize == 'size' else ''}")
+        _stop(
+            env, f"{name} cannot be a namespace of C++", "give the model another name: env.EtProgram(script, NAME=...)"
+        )
+    folder = env.Dir(
+        f"$ET_BUILD/library/{_plain(board['name'])}/{name}-{of['quantization']}{'-size' if optimize == 'size' else ''}"
+    )
     sources = [folder.File(f"src/{name}{end}") for end in (".cpp", "_constants.c", ".h")]
     command = (
-        f"$ETEXPORT library $SOURCE -o ${{TARGET.dir.dir}} --board {shlex.quote(board['argument'])} --optimize {optimize} --name {name}"
+        f"$ETEXPORT library $SOURCE -o ${{TARGET.dir.dir}} --board {shlex.quote(board['argument'])} --optimize "
+        f"{optimize} --name {name}"
     )
     made = env.Command([*sources, folder.File("memory.json")], of["pte"], _action(env, "LIBRARY", command))
     env.Precious(made)  # headers beside them are no targets, and what stays the same is not written again
     env.Depends(made, [_verb(env, "library"), env.File(board["file"])])
     env.AppendUnique(CPPPATH=[folder.Dir("src")])
-    flags = [flag for flag in board["build"]["flags"] if flag not in board["toolchain"]["flags"] and not flag.startswith(_FOR_US)]
+    flags = [
+        flag
+        for flag in board["build"]["flags"]
+        if flag not in board["toolchain"]["flags"] and not flag.startswith(_FOR_US)
+    ]
     return [*env.Object(made[0], CXXFLAGS=[*env["CXXFLAGS"], *flags]), *env.Object(made[1])]
 
 
@@ -209,8 +250,8 @@ _FOR_US = ("-W", "-g", "-fstack-usage")  # flags of our own firmware that its co
 
 
 def EtSimulate(env, firmware, SAMPLES=""):
-    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of few that counts every step and,
-    in int8 of those that are furthest off, traces what each gives (`trace.npz`)."""
+    """`run.json`, `outputs.npz`, `wire.log` of all samples (or the first so many), and a run of few that counts every
+    step and, in int8 of those that are furthest off, traces what each gives (`trace.npz`)."""
     of = firmware[0].attributes.et
     here, folder = of["env"], of["folder"]
     # What runs depends on the loadable bytes alone: a changed comment changes only the debug information.
@@ -230,17 +271,30 @@ def EtSimulate(env, firmware, SAMPLES=""):
     sources = [folder.File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"]]
     furthest = here.Command(folder.File("furthest.json"), sources, _action(here, "FURTHEST", look))
     here.Depends(furthest, _verb(env, "furthest"))
-    steps = here.Command(counts, [image[0], of["npz"], *furthest], _action(here, "PROFILE", run % "--probes --only ${SOURCES[2]}"))
+    steps = here.Command(
+        counts, [image[0], of["npz"], *furthest], _action(here, "PROFILE", run % "--probes --only ${SOURCES[2]}")
+    )
     here.Depends(steps, folder.File("run.json"))
     here.Depends([made, steps], [_verb(env, "run"), env.File(of["board"]["file"]), of["sizes"]])
     return _tag([*made, *steps], **of, run=made, profile=steps)
 
 
 def EtValidate(env, run):
-    """`validate.json`, there only where every output agrees with eager PyTorch, and every integer operator with exact arithmetic."""
+    """`validate.json`, there only where every output agrees with eager PyTorch, and every integer operator with exact
+    arithmetic."""
     of = run[0].attributes.et
-    command = "$ETEXPORT validate ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[2]} --reference ${SOURCES[1]} -o $TARGET"
-    sources = [of["folder"].File("outputs.npz"), of["npz"], of["pte"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
+    command = (
+        "$ETEXPORT validate ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[2]} --reference ${SOURCES[1]} -o "
+        "$TARGET"
+    )
+    sources = [
+        of["folder"].File("outputs.npz"),
+        of["npz"],
+        of["pte"],
+        of["sources"]["memory.json"],
+        *of["run"],
+        *of["profile"],
+    ]
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
     env.Depends(made, _verb(env, "validate"))
     env.SideEffect(of["folder"].Dir("trace").File("run.json"), made)  # by the report too: not both at once
@@ -251,7 +305,9 @@ def EtReport(env, run):
     """`report.json`, `report.html` and `report.txt` of a run."""
     of = run[0].attributes.et
     here, folder = of["env"], of["folder"]
-    command = "$ETEXPORT report ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
+    command = (
+        "$ETEXPORT report ${TARGET.dir} --board $ET_BOARD --program ${SOURCES[0]} --reference ${SOURCES[1]} --quiet"
+    )
     sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
@@ -261,29 +317,37 @@ def EtReport(env, run):
 
 
 def EtProfile(env, run):
-    """`profile.json` (a Chrome trace) and `profile.collapsed`: where the instructions of a run go, by function and line of the script."""
+    """`profile.json` (a Chrome trace) and `profile.collapsed`: where the instructions of a run go, by function and line
+    of the script."""
     of = run[0].attributes.et
     here, folder = of["env"], of["folder"]
     sources = [of["image"], of["npz"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     command = "$ETEXPORT profile ${TARGET.dir} --board $ET_BOARD --inputs ${SOURCES[1]}"
-    made = here.Command([folder.File(name) for name in ("profile.json", "profile.collapsed")], sources, _action(here, "COUNT", command))
+    made = here.Command(
+        [folder.File(name) for name in ("profile.json", "profile.collapsed")], sources, _action(here, "COUNT", command)
+    )
     here.Depends(made, [_verb(env, "profile"), env.File(str(_ROOT / "etexport" / "device" / "instructions.c"))])
     return _tag(made, **of)
 
 
 def EtCapture(env, firmware, target, PORT="", INPUTS=None):
-    """What an attached board gives for its samples (or those of `INPUTS`), in a `.npz`, `.csv` or `.jsonl`: `etexport capture`."""
+    """What an attached board gives for its samples (or those of `INPUTS`), in a `.npz`, `.csv` or `.jsonl`: `etexport
+    capture`."""
     of = firmware[0].attributes.et
     port = f" --port {PORT}" if PORT else ""
-    command = f"$ETEXPORT capture ${{SOURCE.dir}} --board $ET_BOARD --inputs ${{SOURCES[1]}} -o $TARGET --overwrite{port}"
-    made = of["env"].Command(target, [of["image"], _file(env, INPUTS) if INPUTS else of["npz"]], _action(env, "CAPTURE", command))
+    command = (
+        f"$ETEXPORT capture ${{SOURCE.dir}} --board $ET_BOARD --inputs ${{SOURCES[1]}} -o $TARGET --overwrite{port}"
+    )
+    made = of["env"].Command(
+        target, [of["image"], _file(env, INPUTS) if INPUTS else of["npz"]], _action(env, "CAPTURE", command)
+    )
     env.Depends(made, [_verb(env, "capture"), env.File(of["board"]["file"]), of["sizes"], firmware[1]])
     return env.NoCache(made)
 
 
 def EtFlash(env, alias, firmware, PORT="$PORT", TOOL="$TOOL", AT="$AT"):
-    """An alias that writes a firmware to an attached board each time it is asked for, and has the firmware say that it runs:
-    `etexport flash`."""
+    """An alias that writes a firmware to an attached board each time it is asked for, and has the firmware say that it
+    runs: `etexport flash`."""
     of = firmware[0].attributes.et
     given = [(option, env.subst(value)) for option, value in (("--port", PORT), ("--tool", TOOL), ("--at", AT))]
     words = "".join(f" {option} {shlex.quote(value)}" for option, value in given if value)
@@ -293,24 +357,30 @@ def EtFlash(env, alias, firmware, PORT="$PORT", TOOL="$TOOL", AT="$AT"):
 
 
 def EtRobot(env, alias, firmware, SAMPLES=""):
-    """An alias that writes a Robot test, which compares the outputs of the firmware's samples in Renode with PyTorch's, beside the
-    firmware: `etexport robot`."""
+    """An alias that writes a Robot test, which compares the outputs of the firmware's samples in Renode with PyTorch's,
+    beside the firmware: `etexport robot`."""
     of = firmware[0].attributes.et
     samples = env.subst("$SAMPLES") or SAMPLES
-    command = f"$ETEXPORT robot ${{SOURCE.dir}} --board $ET_BOARD --program ${{SOURCES[2]}} --reference ${{SOURCES[3]}} --name {of['name']}"
+    command = (
+        f"$ETEXPORT robot ${{SOURCE.dir}} --board $ET_BOARD --program ${{SOURCES[2]}} --reference "
+        f"${{SOURCES[3]}} --name {of['name']}"
+    )
     command += f" --samples {samples}" if samples else ""
     action = Action(command) if env["VERBOSE"] else Action(command, "  ROBOT     ${SOURCE.dir}")
     return env.AlwaysBuild(of["env"].Alias(alias, [of["image"], firmware[1], of["pte"], of["npz"]], action))
 
 
 def EtMlperf(env, alias, firmware, SAMPLES=""):
-    """An alias for `mlperf/firmware.elf` beside a firmware, which speaks MLPerf Tiny's protocol, and of a board that is simulated for
-    `mlperf.txt`: what it answers to the benchmark's questions. `etexport mlperf`."""
+    """An alias for `mlperf/firmware.elf` beside a firmware, which speaks MLPerf Tiny's protocol, and of a board that is
+    simulated for `mlperf.txt`: what it answers to the benchmark's questions. `etexport mlperf`."""
     if alias not in COMMAND_LINE_TARGETS:  # a network of the bench has 80 nodes without it
         return []
     of = firmware[0].attributes.et
     here, folder = of["env"], of["folder"]
-    command = f"$ETEXPORT mlperf {folder} --board $ET_BOARD --program ${{SOURCES[1]}} --reference ${{SOURCES[2]}} --name {of['name']}"
+    command = (
+        f"$ETEXPORT mlperf {folder} --board $ET_BOARD --program ${{SOURCES[1]}} --reference ${{SOURCES[2]}} "
+        f"--name {of['name']}"
+    )
     sources = [of["image"], of["pte"], of["npz"], of["sources"]["memory.json"]]
     images = [folder.Dir("mlperf").File(f"firmware.{suffix}") for suffix in ("elf", "bin", "hex")]
     made = here.Command(images, sources, _action(here, "MLPERF", f"{command} --build"))
@@ -318,9 +388,21 @@ def EtMlperf(env, alias, firmware, SAMPLES=""):
     if of["board"]["simulator"]:
         samples = env.subst("$SAMPLES") or SAMPLES
         words = f"{f'--samples {samples} ' if samples else ''}--ask -o $TARGET > /dev/null"
-        made = here.Command(folder.File("mlperf.txt"), [made[1], *sources[1:3], made[0]], _action(here, "RUN", f"{command} {words}")) + made
+        made = (
+            here.Command(
+                folder.File("mlperf.txt"), [made[1], *sources[1:3], made[0]], _action(here, "RUN", f"{command} {words}")
+            )
+            + made
+        )
     front = Path(of["board"]["build"]["include"][0], "mlperf")
-    here.Depends(made, [_verb(env, "mlperf"), env.File(of["board"]["file"]), *(env.File(str(file)) for file in sorted(front.glob("*")))])
+    here.Depends(
+        made,
+        [
+            _verb(env, "mlperf"),
+            env.File(of["board"]["file"]),
+            *(env.File(str(file)) for file in sorted(front.glob("*"))),
+        ],
+    )
     return EtShow(env, alias, made)
 
 
@@ -334,7 +416,8 @@ def EtBench(env, target, reports):
 
 
 def EtShow(env, alias, shown, needed=()):
-    """An alias that prints the text files among `shown` once they and `needed` are up to date, and last where the pages are."""
+    """An alias that prints the text files among `shown` once they and `needed` are up to date, and last where the pages
+    are."""
     nodes = env.Flatten(shown)
 
     def show(target, source, env):
@@ -343,10 +426,12 @@ def EtShow(env, alias, shown, needed=()):
         for node in (node for node in nodes if node.name.endswith(".html")):
             sys.stdout.write(f"{node}\n")
 
-    return env.AlwaysBuild(env.Alias(alias, [*env.Flatten(shown), *env.Flatten(needed)], Action(show, strfunction=None)))
+    return env.AlwaysBuild(
+        env.Alias(alias, [*env.Flatten(shown), *env.Flatten(needed)], Action(show, strfunction=None))
+    )
 
 
-# ---- what there is ---------------------------------------------------------------------------------------------------------------
+# ---- what there is ---------------------------------------------------------------------------------------------------
 
 
 def EtExamples(env, folder):
@@ -370,7 +455,9 @@ def EtVariables(env, variables, models):
     chosen = {}
     for name in env["MODEL"].split(","):
         if name not in models and not Path(name).is_file() and "MODEL" in ARGUMENTS:
-            _stop(env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too")
+            _stop(
+                env, f"no model is called {name}", f"{_near(name, models)} a path to a script, .pt2 or .pte works too"
+            )
         _check_name(env, name)
         called, path = (name, models[name]) if name in models else (_model_name(Path(name)), name)
         if chosen.setdefault(called, path) != path:
@@ -381,7 +468,8 @@ def EtVariables(env, variables, models):
 
 
 def EtAsked(env, jobs):
-    """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board itself."""
+    """The jobs that the command line asks for: aliases by name, else "report"; a path below build/ says model and board
+    itself."""
     of_firmware = {"firmware", "profile", "flash", "robot", "mlperf", "compile_commands.json"}
     words = [*jobs, *sorted(of_firmware), "test", "fuzz"]
     for target in COMMAND_LINE_TARGETS:
@@ -389,8 +477,16 @@ def EtAsked(env, jobs):
             _stop(env, f"nothing is called {target}", f"{_near(target, words)} a path below build works too")
     found = {alias: jobs[alias] for alias in COMMAND_LINE_TARGETS if alias in jobs}
     paths = [Path(target).parts for target in COMMAND_LINE_TARGETS if "/" in target]
-    named = [(parts[1], *parts[2].removesuffix("-size").rpartition("-"), parts[2].endswith("-size")) for parts in paths if len(parts) > 2]
-    named = [(board, model, quantization, size) for board, model, _, quantization, size in named if quantization in QUANTIZATIONS]
+    named = [
+        (parts[1], *parts[2].removesuffix("-size").rpartition("-"), parts[2].endswith("-size"))
+        for parts in paths
+        if len(parts) > 2
+    ]
+    named = [
+        (board, model, quantization, size)
+        for board, model, _, quantization, size in named
+        if quantization in QUANTIZATIONS
+    ]
     if named:
         some = jobs["report"][0][1]
         found["report"] = [
@@ -408,7 +504,8 @@ def EtAsked(env, jobs):
 
 
 def _board(env, name):
-    """What `etexport boards --json --build` says about a board, kept in the build folder for as long as it must still be true."""
+    """What `etexport boards --json --build` says about a board, kept in the build folder for as long as it must still
+    be true."""
     if name not in _facts:
         kept = Path(env.Dir("$ET_BUILD/boards").abspath, f"{name.replace('/', '_')}.json")
         _facts[name] = _remembered(env, kept) or _asked(env, name, kept)
@@ -418,23 +515,35 @@ def _board(env, name):
 def _remembered(env, kept):
     try:
         content = json.loads(kept.read_text("utf-8"))
-        return content["facts"] if content["path"] == env["ENV"].get("PATH") and content["state"] == _state(content["state"]) else None
+        return (
+            content["facts"]
+            if content["path"] == env["ENV"].get("PATH") and content["state"] == _state(content["state"])
+            else None
+        )
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _asked(env, name, kept):
     command = [sys.executable, "-P", "-m", "etexport", "boards", "--json", "--build", name]
-    done = subprocess.run(command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=env["ENV"], cwd=env.Dir("#").abspath, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         sys.stderr.write(done.stderr)
         env.Exit(done.returncode)
     facts = json.loads(done.stdout)[name]
     build = facts["build"]
-    asked = [_ROOT / "etexport" / file for file in ("board.py", "hardware.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")]
+    asked = [
+        _ROOT / "etexport" / file
+        for file in ("board.py", "hardware.py", "resources.py", "cli/boards.py", "toolchain/gcc.py")
+    ]
     folders = {str(Path(source).parent) for source in build["sources"]}  # a new file of the firmware changes its folder
-    folders |= {folder for folder in sys.path if folder.endswith("-packages") and Path(folder).is_dir()}  # so does an installed package
-    state = _state([*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)])
+    # so does an installed package
+    folders |= {folder for folder in sys.path if folder.endswith("-packages") and Path(folder).is_dir()}
+    state = _state(
+        [*map(str, asked), facts["file"], build["compiler"], build["driver"], build["objcopy"], *sorted(folders)]
+    )
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"path": env["ENV"].get("PATH"), "state": state, "facts": facts}), "utf-8")
     return facts
@@ -444,11 +553,12 @@ def _state(paths):
     return {path: [(found := Path(path).stat()).st_mtime_ns, found.st_size] for path in paths}
 
 
-# ---- nodes -----------------------------------------------------------------------------------------------------------------------
+# ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
 def _board_environment(env, board):
-    """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each environment."""
+    """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each
+    environment."""
     known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
     _check_name(env, board["argument"])
     if board["file"] in known:
@@ -464,7 +574,9 @@ def _board_environment(env, board):
         _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
         _CPPDEFFLAGS=[f"-D{name}={value}" for name, value in build["defines"].items()],
         OBJSUFFIX=".o",
-        ET_LINK=_filled(build["link"], objects="$SOURCES", elf="${TARGET}.part", map="${TARGETS[1]}", script="${TARGET.dir}/link.ld"),
+        ET_LINK=_filled(
+            build["link"], objects="$SOURCES", elf="${TARGET}.part", map="${TARGETS[1]}", script="${TARGET.dir}/link.ld"
+        ),
         **{
             f"ET_{suffix.upper()}": _filled(command, elf="$SOURCE", image=f"${{TARGETS[{n}]}}.part")
             for n, (suffix, command) in enumerate(build["images"].items())
@@ -484,9 +596,12 @@ def _filled(command, **names):
 
 
 def _object(env, source, folder):
-    """The object of one source; a C++ file also leaves its stack usage, a target like any other so that a cache keeps it."""
+    """The object of one source; a C++ file also leaves its stack usage, a target like any other so that a cache keeps
+    it."""
     stem = Path(source.name).stem
-    targets = [folder.File(f"obj/{stem}{suffix}") for suffix in ((".o", ".su") if source.name.endswith(".cpp") else (".o",))]
+    targets = [
+        folder.File(f"obj/{stem}{suffix}") for suffix in ((".o", ".su") if source.name.endswith(".cpp") else (".o",))
+    ]
     return env.Object(targets, source)[0]
 
 
@@ -538,12 +653,15 @@ def _has_function(script, name):
 
 
 def _quantization(path):
-    """What a script says in `quantize = "..."`, read and not run; of a program or a `.pt2`, what its operators' names say."""
+    """What a script says in `quantize = "..."`, read and not run; of a program or a `.pt2`, what its operators' names
+    say."""
     if path.suffix != ".py":
         content = path.read_bytes() if path.is_file() else b""
         return "int8" if b"quantized_decomposed" in content or b"cortex_m::" in content else "float32"
     for node in _SCRIPT_FILES.parsed(path).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
         if any(isinstance(target, ast.Name) and target.id == "quantize" for target in targets):
             word = node.value.value if isinstance(node.value, ast.Constant) else None
             return word if word in QUANTIZATIONS else "float32"  # of another word, export says better what is wrong
@@ -561,12 +679,13 @@ def _plain(name):
     return plain if kept == plain else f"{kept}_{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
-# ---- etexport itself -------------------------------------------------------------------------------------------------------------
+# ---- etexport itself -------------------------------------------------------------------------------------------------
 
 
 def _verb(env, verb):
-    """The files that a verb runs, as one node, for SCons compares every edge of the graph: what its file imports, directly and further on,
-    templates and tables that those name, and where it asks for operators these, with what installed packages add."""
+    """The files that a verb runs, as one node, for SCons compares every edge of the graph: what its file imports,
+    directly and further on, templates and tables that those name, and where it asks for operators these, with what
+    installed packages add."""
     if verb not in _nodes:
         files = {_ROOT / "etexport" / "__main__.py", *_within(f"etexport.cli.{verb}")}
         todo = list(files)
@@ -581,12 +700,15 @@ def _verb(env, verb):
     return _nodes[verb]
 
 
-_IMPORTS = re.compile(r"^[ ]*(?:from (etexport[\w.]*) import (\([^)]*\)|[^\n#]*)|import (etexport[\w.]*))", re.MULTILINE)
+_IMPORTS = re.compile(
+    r"^[ ]*(?:from (etexport[\w.]*) import (\([^)]*\)|[^\n#]*)|import (etexport[\w.]*))", re.MULTILINE
+)
 
 
 @functools.cache
 def _modules(file):
-    """What a file of etexport imports, wherever in it, and what that may be a part of. By pattern: 170 files take a second to parse."""
+    """What a file of etexport imports, wherever in it, and what that may be a part of. By pattern: 170 files take a
+    second to parse."""
     found = set()
     for package, names, module in _IMPORTS.findall(_text(file)):
         found |= {package or module, *(f"{package}.{name}" for name in re.findall(r"(\w+)(?: as \w+)?", names))}
@@ -626,14 +748,22 @@ def _added_modules():
     """Their top-level modules, from what pip noted. Read as text: importlib.metadata takes 30 ms to import."""
     for noted in (file for folder in sys.path for file in Path(folder or ".").glob("*.dist-info/entry_points.txt")):
         text = noted.read_text("utf-8", "replace")
-        for group in re.findall(r"^\[etexport\.(?:kernels|passes)\]$([^\[]*)", text, re.MULTILINE) if "[etexport." in text else ():
+        for group in (
+            re.findall(r"^\[etexport\.(?:kernels|passes)\]$([^\[]*)", text, re.MULTILINE)
+            if "[etexport." in text
+            else ()
+        ):
             yield from re.findall(r"=\s*(\w+)", group)
 
 
 def _python_files(module):
     found = importlib.util.find_spec(module)
     folders = list(found.submodule_search_locations or ()) if found else []
-    return {file for folder in folders for file in Path(folder).rglob("*.py")} or {Path(found.origin)} if found and found.origin else set()
+    return (
+        {file for folder in folders for file in Path(folder).rglob("*.py")} or {Path(found.origin)}
+        if found and found.origin
+        else set()
+    )
 
 
 def _torch(env):

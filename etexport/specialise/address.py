@@ -1,7 +1,7 @@
 """Addressing: what need not be moved becomes an address.
 
-Views and permutes lie on their operand, slices inside it, the operands of a concatenation inside its result, and the result of an
-elementwise kernel on an operand that nobody needs any more. What is left of the instructions runs code.
+Views and permutes lie on their operand, slices inside it, the operands of a concatenation inside its result, and the
+result of an elementwise kernel on an operand that nobody needs any more. What is left of the instructions runs code.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _moved(values: dict[int, Value], moved: Value, to: Storage) -> dict[int, Val
 
 
 def take_over(method: Method, library: Library) -> Method:
-    """An elementwise result (or one with a residual) lies on an operand that has its size and dim order and dies there."""
+    """An elementwise result (or one with a residual) lies on an operand that has its size and dim order and dies
+    there."""
     values = dict(method.values)
     known = lives(method)
     for at, instruction in enumerate(method.instructions):

@@ -1,10 +1,11 @@
 """Branches on the target side: labels while stages edit instructions, and results of branches on one memory.
 
-A jump names the instruction that it leads to. Stages fuse, drop and insert instructions, so from the first of them to the last a label
-stands there, which none of them touches.
+A jump names the instruction that it leads to. Stages fuse, drop and insert instructions, so from the first of them to
+the last a label stands there, which none of them touches.
 
-What a branch makes and what it is called behind the branch are one buffer (`coalesce`): a move then costs nothing. Where that cannot be,
-because the branch gives an operand, a constant or a state, or one value twice, the move becomes a copy that is counted like any kernel.
+What a branch makes and what it is called behind the branch are one buffer (`coalesce`): a move then costs nothing.
+Where that cannot be, because the branch gives an operand, a constant or a state, or one value twice, the move becomes a
+copy that is counted like any kernel.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ NO_OPERATORS = (*JUMPS, BEGIN, MOVE, LABEL)
 
 
 def with_labels(method: Method) -> Method:
-    """Every jump leads to a label of its own kind: an instruction that does nothing. The same method where nothing jumps."""
+    """Every jump leads to a label of its own kind: an instruction that does nothing. The same method where nothing
+    jumps."""
     targets = jump_targets(method.instructions)
     wanted = sorted({target for target in targets if target is not None})
     if not wanted:
         return method
     first = max(instruction.handle for instruction in method.instructions) + 1
-    labels = {target: Instruction(LABEL, (), (), first + number, f"label_{number}") for number, target in enumerate(wanted)}
+    labels = {
+        target: Instruction(LABEL, (), (), first + number, f"label_{number}") for number, target in enumerate(wanted)
+    }
     instructions: list[Instruction] = []
     for position, (instruction, target) in enumerate(zip(method.instructions, targets, strict=True)):
         if position in labels:
@@ -50,7 +54,10 @@ def without_labels(method: Method) -> Method:
         behind = behind if instruction.op == LABEL else instruction.handle
         following[instruction.handle] = behind
     kept = (instruction for instruction in method.instructions if instruction.op != LABEL)
-    return replace(method, instructions=tuple(one.leading_to(following[one.destination]) if one.op in JUMPS else one for one in kept))
+    return replace(
+        method,
+        instructions=tuple(one.leading_to(following[one.destination]) if one.op in JUMPS else one for one in kept),
+    )
 
 
 def coalesce(method: Method, library: Library) -> Method:
@@ -71,7 +78,9 @@ def coalesce(method: Method, library: Library) -> Method:
         if _may_lie_there(values[base], source, out, values[to]) and _never_both(there, base, to, known, at, library):
             for value in list(values.values()):
                 if value.id == base or (value.storage is not None and value.storage.base == base):
-                    values[value.id] = replace(value, storage=Storage(to, value.storage.offset if value.storage is not None else 0))
+                    values[value.id] = replace(
+                        value, storage=Storage(to, value.storage.offset if value.storage is not None else 0)
+                    )
             known[to] |= known.pop(base)
         else:
             instructions[at] = replace(instruction, op=CONVERT, args=(Ref(source.id), False, None))
@@ -89,8 +98,8 @@ def _may_lie_there(base: Value, source: Value, out: Value, to: Value) -> bool:
 
 
 def _never_both(method: Method, source: int, out: int, known: Mapping[int, Life], at: int, library: Library) -> bool:
-    """Is at most one of the two there, but at the move, and where a kernel makes the source over what the result held before: a carry's
-    next content."""
+    """Is at most one of the two there, but at the move, and where a kernel makes the source over what the result held
+    before: a carry's next content."""
 
     def makes_over(place: int) -> bool:
         instruction = method.instructions[place] if place < len(method.instructions) else None
@@ -99,4 +108,6 @@ def _never_both(method: Method, source: int, out: int, known: Mapping[int, Life]
         operands = (base_of(operand) for operand in takes_over(method, instruction, library))
         return out in operands and place not in known[out].after and place not in known[source].before
 
-    return at not in known[source].after and all(place == at or makes_over(place) for place in known[source].taken & known[out].taken)
+    return at not in known[source].after and all(
+        place == at or makes_over(place) for place in known[source].taken & known[out].taken
+    )

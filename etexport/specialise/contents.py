@@ -1,8 +1,9 @@
 """An independent check of addressing and of kernel choice: every step finds in memory what the program says it reads.
 
-The steps are walked, over jumps on every way, and each byte remembers which values may have been written there last. Where a step reads
-a value, every byte of it has been written, and by that value or by what addressing says it consists of: a second result that no kernel
-writes, a view that outlives its operand and a part of a concatenation in the wrong place are all caught here, in every build.
+The steps are walked, over jumps on every way, and each byte remembers which values may have been written there last.
+Where a step reads a value, every byte of it has been written, and by that value or by what addressing says it consists
+of: a second result that no kernel writes, a view that outlives its operand and a part of a concatenation in the wrong
+place are all caught here, in every build.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ _Memory = dict[int, list[_Stretch]]
 
 
 def check_contents(laid_out: Method, method: Method, schedule: Schedule) -> None:
-    """ProgramError names the instruction and the value. `laid_out` is the method before addressing, when views, slices and concatenations
-    were instructions."""
+    """ProgramError names the instruction and the value. `laid_out` is the method before addressing, when views, slices
+    and concatenations were instructions."""
     origins = _origins(laid_out, method)
     there = {value.id for value in method.values.values() if value.role in (Role.INPUT, Role.CONSTANT, Role.STATE)}
     start: _Memory = {}
 
     def write(memory: _Memory, id_: int) -> None:
         base, first = _place(method.values[id_])
-        memory[base] = _written(memory.get(base, []), (first, first + method.values[id_].spec.nbytes, frozenset((id_,))))
+        memory[base] = _written(
+            memory.get(base, []), (first, first + method.values[id_].spec.nbytes, frozenset((id_,)))
+        )
 
     def find(memory: _Memory, id_: int, where: str) -> None:
         value = method.values[id_]
@@ -39,10 +42,15 @@ def check_contents(laid_out: Method, method: Method, schedule: Schedule) -> None
         end = start + value.spec.nbytes
         inside = [stretch for stretch in memory.get(base, []) if stretch[0] < end and stretch[1] > start]
         if sum(min(last, end) - max(first, start) for first, last, _ in inside) < end - start:
-            raise ProgramError(f"{value.name}, {value.spec}, is read there and no kernel has written all of it", where=where)
+            raise ProgramError(
+                f"{value.name}, {value.spec}, is read there and no kernel has written all of it", where=where
+            )
         for owner in sorted(frozenset[int]().union(*(owners for _, _, owners in inside))):
             if owner != id_ and owner not in origins.get(id_, ()):  # itself: a permuted input is the input
-                what = f"{value.name}, {value.spec}, is read there from memory that {method.values[owner].name} has overwritten"
+                what = (
+                    f"{value.name}, {value.spec}, is read there from memory that {method.values[owner].name} has "
+                    "overwritten"
+                )
                 raise ProgramError(what, where=where)
 
     def step(position: int, memory: _Memory) -> None:
@@ -51,7 +59,9 @@ def check_contents(laid_out: Method, method: Method, schedule: Schedule) -> None
         for id_ in sorted(reads):
             find(memory, id_, one.instruction.where)
         if isinstance(one, MoveStep) and _place(method.values[one.source]) != _place(method.values[one.out]):
-            raise ProgramError(f"{method.values[one.source].name} has another place than what it becomes", where=one.instruction.where)
+            raise ProgramError(
+                f"{method.values[one.source].name} has another place than what it becomes", where=one.instruction.where
+            )
         for id_ in _writes(one.call) if isinstance(one, CallStep) else one.instruction.outs:
             write(memory, id_)
 
@@ -87,7 +97,8 @@ def _origins(laid_out: Method, method: Method) -> Mapping[int, frozenset[int]]:
             for out in instruction.outs:
                 origins[out] = frozenset().union(*parts)
     for value in method.values.values():
-        if value.id not in laid_out.values and value.storage is not None:  # an operand under another shape, for a copy of it
+        # an operand under another shape, for a copy of it
+        if value.id not in laid_out.values and value.storage is not None:
             origins[value.id] = origins.get(value.storage.base, frozenset((value.storage.base,)))
     return origins
 

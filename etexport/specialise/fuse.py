@@ -1,7 +1,8 @@
-"""Fusion: activations and residual additions become epilogues of the kernel that makes their operand, zero padding a convolution's own.
+"""Fusion: activations and residual additions become epilogues of the kernel that makes their operand, zero padding a
+convolution's own.
 
-The fused instruction keeps name and source of the producer (the convolution that a reader of the report looks for) and the handle of
-the instruction whose result it now gives.
+The fused instruction keeps name and source of the producer (the convolution that a reader of the report looks for) and
+the handle of the instruction whose result it now gives.
 """
 
 from __future__ import annotations
@@ -22,31 +23,40 @@ INTEGER_CONVOLUTIONS = {QUANTIZED_CONVOLUTION: 6, QUANTIZED_DEPTHWISE: 7}
 
 
 def fuse(method: Method, library: Library) -> Method:
-    """Residual additions first: the epilogue adds before it clamps, so that conv -> add -> relu becomes one instruction."""
+    """Residual additions first: the epilogue adds before it clamps, so that conv -> add -> relu becomes one
+    instruction."""
     return fuse_clamps(fuse_residuals(fuse_padding(method), library), library)
 
 
 def fuse_padding(method: Method) -> Method:
-    """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at the two ends
-    of a dimension: `padding`, argument 4 of each, is then (before each dimension, after each dimension)."""
+    """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at
+    the two ends of a dimension: `padding`, argument 4 of each, is then (before each dimension, after each
+    dimension)."""
     pads = {instruction.outs[0]: instruction for instruction in method.instructions if instruction.op == PAD}
     uses = _uses(method)
     instructions: list[Instruction] = []
     fused: dict[int, int] = {}
     for instruction in method.instructions:
-        operand = instruction.args[0] if instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS else None
+        operand = (
+            instruction.args[0] if instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS else None
+        )
         pad = pads.get(operand.id) if isinstance(operand, Ref) else None
         padding = None if pad is None else _joined_padding(method, pad, instruction)
         if pad is not None and padding is not None:
             fused[pad.outs[0]] = fused.get(pad.outs[0], 0) + 1
-            instruction = replace(instruction, args=(pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:]))
+            instruction = replace(
+                instruction, args=(pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:])
+            )
         instructions.append(instruction)
     gone = {value for value, times in fused.items() if times == uses[value]}
-    return replace(method, instructions=tuple(one for one in instructions if not (one.op == PAD and one.outs[0] in gone)))
+    return replace(
+        method, instructions=tuple(one for one in instructions if not (one.op == PAD and one.outs[0] in gone))
+    )
 
 
 def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) -> tuple[int, ...] | None:
-    """The convolution's padding with the padding before it, or None where that is not zeros round spatial dimensions."""
+    """The convolution's padding with the padding before it, or None where that is not zeros round spatial
+    dimensions."""
     source, widths, fill = pad.args
     assert isinstance(source, Ref) and isinstance(widths, tuple)
     rank = len(method.values[source.id].spec.shape) - 2
@@ -89,9 +99,16 @@ def fuse_residuals(method: Method, library: Library) -> Method:
         if made.id not in position or uses[made.id] != 1 or block[position[made.id]] != block[at]:
             continue
         producer = instructions[position[made.id]]
-        if producer is None or producer.epilogue is not None or len(producer.outs) != 1 or not _absorbs(library, producer, "residual"):
+        if (
+            producer is None
+            or producer.epilogue is not None
+            or len(producer.outs) != 1
+            or not _absorbs(library, producer, "residual")
+        ):
             continue
-        instructions[position[made.id]] = replace(producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id)))
+        instructions[position[made.id]] = replace(
+            producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id))
+        )
         position[add.outs[0]] = position.pop(made.id)
         instructions[at] = None
     return replace(method, instructions=tuple(instruction for instruction in instructions if instruction is not None))
@@ -150,7 +167,8 @@ def _absorbs(library: Library, instruction: Instruction, part: str) -> bool:
 
 
 def _blocks(method: Method) -> list[int]:
-    """For each instruction the number of its block: between two of the same number no jump leads in or out, and no value is moved."""
+    """For each instruction the number of its block: between two of the same number no jump leads in or out, and no
+    value is moved."""
     return list(itertools.accumulate(instruction.op in NO_OPERATORS for instruction in method.instructions))
 
 

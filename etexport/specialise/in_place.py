@@ -1,4 +1,5 @@
-"""On which operands an instruction's result may lie, as far as its kernel goes: elementwise, it reads an element before it writes it."""
+"""On which operands an instruction's result may lie, as far as its kernel goes: elementwise, it reads an element before
+it writes it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ def takes_over(method: Method, instruction: Instruction, library: Library) -> tu
         return ()
     node = node_of(method, instruction, op)
     found = [operand for name in op.inplace if _fits(method.values, node, operand := node[name], False)]
-    return (*found, node.residual) if _fits(method.values, node, node.residual, True) and node.residual is not None else tuple(found)
+    return (
+        (*found, node.residual)
+        if _fits(method.values, node, node.residual, True) and node.residual is not None
+        else tuple(found)
+    )
 
 
 def _fits(values: Mapping[int, Value], node: Node, operand: object, is_residual: bool) -> bool:
@@ -29,8 +34,8 @@ def _fits(values: Mapping[int, Value], node: Node, operand: object, is_residual:
         and operand.spec.dtype is out.spec.dtype
         and operand.spec.shape == out.spec.shape
         and operand.spec.physical_dims == out.spec.physical_dims
-        # element i of an operand is read before element i is written; of what gets a residual any element may be read later. A second
-        # operand on the same memory under another shape or order would be overwritten before it is read
+        # element i of an operand is read before element i is written; of what gets a residual any element may be read
+        # later. A second operand on the same memory under another shape or order would be overwritten before it is read
         and not any(base_of(other) == base for other in node.tensors if is_residual or other.id != operand.id)
     )
 

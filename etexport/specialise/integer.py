@@ -1,11 +1,12 @@
 """Integer fusion: dequantise -> operators -> quantise becomes one integer instruction.
 
-Dequantisations sink, and quantisations rise, through operators that only move data, so that they stand right before and behind what
-computes (`integer_moves.py`). For each quantise, what makes its operand is then one of
+Dequantisations sink, and quantisations rise, through operators that only move data, so that they stand right before and
+behind what computes (`integer_moves.py`). For each quantise, what makes its operand is then one of
 
-- a chain of elementwise operators over one quantised tensor: a table of 256 entries, whatever the operators (`integer_table.py`);
-- an operator for which a kernel folder has a rule (`RULES` in its `op.py`), perhaps with an activation after it: the rule's
-  instruction, which saturates where the activation would.
+- a chain of elementwise operators over one quantised tensor: a table of 256 entries, whatever the operators
+  (`integer_table.py`);
+- an operator for which a kernel folder has a rule (`RULES` in its `op.py`), perhaps with an activation after it: the
+  rule's instruction, which saturates where the activation would.
 
 What is left computes in float between quantise and dequantise kernels; `in_float` says what and why.
 """
@@ -22,7 +23,14 @@ from etexport.kernel.library import Library
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Ref, Role
-from etexport.program.operators import CLONE, DEQUANTIZE, DEQUANTIZE_CHANNELS, KERNEL_DEQUANTIZE, KERNEL_QUANTIZE, QUANTIZE
+from etexport.program.operators import (
+    CLONE,
+    DEQUANTIZE,
+    DEQUANTIZE_CHANNELS,
+    KERNEL_DEQUANTIZE,
+    KERNEL_QUANTIZE,
+    QUANTIZE,
+)
 from etexport.specialise.integer_graph import Graph, quantise_array
 from etexport.specialise.integer_masks import masked, without_second_masks
 from etexport.specialise.integer_moves import behind_clamps, is_read_once, rise, sink
@@ -44,7 +52,9 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
         return method, ()
     jump = next((instruction for instruction in method.instructions if instruction.op == JUMP_FALSE), None)
     if jump is not None:
-        raise ModelError("branches of a quantised program cannot be built yet", where=jump.where, hint="export it in float")
+        raise ModelError(
+            "branches of a quantised program cannot be built yet", where=jump.where, hint="export it in float"
+        )
     method = integer_states(signed(replace(method, instructions=tuple(marks))))
     graph = Graph(method, library)
     instructions: list[Instruction] = []
@@ -64,7 +74,11 @@ def _marked(instruction: Instruction) -> Instruction:
     """Kernels that quantise and dequantise by the names of the board-neutral form."""
     if instruction.op == KERNEL_QUANTIZE:
         return replace(instruction, op=QUANTIZE)
-    return replace(instruction, op=DEQUANTIZE, args=(*instruction.args, None)) if instruction.op == KERNEL_DEQUANTIZE else instruction
+    return (
+        replace(instruction, op=DEQUANTIZE, args=(*instruction.args, None))
+        if instruction.op == KERNEL_DEQUANTIZE
+        else instruction
+    )
 
 
 def _integers(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
@@ -84,12 +98,15 @@ def _integers(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
 
 
 def _quantised(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
-    """What makes the quantised value: nothing where it exists already, else a table, a rule's instruction, or the quantise itself."""
+    """What makes the quantised value: nothing where it exists already, else a table, a rule's instruction, or the
+    quantise itself."""
     operand = quantise.args[0]
     assert isinstance(operand, Ref)
     out = graph.output(quantise)
     known = graph.quantized(operand)
-    stored = None if known is None or known.axis is not None else (known.value.spec.dtype, known.scale, known.zero_point)
+    stored = (
+        None if known is None or known.axis is not None else (known.value.spec.dtype, known.scale, known.zero_point)
+    )
     if known is not None and stored == (out.spec.dtype, out.scale, out.zero_point):
         graph.same[quantise.outs[0]] = known.value.id
         return ()
@@ -139,17 +156,19 @@ def _saturated(graph: Graph, clamps: Sequence[Instruction], out: QuantizedOutput
 
 def _instruction(graph: Graph, made: Instruction, quantise: Instruction, fused: Fused) -> Instruction:
     name = made.name or graph.values[made.outs[0]].name
-    args = tuple(graph.constant(f"{name}_{at}", arg) if isinstance(arg, np.ndarray) else arg for at, arg in enumerate(fused.args))
+    args = tuple(
+        graph.constant(f"{name}_{at}", arg) if isinstance(arg, np.ndarray) else arg for at, arg in enumerate(fused.args)
+    )
     assert graph.library.find(fused.op) is not None, f"the rule for {made.op} makes {fused.op}, which nobody declares"
     return replace(made, op=fused.op, args=args, outs=quantise.outs, handle=quantise.handle)
 
 
-# ---- the end -------------------------------------------------------------------------------------------------------------------------
+# ---- the end ---------------------------------------------------------------------------------------------------------
 
 
 def _for_kernel(graph: Graph, instruction: Instruction) -> Instruction:
-    """Quantise and dequantise by the kernels' names; weights that a float kernel reads are dequantised on the host; conditions on int8
-    values compare these."""
+    """Quantise and dequantise by the kernels' names; weights that a float kernel reads are dequantised on the host;
+    conditions on int8 values compare these."""
     if instruction.op == QUANTIZE:
         return replace(instruction, op=KERNEL_QUANTIZE)
     if instruction.op not in (DEQUANTIZE, DEQUANTIZE_CHANNELS):
@@ -158,8 +177,12 @@ def _for_kernel(graph: Graph, instruction: Instruction) -> Instruction:
     if known is not None and known.value.data is not None:
         out = graph.values[instruction.outs[0]]
         shape = [-1 if dim == known.axis else 1 for dim in range(len(out.spec.shape))]
-        scales, zeros = (np.reshape(part, shape) if known.axis is not None else part for part in (known.scales, known.zero_points))
-        data = ((known.value.data.astype(np.float32) - zeros.astype(np.float32)) * scales.astype(np.float32)).astype(np.float32)
+        scales, zeros = (
+            np.reshape(part, shape) if known.axis is not None else part for part in (known.scales, known.zero_points)
+        )
+        data = ((known.value.data.astype(np.float32) - zeros.astype(np.float32)) * scales.astype(np.float32)).astype(
+            np.float32
+        )
         graph.values[out.id] = replace(out, role=Role.CONSTANT, data=data)
     elif instruction.op == DEQUANTIZE:
         return replace(instruction, op=KERNEL_DEQUANTIZE, args=instruction.args[:6])
@@ -181,8 +204,8 @@ def _alive(graph: Graph, instructions: list[Instruction], outputs: tuple[int, ..
 
 
 def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
-    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor conditions on inputs, nor
-    another layout of these, nor views, which are addresses."""
+    """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor conditions on
+    inputs, nor another layout of these, nor views, which are addresses."""
     found = []
     for instruction in instructions:
         op = graph.op(instruction)
@@ -197,7 +220,8 @@ def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
 
 
 def _asks_inputs(graph: Graph, instruction: Instruction) -> bool:
-    """Whether it is a condition on inputs as they come: a mask of attention, say, that is added in float. To quantise it is no less."""
+    """Whether it is a condition on inputs as they come: a mask of attention, say, that is added in float. To quantise
+    it is no less."""
     if any(graph.values[out].spec.dtype is not DType.BOOL for out in instruction.outs):
         return False
     return all(_is_input(graph, read) for read in instruction.reads if graph.values[read].spec.dtype is DType.FLOAT32)
@@ -221,5 +245,9 @@ def _why(graph: Graph, instruction: Instruction) -> str:
         value = graph.values[read]
         if value.spec.dtype is DType.FLOAT32 and value.role is not Role.CONSTANT and graph.quantized(Ref(read)) is None:
             made = graph.made_by.get(read)
-            return f"its operand {value.name} is not quantised" if made is None else f"its operand comes in float from {made.name}"
+            return (
+                f"its operand {value.name} is not quantised"
+                if made is None
+                else f"its operand comes in float from {made.name}"
+            )
     return "its result is not quantised"

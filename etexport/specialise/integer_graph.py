@@ -17,8 +17,8 @@ from etexport.program.operators import DEQUANTIZE, DEQUANTIZE_CHANNELS
 
 
 class Graph:
-    """`values` and `made_by` grow as the instructions are gone through; `same` names values that stand for others, `reasons` says by
-    handle why an instruction stayed in float."""
+    """`values` and `made_by` grow as the instructions are gone through; `same` names values that stand for others,
+    `reasons` says by handle why an instruction stayed in float."""
 
     def __init__(self, method: Method, library: Library) -> None:
         self.method = method
@@ -33,7 +33,7 @@ class Graph:
         self._next_id = method.next_id()
         self._next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
 
-    # ---- what is known ---------------------------------------------------------------------------------------------------------
+    # ---- what is known -----------------------------------------------------------------------------------------------
 
     def op(self, instruction: Instruction) -> Op | None:
         return self.library.find(instruction.op)
@@ -107,13 +107,18 @@ class Graph:
     def output(self, quantise: Instruction) -> QuantizedOutput:
         """What a quantise gives."""
         scale, zero_point, low, high = (quantise.args[at] for at in (1, 2, 3, 4))
-        assert isinstance(scale, (int, float)) and isinstance(zero_point, int) and isinstance(low, int) and isinstance(high, int)
+        assert (
+            isinstance(scale, (int, float))
+            and isinstance(zero_point, int)
+            and isinstance(low, int)
+            and isinstance(high, int)
+        )
         spec = self.values[quantise.outs[0]].spec
         single = float(np.float32(scale))  # as the scales of operands are
         qparams = QParams((single,), (zero_point,), low, high)
         return QuantizedOutput(replace(spec, qparams=qparams), single, zero_point, low, high)
 
-    # ---- making ----------------------------------------------------------------------------------------------------------------
+    # ---- making ------------------------------------------------------------------------------------------------------
 
     def value(self, name: str, spec: TensorSpec, data: Array | None = None, *, uses: int = 0) -> Ref:
         """A new value; `uses`, how often instructions that are still to come will read it."""
@@ -134,7 +139,8 @@ class Graph:
 
 
 def quantise_array(real: Array, out: QuantizedOutput) -> Array:
-    """Stored values: clamp(zero_point + rint(real / scale)), the reciprocal in float32 as PyTorch takes it; NaN is stored as 0."""
+    """Stored values: clamp(zero_point + rint(real / scale)), the reciprocal in float32 as PyTorch takes it; NaN is
+    stored as 0."""
     with np.errstate(all="ignore"):
         scaled = np.rint(np.asarray(real, np.float32) * np.float32(1.0 / np.float32(out.scale)))
     stored = np.clip(np.nan_to_num(scaled.astype(np.float64), nan=0.0) + out.zero_point, out.low, out.high)

@@ -1,4 +1,5 @@
-"""Masks of attention: where(mask, scores, so low a number that it counts for nothing), which only a softmax reads in integers."""
+"""Masks of attention: where(mask, scores, so low a number that it counts for nothing), which only a softmax reads in
+integers."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ NEGLIGIBLE = 30.0
 
 
 def masked(graph: Graph, operand: object) -> Masked | None:
-    """The scores and the mask that make this operand, if such do: a quantised tensor where a condition says so, else one number."""
+    """The scores and the mask that make this operand, if such do: a quantised tensor where a condition says so, else
+    one number."""
     made = graph.made_by.get(operand.id) if isinstance(operand, Value) else None
     if made is None or made.op != WHERE or not all(isinstance(arg, Ref) for arg in made.args):
         return None
@@ -46,7 +48,8 @@ def masked(graph: Graph, operand: object) -> Masked | None:
 def without_second_masks(
     graph: Graph, instructions: Sequence[Instruction], outputs: tuple[int, ...]
 ) -> tuple[list[Instruction], tuple[int, ...]]:
-    """where(mask, softmax with that mask, 0) says what a row gives that is masked whole: it is the softmax itself, with 0 there."""
+    """where(mask, softmax with that mask, 0) says what a row gives that is masked whole: it is the softmax itself, with
+    0 there."""
     makers = {out: one for one in instructions for out in one.outs}
     uses = Counter((*outputs, *(read for one in instructions for read in one.reads)))
     same: dict[int, int] = {}
@@ -58,7 +61,10 @@ def without_second_masks(
         else:
             kept.append(replace(instruction, args=tuple(substitute(arg, same) for arg in instruction.args)))
     zeroed = set(same.values())
-    done = [replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if zeroed.intersection(one.outs) else one for one in kept]
+    done = [
+        replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if zeroed.intersection(one.outs) else one
+        for one in kept
+    ]
     return done, tuple(same.get(out, out) for out in outputs)
 
 
@@ -69,7 +75,13 @@ def _masked_again(graph: Graph, instruction: Instruction, makers: Mapping[int, I
     condition, *sides = instruction.args
     for (side, other), keeps in ((sides, True), (sides[::-1], False)):
         made = makers.get(side.id) if isinstance(side, Ref) else None
-        if made is None or made.op != SOFTMAX or made.args[1] != condition or made.args[3] is not keeps or not isinstance(other, Ref):
+        if (
+            made is None
+            or made.op != SOFTMAX
+            or made.args[1] != condition
+            or made.args[3] is not keeps
+            or not isinstance(other, Ref)
+        ):
             continue
         content = graph.values[other.id].data
         if content is not None and np.all(content == ZERO):

@@ -1,7 +1,8 @@
-"""Operators that give elements of their operands and nothing else (`Op.carries`): in int8 stored values take the same way.
+"""Operators that give elements of their operands and nothing else (`Op.carries`): in int8 stored values take the same
+way.
 
-Dequantisations sink and quantisations rise through them, so that they stand right before and behind what computes. Some compare (a
-maximum, the indices of one): stored values are in the order of the real ones.
+Dequantisations sink and quantisations rise through them, so that they stand right before and behind what computes. Some
+compare (a maximum, the indices of one): stored values are in the order of the real ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SEARCHES = frozenset({"aten::argmax.out", "aten::argmin.out"})
 """Operators that only compare elements of their first operand."""
 
 
-# ---- dequantisations sink ------------------------------------------------------------------------------------------------------------
+# ---- dequantisations sink --------------------------------------------------------------------------------------------
 
 
 def sink(graph: Graph, instruction: Instruction) -> tuple[Instruction, ...]:
@@ -48,8 +49,11 @@ def sink(graph: Graph, instruction: Instruction) -> tuple[Instruction, ...]:
     return (move,) if instruction.op in SEARCHES else _dequantised(graph, move, dequantise, dequantise.args[1:], known)
 
 
-def _sink_channels(graph: Graph, instruction: Instruction, dequantise: Instruction, known: Quantized) -> tuple[Instruction, ...]:
-    """A weight with a scale for each index of a dimension: a permutation keeps that, and a view in which the dimension is still one."""
+def _sink_channels(
+    graph: Graph, instruction: Instruction, dequantise: Instruction, known: Quantized
+) -> tuple[Instruction, ...]:
+    """A weight with a scale for each index of a dimension: a permutation keeps that, and a view in which the dimension
+    is still one."""
     axis = _moved_axis(graph, instruction, known)
     if axis is None:
         return ()
@@ -83,8 +87,15 @@ def _dequantised(
     done = replace(dequantise, outs=(out.id,), handle=graph.handle())
     op = graph.op(move)
     contents = {value: graph.data(value) for value in move.reads}
-    if op is not None and op.reference is not None and len(move.outs) == 1 and all(one is not None for one in contents.values()):
-        moved = graph.constant(known.value.name, np.asarray(op.reference(*(_plain(arg, contents) for arg in move.args))))
+    if (
+        op is not None
+        and op.reference is not None
+        and len(move.outs) == 1
+        and all(one is not None for one in contents.values())
+    ):
+        moved = graph.constant(
+            known.value.name, np.asarray(op.reference(*(_plain(arg, contents) for arg in move.args)))
+        )
         return (replace(done, args=(moved, *args)),)
     spec = TensorSpec(known.value.spec.dtype, out.spec.shape, qparams=known.value.spec.qparams)
     moved = graph.value(f"{out.name}_q", spec)
@@ -98,12 +109,17 @@ def _plain(arg: Arg, contents: dict[int, Array | None]) -> object:
 
 
 def _stored(graph: Graph, sources: Sequence[Ref], like: Quantized) -> dict[int, int] | None:
-    """The integers behind each operand, if all have the type and the scale of `like`; a real constant that they can say exactly does."""
+    """The integers behind each operand, if all have the type and the scale of `like`; a real constant that they can say
+    exactly does."""
     found: dict[int, int] = {}
     for source in sources:
         known, content = graph.quantized(source), graph.data(source.id)
         if known is not None and known.axis is None:
-            if (known.value.spec.dtype, known.scale, known.zero_point) != (like.value.spec.dtype, like.scale, like.zero_point):
+            if (known.value.spec.dtype, known.scale, known.zero_point) != (
+                like.value.spec.dtype,
+                like.scale,
+                like.zero_point,
+            ):
                 return None
             found[source.id] = known.value.id
             continue
@@ -126,12 +142,12 @@ def _exactly(like: Quantized, real: Array) -> Array | None:
     return stored.astype(dtype) if np.all(exact & (limits.min <= stored) & (stored <= limits.max)) else None
 
 
-# ---- quantisations rise --------------------------------------------------------------------------------------------------------------
+# ---- quantisations rise ----------------------------------------------------------------------------------------------
 
 
 def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
-    """quantise(move(x, ...)) as move(quantise(x), ...), or nothing where nothing is moved; a clamp behind the movement comes before the
-    quantise, for it is the kernel's."""
+    """quantise(move(x, ...)) as move(quantise(x), ...), or nothing where nothing is moved; a clamp behind the movement
+    comes before the quantise, for it is the kernel's."""
     operand = quantise.args[0]
     assert isinstance(operand, Ref)
     clamps, made = behind_clamps(graph, operand)
@@ -140,7 +156,8 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
     if made is None or not sources or not _takes(graph, made, out.spec.dtype) or not is_read_once(graph, made):
         return ()
     op = graph.op(made)
-    # what is computed keeps the name of the result, and the handle by which it is traced, where nothing but a view lies between
+    # what is computed keeps the name of the result, and the handle by which it is traced, where nothing but a view lies
+    # between
     is_view = op is not None and op.layout is Layout.VIEW
     name = f"{graph.values[quantise.outs[0]].name}_q" if is_view else ""
     steps: list[Instruction] = []
@@ -154,7 +171,12 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
         spec = TensorSpec(out.spec.dtype, graph.spec(source).shape, qparams=out.spec.qparams)
         integers = graph.value(name or f"{graph.values[source.id].name}_q", spec)
         steps.append(
-            replace(quantise, args=(real, *quantise.args[1:]), outs=(integers.id,), handle=quantise.handle if is_view else graph.handle())
+            replace(
+                quantise,
+                args=(real, *quantise.args[1:]),
+                outs=(integers.id,),
+                handle=quantise.handle if is_view else graph.handle(),
+            )
         )
         stored[source.id] = integers.id
     move_args = tuple(substitute(arg, stored) for arg in made.args)
@@ -167,7 +189,8 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
 
 
 def behind_clamps(graph: Graph, operand: Ref) -> tuple[list[Instruction], Instruction | None]:
-    """The clamps that make a value, the first one first, and what makes the operand of that; each result is read once."""
+    """The clamps that make a value, the first one first, and what makes the operand of that; each result is read
+    once."""
     clamps: list[Instruction] = []
     made = graph.made_by.get(operand.id)
     while made is not None and graph.clamp(made) is not None and graph.uses(made.outs[0]) == 1:
@@ -201,4 +224,5 @@ def _takes(graph: Graph, instruction: Instruction, dtype: DType) -> bool:
     if op is None:
         return False
     first = next((parameter.name for parameter in op.signature.parameters if parameter.kind.startswith("Tensor")), "")
-    return dtype in op.dtypes or (bool(op.carries) and first not in op.carries)  # the types are those of the first operand
+    # the types are those of the first operand
+    return dtype in op.dtypes or (bool(op.carries) and first not in op.carries)

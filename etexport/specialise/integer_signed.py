@@ -1,5 +1,5 @@
-"""Activations that are stored as uint8, as torchao's quantizer for x86 has them, become int8: 128 less, and so is the zero point. Real
-values stay what they are."""
+"""Activations that are stored as uint8, as torchao's quantizer for x86 has them, become int8: 128 less, and so is the
+zero point. Real values stay what they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ SHIFT = 128
 
 
 def signed(method: Method) -> Method:
-    """The method with int8 where a quantise gives uint8 for dequantises and nothing else; the very same object where none does.
+    """The method with int8 where a quantise gives uint8 for dequantises and nothing else; the very same object where
+    none does.
 
     What enters or leaves the program as uint8 stays so.
     """

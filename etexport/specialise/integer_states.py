@@ -1,4 +1,5 @@
-"""States whose every value is stored in one int8 scale: they are int8 themselves, a quarter of the memory, and nothing is quantised anew.
+"""States whose every value is stored in one int8 scale: they are int8 themselves, a quarter of the memory, and nothing
+is quantised anew.
 
 In the board-neutral form such a state is float: what is written to it is dequantised, and what reads it quantises.
 """
@@ -10,24 +11,42 @@ from dataclasses import replace
 import numpy as np
 
 from etexport.kernel.quantized import QuantizedOutput
-from etexport.program.model import Arg, Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
+from etexport.program.model import (
+    Arg,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    QParams,
+    Ref,
+    Role,
+    TensorSpec,
+    Value,
+    substitute,
+)
 from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE, WRITE_BACK
 from etexport.specialise.integer_graph import quantise_array
 
 
 def integer_states(method: Method) -> Method:
-    """The method with int8 states where their readers and writers agree on a scale; the very same one where none do. States that other
-    methods have too stay as they are: these read them as well."""
+    """The method with int8 states where their readers and writers agree on a scale; the very same one where none do.
+    States that other methods have too stay as they are: these read them as well."""
     made_by = {out: one for one in method.instructions for out in one.outs}
     own = (value for value in method.values.values() if value.role is Role.STATE and value.id not in method.shared)
     floats = [value for value in own if value.spec.dtype is DType.FLOAT32]
     quantised = {state.id: out for state in floats if (out := _scale(method, made_by, state)) is not None}
     if not quantised:
         return method
-    sources = {one.handle: _source(made_by, one) for one in method.instructions if one.op == WRITE_BACK and one.outs[0] in quantised}
+    sources = {
+        one.handle: _source(made_by, one)
+        for one in method.instructions
+        if one.op == WRITE_BACK and one.outs[0] in quantised
+    }
     first = next(at for at, one in enumerate(method.instructions) if one.handle in sources)
     # what a state was may be wanted when it is written already
-    wanted = {source.id for source in sources.values()} | {read for one in method.instructions[first:] for read in one.reads}
+    wanted = {source.id for source in sources.values()} | {
+        read for one in method.instructions[first:] for read in one.reads
+    }
     values = dict(method.values)
     for number, out in quantised.items():
         values[number] = replace(values[number], spec=out.spec, data=_initial(values[number], out))
@@ -66,7 +85,9 @@ def _scale(method: Method, made_by: dict[int, Instruction], state: Value) -> Qua
     if given_out or not quantises or not writes or any(one.op != WRITE_BACK for one in writes):
         return None
     sources = [made_by.get(_ref(one.args[1]).id) for one in writes]
-    scales = {one.args[1:6] for one in quantises} | {one.args[1:6] if one is not None and one.op == DEQUANTIZE else () for one in sources}
+    scales = {one.args[1:6] for one in quantises} | {
+        one.args[1:6] if one is not None and one.op == DEQUANTIZE else () for one in sources
+    }
     shapes = {method.values[_ref(one.args[1]).id].spec.shape for one in writes}
     if len(scales) != 1 or shapes != {state.spec.shape}:
         return None
@@ -97,8 +118,15 @@ def _ref(arg: Arg) -> Ref:
 
 def _output(quantise: Instruction, state: Value) -> QuantizedOutput:
     scale, zero_point, low, high, code = quantise.args[1:6]
-    assert isinstance(scale, (int, float)) and isinstance(zero_point, int) and isinstance(low, int) and isinstance(high, int)
+    assert (
+        isinstance(scale, (int, float))
+        and isinstance(zero_point, int)
+        and isinstance(low, int)
+        and isinstance(high, int)
+    )
     single = float(np.float32(scale))
     dtype = next((one for one in DType if one.code == code), DType.FLOAT32)
-    spec = TensorSpec(dtype, state.spec.shape, state.spec.dim_order, qparams=QParams((single,), (zero_point,), low, high))
+    spec = TensorSpec(
+        dtype, state.spec.shape, state.spec.dim_order, qparams=QParams((single,), (zero_point,), low, high)
+    )
     return QuantizedOutput(spec, single, zero_point, low, high)

@@ -1,4 +1,5 @@
-"""Elementwise chains over one int8 tensor: a table of 256 entries, whatever the operators; of a condition, a comparison of integers."""
+"""Elementwise chains over one int8 tensor: a table of 256 entries, whatever the operators; of a condition, a comparison
+of integers."""
 
 from __future__ import annotations
 
@@ -58,10 +59,15 @@ def continues_chain(graph: Graph, instruction: Instruction) -> bool:
 
 
 def condition(graph: Graph, instruction: Instruction) -> Instruction:
-    """A condition on a chain over one quantised int8 tensor as a comparison of stored values with a number, where that says it: true
-    from one on or up to one, for one alone or for all others. Any other instruction as it is."""
+    """A condition on a chain over one quantised int8 tensor as a comparison of stored values with a number, where that
+    says it: true from one on or up to one, for one alone or for all others. Any other instruction as it is."""
     op = graph.op(instruction)
-    if op is None or not op.elementwise or len(instruction.outs) != 1 or graph.values[instruction.outs[0]].spec.dtype is not DType.BOOL:
+    if (
+        op is None
+        or not op.elementwise
+        or len(instruction.outs) != 1
+        or graph.values[instruction.outs[0]].spec.dtype is not DType.BOOL
+    ):
         return instruction
     chain = _chain(graph, instruction.outs[0])
     if chain is None:
@@ -108,7 +114,8 @@ def _evaluated(graph: Graph, chain: _Chain) -> Array:
     """The chain for each of the 256 stored values, in float32 as PyTorch would compute it."""
     stored = INT8.numbers.astype(np.float32)
     known: dict[int, Array] = {
-        value: (stored - np.float32(source.zero_point)) * np.float32(source.scale) for value, source in chain.sources.items()
+        value: (stored - np.float32(source.zero_point)) * np.float32(source.scale)
+        for value, source in chain.sources.items()
     }
 
     def evaluate(value: int) -> Array:

@@ -1,8 +1,9 @@
 """Layout: every value gets a dim order, and a conversion stands only where a kernel needs another one than it finds.
 
-Convolutions and pooling want channels last; most kernels take strides and follow. Permutes cost nothing (the output has other
-dimensions on the same memory), nor do views of dimensions that lie side by side. A flatten of channels-last data before a linear
-layer is paid in the constant weights. Inputs and outputs keep the order that the program states for them.
+Convolutions and pooling want channels last; most kernels take strides and follow. Permutes cost nothing (the output has
+other dimensions on the same memory), nor do views of dimensions that lie side by side. A flatten of channels-last data
+before a linear layer is paid in the constant weights. Inputs and outputs keep the order that the program states for
+them.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class _Pass:
         match op.layout:
             case Layout.CHANNELS_LAST:
                 first = next(Ref(arg.id) for arg in instruction.args if isinstance(arg, Ref))
-                instruction = self._with_orders(instruction, lambda ref: channels_last(self._rank(ref)) if ref == first else None)
+                instruction = self._with_orders(
+                    instruction, lambda ref: channels_last(self._rank(ref)) if ref == first else None
+                )
                 self._emit(instruction, [channels_last(len(self.values[out].spec.shape)) for out in instruction.outs])
             case Layout.CONTIGUOUS:
                 self._emit(self._with_orders(instruction, lambda ref: None), [None] * len(instruction.outs))
@@ -112,7 +115,8 @@ class _Pass:
                 self._view(instruction)
 
     def _with_orders(self, instruction: Instruction, order_of: Callable[[Ref], tuple[int, ...] | None]) -> Instruction:
-        """The instruction reading each tensor in the order that `order_of(ref)` names, contiguous where it names none."""
+        """The instruction reading each tensor in the order that `order_of(ref)` names, contiguous where it names
+        none."""
         new = {}
         for value in _refs(instruction):
             order = order_of(Ref(value)) or contiguous(self._rank(Ref(value)))
@@ -136,7 +140,8 @@ class _Pass:
         self.instructions.append(instruction)
 
     def _followed(self, instruction: Instruction, out: int) -> tuple[int, ...]:
-        """The order for an output of a kernel that takes strides: what its readers want if they agree, else its first operand's."""
+        """The order for an output of a kernel that takes strides: what its readers want if they agree, else its first
+        operand's."""
         spec = self.values[out].spec
         rank = len(spec.shape)
         readers = self.readers.get(out, [])
@@ -177,7 +182,8 @@ class _Pass:
         self._emit(instruction, [order])
 
     def _fold_into_weights(self, operand: Value, out: int) -> bool:
-        """Leave the features in memory order and permute the constant weights of every linear layer that reads them instead."""
+        """Leave the features in memory order and permute the constant weights of every linear layer that reads them
+        instead."""
         order = _flattened(operand.spec, self.values[out].spec.shape)
         readers = self.readers.get(out, [])
         if order is None or not readers or out in self.method.outputs:
@@ -187,7 +193,11 @@ class _Pass:
                 return False
             source, weight, _ = FEATURES[reader.op]
             constant = reader.args[weight]
-            if reader.args[source] != Ref(out) or not isinstance(constant, Ref) or self.values[constant.id].role is not Role.CONSTANT:
+            if (
+                reader.args[source] != Ref(out)
+                or not isinstance(constant, Ref)
+                or self.values[constant.id].role is not Role.CONSTANT
+            ):
                 return False
             if sum(arg == Ref(out) for arg in reader.args) != 1:
                 return False
@@ -206,7 +216,8 @@ class _Pass:
         return True
 
     def _in_order(self, value_id: int, order: tuple[int, ...]) -> int:
-        """Id of this value in that dim order: itself where it lies so already, else a constant anew, else a conversion."""
+        """Id of this value in that dim order: itself where it lies so already, else a constant anew, else a
+        conversion."""
         value = self.values[value_id]
         spec = value.spec.with_order(order)
         if spec.physical_dims == value.spec.physical_dims:
@@ -229,7 +240,9 @@ class _Pass:
         if value.role is not Role.CONSTANT:
             source = next((one.source for one in reversed(self.instructions) if value_id in one.outs), None)
             self.instructions.append(
-                Instruction(CONVERT, (Ref(value_id), False, order), (new.id,), self.next_handle, f"convert_{value.name}", source)
+                Instruction(
+                    CONVERT, (Ref(value_id), False, order), (new.id,), self.next_handle, f"convert_{value.name}", source
+                )
             )
             self.next_handle += 1
         return new.id
@@ -257,8 +270,8 @@ class _Pass:
 def view_order(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """The dim order that makes `shape` a view of the same memory, or None where elements would have to move.
 
-    Dimensions are grouped so that each group of the old shape has as many elements as one of the new shape. A group moves as a whole,
-    so within it the old dimensions must lie in memory as they are counted.
+    Dimensions are grouped so that each group of the old shape has as many elements as one of the new shape. A group
+    moves as a whole, so within it the old dimensions must lie in memory as they are counted.
     """
     if 0 in shape:
         return contiguous(len(shape))
@@ -274,7 +287,8 @@ def view_order(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | No
 
 
 def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterable[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pairs of runs of dimensions (old, new) with the same number of elements, as fine as possible; each dimension in one run."""
+    """Pairs of runs of dimensions (old, new) with the same number of elements, as fine as possible; each dimension in
+    one run."""
     at_old = at_new = 0
     while at_old < len(old) or at_new < len(new):
         first_old, first_new = at_old, at_new
@@ -293,12 +307,14 @@ def _groups(old: tuple[int, ...], new: tuple[int, ...]) -> Iterable[tuple[tuple[
 
 
 def _flattened(spec: TensorSpec, shape: tuple[int, ...]) -> list[int] | None:
-    """Where `shape` is [..., features] with the features made of the innermost dimensions in memory: for each feature in memory order,
-    its logical index. None for any other view."""
+    """Where `shape` is [..., features] with the features made of the innermost dimensions in memory: for each feature
+    in memory order, its logical index. None for any other view."""
     if not shape or 0 in shape:
         return None
     split = next((at for at in range(len(spec.shape)) if int(np.prod(spec.shape[at:])) == shape[-1]), None)
-    if split is None or tuple(size for size in spec.shape[:split] if size != 1) != tuple(size for size in shape[:-1] if size != 1):
+    if split is None or tuple(size for size in spec.shape[:split] if size != 1) != tuple(
+        size for size in shape[:-1] if size != 1
+    ):
         return None
     inner = [dim for dim in spec.physical_dims if dim >= split]
     if list(spec.physical_dims) != [dim for dim in range(split) if spec.shape[dim] != 1] + inner:

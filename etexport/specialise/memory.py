@@ -1,4 +1,5 @@
-"""From a specialised program to the planner's problem: one buffer for each value with memory of its own, and for each scratch."""
+"""From a specialised program to the planner's problem: one buffer for each value with memory of its own, and for each
+scratch."""
 
 from __future__ import annotations
 
@@ -22,24 +23,28 @@ ALIGN = 16
 
 
 STATIC_BYTES = 2048
-"""What .data and .bss of the bundled firmware may take of the first of several RAMs (1,100 bytes on the boards here); linking says for
-certain."""
+"""What .data and .bss of the bundled firmware may take of the first of several RAMs (1,100 bytes on the boards here);
+linking says for certain."""
 
 
 def regions(board: Board) -> tuple[Region, ...]:
-    """The RAMs of a board. The only one is called "ram" and takes what it is given: whether that fits is `check_fit`'s to say."""
+    """The RAMs of a board. The only one is called "ram" and takes what it is given: whether that fits is `check_fit`'s
+    to say."""
     memories = [memory for memory in board.memory if memory.kind == "ram"]
     if len(memories) < 2:
         return (Region("ram"),)
     taken = board.stack + STATIC_BYTES
-    return tuple(Region(memory.name, max(memory.size - (0 if at else taken), 0), memory.cost) for at, memory in enumerate(memories))
+    return tuple(
+        Region(memory.name, max(memory.size - (0 if at else taken), 0), memory.cost)
+        for at, memory in enumerate(memories)
+    )
 
 
 def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram"),)) -> Problem:
     """Buffers of the arena. Step n (the number of steps) stands for the end, when outputs are read.
 
-    An input is there from the start until it is last read, an output from when it is made until the end, a state always; what is made on
-    one of two ways takes nothing on the other (`etexport.program.flow`).
+    An input is there from the start until it is last read, an output from when it is made until the end, a state
+    always; what is made on one of two ways takes nothing on the other (`etexport.program.flow`).
     """
     method = specialised.method
     known = lives(method)
@@ -53,10 +58,14 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
         if value.id not in known or value.id in unwritten:
             continue
         live = known[value.id].ranges
-        buffers.append(Buffer(value.name, value.spec.nbytes, live, aligns.get(value.id, ALIGN), touched=touched.get(value.id, 0)))
+        buffers.append(
+            Buffer(value.name, value.spec.nbytes, live, aligns.get(value.id, ALIGN), touched=touched.get(value.id, 0))
+        )
     for at, step in specialised.calls.items():
         scratch = sum(
-            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN for operand in step.call.operands if isinstance(operand, Scratch)
+            -(-operand.elements * operand.dtype.itemsize // ALIGN) * ALIGN
+            for operand in step.call.operands
+            if isinstance(operand, Scratch)
         )
         if scratch:
             buffers.append(Buffer(scratch_name(step.instruction), scratch, ((at, at + 1),), ALIGN, touched=2 * scratch))
@@ -66,15 +75,18 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
 def place(
     programs: Sequence[Sequence[Specialised]], regions: tuple[Region, ...], planner: Callable[[Problem], Solution]
 ) -> tuple[tuple[Placed, ...], ...]:
-    """The methods of programs on one arena, planned together: they never run at the same time, and the states of all are there in all. A
-    state has one place for the methods of its program."""
+    """The methods of programs on one arena, planned together: they never run at the same time, and the states of all
+    are there in all. A state has one place for the methods of its program."""
     methods = [(number, one) for number, program in enumerate(programs) for one in program]
     problems = [problem(one, regions) for _, one in methods]
     if len(problems) == 1:
         return ((Placed(methods[0][1], problems[0], planner(problems[0])),),)
     names = [_told(number, one, own) for (number, one), own in zip(methods, problems, strict=True)]
-    states = {told[name] for (_, one), told in zip(methods, names, strict=True) for name in _states(one.method) & told.keys()}
-    begins = list(accumulate((len(one.schedule.steps) + 1 for _, one in methods), initial=0))  # the last is the end, when outputs are read
+    states = {
+        told[name] for (_, one), told in zip(methods, names, strict=True) for name in _states(one.method) & told.keys()
+    }
+    # the last is the end, when outputs are read
+    begins = list(accumulate((len(one.schedule.steps) + 1 for _, one in methods), initial=0))
     buffers: dict[str, Buffer] = {}
     for own, told, begin in zip(problems, names, begins, strict=False):
         for buffer in own.buffers:
@@ -117,7 +129,8 @@ def _told(program: int, specialised: Specialised, own: Problem) -> dict[str, str
 
 
 def entered(specialised: Specialised) -> Mapping[int, frozenset[str]]:
-    """For each step at which a block begins: the buffers that hold something as it begins, those of the inputs and states at the first."""
+    """For each step at which a block begins: the buffers that hold something as it begins, those of the inputs and
+    states at the first."""
     method, schedule = specialised.method, specialised.schedule
     known = lives(method)
     starts = {at for at in block_starts(method.instructions) if at < len(schedule.steps)} | {0}
@@ -150,18 +163,22 @@ def _aligns(specialised: Specialised) -> dict[int, int]:
 
 
 def _unwritten(specialised: Specialised) -> set[int]:
-    """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no memory."""
+    """Further results that nobody reads and that the chosen kernel leaves out: the indices of a maximum. They need no
+    memory."""
     method = specialised.method
     written = {
-        operand.value for step in specialised.calls.values() for operand in step.call.operands if isinstance(operand, (Write, RowWrite))
+        operand.value
+        for step in specialised.calls.values()
+        for operand in step.call.operands
+        if isinstance(operand, (Write, RowWrite))
     }
     further = {out for step in specialised.calls.values() for out in step.instruction.outs[1:]}
     return further - needed_values(method) - written
 
 
 def _overlaps(specialised: Specialised, known: Mapping[int, Life]) -> Iterator[Overlap]:
-    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result, and at no other step
-    are both there."""
+    """Where a kernel may write over the operand that it reads: the operand dies at the step that makes the result, and
+    at no other step are both there."""
     method = specialised.method
     for at, step in specialised.calls.items():
         for operand_id in {*step.call.overlaps, *step.call.overlaps_upward}:
@@ -182,8 +199,8 @@ def _overlaps(specialised: Specialised, known: Mapping[int, Life]) -> Iterator[O
 
 
 def directed(placed: Placed) -> Placed:
-    """With every windowed call swept in the direction that its place wants: from the last row to the first where its output lies so over
-    its input that the other way would overwrite rows before they are read."""
+    """With every windowed call swept in the direction that its place wants: from the last row to the first where its
+    output lies so over its input that the other way would overwrite rows before they are read."""
     steps = (
         replace(step, call=_directed(placed, step.call)) if isinstance(step, CallStep) else step
         for step in placed.specialised.schedule.steps
@@ -208,7 +225,8 @@ def _base(method: Method, value: Value) -> int:
 
 
 def check_fit(methods: Sequence[Placed], board: Board, static_bytes: int = 0) -> None:
-    """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's RAM."""
+    """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's
+    RAM."""
     largest = max(methods, key=lambda placed: sum(buffer.size for buffer in peak(placed.problem)[1]))
     specialised, the_problem, solution = largest.specialised, largest.problem, largest.solution
     memories = [memory for memory in board.memory if memory.kind == "ram"]
@@ -224,7 +242,10 @@ def check_fit(methods: Sequence[Placed], board: Board, static_bytes: int = 0) ->
     for one in steps:
         for out in one.instruction.outs:
             lines[method.values[_base(method, method.values[out])].name] = one.instruction.source
-    tensors = ", ".join(f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}" for buffer in live)
+    tensors = ", ".join(
+        f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}"
+        for buffer in live
+    )
     at_step = steps[min(step, len(steps) - 1)].instruction.where if steps else "the start"
     raise PlanError(
         f"the program needs {needed:,} bytes of RAM (arena {arena:,}, stack {board.stack:,}"
@@ -240,7 +261,9 @@ def peak(the_problem: Problem) -> tuple[int, tuple[Buffer, ...]]:
     steps = range(max((stop for buffer in the_problem.buffers for _, stop in buffer.live), default=1))
 
     def live(step: int) -> tuple[Buffer, ...]:
-        return tuple(buffer for buffer in the_problem.buffers if any(start <= step < stop for start, stop in buffer.live))
+        return tuple(
+            buffer for buffer in the_problem.buffers if any(start <= step < stop for start, stop in buffer.live)
+        )
 
     worst = max(steps, key=lambda step: (sum(buffer.size for buffer in live(step)), -step))
     return worst, tuple(sorted(live(worst), key=lambda buffer: (-buffer.size, buffer.name)))

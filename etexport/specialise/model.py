@@ -22,8 +22,8 @@ class InFloat:
 
 @dataclass(frozen=True, eq=False)
 class Specialised:
-    """The method after layout, fusion and addressing: instruction and step of one position belong together; views are gone
-    (`Value.storage`).
+    """The method after layout, fusion and addressing: instruction and step of one position belong together; views are
+    gone (`Value.storage`).
     """
 
     method: Method

@@ -27,7 +27,8 @@ from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep
 
 
 def specialise_all(program: Program, target: Target, library: Library) -> tuple[Specialised, ...]:
-    """Every method of the program, in order. Each has all states of the program, for none may lie over another method's."""
+    """Every method of the program, in order. Each has all states of the program, for none may lie over another
+    method's."""
     found = tuple(specialise(program, target, library, method=method.name) for method in program.methods)
     states = {value.name: value for one in found for value in one.method.values.values() if value.role is Role.STATE}
     return tuple(_with_states(one, states) for one in found)
@@ -47,15 +48,16 @@ def _with_states(specialised: Specialised, states: Mapping[str, Value]) -> Speci
 
 
 def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
-    """The stages in order, for one method. ModelError, all of a kind together: control flow, operators, types and attributes without a
-    kernel."""
+    """The stages in order, for one method. ModelError, all of a kind together: control flow, operators, types and
+    attributes without a kernel."""
     with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
         return _specialised(program.method(method), target, library)
 
 
 def _specialised(graph: Method, target: Target, library: Library) -> Specialised:
     supported.check_declared(graph, library)  # what all that follows counts on
-    graph, in_float = fuse_integers(graph, library)  # dequantise -> operators -> quantise becomes one integer instruction
+    # dequantise -> operators -> quantise becomes one integer instruction
+    graph, in_float = fuse_integers(graph, library)
     check_supported(graph, library)
     graph = with_labels(graph)  # where jumps lead to, until the last instruction stands
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
@@ -68,14 +70,17 @@ def _specialised(graph: Method, target: Target, library: Library) -> Specialised
 
 
 def rounding_of(program: Program) -> str:
-    """How the program wants integer results rounded: those that come with `cortex_m::` operators mean TFLite's double rounding, by which
-    these are defined."""
-    named = any(instruction.op.startswith("cortex_m::") for method in program.methods for instruction in method.instructions)
+    """How the program wants integer results rounded: those that come with `cortex_m::` operators mean TFLite's double
+    rounding, by which these are defined."""
+    named = any(
+        instruction.op.startswith("cortex_m::") for method in program.methods for instruction in method.instructions
+    )
     return "tflm" if named else "nearest"
 
 
 def check_supported(method: Method, library: Library) -> None:
-    """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported together."""
+    """Every operator has a kernel for its element type, and its operands are legal; all that do not are reported
+    together."""
     errors = supported.errors_of(method, library)
     for instruction in method.instructions:
         op = library.find(instruction.op)
@@ -155,7 +160,9 @@ def choose_kernels(method: Method, target: Target, library: Library) -> Schedule
         assert op is not None and op.lower is not None, instruction.where
         try:
             with doing(instruction.where):
-                steps.append(CallStep(instruction, _in_32_bits(op.lower(node_of(method, instruction, op), target), instruction)))
+                steps.append(
+                    CallStep(instruction, _in_32_bits(op.lower(node_of(method, instruction, op), target), instruction))
+                )
         except EtError as error:
             errors.append(error)
     raise_all(errors)

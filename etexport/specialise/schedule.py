@@ -1,4 +1,5 @@
-"""What the board does, in order: steps of a kind. All that follows walks these, and takes a step to run not at all, once, or often."""
+"""What the board does, in order: steps of a kind. All that follows walks these, and takes a step to run not at all,
+once, or often."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ class CallStep(Step):
 
 @dataclass(frozen=True, eq=False)
 class JumpStep(Step):
-    """On to the step at position `target` (the number of steps: the end), always or, with a `condition`, where that value is false."""
+    """On to the step at position `target` (the number of steps: the end), always or, with a `condition`, where that
+    value is false."""
 
     target: int
     condition: int | None = None

@@ -16,18 +16,21 @@ from etexport.toolchain.check import footprint, record
 
 def build(
     program: Path, board_name: str, out: Path, *, name: str, optimize: str = "speed", rounding: str | None = None,
-    planner: str | None = None, sources: Path | None = None, probes: bool = False, trace: bool = False, sanitize: bool = False,
-    poison: bool = False, jobs: int = 2,
+    planner: str | None = None, sources: Path | None = None, probes: bool = False, trace: bool = False,
+    sanitize: bool = False, poison: bool = False, jobs: int = 2,
 ) -> gcc.Artifacts:  # fmt: skip
-    """Leave the firmware of `program` in the folder `out`, with its sizes and where it came from; what `generate` wrote in `sources` is
-    compiled instead of generating where that is given. EtError of any stage."""
+    """Leave the firmware of `program` in the folder `out`, with its sizes and where it came from; what `generate` wrote
+    in `sources` is compiled instead of generating where that is given. EtError of any stage."""
     board = load_board(board_name)
     gcc.tool(board, "g++")  # before the work, not after it
     existing(program)
-    for file in ("build.json", "firmware.elf"):  # what says that a build is whole; others may be left by one that was killed
+    # what says that a build is whole; others may be left by one that was killed
+    for file in ("build.json", "firmware.elf"):
         (out / file).unlink(missing_ok=True)
     if sources is None:
-        generate(program, board_name, out, optimize=optimize, name=name, poison=poison, planner=planner, rounding=rounding)
+        generate(
+            program, board_name, out, optimize=optimize, name=name, poison=poison, planner=planner, rounding=rounding
+        )
     memory = read_memory(sources or out)
     made = gcc.build(
         sources or out, board, kernel_folders(), build_dir=out, probe_count=len(memory.steps) + 1 if probes else 0,

@@ -11,8 +11,8 @@ from etexport.specialise.pipeline import rounding_of, specialise
 
 
 def check_buildable(content: bytes) -> None:
-    """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has nothing special.
-    ProgramError, ModelError."""
+    """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has
+    nothing special. ProgramError, ModelError."""
     library = load_ops()
     with doing("reading what export has made"):
         program = board_neutral.run(pte.read(content), library)

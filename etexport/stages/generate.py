@@ -24,8 +24,8 @@ from etexport.stages.origin import existing
 
 
 def generate(
-    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False, planner: str | None = None,
-    rounding: str | None = None,
+    pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False,
+    planner: str | None = None, rounding: str | None = None,
 ) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     board, library = load_board(board_name), load_ops()
@@ -35,7 +35,13 @@ def generate(
 
 
 def place(
-    ptes: Sequence[Path], board: Board, library: Library, *, optimize: str, planner: str | None = None, rounding: str | None = None
+    ptes: Sequence[Path],
+    board: Board,
+    library: Library,
+    *,
+    optimize: str,
+    planner: str | None = None,
+    rounding: str | None = None,
 ) -> tuple[tuple[tuple[Placed, ...], int], ...]:
     """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it."""
     contents = [existing(pte).read_bytes() for pte in ptes]
@@ -53,7 +59,10 @@ def place(
     memory.check_fit([one for methods in placed for one in methods], board)
     found = []
     for content, program, methods in zip(contents, programs, placed, strict=True):
-        said = (replace(one, interface=interface(program, method)) for one, method in zip(methods, program.methods, strict=True))
+        said = (
+            replace(one, interface=interface(program, method))
+            for one, method in zip(methods, program.methods, strict=True)
+        )
         found.append((tuple(said), int.from_bytes(hashlib.sha256(content).digest()[:8], "big")))
     return tuple(found)
 

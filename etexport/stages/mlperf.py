@@ -27,7 +27,8 @@ CLOCK_HZ = 100_000_000
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a model is for the benchmark: its word for it, what its bytes mean there, and input and output as the program stores them."""
+    """What a model is for the benchmark: its word for it, what its bytes mean there, and input and output as the
+    program stores them."""
 
     id: str
     encoding: Encoding
@@ -37,8 +38,8 @@ class Benchmark:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """Of each sample what the board said, and what PyTorch gives. Samples whose bytes stand for other numbers than the network was given,
-    since the benchmark's encoding cannot say these, are `rounded`."""
+    """Of each sample what the board said, and what PyTorch gives. Samples whose bytes stand for other numbers than the
+    network was given, since the benchmark's encoding cannot say these, are `rounded`."""
 
     inferred: tuple[Inferred, ...]
     expected: Array
@@ -51,27 +52,35 @@ class Answered:
 
     @property
     def same_class(self) -> int:
-        return sum(int(np.argmax(one.results) == np.argmax(want)) for one, want in zip(self.inferred, self.expected, strict=True))
+        return sum(
+            int(np.argmax(one.results) == np.argmax(want))
+            for one, want in zip(self.inferred, self.expected, strict=True)
+        )
 
 
 def benchmark_of(folder: Path, reference: Path, name: str, id: str | None, given: Encoding | None) -> Benchmark:
-    """What the program built in `folder` is for the benchmark; `id` and `given` overrule what is known of the network called `name`.
-    ModelError for a program that the benchmark has no words for."""
+    """What the program built in `folder` is for the benchmark; `id` and `given` overrule what is known of the network
+    called `name`. ModelError for a program that the benchmark has no words for."""
     memory = read_memory(folder)
     called = id or SCORES.get(name, name)
     if not called.isprintable() or set(called) & set("[]%"):
-        raise ModelError(f"{called!r} cannot be said in the benchmark's protocol", where="--id", hint="kws01, ic01, vww01, ad01")
+        raise ModelError(
+            f"{called!r} cannot be said in the benchmark's protocol", where="--id", hint="kws01, ic01, vww01, ad01"
+        )
     scales: dict[str, list[tuple[float, int]]] = {"input": [], "output": []}
     with opened(reference) as arrays:
         for what in scales:
             if f"{what}_scales" in arrays:
-                scales[what] = list(zip(arrays[f"{what}_scales"].tolist(), arrays[f"{what}_zero_points"].tolist(), strict=True))
+                scales[what] = list(
+                    zip(arrays[f"{what}_scales"].tolist(), arrays[f"{what}_zero_points"].tolist(), strict=True)
+                )
     into, out = stored(memory.inputs, scales["input"], "input"), stored(memory.outputs, scales["output"], "output")
     return Benchmark(called, given or ENCODINGS.get(called, RAW), into, out)
 
 
 def tick_of(board: Board, clock_hz: int | None) -> tuple[Fraction, str]:
-    """Microseconds a tick of the board's counter, and in words where that comes from: of a real board, simulated or not, its own clock."""
+    """Microseconds a tick of the board's counter, and in words where that comes from: of a real board, simulated or
+    not, its own clock."""
     is_real = board.attach is not None
     count = count_of(board, simulated=not is_real)
     unit = count.unit.partition(" ")[0]
@@ -87,8 +96,11 @@ def tick_of(board: Board, clock_hz: int | None) -> tuple[Fraction, str]:
     return a_tick * 1_000_000 / hz, said
 
 
-def build_benchmark(folder: Path, board: Board, what: Benchmark, name: str, clock_hz: int | None = None) -> gcc.Artifacts:
-    """Compile the sources in `folder` with the benchmark's front end, into `folder/mlperf`; PlanError where the stack may not do."""
+def build_benchmark(
+    folder: Path, board: Board, what: Benchmark, name: str, clock_hz: int | None = None
+) -> gcc.Artifacts:
+    """Compile the sources in `folder` with the benchmark's front end, into `folder/mlperf`; PlanError where the stack
+    may not do."""
     out = folder / "mlperf"
     tick, clock = tick_of(board, clock_hz)
     text = mlperf_source(name, what.id, what.encoding, what.into, what.out, tick, clock)
@@ -99,11 +111,11 @@ def build_benchmark(folder: Path, board: Board, what: Benchmark, name: str, cloc
 
 
 def ask_benchmark(
-    elf: Path, board: Board, line: Line, what: Benchmark, reference: Path, *, samples: int | None = None, count: int = 1, warmups: int = 0,
-    timeout_s: float = 60.0, progress: Callable[[int, int], None] | None = None,
+    elf: Path, board: Board, line: Line, what: Benchmark, reference: Path, *, samples: int | None = None,
+    count: int = 1, warmups: int = 0, timeout_s: float = 60.0, progress: Callable[[int, int], None] | None = None,
 ) -> Answered:  # fmt: skip
-    """Have the board answer for samples of `model.npz`, as the benchmark's runner asks: each is loaded, and inferred `count` times after
-    `warmups`. DeviceLostError where the answers are not the protocol's."""
+    """Have the board answer for samples of `model.npz`, as the benchmark's runner asks: each is loaded, and inferred
+    `count` times after `warmups`. DeviceLostError where the answers are not the protocol's."""
     with opened(reference) as arrays:
         inputs, outputs = numbered(arrays, "input")[0], numbered(arrays, "output")[0]
     taken = min(len(inputs), samples or len(inputs))
@@ -115,7 +127,9 @@ def ask_benchmark(
     inferred = []
     with dut(elf, board, line) as there:
         if (called := there.model()) != what.id:
-            raise DeviceLostError(f"the board runs {called}, not {what.id}", where=board.name, hint="write the firmware again")
+            raise DeviceLostError(
+                f"the board runs {called}, not {what.id}", where=board.name, hint="write the firmware again"
+            )
         for at, content in enumerate(contents):
             there.load(content)
             inferred.append(there.infer(count, warmups, timeout_s * (count + warmups)))
@@ -126,7 +140,11 @@ def ask_benchmark(
 
 def _reals(stored: Stored, array: Array) -> Array:
     flat = array.reshape(-1)
-    return flat if stored.is_float else (flat.astype(np.float32) - np.float32(stored.zero_point)) * np.float32(stored.scale)
+    return (
+        flat
+        if stored.is_float
+        else (flat.astype(np.float32) - np.float32(stored.zero_point)) * np.float32(stored.scale)
+    )
 
 
 def _content(what: Benchmark, array: Array) -> bytes:

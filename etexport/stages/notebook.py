@@ -1,4 +1,5 @@
-"""Python's way in, as notebooks use it: `etexport.build` and `etexport.Board`. Importing it loads no torch; building does."""
+"""Python's way in, as notebooks use it: `etexport.build` and `etexport.Board`. Importing it loads no torch; building
+does."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """A network as firmware for one board, and the folders where all of it lies: every verb of the command line works there too."""
+    """A network as firmware for one board, and the folders where all of it lies: every verb of the command line works
+    there too."""
 
     name: str
     board: boards.Board
@@ -53,7 +55,8 @@ class Built:
     """Generated C++, `firmware.elf`, and once it ran outputs and `report.html`."""
 
     def on(self, url: str = "") -> Board:
-        """The board with this firmware on it: at a port, else in its simulator or at the port that its USB ids are found at."""
+        """The board with this firmware on it: at a port, else in its simulator or at the port that its USB ids are
+        found at."""
         return Board(url, self)
 
     def run(self, inputs: Any) -> Any:
@@ -68,7 +71,8 @@ class Built:
 
     @property
     def report(self) -> Report:
-        """What it takes and how well it does, of all samples on the board: they are run when this is first asked for."""
+        """What it takes and how well it does, of all samples on the board: they are run when this is first asked
+        for."""
         return self._told[0]
 
     @functools.cached_property
@@ -76,21 +80,24 @@ class Built:
         reference = self.program.with_suffix(".npz")
         with alone_in(self.folder):
             run_in(self.folder, self.board, read_samples(reference, None))
-            if self.board.simulator is not None:  # another image, which counts each step: to a real board its owner writes it
+            # another image, which counts each step: to a real board its owner writes it
+            if self.board.simulator is not None:
                 run_traced(self.folder, reference, self.board, furthest(self.folder, self.program, reference))
             made, _, judged = report_in(self.folder, self.program, self.board)
         assert judged is not None, "export writes samples beside every program"
         return made, judged
 
     def rows(self) -> list[dict[str, Any]]:
-        """One for each operator, in order: `step`, `name`, `op`, `source`, `kernel`, `macs`, `count` (in the unit of `report.counter`),
-        `share` of the whole, `bytes_constants`, and of an int8 network `snr_db`, its result against the float network's."""
+        """One for each operator, in order: `step`, `name`, `op`, `source`, `kernel`, `macs`, `count` (in the unit of
+        `report.counter`), `share` of the whole, `bytes_constants`, and of an int8 network `snr_db`, its result against
+        the float network's."""
         share = {one.op.handle: one.fraction for one in shares(self.report.ops)}
         signal = {one.handle: one.snr_db for one in self.report.quality}
         return [
             {
-                "step": step, "name": op.name, "op": op.op, "source": op.source, "kernel": op.kernel, "macs": op.macs, "count": op.count,
-                "share": share.get(op.handle), "bytes_constants": op.bytes_constants, "snr_db": signal.get(op.handle),
+                "step": step, "name": op.name, "op": op.op, "source": op.source, "kernel": op.kernel, "macs": op.macs,
+                "count": op.count, "share": share.get(op.handle), "bytes_constants": op.bytes_constants,
+                "snr_db": signal.get(op.handle),
             }
             for step, op in enumerate(self.report.ops)
         ]  # fmt: skip
@@ -100,7 +107,9 @@ class Built:
         try:
             import pandas
         except ImportError:
-            raise ToolMissingError("pandas is not installed", hint="pip install pandas; rows() gives the same as a list") from None
+            raise ToolMissingError(
+                "pandas is not installed", hint="pip install pandas; rows() gives the same as a list"
+            ) from None
         return pandas.DataFrame(self.rows())
 
     def _repr_html_(self) -> str:
@@ -117,11 +126,14 @@ class Built:
 class Board:
     """A board that runs firmware of etexport, for as long as a `with` block lasts.
 
-    `url` is a port (`/dev/ttyACM0`, `socket://HOST:PORT`) or `qemu://BOARD?elf=FILE`, which starts a simulator. With `built` the firmware
-    there must be that one, its own simulator or port is what no `url` means, and a fault names the line of the network.
+    `url` is a port (`/dev/ttyACM0`, `socket://HOST:PORT`) or `qemu://BOARD?elf=FILE`, which starts a simulator. With
+    `built` the firmware there must be that one, its own simulator or port is what no `url` means, and a fault names the
+    line of the network.
     """
 
-    def __init__(self, url: str = "", built: Built | None = None, *, baud: int = 0, reset: bool = False, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self, url: str = "", built: Built | None = None, *, baud: int = 0, reset: bool = False, timeout_s: float = 60.0
+    ) -> None:
         self._line, self._built, self._timeout_s = Line(url, baud, reset), built, timeout_s
         self._open = ExitStack()
         self.count: int | None = None
@@ -131,7 +143,9 @@ class Board:
     def __enter__(self) -> Board:
         with ExitStack() as opening:
             if self._built is not None:
-                there = opening.enter_context(session(self._built.folder / "firmware.elf", self._built.board, self._line))
+                there = opening.enter_context(
+                    session(self._built.folder / "firmware.elf", self._built.board, self._line)
+                )
                 self._link, self._hello, self._url, running = there.link, there.hello, there.url, there.running
             else:
                 attached: Attached = opening.enter_context(attach(None, None, self._line))
@@ -146,7 +160,9 @@ class Board:
             self._open = opening.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
         return self._open.__exit__(kind, error, trace)
 
     @property
@@ -159,10 +175,10 @@ class Board:
         return self._hello.methods[self._hello.method("")].outputs
 
     def run(self, inputs: Any, method: str = "") -> Any:
-        """What the board, or this method of its program, makes of `inputs`: an array or tensor, of several inputs a tuple. They are shaped
-        as the example inputs were, or have one axis of samples before; where the examples have a first axis of 1, that axis may be longer
-        as well. Each sample is one run, in order. Gives an array, of several outputs a tuple, with the samples where they were. ModelError
-        for what does not fit."""
+        """What the board, or this method of its program, makes of `inputs`: an array or tensor, of several inputs a
+        tuple. They are shaped as the example inputs were, or have one axis of samples before; where the examples have a
+        first axis of 1, that axis may be longer as well. Each sample is one run, in order. Gives an array, of several
+        outputs a tuple, with the samples where they were. ModelError for what does not fit."""
         number = self._hello.method(method)
         tensors = self._hello.methods[number].inputs
         samples, gathered = _samples(inputs, tensors)
@@ -170,7 +186,9 @@ class Board:
         for at, sample in enumerate(samples):
             self._runs += 1
             try:
-                results.append(self._link.run(self._hello, self._runs, match(sample, tensors, at), self._timeout_s, method=number))
+                results.append(
+                    self._link.run(self._hello, self._runs, match(sample, tensors, at), self._timeout_s, method=number)
+                )
             except FaultReported as reported:
                 if self._built is not None:  # the session knows the firmware, and names the line
                     raise
@@ -184,17 +202,21 @@ class Board:
 
 
 def build(
-    network: Network, example_inputs: Tensors, *, board: str = "qemu_mps2_an386", quantize: str = "float32", calibration: Any = None,
-    samples: Any = None, name: str = "", optimize: str = "speed", keep_float: Sequence[str] = (), int8_io: bool = False,
-    channels_last: bool = False, min_snr_db: float | None = None, folder: str | Path = "build",
+    network: Network, example_inputs: Tensors, *, board: str = "qemu_mps2_an386", quantize: str = "float32",
+    calibration: Any = None, samples: Any = None, name: str = "", optimize: str = "speed",
+    keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
+    folder: str | Path = "build",
 ) -> Built:  # fmt: skip
-    """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which stays as it is.
+    """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
+    stays as it is.
 
-    `example_inputs` is a tensor or a tuple of them, one for each argument of `forward()`. `quantize` is "float32" or "int8"; int8 needs
-    `calibration`, inputs that show the ranges. `samples` are run on the board and compared with PyTorch: inputs, or (inputs, labels);
-    without them the examples and random numbers are. All of these, and the rest, are as a model script has them (docs/capture.md).
+    `example_inputs` is a tensor or a tuple of them, one for each argument of `forward()`. `quantize` is "float32" or
+    "int8"; int8 needs `calibration`, inputs that show the ranges. `samples` are run on the board and compared with
+    PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. All of these, and the rest,
+    are as a model script has them (docs/capture.md).
 
-    Below `folder` it writes what `etexport export` and `etexport build` write, at the same places. EtError for whatever is wrong.
+    Below `folder` it writes what `etexport export` and `etexport build` write, at the same places. EtError for whatever
+    is wrong.
     """
     from etexport.frontend import export_network
 
@@ -206,10 +228,16 @@ def build(
         raise ModelError(f"name={called!r} is no name of a folder", where="etexport.build")
     program = Path(folder) / "model" / f"{called}-{quantize}" / "model.pte"
     said = {
-        "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float, "int8_io": int8_io,
-        "channels_last": channels_last, "min_snr_db": min_snr_db,
+        "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float,
+        "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db,
     }  # fmt: skip
-    export_network(network, example_inputs, program, check=check_buildable, said={key: one for key, one in said.items() if one is not None})
+    export_network(
+        network,
+        example_inputs,
+        program,
+        check=check_buildable,
+        said={key: one for key, one in said.items() if one is not None},
+    )
     out = Path(folder) / known.name / f"{called}-{quantize}{'-size' if optimize == 'size' else ''}"
     with alone_in(out):
         build_in(program, board, out, name=called, optimize=optimize)
@@ -225,12 +253,16 @@ def _samples(given: Any, inputs: Sequence[Tensor]) -> tuple[list[tuple[Array, ..
     several = given if isinstance(given, (tuple, list)) else (given,)
     arrays = [one.detach().cpu().numpy() if hasattr(one, "detach") else np.asarray(one) for one in several]
     if len(arrays) != len(inputs):
-        raise ModelError(f"{len(arrays)} inputs where {len(inputs)} belong", where="run", hint="a tuple with an array for each")
+        raise ModelError(
+            f"{len(arrays)} inputs where {len(inputs)} belong", where="run", hint="a tuple with an array for each"
+        )
     forms = [_form(array.shape, tensor.shape) for array, tensor in zip(arrays, inputs, strict=True)]
     counts = {len(array) for array, form in zip(arrays, forms, strict=True) if form != "one"}
     if None in forms or len(set(forms)) != 1 or len(counts) > 1 or 0 in counts:
         here, there = (", ".join(str(list(one.shape)) for one in side) for side in (arrays, inputs))
-        raise ModelError(f"inputs of shapes {here} where {there} belong", where="run", hint="or each with an axis of samples before")
+        raise ModelError(
+            f"inputs of shapes {here} where {there} belong", where="run", hint="or each with an axis of samples before"
+        )
     if forms[0] == "one":
         return [tuple(arrays)], lambda column: column[0]
     if forms[0] == "stacked":
@@ -240,7 +272,8 @@ def _samples(given: Any, inputs: Sequence[Tensor]) -> tuple[list[tuple[Array, ..
 
 
 def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
-    """How an array stands to an input: `one` of it, several `stacked` on a further axis, a `batch` along its first one; None: not."""
+    """How an array stands to an input: `one` of it, several `stacked` on a further axis, a `batch` along its first one;
+    None: not."""
     if shape == wanted:
         return "one"
     if shape[1:] == wanted and len(shape) > len(wanted):

@@ -17,7 +17,8 @@ QUANTIZATIONS = ("float32", "int8")
 
 
 def model_name(path: Path, given: str | None) -> str:
-    """`given`, or the name in the path: the file's own unless it is `model.pte`, then its folder's without the quantisation.
+    """`given`, or the name in the path: the file's own unless it is `model.pte`, then its folder's without the
+    quantisation.
 
     What no screen can show (line ends, bytes that are no text) stands in it as U+FFFD."""
     name = given or _name_in(path)
@@ -28,11 +29,15 @@ def _name_in(path: Path) -> str:
     if path.stem != "model":
         return path.stem
     folder = path.resolve().parent.name
-    return next((folder.removesuffix(f"-{word}") for word in QUANTIZATIONS if folder.endswith(f"-{word}")), folder) or "model"
+    return (
+        next((folder.removesuffix(f"-{word}") for word in QUANTIZATIONS if folder.endswith(f"-{word}")), folder)
+        or "model"
+    )
 
 
 def alone_there(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """Hold a build folder while the block runs; where there is none nothing is made, and the error about it is the verb's."""
+    """Hold a build folder while the block runs; where there is none nothing is made, and the error about it is the
+    verb's."""
     return alone_in(folder) if folder.is_dir() else contextlib.nullcontext()
 
 
@@ -46,7 +51,9 @@ class Origin:
 
 def note_origin(folder: Path, program: Path, board: str) -> None:
     """Leave `build.json`, so that later verbs need the folder only."""
-    origin = Origin(os.path.relpath(program, folder), os.path.relpath(board, folder) if board.endswith(".toml") else board)
+    origin = Origin(
+        os.path.relpath(program, folder), os.path.relpath(board, folder) if board.endswith(".toml") else board
+    )
     write_record(folder / "build.json", origin)
 
 
@@ -63,8 +70,9 @@ def program_of(folder: Path, given: Path | None, option: str = "--program") -> P
 
 
 def board_of(folder: Path, given: str | None) -> str:
-    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files have. BoardError
-    where these have another board than `given`: an image would be written to a chip that it is not for."""
+    """`given`, or what the folder was built for: as `etexport build` noted it, or by the name that the generated files
+    have. BoardError where these have another board than `given`: an image would be written to a chip that it is not
+    for."""
     built = read_memory(folder).board if (folder / "memory.json").is_file() else ""
     if given:
         if built and (name := load_board(given).name) != built:

@@ -30,10 +30,14 @@ class Profile:
 
 
 def in_qemu(
-    folder: Path, board: Board, samples: Sequence[Sample], sample: int | None = None, progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    board: Board,
+    samples: Sequence[Sample],
+    sample: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
-    """Instructions by function of a sample: that of this number (from 0), or the one whose count the report tells. The samples before it
-    run too where the program has a state."""
+    """Instructions by function of a sample: that of this number (from 0), or the one whose count the report tells. The
+    samples before it run too where the program has a state."""
     memory = read_memory(folder)
     at = _median(folder, len(samples)) if sample is None else sample
     if at >= len(samples):
@@ -43,14 +47,19 @@ def in_qemu(
     found = stacks(memory.model, memory.steps, [(one.count, one.step, one.functions) for one in ran])
     whole = sum(one.count for one in ran)
     return _written(
-        folder, Profile(found, "instructions", _beside(whole, done.counters[-1]) if done.counters else "not counted by the board")
+        folder,
+        Profile(
+            found, "instructions", _beside(whole, done.counters[-1]) if done.counters else "not counted by the board"
+        ),
     )
 
 
 def of_probes(folder: Path, board: Board, sample: int | None = None) -> Profile:
     """Counts by step of a run with probes, in the folder or its `profile/`, in the unit of the board's counter."""
     memory = read_memory(folder)
-    hint = f"`etexport build --probes -o {folder / 'profile'}`, `etexport flash` for a real board, `etexport run --probes`"
+    hint = (
+        f"`etexport build --probes -o {folder / 'profile'}`, `etexport flash` for a real board, `etexport run --probes`"
+    )
     folders = [one for one in (folder, folder / "profile") if (one / "run.json").is_file()]
     run = next((run for run in map(read_run, folders) if run.probes), None)
     if run is None:

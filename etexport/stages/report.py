@@ -24,7 +24,8 @@ from etexport.stages.verdict import verdict_of
 def report_in(
     folder: Path, program: Path, board: Board, reference: Path | None = None, clock_hz: int | None = None
 ) -> tuple[Report, Timing, Verdict | None]:
-    """Write the report, and return it with what is in `timing.json`, and the verdict on the run (None without anything to compare with)."""
+    """Write the report, and return it with what is in `timing.json`, and the verdict on the run (None without anything
+    to compare with)."""
     can = (reference or program.with_suffix(".npz")).is_file()
     judged = verdict_of(folder, program, reference, board) if can else None
     made = report(folder, program, board, reference, judged, clock_hz)

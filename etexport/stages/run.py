@@ -16,20 +16,21 @@ from etexport.errors import ModelError
 
 
 def run_in(
-    folder: Path, board: Board, samples: Sequence[Sample], *, calls: Sequence[str] = (), probes: bool = False, trace: bool = False,
-    traced: Sequence[int] = (0,), beside: Path | None = None, url: str | None = None, baud: int = 0, reset: bool = False,
-    timeout_s: float = 60.0,
+    folder: Path, board: Board, samples: Sequence[Sample], *, calls: Sequence[str] = (), probes: bool = False,
+    trace: bool = False, traced: Sequence[int] = (0,), beside: Path | None = None, url: str | None = None,
+    baud: int = 0, reset: bool = False, timeout_s: float = 60.0,
     progress: Callable[[int, int], None] | None = None, waiting: Callable[[str], None] | None = None,
 ) -> Run:  # fmt: skip
-    """Run the samples on the board, or in its simulator, and leave what came back in the folder; arguments are as in `device.run`.
+    """Run the samples on the board, or in its simulator, and leave what came back in the folder; arguments are as in
+    `device.run`.
 
-    With `probes`, `traced` are the numbers that the first samples have in `model.npz`, and `beside` is the folder whose outputs theirs
-    stand beside. ModelError where the image is not of the program that was generated in the folder.
+    With `probes`, `traced` are the numbers that the first samples have in `model.npz`, and `beside` is the folder whose
+    outputs theirs stand beside. ModelError where the image is not of the program that was generated in the folder.
     """
     _check_program(folder)
     done = run(
-        folder / "firmware.elf", board, samples, calls=calls, probes=probes, trace=trace, url=url, baud=baud, reset=reset,
-        log=folder / "wire.log", progress=progress, waiting=waiting, timeout_s=timeout_s,
+        folder / "firmware.elf", board, samples, calls=calls, probes=probes, trace=trace, url=url, baud=baud,
+        reset=reset, log=folder / "wire.log", progress=progress, waiting=waiting, timeout_s=timeout_s,
     )  # fmt: skip
     found = record(done, board)
     if probes and len(traced) == len(samples):
@@ -48,11 +49,16 @@ def listed(path: Path, there: int) -> tuple[int, ...]:
 
 
 def _check_program(folder: Path) -> None:
-    """The image must be of the program that was generated in this folder: the host compares the board with the image, no more."""
+    """The image must be of the program that was generated in this folder: the host compares the board with the image,
+    no more."""
     elf = folder / "firmware.elf"
     found = program_hash(elf) if elf.is_file() and (folder / "memory.json").is_file() else None
     if found is None:
         return
     wanted = read_memory(folder).program_hash
     if f"{found:016x}" != wanted:
-        raise ModelError(f"is of program {found:016x}, the folder's is {wanted}", where=str(elf), hint="`etexport build` makes it anew")
+        raise ModelError(
+            f"is of program {found:016x}, the folder's is {wanted}",
+            where=str(elf),
+            hint="`etexport build` makes it anew",
+        )

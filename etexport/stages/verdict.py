@@ -1,4 +1,5 @@
-"""Runs that leave traces, for verbs that judge: of the samples that they ask for, on an image built for it where there is none."""
+"""Runs that leave traces, for verbs that judge: of the samples that they ask for, on an image built for it where there
+is none."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from etexport.toolchain import gcc
 
 
 def verdict_of(folder: Path, program: Path, reference: Path | None, board: Board, *, anew: bool = False) -> Verdict:
-    """The verdict on the run in `folder`; what operators gave is looked for in a run with probes, which is made where there is none.
+    """The verdict on the run in `folder`; what operators gave is looked for in a run with probes, which is made where
+    there is none.
 
     Of a real board's run there may be none: writing another image to it is for its owner. Then `missing` says so.
     """
@@ -55,8 +57,8 @@ def furthest(folder: Path, program: Path, reference: Path) -> tuple[int, ...]:
 
 
 def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int]) -> Path:
-    """Build the sources in the folder once more, with traces and probes, and run these samples: `trace/run.json`, `outputs.npz`,
-    `trace.npz`."""
+    """Build the sources in the folder once more, with traces and probes, and run these samples: `trace/run.json`,
+    `outputs.npz`, `trace.npz`."""
     steps = len(read_memory(folder).steps)
     out = folder / "trace"
     gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)

@@ -29,7 +29,8 @@ class Footprint:
 
 
 def footprint(elf: Path, map_file: Path, objects: Sequence[Path], board: Board) -> Footprint:
-    """Sizes by part and the bound of the stack; PlanError where the stack may need more than the board file reserves."""
+    """Sizes by part and the bound of the stack; PlanError where the stack may need more than the board file
+    reserves."""
     found = sizes(elf, map_file, objects)
     if "host" in board.features:
         return Footprint(found, None)
@@ -40,7 +41,8 @@ def footprint(elf: Path, map_file: Path, objects: Sequence[Path], board: Board) 
         raise PlanError(
             f"the stack may need {report.bound:,} bytes, the board reserves {board.stack:,}",
             where=f"board {board.name}",
-            hint=f"the deepest chain of calls: {chain}; `stack = {-(-report.bound // 256) * 256}` in the board file would be enough",
+            hint=f"the deepest chain of calls: {chain}; `stack = {-(-report.bound // 256) * 256}` in the board file "
+            "would be enough",
         )
     return Footprint(found, report)
 
@@ -48,7 +50,9 @@ def footprint(elf: Path, map_file: Path, objects: Sequence[Path], board: Board) 
 def _handlers(elf: Path) -> tuple[str, ...]:
     with elf.open("rb") as stream:
         table = ELFFile(stream).get_section_by_name(".symtab")
-        return tuple(name for name in HANDLERS if isinstance(table, SymbolTableSection) and table.get_symbol_by_name(name))
+        return tuple(
+            name for name in HANDLERS if isinstance(table, SymbolTableSection) and table.get_symbol_by_name(name)
+        )
 
 
 def record(found: Footprint) -> SizeRecord:

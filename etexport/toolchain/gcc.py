@@ -40,18 +40,26 @@ LANGUAGE = (
 )
 
 WISHES = ("-fno-move-loop-stores", "-fno-ipa-modref", "-fno-ipa-pure-const")
-"""Flags that not every compiler has. gcc 12.2 moves volatile stores out of loops and writes bytes twice; the first stops it. And where
-a kernel's operands have elements of different sizes (bool from float), it writes one address as a difference of others, forgets what that
-points to, takes the kernel for one without effects, and leaves its call out; the other two stop that.
+"""Flags that not every compiler has. gcc 12.2 moves volatile stores out of loops and writes bytes twice; the first
+stops it. And where a kernel's operands have elements of different sizes (bool from float), it writes one address as a
+difference of others, forgets what that points to, takes the kernel for one without effects, and leaves its call out;
+the other two stop that.
 """
 
-SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-fno-var-tracking-assignments")
-"""The last one spares the compiler where each variable is at each instruction, half of its time where sanitizers make functions long."""
+SANITIZE = (
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-fno-omit-frame-pointer",
+    "-fno-var-tracking-assignments",
+)
+"""The last one spares the compiler where each variable is at each instruction, half of its time where sanitizers make
+functions long."""
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """What a build leaves in its folder. `objects` and `stack_usage` (gcc's .su files) are in the order of the sources."""
+    """What a build leaves in its folder. `objects` and `stack_usage` (gcc's .su files) are in the order of the
+    sources."""
 
     elf: Path
     bin: Path
@@ -120,7 +128,9 @@ def has_script(board: Board) -> bool:
     return "host" not in board.features
 
 
-def link_command(board: Board, objects: Sequence[str], elf: str, map_file: str, script: str, *, sanitize: bool = False) -> list[str]:
+def link_command(
+    board: Board, objects: Sequence[str], elf: str, map_file: str, script: str, *, sanitize: bool = False
+) -> list[str]:
     """The one recipe of the link. Names of files are the caller's; a build tool fills them in later."""
     flags = [*link_flags(board, sanitize=sanitize), *(("-T", script) if has_script(board) else ())]
     return [tool(board, "gcc"), *flags, f"-Wl,-Map={map_file}", *objects, "-lm", "-o", elf]
@@ -132,11 +142,14 @@ def image_command(board: Board, suffix: str, elf: str, image: str) -> list[str]:
 
 
 def assembler_flags(board: Board, folder: str) -> list[str]:
-    """Flags for an assembler file that includes others of its folder; no debug information, of which the folder would be a part."""
+    """Flags for an assembler file that includes others of its folder; no debug information, of which the folder would
+    be a part."""
     return [*board.toolchain.flags, "-Xassembler", "-I", "-Xassembler", folder]  # -Wa would end at a comma
 
 
-def sources(board: Board, out: Path, front: str = "", generated: Sequence[Path] = (), *, marked: bool = False) -> tuple[Path, ...]:
+def sources(
+    board: Board, out: Path, front: str = "", generated: Sequence[Path] = (), *, marked: bool = False
+) -> tuple[Path, ...]:
     """Generated files first, then the firmware."""
     return (*(out / name for name in (MARKED if marked else GENERATED)), *generated, *firmware_sources(board, front))
 
@@ -175,14 +188,19 @@ def build(
 ) -> Artifacts:
     """Compile the generated sources in `out` with the firmware, link them, and convert the image.
 
-    `include` are the library's folders of kernels. Objects go to `obj/` in `build_dir` (default: `out`), the firmware beside it.
-    `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each result. `front` is another
-    front end (`board.firmware_sources`), `generated` what was generated for it.
-    BuildError with the compiler's own words, ToolMissingError where a tool is not there.
+    `include` are the library's folders of kernels. Objects go to `obj/` in `build_dir` (default: `out`), the firmware
+    beside it. `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each
+    result. `front` is another front end (`board.firmware_sources`), `generated` what was generated for it. BuildError
+    with the compiler's own words, ToolMissingError where a tool is not there.
     """
     target = build_dir or out
-    if not str(target.absolute()).isprintable():  # a line end, bytes that are no text: gcc's own files have paths in their lines
-        raise BuildError("the folder's name has characters that no line of text can hold", where=ascii(str(target)), hint="choose another")
+    # a line end, bytes that are no text: gcc's own files have paths in their lines
+    if not str(target.absolute()).isprintable():
+        raise BuildError(
+            "the folder's name has characters that no line of text can hold",
+            where=ascii(str(target)),
+            hint="choose another",
+        )
     objects_dir = target / "obj"
     objects_dir.mkdir(parents=True, exist_ok=True)
     defines = firmware_defines(board, probe_count=probe_count, trace=trace)
@@ -215,8 +233,11 @@ def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Pat
 
 def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
     """Run a tool; its errors become a BuildError, its warnings are passed on."""
-    # Not closed for it is the lock on the folder (etexport/alone.py), which is to last as long as somebody writes there.
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd, close_fds=False)
+    # Not closed for it is the lock on the folder (etexport/alone.py), which is to last as long as somebody writes
+    # there.
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd, close_fds=False
+    )
     if done.returncode != 0:
         raise translated(done.stderr, board, command)
     if done.stderr.strip():
@@ -231,7 +252,9 @@ def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | 
     overflows = [(match["region"], int(match["bytes"])) for match in _OVERFLOW.finditer(text)]
     if overflows:
         sizes = {memory.name: memory.size for memory in board.memory}
-        words = "; ".join(f"{region} has {sizes.get(region, 0):,} bytes and needs {over:,} more" for region, over in overflows)
+        words = "; ".join(
+            f"{region} has {sizes.get(region, 0):,} bytes and needs {over:,} more" for region, over in overflows
+        )
         return PlanError(
             f"the firmware does not fit: {words}",
             where=f"board {board.name}",

@@ -1,7 +1,8 @@
-"""What the bytes of a firmware are for: every loadable byte of the ELF belongs to one of four parts, and RAM is split the same way.
+"""What the bytes of a firmware are for: every loadable byte of the ELF belongs to one of four parts, and RAM is split
+the same way.
 
-The linker's map says which object each input section came from; the ELF says what is really there. A byte that no input section claims
-is padding, and is counted with what lies before it.
+The linker's map says which object each input section came from; the ELF says what is really there. A byte that no input
+section claims is padding, and is counted with what lies before it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Sizes:
-    """`flash` adds up to `flash_total`, the bytes of all loadable segments (less an arena in them). `static` (.data, .bss and the like) is
-    split by part as well; with `arena` and `stack` it is all the RAM that the ELF reserves."""
+    """`flash` adds up to `flash_total`, the bytes of all loadable segments (less an arena in them). `static` (.data,
+    .bss and the like) is split by part as well; with `arena` and `stack` it is all the RAM that the ELF reserves."""
 
     flash: Mapping[Part, int]
     flash_total: int
@@ -45,7 +46,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Piece:
-    """An input section where the linker put it. `object` is as the map names it: "obj/main.o", ".../libm.a(lib_a-sf_exp.o)"."""
+    """An input section where the linker put it. `object` is as the map names it: "obj/main.o",
+    ".../libm.a(lib_a-sf_exp.o)"."""
 
     address: int
     size: int

@@ -1,8 +1,9 @@
-"""How much stack a firmware needs at most: the deepest path through the call graph of its ELF, interrupted once by each handler.
+"""How much stack a firmware needs at most: the deepest path through the call graph of its ELF, interrupted once by each
+handler.
 
-Calls and frames are read off the machine code, so the C library, libgcc and assembly are in it like everything else. The compiler's own
-figures (`-fstack-usage`) are compared with it, and the larger one counts. What cannot be known is an error that names the function:
-recursion, a frame of variable size, a call through a pointer.
+Calls and frames are read off the machine code, so the C library, libgcc and assembly are in it like everything else.
+The compiler's own figures (`-fstack-usage`) are compared with it, and the larger one counts. What cannot be known is an
+error that names the function: recursion, a frame of variable size, a call through a pointer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from etexport.errors import BuildError, ToolMissingError, raise_all
 from etexport.toolchain import stack_arm, stack_riscv
 from etexport.toolchain.stack_walk import Code, Instruction, Walk, walk
 
-# Words that an exception pushes: eight, 18 more with the FPU's state, one to align (Armv7-M ARM, B1.5.7). RISC-V pushes nothing by itself.
+# Words that an exception pushes: eight, 18 more with the FPU's state, one to align (Armv7-M ARM, B1.5.7). RISC-V pushes
+# nothing by itself.
 _ARM_FRAME = 4 * (8 + 1)
 _ARM_FRAME_FPU = 4 * (26 + 1)
 _ARM_HARD_FLOAT = 0x400  # e_flags: EF_ARM_ABI_FLOAT_HARD
@@ -29,7 +31,8 @@ _ARM_HARD_FLOAT = 0x400  # e_flags: EF_ARM_ABI_FLOAT_HARD
 
 @dataclass(frozen=True)
 class Link:
-    """One function of a chain of calls, and its bytes on the stack when it makes the next call (at its deepest, if it is the last)."""
+    """One function of a chain of calls, and its bytes on the stack when it makes the next call (at its deepest, if it
+    is the last)."""
 
     function: str
     bytes: int
@@ -37,7 +40,8 @@ class Link:
 
 @dataclass(frozen=True)
 class Function:
-    """`frame`: the most that it has on the stack itself; `bound`: with all that it calls; `compiler`: gcc's own figure, if there is one."""
+    """`frame`: the most that it has on the stack itself; `bound`: with all that it calls; `compiler`: gcc's own figure,
+    if there is one."""
 
     name: str
     frame: int
@@ -48,7 +52,8 @@ class Function:
 
 @dataclass(frozen=True)
 class StackReport:
-    """`bound` is the sum of `chain`: from the entry down, then the exception frame and the handler's functions if there is a handler."""
+    """`bound` is the sum of `chain`: from the entry down, then the exception frame and the handler's functions if there
+    is a handler."""
 
     bound: int
     chain: tuple[Link, ...]
@@ -58,7 +63,8 @@ class StackReport:
 
 @dataclass(frozen=True)
 class Frame:
-    """The compiler's figure for one function; `dynamic` if the frame has no fixed size (alloca, arrays of variable length)."""
+    """The compiler's figure for one function; `dynamic` if the frame has no fixed size (alloca, arrays of variable
+    length)."""
 
     bytes: int
     dynamic: bool
@@ -76,13 +82,20 @@ def stack_bound(
 ) -> StackReport:
     """The bound of one stack on which one of the `entries` runs, interrupted by each of the exception `handlers` once.
 
-    `objdump` is the toolchain's ("arm-none-eabi-objdump"). `targets` names, for a function that calls through pointers, all it can call.
-    Entries and handlers may set the stack pointer; it is taken that they set it to the top of this stack, or elsewhere.
-    Errors: BuildError naming functions (recursion, alloca, unknown call target, no such entry), ToolMissingError.
+    `objdump` is the toolchain's ("arm-none-eabi-objdump"). `targets` names, for a function that calls through pointers,
+    all it can call. Entries and handlers may set the stack pointer; it is taken that they set it to the top of this
+    stack, or elsewhere. Errors: BuildError naming functions (recursion, alloca, unknown call target, no such entry),
+    ToolMissingError.
     """
     code, symbols, exception_frame = _read(elf, objdump)
     frames = compiler_frames(su_files)
-    graph = _Graph(code, symbols, frames, targets or {}, may_set_stack={symbols[name] for name in (*entries, *handlers) if name in symbols})
+    graph = _Graph(
+        code,
+        symbols,
+        frames,
+        targets or {},
+        may_set_stack={symbols[name] for name in (*entries, *handlers) if name in symbols},
+    )
     missing = [name for name in (*entries, *handlers, *graph.target_names()) if name not in symbols]
     raise_all([BuildError(f"no function {name}", where=elf.name) for name in missing])
     graph.explore([symbols[name] for name in (*entries, *handlers)])
@@ -137,7 +150,8 @@ class _Graph:
                     callee = self.symbols[name]
                     seen.calls[callee] = max(depth, seen.calls.get(callee, 0))
             self.walks[start] = seen
-            # Several functions of one name (templates, clones) share their figures; then the smallest is sure to hold for each.
+            # Several functions of one name (templates, clones) share their figures; then the smallest is sure to hold
+            # for each.
             self.extra[start] = max(0, min(fixed, default=0) - seen.depth)
             todo += [*seen.calls, *seen.jumps]
 
@@ -164,10 +178,18 @@ class _Graph:
                 hint = "no alloca, no array of variable length"
                 errors.append(_error(f"the stack frame of {name} has no fixed size", alloca[0].where or where, hint))
             elif seen.dynamic:
-                errors.append(_error(f"the stack of {name} grows in a loop", where, "the stack pointer moves each time round"))
+                errors.append(
+                    _error(f"the stack of {name} grows in a loop", where, "the stack pointer moves each time round")
+                )
             elif seen.lost and start not in self.may_set_stack:
                 at, reason = min(seen.lost.items())
-                errors.append(_error(f"the stack of {name} is not known: {reason}", f"{where} at {at:#x}", "compile it with -fstack-usage"))
+                errors.append(
+                    _error(
+                        f"the stack of {name} is not known: {reason}",
+                        f"{where} at {at:#x}",
+                        "compile it with -fstack-usage",
+                    )
+                )
             elif seen.sets_stack and start not in self.may_set_stack:
                 place = f"{where} at {seen.sets_stack[0]:#x}"
                 errors.append(_error(f"{name} sets the stack pointer", place, "only entries and handlers may"))
@@ -308,7 +330,9 @@ def _identifier_of_signature(signature: str) -> str:
     if "<lambda" in signature:
         return "lambda"
     head = re.sub(r"\[with .*\]$", "", signature)
-    found = re.search(r"(operator\s*[^\s\w(]+|operator\(\)|[~\w]+)\s*(?:<[^()]*>)?\(", head.replace("{anonymous}", "anonymous"))
+    found = re.search(
+        r"(operator\s*[^\s\w(]+|operator\(\)|[~\w]+)\s*(?:<[^()]*>)?\(", head.replace("{anonymous}", "anonymous")
+    )
     return found[1] if found else signature.strip()
 
 
@@ -354,7 +378,9 @@ def _read(elf: Path, objdump: str) -> tuple[Code, dict[str, int], int]:
         file = ELFFile(stream)
         arm = file["e_machine"] == "EM_ARM"
         if not arm and file["e_machine"] != "EM_RISCV":
-            raise BuildError(f"no stack bound for machine {file['e_machine']}", where=elf.name, hint="Arm and RISC-V are known")
+            raise BuildError(
+                f"no stack bound for machine {file['e_machine']}", where=elf.name, hint="Arm and RISC-V are known"
+            )
         words = [
             (section["sh_addr"], section.data())
             for section in file.iter_sections()
@@ -371,7 +397,11 @@ def _read(elf: Path, objdump: str) -> tuple[Code, dict[str, int], int]:
         table = file.get_section_by_name(".symtab")
         if not isinstance(table, SymbolTableSection):
             raise BuildError("there is no symbol table", where=elf.name, hint="do not strip it")
-        found = [symbol for symbol in table.iter_symbols() if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF"]
+        found = [
+            symbol
+            for symbol in table.iter_symbols()
+            if symbol["st_info"]["type"] == "STT_FUNC" and symbol["st_shndx"] != "SHN_UNDEF"
+        ]
         # Of several names at one address the global one is shown, then the first by alphabet.
         for symbol in sorted(found, key=lambda symbol: (symbol["st_info"]["bind"] != "STB_GLOBAL", symbol.name)):
             address = symbol["st_value"] & ~1 if arm else symbol["st_value"]
@@ -419,7 +449,11 @@ def _disassemble(elf: Path, objdump: str, *, arm: bool) -> dict[int, Instruction
         raise ToolMissingError(f"{objdump} is not installed", hint="`etexport doctor` says how to get it") from error
     except subprocess.CalledProcessError as error:
         raise BuildError(f"{objdump} failed: {error.stderr.strip()}", where=elf.name) from error
-    lines = [found.groups() for line in output.splitlines() if (found := re.match(r"\s*([0-9a-f]+):\t(\S+)(?:\s+(.*))?$", line))]
+    lines = [
+        found.groups()
+        for line in output.splitlines()
+        if (found := re.match(r"\s*([0-9a-f]+):\t(\S+)(?:\s+(.*))?$", line))
+    ]
     instructions = {}
     for number, (at, mnemonic, rest) in enumerate(lines):
         if mnemonic.startswith("."):

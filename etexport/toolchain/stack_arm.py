@@ -1,4 +1,5 @@
-"""What Thumb instructions (Armv6-M to Armv8.1-M, with the FPU) do to the stack pointer and to the flow, as objdump prints them.
+"""What Thumb instructions (Armv6-M to Armv8.1-M, with the FPU) do to the stack pointer and to the flow, as objdump
+prints them.
 
 Source: Armv7-M and Armv8-M architecture reference manuals, chapters on instruction details and on the exception model.
 """
@@ -22,7 +23,9 @@ _STORE = frozenset({"str", "strd", "strb", "strh", "vstr"})
 _CALLS = frozenset({"bl", "blx"})
 _WITH_CONDITION = _PUSH | _POP | _ADD | _SUB | _MOVE | _LOAD | _STORE | _CALLS | {"bx", "bxns", "movt"}
 # Neither these nor stores write their first operand.
-_READERS = frozenset({"cmp", "cmn", "tst", "teq", "vcmp", "vcmpe", "it", "nop", "bkpt", "svc", "udf", "dmb", "dsb", "isb"})
+_READERS = frozenset(
+    {"cmp", "cmn", "tst", "teq", "vcmp", "vcmpe", "it", "nop", "bkpt", "svc", "udf", "dmb", "dsb", "isb"}
+)
 _TWO_RESULTS = frozenset({"umull", "smull", "umlal", "smlal", "umaal", "ldrd", "vmov", "smlald", "smlaldx", "smlsld"})
 _SCRATCH = ("r0", "r1", "r2", "r3", "ip", "r12", "lr")
 
@@ -30,7 +33,8 @@ ENTRY_REGISTERS = {"lr": Known(What.RETURN)}
 
 
 def step(instruction: Instruction, depth: int, registers: Registers, code: Code) -> Effect:
-    """The instruction's effect. A push or pop under a condition counts as done or as not done, whichever leaves more on the stack."""
+    """The instruction's effect. A push or pop under a condition counts as done or as not done, whichever leaves more on
+    the stack."""
     name, conditional = _mnemonic(instruction.mnemonic)
     operands = instruction.operands
     if name in _BRANCHES:
@@ -44,7 +48,8 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
     if name in _CALLS:
         effect = _call(operands[0], depth, registers)
         if effect.flow is Flow.CALL and _is_inside(instruction, effect.target, code):
-            # Where a branch reaches 2 KB, on Armv6-M, compilers go further inside a function by `bl`, and save lr for that.
+            # Where a branch reaches 2 KB, on Armv6-M, compilers go further inside a function by `bl`, and save lr for
+            # that.
             return Effect(Flow.BRANCH, depth, registers, effect.target)
         return effect
     if name in ("bx", "bxns"):
@@ -104,7 +109,8 @@ def _go(register: str, depth: int, registers: Registers, *, conditional: bool) -
 
 
 def _leads_inside(instruction: Instruction, known: Known, code: Code) -> bool:
-    """Whether the table, where its address is known, begins with a place of this function: a table of functions does not."""
+    """Whether the table, where its address is known, begins with a place of this function: a table of functions does
+    not."""
     word = code.word(known.number) if known.number else None
     return word is None or _start(instruction, code) <= word & ~1 < code.ends.get(_start(instruction, code), 0)
 
@@ -120,7 +126,9 @@ def _start(instruction: Instruction, code: Code) -> int:
     return max((at for at in code.names if at <= instruction.address), default=0)
 
 
-def _push_or_pop(name: str, operands: tuple[str, ...], depth: int, registers: Registers, *, conditional: bool) -> Effect:
+def _push_or_pop(
+    name: str, operands: tuple[str, ...], depth: int, registers: Registers, *, conditional: bool
+) -> Effect:
     names = _register_list(operands[-1])
     size = sum(_width(register) for register in names)
     if name in _PUSH:
@@ -129,7 +137,9 @@ def _push_or_pop(name: str, operands: tuple[str, ...], depth: int, registers: Re
         size += 4
     if "pc" in names:
         # Under a condition the other path has popped nothing.
-        return Effect(Flow.RETURN_OR_NEXT if conditional else Flow.RETURN, depth if conditional else depth - size, registers)
+        return Effect(
+            Flow.RETURN_OR_NEXT if conditional else Flow.RETURN, depth if conditional else depth - size, registers
+        )
     for register in names:
         # Armv6-M cannot pop lr: it pops the return address into a low register and jumps to that.
         if register in ("lr", "r0", "r1", "r2", "r3"):
@@ -139,7 +149,9 @@ def _push_or_pop(name: str, operands: tuple[str, ...], depth: int, registers: Re
     return Effect(Flow.NEXT, depth if conditional else depth - size, registers)
 
 
-def _load_or_store(name: str, instruction: Instruction, depth: int, registers: Registers, code: Code, *, conditional: bool) -> Effect:
+def _load_or_store(
+    name: str, instruction: Instruction, depth: int, registers: Registers, code: Code, *, conditional: bool
+) -> Effect:
     operands = instruction.operands
     memory = next((operand for operand in operands if operand.startswith("[")), "")
     base = re.match(r"\[(\w+)", memory)
@@ -154,7 +166,9 @@ def _load_or_store(name: str, instruction: Instruction, depth: int, registers: R
     if name in _STORE:
         return Effect(Flow.NEXT, after, registers)
 
-    literal = re.search(r"\(?(?:0x)?([0-9a-f]+) <", instruction.comment) if base is not None and base[1] == "pc" else None
+    literal = (
+        re.search(r"\(?(?:0x)?([0-9a-f]+) <", instruction.comment) if base is not None and base[1] == "pc" else None
+    )
     value: Known | None = None
     if name == "ldr" and literal is not None:
         word = code.word(int(literal[1], 16))
@@ -211,7 +225,12 @@ def _arithmetic(name: str, operands: tuple[str, ...], depth: int, registers: Reg
 
     if result == "sp":
         if value is None:
-            return Effect(Flow.NEXT, depth, registers, lost="the stack pointer moves by a number that only the running program knows")
+            return Effect(
+                Flow.NEXT,
+                depth,
+                registers,
+                lost="the stack pointer moves by a number that only the running program knows",
+            )
         if value.what is What.STACK:
             return Effect(Flow.NEXT, max(depth, value.number) if conditional else value.number, registers)
         return Effect(Flow.NEXT, depth, registers, sets_stack=True)

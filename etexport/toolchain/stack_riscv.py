@@ -1,6 +1,8 @@
-"""What RV32 and RV64 instructions do to the stack pointer and to the flow, as objdump prints them (with its usual aliases).
+"""What RV32 and RV64 instructions do to the stack pointer and to the flow, as objdump prints them (with its usual
+aliases).
 
-Source: the RISC-V unprivileged specification; the calling convention (t0 is the link register of the millicode `__riscv_save_*`).
+Source: the RISC-V unprivileged specification; the calling convention (t0 is the link register of the millicode
+`__riscv_save_*`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,24 @@ import re
 from etexport.toolchain.stack_walk import Code, Effect, Flow, Instruction, Known, Registers, What
 
 _BRANCHES = frozenset(
-    {"beq", "bne", "blt", "bge", "bltu", "bgeu", "beqz", "bnez", "blez", "bgez", "bltz", "bgtz", "bgt", "ble", "bgtu", "bleu"}
+    {
+        "beq",
+        "bne",
+        "blt",
+        "bge",
+        "bltu",
+        "bgeu",
+        "beqz",
+        "bnez",
+        "blez",
+        "bgez",
+        "bltz",
+        "bgtz",
+        "bgt",
+        "ble",
+        "bgtu",
+        "bleu",
+    }
 )
 _STORES = frozenset({"sb", "sh", "sw", "sd", "fsw", "fsd", "fsh"})
 _SCRATCH = ("ra", *(f"t{n}" for n in range(7)), *(f"a{n}" for n in range(8)))
@@ -52,16 +71,22 @@ def step(instruction: Instruction, depth: int, registers: Registers, code: Code)
     if name in ("lui", "auipc"):
         registers["sp"] = Known(What.CONST)
         return Effect(Flow.NEXT, depth, registers, sets_stack=True)
-    if rest_of_la or name in ("lw", "ld", "csrr", "csrrw", "csrw", "li", "la") or (value is not None and value.what is What.CONST):
+    if (
+        rest_of_la
+        or name in ("lw", "ld", "csrr", "csrrw", "csrw", "li", "la")
+        or (value is not None and value.what is What.CONST)
+    ):
         return Effect(Flow.NEXT, depth, registers, sets_stack=True)
     if value is not None and value.what is What.STACK:
         return Effect(Flow.NEXT, value.number, registers)
-    return Effect(Flow.NEXT, depth, registers, lost="the stack pointer moves by a number that only the running program knows")
+    return Effect(
+        Flow.NEXT, depth, registers, lost="the stack pointer moves by a number that only the running program knows"
+    )
 
 
 def _stored(name: str, operands: tuple[str, ...], depth: int, registers: Registers) -> None:
-    """A compiler short of registers keeps the place of a switch's table in its frame: a constant that is stored there is known again
-    when it is loaded."""
+    """A compiler short of registers keeps the place of a switch's table in its frame: a constant that is stored there
+    is known again when it is loaded."""
     offset, base = _memory(operands[-1])
     if base != "sp":
         return

@@ -1,7 +1,9 @@
-"""Follows the instructions of one function and keeps count of the stack: how deep it goes, and how deep it is wherever another is called.
+"""Follows the instructions of one function and keeps count of the stack: how deep it goes, and how deep it is wherever
+another is called.
 
-What single instructions do is said by `stack_arm.py` and `stack_riscv.py`; this file knows flow only. Nothing is guessed: a stack pointer
-that becomes unknown, or a jump through a register whose value is unknown, is written down as a problem.
+What single instructions do is said by `stack_arm.py` and `stack_riscv.py`; this file knows flow only. Nothing is
+guessed: a stack pointer that becomes unknown, or a jump through a register whose value is unknown, is written down as a
+problem.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Flow(Enum):
 
 @dataclass(frozen=True)
 class Effect:
-    """`depth` and `registers` after the instruction; `lost` says why the depth is not known (and `depth` is then that before it)."""
+    """`depth` and `registers` after the instruction; `lost` says why the depth is not known (and `depth` is then that
+    before it)."""
 
     flow: Flow
     depth: int
@@ -113,7 +116,8 @@ _MOST_VISITS = 12
 
 
 def walk(code: Code, start: int, frame: int | None = None) -> Walk:
-    """Follow the function at `start`. `frame` is the compiler's figure for a fixed frame: where the depth is lost it is taken instead."""
+    """Follow the function at `start`. `frame` is the compiler's figure for a fixed frame: where the depth is lost it is
+    taken instead."""
     seen = Walk()
     states: dict[int, tuple[int, Registers]] = {}
     visits: dict[int, int] = {}
@@ -186,8 +190,9 @@ def _common(one: Registers, other: Registers) -> Registers:
 def _places_left(
     code: Code, start: int, states: Mapping[int, object], depth: int, registers: Registers
 ) -> list[tuple[int, int, Registers, bool]]:
-    """The first place of the function not seen yet. A switch may go anywhere in its function, at the depth that it has itself; and where
-    there is no switch, code that nothing seems to lead to is better counted than trusted to be dead."""
+    """The first place of the function not seen yet. A switch may go anywhere in its function, at the depth that it has
+    itself; and where there is no switch, code that nothing seems to lead to is better counted than trusted to be
+    dead."""
     address = start
     while address < code.ends[start]:
         instruction = code.instructions.get(address)

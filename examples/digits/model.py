@@ -1,4 +1,4 @@
-"""Handwritten digits: the 1,797 scans that ship inside scikit-learn, and a small convolutional network trained on four fifths of them.
+"""Handwritten digits: the 1,797 scans that ship inside scikit-learn, and a small network trained on 80 % of them.
 
 Change SIZE, CLASSES or the layers and build again: nothing else knows them.
 """

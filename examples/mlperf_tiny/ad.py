@@ -37,7 +37,8 @@ def example_inputs() -> tuple[Tensor]:
 
 
 def samples() -> Tensor:
-    return torch.randn(10, 1, WIDTHS[0], generator=torch.Generator().manual_seed(SEED + 2))  # SEED itself drew the weights
+    # SEED itself drew the weights
+    return torch.randn(10, 1, WIDTHS[0], generator=torch.Generator().manual_seed(SEED + 2))
 
 
 def calibration() -> Tensor:

@@ -1,4 +1,5 @@
-"""Image classification: ResNet-8 of MLPerf Tiny, 3x32x32, 10 classes, 12,501,632 multiply-accumulates, seeded weights."""
+"""Image classification: ResNet-8 of MLPerf Tiny, 3x32x32, 10 classes, 12,501,632 multiply-accumulates, seeded
+weights."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ int8_io = True  # in int8, inputs and outputs are int8 too, as in the references
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions round a shortcut; at stride 2 the shortcut is a 1x1 convolution (without BatchNorm, as in the reference)."""
+    """Two 3x3 convolutions round a shortcut; at stride 2 the shortcut is a 1x1 convolution (without BatchNorm, as in
+    the reference)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

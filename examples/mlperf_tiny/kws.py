@@ -1,7 +1,7 @@
 """Keyword spotting: DS-CNN of MLPerf Tiny, 49x10 MFCC features, 12 classes, 2,656,768 multiply-accumulates.
 
-With the folder `mlperf_tiny_kws` (see README.md) the weights are the reference's own, trained ones and the samples are real utterances with
-labels; without it, weights and samples are seeded noise, and no labels are given.
+With the folder `mlperf_tiny_kws` (see README.md) the weights are the reference's own, trained ones and the samples are
+real utterances with labels; without it, weights and samples are seeded noise, and no labels are given.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class DsCnn(nn.Module):
 
 
 def data_folder() -> Path | None:
-    """Trained weights and samples: `data/mlperf_tiny_kws` beside this script, or `shared/data/mlperf_tiny_kws` beside the repository."""
+    """Trained weights and samples: `mlperf_tiny_kws` in `data` beside this script or in `shared/data` beside it all."""
     here = Path(__file__).resolve().parent
     for folder in (here / "data" / "mlperf_tiny_kws", here.parents[2] / "shared" / "data" / "mlperf_tiny_kws"):
         if (folder / "ds_cnn_weights.npz").is_file() and (folder / "samples.npz").is_file():

@@ -1,4 +1,5 @@
-"""What the four networks share: TensorFlow's padding, seeded weights with BatchNorm statistics worth folding, and images."""
+"""What the four networks share: TensorFlow's padding, seeded weights with BatchNorm statistics worth folding, and
+images."""
 
 from __future__ import annotations
 
@@ -18,8 +19,11 @@ class SamePad(nn.Module):
         return functional.pad(x, self.around)
 
 
-def same_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False) -> nn.Sequential:
-    """A square convolution with SAME padding on an even-sized image: at stride 2 a 3x3 window pads 0 before and 1 after."""
+def same_conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False
+) -> nn.Sequential:
+    """A square convolution with SAME padding on an even-sized image: at stride 2 a 3x3 window pads 0 before and 1
+    after."""
     if stride == 1 or kernel == 1:
         return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=bias))
     total = kernel - stride
@@ -29,14 +33,16 @@ def same_conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: i
 
 
 DEAD = 1 / 8
-"""The share of channels without weights, as training leaves them: nine layers of the reference's trained VWW have 4 to 234."""
+"""The share of channels without weights, as training leaves them: nine layers of the reference's trained VWW have 4 to
+234."""
 
 
 def seeded(net: nn.Module, seed: int) -> nn.Module:
-    """Random weights of a trained network's size, and BatchNorm statistics that are not the identity. Returns the net in eval mode.
+    """Random weights of a trained network's size, and BatchNorm statistics that are not the identity. Returns the net
+    in eval mode.
 
-    Weights are He-scaled, so that activations keep their size through the depth and every layer matters for the output; in layers of 16
-    outputs and more some channels are dead.
+    Weights are He-scaled, so that activations keep their size through the depth and every layer matters for the output;
+    in layers of 16 outputs and more some channels are dead.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -60,7 +66,8 @@ def seeded(net: nn.Module, seed: int) -> nn.Module:
 
 
 def smooth_images(count: int, channels: int, size: int, seed: int) -> Tensor:
-    """Samples (count, 1, channels, size, size) in -2 .. 2: blurred colours, so that images differ by more than their noise."""
+    """Samples (count, 1, channels, size, size) in -2 .. 2: blurred colours, so that images differ by more than their
+    noise."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(count, channels, 4, 4, generator=generator)
     fine = torch.rand(count, channels, size, size, generator=generator)

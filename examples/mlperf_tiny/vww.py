@@ -1,4 +1,5 @@
-"""Visual wake words: MobileNetV1 x0.25 of MLPerf Tiny, 3x96x96, 2 classes, 7,489,664 multiply-accumulates, seeded weights."""
+"""Visual wake words: MobileNetV1 x0.25 of MLPerf Tiny, 3x96x96, 2 classes, 7,489,664 multiply-accumulates, seeded
+weights."""
 
 from __future__ import annotations
 
@@ -12,7 +13,21 @@ channels_last = True  # as cameras deliver images, and as the reference takes th
 
 int8_io = True  # in int8, inputs and outputs are int8 too, as in the references
 
-BLOCKS = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1), (128, 1), (256, 2), (256, 1))
+BLOCKS = (
+    (16, 1),
+    (32, 2),
+    (32, 1),
+    (64, 2),
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (128, 1),
+    (128, 1),
+    (128, 1),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+)
 """Output channels and stride of the 13 depthwise separable blocks, at a quarter of the original width."""
 
 
@@ -35,7 +50,9 @@ class MobileNet(nn.Module):
         self.conv = same_conv(3, 8, 3, 2)
         self.bn = nn.BatchNorm2d(8)
         widths = [8, *(outputs for outputs, _ in BLOCKS)]
-        self.blocks = nn.Sequential(*(Separable(widths[i], outputs, stride) for i, (outputs, stride) in enumerate(BLOCKS)))
+        self.blocks = nn.Sequential(
+            *(Separable(widths[i], outputs, stride) for i, (outputs, stride) in enumerate(BLOCKS))
+        )
         self.pool = nn.AvgPool2d(3)
         self.fc = nn.Linear(256, CLASSES)
 

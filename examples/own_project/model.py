@@ -1,4 +1,4 @@
-"""A user's own model, with a layer file of its own beside it: a one-dimensional convolution that tells two wave forms apart."""
+"""A user's own model, with a layer file of its own beside it: a Conv1d network that tells two wave forms apart."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """PlatformIO's side of a model script: what `custom_etexport_model` names is a part of the firmware (docs/library.md).
 
-Runs in PlatformIO's own Python, which need not be the one that has etexport and torch: nothing but Python's own modules here."""
+Runs in PlatformIO's own Python, which need not be the one that has etexport and torch: nothing but Python's own modules
+here."""
 
 # ruff: noqa: F821  SCons gives `Import` and `env`
 
@@ -26,7 +27,8 @@ def stop(what, hint):
 
 
 def python_with_etexport():
-    """The one that platformio.ini names, else that of the environment in which this file lies, PlatformIO's own, or the one on PATH."""
+    """The one that platformio.ini names, else that of the environment in which this file lies, PlatformIO's own, or the
+    one on PATH."""
     if option("python"):
         return option("python")
     clone, environment = HERE.parents[1], HERE.parents[min(6, len(HERE.parents) - 1)]
@@ -34,7 +36,9 @@ def python_with_etexport():
     for python in [*(str(path) for path in beside if path.is_file()), sys.executable, "python3"]:
         if subprocess.run([python, "-m", "etexport", "--version"], capture_output=True, check=False).returncode == 0:
             return python
-    return stop("no Python has etexport", "custom_etexport_python = PATH of the one in which it is installed, with torch")
+    return stop(
+        "no Python has etexport", "custom_etexport_python = PATH of the one in which it is installed, with torch"
+    )
 
 
 def made_of(depfile):
@@ -52,10 +56,15 @@ def is_current(folder, depfile, asked, command):
 
 
 def library(script, name):
-    """The folder of `etexport library` for this project's core, made anew where something that it is made of has changed."""
+    """The folder of `etexport library` for this project's core, made anew where something that it is made of has
+    changed."""
     folder = Path(env.subst("$BUILD_DIR")) / "etexport" / name
     depfile, asked = folder.with_suffix(".d"), folder.with_suffix(".json")
-    where = ["--board", option("board")] if option("board") else ["--core", option("core") or env.BoardConfig().get("build.cpu", "")]
+    where = (
+        ["--board", option("board")]
+        if option("board")
+        else ["--core", option("core") or env.BoardConfig().get("build.cpu", "")]
+    )
     command = [*ETEXPORT, "library", script, "--name", name, "-o", str(folder), "--depfile", str(depfile), *where]
     if not is_current(folder, depfile, asked, command):
         print(f"Making {name} of {script}", flush=True)
@@ -76,14 +85,25 @@ folder = library(script, name)
 env.Append(LIBSOURCE_DIRS=[str(folder.parent)])  # a library like those in lib/: its header in a source brings it in
 
 if option("simulate"):
-    # As etexport starts this board's simulator, with its serial port at the terminal; the firmware's exit code is the target's.
-    answer = subprocess.run([*ETEXPORT, "boards", "--json", option("simulate")], stdout=subprocess.PIPE, text=True, check=False)
+    # As etexport starts this board's simulator, with its serial port at the terminal; the firmware's exit code is the
+    # target's.
+    answer = subprocess.run(
+        [*ETEXPORT, "boards", "--json", option("simulate")], stdout=subprocess.PIPE, text=True, check=False
+    )
     if answer.returncode != 0:
         env.Exit(1)
     ((_, board),) = json.loads(answer.stdout).items()
     if not board["simulator"] or board["simulator"]["kind"] != "qemu":
-        stop(f"{option('simulate')} does not run in QEMU", "custom_etexport_simulate = a board of `etexport boards` that does")
+        stop(
+            f"{option('simulate')} does not run in QEMU",
+            "custom_etexport_simulate = a board of `etexport boards` that does",
+        )
     elf = str(Path(env.subst("$BUILD_DIR")) / "${PROGNAME}.elf")
     words = [board["simulator"]["program"], *board["simulator"]["arguments"]]
-    words = ["stdio" if before == "-serial" else word.format(elf=elf) for before, word in zip(["", *words], words, strict=False)]
-    env.AddCustomTarget("simulate", elf, " ".join(f'"{word}"' for word in words), title="Simulate", description="Run in QEMU")
+    words = [
+        "stdio" if before == "-serial" else word.format(elf=elf)
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+    env.AddCustomTarget(
+        "simulate", elf, " ".join(f'"{word}"' for word in words), title="Simulate", description="Run in QEMU"
+    )

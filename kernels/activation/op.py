@@ -36,7 +36,7 @@ def _plain(function: str) -> Callable[[Node, Target], Call]:
     return lambda node, target: _call(node, function)
 
 
-# ---- clamps -----------------------------------------------------------------------------------------------------------------------
+# ---- clamps ----------------------------------------------------------------------------------------------------------
 
 
 def _bounds(low: float | None, high: float | None) -> tuple[float, float]:
@@ -89,7 +89,7 @@ def _np_clamp(x: Any, low: float | None, high: float | None) -> Any:
     return result if high is None else np.minimum(result, np.asarray(high, x.dtype))
 
 
-# ---- the rest ---------------------------------------------------------------------------------------------------------------------
+# ---- the rest --------------------------------------------------------------------------------------------------------
 
 
 def _lower_leaky_relu(node: Node, target: Target) -> Call:
@@ -206,13 +206,18 @@ OPS = [
         draw=lambda draw: Case((_operand(draw), draw.number(0.0, 0.5))),
     ),
     Op(
-        "aten::elu.out(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1, *, Tensor(a!) out) -> Tensor(a!)",
+        "aten::elu.out(Tensor self, Scalar alpha=1, Scalar scale=1, Scalar input_scale=1, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
         infer=_float,
         lower=_lower_elu,
         reference=_np_elu,
         inplace=("self",),
         elementwise=True,
-        cases=(Case((_IMAGE, 1.0, 1, 1)), Case((_SMALL, 1.0, 1, 1), "near 0"), Case((_IMAGE, 1.6732632, 1.0507009, 1), "selu")),
+        cases=(
+            Case((_IMAGE, 1.0, 1, 1)),
+            Case((_SMALL, 1.0, 1, 1), "near 0"),
+            Case((_IMAGE, 1.6732632, 1.0507009, 1), "selu"),
+        ),
         draw=lambda draw: Case((_operand(draw), draw.number(0.5, 2.0), draw.number(0.5, 2.0), draw.number(0.5, 2.0))),
     ),
     Op(

@@ -45,7 +45,12 @@ def _lower(function: str) -> Callable[[Node, Target], Call]:
         own = kept if node["keepdim"] else range(len(kept))
         shape = tuple(self.shape[dim] for dim in kept)
         loops = nest(shape, tuple(out.strides[dim] for dim in own), tuple(self.strides[dim] for dim in kept), rank=3)
-        inner = nest(tuple(self.shape[dim] for dim in searched), tuple(self.strides[dim] for dim in searched), ordered=True, rank=2)
+        inner = nest(
+            tuple(self.shape[dim] for dim in searched),
+            tuple(self.strides[dim] for dim in searched),
+            ordered=True,
+            rank=2,
+        )
         geometry = {
             "sizes": loops.sizes,
             "out_strides": loops.strides[0],
@@ -72,7 +77,13 @@ def _draw(draw: Draw) -> Case:
     # few distinct values, so that there are ties
     values = tuple(float(draw.integer(-2, 2)) for _ in range(math.prod(shape))) if draw.flag() else None
     dtype = draw.choice((DType.FLOAT32, DType.FLOAT32, *_INTEGERS))
-    return Case((T(shape, dtype, low=-4.0, high=4.0, values=values), draw.choice((None, draw.integer(-rank, rank - 1))), draw.flag()))
+    return Case(
+        (
+            T(shape, dtype, low=-4.0, high=4.0, values=values),
+            draw.choice((None, draw.integer(-rank, rank - 1))),
+            draw.flag(),
+        )
+    )
 
 
 def _op(name: str, reference: Callable[..., Any]) -> Op:
@@ -87,7 +98,9 @@ def _op(name: str, reference: Callable[..., Any]) -> Op:
         cases=(
             Case((T((2, 10)), 1, False), "classes"),
             Case((T((2, 3, 4, 5)), None, False), "the index counts in logical order"),
-            Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), None, True), "in logical order, though laid out channels last"),
+            Case(
+                (T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), None, True), "in logical order, though laid out channels last"
+            ),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 1, True)),
             Case((T((2, 40), DType.INT8, -128, 128), 1, False), "int8"),
             Case((T((2, 40), DType.INT64, -9, 9), 1, False), "int64"),

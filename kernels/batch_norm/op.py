@@ -33,7 +33,9 @@ def _lower(node: Node, target: Target) -> Call:
         if node[name] is not None and node[name].data is None:
             raise node.error(f"{name} is not a constant of the model", "call eval() on the model before it is exported")
     mean, variance = node["running_mean"].data, node["running_var"].data
-    loops = nest(out.spec.shape, out.spec.strides, x.spec.strides, tuple(int(dim == 1) for dim in range(len(x.spec.shape))))
+    loops = nest(
+        out.spec.shape, out.spec.strides, x.spec.strides, tuple(int(dim == 1) for dim in range(len(x.spec.shape)))
+    )
     epilogue = node.instruction.epilogue
     geometry: dict[str, GeometryField] = {
         "sizes": loops.sizes,
@@ -67,7 +69,7 @@ def _reference(
     return out.astype(x.dtype), empty, empty
 
 
-# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 _DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
 
@@ -81,8 +83,12 @@ def _rule(node: IntegerNode) -> Fused | str:
     rank = len(x.value.spec.shape) - 2
     if rank not in (1, 2):
         return f"it normalises {rank} spatial dimensions; images and sequences have a kernel"
-    contents = [None if plain[name] is None else plain[name].data for name in ("weight", "bias", "running_mean", "running_var")]
-    if any(plain[name] is not None and found is None for name, found in zip(("weight", "bias"), contents, strict=False)):
+    contents = [
+        None if plain[name] is None else plain[name].data for name in ("weight", "bias", "running_mean", "running_var")
+    ]
+    if any(
+        plain[name] is not None and found is None for name, found in zip(("weight", "bias"), contents, strict=False)
+    ):
         return "its weight or its bias is not a constant"
     weight, bias, mean, variance = contents
     if mean is None or variance is None:
@@ -104,13 +110,22 @@ def _rule(node: IntegerNode) -> Fused | str:
     one = (1,) * rank
     window = (one, (0,) * rank, one)  # stride, padding, dilation
     last = (constants.multipliers, constants.shifts, node.out.low, node.out.high, None)
-    args = (x.ref, taps.reshape(1, *one, channels), constants.bias, *window, 1, -x.zero_point, node.out.zero_point, *last)
+    args = (
+        x.ref,
+        taps.reshape(1, *one, channels),
+        constants.bias,
+        *window,
+        1,
+        -x.zero_point,
+        node.out.zero_point,
+        *last,
+    )
     return reason or Fused(_DEPTHWISE, args)
 
 
 def _taps(factor: Array, shift: Array) -> Array:
-    """The stored factor of each channel, 64 to 127. The shift, in steps of the input, is rounded to a multiple of factor / tap, beside
-    a large factor a good part of a step of the result: the tap whose multiple comes nearest."""
+    """The stored factor of each channel, 64 to 127. The shift, in steps of the input, is rounded to a multiple of
+    factor / tap, beside a large factor a good part of a step of the result: the tap whose multiple comes nearest."""
     taps = np.arange(64, 128, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.abs(factor)[:, None] / taps
@@ -122,13 +137,16 @@ def _taps(factor: Array, shift: Array) -> Array:
 RULES = [Rule("aten::_native_batch_norm_legit_no_training.out", _rule)]
 
 
-# ---- cases -----------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _case(shape: tuple[int, ...], note: str, *, affine: bool = True, eps: float = 1e-5, low: float = 0.1) -> Case:
     channel = shape[1:2]
     weight = T(channel, constant=True) if affine else None
-    return Case((T(shape), weight, weight, T(channel, constant=True), T(channel, low=low, high=3.0, constant=True), 0.1, eps), note)
+    return Case(
+        (T(shape), weight, weight, T(channel, constant=True), T(channel, low=low, high=3.0, constant=True), 0.1, eps),
+        note,
+    )
 
 
 def _draw(draw: Draw) -> Case:
@@ -138,7 +156,8 @@ def _draw(draw: Draw) -> Case:
 
 OPS = [
     Op(
-        schema="aten::_native_batch_norm_legit_no_training.out(Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean,"
+        schema="aten::_native_batch_norm_legit_no_training.out(Tensor input, Tensor? weight, Tensor? bias, Tensor "
+        "running_mean,"
         " Tensor running_var, float momentum, float eps, *, Tensor(a!) out0, Tensor(b!) out1, Tensor(c!) out2)"
         " -> (Tensor(a!), Tensor(b!), Tensor(c!))",
         infer=_infer,

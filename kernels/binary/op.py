@@ -1,7 +1,8 @@
 """Arithmetic with broadcasting: add, sub, mul, div, maximum, minimum of two tensors, or of a tensor and a number.
 
-Counters, indices and bytes are integers: all but plain division take two tensors of one integer type, and wrap round as PyTorch's do. A
-product of masks is both. Division that rounds down or towards 0 gives 0 where an integer is divided by 0: PyTorch raises an error there."""
+Counters, indices and bytes are integers: all but plain division take two tensors of one integer type, and wrap round as
+PyTorch's do. A product of masks is both. Division that rounds down or towards 0 gives 0 where an integer is divided by
+0: PyTorch raises an error there."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ _SCALAR = {bool: DType.BOOL, int: DType.INT64, float: DType.FLOAT32}
 
 
 def _promoted(*operands: TensorSpec | bool | int | float) -> DType:
-    """PyTorch's result type: the highest category (bool, integer, float) wins, and within it tensors with dimensions before
-    scalar tensors before numbers (torch.result_type)."""
+    """PyTorch's result type: the highest category (bool, integer, float) wins, and within it tensors with dimensions
+    before scalar tensors before numbers (torch.result_type)."""
 
     def candidates(priority: int) -> list[DType]:
         found = []
@@ -50,7 +51,11 @@ def _promoted(*operands: TensorSpec | bool | int | float) -> DType:
 
 def _peers(operands: tuple[Any, ...], dtype: DType, result: DType, priority: int) -> bool:
     """Both types come from operands of this priority, so neither yields to the other."""
-    own = {operand.dtype for operand in operands if isinstance(operand, TensorSpec) and (0 if operand.shape else 1) == priority}
+    own = {
+        operand.dtype
+        for operand in operands
+        if isinstance(operand, TensorSpec) and (0 if operand.shape else 1) == priority
+    }
     return dtype in own and result in own and _RANK_OF_KIND[dtype.numpy.kind] == _RANK_OF_KIND[result.numpy.kind]
 
 
@@ -66,7 +71,9 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"rounding_mode is {mode!r}", hint=f"there are {' and '.join(_MODES)}")
     if name == "div" and mode is None and dtype.numpy.kind != "f":
         dtype = DType.FLOAT32
-    if mode is not None and (dtype is DType.BOOL or (dtype.numpy.kind != "f" and not isinstance(other, Value) and other == 0)):
+    if mode is not None and (
+        dtype is DType.BOOL or (dtype.numpy.kind != "f" and not isinstance(other, Value) and other == 0)
+    ):
         raise node.error(f"a rounded division of {dtype.numpy} by {other}")
     if name == "sub" and dtype is DType.BOOL:
         raise node.error("subtraction of bool tensors", hint="use a logical operator")
@@ -93,7 +100,9 @@ def _tensors(function: str) -> Callable[[Node, Target], Call]:
         out, self, other = node.out, node["self"], node["other"]
         if self.spec.dtype not in _types(function) or other.spec.dtype is not self.spec.dtype:
             raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert both to one type")
-        loops = nest(out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in (self, other)))
+        loops = nest(
+            out.spec.shape, out.spec.strides, *(broadcast_strides(one.spec, out.spec.shape) for one in (self, other))
+        )
         geometry: dict[str, GeometryField] = {
             "sizes": loops.sizes,
             "out_strides": loops.strides[0],
@@ -123,7 +132,9 @@ def _lower_mode(node: Node, target: Target) -> Call:
     is_number = isinstance(other, (bool, int, float))
     dtype = self.spec.dtype if is_number else other.spec.dtype
     if self.spec.dtype is not out.spec.dtype or dtype is not out.spec.dtype:
-        raise node.error(f"no kernel for {self.spec} with {other if is_number else other.spec}", hint="convert both to one type")
+        raise node.error(
+            f"no kernel for {self.spec} with {other if is_number else other.spec}", hint="convert both to one type"
+        )
     second: Operand = Const("number", np.array(other).astype(dtype.numpy)) if is_number else Read(other.id)
     steps = (0,) * len(out.spec.shape) if is_number else broadcast_strides(other.spec, out.spec.shape)
     loops = nest(out.spec.shape, out.spec.strides, broadcast_strides(self.spec, out.spec.shape), steps)
@@ -208,7 +219,9 @@ def _np_mode(x: Any, y: Any, mode: str | None) -> Any:
 
 def _draw_pair(draw: Draw, dtype: DType = DType.FLOAT32) -> tuple[T, T]:
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
-    other = tuple(1 if draw.integer(0, 3) == 0 else size for size in shape[draw.choice((0, 0, 0, draw.integer(0, len(shape)))) :])
+    other = tuple(
+        1 if draw.integer(0, 3) == 0 else size for size in shape[draw.choice((0, 0, 0, draw.integer(0, len(shape)))) :]
+    )
     own = tuple(1 if draw.integer(0, 5) == 0 else size for size in shape)
     high = 2.0 if dtype is DType.FLOAT32 else 2.0**31
     pair = (T(own, dtype, -high, high), T(other, dtype, -high, high, constant=draw.flag()))
@@ -239,7 +252,9 @@ def _draw_mode(draw: Draw) -> Case:
 def _draw_number_mode(draw: Draw) -> Case:
     dtype = DType.FLOAT32 if draw.flag() else draw.choice(_INTEGERS)
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
-    number = draw.choice((2, 3, 1, *((-2, -1) if dtype is not DType.UINT8 else ()), *((0.5, -0.7) if dtype is DType.FLOAT32 else ())))
+    number = draw.choice(
+        (2, 3, 1, *((-2, -1) if dtype is not DType.UINT8 else ()), *((0.5, -0.7) if dtype is DType.FLOAT32 else ()))
+    )
     return Case((T(shape, dtype, -50.0, 50.0), number, draw.choice(tuple(_MODES))))
 
 
@@ -264,7 +279,8 @@ _PAIRS = (
 
 def _of_tensors(name: str, reference: Callable[..., Any], *, alpha: bool = False) -> Op:
     return Op(
-        f"aten::{name}.out(Tensor self, Tensor other, *, {'Scalar alpha=1, ' if alpha else ''}Tensor(a!) out) -> Tensor(a!)",
+        f"aten::{name}.out(Tensor self, Tensor other, *, {'Scalar alpha=1, ' if alpha else ''}Tensor(a!) out) -> "
+        "Tensor(a!)",
         infer=_infer,
         lower=_tensors(name),
         dtypes=_types(name),
@@ -298,7 +314,10 @@ def _stored(name: str, reference: Callable[..., Any]) -> Op:
         reference=reference,
         inplace=("self", "other"),
         exact=True,
-        cases=(Case((_int8((2, 3, 4)), _int8((2, 3, 4)))), Case((_int8((1, 8, 5, 5)), _int8((8, 1, 1))), "one number a channel")),
+        cases=(
+            Case((_int8((2, 3, 4)), _int8((2, 3, 4)))),
+            Case((_int8((1, 8, 5, 5)), _int8((8, 1, 1))), "one number a channel"),
+        ),
         draw=lambda draw: Case(tuple(_int8(one.shape) for one in _draw_pair(draw))),
     )
 
@@ -312,14 +331,17 @@ def _infer_stored(node: Node) -> tuple[InferredSpec, ...]:
 def _of_number(name: str, reference: Callable[..., Any], *, alpha: bool = False) -> Op:
     operand = T((2, 3, 4))
     return Op(
-        f"aten::{name}.Scalar_out(Tensor self, Scalar other, {'Scalar alpha=1, ' if alpha else ''}*, Tensor(a!) out) -> Tensor(a!)",
+        f"aten::{name}.Scalar_out(Tensor self, Scalar other, {'Scalar alpha=1, ' if alpha else ''}*, Tensor(a!) out) "
+        "-> Tensor(a!)",
         infer=_infer,
         lower=_number(name),
         reference=reference,
         absorbs=frozenset({"clamp"}),
         inplace=("self",),
         elementwise=True,
-        cases=(Case((operand, 0.5, 2)), Case((operand, 3, 1), "an integer")) if alpha else (Case((operand, 0.5)), Case((operand, 3))),
+        cases=(Case((operand, 0.5, 2)), Case((operand, 3, 1), "an integer"))
+        if alpha
+        else (Case((operand, 0.5)), Case((operand, 3))),
         draw=_draw_number(alpha),
     )
 
@@ -348,8 +370,19 @@ OPS = [
         elementwise=True,
         cases=(
             Case((T((3, 20), low=-9.0, high=9.0), T((20,), low=0.5), "floor"), "rounded down"),
-            Case((T((2, 3, 4, 5), low=-9.0, high=9.0, dim_order=(0, 2, 3, 1)), T((3, 1, 1), low=-3.0, high=-0.5), "trunc"), "towards 0"),
-            *(Case((T((3, 20), dtype, -50, 50), T((20,), dtype, 1, 9), mode), f"{dtype.numpy}") for dtype in _INTEGERS for mode in _MODES),
+            Case(
+                (
+                    T((2, 3, 4, 5), low=-9.0, high=9.0, dim_order=(0, 2, 3, 1)),
+                    T((3, 1, 1), low=-3.0, high=-0.5),
+                    "trunc",
+                ),
+                "towards 0",
+            ),
+            *(
+                Case((T((3, 20), dtype, -50, 50), T((20,), dtype, 1, 9), mode), f"{dtype.numpy}")
+                for dtype in _INTEGERS
+                for mode in _MODES
+            ),
         ),
         draw=_draw_mode,
     ),
@@ -385,7 +418,8 @@ INT8 = [
     Int8(("aten::rsub.Tensor",), Scales.TABLE, mask=Mask.SUBTRACTED_FROM, state=State.SUM),
     Int8(("aten::rsub.Scalar",), mask=Mask.SUBTRACTED_FROM, state=State.SUM),
     Int8(
-        ("aten::mul.Tensor",), Scales.PAIR, saturates=True, mask=Mask.MULTIPLIED, state=State.ELEMENTS, channels=Channels.BY_NUMBER,
+        ("aten::mul.Tensor",), Scales.PAIR, saturates=True, mask=Mask.MULTIPLIED, state=State.ELEMENTS,
+        channels=Channels.BY_NUMBER,
     ),
     Int8(("aten::mul_.Tensor",), Scales.PAIR, saturates=True, state=State.ELEMENTS),
     Int8(("aten::mul.Scalar",), mask=Mask.MULTIPLIED),

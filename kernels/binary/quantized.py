@@ -11,12 +11,22 @@ from etexport.kernel.call import Call, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
-from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, real_scale, requantize, word_multiplier
+from etexport.kernel.quantized import (
+    Fused,
+    IntegerNode,
+    Quantized,
+    Rule,
+    multiplier_shift,
+    real_scale,
+    requantize,
+    word_multiplier,
+)
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
 from etexport.program.model import DType
 
 _ADD_BITS = 20
-"""ExecuTorch's addition scales both operands up by 2^20 before it adds; the multipliers in the instruction are made for that."""
+"""ExecuTorch's addition scales both operands up by 2^20 before it adds; the multipliers in the instruction are made for
+that."""
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -31,7 +41,9 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
         if name.name.endswith("zero_point") and not -1024 <= node[name.name] <= 1024:
             raise node.error(f"{name.name} is {node[name.name]}")
         if name.name == "activation_max" and not -128 <= node["activation_min"] <= node[name.name] <= 127:
-            raise node.error(f"results clamped to {node['activation_min']} .. {node['activation_max']}, not within int8")
+            raise node.error(
+                f"results clamped to {node['activation_min']} .. {node['activation_max']}, not within int8"
+            )
     return ((DType.INT8, shape),)
 
 
@@ -39,13 +51,18 @@ def _call(function: str, node: Node, geometry: dict[str, Any], variant: str = "p
     shape = node.out.spec.shape
     operands = (node["self"], node["other"])
     loops = nest(shape, node.out.spec.strides, *(broadcast_strides(operand.spec, shape) for operand in operands))
-    strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1], "other_strides": loops.strides[2]}
+    strides = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+        "other_strides": loops.strides[2],
+    }
     reads = tuple(Read(operand.id) for operand in operands)
     header = f"binary/quantized{'' if variant == 'portable' else '_' + variant}.h"
     return Call(function, header, {**strides, **geometry}, (Write(node.out.id), *reads), variant=variant)
 
 
-# ---- addition ----------------------------------------------------------------------------------------------------------------------
+# ---- addition --------------------------------------------------------------------------------------------------------
 
 
 _WORD = 2**15
@@ -56,14 +73,22 @@ _FINE = 12
 
 
 def _sum_words(args: dict[str, int]) -> dict[str, int]:
-    """The integer form of an addition: multipliers, shift, and one constant for zero points and rounding. Multipliers of 15 bits, or where
-    an operand's scale is so many times the result's that these are too coarse, as long ones as 32-bit sums hold."""
+    """The integer form of an addition: multipliers, shift, and one constant for zero points and rounding. Multipliers
+    of 15 bits, or where an operand's scale is so many times the result's that these are too coarse, as long ones as
+    32-bit sums hold."""
     out_scale = real_scale(args["output_multiplier"], args["output_shift"]) * 2**_ADD_BITS
-    first, second = (real_scale(args[f"{one}_multiplier"], args[f"{one}_shift"]) * out_scale for one in ("self", "other"))
+    first, second = (
+        real_scale(args[f"{one}_multiplier"], args[f"{one}_shift"]) * out_scale for one in ("self", "other")
+    )
 
     def words(shift: int) -> dict[str, int]:
         ma, mb = round(first * 2**shift), round(second * 2**shift)
-        constant = (args["output_zero_point"] << shift) - ma * args["self_zero_point"] - mb * args["other_zero_point"] + (1 << (shift - 1))
+        constant = (
+            (args["output_zero_point"] << shift)
+            - ma * args["self_zero_point"]
+            - mb * args["other_zero_point"]
+            + (1 << (shift - 1))
+        )
         return {"self_multiplier": ma, "other_multiplier": mb, "constant": constant, "shift": shift}
 
     largest = max(abs(first), abs(second))
@@ -86,7 +111,9 @@ def _lower_add(node: Node, target: Target) -> Call:
         return _lower_add_twice(node)
     words = _sum_words({name.name: node[name.name] for name in node.schema.parameters if name.kind == "int"})
     if _reach(words) >= 2**31:
-        raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
+        raise node.error(
+            "an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range"
+        )
     bounds = {"low": node["activation_min"], "high": node["activation_max"]}
     if "dsp" in target.features and max(abs(words["self_multiplier"]), abs(words["other_multiplier"])) < _WORD:
         own = "false" if tuple(bounds.values()) == (-128, 127) else "true"
@@ -102,19 +129,31 @@ def _lower_add_twice(node: Node) -> Call:
         if largest << max(node[f"{one}_shift"], 0) >= 2**31:
             raise node.error(f"the scale of {one} is too large beside the other's")
     if total * 2.0 ** max(node["output_shift"], 0) >= 2**31:
-        raise node.error("an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range")
+        raise node.error(
+            "an operand's scale is too large beside the result's", "calibrate with data that reaches the whole range"
+        )
     kept = ("self_zero_point", "self_multiplier", "self_shift", "other_zero_point", "other_multiplier", "other_shift")
     result = {"zero_point": "output_zero_point", "multiplier": "output_multiplier", "shift": "output_shift"}
     bounds = {"low": "activation_min", "high": "activation_max"}
-    return _call("quantized_add_twice", node, {field: node[name] for field, name in {**{n: n for n in kept}, **result, **bounds}.items()})
+    return _call(
+        "quantized_add_twice",
+        node,
+        {field: node[name] for field, name in {**{n: n for n in kept}, **result, **bounds}.items()},
+    )
 
 
-def _np_add(x: Any, zx: int, mx: int, ex: int, y: Any, zy: int, my: int, ey: int, zo: int, mo: int, eo: int, low: int, high: int) -> Any:
+def _np_add(
+    x: Any, zx: int, mx: int, ex: int, y: Any, zy: int, my: int, ey: int, zo: int, mo: int, eo: int, low: int, high: int
+) -> Any:
     words = _sum_words({
-        "self_zero_point": zx, "self_multiplier": mx, "self_shift": ex, "other_zero_point": zy, "other_multiplier": my, "other_shift": ey,
-        "output_zero_point": zo, "output_multiplier": mo, "output_shift": eo,
+        "self_zero_point": zx, "self_multiplier": mx, "self_shift": ex, "other_zero_point": zy, "other_multiplier": my,
+        "other_shift": ey, "output_zero_point": zo, "output_multiplier": mo, "output_shift": eo,
     })  # fmt: skip
-    total = x.astype(np.int64) * words["self_multiplier"] + y.astype(np.int64) * words["other_multiplier"] + words["constant"]
+    total = (
+        x.astype(np.int64) * words["self_multiplier"]
+        + y.astype(np.int64) * words["other_multiplier"]
+        + words["constant"]
+    )
     return np.clip(total >> words["shift"], low, high).astype(np.int8)
 
 
@@ -130,11 +169,25 @@ def _sum(node: IntegerNode, sign: int) -> Fused | str:
     mx, ex = multiplier_shift(x.scale / twice)
     my, ey = multiplier_shift(math.copysign(second / twice, factor))
     mo, eo = multiplier_shift(twice / (node.out.scale * 2**_ADD_BITS))
-    args = (x.ref, x.zero_point, mx, ex, y.ref, y.zero_point, my, ey, node.out.zero_point, mo, eo, node.out.low, node.out.high)
+    args = (
+        x.ref,
+        x.zero_point,
+        mx,
+        ex,
+        y.ref,
+        y.zero_point,
+        my,
+        ey,
+        node.out.zero_point,
+        mo,
+        eo,
+        node.out.low,
+        node.out.high,
+    )
     return Fused("cortex_m::quantized_add.out", args)
 
 
-# ---- multiplication -------------------------------------------------------------------------------------------------------------------
+# ---- multiplication --------------------------------------------------------------------------------------------------
 
 
 def _lower_mul(node: Node, target: Target) -> Call:
@@ -147,7 +200,11 @@ def _lower_mul(node: Node, target: Target) -> Call:
     zeros = {"self_zero_point": node["self_zero_point"], "other_zero_point": node["other_zero_point"]}
     zeros["zero_point"] = node["output_zero_point"]
     if twice:
-        return _call("quantized_mul_twice", node, {**zeros, "multiplier": node["output_multiplier"], "shift": node["output_shift"]})
+        return _call(
+            "quantized_mul_twice",
+            node,
+            {**zeros, "multiplier": node["output_multiplier"], "shift": node["output_shift"]},
+        )
     if "dsp" in target.features and left == 0:
         return _call("quantized_mul_dsp", node, {**zeros, "multiplier": word}, "dsp")
     return _call("quantized_mul", node, {**zeros, "multiplier": word, "left_shift": left})
@@ -172,10 +229,12 @@ def _product(node: IntegerNode) -> Fused | str:
 
 def _operand(node: IntegerNode, name: str) -> Quantized | None:
     found = node.quantized[name]
-    return found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+    return (
+        found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+    )
 
 
-# ---- cases -----------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _int8(*shape: int, dim_order: tuple[int, ...] | None = None) -> T:
@@ -218,8 +277,10 @@ def _zeros(draw: Draw) -> tuple[int, int, int]:
 
 OPS = [
     Op(
-        "cortex_m::quantized_add.out(Tensor self, int self_zero_point, int self_multiplier, int self_shift, Tensor other, "
-        "int other_zero_point, int other_multiplier, int other_shift, int output_zero_point, int output_multiplier, int output_shift, "
+        "cortex_m::quantized_add.out(Tensor self, int self_zero_point, int self_multiplier, int self_shift, Tensor "
+        "other, "
+        "int other_zero_point, int other_multiplier, int other_shift, int output_zero_point, int output_multiplier, "
+        "int output_shift, "
         "int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower_add,
@@ -238,7 +299,8 @@ OPS = [
         draw=_draw_add,
     ),
     Op(
-        "cortex_m::quantized_mul.out(Tensor self, int self_zero_point, Tensor other, int other_zero_point, int output_zero_point, "
+        "cortex_m::quantized_mul.out(Tensor self, int self_zero_point, Tensor other, int other_zero_point, int "
+        "output_zero_point, "
         "int output_multiplier, int output_shift, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower_mul,
@@ -248,7 +310,9 @@ OPS = [
         exact=True,
         cases=(
             _product_case(_int8(2, 3, 4), _int8(2, 3, 4), 0.003, (3, -5, 7)),
-            _product_case(_int8(1, 3, 4, 4), _int8(1, 3, 1, 1), 0.01, (0, -154, 0), "broadcasting; a zero point outside int8"),
+            _product_case(
+                _int8(1, 3, 4, 4), _int8(1, 3, 1, 1), 0.01, (0, -154, 0), "broadcasting; a zero point outside int8"
+            ),
             _product_case(_int8(2, 1, 21), _int8(1, 5, 21), 0.6, (9, 4, 0), "a scale above one half"),
         ),
         draw=_draw_mul,

@@ -1,4 +1,5 @@
-"""Concatenation along any dimension. Along the outermost one in memory the parts can be made in place, and nothing is copied."""
+"""Concatenation along any dimension. Along the outermost one in memory the parts can be made in place, and nothing is
+copied."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def _dim(node: Node) -> int:
 
 def _shapes(node: Node) -> list[tuple[int, ...]]:
     tensors = node["tensors"]
-    return [value.spec.shape for value in tensors if not _is_nothing(value)] or [value.spec.shape for value in tensors[:1]]
+    return [value.spec.shape for value in tensors if not _is_nothing(value)] or [
+        value.spec.shape for value in tensors[:1]
+    ]
 
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
@@ -39,14 +42,17 @@ def _infer(node: Node) -> tuple[InferredSpec, ...]:
     dtype = tensors[0].spec.dtype
     if any(value.spec.dtype is not dtype for value in tensors):
         raise node.error(
-            f"a concatenation of {', '.join(str(value.spec.dtype.numpy) for value in tensors)}", hint="convert them to one type"
+            f"a concatenation of {', '.join(str(value.spec.dtype.numpy) for value in tensors)}",
+            hint="convert them to one type",
         )
     if any(not value.spec.shape for value in tensors):
         raise node.error("a concatenation of scalars")
     dim, shapes = _dim(node), _shapes(node)
     rests = {(*shape[:dim], *shape[dim + 1 :]) for shape in shapes}
     if len(rests) > 1 or len({len(shape) for shape in shapes}) > 1:
-        raise node.error(f"shapes {', '.join(str(list(shape)) for shape in shapes)} differ elsewhere than in dimension {dim}")
+        raise node.error(
+            f"shapes {', '.join(str(list(shape)) for shape in shapes)} differ elsewhere than in dimension {dim}"
+        )
     return ((dtype, (*shapes[0][:dim], sum(shape[dim] for shape in shapes), *shapes[0][dim + 1 :])),)
 
 
@@ -117,7 +123,9 @@ OPS = [
         cases=(
             Case(((T((2, 3)), T((4, 3))), 0), "rows"),
             Case(((T((1, 2, 4, 5)), T((1, 3, 4, 5))), 1), "channels"),
-            Case(((T((1, 2, 4, 5), dim_order=(0, 2, 3, 1)), T((1, 3, 4, 5), dim_order=(0, 2, 3, 1))), 1), "channels last"),
+            Case(
+                ((T((1, 2, 4, 5), dim_order=(0, 2, 3, 1)), T((1, 3, 4, 5), dim_order=(0, 2, 3, 1))), 1), "channels last"
+            ),
             Case(((T((2, 3)), T((0,)), T((2, 1), constant=True)), -1), "a tensor of shape [0] is skipped"),
         ),
         draw=_draw,

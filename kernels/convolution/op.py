@@ -1,4 +1,5 @@
-"""Convolution of sequences and images: one kernel for dense and grouped ones, one for 1x1, one for depthwise, one for transposed."""
+"""Convolution of sequences and images: one kernel for dense and grouped ones, one for 1x1, one for depthwise, one for
+transposed."""
 
 from __future__ import annotations
 
@@ -23,16 +24,22 @@ _INF = float("inf")
 
 
 def _dimensions(node: Node) -> tuple[Axis, ...] | tuple[Phases, ...]:
-    """The spatial ones, outermost first, after checking every attribute; node.error for what PyTorch refuses or we cannot do."""
+    """The spatial ones, outermost first, after checking every attribute; node.error for what PyTorch refuses or we
+    cannot do."""
     x, weight, bias, groups = node["input"].spec, node["weight"].spec, node["bias"], node["groups"]
     rank = len(x.shape) - 2
     if rank not in (1, 2) or len(weight.shape) != rank + 2:
-        raise node.error(f"convolution of {list(x.shape)} with a weight {list(weight.shape)}; sequences (N, C, L) and images have a kernel")
+        raise node.error(
+            f"convolution of {list(x.shape)} with a weight {list(weight.shape)}; sequences (N, C, L) and images have a "
+            "kernel"
+        )
     if not 1 <= groups <= LIMIT:
         raise node.error(f"groups is {groups}")
     inputs, outputs = _channels(node)
     if x.shape[1] != inputs:
-        raise node.error(f"the input has {x.shape[1]} channels, the weight {list(weight.shape)} in {groups} groups wants {inputs}")
+        raise node.error(
+            f"the input has {x.shape[1]} channels, the weight {list(weight.shape)} in {groups} groups wants {inputs}"
+        )
     if weight.shape[0] == 0 or weight.shape[0] % groups or outputs == 0:
         raise node.error(f"a weight {list(weight.shape)} cannot be split into {groups} groups")
     if bias is not None and bias.spec.shape != (outputs,):
@@ -45,12 +52,15 @@ def _axes(node: Node) -> tuple[Axis, ...]:
     per_axis(node, "output_padding", len(x.shape) - 2, 0)  # means nothing here, yet PyTorch checks it
     axes = axes_of(node, weight.shape[2:])
     if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.padded for axis in axes))) > LIMIT:
-        raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
+        raise node.error(
+            f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets"
+        )
     return axes
 
 
 def _channels(node: Node) -> tuple[int, int]:
-    """Of the input and of the output, by the weight: (out, in / groups, ...), and transposed (in, out / groups, ...)."""
+    """Of the input and of the output, by the weight: (out, in / groups, ...), and transposed (in, out / groups,
+    ...)."""
     first, second, *_ = node["weight"].spec.shape
     return (first, second * node["groups"]) if node["transposed"] else (second * node["groups"], first)
 
@@ -71,19 +81,30 @@ def _lower(node: Node, target: Target) -> Call:
     if node["weight"].data is None:
         raise node.error("the weight is not a constant of the model", "only constant weights have a kernel")
     if node["bias"] is not None and node["bias"].data is None:
-        raise node.error("the bias is not a constant of the model", "add it behind the layer, in the shape (1, channels, 1, 1)")
+        raise node.error(
+            "the bias is not a constant of the model", "add it behind the layer, in the shape (1, channels, 1, 1)"
+        )
     if node["transposed"]:
         return _lower_transposed(node, target)
     rows, columns = (ONE, *_axes(node))[-2:]
     weight: Array = node["weight"].data
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
-    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+    if groups == 1 and all(
+        (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)
+    ):
         return pointwise(node, x, target, weight.reshape(weight.shape[0], inputs), bias)
     depthwise = inputs == 1 and groups > 1
-    per_group = 1 if depthwise else groups  # a depthwise layer is packed as one group whose channels each have one input
-    matrix = weight.reshape(weight.shape[0], inputs, -1).transpose(0, 2, 1).reshape(per_group, weight.shape[0] // per_group, -1)
-    variant, core, lanes = _depthwise_tiles(target, matrix, bias, outputs) if depthwise else tiles_for(target, matrix, bias)
+    # a depthwise layer is packed as one group whose channels each have one input
+    per_group = 1 if depthwise else groups
+    matrix = (
+        weight.reshape(weight.shape[0], inputs, -1)
+        .transpose(0, 2, 1)
+        .reshape(per_group, weight.shape[0] // per_group, -1)
+    )
+    variant, core, lanes = (
+        _depthwise_tiles(target, matrix, bias, outputs) if depthwise else tiles_for(target, matrix, bias)
+    )
     weights, biases = pack_layer(matrix, bias.reshape(per_group, -1), variant, lanes)
     constants = (Const("weight", weights), Const("bias", biases))
     low, high = _bounds(node)
@@ -92,14 +113,29 @@ def _lower(node: Node, target: Target) -> Call:
     geometry = {
         "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
         "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,
-        "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low, "high": high,
+        "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low,
+        "high": high,
     }  # fmt: skip
     window = window_over(node, rows, columns, 0.0)
-    if depthwise and outputs == 1 and _is_3x3(rows, columns) and groups % 4 == 0 and node.residual is None and variant != "fixed":
+    if (
+        depthwise
+        and outputs == 1
+        and _is_3x3(rows, columns)
+        and groups % 4 == 0
+        and node.residual is None
+        and variant != "fixed"
+    ):
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
         packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
         return swept_call(
-            node, f"depthwise_3x3<et::{core}>", header, geometry, window, (Const("weight", packed.reshape(-1)),), macs, variant
+            node,
+            f"depthwise_3x3<et::{core}>",
+            header,
+            geometry,
+            window,
+            (Const("weight", packed.reshape(-1)),),
+            macs,
+            variant,
         )
     function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
     return swept_call(node, function, header, geometry, window, (*constants, _residual(node, RowRead)), macs, variant)
@@ -117,10 +153,16 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     rows, columns = (ROW, *phases_of(node, node["weight"].spec.shape[2:], _channels(node)[1]))[-2:]
     x, groups = node["input"].spec, node["groups"]
     inputs, outputs = x.shape[1] // groups, node["weight"].spec.shape[1]
-    weight: Array = node["weight"].data.reshape(groups, inputs, outputs, rows.kernel, columns.kernel).transpose(0, 2, 3, 4, 1)
+    weight: Array = (
+        node["weight"].data.reshape(groups, inputs, outputs, rows.kernel, columns.kernel).transpose(0, 2, 3, 4, 1)
+    )
     bias: Array = np.zeros(groups * outputs, np.float32) if node["bias"] is None else node["bias"].data
     # what a phase sees is one stretch, phase behind phase
-    parts = [weight[:, :, y][:, :, :, x].reshape(groups, outputs, -1) for y in map(list, rows.taps) for x in map(list, columns.taps)]
+    parts = [
+        weight[:, :, y][:, :, :, x].reshape(groups, outputs, -1)
+        for y in map(list, rows.taps)
+        for x in map(list, columns.taps)
+    ]
     matrix = np.concatenate(parts, axis=2)
     if matrix.shape[2] == 0:  # no result sees an input
         matrix = np.zeros((groups, outputs, 1), np.float32)
@@ -136,12 +178,16 @@ def _lower_transposed(node: Node, target: Target) -> Call:
     before = [sum(seen[:phase]) * sum(across) * inputs for phase in range(len(seen))]
     geometry: dict[str, GeometryField] = {
         "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
-        "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back, "elements": matrix.shape[2],
-        "count_y": tuple(seen), "weights_y": tuple(before), "count_x": tuple(across), "left": columns.lefts, "low": low, "high": high,
+        "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back,
+        "elements": matrix.shape[2], "count_y": tuple(seen), "weights_y": tuple(before), "count_x": tuple(across),
+        "left": columns.lefts, "low": low, "high": high,
     }  # fmt: skip
     operands = (Const("weight", weights), Const("bias", biases), _residual(node, RowRead))
     macs = x.numel * outputs * rows.kernel * columns.kernel
-    function, header = f"transposed_{'depthwise' if depthwise else 'convolution'}<et::{core}>", _header(variant, "transposed")
+    function, header = (
+        f"transposed_{'depthwise' if depthwise else 'convolution'}<et::{core}>",
+        _header(variant, "transposed"),
+    )
     return swept_call(node, function, header, geometry, window_of(node, rows, columns, 0.0), operands, macs, variant)
 
 
@@ -157,7 +203,13 @@ def _bounds(node: Node) -> tuple[float, float]:
 
 def _is_3x3(rows: Axis, columns: Axis) -> bool:
     """A 3x3 window whose row of results has one for each input, each side padded by one."""
-    return rows.kernel == 3 and (columns.kernel, columns.stride, columns.dilation, columns.before, columns.after) == (3, 1, 1, 1, 1)
+    return rows.kernel == 3 and (columns.kernel, columns.stride, columns.dilation, columns.before, columns.after) == (
+        3,
+        1,
+        1,
+        1,
+        1,
+    )
 
 
 def _residual(node: Node, read: type[Read] | type[RowRead]) -> Operand:
@@ -188,7 +240,9 @@ def _reference(
     out = np.zeros((x.shape[0], groups, grouped.shape[1], *sizes))
     for tap in np.ndindex(*weight.shape[2:]):
         starts = [at * far for at, far in zip(tap, dilation, strict=True)]
-        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True))
+        picks = tuple(
+            slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True)
+        )
         seen = wide[(slice(None), slice(None), *picks)].reshape(x.shape[0], groups, -1, *sizes)
         out += np.einsum("ngi...,goi->ngo...", seen, grouped[(..., *tap)])
     out = out.reshape(x.shape[0], weight.shape[0], *sizes)
@@ -198,13 +252,14 @@ def _reference(
 
 
 def _np_transposed(
-    x: Array, weight: Array, bias: Array | None, stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
-    output_padding: tuple[int, ...], groups: int,
+    x: Array, weight: Array, bias: Array | None, stride: tuple[int, ...], padding: tuple[int, ...],
+    dilation: tuple[int, ...], output_padding: tuple[int, ...], groups: int,
 ) -> Array:  # fmt: skip
     """Every tap adds a scaled image to every `stride`th element of the result."""
     rank = x.ndim - 2
     stride, padding, dilation, added = (
-        tuple(values) * rank if len(values) == 1 else tuple(values) for values in (stride, padding, dilation, output_padding)
+        tuple(values) * rank if len(values) == 1 else tuple(values)
+        for values in (stride, padding, dilation, output_padding)
     )
     axes = tuple(zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, added, strict=True))
     sizes = [(size - 1) * step + far * (kernel - 1) + more + 1 for size, kernel, step, _, far, more in axes]
@@ -216,13 +271,15 @@ def _np_transposed(
         picks = [slice(at * far, at * far + step * (size - 1) + 1, step) for at, (size, _, step, _, far, _) in spots]
         out[(slice(None),) * 3 + tuple(picks)] += np.einsum("ngi...,gio->ngo...", seen, grouped[(..., *tap)])
     out = out.reshape(x.shape[0], -1, *sizes)
-    out = out[(slice(None),) * 2 + tuple(slice(around, size - around) for around, size in zip(padding, sizes, strict=True))]
+    out = out[
+        (slice(None),) * 2 + tuple(slice(around, size - around) for around, size in zip(padding, sizes, strict=True))
+    ]
     if bias is not None:
         out = out + bias.reshape(1, -1, *[1] * rank)
     return out.astype(x.dtype)
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _case(
@@ -239,7 +296,9 @@ def _case(
     rank = len(x) - 2
     wide = [values * rank if len(values) == 1 else values for values in (stride, padding, dilation)]
     weights = T(weight, low=-1.0, high=1.0, constant=True)
-    return Case((T(x), weights, T(weight[:1], constant=True) if bias else None, *wide, False, (0,) * rank, groups), note)
+    return Case(
+        (T(x), weights, T(weight[:1], constant=True) if bias else None, *wide, False, (0,) * rank, groups), note
+    )
 
 
 def _turned(
@@ -278,7 +337,15 @@ _CASES = (
     _case((1, 3, 9, 9), (5, 3, 3, 2), "dilation", dilation=(2, 3), padding=(2, 1)),
     _case((1, 3, 2, 7), (5, 3, 2, 3), "dilation beyond the padding", dilation=(1, 5), padding=(0, 4)),
     _case((1, 6, 5, 5), (9, 2, 3, 3), "three groups", groups=3, padding=(1,)),
-    _case((2, 8, 5, 4), (24, 4, 2, 3), "two groups of 12, strides differ", groups=2, padding=(1, 2), dilation=(1, 2), stride=(2, 1)),
+    _case(
+        (2, 8, 5, 4),
+        (24, 4, 2, 3),
+        "two groups of 12, strides differ",
+        groups=2,
+        padding=(1, 2),
+        dilation=(1, 2),
+        stride=(2, 1),
+    ),
     _case((1, 8, 7, 5), (8, 1, 3, 3), "depthwise", groups=8, padding=(1,)),
     _case((1, 16, 7, 8), (16, 1, 3, 3), "depthwise, stride 2", groups=16, padding=(1,), stride=(2,)),
     _case((2, 5, 6, 6), (5, 1, 5, 3), "depthwise 5x3, five channels", groups=5, padding=(2, 1)),
@@ -286,19 +353,44 @@ _CASES = (
     _case((1, 3, 6, 6), (9, 1, 3, 3), "depthwise, three results a channel", groups=3, padding=(1,)),
     _case((1, 20, 1, 1), (20, 1, 3, 3), "depthwise, one pixel", groups=20, padding=(1,)),
     _case((1, 16, 9), (8, 16, 3), "a sequence", padding=(1,)),
-    _case((2, 4, 11), (6, 2, 4), "sequences in two groups, stride 3, dilated", groups=2, stride=(3,), dilation=(2,), padding=(2,)),
+    _case(
+        (2, 4, 11),
+        (6, 2, 4),
+        "sequences in two groups, stride 3, dilated",
+        groups=2,
+        stride=(3,),
+        dilation=(2,),
+        padding=(2,),
+    ),
     _case((1, 12, 9), (12, 1, 3), "depthwise along a sequence", groups=12, padding=(1,)),
     _case((1, 16, 8), (24, 16, 1), "pointwise along a sequence"),
     _turned((1, 4, 5, 5), (4, 6, 2, 2), "transposed: twice the size", stride=(2,)),
     _turned((2, 3, 4, 5), (3, 5, 3, 3), "transposed, windows overlap", stride=(2,), padding=(1,), output_padding=(1,)),
     _turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
-    _turned((1, 4, 7), (4, 3, 5), "transposed, a sequence, dilated", stride=(3,), dilation=(2,), padding=(4,), output_padding=(2,)),
+    _turned(
+        (1, 4, 7),
+        (4, 3, 5),
+        "transposed, a sequence, dilated",
+        stride=(3,),
+        dilation=(2,),
+        padding=(4,),
+        output_padding=(2,),
+    ),
     _turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
     _turned(
-        (2, 3, 3, 2), (3, 9, 2, 2), "transposed, a stride beyond the window: some outputs are the bias", stride=(3,), output_padding=(2,)
+        (2, 3, 3, 2),
+        (3, 9, 2, 2),
+        "transposed, a stride beyond the window: some outputs are the bias",
+        stride=(3,),
+        output_padding=(2,),
     ),
-    Case((_TINY, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "tiny inputs"),
-    Case((_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "NaN and infinity"),
+    Case(
+        (_TINY, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1), "tiny inputs"
+    ),
+    Case(
+        (_SPECIAL, T((2, 1, 2, 2), constant=True, low=0.5), None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1),
+        "NaN and infinity",
+    ),
 )
 
 
@@ -316,7 +408,8 @@ def _draw(draw: Draw) -> Case:
         return _draw_turned(draw, inputs * groups, outputs // groups, groups, kernel, stride, dilation)
     padding = tuple(draw.choice((0, 0, 1, size // 2, draw.integer(0, size + 1))) for size in kernel)
     sizes = tuple(
-        max(draw.integer(1, 10), far * (size - 1) + 1 - 2 * around) for size, far, around in zip(kernel, dilation, padding, strict=True)
+        max(draw.integer(1, 10), far * (size - 1) + 1 - 2 * around)
+        for size, far, around in zip(kernel, dilation, padding, strict=True)
     )
     return _case(
         (draw.choice((1, 1, 2)), inputs * groups, *sizes),
@@ -331,7 +424,13 @@ def _draw(draw: Draw) -> Case:
 
 
 def _draw_turned(
-    draw: Draw, inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+    draw: Draw,
+    inputs: int,
+    outputs: int,
+    groups: int,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
 ) -> Case:
     padding = tuple(draw.integer(0, far * (size - 1) // 2) for size, far in zip(kernel, dilation, strict=True))
     added = tuple(draw.integer(0, max(pair) - 1) for pair in zip(stride, dilation, strict=True))
@@ -344,7 +443,8 @@ def _draw_turned(
 
 OPS = [
     Op(
-        schema="aten::convolution.out(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation,"
+        schema="aten::convolution.out(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, "
+        "SymInt[] dilation,"
         " bool transposed, SymInt[] output_padding, SymInt groups, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower,
@@ -362,8 +462,8 @@ RULES = [*quantized.RULES]
 
 INT8 = [
     Int8(("aten::conv1d", "aten::conv2d"), Scales.LAYER, Weights(0), saturates=True, state=State.PRODUCTS),
-    Int8(("aten::conv1d.padding", "aten::conv2d.padding", "aten::convolution"), Scales.LAYER, Weights(0), saturates=True),
-    Int8(
+    Int8(("aten::conv1d.padding", "aten::conv2d.padding", "aten::convolution"), Scales.LAYER, Weights(0),
+    saturates=True), Int8(
         ("aten::conv_transpose1d", "aten::conv_transpose2d.input"), Scales.LAYER, Weights(1), saturates=True,
         reason="a transposed convolution with groups has no integer form",
     ),

@@ -25,7 +25,13 @@ def pointwise(node: Node, x: Value, target: Target, weight: Array, bias: Array) 
     weights, biases = pack_layer(weight[None], bias[None], variant, lanes)
     epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-    geometry: dict[str, GeometryField] = {"positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high}
+    geometry: dict[str, GeometryField] = {
+        "positions": positions,
+        "inputs": inputs,
+        "outputs": outputs,
+        "low": low,
+        "high": high,
+    }
     constants = (Const("weight", weights), Const("bias", biases))
     header = "convolution/convolution.h" if variant == "portable" else f"convolution/{variant}.h"
     macs = positions * inputs * outputs
@@ -39,8 +45,10 @@ def pointwise(node: Node, x: Value, target: Target, weight: Array, bias: Array) 
         return Call(f"pointwise<et::{core}>", header, geometry, whole, None, macs, variant)
     runs = -(-positions // run)
     window = Window(
-        input=x.id, output=node.out.id, batch=1, in_rows=runs, in_row=run * inputs, out_rows=runs, out_row=run * outputs, kernel=1,
-        stride=1, pad=0, dilation=1, pad_value=0.0, pad_elements=0, numbered=True,
+        input=x.id, output=node.out.id, batch=1, in_rows=runs, in_row=run * inputs, out_rows=runs,
+        out_row=run * outputs, kernel=1, stride=1, pad=0, dilation=1, pad_value=0.0, pad_elements=0, numbered=True,
     )  # fmt: skip
     swept = (*constants, residual(RowRead))
-    return swept_call(node, f"pointwise_run<et::{core}>", header, {**geometry, "run": run}, window, swept, macs, variant)
+    return swept_call(
+        node, f"pointwise_run<et::{core}>", header, {**geometry, "run": run}, window, swept, macs, variant
+    )

@@ -38,7 +38,9 @@ def _convolution(node: IntegerNode) -> Fused | str:
     if isinstance(constants, str):
         return constants
     data = constants.weights
-    reason = problem(layer_of(data.reshape(len(data), -1), constants.bias, x.zero_point, constants.multipliers, constants.shifts))
+    reason = problem(
+        layer_of(data.reshape(len(data), -1), constants.bias, x.zero_point, constants.multipliers, constants.shifts)
+    )
     if reason:
         return reason
     stride, dilation = (tuple(plain[name]) * (rank if len(plain[name]) == 1 else 1) for name in ("stride", "dilation"))
@@ -48,11 +50,17 @@ def _convolution(node: IntegerNode) -> Fused | str:
     if transposed:
         more = tuple(plain["output_padding"]) * (rank if len(plain["output_padding"]) == 1 else 1)
         turned = np.ascontiguousarray(np.moveaxis(data, 1, -1))
-        return Fused(TRANSPOSED, (x.ref, turned, constants.bias, stride, padding, more, dilation, *offsets, *last, None))
+        return Fused(
+            TRANSPOSED, (x.ref, turned, constants.bias, stride, padding, more, dilation, *offsets, *last, None)
+        )
     if 1 < groups == x.value.spec.shape[1]:
         packed = np.moveaxis(data.reshape(len(data), *data.shape[2:]), 0, -1)[None]
-        return Fused(DEPTHWISE, (x.ref, packed, constants.bias, stride, padding, dilation, len(data) // groups, *offsets, *last))
-    return Fused(CONVOLUTION, (x.ref, np.moveaxis(data, 1, -1), constants.bias, stride, padding, dilation, *offsets, *last))
+        return Fused(
+            DEPTHWISE, (x.ref, packed, constants.bias, stride, padding, dilation, len(data) // groups, *offsets, *last)
+        )
+    return Fused(
+        CONVOLUTION, (x.ref, np.moveaxis(data, 1, -1), constants.bias, stride, padding, dilation, *offsets, *last)
+    )
 
 
 _ENDING = (
@@ -62,7 +70,8 @@ _ENDING = (
 
 OPS = [
     Op(
-        f"{CONVOLUTION}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, {_ENDING}",
+        f"{CONVOLUTION}(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, "
+        f"{_ENDING}",
         infer=quantized_dense.infer,
         lower=quantized_dense.lower,
         dtypes=(DType.INT8,),

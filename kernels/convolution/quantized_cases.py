@@ -31,8 +31,8 @@ def _case(
     biases: int = 2000,
     dead: bool = False,
 ) -> Case:
-    """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`. With `dead` every second
-    output of three has no weights, a bias beyond 24 bits and a scale of nearly nothing."""
+    """`weights` as the operator takes them; scales spread round one that uses the range of int8, times `scale`. With
+    `dead` every second output of three has no weights, a bias beyond 24 bits and a scale of nearly nothing."""
     rank = len(x) - 2
     attributes = (stride, padding, dilation) if transposed is None else (stride, padding, transposed, dilation)
     wide = [values * rank if len(values) == 1 else values for values in attributes]
@@ -88,7 +88,9 @@ DENSE_CASES = (
     _case((1, 12, 5, 5), (10, 3, 3, 12), "dead channels", padding=(1,), dead=True),
     _case((1, 12, 5, 5), (10, 3, 3, 12), "biases beyond 24 bits", padding=(1,), biases=2**24, scale=0.02),
     _case((1, 16, 9), (8, 3, 16), "a sequence", padding=(1,)),
-    _case((2, 4, 11), (6, 4, 2), "sequences in two groups, stride 3, dilated", stride=(3,), dilation=(2,), padding=(2,)),
+    _case(
+        (2, 4, 11), (6, 4, 2), "sequences in two groups, stride 3, dilated", stride=(3,), dilation=(2,), padding=(2,)
+    ),
 )
 
 DEPTHWISE_CASES = (
@@ -97,9 +99,18 @@ DEPTHWISE_CASES = (
     _case((1, 16, 5, 6), (1, 3, 3, 16), "3x3, sixteen channels", padding=(1,), depthwise=1),
     _case((2, 12, 4, 6), (1, 3, 3, 12), "a batch", padding=(1,), bias=False, depthwise=1),
     _case((1, 12, 7, 8), (1, 3, 3, 12), "stride 2", padding=(1,), stride=(2,), depthwise=1),
-    _case((1, 16, 8, 8), (1, 3, 3, 16), "stride 2, padded at the ends only", padding=(0, 0, 1, 1), stride=(2,), depthwise=1),
+    _case(
+        (1, 16, 8, 8),
+        (1, 3, 3, 16),
+        "stride 2, padded at the ends only",
+        padding=(0, 0, 1, 1),
+        stride=(2,),
+        depthwise=1,
+    ),
     _case((1, 8, 5, 5), (1, 3, 3, 8), "no padding", depthwise=1, bounds=(-20, 60)),
-    _case((2, 24, 7, 9), (1, 3, 3, 24), "padded below and right, an odd number of rows", padding=(0, 0, 1, 1), depthwise=1),
+    _case(
+        (2, 24, 7, 9), (1, 3, 3, 24), "padded below and right, an odd number of rows", padding=(0, 0, 1, 1), depthwise=1
+    ),
     _case((1, 4, 1, 1), (1, 3, 3, 4), "one pixel", padding=(1,), depthwise=1),
     _case((2, 5, 6, 6), (1, 5, 3, 5), "5x3, five channels", padding=(2, 1), depthwise=1),
     _case((1, 8, 6, 6), (1, 3, 3, 8), "dilated", padding=(2,), dilation=(2,), depthwise=1),
@@ -110,7 +121,14 @@ DEPTHWISE_CASES = (
     _case((1, 32, 7, 6), (1, 5, 5, 32), "5x5, stride 2", padding=(2,), stride=(2,), depthwise=1),
     _case((1, 6, 5, 7), (1, 3, 3, 6), "six channels: a block and a half", padding=(1,), depthwise=1),
     _case((1, 12, 7, 6), (1, 5, 5, 12), "5x5, twelve channels, an odd number of rows", padding=(2,), depthwise=1),
-    _case((2, 16, 8, 9), (1, 7, 3, 16), "7x3, sixteen channels, stride 1 and 2", padding=(3, 1), stride=(1, 2), depthwise=1),
+    _case(
+        (2, 16, 8, 9),
+        (1, 7, 3, 16),
+        "7x3, sixteen channels, stride 1 and 2",
+        padding=(3, 1),
+        stride=(1, 2),
+        depthwise=1,
+    ),
     _case((1, 7, 4, 5), (1, 2, 2, 14), "seven channels, two results each", padding=(1,), depthwise=2),
     _case((1, 3, 6, 5), (1, 3, 3, 3), "three channels", padding=(1,), depthwise=1),
     _case((1, 12, 9), (1, 3, 12), "along a sequence", padding=(1,), depthwise=1),
@@ -125,8 +143,22 @@ TRANSPOSED_CASES = (
     _case((2, 3, 4, 5), (5, 3, 3, 3), "windows overlap", stride=(2,), padding=(1,), transposed=(1,)),
     _case((1, 8, 3, 3), (4, 4, 4, 8), "padded", stride=(2,), padding=(1,), transposed=(0,), bounds=(-50, 50)),
     _case((1, 4, 3, 4), (5, 3, 2, 4), "stride 1", stride=(1,), transposed=(0,), bias=False),
-    _case((1, 4, 3, 3), (3, 2, 2, 4), "a stride beyond the window: some outputs are the bias", stride=(3,), transposed=(2,)),
-    _case((1, 4, 4, 3), (6, 3, 4, 4), "dilated, strides differ", stride=(2, 3), dilation=(3, 2), padding=(2, 0), transposed=(1, 0)),
+    _case(
+        (1, 4, 3, 3),
+        (3, 2, 2, 4),
+        "a stride beyond the window: some outputs are the bias",
+        stride=(3,),
+        transposed=(2,),
+    ),
+    _case(
+        (1, 4, 4, 3),
+        (6, 3, 4, 4),
+        "dilated, strides differ",
+        stride=(2, 3),
+        dilation=(3, 2),
+        padding=(2, 0),
+        transposed=(1, 0),
+    ),
     _case((1, 4, 7), (3, 5, 4), "a sequence", stride=(3,), dilation=(2,), padding=(4,), transposed=(2,)),
     _case((1, 4, 3, 3), (3, 3, 3, 4), "scales above one half", stride=(2,), scale=150.0, transposed=(0,)),
     _case((1, 612, 2, 3), (6, 3, 3, 612), "long sums", stride=(2,), padding=(1,), transposed=(1,)),
@@ -139,12 +171,14 @@ def draw_transposed(draw: Draw) -> Case:
     stride, dilation = (tuple(draw.choice((1, 2, 2, 3)) for _ in kernel) for _ in range(2))
     more = tuple(draw.integer(0, max(step, far) - 1) for step, far in zip(stride, dilation, strict=True))
     sizes = tuple(draw.integer(1, 6) for _ in kernel)
-    reach = [(n - 1) * step + far * (taps - 1) for n, step, far, taps in zip(sizes, stride, dilation, kernel, strict=True)]
+    reach = [
+        (n - 1) * step + far * (taps - 1) for n, step, far, taps in zip(sizes, stride, dilation, kernel, strict=True)
+    ]
     padding = tuple(draw.integer(0, length // 2) for length in reach)
     inputs, outputs = draw.choice((1, 2, 3, 4, 5, 8, 16)), draw.integer(1, 12)
     return _case(
-        (draw.choice((1, 1, 2)), inputs, *sizes), (outputs, *kernel, inputs), bias=draw.flag(), stride=stride, padding=padding,
-        dilation=dilation, zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), transposed=more,
+        (draw.choice((1, 1, 2)), inputs, *sizes), (outputs, *kernel, inputs), bias=draw.flag(), stride=stride,
+        padding=padding, dilation=dilation, zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), transposed=more,
         scale=draw.choice((1.0, 1.0, 150.0)), biases=draw.choice((2000, 2000, 2**24)), dead=draw.integer(0, 5) == 0,
     )  # fmt: skip
 
@@ -156,13 +190,15 @@ def _drawn(draw: Draw, channels: int, weights: tuple[int, ...], kernel: tuple[in
     padding = tuple(draw.choice((0, 0, 1, size // 2, draw.integer(0, size + 1))) for size in kernel * ends)
     least = tuple(padding[: len(kernel)])
     sizes = tuple(
-        max(draw.integer(1, 10), far * (size - 1) + 1 - around) for size, far, around in zip(kernel, dilation, least, strict=True)
+        max(draw.integer(1, 10), far * (size - 1) + 1 - around)
+        for size, far, around in zip(kernel, dilation, least, strict=True)
     )
     low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.integer(0, 3) == 0 else (-128, 127)
     return _case(
-        (draw.choice((1, 1, 2)), channels, *sizes), weights, bias=draw.flag(), stride=stride, padding=padding, dilation=dilation,
-        zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high), scale=draw.choice((1.0, 1.0, 1.0, 0.1, 20.0, 150.0)),
-        biases=draw.choice((2000, 2000, 2**24)), dead=draw.integer(0, 5) == 0, least=draw.choice((-127, -127, -128)), depthwise=depthwise,
+        (draw.choice((1, 1, 2)), channels, *sizes), weights, bias=draw.flag(), stride=stride, padding=padding,
+        dilation=dilation, zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high),
+        scale=draw.choice((1.0, 1.0, 1.0, 0.1, 20.0, 150.0)), biases=draw.choice((2000, 2000, 2**24)),
+        dead=draw.integer(0, 5) == 0, least=draw.choice((-127, -127, -128)), depthwise=depthwise,
     )  # fmt: skip
 
 

@@ -58,11 +58,14 @@ def lower(node: Node, target: Target) -> Call:
     weights = node["weight"].data
     (layer,) = layers_of(node, target, [weights.reshape(weights.shape[0], -1)])
     together = _together(groups, len(weights) // groups, weights.shape[-1])
-    return dense(node, target, rows, columns, groups // together, with_zeros(layer, groups, together, weights.shape[-1]))
+    return dense(
+        node, target, rows, columns, groups // together, with_zeros(layer, groups, together, weights.shape[-1])
+    )
 
 
 def _together(groups: int, outputs: int, inputs: int) -> int:
-    """How many groups to compute as one: as few as fill words of channels, for kernels that make four results at a time."""
+    """How many groups to compute as one: as few as fill words of channels, for kernels that make four results at a
+    time."""
     return next((n for n in (1, 2, 3, 4) if groups % n == 0 and min(outputs, inputs) * n >= 4), 1)
 
 
@@ -82,16 +85,18 @@ def dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, la
     inputs = x.spec.shape[1] // groups
     outputs = len(layer.weights) // groups
     macs = out.spec.numel * node["weight"].spec.numel // out.spec.shape[1]
-    if groups == 1 and all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)):
+    if groups == 1 and all(
+        (axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns)
+    ):
         return replace(pointwise(x, out, target, layer, store_of(node), in_place=True), macs=macs)
     merged = groups == 1 and columns.dilation == 1
     each = [layer.rows(slice(group * outputs, (group + 1) * outputs)) for group in range(groups)]
     geometry = {
         "in_width": columns.size, "groups": groups, "inputs": inputs, "outputs": outputs, "out_width": columns.out,
-        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride, "stride_x": columns.stride,
-        "pad_x": columns.before, "dilation_x": columns.dilation, "merged": int(merged), "inner_begin": columns.inner[0],
-        "inner_end": columns.inner[1], "input_zero": -node["input_offset"], "elements": layer.weights.shape[1], "words": 0,
-        **store_of(node),
+        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_y": rows.stride,
+        "stride_x": columns.stride, "pad_x": columns.before, "dilation_x": columns.dilation, "merged": int(merged),
+        "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "input_zero": -node["input_offset"],
+        "elements": layer.weights.shape[1], "words": 0, **store_of(node),
     }  # fmt: skip
     core = paired(each, target)
     if core:
@@ -109,18 +114,36 @@ def dense(node: Node, target: Target, rows: Axis, columns: Axis, groups: int, la
     # a tile's results are stored block of channels after block, group after group
     starts = range(0, x.spec.shape[0] * rows.out * columns.out, columns.out)
     whole = columns.out // at_once * at_once
-    ends = [start + end for start in starts for end in (*range(at_once, whole + 1, at_once), *range(whole + 1, columns.out + 1))]
+    ends = [
+        start + end
+        for start in starts
+        for end in (*range(at_once, whole + 1, at_once), *range(whole + 1, columns.out + 1))
+    ]
     stored = [group * (outputs - inputs) + stored_before_last(outputs) for group in (0, groups - 1)]
     within = max(stored) if groups > 1 or outputs > 4 else None
-    overlaps = {x.id: read_then_stored(first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1]), ends, groups * outputs, within)}
+    overlaps = {
+        x.id: read_then_stored(
+            first_reads(x.spec.shape[0], rows, columns, x.spec.shape[1]), ends, groups * outputs, within
+        )
+    }
     outside = np.full(inputs, -node["input_offset"], np.int8) if edges and not gathered else None
     operands = (Const("packed", np.concatenate(packed)), Const("outside", outside), aside)
     window = window_over(node, rows, columns, -node["input_offset"])
-    return Call(f"quantized_convolution<{scale}, {tile.core}>", tile.header, geometry, operands, window, macs, tile.variant, overlaps)
+    return Call(
+        f"quantized_convolution<{scale}, {tile.core}>",
+        tile.header,
+        geometry,
+        operands,
+        window,
+        macs,
+        tile.variant,
+        overlaps,
+    )
 
 
 _COPY, _GATHER = 48, 350
-"""Instructions for copying a row beside one for each byte, and for putting a window together that reaches out of its rows: counted."""
+"""Instructions for copying a row beside one for each byte, and for putting a window together that reaches out of its
+rows: counted."""
 _GATHER_SMALL = 200
 """Where a copy must be worth its code as well."""
 
@@ -129,8 +152,8 @@ _MOST_PAIRS = 8
 
 
 def _runs(columns: Axis, rows: int, groups: int) -> list[int]:
-    """The pairs of positions of so many rows in the runs in which `convolution8_rows_dsp` makes them: each pair is stored before the next
-    one is read, but of several groups a run of one before the next one's."""
+    """The pairs of positions of so many rows in the runs in which `convolution8_rows_dsp` makes them: each pair is
+    stored before the next one is read, but of several groups a run of one before the next one's."""
     runs = []
     x, left = 0, rows * columns.out
     while left >= 2:
@@ -142,7 +165,14 @@ def _runs(columns: Axis, rows: int, groups: int) -> list[int]:
 
 
 def _dense_pairs(
-    node: Node, target: Target, rows: Axis, columns: Axis, each: list[Layer], geometry: dict[str, int], macs: int, core: str
+    node: Node,
+    target: Target,
+    rows: Axis,
+    columns: Axis,
+    each: list[Layer],
+    geometry: dict[str, int],
+    macs: int,
+    core: str,
 ) -> Call:
     x = node["input"]
     groups, inputs, outputs, merged = (geometry[name] for name in ("groups", "inputs", "outputs", "merged"))
@@ -197,8 +227,8 @@ def _dense_pairs(
 
 
 def reference(
-    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, input_offset: int, output_offset: int,
-    multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, input_offset: int,
+    output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
 ) -> Array:  # fmt: skip
     sums = sums_of(x, weights, -input_offset, stride, padding, dilation, x.shape[1] // weights.shape[-1])
     return finished(sums, weights, bias, multipliers, shifts, output_offset, low, high)

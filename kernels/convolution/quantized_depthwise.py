@@ -37,7 +37,13 @@ from etexport_kernels.convolution.quantized_packing import (
 
 def _depthwise_geometry(node: Node) -> tuple[Axis, Axis]:
     x, weights, multiplier = node["input"].spec, node["weight"].spec, node["depth_multiplier"]
-    if len(weights.shape) not in (3, 4) or 0 in weights.shape or len(x.shape) < 3 or weights.shape[0] != 1 or multiplier < 1:
+    if (
+        len(weights.shape) not in (3, 4)
+        or 0 in weights.shape
+        or len(x.shape) < 3
+        or weights.shape[0] != 1
+        or multiplier < 1
+    ):
         raise node.error(f"a weight {list(weights.shape)} for an input {list(x.shape)}; it is (1, KH, KW, O)")
     if weights.shape[-1] != x.shape[1] * multiplier:
         raise node.error(f"{weights.shape[-1]} outputs of {x.shape[1]} channels, {multiplier} each")
@@ -61,7 +67,8 @@ def lower(node: Node, target: Target) -> Call:
     dsp = "dsp" in target.features
     fast = dsp and scales_at_once(layer, target)
     if channels == 1 or (dsp and channels < 4):
-        return dense(node, target, rows, columns, 1, with_zeros(layer, channels, channels, 1))  # fewer channels than a word has
+        # fewer channels than a word has
+        return dense(node, target, rows, columns, 1, with_zeros(layer, channels, channels, 1))
     if fast and _is_3x3(node, target):
         return _depthwise_3x3(node, rows, columns, layer)
     if fast and _in_columns(node, target):
@@ -73,13 +80,16 @@ def lower(node: Node, target: Target) -> Call:
     if (rows.kernel, columns.kernel, node["depth_multiplier"]) == (3, 3, 1) and slides:
         return _depthwise_channels(node, target, rows, columns, layer)
     geometry = {
-        "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"], "out_width": columns.out,
-        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before,
-        "dilation_x": columns.dilation, "input_zero": -node["input_offset"], **store_of(node),
+        "in_width": columns.size, "channels": channels, "multiplier": node["depth_multiplier"],
+        "out_width": columns.out, "kernel_height": rows.kernel, "kernel_width": columns.kernel,
+        "stride_x": columns.stride, "pad_x": columns.before, "dilation_x": columns.dilation,
+        "input_zero": -node["input_offset"], **store_of(node),
     }  # fmt: skip
     outputs, taps = layer.weights.shape
     positions = range(1, batch * rows.out * columns.out + 1)
-    overlaps = {x.id: read_then_stored(first_reads(batch, rows, columns, channels), positions, outputs, outputs - channels)}
+    overlaps = {
+        x.id: read_then_stored(first_reads(batch, rows, columns, channels), positions, outputs, outputs - channels)
+    }
     window = window_over(node, rows, columns, -node["input_offset"])
     operands = (Const("packed", pack_taps(layer, -node["input_offset"], target)),)
     function = f"quantized_depthwise<{twice_of(target)}>"
@@ -88,7 +98,8 @@ def lower(node: Node, target: Target) -> Call:
 
 
 def _raised(layer: Layer, target: Target) -> Layer | None:
-    """The same layer without shifts of its sums to the left: its weights are larger in their place. None where they leave int16."""
+    """The same layer without shifts of its sums to the left: its weights are larger in their place. None where they
+    leave int16."""
     left = layer.words[1]
     weights = layer.weights.astype(np.int64) << left[:, None]
     if target.rounding == "tflm" or np.any(np.abs(weights) >= 2**15):
@@ -97,8 +108,8 @@ def _raised(layer: Layer, target: Target) -> Layer | None:
 
 
 def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, layer: Layer) -> Call:
-    """A row is made channel after channel. Where input and output lie whole pixels apart they meet only themselves, so that a channel may
-    follow its windows as closely as if it were alone."""
+    """A row is made channel after channel. Where input and output lie whole pixels apart they meet only themselves, so
+    that a channel may follow its windows as closely as if it were alone."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     geometry = {
@@ -124,8 +135,12 @@ def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, l
     out_row = columns.out * channels
     if any(value.storage is not None and value.storage.offset % channels for value in (x, out)):
         first = first_reads(batch, rows, ONE, columns.size * channels)  # rows as positions
-        return replace(call, overlaps={x.id: read_then_stored(first, range(1, len(first)), out_row, out_row - channels)})
-    call = replace(call, overlaps={x.id: _behind(batch, rows, columns, channels)}, multiples={x.id: channels, out.id: channels})
+        return replace(
+            call, overlaps={x.id: read_then_stored(first, range(1, len(first)), out_row, out_row - channels)}
+        )
+    call = replace(
+        call, overlaps={x.id: _behind(batch, rows, columns, channels)}, multiples={x.id: channels, out.id: channels}
+    )
     if (rows.stride, columns.stride) != (1, 1):
         return call
     # the other way round it is the same with the other end of each tensor
@@ -135,8 +150,8 @@ def _depthwise_channels(node: Node, target: Target, rows: Axis, columns: Axis, l
 
 
 def _behind(batch: int, rows: Axis, columns: Axis, pixel: int) -> int:
-    """How many bytes a channel's input must start above its output, where each column of a window is read once, the last one with the
-    window's result."""
+    """How many bytes a channel's input must start above its output, where each column of a window is read once, the
+    last one with the window's result."""
     seen = columns.kernel - columns.stride  # columns that a window shares with the one before
     first = first_reads(batch, rows, replace(columns, before=columns.before - seen, after=columns.after + seen), pixel)
     row = slice(0, None, columns.out)
@@ -151,14 +166,16 @@ def _depthwise_taps(node: Node, target: Target, rows: Axis, columns: Axis, layer
     shares = [pack_tap_pairs(layer.rows(slice(share, None, multiplier)), target) for share in range(multiplier)]
     pairs = taps // 2
     geometry = {
-        "in_width": columns.size, "channels": channels, "multiplier": multiplier, "out_width": columns.out, "kernel_height": rows.kernel,
-        "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before, "dilation_x": columns.dilation,
-        "input_zero": -node["input_offset"], "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
+        "in_width": columns.size, "channels": channels, "multiplier": multiplier, "out_width": columns.out,
+        "kernel_height": rows.kernel, "kernel_width": columns.kernel, "stride_x": columns.stride,
+        "pad_x": columns.before, "dilation_x": columns.dilation, "input_zero": -node["input_offset"],
+        "inner_begin": columns.inner[0], "inner_end": columns.inner[1],
         "first_pairs": (pairs - 1) % 5 + 1 if pairs else 0, "share_bytes": len(shares[0]), **store_of(node),
     }  # fmt: skip
     first = first_reads(batch, rows, columns, channels)
-    # With one result a channel: position after position, block of channels after block. With more: of a run of positions whose windows
-    # lie inside the row, or of one other position, the first results of all channels, then the second ones.
+    # With one result a channel: position after position, block of channels after block. With more: of a run of
+    # positions whose windows lie inside the row, or of one other position, the first results of all channels, then the
+    # second ones.
     begin, end = (0, 0) if multiplier == 1 else columns.inner
     stops = [*range(1, begin + 1), *range(max(end, begin), columns.out + 1)]
     ends = [row + stop for row in range(0, len(first) - 1, columns.out) for stop in stops if stop > 0]
@@ -178,22 +195,34 @@ def _is_3x3(node: Node, target: Target) -> bool:
     plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
     # it makes two columns at once and moves whole words; a part of another tensor may begin anywhere
     return (
-        fits and columns.out > 1 and plain and begins_at_word(node["input"]) and begins_at_word(node.out) and target.rounding == "nearest"
+        fits
+        and columns.out > 1
+        and plain
+        and begins_at_word(node["input"])
+        and begins_at_word(node.out)
+        and target.rounding == "nearest"
     )
 
 
 def _in_columns(node: Node, target: Target) -> bool:
-    """Whether it is faster two rows at once: windows of 5 or 7 rows. With fewer than 3 columns, or 4 positions, it is not."""
+    """Whether it is faster two rows at once: windows of 5 or 7 rows. With fewer than 3 columns, or 4 positions, it is
+    not."""
     rows, columns = _depthwise_geometry(node)
-    fits = (rows.stride, rows.dilation, columns.dilation) == (1, 1, 1) and 3 <= columns.kernel <= 7 and columns.before < columns.kernel
+    fits = (
+        (rows.stride, rows.dilation, columns.dilation) == (1, 1, 1)
+        and 3 <= columns.kernel <= 7
+        and columns.before < columns.kernel
+    )
     plain = node["depth_multiplier"] == 1 and node["input"].spec.shape[1] % 4 == 0
-    return fits and rows.kernel in (5, 7) and rows.out > 1 and columns.out > 3 and plain and target.rounding == "nearest"
+    return (
+        fits and rows.kernel in (5, 7) and rows.out > 1 and columns.out > 3 and plain and target.rounding == "nearest"
+    )
 
 
 def _depthwise_3x3(node: Node, rows: Axis, columns: Axis, layer: Layer) -> Call:
     geometry = {
-        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out, "pad_x": columns.before,
-        "input_zero": -node["input_offset"], **store_of(node),
+        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out,
+        "pad_x": columns.before, "input_zero": -node["input_offset"], **store_of(node),
     }  # fmt: skip
     operands = (Const("packed", pack_windows(layer)), Scratch(DType.INT32, 8 * (columns.out + 2)))
     window = window_over(node, rows, columns, -node["input_offset"], 2)
@@ -206,8 +235,9 @@ def _depthwise_columns(node: Node, rows: Axis, columns: Axis, layer: Layer) -> C
     pairs = (rows.kernel + 1) // 2
     seen = columns.stride * (columns.out - 1) + columns.kernel
     geometry = {
-        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out, "kernel_width": columns.kernel,
-        "stride_x": columns.stride, "pad_x": columns.before, "columns": seen, "input_zero": -node["input_offset"], **store_of(node),
+        "in_width": columns.size, "channels": node["input"].spec.shape[1], "out_width": columns.out,
+        "kernel_width": columns.kernel, "stride_x": columns.stride, "pad_x": columns.before, "columns": seen,
+        "input_zero": -node["input_offset"], **store_of(node),
     }  # fmt: skip
     scratch = Scratch(DType.INT32, 4 * pairs * seen + (2 * pairs - 2) * columns.kernel)
     operands = (Const("packed", pack_columns(layer, columns.kernel)), scratch)
@@ -219,8 +249,9 @@ def _depthwise_columns(node: Node, rows: Axis, columns: Axis, layer: Layer) -> C
 
 
 def _two_rows_over(node: Node, rows: Axis, columns: Axis, call: Call) -> Call:
-    """Four channels of a call's rows are stored before others are read. Where input and output lie whole pixels apart they meet only
-    themselves, so that rows may follow their windows as closely as if they were stored at the end of the call."""
+    """Four channels of a call's rows are stored before others are read. Where input and output lie whole pixels apart
+    they meet only themselves, so that rows may follow their windows as closely as if they were stored at the end of the
+    call."""
     x, out = node["input"], node.out
     batch, channels = x.spec.shape[:2]
     in_row, out_row = columns.size * channels, columns.out * channels
@@ -241,8 +272,8 @@ def _two_rows_over(node: Node, rows: Axis, columns: Axis, call: Call) -> Call:
 
 
 def reference(
-    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, multiplier: int, input_offset: int,
-    output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, dilation: Any, multiplier: int,
+    input_offset: int, output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
 ) -> Array:  # fmt: skip
     rows = np.moveaxis(weights, -1, 0).reshape(weights.shape[-1], *weights.shape[1:-1], 1)
     sums = sums_of(x, rows, -input_offset, stride, padding, dilation, x.shape[1])

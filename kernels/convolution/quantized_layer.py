@@ -27,11 +27,18 @@ def axes_within(node: Node, kernel: tuple[int, ...]) -> tuple[Axis, ...]:
     axes = axes_of(node, kernel)
     x = node["input"].spec
     if prod((x.shape[0], x.shape[1], *(axis.padded for axis in axes))) > LIMIT:
-        raise node.error(f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets")
+        raise node.error(
+            f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets"
+        )
     return axes
 
 
-_DTYPES = {"weight": DType.INT8, "bias": DType.INT32, "requantize_multipliers": DType.INT32, "requantize_shifts": DType.INT32}
+_DTYPES = {
+    "weight": DType.INT8,
+    "bias": DType.INT32,
+    "requantize_multipliers": DType.INT32,
+    "requantize_shifts": DType.INT32,
+}
 
 
 def check(node: Node, outputs: int) -> None:
@@ -82,13 +89,17 @@ def sums_of(x: Array, weights: Array, zero: int, stride: Any, padding: Any, dila
     out = np.zeros((x.shape[0], groups, grouped.shape[1], *sizes), np.int64)
     for tap in np.ndindex(*kernel):
         starts = [at * far for at, far in zip(tap, dilation, strict=True)]
-        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True))
+        picks = tuple(
+            slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, sizes, strict=True)
+        )
         seen = wide[(slice(None), slice(None), *picks)].reshape(x.shape[0], groups, -1, *sizes)
         out += np.einsum("ngi...,goi->ngo...", seen, grouped[(slice(None), slice(None), *tap)])
     return out.reshape(x.shape[0], -1, *sizes)
 
 
-def finished(sums: Array, weights: Array, bias: Array | None, multipliers: Array, shifts: Array, zero: int, low: int, high: int) -> Array:
+def finished(
+    sums: Array, weights: Array, bias: Array | None, multipliers: Array, shifts: Array, zero: int, low: int, high: int
+) -> Array:
     """`weights` (o, k) only for the number of outputs."""
     layer = layer_of(np.zeros((len(weights), 1), np.int8), bias, 0, multipliers, shifts)
     last = np.moveaxis(sums, 1, -1) + layer.bias

@@ -1,4 +1,5 @@
-"""Weights of integer layers as bytes in flash: the definition of the layouts, of which every variant of a kernel reads the same."""
+"""Weights of integer layers as bytes in flash: the definition of the layouts, of which every variant of a kernel reads
+the same."""
 
 from __future__ import annotations
 
@@ -55,9 +56,11 @@ def _at_once(layer: Layer) -> bool:
 
 
 def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[str, int], *, in_place: bool) -> Call:
-    """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its results.
+    """A linear layer, or a 1x1 convolution: every position's inputs, which are neighbours in memory, become its
+    results.
 
-    `in_place`: where a position has no more outputs than inputs, it may be written over them, for which inputs are copied first.
+    `in_place`: where a position has no more outputs than inputs, it may be written over them, for which inputs are
+    copied first.
     """
     core = paired([layer], target)
     if core:
@@ -68,7 +71,8 @@ def pointwise(x: Value, out: Value, target: Target, layer: Layer, store: dict[st
     copied = in_place and outputs <= inputs
     tiles = positions // tile.positions if tile.positions > 1 else 0
     if in_place and not copied and tiles * tile.positions == positions:
-        tiles -= 1  # what is read with the last results would else lie as far above them as several positions' results take
+        # what is read with the last results would else lie as far above them as several positions' results take
+        tiles -= 1
     many = tile.positions if tiles else 1
     ends = [*range(many, many * tiles + 1, many), *range(many * tiles + 1, positions + 1)]
     first = np.arange(positions + 1) * inputs
@@ -118,9 +122,9 @@ def elements_of(k: int) -> int:
 
 
 def in_column_order(weights: Array, stretches: int) -> Array:
-    """(outputs, k) with k = (stretches, bytes of a stretch) as columns have them: first what each stretch has left over after its whole
-    quads of bytes, each quad filled in the order k0, k2, k1, k3 (of their halfwords in a core with 16-bit lanes), then the quads of
-    every stretch."""
+    """(outputs, k) with k = (stretches, bytes of a stretch) as columns have them: first what each stretch has left over
+    after its whole quads of bytes, each quad filled in the order k0, k2, k1, k3 (of their halfwords in a core with
+    16-bit lanes), then the quads of every stretch."""
     windows = weights.reshape(len(weights), stretches, -1)
     whole = windows.shape[2] // 4 * 4
     rest = windows[:, :, whole:].reshape(len(weights), -1)
@@ -131,12 +135,13 @@ def in_column_order(weights: Array, stretches: int) -> Array:
 
 
 def pack_pairs(layer: Layer, target: Target, core: str) -> Array:
-    """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words
-    (h01[k0], h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4 multipliers,
-    each with 2^(32 - right shift) behind it where rounding is TFLite's.
+    """int8 bytes; for each 4 outputs: 4 words (b0, b0 + 256 b1, b2, b2 + 256 b3); for each 4 k the words (h01[k0],
+    h01[k2]), (h23[k0], h23[k2]), (h01[k1], h01[k3]), (h23[k1], h23[k3]) of halfwords h01 = 256 * w[1] + w[0]; 4
+    multipliers, each with 2^(32 - right shift) behind it where rounding is TFLite's.
 
-    For a core that makes columns in parts: first a word with the bytes of the first part of a column, and one with those of each other
-    part; the biases are b0, b2, b1, b3; before multipliers alone a byte for each output, by how much its sums go to the left.
+    For a core that makes columns in parts: first a word with the bytes of the first part of a column, and one with
+    those of each other part; the biases are b0, b2, b1, b3; before multipliers alone a byte for each output, by how
+    much its sums go to the left.
     """
     outputs, k = layer.weights.shape
     blocks = -(-outputs // 4)
@@ -164,7 +169,8 @@ _ROUND = 32
 
 
 def _parts(upper: Array) -> tuple[int, int]:
-    """The bytes of a column's first part and of each other one, as few as the upper sums of every part have room for."""
+    """The bytes of a column's first part and of each other one, as few as the upper sums of every part have room
+    for."""
     elements = upper.shape[1]
     for count in range(1, elements):
         step = 0 if count == 1 else -(-elements // (count * _ROUND)) * _ROUND
@@ -173,14 +179,16 @@ def _parts(upper: Array) -> tuple[int, int]:
             continue
         stops = [0, *range(first, elements + 1, step or elements)]
         ends = [extremes(upper[:, begin:end]) for begin, end in pairwise(stops)]
-        if all(np.all(least >= -(2 ** (PAIRED_BITS - 1))) and np.all(most < 2 ** (PAIRED_BITS - 1)) for least, most in ends):
+        if all(
+            np.all(least >= -(2 ** (PAIRED_BITS - 1))) and np.all(most < 2 ** (PAIRED_BITS - 1)) for least, most in ends
+        ):
             break
     return first, step
 
 
 def pack_blocks(layer: Layer, target: Target, most: int, scale: str) -> Array:
-    """int8 bytes; for each block of outputs: biases (words), weights [k][block], multipliers, and shifts where there are any (words);
-    multipliers that stand alone are doubled.
+    """int8 bytes; for each block of outputs: biases (words), weights [k][block], multipliers, and shifts where there
+    are any (words); multipliers that stand alone are doubled.
 
     A block has `most` outputs while less than 4 are missing, then half as many, down to 4; what is missing is 0.
     """
@@ -202,7 +210,8 @@ def pack_blocks(layer: Layer, target: Target, most: int, scale: str) -> Array:
 
 
 def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
-    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4] weights.
+    """int8 bytes of a depthwise layer; for each 4 outputs: 4 biases, 4 multipliers, 4 shifts (words), then [tap][4]
+    weights.
 
     The kernel leaves out taps outside the image, so that biases are without the input's zero point.
     """
@@ -215,12 +224,14 @@ def pack_taps(layer: Layer, input_zero: int, target: Target) -> Array:
     bias = layer.bias + input_zero * layer.weights.astype(np.int64).sum(axis=1)
     words[:, :outputs] = bias, multipliers, shifts
     head = _bytes(words.reshape(3, blocks, 4).transpose(1, 0, 2)).reshape(blocks, -1)
-    return np.concatenate([head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1).reshape(-1)
+    return np.concatenate(
+        [head, weights.reshape(blocks, 4, taps).transpose(0, 2, 1).reshape(blocks, -1)], axis=1
+    ).reshape(-1)
 
 
 def pack_channels(layer: Layer, target: Target, scale: str) -> Array:
-    """int8 bytes of a depthwise layer; for each output: bias, multiplier, and shift where there are any (words, scales as `pack_blocks` has
-    them), then its weights, filled up to a word."""
+    """int8 bytes of a depthwise layer; for each output: bias, multiplier, and shift where there are any (words, scales
+    as `pack_blocks` has them), then its weights, filled up to a word."""
     multipliers, shifts = (layer.multipliers, layer.shifts) if target.rounding == "tflm" else layer.words
     words = [layer.bias, 2 * multipliers] if scale == "et::Scale8::kNearest" else [layer.bias, multipliers, shifts]
     weights = np.pad(layer.weights, ((0, 0), (0, -layer.weights.shape[1] % 4))).astype(np.int8)
@@ -228,9 +239,10 @@ def pack_channels(layer: Layer, target: Target, scale: str) -> Array:
 
 
 def pack_tap_pairs(layer: Layer, target: Target) -> Array:
-    """int8 bytes of a depthwise layer, as words; for each 4 outputs: 4 biases; where the window has an odd number of taps, for the first
-    one the pairs of outputs (w0, w2), (w1, w3); for each two others the pairs (w0, w1) of taps of 4 outputs; 4 multipliers as `pack_pairs`
-    has them. The last block ends with the last output: those that it shares with the block before are zeros."""
+    """int8 bytes of a depthwise layer, as words; for each 4 outputs: 4 biases; where the window has an odd number of
+    taps, for the first one the pairs of outputs (w0, w2), (w1, w3); for each two others the pairs (w0, w1) of taps of 4
+    outputs; 4 multipliers as `pack_pairs` has them. The last block ends with the last output: those that it shares with
+    the block before are zeros."""
     outputs, taps = layer.weights.shape
     blocks, left, alone = -(-outputs // 4), outputs % 4, taps % 2
     at = np.arange(outputs) + np.where(np.arange(outputs) >= outputs - left, -left % 4, 0)
@@ -257,9 +269,9 @@ def _scales(layer: Layer, target: Target) -> Array:
 
 
 def pack_windows(layer: Layer) -> Array:
-    """int8 bytes of a depthwise layer with a 3x3 window w[row][column]; for each output: bias (a word), w00 w01 w10 w11,
-    w02 w12 w12 w22, w10 w11 w20 w21, multiplier (a word). Of 4 weights the first and third, and the second and fourth, are those of
-    two rows in one column."""
+    """int8 bytes of a depthwise layer with a 3x3 window w[row][column]; for each output: bias (a word), w00 w01 w10
+    w11, w02 w12 w12 w22, w10 w11 w20 w21, multiplier (a word). Of 4 weights the first and third, and the second and
+    fourth, are those of two rows in one column."""
     outputs = len(layer.weights)
     weights = layer.weights.reshape(outputs, 9)[:, [0, 1, 3, 4, 2, 5, 5, 8, 3, 4, 6, 7]]
     bias, multipliers = (_bytes(words).reshape(outputs, 4) for words in (layer.bias, layer.words[0]))
@@ -267,16 +279,20 @@ def pack_windows(layer: Layer) -> Array:
 
 
 def pack_columns(layer: Layer, kernel_width: int) -> Array:
-    """int8 bytes of a depthwise layer whose window has an odd number of rows, w[row][column]; for each output: bias (a word); for each
-    column the pairs of rows (w0, w1), (w2, w3), ..., then (w1, w2), (w3, w4), ..., two pairs (a, b), (c, d) as a, c, b, d; multiplier (a
-    word)."""
+    """int8 bytes of a depthwise layer whose window has an odd number of rows, w[row][column]; for each output: bias (a
+    word); for each column the pairs of rows (w0, w1), (w2, w3), ..., then (w1, w2), (w3, w4), ..., two pairs (a, b),
+    (c, d) as a, c, b, d; multiplier (a word)."""
     outputs = len(layer.weights)
     columns = layer.weights.reshape(outputs, -1, kernel_width).transpose(0, 2, 1)
     height = columns.shape[2]
     pairs = np.array([(row, row + 1) for row in (*range(0, height - 1, 2), *range(1, height, 2))])
     order = pairs.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1)
     bias, multipliers = (_bytes(words).reshape(outputs, 4) for words in (layer.bias, layer.words[0]))
-    return np.concatenate([bias, columns[:, :, order].reshape(outputs, -1), multipliers], axis=1).astype(np.int8).reshape(-1)
+    return (
+        np.concatenate([bias, columns[:, :, order].reshape(outputs, -1), multipliers], axis=1)
+        .astype(np.int8)
+        .reshape(-1)
+    )
 
 
 def _bytes(words: Array) -> Array:

@@ -54,16 +54,24 @@ def lower(node: Node, target: Target) -> Call:
     core, scale = paired(parts, target), scale_of(parts, target)
     stretches = [len(y) * (1 if columns.back == 1 else len(across)) if across else 0 for y, across in phases]
     ordered = [_as_column(part, count) for part, count in zip(parts, stretches, strict=True)]
-    packed = [pack_pairs(part, target, core) for part in ordered] if core else [pack_blocks(part, target, 4, scale) for part in parts]
+    packed = (
+        [pack_pairs(part, target, core) for part in ordered]
+        if core
+        else [pack_blocks(part, target, 4, scale) for part in parts]
+    )
     ends = np.cumsum([0, *map(len, packed)])
     geometry: dict[str, GeometryField] = {
-        "in_width": columns.size, "out_width": columns.out, "inputs": inputs, "outputs": outputs, "input_zero": -node["input_offset"],
-        "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back,
-        "count_y": tuple(map(len, rows.taps)), "count_x": tuple(map(len, columns.taps)), "left": columns.lefts,
-        "offset": tuple(int(end) for end in ends[:-1]), **store_of(node),
+        "in_width": columns.size, "out_width": columns.out, "inputs": inputs, "outputs": outputs,
+        "input_zero": -node["input_offset"], "window_rows": rows.most, "stride_y": rows.count,
+        "stride_x": columns.count, "back": columns.back, "count_y": tuple(map(len, rows.taps)),
+        "count_x": tuple(map(len, columns.taps)), "left": columns.lefts, "offset": tuple(int(end) for end in ends[:-1]),
+        **store_of(node),
     }  # fmt: skip
     macs = x.spec.numel * outputs * rows.kernel * columns.kernel
-    window, weight_bytes = window_of(node, rows, columns, -node["input_offset"]), Const("packed", np.concatenate(packed))
+    window, weight_bytes = (
+        window_of(node, rows, columns, -node["input_offset"]),
+        Const("packed", np.concatenate(packed)),
+    )
     outside = columns.reaches_outside
     if not core:
         pixel = Const("outside", np.full(inputs, -node["input_offset"], np.int8) if outside else None)
@@ -89,20 +97,32 @@ def _as_column(layer: Layer, stretches: int) -> Layer:
 
 
 def reference(
-    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, more: Any, dilation: Any, input_offset: int,
-    output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any, output_scratch: Any,
+    x: Array, weights: Array, bias: Array | None, stride: Any, padding: Any, more: Any, dilation: Any,
+    input_offset: int, output_offset: int, multipliers: Array, shifts: Array, low: int, high: int, scratch: Any,
+    output_scratch: Any,
 ) -> Array:  # fmt: skip
     rank = x.ndim - 2
-    stride, padding, more, dilation = (values * rank if len(values) == 1 else values for values in (stride, padding, more, dilation))
+    stride, padding, more, dilation = (
+        values * rank if len(values) == 1 else values for values in (stride, padding, more, dilation)
+    )
     sizes = [
         (size - 1) * step + far * (taps - 1) + 1
         for size, step, far, taps in zip(x.shape[2:], stride, dilation, weights.shape[1:-1], strict=True)
     ]
-    whole = np.zeros((x.shape[0], len(weights), *(size + extra for size, extra in zip(sizes, more, strict=True))), np.int64)
+    whole = np.zeros(
+        (x.shape[0], len(weights), *(size + extra for size, extra in zip(sizes, more, strict=True))), np.int64
+    )
     wide = x.astype(np.int64) + input_offset
     for tap in np.ndindex(*weights.shape[1:-1]):
         starts = [at * far for at, far in zip(tap, dilation, strict=True)]
-        picks = tuple(slice(at, at + step * (size - 1) + 1, step) for at, step, size in zip(starts, stride, x.shape[2:], strict=True))
-        whole[(slice(None), slice(None), *picks)] += np.einsum("ni...,oi->no...", wide, weights[(slice(None), *tap)].astype(np.int64))
+        picks = tuple(
+            slice(at, at + step * (size - 1) + 1, step)
+            for at, step, size in zip(starts, stride, x.shape[2:], strict=True)
+        )
+        whole[(slice(None), slice(None), *picks)] += np.einsum(
+            "ni...,oi->no...", wide, weights[(slice(None), *tap)].astype(np.int64)
+        )
     cut = tuple(slice(around, size - around) for around, size in zip(padding, whole.shape[2:], strict=True))
-    return finished(whole[(slice(None), slice(None), *cut)], weights, bias, multipliers, shifts, output_offset, low, high)
+    return finished(
+        whole[(slice(None), slice(None), *cut)], weights, bias, multipliers, shifts, output_offset, low, high
+    )

@@ -1,4 +1,5 @@
-"""Movement: permute, slice, select, expand, clone, layout and element type. One strided copy does what cannot be had by an address."""
+"""Movement: permute, slice, select, expand, clone, layout and element type. One strided copy does what cannot be had by
+an address."""
 
 from __future__ import annotations
 
@@ -34,11 +35,13 @@ def _copy(node: Node, strides: tuple[int, ...], offset: int = 0, source: str = "
 def _alias(node: Node, strides: tuple[int, ...], offset: int = 0) -> int | None:
     """The byte offset of a view with these strides where the output, as it is laid out, is that view."""
     spec, operand = node.out.spec, node["self"].spec
-    same = all(size == 1 or wanted == stride for size, wanted, stride in zip(spec.shape, spec.strides, strides, strict=True))
+    same = all(
+        size == 1 or wanted == stride for size, wanted, stride in zip(spec.shape, spec.strides, strides, strict=True)
+    )
     return offset * spec.dtype.itemsize if same and spec.dtype is operand.dtype else None
 
 
-# ---- permute, transpose -----------------------------------------------------------------------------------------------------------
+# ---- permute, transpose ----------------------------------------------------------------------------------------------
 
 
 def _permute(node: Node) -> tuple[InferredSpec, ...]:
@@ -74,7 +77,7 @@ def _draw_transpose(draw: Draw) -> Case:
     return Case((operand, draw.integer(-rank, rank - 1), draw.integer(-rank, rank - 1)))
 
 
-# ---- slice, select, expand --------------------------------------------------------------------------------------------------------
+# ---- slice, select, expand -------------------------------------------------------------------------------------------
 
 
 def _slice_range(node: Node) -> tuple[int, range]:
@@ -97,7 +100,9 @@ def _slice(node: Node) -> tuple[InferredSpec, ...]:
 def _slice_view(node: Node) -> tuple[tuple[int, ...], int]:
     dim, taken = _slice_range(node)
     strides = node["self"].spec.strides
-    return (*strides[:dim], strides[dim] * node["step"], *strides[dim + 1 :]), strides[dim] * (taken.start if taken else 0)
+    return (*strides[:dim], strides[dim] * node["step"], *strides[dim + 1 :]), strides[dim] * (
+        taken.start if taken else 0
+    )
 
 
 def _np_slice(x: Any, dim: int, start: int | None, end: int | None, step: int) -> Any:
@@ -166,7 +171,9 @@ def _expand_view(node: Node) -> tuple[tuple[int, ...], int]:
 
 def _np_expand(x: Any, size: tuple[int, ...], implicit: bool) -> Any:
     added = len(size) - x.ndim
-    return np.broadcast_to(x, tuple(x.shape[dim - added] if extent == -1 else extent for dim, extent in enumerate(size)))
+    return np.broadcast_to(
+        x, tuple(x.shape[dim - added] if extent == -1 else extent for dim, extent in enumerate(size))
+    )
 
 
 def _draw_expand(draw: Draw) -> Case:
@@ -205,7 +212,7 @@ def _view_op(
     )
 
 
-# ---- copies ---------------------------------------------------------------------------------------------------------------------------
+# ---- copies ----------------------------------------------------------------------------------------------------------
 
 
 def _same(node: Node) -> tuple[InferredSpec, ...]:
@@ -271,7 +278,10 @@ OPS = [
         reference=lambda x, dims: np.transpose(x, dims),
         layout=Layout.PERMUTE,
         exact=True,
-        cases=(Case((_IMAGE, (0, 2, 3, 1)), "to NHWC"), Case((T((3, 4), constant=True), (1, 0)), "the weight of a linear layer")),
+        cases=(
+            Case((_IMAGE, (0, 2, 3, 1)), "to NHWC"),
+            Case((T((3, 4), constant=True), (1, 0)), "the weight of a linear layer"),
+        ),
         draw=_draw_permute,
     ),
     Op(
@@ -285,7 +295,8 @@ OPS = [
         draw=_draw_transpose,
     ),
     _view_op(
-        "aten::slice_copy.Tensor_out(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1, *, Tensor(a!) out)"
+        "aten::slice_copy.Tensor_out(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1, *, "
+        "Tensor(a!) out)"
         " -> Tensor(a!)",
         _slice,
         _slice_view,
@@ -311,7 +322,10 @@ OPS = [
         _expand,
         _expand_view,
         _np_expand,
-        (Case((T((3, 1)), (3, 4), False)), Case((T((4,)), (2, 3, -1), False), "new leading dimensions; -1 keeps the size")),
+        (
+            Case((T((3, 1)), (3, 4), False)),
+            Case((T((4,)), (2, 3, -1), False), "new leading dimensions; -1 keeps the size"),
+        ),
         _draw_expand,
     ),
     Op(
@@ -334,7 +348,10 @@ OPS = [
         dtypes=_ALL,
         reference=lambda state, source, non_blocking: np.array(np.broadcast_to(source, state.shape)),
         exact=True,
-        cases=(Case((T((2, 3)), T((2, 3)), False), "writes a state back"), Case((T((2, 3)), T((3,)), False), "broadcasting")),
+        cases=(
+            Case((T((2, 3)), T((2, 3)), False), "writes a state back"),
+            Case((T((2, 3)), T((3,)), False), "broadcasting"),
+        ),
         draw=lambda draw: (lambda operand: Case((operand, T(operand.shape, operand.dtype), False)))(_operand(draw)),
     ),
     Op(
@@ -348,7 +365,10 @@ OPS = [
         cases=(
             Case((_IMAGE, False, (0, 2, 3, 1)), "to channels last"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), False, (0, 1, 2, 3)), "back"),
-            Case((T((4,), DType.INT64, low=-100, high=100), False, (0,)), "also changes the element type, to the output's"),
+            Case(
+                (T((4,), DType.INT64, low=-100, high=100), False, (0,)),
+                "also changes the element type, to the output's",
+            ),
         ),
         draw=_draw_order,
     ),
@@ -374,12 +394,15 @@ INT8 = [
     Int8(("aten::movedim.int",), Scales.SHARED, mask=Mask.MOVED, channels=Channels.MOVED),
     Int8(("aten::narrow",), Scales.PARTS, mask=Mask.MOVED),
     Int8(
-        ("aten::mT", "aten::mH", "aten::matrix_H", "aten::numpy_T", "aten::adjoint", "aten::moveaxis.int", "aten::moveaxis.intlist",
+        ("aten::mT", "aten::mH", "aten::matrix_H", "aten::numpy_T", "aten::adjoint", "aten::moveaxis.int",
+        "aten::moveaxis.intlist",
          "aten::movedim.intlist", "aten::swapaxes", "aten::swapdims", "aten::broadcast_to"), Scales.PARTS,
     ),
     Int8(
-        ("aten::unsafe_chunk", "aten::tensor_split.sections", "aten::tensor_split.indices", "aten::hsplit.int", "aten::hsplit.array",
-         "aten::vsplit.int", "aten::vsplit.array", "aten::dsplit.int", "aten::dsplit.array", "aten::split.sizes"), Scales.PARTS,
+        ("aten::unsafe_chunk", "aten::tensor_split.sections", "aten::tensor_split.indices", "aten::hsplit.int",
+        "aten::hsplit.array",
+         "aten::vsplit.int", "aten::vsplit.array", "aten::dsplit.int", "aten::dsplit.array", "aten::split.sizes"),
+         Scales.PARTS,
     ),
     Int8(("aten::expand",), Scales.SHARED, mask=Mask.REPEATED, state=State.MOVED),
     Int8(("aten::expand_as",), Scales.SHARED, mask=Mask.REPEATED),
@@ -388,6 +411,7 @@ INT8 = [
     Int8(("aten::dropout",), Scales.SHARED, mask=Mask.SAME, channels=Channels.ALIKE),
     Int8(("aten::alias", "aten::detach"), mask=Mask.REPEATED),
     Int8(("aten::lift_fresh_copy",), mask=Mask.SAME),
-    Int8(("aten::to.dtype", "aten::to.dtype_layout", "aten::to.other", "aten::_to_copy", "aten::type_as"), mask=Mask.CAST),
-    Int8(("aten::chunk", "aten::split.Tensor", "aten::split_with_sizes", "aten::unbind.int"), Scales.SHARED, state=State.MOVED),
+    Int8(("aten::to.dtype", "aten::to.dtype_layout", "aten::to.other", "aten::_to_copy", "aten::type_as"),
+    mask=Mask.CAST), Int8(("aten::chunk", "aten::split.Tensor", "aten::split_with_sizes", "aten::unbind.int"),
+    Scales.SHARED, state=State.MOVED),
 ]  # fmt: skip

@@ -1,4 +1,5 @@
-"""Further functions element by element: rounding, sign, circular and hyperbolic functions, logarithms, powers and rests of division."""
+"""Further functions element by element: rounding, sign, circular and hyperbolic functions, logarithms, powers and rests
+of division."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ _HIGHEST_POWER = 64
 
 def _call(node: Node, function: str, number: int | float | None = None) -> Call:
     loops = nest(node.out.spec.shape, node.out.spec.strides, node["self"].spec.strides)
-    geometry: dict[str, GeometryField] = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
+    geometry: dict[str, GeometryField] = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+    }
     if number is not None:
         geometry["number"] = number
     return Call(function, "functions/functions.h", geometry, (Write(node.out.id), Read(node["self"].id)))
@@ -58,11 +63,12 @@ def _op(name: str, reference: Callable[[Any], Any], low: float, high: float, *fu
     )
 
 
-# ---- with a number ----------------------------------------------------------------------------------------------------------------
+# ---- with a number ---------------------------------------------------------------------------------------------------
 
 
 def _infer_power(node: Node) -> tuple[InferredSpec, ...]:
-    """Integers to a whole number stay what they are, so that sizes and positions that a script computes can be folded."""
+    """Integers to a whole number stay what they are, so that sizes and positions that a script computes can be
+    folded."""
     spec, exponent = node["self"].spec, node["exponent"]
     if spec.dtype in _INTEGERS and isinstance(exponent, int) and not isinstance(exponent, bool):
         if not 0 <= exponent <= _HIGHEST_POWER:
@@ -83,7 +89,9 @@ def _infer_rest(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _lower_rest(function: str) -> Callable[[Node, Target], Call]:
-    return lambda node, target: _call(node, function, (int if node["self"].spec.dtype in _INTEGERS else float)(node["other"]))
+    return lambda node, target: _call(
+        node, function, (int if node["self"].spec.dtype in _INTEGERS else float)(node["other"])
+    )
 
 
 def _lower_power(node: Node, target: Target) -> Call:
@@ -117,7 +125,12 @@ def _draw_rest(draw: Draw) -> Case:
     shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
     if draw.integer(0, 3) == 0:
         return Case((T(shape, draw.choice(_INTEGERS), -(2.0**31), 2.0**31), draw.choice((1, -1, 2, -3, 100, -(2**31)))))
-    return Case((T(shape, low=-20.0, high=20.0), draw.choice((2, -3, 1.0, 0.25, draw.number(0.5, 7.0), draw.number(-7.0, -0.5)))))
+    return Case(
+        (
+            T(shape, low=-20.0, high=20.0),
+            draw.choice((2, -3, 1.0, 0.25, draw.number(0.5, 7.0), draw.number(-7.0, -0.5))),
+        )
+    )
 
 
 def _rest(name: str, reference: Callable[..., Any]) -> Op:
@@ -139,7 +152,7 @@ def _rest(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
-# ---- of two tensors ---------------------------------------------------------------------------------------------------------------
+# ---- of two tensors --------------------------------------------------------------------------------------------------
 
 
 def _second(node: Node) -> tuple[Any, Any]:
@@ -151,7 +164,9 @@ def _second(node: Node) -> tuple[Any, Any]:
 def _infer_pair(node: Node) -> tuple[InferredSpec, ...]:
     self, other = _second(node)
     dtype = self.spec.dtype
-    if other.spec.dtype is not dtype or (dtype is not DType.FLOAT32 and (_name(node) not in _OF_INTEGERS or dtype not in _INTEGERS)):
+    if other.spec.dtype is not dtype or (
+        dtype is not DType.FLOAT32 and (_name(node) not in _OF_INTEGERS or dtype not in _INTEGERS)
+    ):
         raise node.error(f"{self.spec} with {other.spec}", hint="convert both to float32")
     shape = broadcast_shape(self.spec.shape, other.spec.shape)
     if shape is None:
@@ -178,7 +193,16 @@ def _lower_pair(function: str) -> Callable[[Node, Target], Call]:
     return lower
 
 
-def _pair(name: str, operands: str, function: str, reference: Callable[..., Any], low: float, high: float, *, exact: bool = False) -> Op:
+def _pair(
+    name: str,
+    operands: str,
+    function: str,
+    reference: Callable[..., Any],
+    low: float,
+    high: float,
+    *,
+    exact: bool = False,
+) -> Op:
     integers = _INTEGERS if function in _OF_INTEGERS else ()
 
     def one(*shape: int) -> T:
@@ -189,7 +213,9 @@ def _pair(name: str, operands: str, function: str, reference: Callable[..., Any]
 
     def draw(draw: Draw) -> Case:
         shape = tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))
-        other = tuple(draw.choice((1, size, size)) for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :])
+        other = tuple(
+            draw.choice((1, size, size)) for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :]
+        )
         if integers and draw.integer(0, 3) == 0:
             dtype = draw.choice(integers)
             return Case((T(shape, dtype, -50, 50), draw.choice((whole(dtype, *other), T(other, dtype, -9, 0)))))
@@ -225,13 +251,22 @@ def _infer_base(node: Node) -> tuple[InferredSpec, ...]:
 def _lower_base(node: Node, target: Target) -> Call:
     exponent = node["exponent"]
     loops = nest(node.out.spec.shape, node.out.spec.strides, exponent.spec.strides)
-    geometry: dict[str, GeometryField] = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
+    geometry: dict[str, GeometryField] = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+    }
     geometry["number"] = float(node["self"])
     return Call("power_of_number", "functions/functions.h", geometry, (Write(node.out.id), Read(exponent.id)))
 
 
 def _draw_base(draw: Draw) -> Case:
-    return Case((draw.choice((2, 10, 0.5, draw.number(0.1, 4.0))), T(tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4))))))
+    return Case(
+        (
+            draw.choice((2, 10, 0.5, draw.number(0.1, 4.0))),
+            T(tuple(draw.integer(1, 6) for _ in range(draw.integer(0, 4)))),
+        )
+    )
 
 
 _HALVES = Case((T((6,), values=(0.5, 1.5, 2.5, -0.5, -1.5, 1e9)),), "halves go to the even neighbour")
@@ -272,7 +307,11 @@ OPS = [
             Case((T((3, 20), low=0.1), 0.5), "roots"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 3), "channels last"),
             Case((T((3, 20), low=0.1), 1.7), "any power"),
-            *(Case((T((3, 20), dtype, -50, 50), exponent), str(dtype.numpy)) for dtype in _INTEGERS for exponent in (0, 2, 5)),
+            *(
+                Case((T((3, 20), dtype, -50, 50), exponent), str(dtype.numpy))
+                for dtype in _INTEGERS
+                for exponent in (0, 2, 5)
+            ),
         ),
         draw=_draw_power,
     ),
@@ -291,7 +330,9 @@ OPS = [
     _pair("fmod.Tensor_out", "Tensor self, Tensor other", "fmod", lambda x, y: np.fmod(x, y), 0.5, 9.0, exact=True),
     _pair("remainder.Tensor_out", "Tensor self, Tensor other", "remainder", _np_remainder, 0.5, 9.0, exact=True),
     _pair("hypot.out", "Tensor self, Tensor other", "hypot", lambda x, y: np.hypot(x, y), -9.0, 9.0),
-    _pair("copysign.out", "Tensor self, Tensor other", "copysign", lambda x, y: np.copysign(x, y), -9.0, 9.0, exact=True),
+    _pair(
+        "copysign.out", "Tensor self, Tensor other", "copysign", lambda x, y: np.copysign(x, y), -9.0, 9.0, exact=True
+    ),
     # not exact: of 0 and -0 PyTorch takes either
     _pair("fmax.out", "Tensor self, Tensor other", "fmax", lambda x, y: np.fmax(x, y), -9.0, 9.0),
     _pair("fmin.out", "Tensor self, Tensor other", "fmin", lambda x, y: np.fmin(x, y), -9.0, 9.0),

@@ -19,7 +19,13 @@ _LIMIT = 2**31 - 1
 
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
     x, grid = node["input"].spec, node["grid"].spec
-    if len(x.shape) != 4 or len(grid.shape) != 4 or grid.shape[-1] != 2 or grid.shape[0] != x.shape[0] or 0 in (*x.shape, *grid.shape):
+    if (
+        len(x.shape) != 4
+        or len(grid.shape) != 4
+        or grid.shape[-1] != 2
+        or grid.shape[0] != x.shape[0]
+        or 0 in (*x.shape, *grid.shape)
+    ):
         raise node.error(f"a grid {list(grid.shape)} for images {list(x.shape)}; (N, H, W, 2) for (N, C, H, W) belongs")
     if grid.dtype is not x.dtype:
         raise node.error(f"{x} with {grid}", hint="convert both to float32")
@@ -65,7 +71,10 @@ def _elements(at: Array, size: int, aligned: bool, padding: int) -> Array:
 def _reference(x: Array, grid: Array, mode: int, padding: int, aligned: bool) -> Array:
     height, width = x.shape[2:]
     places = grid.astype(np.float64)
-    row, column = _elements(places[..., 1], height, aligned, padding), _elements(places[..., 0], width, aligned, padding)
+    row, column = (
+        _elements(places[..., 1], height, aligned, padding),
+        _elements(places[..., 0], width, aligned, padding),
+    )
     image = np.arange(len(x))[:, None, None]
 
     def element(rows: Array, columns: Array) -> Array:
@@ -93,7 +102,9 @@ def _draw(draw: Draw) -> Case:
     size = (draw.integer(1, 5), draw.integer(1, 5))
     image = (batch, draw.integer(1, 6), draw.integer(1, 7), draw.integer(1, 7))
     grid: Any = T((batch, *size, 2), values=_values(draw.integer(0, 2**31 - 1), batch, *size, 2))
-    return Case((T(image), grid, draw.choice((_BILINEAR, _NEAREST)), draw.choice((_ZEROS, _BORDER, _REFLECTION)), draw.flag()))
+    return Case(
+        (T(image), grid, draw.choice((_BILINEAR, _NEAREST)), draw.choice((_ZEROS, _BORDER, _REFLECTION)), draw.flag())
+    )
 
 
 def _grid(*shape: int) -> T:
@@ -102,7 +113,8 @@ def _grid(*shape: int) -> T:
 
 OPS = [
     Op(
-        "aten::grid_sampler_2d.out(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners, *, "
+        "aten::grid_sampler_2d.out(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool "
+        "align_corners, *, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower,

@@ -1,7 +1,9 @@
-"""Elements picked by tensors of indices, and elements written where they say: embedding, index_select, gather, index; scatter, index_put.
+"""Elements picked by tensors of indices, and elements written where they say: embedding, index_select, gather, index;
+scatter, index_put.
 
-Constant indices are checked here. One that the device computes or receives and that is out of range gives NaN, or 0 in integers,
-and never reads outside; where it would write, nothing is written. PyTorch raises an error, which a kernel cannot.
+Constant indices are checked here. One that the device computes or receives and that is out of range gives NaN, or 0 in
+integers, and never reads outside; where it would write, nothing is written. PyTorch raises an error, which a kernel
+cannot.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ def _dim(node: Node, rank: int) -> int:
 
 def _check(node: Node, index: Value, extent: int, *, wraps: bool = False, dtypes: tuple[DType, ...] = _INDICES) -> None:
     if index.spec.dtype not in dtypes:
-        hint = "bool masks give tensors whose size nobody knows before" if index.spec.dtype is DType.BOOL else "convert them to int64"
+        hint = (
+            "bool masks give tensors whose size nobody knows before"
+            if index.spec.dtype is DType.BOOL
+            else "convert them to int64"
+        )
         raise node.error(f"indices of {index.spec.dtype.numpy}", hint)
     if index.data is not None and index.data.size:
         least, largest = int(index.data.min()), int(index.data.max())
@@ -62,7 +68,7 @@ def _take(node: Node, source: Value, index: Value, dim: int, wraps: bool) -> Cal
     return Call("take", "index/index.h", geometry, (Write(node.out.id), Read(source.id), Read(index.id)))
 
 
-# ---- embedding --------------------------------------------------------------------------------------------------------------------
+# ---- embedding -------------------------------------------------------------------------------------------------------
 
 
 def _infer_embedding(node: Node) -> tuple[InferredSpec, ...]:
@@ -77,7 +83,7 @@ def _lower_embedding(node: Node, target: Target) -> Call:
     return _take(node, node["weight"], node["indices"], 0, False)
 
 
-# ---- index_select, gather ---------------------------------------------------------------------------------------------------------
+# ---- index_select, gather --------------------------------------------------------------------------------------------
 
 
 def _infer_select(node: Node) -> tuple[InferredSpec, ...]:
@@ -121,7 +127,9 @@ def _lower_gather(node: Node, target: Target) -> Call:
         "extent": self.shape[dim],
         "step": self.strides[dim],
     }
-    return Call("gather", "index/index.h", geometry, (Write(node.out.id), Read(node["self"].id), Read(node["index"].id)))
+    return Call(
+        "gather", "index/index.h", geometry, (Write(node.out.id), Read(node["self"].id), Read(node["index"].id))
+    )
 
 
 def _np_gather(x: Any, dim: int, index: Any, sparse_grad: bool) -> Any:
@@ -129,7 +137,7 @@ def _np_gather(x: Any, dim: int, index: Any, sparse_grad: bool) -> Any:
     return np.take_along_axis(inside, index, dim)
 
 
-# ---- index ------------------------------------------------------------------------------------------------------------------------
+# ---- index -----------------------------------------------------------------------------------------------------------
 
 
 def _given(node: Node) -> tuple[tuple[int, Value], ...]:
@@ -146,7 +154,8 @@ def _given(node: Node) -> tuple[tuple[int, Value], ...]:
 
 
 def _indexed(node: Node) -> tuple[tuple[int, ...], int]:
-    """The shape of the indices, and at which dimension of the result it stands: at the front where the indexed ones lie apart."""
+    """The shape of the indices, and at which dimension of the result it stands: at the front where the indexed ones lie
+    apart."""
     given = _given(node)
     shape = broadcast_shape(*(index.spec.shape for _, index in given))
     if shape is None:
@@ -163,7 +172,8 @@ def _chosen(node: Node) -> tuple[int, ...]:
 
 
 def _walks(node: Node, strides: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Over `_chosen`: the steps in the indexed tensor that no index makes, then those through each tensor of indices."""
+    """Over `_chosen`: the steps in the indexed tensor that no index makes, then those through each tensor of
+    indices."""
     given, (shape, first) = _given(node), _indexed(node)
     kept = [stride for dim, stride in enumerate(strides) if dim not in dict(given)]
     before, after = (0,) * first, (0,) * (len(kept) - first)
@@ -206,7 +216,7 @@ def _np_index(x: Any, indices: Any) -> Any:
     return x[tuple(slice(None) if index is None else index for index in indices)]
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 def _whole(node: Node) -> dict[str, GeometryField]:
@@ -240,7 +250,12 @@ def _lower_put(node: Node, target: Target) -> Call:
         "fresh": False,
         **_places([dim for dim, _ in given], out.shape, out.strides, loops.strides[1:-1]),
     }
-    operands: tuple[Operand, ...] = (Write(node.out.id), Read(node["self"].id), Read(values.id), *(Read(index.id) for _, index in given))
+    operands: tuple[Operand, ...] = (
+        Write(node.out.id),
+        Read(node["self"].id),
+        Read(values.id),
+        *(Read(index.id) for _, index in given),
+    )
     return Call("put_sum" if node["accumulate"] else "put", "index/scatter.h", geometry, operands)
 
 
@@ -308,7 +323,12 @@ def _lower_scatter(function: str) -> Callable[[Node, Target], Call]:
         name = _REDUCTIONS[node["reduce"]] if "reduce" in node.operands else function
         counts = (Scratch(DType.INT32, out.numel),) if name == "put_mean" else ()
         source = Const("number", _number(node)) if src is None else Read(src.id)
-        return Call(name, "index/scatter.h", geometry, (Write(node.out.id), *counts, Read(node["self"].id), source, Read(node["index"].id)))
+        return Call(
+            name,
+            "index/scatter.h",
+            geometry,
+            (Write(node.out.id), *counts, Read(node["self"].id), source, Read(node["index"].id)),
+        )
 
     return lower
 
@@ -344,7 +364,8 @@ def _infer_masked(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"{source} written into {self} where {mask} says")
     if source.numel < math.prod(shape):
         raise node.error(
-            f"{source} may be fewer elements than the mask takes", hint=f"give as many as there are places, {math.prod(shape)}"
+            f"{source} may be fewer elements than the mask takes",
+            hint=f"give as many as there are places, {math.prod(shape)}",
         )
     return ((self.dtype, shape),)
 
@@ -369,11 +390,12 @@ def _np_masked(x: Any, mask: Any, source: Any) -> Any:
     return x
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _table(draw: Draw, rank: int) -> T:
-    """Every dimension has 6 elements or more, so that the indices 0 and 1 that an input has stay legal however the test bends a shape."""
+    """Every dimension has 6 elements or more, so that the indices 0 and 1 that an input has stay legal however the test
+    bends a shape."""
     return T(tuple(draw.integer(6, 8) for _ in range(rank)), draw.choice((DType.FLOAT32, *DType)), low=0.0, high=100.0)
 
 
@@ -422,20 +444,28 @@ def _draw_index(draw: Draw) -> Case:
 
 def _picked(table: T, chosen: tuple[Any, ...]) -> tuple[int, ...]:
     """The shape of what the indices name."""
-    return tuple(_np_index(np.empty(table.shape), [None if one is None else np.zeros(one.shape, np.int64) for one in chosen]).shape)
+    return tuple(
+        _np_index(
+            np.empty(table.shape), [None if one is None else np.zeros(one.shape, np.int64) for one in chosen]
+        ).shape
+    )
 
 
 def _draw_put(draw: Draw) -> Case:
     """Sums may meet at one place; where values replace one another, each index is there once."""
     if draw.flag():
-        table = T(tuple(draw.integer(6, 8) for _ in range(draw.integer(1, 4))), draw.choice(_NUMBERS), low=0.0, high=9.0)
+        table = T(
+            tuple(draw.integer(6, 8) for _ in range(draw.integer(1, 4))), draw.choice(_NUMBERS), low=0.0, high=9.0
+        )
         chosen = _draw_chosen(draw, table)
     else:
         table = _table(draw, draw.integer(1, 4))
         dim = draw.integer(0, len(table.shape) - 1)
         chosen = (*(None for _ in range(dim)), _distinct(draw, (draw.integer(1, 5),), table.shape[dim], dim=0))
     shape = _picked(table, chosen)
-    own = tuple(1 if draw.integer(0, 4) == 0 else size for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :])
+    own = tuple(
+        1 if draw.integer(0, 4) == 0 else size for size in shape[draw.choice((0, 0, draw.integer(0, len(shape)))) :]
+    )
     accumulate = table.dtype in _NUMBERS and table.high == 9.0
     return Case((table, chosen, T(own, table.dtype, low=0.0, high=9.0, constant=draw.flag()), accumulate))
 
@@ -445,7 +475,9 @@ def _distinct(draw: Draw, shape: tuple[int, ...], extent: int, dim: int) -> T:
     random = np.random.default_rng(draw.integer(0, 2**31 - 1))
     constant = shape[dim] > 2 or draw.flag()
     extent = extent if constant else 2
-    places = random.permuted(np.broadcast_to(np.arange(extent), (math.prod(shape) // shape[dim], extent)), axis=1)[:, : shape[dim]]
+    places = random.permuted(np.broadcast_to(np.arange(extent), (math.prod(shape) // shape[dim], extent)), axis=1)[
+        :, : shape[dim]
+    ]
     moved = np.moveaxis(places.reshape(*shape[:dim], *shape[dim + 1 :], shape[dim]), -1, dim)
     return T(shape, DType.INT64, low=0, high=2, values=tuple(moved.reshape(-1).tolist()), constant=constant)
 
@@ -454,7 +486,9 @@ def _draw_scattered(draw: Draw, table: T, distinct: bool) -> tuple[int, T, T]:
     dim = draw.integer(0, len(table.shape) - 1)
     shape = tuple(draw.integer(1, 6 if at == dim else size) for at, size in enumerate(table.shape))
     index = _distinct(draw, shape, table.shape[dim], dim) if distinct else _indices(draw, shape, table.shape[dim])
-    src = T(tuple(size + draw.integer(0, 1) for size in shape), table.dtype, table.low, table.high, constant=draw.flag())
+    src = T(
+        tuple(size + draw.integer(0, 1) for size in shape), table.dtype, table.low, table.high, constant=draw.flag()
+    )
     return dim - len(table.shape) * draw.integer(0, 1), index, src
 
 
@@ -470,7 +504,12 @@ def _draw_filled(draw: Draw) -> Case:
 
 
 def _draw_added(draw: Draw) -> Case:
-    table = T(tuple(draw.integer(6, 8) for _ in range(draw.integer(1, 4))), draw.choice((DType.FLOAT32, *_NUMBERS)), low=0.0, high=9.0)
+    table = T(
+        tuple(draw.integer(6, 8) for _ in range(draw.integer(1, 4))),
+        draw.choice((DType.FLOAT32, *_NUMBERS)),
+        low=0.0,
+        high=9.0,
+    )
     return Case((table, *_draw_scattered(draw, table, False)))
 
 
@@ -483,7 +522,9 @@ def _draw_reduced(draw: Draw) -> Case:
 
 def _draw_masked(draw: Draw) -> Case:
     table = _table(draw, draw.integer(1, 4))
-    mask = tuple(1 if draw.integer(0, 3) == 0 else size for size in table.shape[draw.choice((0, 0, len(table.shape) // 2)) :])
+    mask = tuple(
+        1 if draw.integer(0, 3) == 0 else size for size in table.shape[draw.choice((0, 0, len(table.shape) // 2)) :]
+    )
     source = T((math.prod(table.shape) + draw.integer(0, 2),), table.dtype, low=0.0, high=100.0, constant=draw.flag())
     return Case((table, T(mask, DType.BOOL, constant=draw.flag()), source))
 
@@ -510,7 +551,8 @@ def _input(shape: tuple[int, ...], extent: int, dtype: DType = DType.INT64, low:
 
 OPS = [
     Op(
-        "aten::embedding.out(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool sparse=False, *, "
+        "aten::embedding.out(Tensor weight, Tensor indices, SymInt padding_idx=-1, bool scale_grad_by_freq=False, bool "
+        "sparse=False, *, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_embedding,
         lower=_lower_embedding,
@@ -520,7 +562,10 @@ OPS = [
         exact=True,
         cases=(
             Case((T((10, 6), constant=True), _input((2, 5), 10), -1, False, False), "tokens"),
-            Case((T((10, 6), constant=True), _input((4,), 10, DType.INT32), 0, False, False), "int32 tokens, with a padding row"),
+            Case(
+                (T((10, 6), constant=True), _input((4,), 10, DType.INT32), 0, False, False),
+                "int32 tokens, with a padding row",
+            ),
             Case((T((10, 6), constant=True), _input((), 10), -1, False, False), "one token"),
         ),
         draw=_draw_embedding,
@@ -533,7 +578,10 @@ OPS = [
         reference=_np_select,
         carries=("self",),
         exact=True,
-        cases=(Case((_LAST, 1, _at(2, 0, 2, 1)), "channels"), Case((T((6, 4)), -2, _input((3,), 6)), "rows that the device chooses")),
+        cases=(
+            Case((_LAST, 1, _at(2, 0, 2, 1)), "channels"),
+            Case((T((6, 4)), -2, _input((3,), 6)), "rows that the device chooses"),
+        ),
         draw=_draw_select,
     ),
     Op(
@@ -544,7 +592,10 @@ OPS = [
         reference=_np_gather,
         carries=("self",),
         exact=True,
-        cases=(Case((T((4, 6)), 1, _input((4, 2), 6), False), "two of each row"), Case((_LAST, -1, _input((2, 2, 3, 7), 5), False))),
+        cases=(
+            Case((T((4, 6)), 1, _input((4, 2), 6), False), "two of each row"),
+            Case((_LAST, -1, _input((2, 2, 3, 7), 5), False)),
+        ),
         draw=_draw_gather,
     ),
     Op(
@@ -558,13 +609,17 @@ OPS = [
         cases=(
             Case((_LAST, (None, None, None, _at(1, 0, 1, 2, 3, 4, 3))), "the columns of a reflected border"),
             Case((_IMAGE, (None, None, _at(-1, 0), _at(1, -2))), "two side by side"),
-            Case((_IMAGE, (_input((3, 1), 2), None, _input((2,), 4, low=-4))), "two apart: their dimensions go to the front"),
+            Case(
+                (_IMAGE, (_input((3, 1), 2), None, _input((2,), 4, low=-4))),
+                "two apart: their dimensions go to the front",
+            ),
             Case((T((6, 4)), (_input((2, 3), 6, DType.INT32),)), "a table of rows"),
         ),
         draw=_draw_index,
     ),
     Op(
-        "aten::index_put.out(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False, *, Tensor(a!) out) -> Tensor(a!)",
+        "aten::index_put.out(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False, *, Tensor(a!) out) "
+        "-> Tensor(a!)",
         infer=_infer_put,
         lower=_lower_put,
         dtypes=_ALL,
@@ -576,7 +631,9 @@ OPS = [
             Case((T((6, 4)), (_at(4, 0),), T((2, 4)), False), "x[[4, 0]] = y"),
             Case((_LAST, (None, _at(0, -1)), T((), constant=True), False), "one value for two channels"),
             Case((T((6, 4)), (_input((5,), 6),), T((5, 4)), True), "index_add: some rows are there twice"),
-            Case((_IMAGE, (None, _input((3, 1), 3), _input((2,), 4, low=-4)), T((2, 3, 2, 5)), True), "two side by side"),
+            Case(
+                (_IMAGE, (None, _input((3, 1), 3), _input((2,), 4, low=-4)), T((2, 3, 2, 5)), True), "two side by side"
+            ),
             Case((_IMAGE, (_input((3,), 2), None, _input((3,), 4), _input((3,), 5)), T((3, 3)), True), "three"),
         ),
         draw=_draw_put,
@@ -592,7 +649,14 @@ OPS = [
         exact=True,
         cases=(
             Case((T((2, 6)), 1, T((2, 3), DType.INT64, values=(0, 4, 5, 3, 1, 0)), T((2, 3))), "three of each row"),
-            Case((_LAST, -3, T((1, 3, 2, 2), DType.INT64, values=(0, 1, 2, 1, 1, 0, 0, 2, 2, 2, 1, 0), constant=True), T((2, 3, 4, 5)))),
+            Case(
+                (
+                    _LAST,
+                    -3,
+                    T((1, 3, 2, 2), DType.INT64, values=(0, 1, 2, 1, 1, 0, 0, 2, 2, 2, 1, 0), constant=True),
+                    T((2, 3, 4, 5)),
+                )
+            ),
         ),
         draw=_draw_replaced,
     ),
@@ -625,7 +689,8 @@ OPS = [
         draw=_draw_added,
     ),
     Op(
-        "aten::scatter_reduce.two_out(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True, "
+        "aten::scatter_reduce.two_out(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool "
+        "include_self=True, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_scatter,
         lower=_lower_scatter(""),
@@ -634,7 +699,10 @@ OPS = [
         inplace=("self",),
         sum_length=_terms,
         cases=tuple(
-            Case((T((6, 3)), 0, _input((9, 3), 6), T((9, 3)), reduce, include), f"{reduce} with{'' if include else 'out'} self")
+            Case(
+                (T((6, 3)), 0, _input((9, 3), 6), T((9, 3)), reduce, include),
+                f"{reduce} with{'' if include else 'out'} self",
+            )
             for reduce in _REDUCTIONS
             for include in (True, False)
         ),

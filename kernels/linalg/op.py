@@ -1,4 +1,5 @@
-"""Small systems of linear equations, as filters solve them: inverse, solve, determinant, Cholesky's factor. Of matrices, in batches.
+"""Small systems of linear equations, as filters solve them: inverse, solve, determinant, Cholesky's factor. Of
+matrices, in batches.
 
 A singular matrix gives infinities or NaN; PyTorch raises an error for it, which a kernel cannot.
 """
@@ -67,7 +68,12 @@ def _infer_solve(node: Node) -> tuple[InferredSpec, ...]:
         raise node.error(f"{spec} with {sides}", hint="convert both to float32")
     if sides.shape[: len(spec.shape) - 1] != spec.shape[:-1] or len(sides.shape) > len(spec.shape) or 0 in sides.shape:
         raise node.error(f"right sides {list(sides.shape)} of matrices {list(spec.shape)}")
-    return ((spec.dtype, sides.shape), (spec.dtype, spec.shape), (DType.INT32, spec.shape[:-1]), (DType.INT32, spec.shape[:-2]))
+    return (
+        (spec.dtype, sides.shape),
+        (spec.dtype, spec.shape),
+        (DType.INT32, spec.shape[:-1]),
+        (DType.INT32, spec.shape[:-2]),
+    )
 
 
 def _lower_solve(node: Node, target: Target) -> Call:
@@ -102,7 +108,7 @@ def _lower_cholesky(node: Node, target: Target) -> Call:
     return Call("cholesky", _HEADER, geometry, operands, macs=spec.numel * spec.shape[-1] // 6)
 
 
-# ---- numpy meanings ---------------------------------------------------------------------------------------------------------------
+# ---- numpy meanings --------------------------------------------------------------------------------------------------
 
 
 def _factors(a: Array) -> tuple[Array, Array]:
@@ -162,7 +168,7 @@ def _size(name: str) -> Callable[[Node], int]:
     return lambda node: int(node[name].spec.shape[-1])
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _matrix(seed: int, *shape: int, symmetric: bool = False) -> T:
@@ -170,7 +176,9 @@ def _matrix(seed: int, *shape: int, symmetric: bool = False) -> T:
     random = np.random.default_rng(seed)
     n = shape[-1]
     values, large = random.uniform(-1, 1, shape), n * np.eye(n)
-    matrix = values @ np.swapaxes(values, -1, -2) + large if symmetric else (values + large)[..., random.permutation(n), :]
+    matrix = (
+        values @ np.swapaxes(values, -1, -2) + large if symmetric else (values + large)[..., random.permutation(n), :]
+    )
     return T(shape, values=tuple(matrix.astype(np.float32).reshape(-1).tolist()))
 
 
@@ -206,7 +214,8 @@ OPS = [
         draw=_drawn(False),
     ),
     Op(
-        "aten::_linalg_solve_ex.result(Tensor A, Tensor B, *, bool left=True, bool check_errors=False, Tensor(a!) result, Tensor(b!) LU, "
+        "aten::_linalg_solve_ex.result(Tensor A, Tensor B, *, bool left=True, bool check_errors=False, Tensor(a!) "
+        "result, Tensor(b!) LU, "
         "Tensor(c!) pivots, Tensor(d!) info) -> (Tensor(a!) result, Tensor(b!) LU, Tensor(c!) pivots, Tensor(d!) info)",
         infer=_infer_solve,
         lower=_lower_solve,
@@ -232,7 +241,8 @@ OPS = [
         draw=_drawn(),
     ),
     Op(
-        "aten::linalg_cholesky_ex.L(Tensor self, *, bool upper=False, bool check_errors=False, Tensor(a!) L, Tensor(b!) info) -> "
+        "aten::linalg_cholesky_ex.L(Tensor self, *, bool upper=False, bool check_errors=False, Tensor(a!) L, "
+        "Tensor(b!) info) -> "
         "(Tensor(a!) L, Tensor(b!) info)",
         infer=_infer_cholesky,
         lower=_lower_cholesky,

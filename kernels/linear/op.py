@@ -50,7 +50,7 @@ def _broadcast(spec: TensorSpec) -> tuple[int, int, int]:
     return tuple(0 if size == 1 else stride for size, stride in zip(shape, strides, strict=True))  # type: ignore[return-value]
 
 
-# ---- mm, addmm, bmm ---------------------------------------------------------------------------------------------------------------
+# ---- mm, addmm, bmm --------------------------------------------------------------------------------------------------
 
 
 def _matrices(node: Node, left: str, right: str, rank: int) -> tuple[int, ...]:
@@ -94,7 +94,11 @@ def _lower_addmm(node: Node, target: Target) -> Call:
         return _product(node, x, weight, bias, alpha, beta)
     outputs = weight.spec.shape[1]
     # with beta 0 PyTorch does not look at the bias, be it NaN
-    added = np.zeros(outputs, np.float32) if beta == 0 else np.broadcast_to(_scaled(bias.data, beta).reshape(-1), (outputs,))
+    added = (
+        np.zeros(outputs, np.float32)
+        if beta == 0
+        else np.broadcast_to(_scaled(bias.data, beta).reshape(-1), (outputs,))
+    )
     return pointwise(node, x, target, _scaled(weight.data, alpha).T, added)
 
 
@@ -120,7 +124,7 @@ def _reference_addmm(bias: Array, a: Array, b: Array, beta: float, alpha: float)
     return product.astype(a.dtype)
 
 
-# ---- linear -----------------------------------------------------------------------------------------------------------------------
+# ---- linear ----------------------------------------------------------------------------------------------------------
 
 
 def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
@@ -135,8 +139,16 @@ def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
 def _lower_linear(node: Node, target: Target) -> Call:
     weight, bias = node["weight"], node["bias"]
     if weight.data is None or (bias is not None and bias.data is None):
-        raise node.error("the weight or the bias is not a constant of the model", "write it as a matrix product: x @ weight.T + bias")
-    return pointwise(node, node["input"], target, weight.data, np.zeros(weight.spec.shape[0], np.float32) if bias is None else bias.data)
+        raise node.error(
+            "the weight or the bias is not a constant of the model", "write it as a matrix product: x @ weight.T + bias"
+        )
+    return pointwise(
+        node,
+        node["input"],
+        target,
+        weight.data,
+        np.zeros(weight.spec.shape[0], np.float32) if bias is None else bias.data,
+    )
 
 
 def _reference_linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -146,7 +158,7 @@ def _reference_linear(x: Array, weight: Array, bias: Array | None) -> Array:
     return product.astype(x.dtype)
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _draw_mm(draw: Draw) -> Case:
@@ -163,13 +175,21 @@ def _draw_addmm(draw: Draw) -> Case:
     rows, inner, columns = draw.integer(1, 6), draw.integer(1, 40), draw.integer(1, 21)
     bias = draw.choice(((columns,), (1, columns), (rows, columns), (rows, 1), (1,), ()))
     beta, alpha = (draw.choice((1, 1, 1, 0, draw.number(-2.0, 2.0))) for _ in range(2))
-    return Case((T(bias, constant=draw.flag()), T((rows, inner)), T((inner, columns), constant=draw.flag()), beta, alpha))
+    return Case(
+        (T(bias, constant=draw.flag()), T((rows, inner)), T((inner, columns), constant=draw.flag()), beta, alpha)
+    )
 
 
 def _draw_linear(draw: Draw) -> Case:
     batch = tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 3)))
     inputs, outputs = draw.integer(1, 40), draw.integer(1, 21)
-    return Case((T((*batch, inputs)), T((outputs, inputs), constant=True), T((outputs,), constant=True) if draw.flag() else None))
+    return Case(
+        (
+            T((*batch, inputs)),
+            T((outputs, inputs), constant=True),
+            T((outputs,), constant=True) if draw.flag() else None,
+        )
+    )
 
 
 _NAN = float("nan")
@@ -189,12 +209,16 @@ OPS = [
             Case((T((7,)), T((4, 7), constant=True), T((4,), constant=True)), "a vector"),
             Case((T((2, 3, 8)), T((8, 8), constant=True), T((8,), constant=True)), "more than two dimensions"),
             Case((T((1, 1)), T((1, 1), constant=True), T((1,), constant=True)), "one number"),
-            Case((T((1, 3), values=(_NAN, 1.0, _INF)), T((2, 3), constant=True, low=0.5, high=1.0), None), "NaN and infinity"),
+            Case(
+                (T((1, 3), values=(_NAN, 1.0, _INF)), T((2, 3), constant=True, low=0.5, high=1.0), None),
+                "NaN and infinity",
+            ),
         ),
         draw=_draw_linear,
     ),
     Op(
-        schema="aten::addmm.out(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) out) -> Tensor(a!)",
+        schema="aten::addmm.out(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, Scalar alpha=1, Tensor(a!) "
+        "out) -> Tensor(a!)",
         infer=_infer_addmm,
         lower=_lower_addmm,
         reference=_reference_addmm,
@@ -202,14 +226,25 @@ OPS = [
         absorbs=frozenset({"clamp"}),
         sum_length=lambda node: int(node["mat1"].spec.shape[1]) + 1,
         cases=(
-            Case((T((10,), constant=True), T((1, 64)), T((64, 10), constant=True), 1, 1), "a linear layer as export writes it"),
+            Case(
+                (T((10,), constant=True), T((1, 64)), T((64, 10), constant=True), 1, 1),
+                "a linear layer as export writes it",
+            ),
             Case((T((1, 6), constant=True), T((4, 5)), T((5, 6), constant=True), 1, 1), "bias of one row"),
             Case((T((4, 6), constant=True), T((4, 5)), T((5, 6), constant=True), 1, 1), "a bias for each row"),
             Case((T((4, 1)), T((4, 5)), T((5, 6)), 1, 1), "bias and weight are activations"),
             Case((T((6,), constant=True), T((2, 5)), T((5, 6), constant=True), 0.5, -2.0), "beta and alpha"),
-            Case((T((2,), values=(_NAN, _INF), constant=True), T((2, 5)), T((5, 2), constant=True), 0, 1), "beta 0 ignores the bias"),
-            Case((T((2,), values=(_NAN, _INF)), T((2, 5)), T((5, 2)), 0, 1), "beta 0 ignores the bias, all activations"),
-            Case((T((2,), constant=True), T((1, 2), values=(_NAN, _INF)), T((2, 2), constant=True), 1, 0), "alpha 0 ignores the product"),
+            Case(
+                (T((2,), values=(_NAN, _INF), constant=True), T((2, 5)), T((5, 2), constant=True), 0, 1),
+                "beta 0 ignores the bias",
+            ),
+            Case(
+                (T((2,), values=(_NAN, _INF)), T((2, 5)), T((5, 2)), 0, 1), "beta 0 ignores the bias, all activations"
+            ),
+            Case(
+                (T((2,), constant=True), T((1, 2), values=(_NAN, _INF)), T((2, 2), constant=True), 1, 0),
+                "alpha 0 ignores the product",
+            ),
         ),
         draw=_draw_addmm,
     ),
@@ -253,7 +288,8 @@ INT8 = [
     Int8(("aten::matmul", "aten::bmm", "aten::mm"), Scales.OWN, saturates=True, state=State.PRODUCTS),
     Int8(("aten::addmm", "aten::mv", "aten::dot"), state=State.PRODUCTS),
     Int8(
-        ("aten::einsum", "aten::tensordot", "aten::inner", "aten::outer", "aten::ger", "aten::chain_matmul", "aten::linalg_multi_dot",
+        ("aten::einsum", "aten::tensordot", "aten::inner", "aten::outer", "aten::ger", "aten::chain_matmul",
+        "aten::linalg_multi_dot",
          "aten::linalg_matmul"), Scales.PARTS,
     ),
     Int8(("aten::scaled_dot_product_attention",), reason="attention with dropout"),

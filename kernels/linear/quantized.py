@@ -98,8 +98,8 @@ def _data(value: Value | None) -> Array | None:
 
 
 def _reference(
-    x: Array, weights: Array, bias: Array | None, kernel_sum: Array | None, input_offset: int, filter_offset: int, output_offset: int,
-    multipliers: Any, shifts: Any, high: int, low: int,
+    x: Array, weights: Array, bias: Array | None, kernel_sum: Array | None, input_offset: int, filter_offset: int,
+    output_offset: int, multipliers: Any, shifts: Any, high: int, low: int,
 ) -> Array:  # fmt: skip
     arguments = {"input_offset": input_offset, "requantize_multipliers": multipliers, "requantize_shifts": shifts}
     layer = _layer(weights, bias, kernel_sum, arguments)
@@ -107,7 +107,7 @@ def _reference(
     return stored(layer, sums, Target(), output_offset, low, high)
 
 
-# ---- rules --------------------------------------------------------------------------------------------------------------------------
+# ---- rules -----------------------------------------------------------------------------------------------------------
 
 
 def _fused(node: IntegerNode, input_name: str, weight_name: str, axis: int, bias_name: str | None) -> Fused | str:
@@ -151,7 +151,7 @@ def _addmm(node: IntegerNode) -> Fused | str:
     return _fused(node, "mat1", "mat2", 1, "self")
 
 
-# ---- cases --------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _case(
@@ -169,7 +169,9 @@ def _case(
 ) -> Case:
     """Scales spread round one that uses the range of int8, times `scale`; one for all outputs without `channels`."""
     inputs = x[-1]
-    spread = [multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * inputs**0.5)) for at in range(outputs if channels else 1)]
+    spread = [
+        multiplier_shift(scale * (0.4 + at % 7 / 7) / (60 * inputs**0.5)) for at in range(outputs if channels else 1)
+    ]
     multipliers, shifts = zip(*spread, strict=True)
     added = T((outputs,), DType.INT32, -biases, biases, constant=True) if bias else None
     weights = T((outputs, inputs), DType.INT8, least, 128, constant=True)
@@ -204,16 +206,19 @@ def _draw(draw: Draw) -> Case:
     batch = tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 3)))
     low, high = sorted((draw.integer(-128, 127), draw.integer(-128, 127))) if draw.integer(0, 3) == 0 else (-128, 127)
     return _case(
-        (*batch, draw.integer(1, 70)), draw.integer(1, 21), bias=draw.flag(), zeros=(draw.integer(-128, 127), draw.integer(-128, 127)),
-        bounds=(low, high), scale=draw.choice((1.0, 1.0, 0.1, 20.0, 150.0)), channels=draw.flag(), biases=draw.choice((2000, 2000, 2**24)),
+        (*batch, draw.integer(1, 70)), draw.integer(1, 21), bias=draw.flag(),
+        zeros=(draw.integer(-128, 127), draw.integer(-128, 127)), bounds=(low, high),
+        scale=draw.choice((1.0, 1.0, 0.1, 20.0, 150.0)), channels=draw.flag(), biases=draw.choice((2000, 2000, 2**24)),
         least=draw.choice((-127, -127, -128)),
     )  # fmt: skip
 
 
 OPS = [
     Op(
-        f"{_NAME}(Tensor input, Tensor weights, Tensor? bias, Tensor? kernel_sum, int input_offset, int filter_offset, int output_offset,"
-        " int[] requantize_multipliers, int[] requantize_shifts, int activation_max, int activation_min, *, Tensor(a!) out) -> Tensor(a!)",
+        f"{_NAME}(Tensor input, Tensor weights, Tensor? bias, Tensor? kernel_sum, int input_offset, int filter_offset, "
+        "int output_offset,"
+        " int[] requantize_multipliers, int[] requantize_shifts, int activation_max, int activation_min, *, Tensor(a!) "
+        "out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower,
         dtypes=(DType.INT8,),

@@ -1,4 +1,5 @@
-"""Products of two int8 activations. ExecuTorch's operator takes the second one transposed; ours as PyTorch does, in any dim order."""
+"""Products of two int8 activations. ExecuTorch's operator takes the second one transposed; ours as PyTorch does, in any
+dim order."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ def _infer(node: Node, left: str, right: str, *, transposed: bool) -> tuple[Infe
     a, b = node[left].spec, node[right].spec
     inner, columns = (-1, -2) if transposed else (-2, -1)
     ranks = (3,) if transposed else (2, 3)
-    if len(a.shape) not in ranks or len(b.shape) != len(a.shape) or a.shape[-1] != b.shape[inner] or a.shape[:-2] != b.shape[:-2]:
+    if (
+        len(a.shape) not in ranks
+        or len(b.shape) != len(a.shape)
+        or a.shape[-1] != b.shape[inner]
+        or a.shape[:-2] != b.shape[:-2]
+    ):
         raise node.error(f"no product of {list(a.shape)} and {list(b.shape)}")
     if b.dtype is not DType.INT8:
         raise node.error(f"{right} is {b.dtype.numpy}, not int8")
@@ -43,7 +49,11 @@ def _infer_ours(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _infer_theirs(node: Node) -> tuple[InferredSpec, ...]:
-    for name, value in (("lhs_offset", -node["lhs_offset"]), ("rhs_offset", -node["rhs_offset"]), ("output_offset", node["output_offset"])):
+    for name, value in (
+        ("lhs_offset", -node["lhs_offset"]),
+        ("rhs_offset", -node["rhs_offset"]),
+        ("output_offset", node["output_offset"]),
+    ):
         _check_zero(node, name, value)
     return _infer(node, "lhs", "rhs_transposed", transposed=True)
 
@@ -75,7 +85,8 @@ def _batched(strides: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _sides(a: _Side, b: _Side, inner: int) -> tuple[_Side, _Side]:
-    """The rows, and the columns, which are packed four at a time: packing costs about 15 instructions for 4 elements, 4 x 4 products 14."""
+    """The rows, and the columns, which are packed four at a time: packing costs about 15 instructions for 4 elements, 4
+    x 4 products 14."""
     quads = -(-inner // 4)
 
     def cost(rows: _Side, columns: _Side) -> tuple[bool, int]:
@@ -85,7 +96,12 @@ def _sides(a: _Side, b: _Side, inner: int) -> tuple[_Side, _Side]:
 
 
 def _call(
-    node: Node, target: Target, names: tuple[str, str], zeros: tuple[int, int, int], bounds: tuple[int, int], transposed: bool
+    node: Node,
+    target: Target,
+    names: tuple[str, str],
+    zeros: tuple[int, int, int],
+    bounds: tuple[int, int],
+    transposed: bool,
 ) -> Call:
     a, b, out = node[names[0]], node[names[1]], node.out
     scale = (node["multiplier"], node["shift"])
@@ -108,11 +124,17 @@ def _call(
     twice = target.rounding == "tflm"
     fast = "dsp" in target.features and x.neighbours and not twice and shift == 0
     if fast:
-        function, header = f"quantized_matmul_dsp<{str(bounds != (-128, 127)).lower()}>", "linear/quantized_matmul_dsp.h"
+        function, header = (
+            f"quantized_matmul_dsp<{str(bounds != (-128, 127)).lower()}>",
+            "linear/quantized_matmul_dsp.h",
+        )
         elements = 8 + 18 * -(-inner // 4)
     else:
         at_once = 2 if "riscv" in target.features else 1
-        function, header = f"quantized_matmul<et::PortableProducts<{str(twice).lower()}, {at_once}>>", "linear/quantized_matmul.h"
+        function, header = (
+            f"quantized_matmul<et::PortableProducts<{str(twice).lower()}, {at_once}>>",
+            "linear/quantized_matmul.h",
+        )
         elements = 8 + 4 * inner
     operands = (Write(out.id), Read(x.value.id), Read(y.value.id), Scratch(DType.INT16, elements))
     return Call(function, header, geometry, operands, None, out.spec.numel * inner, "dsp" if fast else "portable")
@@ -120,7 +142,9 @@ def _call(
 
 def _lower_ours(node: Node, target: Target) -> Call:
     zeros = (node["self_zero_point"], node["mat2_zero_point"], node["output_zero_point"])
-    return _call(node, target, ("self", "mat2"), zeros, (node["activation_min"], node["activation_max"]), transposed=False)
+    return _call(
+        node, target, ("self", "mat2"), zeros, (node["activation_min"], node["activation_max"]), transposed=False
+    )
 
 
 def _lower_theirs(node: Node, target: Target) -> Call:
@@ -128,24 +152,29 @@ def _lower_theirs(node: Node, target: Target) -> Call:
     return _call(node, target, ("lhs", "rhs_transposed"), zeros, (-128, 127), transposed=True)
 
 
-def _reference_ours(a: Array, b: Array, a_zero: int, b_zero: int, zero: int, multiplier: int, shift: int, low: int, high: int) -> Array:
+def _reference_ours(
+    a: Array, b: Array, a_zero: int, b_zero: int, zero: int, multiplier: int, shift: int, low: int, high: int
+) -> Array:
     sums = np.matmul(a.astype(np.int64) - a_zero, b.astype(np.int64) - b_zero)
     results: Array = np.clip(requantize(sums, *word_multiplier(multiplier, shift)) + zero, low, high).astype(np.int8)
     return results
 
 
-def _reference_theirs(a: Array, a_offset: int, b: Array, b_offset: int, zero: int, multiplier: int, shift: int, scratch: Any) -> Array:
+def _reference_theirs(
+    a: Array, a_offset: int, b: Array, b_offset: int, zero: int, multiplier: int, shift: int, scratch: Any
+) -> Array:
     return _reference_ours(a, b.swapaxes(1, 2), -a_offset, -b_offset, zero, multiplier, shift, -128, 127)
 
 
-# ---- cases --------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _int8(*shape: int) -> T:
     return T(shape, DType.INT8, -128, 128)
 
 
-def _ours(a: tuple[int, ...], columns: int, note: str = "", zeros: tuple[int, int, int] = (3, -5, 7), scale: float = 1.0,
+def _ours(a: tuple[int, ...], columns: int, note: str = "", zeros: tuple[int, int, int] = (3, -5, 7),
+    scale: float = 1.0,
           bounds: tuple[int, int] = (-128, 127)) -> Case:  # fmt: skip
     multiplier, shift = multiplier_shift(scale / (60 * a[-1] ** 0.5))
     b = (*a[:-2], a[-1], columns)
@@ -165,7 +194,8 @@ def _drawn(draw: Draw) -> tuple[tuple[int, ...], int, str, tuple[int, int, int]]
 
 OPS = [
     Op(
-        f"{BMM}(Tensor self, Tensor mat2, int self_zero_point, int mat2_zero_point, int output_zero_point, int multiplier, int shift,"
+        f"{BMM}(Tensor self, Tensor mat2, int self_zero_point, int mat2_zero_point, int output_zero_point, int "
+        "multiplier, int shift,"
         " int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_ours,
         lower=_lower_ours,
@@ -183,7 +213,8 @@ OPS = [
         draw=lambda draw: _ours(*_drawn(draw)),
     ),
     Op(
-        "cortex_m::quantized_batch_matmul.out(Tensor lhs, int lhs_offset, Tensor rhs_transposed, int rhs_offset, int output_offset,"
+        "cortex_m::quantized_batch_matmul.out(Tensor lhs, int lhs_offset, Tensor rhs_transposed, int rhs_offset, int "
+        "output_offset,"
         " int multiplier, int shift, Tensor? scratch, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_theirs,
         lower=_lower_theirs,

@@ -1,5 +1,5 @@
-"""Comparison, logic and selection: eq, ne, lt, le, gt, ge with a tensor or a number, isnan, isinf, logical and, or, xor, not, the same bit
-by bit, and where."""
+"""Comparison, logic and selection: eq, ne, lt, le, gt, ge with a tensor or a number, isnan, isinf, logical and, or,
+xor, not, the same bit by bit, and where."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _loops(node: Node, *names: str) -> dict[str, GeometryField]:
     return {**fields, **{f"{name}_strides": strides for name, strides in zip(names, loops.strides[1:], strict=True)}}
 
 
-# ---- two tensors ------------------------------------------------------------------------------------------------------------------
+# ---- two tensors -----------------------------------------------------------------------------------------------------
 
 
 def _infer_tensors(node: Node) -> tuple[InferredSpec, ...]:
@@ -54,16 +54,23 @@ def _infer_bits(node: Node) -> tuple[InferredSpec, ...]:
 
 def _infer_bits_number(node: Node) -> tuple[InferredSpec, ...]:
     self, number = node["self"].spec, node["other"]
-    if self.dtype not in _BITWISE or isinstance(number, float) or (self.dtype is DType.BOOL and not isinstance(number, bool)):
+    if (
+        self.dtype not in _BITWISE
+        or isinstance(number, float)
+        or (self.dtype is DType.BOOL and not isinstance(number, bool))
+    ):
         raise node.error(f"the bits of {self} with those of {number!r}", hint="convert both to one integer type")
     _number(node)
     return ((self.dtype, self.shape),)
 
 
 def _one_type(node: Node, self: Value, other: Value) -> None:
-    """PyTorch lets a tensor without dimensions yield to the other's type, which may wrap it round: those have no kernel."""
+    """PyTorch lets a tensor without dimensions yield to the other's type, which may wrap it round: those have no
+    kernel."""
     kinds = {self.spec.dtype.numpy.kind, other.spec.dtype.numpy.kind}
-    if self.spec.dtype is not other.spec.dtype and (kinds <= set("iub") or "f" not in kinds or not (self.spec.shape and other.spec.shape)):
+    if self.spec.dtype is not other.spec.dtype and (
+        kinds <= set("iub") or "f" not in kinds or not (self.spec.shape and other.spec.shape)
+    ):
         raise node.error(f"no kernel for {self.spec} with {other.spec}", hint="convert one to the other's type")
 
 
@@ -77,7 +84,7 @@ def _tensors(function: str, *, typed: bool = True) -> Callable[[Node, Target], C
     return lower
 
 
-# ---- a tensor and a number --------------------------------------------------------------------------------------------------------
+# ---- a tensor and a number -------------------------------------------------------------------------------------------
 
 
 def _number(node: Node) -> np.ndarray[Any, Any]:
@@ -103,7 +110,8 @@ def _lower_number(function: str) -> Callable[[Node, Target], Call]:
         out, self = node.out, node["self"]
         loops = nest(out.spec.shape, out.spec.strides, self.spec.strides, (0,) * len(out.spec.shape))
         geometry: dict[str, GeometryField] = {
-            "sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1], "other_strides": loops.strides[2],
+            "sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1],
+            "other_strides": loops.strides[2],
         }  # fmt: skip
         return Call(function, "logic/logic.h", geometry, (Write(out.id), Read(self.id), Const("number", _number(node))))
 
@@ -119,7 +127,7 @@ def _np_number(function: Callable[..., Any]) -> Callable[..., Any]:
     return reference
 
 
-# ---- not, where -------------------------------------------------------------------------------------------------------------------
+# ---- not, where ------------------------------------------------------------------------------------------------------
 
 
 def _infer_not(node: Node) -> tuple[InferredSpec, ...]:
@@ -133,11 +141,14 @@ def _infer_not_bits(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _lower_one(function: str) -> Callable[[Node, Target], Call]:
-    return lambda node, target: Call(function, "logic/logic.h", _loops(node, "self"), (Write(node.out.id), Read(node["self"].id)))
+    return lambda node, target: Call(
+        function, "logic/logic.h", _loops(node, "self"), (Write(node.out.id), Read(node["self"].id))
+    )
 
 
 def _promoted(one: TensorSpec, other: TensorSpec) -> DType:
-    """torch.result_type of two tensors: the higher kind wins, of one kind the one with dimensions, else the type that holds both."""
+    """torch.result_type of two tensors: the higher kind wins, of one kind the one with dimensions, else the type that
+    holds both."""
     order = {"b": 0, "u": 1, "i": 1, "f": 2}
     ranks = [order[spec.dtype.numpy.kind] for spec in (one, other)]
     if ranks[0] != ranks[1]:
@@ -154,7 +165,10 @@ def _infer_where(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _lower_where(node: Node, target: Target) -> Call:
-    operands: tuple[Operand, ...] = (Write(node.out.id), *(Read(node[name].id) for name in ("condition", "self", "other")))
+    operands: tuple[Operand, ...] = (
+        Write(node.out.id),
+        *(Read(node[name].id) for name in ("condition", "self", "other")),
+    )
     return Call("where", "logic/logic.h", _loops(node, "condition", "self", "other"), operands)
 
 
@@ -164,7 +178,7 @@ def _np_where(condition: Any, x: Any, y: Any) -> Any:
     return np.where(condition, x.astype(dtype), y.astype(dtype))
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _draw_shapes(draw: Draw, count: int) -> list[tuple[int, ...]]:
@@ -198,7 +212,9 @@ def _draw_bits(draw: Draw) -> Case:
 def _draw_bits_number(draw: Draw) -> Case:
     (shape,) = _draw_shapes(draw, 1)
     dtype = draw.choice(_BITWISE)
-    return Case((T(shape, dtype, -(2.0**31), 2.0**31), draw.choice((True, False) if dtype is DType.BOOL else (0, 1, 6, 127))))
+    return Case(
+        (T(shape, dtype, -(2.0**31), 2.0**31), draw.choice((True, False) if dtype is DType.BOOL else (0, 1, 6, 127)))
+    )
 
 
 def _draw_number(draw: Draw) -> Case:
@@ -236,24 +252,43 @@ def _draw_where(draw: Draw) -> Case:
 _PAIRS = (
     Case((T((2, 3, 4, 5)), T((2, 3, 4, 5))), "one shape"),
     Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), T((3, 1, 1), constant=True)), "one number a channel, channels last"),
-    Case((T((4,), values=(1.0, math.nan, -0.0, math.inf)), T((4,), values=(1.0, math.nan, 0.0, math.inf))), "NaN, and zeros of both signs"),
+    Case(
+        (T((4,), values=(1.0, math.nan, -0.0, math.inf)), T((4,), values=(1.0, math.nan, 0.0, math.inf))),
+        "NaN, and zeros of both signs",
+    ),
     Case((T((5, 1), DType.INT64, 0, 4), T((4,), DType.INT64, 0, 4)), "indices"),
 )
-_MASKS = (Case((T((3, 4), DType.BOOL), T((3, 4), DType.BOOL))), Case((T((2, 3, 4), DType.BOOL), T((3, 1), DType.BOOL)), "one repeats"))
-_BITS = (*_MASKS, *(Case((T((3, 4), dtype, -99, 99), T((4,), dtype, -99, 99)), str(dtype.numpy)) for dtype in _BITWISE[1:]))
+_MASKS = (
+    Case((T((3, 4), DType.BOOL), T((3, 4), DType.BOOL))),
+    Case((T((2, 3, 4), DType.BOOL), T((3, 1), DType.BOOL)), "one repeats"),
+)
+_BITS = (
+    *_MASKS,
+    *(Case((T((3, 4), dtype, -99, 99), T((4,), dtype, -99, 99)), str(dtype.numpy)) for dtype in _BITWISE[1:]),
+)
 
 
 def _compared(name: str, reference: Callable[..., Any]) -> tuple[Op, Op]:
     numbers = (
         Case((T((2, 3, 4)), 0)),
         Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 0.1), "a number that float32 rounds"),
-        Case((T((4,), values=(1.0, math.nan, -0.0, -math.inf)), -math.inf), "with minus infinity, as masks of attention are"),
+        Case(
+            (T((4,), values=(1.0, math.nan, -0.0, -math.inf)), -math.inf),
+            "with minus infinity, as masks of attention are",
+        ),
         Case((T((6,), DType.INT64, 0, 4), 2), "indices"),
     )
     plain, by_number = _tensors(name), _lower_number(name)
     return (
         _op(f"{name}.Tensor_out(Tensor self, Tensor other", _infer_tensors, plain, reference, _PAIRS, _draw_tensors),
-        _op(f"{name}.Scalar_out(Tensor self, Scalar other", _infer_number, by_number, _np_number(reference), numbers, _draw_number),
+        _op(
+            f"{name}.Scalar_out(Tensor self, Scalar other",
+            _infer_number,
+            by_number,
+            _np_number(reference),
+            numbers,
+            _draw_number,
+        ),
     )
 
 
@@ -270,8 +305,8 @@ def _op(
 ) -> Op:
     return Op(
         f"aten::{schema}, *, Tensor(a!) out) -> Tensor(a!)",
-        infer=infer, lower=lower, dtypes=dtypes, reference=reference, inplace=inplace, elementwise=True, carries=carries, exact=True,
-        cases=cases, draw=draw,
+        infer=infer, lower=lower, dtypes=dtypes, reference=reference, inplace=inplace, elementwise=True,
+        carries=carries, exact=True, cases=cases, draw=draw,
     )  # fmt: skip
 
 
@@ -279,12 +314,12 @@ def _logical(name: str, reference: Callable[..., Any], bitwise: Callable[..., An
     lower = _tensors(f"logical_{name}", typed=False)
     bits, by_number = _tensors(f"bitwise_{name}"), _lower_number(f"bitwise_{name}")
     return (
-        _op(f"logical_{name}.out(Tensor self, Tensor other", _infer_tensors, lower, reference, (*_MASKS, *_PAIRS[2:]), _draw_tensors),
-        _op(f"bitwise_{name}.Tensor_out(Tensor self, Tensor other", _infer_bits, bits, bitwise, _BITS, _draw_bits, _BITWISE),
-        _op(
-            f"bitwise_{name}.Scalar_out(Tensor self, Scalar other", _infer_bits_number, by_number, lambda x, y: bitwise(x, x.dtype.type(y)),
-            (Case((T((3, 4), DType.INT64, -99, 99), 12)), Case((T((7,), DType.UINT8, 0, 256), 15), "the lower half of a byte")),
-            _draw_bits_number, _BITWISE,
+        _op(f"logical_{name}.out(Tensor self, Tensor other", _infer_tensors, lower, reference, (*_MASKS, *_PAIRS[2:]),
+        _draw_tensors), _op(f"bitwise_{name}.Tensor_out(Tensor self, Tensor other", _infer_bits, bits, bitwise, _BITS,
+        _draw_bits, _BITWISE), _op(
+            f"bitwise_{name}.Scalar_out(Tensor self, Scalar other", _infer_bits_number, by_number, lambda x,
+            y: bitwise(x, x.dtype.type(y)), (Case((T((3, 4), DType.INT64, -99, 99), 12)),
+            Case((T((7,), DType.UINT8, 0, 256), 15), "the lower half of a byte")), _draw_bits_number, _BITWISE,
         ),
     )  # fmt: skip
 
@@ -308,7 +343,8 @@ OPS = [
     ),
     _op(
         "bitwise_not.out(Tensor self", _infer_not_bits, _lower_one("bitwise_not"), lambda x: np.invert(x),
-        (*_ONE, *(Case((T((7,), dtype, -99, 99),), str(dtype.numpy)) for dtype in _BITWISE[1:])), _draw_not(*_BITWISE), _BITWISE,
+        (*_ONE, *(Case((T((7,), dtype, -99, 99),), str(dtype.numpy)) for dtype in _BITWISE[1:])), _draw_not(*_BITWISE),
+        _BITWISE,
     ),
     _op(
         "isnan.out(Tensor self", _infer_not, _lower_one("mark_nan"), lambda x: np.isnan(x),
@@ -322,9 +358,10 @@ OPS = [
         "where.self_out(Tensor condition, Tensor self, Tensor other", _infer_where, _lower_where, _np_where,
         (
             Case((T((3, 4), DType.BOOL), T((3, 4)), T((3, 4)))),
-            Case((T((5, 5), DType.BOOL, constant=True), T((2, 2, 5, 5)), T((), values=(-math.inf,), constant=True)), "a causal mask"),
-            Case((T((2, 3, 4, 5), DType.BOOL, dim_order=(0, 2, 3, 1)), T((3, 1, 1)), T((2, 3, 4, 5))), "one number a channel"),
-            Case((T((6,), DType.BOOL), T((6,), DType.INT64), T((), DType.FLOAT32)), "of two types: the wider one"),
+            Case((T((5, 5), DType.BOOL, constant=True), T((2, 2, 5, 5)), T((), values=(-math.inf,), constant=True)),
+            "a causal mask"), Case((T((2, 3, 4, 5), DType.BOOL, dim_order=(0, 2, 3, 1)), T((3, 1, 1)), T((2, 3, 4, 5))),
+            "one number a channel"), Case((T((6,), DType.BOOL), T((6,), DType.INT64), T((), DType.FLOAT32)),
+            "of two types: the wider one"),
         ),
         _draw_where, (DType.BOOL,), ("self", "other"), ("self", "other"),
     ),

@@ -26,7 +26,7 @@ def _rearranged(node: Node, shape: tuple[int, ...], out: tuple[int, ...], self: 
     return Call("rearrange", "movement/movement.h", geometry, (Write(node.out.id), Read(node["self"].id)))
 
 
-# ---- flip, repeat -----------------------------------------------------------------------------------------------------------------
+# ---- flip, repeat ----------------------------------------------------------------------------------------------------
 
 
 def _turned(node: Node) -> frozenset[int]:
@@ -75,7 +75,7 @@ def _lower_repeat(node: Node, target: Target) -> Call:
     return _rearranged(node, tuple(shape), tuple(out), tuple(source), 0)
 
 
-# ---- writing over a part ----------------------------------------------------------------------------------------------------------
+# ---- writing over a part ---------------------------------------------------------------------------------------------
 
 
 def _part(node: Node) -> tuple[int, range]:
@@ -118,7 +118,9 @@ def _lower_scatter(node: Node, target: Target) -> Call:
         "src_strides": part.strides[1],
         "offset": out.strides[dim] * taken.start if taken else 0,
     }
-    return Call("overwrite", "movement/movement.h", geometry, (Write(node.out.id), Read(node["self"].id), Read(node["src"].id)))
+    return Call(
+        "overwrite", "movement/movement.h", geometry, (Write(node.out.id), Read(node["self"].id), Read(node["src"].id))
+    )
 
 
 def _np_slice(x: Any, src: Any, dim: int, start: int | None, end: int | None, step: int) -> Any:
@@ -143,7 +145,11 @@ def _infer_copy(node: Node) -> tuple[InferredSpec, ...]:
 def _lower_copy(node: Node, target: Target) -> Call:
     out, src = node.out.spec, node["src"]
     loops = nest(out.shape, out.strides, broadcast_strides(src.spec, out.shape))
-    geometry: dict[str, GeometryField] = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
+    geometry: dict[str, GeometryField] = {
+        "sizes": loops.sizes,
+        "out_strides": loops.strides[0],
+        "self_strides": loops.strides[1],
+    }
     return Call("fill_from", "movement/movement.h", geometry, (Write(node.out.id), Read(src.id)))
 
 
@@ -151,11 +157,16 @@ def _np_copy(x: Any, src: Any, non_blocking: bool) -> Any:
     return np.broadcast_to(src, x.shape).astype(x.dtype)
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _operand(draw: Draw, low: int = 0) -> T:
-    return T(tuple(draw.integer(1, 5) for _ in range(draw.integer(low, 4))), draw.choice((DType.FLOAT32, *DType)), low=0.0, high=100.0)
+    return T(
+        tuple(draw.integer(1, 5) for _ in range(draw.integer(low, 4))),
+        draw.choice((DType.FLOAT32, *DType)),
+        low=0.0,
+        high=100.0,
+    )
 
 
 def _draw_flip(draw: Draw) -> Case:
@@ -177,7 +188,13 @@ def _draw_slice(draw: Draw) -> Case:
     start = draw.integer(0, size - 1)
     end, step = draw.choice((draw.integer(start + 1, size), 2**63 - 1)), draw.integer(1, 3)
     taken = len(range(start, min(end, size), step))
-    src = T((*operand.shape[:dim], taken, *operand.shape[dim + 1 :]), operand.dtype, low=0.0, high=100.0, constant=draw.flag())
+    src = T(
+        (*operand.shape[:dim], taken, *operand.shape[dim + 1 :]),
+        operand.dtype,
+        low=0.0,
+        high=100.0,
+        constant=draw.flag(),
+    )
     return Case((operand, src, dim - rank * draw.integer(0, 1), start, end, step))
 
 
@@ -191,7 +208,9 @@ def _draw_select(draw: Draw) -> Case:
 
 def _draw_copy(draw: Draw) -> Case:
     operand = _operand(draw)
-    shape = tuple(1 if draw.integer(0, 3) == 0 else size for size in operand.shape[draw.choice((0, 0, len(operand.shape) // 2)) :])
+    shape = tuple(
+        1 if draw.integer(0, 3) == 0 else size for size in operand.shape[draw.choice((0, 0, len(operand.shape) // 2)) :]
+    )
     return Case((operand, T(shape, draw.choice((operand.dtype, DType.INT8)), low=0.0, high=100.0), False))
 
 
@@ -218,11 +237,16 @@ OPS = [
         reference=lambda x, repeats: np.tile(x, tuple(repeats)),
         carries=("self",),
         exact=True,
-        cases=(Case((T((2, 3)), (2, 2))), Case((_LAST, (1, 2, 1, 3))), Case((T((3,)), (4, 1)), "a new leading dimension")),
+        cases=(
+            Case((T((2, 3)), (2, 2))),
+            Case((_LAST, (1, 2, 1, 3))),
+            Case((T((3,)), (4, 1)), "a new leading dimension"),
+        ),
         draw=_draw_repeat,
     ),
     Op(
-        "aten::slice_scatter.out(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1, *, "
+        "aten::slice_scatter.out(Tensor self, Tensor src, int dim=0, SymInt? start=None, SymInt? end=None, SymInt "
+        "step=1, *, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_scatter,
         lower=_lower_scatter,
@@ -246,7 +270,10 @@ OPS = [
         inplace=("self",),
         carries=("self", "src"),
         exact=True,
-        cases=(Case((T((3, 8)), T((8,)), 0, 0), "x[0] = y"), Case((_IMAGE, T((2, 4, 5), constant=True), 1, -1), "the last channel")),
+        cases=(
+            Case((T((3, 8)), T((8,)), 0, 0), "x[0] = y"),
+            Case((_IMAGE, T((2, 4, 5), constant=True), 1, -1), "the last channel"),
+        ),
         draw=_draw_select,
     ),
     Op(
@@ -256,7 +283,10 @@ OPS = [
         dtypes=_ALL,
         reference=_np_copy,
         exact=True,
-        cases=(Case((_IMAGE, T((3, 1, 1)), False), "broadcasting"), Case((T((4,), DType.INT64), T((4,)), False), "to another type")),
+        cases=(
+            Case((_IMAGE, T((3, 1, 1)), False), "broadcasting"),
+            Case((T((4,), DType.INT64), T((4,)), False), "to another type"),
+        ),
         draw=_draw_copy,
     ),
 ]
@@ -264,7 +294,11 @@ OPS = [
 INT8 = [
     Int8(("aten::flip", "aten::roll"), Scales.SHARED, mask=Mask.MOVED, state=State.MOVED, channels=Channels.MOVED),
     Int8(("aten::repeat",), Scales.SHARED, mask=Mask.MOVED),
-    Int8(("aten::pixel_shuffle", "aten::pixel_unshuffle", "aten::channel_shuffle"), Scales.SHARED, channels=Channels.MOVED),
+    Int8(
+        ("aten::pixel_shuffle", "aten::pixel_unshuffle", "aten::channel_shuffle"),
+        Scales.SHARED,
+        channels=Channels.MOVED,
+    ),
     Int8(("aten::tile", "aten::fliplr", "aten::flipud", "aten::repeat_interleave.self_int"), Scales.PARTS),
     Int8(("aten::slice_scatter", "aten::select_scatter"), Scales.SHARED, shares=("self", "src"), state=State.MOVED),
 ]

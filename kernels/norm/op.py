@@ -21,8 +21,8 @@ _Strides = tuple[int, ...]
 
 
 def _call(node: Node, shape: tuple[int, ...], strides: tuple[_Strides, ...], kept: int) -> Call:
-    """The sets are the indices of the first `kept` dimensions of `shape`; `strides` are those of output, input, statistics and
-    parameters for all its dimensions."""
+    """The sets are the indices of the first `kept` dimensions of `shape`; `strides` are those of output, input,
+    statistics and parameters for all its dimensions."""
     sets = nest(shape[:kept], *(one[:kept] for one in strides), rank=2)
     out, self, _, parameter = (one[kept:] for one in strides)
     inner = nest(shape[kept:], out, self, parameter, rank=3)
@@ -48,7 +48,9 @@ def _call(node: Node, shape: tuple[int, ...], strides: tuple[_Strides, ...], kep
 
 def _checked(node: Node, shape: tuple[int, ...]) -> None:
     for name in ("weight", "bias"):
-        if node[name] is not None and (node[name].spec.shape != shape or node[name].spec.dtype is not node["input"].spec.dtype):
+        if node[name] is not None and (
+            node[name].spec.shape != shape or node[name].spec.dtype is not node["input"].spec.dtype
+        ):
             raise node.error(f"{name} is {node[name].spec} for {node['input'].spec}; {list(shape)} belongs")
     if node["input"].spec.dtype.numpy.kind != "f":
         raise node.error(f"the norm of {node['input'].spec.dtype.numpy}")
@@ -56,7 +58,7 @@ def _checked(node: Node, shape: tuple[int, ...]) -> None:
         raise node.error(f"eps is {node['eps']}")
 
 
-# ---- layer norm -------------------------------------------------------------------------------------------------------------------
+# ---- layer norm ------------------------------------------------------------------------------------------------------
 
 
 def _infer_layer(node: Node) -> tuple[InferredSpec, ...]:
@@ -74,7 +76,12 @@ def _lower_layer(node: Node, target: Target) -> Call:
     kept = len(x.shape) - len(node["normalized_shape"])
     statistics = TensorSpec(x.dtype, x.shape[:kept]).strides
     parameters = TensorSpec(x.dtype, x.shape[kept:]).strides
-    strides = (node.out.spec.strides, x.strides, (*statistics, *(0 for _ in parameters)), (*(0 for _ in statistics), *parameters))
+    strides = (
+        node.out.spec.strides,
+        x.strides,
+        (*statistics, *(0 for _ in parameters)),
+        (*(0 for _ in statistics), *parameters),
+    )
     return _call(node, x.shape, strides, kept)
 
 
@@ -98,7 +105,7 @@ def _normalized(x: Any, axes: tuple[int, ...], eps: float) -> tuple[Any, Any, An
     return (wide - mean) * rstd, mean, rstd
 
 
-# ---- group norm -------------------------------------------------------------------------------------------------------------------
+# ---- group norm ------------------------------------------------------------------------------------------------------
 
 
 def _infer_group(node: Node) -> tuple[InferredSpec, ...]:
@@ -121,7 +128,12 @@ def _lower_group(node: Node, target: Target) -> Call:
         """For the dimensions batch, group, channel of the group, and the rest."""
         return strides[0], strides[1] * each, *strides[1:]
 
-    strides = (split(node.out.spec.strides), split(x.strides), (groups, 1, 0, *(0,) * inside), (0, each, 1, *(0,) * inside))
+    strides = (
+        split(node.out.spec.strides),
+        split(x.strides),
+        (groups, 1, 0, *(0,) * inside),
+        (0, each, 1, *(0,) * inside),
+    )
     return _call(node, (x.shape[0], groups, each, *x.shape[2:]), strides, 2)
 
 
@@ -130,7 +142,9 @@ def _group_length(node: Node) -> int:
     return count
 
 
-def _np_group(x: Any, weight: Any, bias: Any, n: int, c: int, inside: int, groups: int, eps: float) -> tuple[Any, Any, Any]:
+def _np_group(
+    x: Any, weight: Any, bias: Any, n: int, c: int, inside: int, groups: int, eps: float
+) -> tuple[Any, Any, Any]:
     out, mean, rstd = _normalized(x.reshape(n, groups, -1), (2,), eps)
     by_channel = (1, -1, *(1,) * (x.ndim - 2))
     out = out.reshape(x.shape)
@@ -139,7 +153,7 @@ def _np_group(x: Any, weight: Any, bias: Any, n: int, c: int, inside: int, group
     return out.astype(x.dtype), mean[..., 0].astype(x.dtype), rstd[..., 0].astype(x.dtype)
 
 
-# ---- batch norm without stored statistics, which is what an instance norm becomes -----------------------------------------------------
+# ---- batch norm without stored statistics, which is what an instance norm becomes ------------------------------------
 
 
 def _infer_batch(node: Node) -> tuple[InferredSpec, ...]:
@@ -177,16 +191,20 @@ def _np_batch(x: Any, weight: Any, bias: Any, training: bool, momentum: float, e
     return out.astype(x.dtype), mean.reshape(-1).astype(x.dtype), rstd.reshape(-1).astype(x.dtype)
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-def _layer(shape: tuple[int, ...], last: int, note: str = "", *, weight: bool = True, bias: bool = True, low: float = -2.0) -> Case:
+def _layer(
+    shape: tuple[int, ...], last: int, note: str = "", *, weight: bool = True, bias: bool = True, low: float = -2.0
+) -> Case:
     normalized = shape[len(shape) - last :]
     scale = T(normalized, low=0.5, constant=True) if weight else None
     return Case((T(shape, low=low), normalized, scale, T(normalized, constant=True) if bias else None, 1e-5), note)
 
 
-def _group(shape: tuple[int, ...], groups: int, note: str = "", *, weight: bool = True, order: tuple[int, ...] | None = None) -> Case:
+def _group(
+    shape: tuple[int, ...], groups: int, note: str = "", *, weight: bool = True, order: tuple[int, ...] | None = None
+) -> Case:
     scale, shift = (T(shape[1:2], low=0.5, constant=True), T(shape[1:2], constant=True)) if weight else (None, None)
     return Case((T(shape, dim_order=order), scale, shift, *shape[:2], math.prod(shape[2:]), groups, 1e-5), note)
 
@@ -217,7 +235,8 @@ def _draw_batch(draw: Draw) -> Case:
 
 OPS = [
     Op(
-        "aten::native_layer_norm.out(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps, *, "
+        "aten::native_layer_norm.out(Tensor input, SymInt[] normalized_shape, Tensor? weight, Tensor? bias, float eps, "
+        "*, "
         "Tensor(a!) out0, Tensor(b!) out1, Tensor(c!) out2) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
         infer=_infer_layer,
         lower=_lower_layer,
@@ -235,7 +254,8 @@ OPS = [
         draw=_draw_layer,
     ),
     Op(
-        "aten::native_group_norm.out(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int group, float eps, *, "
+        "aten::native_group_norm.out(Tensor input, Tensor? weight, Tensor? bias, SymInt N, SymInt C, SymInt HxW, int "
+        "group, float eps, *, "
         "Tensor(a!) out0, Tensor(b!) out1, Tensor(c!) out2) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
         infer=_infer_group,
         lower=_lower_group,
@@ -252,7 +272,8 @@ OPS = [
         draw=_draw_group,
     ),
     Op(
-        "aten::_native_batch_norm_legit.no_stats_out(Tensor input, Tensor? weight, Tensor? bias, bool training, float momentum, float eps, "
+        "aten::_native_batch_norm_legit.no_stats_out(Tensor input, Tensor? weight, Tensor? bias, bool training, float "
+        "momentum, float eps, "
         "*, Tensor(a!) out, Tensor(b!) save_mean, Tensor(c!) save_invstd) -> (Tensor(a!), Tensor(b!), Tensor(c!))",
         infer=_infer_batch,
         lower=_lower_batch,

@@ -30,11 +30,12 @@ _Strides = tuple[int, ...]
 
 
 def _root_bits(count: int) -> int:
-    """Bits behind the point of a deviation in units of the standard deviation: it is below sqrt(count), and 28 bits are there."""
+    """Bits behind the point of a deviation in units of the standard deviation: it is below sqrt(count), and 28 bits are
+    there."""
     return 28 - math.ceil(math.log2(count) / 2)
 
 
-# ---- what is normalised --------------------------------------------------------------------------------------------------------------
+# ---- what is normalised ----------------------------------------------------------------------------------------------
 
 
 def _check(node: Node, count: int, parameters: tuple[int, ...]) -> None:
@@ -69,8 +70,11 @@ def _infer_group(node: Node) -> tuple[InferredSpec, ...]:
     return ((DType.INT8, shape),)
 
 
-def _call(node: Node, target: Target, shape: tuple[int, ...], strides: tuple[_Strides, _Strides, _Strides], kept: int) -> Call:
-    """The sets are the indices of the first `kept` dimensions of `shape`; `strides` are those of output, input and parameters."""
+def _call(
+    node: Node, target: Target, shape: tuple[int, ...], strides: tuple[_Strides, _Strides, _Strides], kept: int
+) -> Call:
+    """The sets are the indices of the first `kept` dimensions of `shape`; `strides` are those of output, input and
+    parameters."""
     sets = nest(shape[:kept], *(one[:kept] for one in strides), rank=2)
     inner = nest(shape[kept:], *(one[kept:] for one in strides), rank=3)
     count = math.prod(shape[kept:])
@@ -95,7 +99,13 @@ def _call(node: Node, target: Target, shape: tuple[int, ...], strides: tuple[_St
     reads = (Read(node[name].id) for name in ("input", "weight", "bias"))
     variant = "dsp" if "dsp" in target.features else "portable"
     header = f"norm/quantized{'' if variant == 'portable' else '_dsp'}.h"
-    return Call(f"quantized_normalize<et::{variant.capitalize()}Norm>", header, geometry, (Write(node.out.id), *reads), variant=variant)
+    return Call(
+        f"quantized_normalize<et::{variant.capitalize()}Norm>",
+        header,
+        geometry,
+        (Write(node.out.id), *reads),
+        variant=variant,
+    )
 
 
 def _lower_layer(node: Node, target: Target) -> Call:
@@ -116,7 +126,9 @@ def _lower_group(node: Node, target: Target) -> Call:
 
     (step,) = _parameter_strides(node, x.shape[1:2])
     shape = (x.shape[0], node["group"], each, *x.shape[2:])
-    return _call(node, target, shape, (split(node.out.spec.strides), split(x.strides), (0, each * step, step, *inside)), 2)
+    return _call(
+        node, target, shape, (split(node.out.spec.strides), split(x.strides), (0, each * step, step, *inside)), 2
+    )
 
 
 def _parameter_strides(node: Node, shape: tuple[int, ...]) -> _Strides:
@@ -127,7 +139,7 @@ def _parameter_strides(node: Node, shape: tuple[int, ...]) -> _Strides:
     return (0,) * len(shape) if first.shape != shape else TensorSpec(DType.INT32, shape).strides
 
 
-# ---- the numpy meaning ---------------------------------------------------------------------------------------------------------------
+# ---- the numpy meaning -----------------------------------------------------------------------------------------------
 
 
 def _np_layer(x: Array, last: tuple[int, ...], *rest: Any) -> Array:
@@ -170,12 +182,12 @@ def _reciprocal_root(x: Array) -> Array:
     return np.minimum(y, np.uint64(2**31 - 1)).astype(np.int64)
 
 
-# ---- from float ----------------------------------------------------------------------------------------------------------------------
+# ---- from float ------------------------------------------------------------------------------------------------------
 
 
 def _fixed(weight: Array, bias: Array, count: int, zero_point: int) -> tuple[Array, Array, int] | str:
-    """`weight` and `bias` in steps of the result, as integers: multipliers of a deviation, what is added to the products, and how many
-    bits of both lie behind the point."""
+    """`weight` and `bias` in steps of the result, as integers: multipliers of a deviation, what is added to the
+    products, and how many bits of both lie behind the point."""
     largest, furthest = (float(np.max(np.abs(one), initial=0.0)) for one in (weight, bias))
     bits = _root_bits(count)
     if not (math.isfinite(largest) and math.isfinite(furthest)):
@@ -216,7 +228,11 @@ def _fused(node: IntegerNode, op: str, first: Any, count: int, parameters: tuple
     if not 0 <= eps < _LARGEST_EPS:
         return "its eps is too large beside the scale of its input"
     fixed = _fixed(reals[0] / node.out.scale, reals[1] / node.out.scale, count, node.out.zero_point)
-    return fixed if isinstance(fixed, str) else Fused(op, (x.ref, first, *fixed[:2], eps, fixed[2], node.out.low, node.out.high))
+    return (
+        fixed
+        if isinstance(fixed, str)
+        else Fused(op, (x.ref, first, *fixed[:2], eps, fixed[2], node.out.low, node.out.high))
+    )
 
 
 def _layer_rule(node: IntegerNode) -> Fused | str:
@@ -237,7 +253,7 @@ def _instance_rule(node: IntegerNode) -> Fused | str:
     return _fused(node, _GROUP, shape[1], math.prod(shape[2:]), shape[1:2])
 
 
-# ---- cases ---------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _parameters(count: int, shape: tuple[int, ...], scale: float, zero_point: int) -> tuple[T, T, int]:
@@ -258,8 +274,8 @@ def _words_for(count: int, scale: float, zero_point: int) -> tuple[int, int, int
 
 
 def _layer(
-    shape: tuple[int, ...], last: int, note: str = "", *, scale: float = 30.0, zero: int = 0, eps: float = 1e-5, one: bool = False,
-    step: float = 0.05, low: int = -128, order: tuple[int, ...] | None = None,
+    shape: tuple[int, ...], last: int, note: str = "", *, scale: float = 30.0, zero: int = 0, eps: float = 1e-5,
+    one: bool = False, step: float = 0.05, low: int = -128, order: tuple[int, ...] | None = None,
 ) -> Case:  # fmt: skip
     normalized = shape[len(shape) - last :]
     count = math.prod(normalized)
@@ -268,11 +284,23 @@ def _layer(
     return Case((x, normalized, weight, bias, _eps_word(eps, count, step), shift, -128, 127), note)
 
 
-def _group(shape: tuple[int, ...], groups: int, note: str = "", *, one: bool = False, order: tuple[int, ...] | None = None) -> Case:
+def _group(
+    shape: tuple[int, ...], groups: int, note: str = "", *, one: bool = False, order: tuple[int, ...] | None = None
+) -> Case:
     count = math.prod(shape[1:]) // groups
     weight, bias, shift = _parameters(count, (1,) if one else shape[1:2], 40.0, -5)
     return Case(
-        (T(shape, DType.INT8, -128, 128, dim_order=order), groups, weight, bias, _eps_word(1e-5, count, 0.1), shift, -128, 127), note
+        (
+            T(shape, DType.INT8, -128, 128, dim_order=order),
+            groups,
+            weight,
+            bias,
+            _eps_word(1e-5, count, 0.1),
+            shift,
+            -128,
+            127,
+        ),
+        note,
     )
 
 
@@ -290,7 +318,10 @@ def _draw_group(draw: Draw) -> Case:
     return _group(shape, groups, one=draw.flag())
 
 
-_PARAMETERS = "Tensor weight, Tensor bias, int eps, int shift, int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)"
+_PARAMETERS = (
+    "Tensor weight, Tensor bias, int eps, int shift, int activation_min, int activation_max, *, Tensor(a!) "
+    "out) -> Tensor(a!)"
+)
 
 OPS = [
     Op(

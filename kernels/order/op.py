@@ -112,7 +112,14 @@ _ODD = T((7,), values=(1.0, _NAN, -0.0, _INF, 0.0, _NAN, -_INF))
 _RESULTS = "Tensor(a!) values, Tensor(b!) indices) -> (Tensor(a!) values, Tensor(b!) indices)"
 
 
-def _op(name: str, parameters: str, descending: str, reference: Callable[..., Any], draw: Callable[[Draw], Case], *cases: Case) -> Op:
+def _op(
+    name: str,
+    parameters: str,
+    descending: str,
+    reference: Callable[..., Any],
+    draw: Callable[[Draw], Case],
+    *cases: Case,
+) -> Op:
     """`descending` names the parameter that says whether the largest comes first."""
     return Op(
         f"aten::{name}(Tensor self, {parameters}, {_RESULTS}",

@@ -24,7 +24,9 @@ def _amounts(pad: tuple[int, ...], rank: int) -> list[tuple[int, int]]:
 def _infer(node: Node) -> tuple[InferredSpec, ...]:
     spec, pad = node["self"].spec, node["pad"]
     if len(pad) % 2 or len(pad) > 2 * len(spec.shape):
-        raise node.error(f"{len(pad)} amounts for a tensor with {len(spec.shape)} dimensions", hint="two a dimension, the last first")
+        raise node.error(
+            f"{len(pad)} amounts for a tensor with {len(spec.shape)} dimensions", hint="two a dimension, the last first"
+        )
     amounts = _amounts(pad, len(spec.shape))
     shape = tuple(size + before + after for size, (before, after) in zip(spec.shape, amounts, strict=True))
     cropped = (size + min(before, 0) + min(after, 0) for size, (before, after) in zip(spec.shape, amounts, strict=True))
@@ -58,7 +60,12 @@ def _lower(node: Node, target: Target) -> Call:
 
 def _np_pad(x: Any, pad: tuple[int, ...], value: float) -> Any:
     amounts = _amounts(pad, x.ndim)
-    cropped = x[tuple(slice(max(-before, 0), size - max(-after, 0)) for size, (before, after) in zip(x.shape, amounts, strict=True))]
+    cropped = x[
+        tuple(
+            slice(max(-before, 0), size - max(-after, 0))
+            for size, (before, after) in zip(x.shape, amounts, strict=True)
+        )
+    ]
     return np.pad(cropped, [(max(before, 0), max(after, 0)) for before, after in amounts], constant_values=value)
 
 

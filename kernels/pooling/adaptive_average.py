@@ -37,7 +37,7 @@ def _draw(draw: Draw) -> Case:
     return Case((T(image if draw.integer(0, 3) == 0 else (draw.integer(1, 2), *image)), size))
 
 
-# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 _INT8 = "etexport::quantized_adaptive_avg_pool2d.out"
 _LARGEST_SHIFT = 8
@@ -55,7 +55,9 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
 
 def _lower8(node: Node, target: Target) -> Call:
     zeros = zero_points(node, *_ZEROS)
-    how = Averaged(*zeros, real_scale(node["multiplier"], node["shift"]), node["activation_min"], node["activation_max"])
+    how = Averaged(
+        *zeros, real_scale(node["multiplier"], node["shift"]), node["activation_min"], node["activation_max"]
+    )
     return pooled_averages(node, target, pool_of(node, *adaptive(node["self"].spec.shape, node["output_size"])), how)
 
 
@@ -77,7 +79,12 @@ def _rule(node: IntegerNode) -> Fused | str:
 
 
 def _case8(
-    shape: tuple[int, ...], size: tuple[int, int], scale: float = 1.0, zeros: tuple[int, int] = (3, -5), low: int = -128, note: str = ""
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    scale: float = 1.0,
+    zeros: tuple[int, int] = (3, -5),
+    low: int = -128,
+    note: str = "",
 ) -> Case:
     return Case((T(shape, DType.INT8, -128, 128), size, *zeros, *multiplier_shift(scale), low, 127), note)
 
@@ -110,7 +117,8 @@ OPS = [
         draw=_draw,
     ),
     Op(
-        f"{_INT8}(Tensor self, int[] output_size, int input_zero_point, int output_zero_point, int multiplier, int shift, "
+        f"{_INT8}(Tensor self, int[] output_size, int input_zero_point, int output_zero_point, int multiplier, int "
+        "shift, "
         "int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer8,
         lower=_lower8,

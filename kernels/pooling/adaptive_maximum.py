@@ -1,4 +1,5 @@
-"""Maximum pooling to a given output size, with and without indices. Where all windows are alike a pass makes it max_pool2d."""
+"""Maximum pooling to a given output size, with and without indices. Where all windows are alike a pass makes it
+max_pool2d."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ _NAN = float("nan")
 
 OPS = [
     Op(
-        "aten::adaptive_max_pool2d.out(Tensor self, int[2] output_size, *, Tensor(a!) out, Tensor(b!) indices) -> (Tensor(a!), Tensor(b!))",
+        "aten::adaptive_max_pool2d.out(Tensor self, int[2] output_size, *, Tensor(a!) out, Tensor(b!) indices) -> "
+        "(Tensor(a!), Tensor(b!))",
         infer=_infer,
         lower=_lower,
         dtypes=(DType.FLOAT32, DType.INT8),

@@ -18,8 +18,9 @@ from etexport_kernels.pooling.pools import Axis, Pool, counts, each_window, swep
 
 @dataclass(frozen=True)
 class Average:
-    """The average of a sum of stored values is zero_point + R(sum + start, multiplier, left_shift), clamped. `count` is the number of
-    elements where ties go to even, else 0; `divided`: it is sum / count as TFLite divides, and nothing else counts."""
+    """The average of a sum of stored values is zero_point + R(sum + start, multiplier, left_shift), clamped. `count` is
+    the number of elements where ties go to even, else 0; `divided`: it is sum / count as TFLite divides, and nothing
+    else counts."""
 
     start: int
     multiplier: int
@@ -52,16 +53,28 @@ class Columns:
 
 
 def windows(
-    target: Target, channels: int, elements: int = 1, left_shift: int = 0, bounds: tuple[int, int] = (-128, 127), most_words: int = 2
+    target: Target,
+    channels: int,
+    elements: int = 1,
+    left_shift: int = 0,
+    bounds: tuple[int, int] = (-128, 127),
+    most_words: int = 2,
 ) -> tuple[str, str]:
-    """What computes a window of at most so many elements: the C++ type, and the variant's name. Of maxima 4 words fit the registers."""
+    """What computes a window of at most so many elements: the C++ type, and the variant's name. Of maxima 4 words fit
+    the registers."""
     if "dsp" not in target.features or channels < 4 or left_shift:
         return "et::PortableWindows", "portable"
-    words, long, own = min(1 if channels < 8 else 2 if channels < 16 else 4, most_words), elements > 255, bounds != (-128, 127)
+    words, long, own = (
+        min(1 if channels < 8 else 2 if channels < 16 else 4, most_words),
+        elements > 255,
+        bounds != (-128, 127),
+    )
     return f"et::DspWindows<{words}, {str(long).lower()}, {str(own).lower()}>", "dsp"
 
 
-def column_averages(target: Target, loops: Nest, columns: Columns, average: Average, operands: tuple[Operand, ...]) -> Call:
+def column_averages(
+    target: Target, loops: Nest, columns: Columns, average: Average, operands: tuple[Operand, ...]
+) -> Call:
     """The call for one window at each index of `loops` (strides of the output, of the input)."""
     if columns.taps * columns.tap_step == columns.row_step or columns.rows == 1:
         columns = Columns(1, 0, columns.elements, columns.tap_step, columns.channels)
@@ -79,12 +92,13 @@ def column_averages(target: Target, loops: Nest, columns: Columns, average: Aver
     return Call(f"quantized_column_averages<{core}, {average.rounding}>", header, geometry, operands, variant=variant)
 
 
-# ---- pooling -----------------------------------------------------------------------------------------------------------------------
+# ---- pooling ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Averaged:
-    """What pooling does besides summing: `scale` is that of input to output for one element; `divisor` 0: the number of elements."""
+    """What pooling does besides summing: `scale` is that of input to output for one element; `divisor` 0: the number of
+    elements."""
 
     zero_in: int
     zero_out: int
@@ -116,7 +130,8 @@ def zero_points(node: Node, *names: str) -> list[int]:
 
 
 def pooled_averages(node: Node, target: Target, pool: Pool, how: Averaged, divided: bool = False) -> Call:
-    """The call that pools operand `self`. `divided`: as TFLite divides, see `Average`; node.error where sums are too large."""
+    """The call that pools operand `self`. `divided`: as TFLite divides, see `Average`; node.error where sums are too
+    large."""
     rows, columns = pool.rows, pool.columns
     down, across = counts(rows), counts(columns)
     counted = how.counted(down, across)
@@ -131,10 +146,15 @@ def pooled_averages(node: Node, target: Target, pool: Pool, how: Averaged, divid
         window = Columns(rows.kernel, columns.size * pool.channels, columns.kernel, pool.channels, pool.channels)
         return column_averages(target, loops, window, average, (Write(node.out.id), Read(node["self"].id)))
     geometry: dict[str, GeometryField] = {
-        "least_rows": down[0], "least_columns": across[0], "widths": 0 if divided else len(across), "divisor": how.divisor,
-        "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left, "low": how.low, "high": how.high,
+        "least_rows": down[0], "least_columns": across[0], "widths": 0 if divided else len(across),
+        "divisor": how.divisor, "in_zero_point": how.zero_in, "out_zero_point": how.zero_out, "left_shift": left,
+        "low": how.low, "high": how.high,
     }  # fmt: skip
-    core, variant = ("et::PortableWindows", "portable") if divided else windows(target, pool.channels, size, left, (how.low, how.high))
+    core, variant = (
+        ("et::PortableWindows", "portable")
+        if divided
+        else windows(target, pool.channels, size, left, (how.low, how.high))
+    )
     header = f"pooling/quantized{'' if variant == 'portable' else '_dsp'}.h"
     table, types = Const("multipliers", None if divided else words), (core, average.rounding)
     return swept(node, pool, "quantized_avg_pool", header, geometry, (table,), types, variant)

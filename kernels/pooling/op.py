@@ -49,12 +49,15 @@ def _windows(size: int, kernel: int, stride: int, pad: int, dilation: int, ceil_
 
 
 def _sliding(shape: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
-             dilation: tuple[int, ...], ceil_mode: bool, include_pad: bool = False) -> tuple[Sliding, Sliding]:  # fmt: skip
+             dilation: tuple[int, ...], ceil_mode: bool, include_pad: bool = False) -> tuple[Sliding,
+             Sliding]:  # fmt: skip
     """Height and width, of attributes with one number for each or for both; no stride is the kernel."""
     axes = []
     for at, size in enumerate(shape[-2:]):
         k, step, pad, far = (values[at % len(values)] for values in (kernel, stride or kernel, padding, dilation))
-        axes.append(Sliding(size, _windows(size, k, step, pad, far, ceil_mode), k, step, pad, far if k > 1 else 1, include_pad))
+        axes.append(
+            Sliding(size, _windows(size, k, step, pad, far, ceil_mode), k, step, pad, far if k > 1 else 1, include_pad)
+        )
     return axes[0], axes[1]
 
 
@@ -70,7 +73,7 @@ def _shape(node: Node) -> tuple[int, ...]:
     return (*node["self"].spec.shape[:-2], *(axis.out for axis in _axes(node)))
 
 
-# ---- maximum ----------------------------------------------------------------------------------------------------------------------
+# ---- maximum ---------------------------------------------------------------------------------------------------------
 
 
 def _infer_max(node: Node) -> tuple[InferredSpec, ...]:
@@ -85,12 +88,13 @@ def _lower_max(node: Node, target: Target) -> Call:
     return indexed(node, pool, {"least": -INF, **clamp(node)})
 
 
-def _reference_max(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+def _reference_max(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+    dilation: tuple[int, ...],
                    ceil_mode: bool) -> tuple[Array, Array]:  # fmt: skip
     return maximum(x, *_sliding(x.shape, kernel, stride, padding, dilation, ceil_mode))
 
 
-# ---- average ----------------------------------------------------------------------------------------------------------------------
+# ---- average ---------------------------------------------------------------------------------------------------------
 
 
 def _infer_avg(node: Node) -> tuple[InferredSpec, ...]:
@@ -105,7 +109,8 @@ def _lower_avg(node: Node, target: Target) -> Call:
     return swept(node, pool, "avg_pool", "pooling/rows.h", {"divisor": node["divisor_override"] or 0, **clamp(node)})
 
 
-def _reference_avg(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+def _reference_avg(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+    ceil_mode: bool,
                    count_include_pad: bool, divisor_override: int | None) -> Array:  # fmt: skip
     return average(x, *_sliding(x.shape, kernel, stride, padding, (1,), ceil_mode, count_include_pad), divisor_override)
 
@@ -114,7 +119,7 @@ def _sum_length(node: Node) -> int:
     return prod(axis.kernel for axis in _axes(node))
 
 
-# ---- int8 -------------------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 _AVERAGE8 = "etexport::quantized_avg_pool2d.out"
 
@@ -140,7 +145,8 @@ def _lower_max8(node: Node, target: Target) -> Call:
     return swept(node, pool, "quantized_max_pool", header, bounds, template=(core,), variant=variant)
 
 
-def _reference_max8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...],
+def _reference_max8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+    dilation: tuple[int, ...],
                     ceil_mode: bool, zero_in: int, zero_out: int, low: int, high: int) -> Array:  # fmt: skip
     return np.clip(_reference_max(x, kernel, stride, padding, dilation, ceil_mode)[0], low, high)
 
@@ -171,21 +177,25 @@ def _lower_avg8(node: Node, target: Target) -> Call:
     return pooled_averages(node, target, pool_of(node, *_axes(node, include_pad)), how, divided)
 
 
-def _reference_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+def _reference_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+    ceil_mode: bool,
                     include_pad: bool, divisor: int | None, zero_in: int, zero_out: int, multiplier: int, shift: int,
                     low: int, high: int) -> Array:  # fmt: skip
     how = Averaged(zero_in, zero_out, real_scale(multiplier, shift), low, high, divisor or 0)
     return reference(x, *_sliding(x.shape, kernel, stride, padding, (1,), ceil_mode, include_pad), how)
 
 
-def _reference_stock_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...], ceil_mode: bool,
+def _reference_stock_avg8(x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...],
+    ceil_mode: bool,
                           zero: int, multiplier: int, shift: int, scratch: None) -> Array:  # fmt: skip
     return reference(x, *_sliding(x.shape, kernel, stride, padding, (1,), ceil_mode), Averaged(zero, zero, 1.0))
 
 
 def _stored(node: IntegerNode) -> Quantized | None:
     found = node.quantized["self"]
-    return found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+    return (
+        found if isinstance(found, Quantized) and found.axis is None and found.value.spec.dtype is DType.INT8 else None
+    )
 
 
 def _maximum_rule(node: IntegerNode) -> Fused | str:
@@ -222,7 +232,18 @@ def _draw_max8(draw: Draw) -> Case:
     x, kernel, stride, padding, dilation = _draw_window(draw, (1, 1, 2))
     zero = draw.integer(-128, 127)
     return Case(
-        (_eight(draw, x), kernel, stride, padding, dilation, draw.flag(), zero, zero, draw.choice((-128, zero)), draw.choice((127, zero)))
+        (
+            _eight(draw, x),
+            kernel,
+            stride,
+            padding,
+            dilation,
+            draw.flag(),
+            zero,
+            zero,
+            draw.choice((-128, zero)),
+            draw.choice((127, zero)),
+        )
     )
 
 
@@ -244,8 +265,10 @@ _ONE = multiplier_shift(1.0)
 
 _OPS8 = [
     Op(
-        "cortex_m::quantized_max_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode, "
-        "int input_zero_point, int output_zero_point, int activation_min, int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
+        "cortex_m::quantized_max_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, int[] "
+        "dilation, bool ceil_mode, "
+        "int input_zero_point, int output_zero_point, int activation_min, int activation_max, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
         infer=_infer_max8,
         lower=_lower_max8,
         dtypes=(DType.INT8,),
@@ -254,13 +277,20 @@ _OPS8 = [
         exact=True,
         cases=(
             Case((T((1, 8, 6, 6), DType.INT8, -128, 128), (2, 2), (2, 2), (0, 0), (1, 1), False, 0, 0, -128, 127)),
-            Case((T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), (1, 1), False, 3, 3, 3, 127), "padded, with a relu"),
-            Case((T((1, 6, 5, 8), DType.INT8, -128, 128), (2, 3), (1, 2), (1, 0), (1, 1), False, -7, -7, -128, 127), "not square"),
+            Case(
+                (T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), (1, 1), False, 3, 3, 3, 127),
+                "padded, with a relu",
+            ),
+            Case(
+                (T((1, 6, 5, 8), DType.INT8, -128, 128), (2, 3), (1, 2), (1, 0), (1, 1), False, -7, -7, -128, 127),
+                "not square",
+            ),
         ),
         draw=lambda draw: _draw_max8(draw),
     ),
     Op(
-        "cortex_m::quantized_avg_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, int zero_point, "
+        "cortex_m::quantized_avg_pool2d.out(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool "
+        "ceil_mode, int zero_point, "
         "int multiplier, int shift, Tensor? scratch, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_avg8,
         lower=_lower_avg8,
@@ -269,14 +299,21 @@ _OPS8 = [
         layout=Layout.CHANNELS_LAST,
         exact=True,
         cases=(
-            Case((T((1, 64, 25, 5), DType.INT8, -128, 128), (25, 5), (25, 5), (0, 0), False, -128, *_ONE, None), "global"),
-            Case((T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), False, 4, *_ONE, None), "padding does not count"),
+            Case(
+                (T((1, 64, 25, 5), DType.INT8, -128, 128), (25, 5), (25, 5), (0, 0), False, -128, *_ONE, None), "global"
+            ),
+            Case(
+                (T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), False, 4, *_ONE, None),
+                "padding does not count",
+            ),
         ),
         draw=lambda draw: _draw_stock_avg8(draw),
     ),
     Op(
-        f"{_AVERAGE8}(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, bool count_include_pad, "
-        "int? divisor_override, int input_zero_point, int output_zero_point, int multiplier, int shift, int activation_min, "
+        f"{_AVERAGE8}(Tensor self, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, bool "
+        "count_include_pad, "
+        "int? divisor_override, int input_zero_point, int output_zero_point, int multiplier, int shift, int "
+        "activation_min, "
         "int activation_max, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_avg8,
         lower=_lower_avg8,
@@ -286,27 +323,109 @@ _OPS8 = [
         exact=True,
         cases=(
             Case(
-                (T((1, 64, 25, 5), DType.INT8, -128, 128), (25, 5), (), (0, 0), False, True, None, -128, -128, *_ONE, -128, 127), "global"
+                (
+                    T((1, 64, 25, 5), DType.INT8, -128, 128),
+                    (25, 5),
+                    (),
+                    (0, 0),
+                    False,
+                    True,
+                    None,
+                    -128,
+                    -128,
+                    *_ONE,
+                    -128,
+                    127,
+                ),
+                "global",
             ),
             Case(
-                (T((2, 5, 7, 7), DType.INT8, -128, 128), (3, 3), (2, 2), (1, 1), True, True, None, 4, -3, *_ONE, -128, 127),
+                (
+                    T((2, 5, 7, 7), DType.INT8, -128, 128),
+                    (3, 3),
+                    (2, 2),
+                    (1, 1),
+                    True,
+                    True,
+                    None,
+                    4,
+                    -3,
+                    *_ONE,
+                    -128,
+                    127,
+                ),
                 "padding counts",
             ),
             Case(
-                (T((2, 9, 9, 5), DType.INT8, -128, 128), (4, 3), (2, 2), (2, 1), True, False, None, 4, -3, *_ONE, -128, 127),
+                (
+                    T((2, 9, 9, 5), DType.INT8, -128, 128),
+                    (4, 3),
+                    (2, 2),
+                    (2, 1),
+                    True,
+                    False,
+                    None,
+                    4,
+                    -3,
+                    *_ONE,
+                    -128,
+                    127,
+                ),
                 "padding does not count, ceil_mode, a batch",
             ),
             Case(
-                (T((1, 9, 7, 7), DType.INT8, -128, 128), (3, 3), (1, 1), (1, 1), False, True, 6, 4, 4, *_ONE, -128, 127),
+                (
+                    T((1, 9, 7, 7), DType.INT8, -128, 128),
+                    (3, 3),
+                    (1, 1),
+                    (1, 1),
+                    False,
+                    True,
+                    6,
+                    4,
+                    4,
+                    *_ONE,
+                    -128,
+                    127,
+                ),
                 "divisor_override, padded",
             ),
             Case(
                 (T((1, 5, 6, 6), DType.INT8, -128, 128), (2, 2), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127),
                 "the scale stays: ties to even",
             ),
-            Case((T((2, 13, 20, 17), DType.INT8, -128, 128), (20, 17), (), (0, 0), False, True, None, 4, 4, *_ONE, -128, 127), "long"),
             Case(
-                (T((1, 6, 19, 33), DType.INT8, -128, 128), (17, 16), (2, 9), (0, 0), False, True, None, -128, 0, *_ONE, -9, 127),
+                (
+                    T((2, 13, 20, 17), DType.INT8, -128, 128),
+                    (20, 17),
+                    (),
+                    (0, 0),
+                    False,
+                    True,
+                    None,
+                    4,
+                    4,
+                    *_ONE,
+                    -128,
+                    127,
+                ),
+                "long",
+            ),
+            Case(
+                (
+                    T((1, 6, 19, 33), DType.INT8, -128, 128),
+                    (17, 16),
+                    (2, 9),
+                    (0, 0),
+                    False,
+                    True,
+                    None,
+                    -128,
+                    0,
+                    *_ONE,
+                    -9,
+                    127,
+                ),
                 "long windows side by side, a relu",
             ),
         ),
@@ -314,17 +433,24 @@ _OPS8 = [
     ),
 ]
 
-RULES = [Rule("aten::max_pool2d_with_indices.out", _maximum_rule), Rule("aten::avg_pool2d.out", _average_rule), *adaptive_average.RULES]
+RULES = [
+    Rule("aten::max_pool2d_with_indices.out", _maximum_rule),
+    Rule("aten::avg_pool2d.out", _average_rule),
+    *adaptive_average.RULES,
+]
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-def _draw_window(draw: Draw, dilations: tuple[int, ...]) -> tuple[T, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _draw_window(
+    draw: Draw, dilations: tuple[int, ...]
+) -> tuple[T, tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     kernel = (draw.integer(1, 5), draw.integer(1, 5))
     dilation = (draw.choice(dilations), draw.choice(dilations))
     reach = [far * (size - 1) + 1 for far, size in zip(dilation, kernel, strict=True)]
-    # PyTorch compares the padding with half of the window, and where there is dilation some versions with half of the kernel
+    # PyTorch compares the padding with half of the window, and where there is dilation some versions with half of the
+    # kernel
     padding = tuple(draw.integer(0, size // 2) for size in kernel)
     sizes = tuple(max(draw.integer(1, 11), far - 2 * pad) for far, pad in zip(reach, padding, strict=True))
     stride = draw.choice(((), (draw.integer(1, 4),), (draw.integer(1, 4), draw.integer(1, 4))))
@@ -347,7 +473,8 @@ _NAN = float("nan")
 
 OPS = [
     Op(
-        schema="aten::max_pool2d_with_indices.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1,"
+        schema="aten::max_pool2d_with_indices.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, "
+        "int[2] dilation=1,"
         " bool ceil_mode=False, *, Tensor(a!) out, Tensor(b!) indices) -> (Tensor(a!), Tensor(b!))",
         infer=_infer_max,
         lower=_lower_max,
@@ -358,21 +485,31 @@ OPS = [
         cases=(
             Case((T((1, 8, 6, 6)), (2, 2), (), (0, 0), (1, 1), False), "the stride is the kernel's"),
             Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), (1, 1), False), "padded, 3x3, stride 2"),
-            Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (0, 0), (1, 1), True), "ceil_mode: the last window reaches over the edge"),
+            Case(
+                (T((1, 4, 6, 6)), (3, 3), (2, 2), (0, 0), (1, 1), True),
+                "ceil_mode: the last window reaches over the edge",
+            ),
             Case((T((1, 3, 6, 6)), (2, 2), (3, 3), (1, 1), (1, 1), True), "ceil_mode: no window begins in the padding"),
             Case((T((1, 4, 9, 9)), (2, 3), (1, 2), (0, 1), (3, 2), False), "dilation"),
             Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), (1,), False), "one image without a batch"),
-            Case((T((1, 1, 1, 4), values=(1.0, _NAN, -INF, -INF)), (1, 2), (), (0,), (1,), False), "NaN wins; -inf alone"),
+            Case(
+                (T((1, 1, 1, 4), values=(1.0, _NAN, -INF, -INF)), (1, 2), (), (0,), (1,), False), "NaN wins; -inf alone"
+            ),
             Case((T((1, 1, 1, 4), values=(-0.0, 0.0, 3.0, 3.0)), (1, 2), (), (0,), (1,), False), "ties: the first"),
             Case(
-                (T((1, 2, 2), values=(1.0, 3.0, 3.0, 1.0)), (2, 2), (), (0,), (1,), False), "ties without a batch: the first along (H, W)"
+                (T((1, 2, 2), values=(1.0, 3.0, 3.0, 1.0)), (2, 2), (), (0,), (1,), False),
+                "ties without a batch: the first along (H, W)",
             ),
-            Case((T((1, 2, 2), values=(1.0, _NAN, _NAN, 1.0)), (2, 2), (), (0,), (1,), False), "NaNs without a batch: the last"),
+            Case(
+                (T((1, 2, 2), values=(1.0, _NAN, _NAN, 1.0)), (2, 2), (), (0,), (1,), False),
+                "NaNs without a batch: the last",
+            ),
         ),
         draw=_draw_max,
     ),
     Op(
-        schema="aten::avg_pool2d.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False,"
+        schema="aten::avg_pool2d.out(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool "
+        "ceil_mode=False,"
         " bool count_include_pad=True, int? divisor_override=None, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_avg,
         lower=_lower_avg,
@@ -384,13 +521,19 @@ OPS = [
             Case((T((1, 64, 25, 5)), (25, 5), (), (0, 0), False, True, None), "global"),
             Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), False, True, None), "padding counts"),
             Case((T((2, 5, 7, 7)), (3, 3), (2, 2), (1, 1), False, False, None), "padding does not count"),
-            Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, True, None), "ceil_mode: the divisor ends with the padding"),
+            Case(
+                (T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, True, None),
+                "ceil_mode: the divisor ends with the padding",
+            ),
             Case((T((1, 4, 6, 6)), (3, 3), (2, 2), (1, 1), True, False, None), "ceil_mode, padding does not count"),
             Case((T((1, 4, 6, 6)), (3, 2), (1, 2), (1, 0), False, True, 5), "divisor_override"),
             Case((T((1, 4, 50, 3)), (40, 2), (7, 1), (3, 1), False, False, None), "windows of many rows"),
             Case((T((4, 5, 6)), (2, 3), (1,), (1, 0), False, True, None), "one image without a batch"),
             Case((T((4, 5, 6)), (2, 3), (2,), (1, 1), True, False, None), "one image without a batch, ceil_mode"),
-            Case((T((1, 1, 1, 6), values=(1.0, _NAN, -INF, 1.0, INF, -INF)), (1, 2), (), (0,), False, True, None), "NaN, infinities"),
+            Case(
+                (T((1, 1, 1, 6), values=(1.0, _NAN, -INF, 1.0, INF, -INF)), (1, 2), (), (0,), False, True, None),
+                "NaN, infinities",
+            ),
         ),
         draw=_draw_avg,
     ),
@@ -401,4 +544,7 @@ OPS = [
 
 _KINDS = ("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool")
 
-INT8 = [Int8(tuple(f"aten::{kind}{size}d" for kind in _KINDS), Scales.SHARED, channels=Channels.WINDOW, spatial=size) for size in (1, 2)]
+INT8 = [
+    Int8(tuple(f"aten::{kind}{size}d" for kind in _KINDS), Scales.SHARED, channels=Channels.WINDOW, spatial=size)
+    for size in (1, 2)
+]

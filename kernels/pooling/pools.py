@@ -19,7 +19,8 @@ INF = float("inf")
 
 @dataclass(frozen=True)
 class Reach:
-    """What a window sees: `inside` are positions, the first of which is its tap `first`; an average counts `counted`."""
+    """What a window sees: `inside` are positions, the first of which is its tap `first`; an average counts
+    `counted`."""
 
     first: int
     inside: range
@@ -28,7 +29,8 @@ class Reach:
 
 @dataclass(frozen=True)
 class Sliding:
-    """`out` windows of `kernel` taps at a fixed distance. `include_pad`: what lies in the padding counts, but nothing beyond it."""
+    """`out` windows of `kernel` taps at a fixed distance. `include_pad`: what lies in the padding counts, but nothing
+    beyond it."""
 
     size: int
     out: int
@@ -59,12 +61,16 @@ class Sliding:
 
     @property
     def across(self) -> dict[str, GeometryField]:
-        more: dict[str, GeometryField] = {"dilation": self.dilation} if self.dilation > 1 else {"include_pad": self.include_pad}
+        more: dict[str, GeometryField] = (
+            {"dilation": self.dilation} if self.dilation > 1 else {"include_pad": self.include_pad}
+        )
         return {"in_width": self.size, "kernel_width": self.kernel, "stride": self.stride, "pad": self.pad, **more}
 
     @property
     def down(self) -> dict[str, GeometryField]:
-        more: dict[str, GeometryField] = {"dilation_y": self.dilation} if self.dilation > 1 else {"include_pad": self.include_pad}
+        more: dict[str, GeometryField] = (
+            {"dilation_y": self.dilation} if self.dilation > 1 else {"include_pad": self.include_pad}
+        )
         return {"in_height": self.size, "kernel_rows": self.kernel, "stride_y": self.stride, "pad_y": self.pad, **more}
 
 
@@ -105,7 +111,8 @@ Axis = Sliding | Adaptive
 
 
 def adaptive_shape(node: Node) -> tuple[int, ...]:
-    """Of the result of pooling to `output_size`, after checking it; node.error for what PyTorch refuses or we cannot do."""
+    """Of the result of pooling to `output_size`, after checking it; node.error for what PyTorch refuses or we cannot
+    do."""
     x, size = node["self"].spec, node["output_size"]
     if len(x.shape) not in (3, 4) or 0 in x.shape[1:]:
         raise node.error(f"adaptive pooling of {list(x.shape)}; images (N, C, H, W) and (C, H, W) have a kernel")
@@ -166,7 +173,8 @@ class Pool:
 
 
 def pool_of(node: Node, height: Axis, width: Axis) -> Pool:
-    """ "Channels last" of (C, H, W) is (C, W, H) in memory: each channel is an image of one channel whose rows are the columns."""
+    """ "Channels last" of (C, H, W) is (C, W, H) in memory: each channel is an image of one channel whose rows are the
+    columns."""
     shape = node["self"].spec.shape
     return Pool(shape[0], shape[1], height, width) if len(shape) == 4 else Pool(shape[0], 1, width, height)
 
@@ -177,15 +185,16 @@ def clamp(node: Node) -> dict[str, GeometryField]:
 
 
 def swept(
-    node: Node, pool: Pool, function: str, header: str, geometry: dict[str, GeometryField], operands: tuple[Operand, ...] = (),
-    template: tuple[str, ...] = (), variant: str = "portable", placed: bool = False,
+    node: Node, pool: Pool, function: str, header: str, geometry: dict[str, GeometryField],
+    operands: tuple[Operand, ...] = (), template: tuple[str, ...] = (), variant: str = "portable", placed: bool = False,
 ) -> Call:  # fmt: skip
     """A call for each output row of `function<*template, columns, rows>`, which reads no row outside the image."""
     rows, columns = pool.rows, pool.columns
     window = Window(
-        input=node["self"].id, output=node.out.id, batch=pool.batch, in_rows=rows.size, in_row=columns.size * pool.channels,
-        out_rows=rows.out, out_row=columns.out * pool.channels, kernel=rows.kernel, stride=rows.stride, pad=rows.pad,
-        dilation=rows.dilation, pad_value=0.0, pad_elements=0, firsts=rows.firsts, numbered=True,
+        input=node["self"].id, output=node.out.id, batch=pool.batch, in_rows=rows.size,
+        in_row=columns.size * pool.channels, out_rows=rows.out, out_row=columns.out * pool.channels, kernel=rows.kernel,
+        stride=rows.stride, pad=rows.pad, dilation=rows.dilation, pad_value=0.0, pad_elements=0, firsts=rows.firsts,
+        numbered=True,
     )  # fmt: skip
     (across, width), (down, height) = _across(columns), _down(rows, placed)
     shape = {"out_width": columns.out, "channels": pool.channels, **width, **height, **geometry}
@@ -201,7 +210,7 @@ def indexed(node: Node, pool: Pool, bounds: dict[str, GeometryField]) -> Call:
     return swept(node, pool, "max_pool_with_indices", "pooling/indexed.h", geometry, operands, template, placed=True)
 
 
-# ---- the same in numpy, for (..., H, W) --------------------------------------------------------------------------------------------
+# ---- the same in numpy, for (..., H, W) ------------------------------------------------------------------------------
 
 
 def each_window(height: Axis, width: Axis) -> Iterator[tuple[tuple[int, int], Reach, Reach]]:

@@ -16,7 +16,9 @@ from etexport.program.model import DType
 
 _STORED = {dtype.code: dtype for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)}
 _ZERO_POINTS = (DType.INT64, DType.INT32)
-_ARGUMENTS = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype, *, Tensor(a!) out"
+_ARGUMENTS = (
+    "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype, *, Tensor(a!) out"
+)
 
 
 def _stored(node: Node) -> DType:
@@ -61,7 +63,12 @@ def _lower_quantize(node: Node, target: Target) -> Call:
     if stored is not DType.INT32 and _without_fpu(target) and _in_reach(inverse):
         return _call("quantize", node, {**_parts(inverse), **geometry}, "soft")
     whole = stored is DType.INT8 and (node["quant_min"], node["quant_max"]) == (-128, 127)
-    return _call("quantize", node, {"inverse": float(inverse), **geometry}, "m4f" if whole and target.features >= _M4F else "portable")
+    return _call(
+        "quantize",
+        node,
+        {"inverse": float(inverse), **geometry},
+        "m4f" if whole and target.features >= _M4F else "portable",
+    )
 
 
 def _lower_dequantize(node: Node, target: Target) -> Call:
@@ -79,7 +86,8 @@ def _without_fpu(target: Target) -> bool:
 
 
 def _in_reach(factor: np.float32) -> bool:
-    """Infinity times it is out of an integer's bounds still, a subnormal float times it 0, and a byte times it a normal float."""
+    """Infinity times it is out of an integer's bounds still, a subnormal float times it 0, and a byte times it a normal
+    float."""
     return bool(2.0**-90 < factor < 2.0**90)
 
 
@@ -97,7 +105,9 @@ def _call(function: str, node: Node, geometry: dict[str, Any], variant: str) -> 
     strides = {"sizes": loops.sizes, "out_strides": loops.strides[0], "self_strides": loops.strides[1]}
     ending = "" if variant == "portable" else f"_{variant}"
     operands = (Write(node.out.id), Read(node["input"].id))
-    return Call(f"{function}{ending}", f"quantize/quantize{ending}.h", {**strides, **geometry}, operands, variant=variant)
+    return Call(
+        f"{function}{ending}", f"quantize/quantize{ending}.h", {**strides, **geometry}, operands, variant=variant
+    )
 
 
 def _np_quantize(x: Any, scale: float, zero_point: int, low: int, high: int, dtype: int) -> Any:
@@ -118,7 +128,9 @@ def _draw_quantize(draw: Draw) -> Case:
 
 def _draw_dequantize(draw: Draw) -> Case:
     shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4)))
-    return Case((T(shape, DType.INT8, -128, 128), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code))
+    return Case(
+        (T(shape, DType.INT8, -128, 128), draw.number(0.005, 0.1), draw.integer(-128, 127), -128, 127, DType.INT8.code)
+    )
 
 
 def _dequantize_channels(node: Node) -> tuple[InferredSpec, ...]:
@@ -136,7 +148,11 @@ def _dequantize_channels(node: Node) -> tuple[InferredSpec, ...]:
     found = node["scales"].data
     if found is not None and not (np.isfinite(found) & (found > 0)).all():
         raise node.error("a scale is no positive number")
-    if zeros is not None and zeros.data is not None and not ((zeros.data >= limits.min) & (zeros.data <= limits.max)).all():
+    if (
+        zeros is not None
+        and zeros.data is not None
+        and not ((zeros.data >= limits.min) & (zeros.data <= limits.max)).all()
+    ):
         raise node.error(f"a zero point is none of {stored.numpy}")
     if not (spec.shape and -len(spec.shape) <= node["axis"] < len(spec.shape)):
         raise node.error(f"axis {node['axis']} of {spec}")
@@ -146,13 +162,19 @@ def _dequantize_channels(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _waist(name: str, arguments: str, infer: Callable[[Node], tuple[InferredSpec, ...]]) -> Op:
-    """An operator of the board-neutral form. It has no numpy meaning, so that no weight is ever turned back into floats by constant
-    folding, and no kernel: the target side takes it apart."""
-    return Op(f"quantized_decomposed::{name}.out({arguments}, *, Tensor(a!) out) -> Tensor(a!)", infer=infer, dtypes=tuple(DType))
+    """An operator of the board-neutral form. It has no numpy meaning, so that no weight is ever turned back into floats
+    by constant folding, and no kernel: the target side takes it apart."""
+    return Op(
+        f"quantized_decomposed::{name}.out({arguments}, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=infer,
+        dtypes=tuple(DType),
+    )
 
 
 _PER_TENSOR = "Tensor input, float scale, int zero_point, int quant_min, int quant_max, ScalarType dtype"
-_PER_CHANNEL = "Tensor input, Tensor scales, Tensor? zero_points, int axis, int quant_min, int quant_max, ScalarType dtype"
+_PER_CHANNEL = (
+    "Tensor input, Tensor scales, Tensor? zero_points, int axis, int quant_min, int quant_max, ScalarType dtype"
+)
 
 _ENDS = (0.5, 3.0e38, -3.0e38, 2.0**31, -(2.0**31), float("nan"), float("inf"), -float("inf"), -2.5)
 
@@ -173,8 +195,14 @@ OPS = [
             Case((T((6,), values=(0.5, 1.5, 2.5, -0.5, -1.5, 1e9)), 1.0, 0, -128, 127, 1), "ties go to even"),
             Case((T((9,), values=_ENDS), 1.0, -128, -128, 127, 1), "NaN is 0; what 32 bits cannot hold"),
             Case((T((9,), values=_ENDS), 1.0, 127, -128, 127, 1), "the same at the other end"),
-            Case((T((3,), values=(-(2.0**31), 2.0**31 - 128, 0.5)), 1.0, -100, -128, 127, 1), "what 32 bits can just hold"),
-            Case((T((4,), values=(-17.25, -16.95, -14.25, -13.05)), 0.3, 0, -128, 127, 1), "ties once the product is rounded to a float"),
+            Case(
+                (T((3,), values=(-(2.0**31), 2.0**31 - 128, 0.5)), 1.0, -100, -128, 127, 1),
+                "what 32 bits can just hold",
+            ),
+            Case(
+                (T((4,), values=(-17.25, -16.95, -14.25, -13.05)), 0.3, 0, -128, 127, 1),
+                "ties once the product is rounded to a float",
+            ),
             Case((T((9,), values=_ENDS), 1e-30, 0, 0, 255, 0), "uint8, a small scale"),
             Case((T((9,), values=_ENDS), 1e30, 0, -128, 127, 1), "a large scale"),
         ),

@@ -1,7 +1,8 @@
-"""Layers of LSTM, GRU and plain recurrent cells over a whole sequence, one direction each: the operators of PyTorch's, layer by layer.
+"""Layers of LSTM, GRU and plain recurrent cells over a whole sequence, one direction each: the operators of PyTorch's,
+layer by layer.
 
-ExecuTorch has none: there each step is written out, so that code and constants grow with the sequence. Here the weights are there once,
-and beside its input and its results a layer takes a few vectors of memory.
+ExecuTorch has none: there each step is written out, so that code and constants grow with the sequence. Here the weights
+are there once, and beside its input and its results a layer takes a few vectors of memory.
 """
 
 from __future__ import annotations
@@ -19,19 +20,22 @@ from etexport.program.model import Array, DType, Value
 from etexport_kernels.convolution.packing import PORTABLE_TILES, pack_layer, tiles_for
 
 _LSTM = (
-    "etexport::lstm.out(Tensor input, Tensor hidden, Tensor cell, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, "
+    "etexport::lstm.out(Tensor input, Tensor hidden, Tensor cell, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, "
+    "Tensor? bias_hh, "
     "Tensor? weight_hr, bool reverse, *, Tensor(a!) out, Tensor(b!) out_cell) -> (Tensor(a!), Tensor(b!))"
 )
 _GRU = (
-    "etexport::gru.out(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool reverse, *, "
+    "etexport::gru.out(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? "
+    "bias_hh, bool reverse, *, "
     "Tensor(a!) out) -> Tensor(a!)"
 )
 _RNN = (
-    "etexport::rnn.out(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? bias_hh, bool rectify, "
+    "etexport::rnn.out(Tensor input, Tensor hidden, Tensor weight_ih, Tensor weight_hh, Tensor? bias_ih, Tensor? "
+    "bias_hh, bool rectify, "
     "bool reverse, *, Tensor(a!) out) -> Tensor(a!)"
 )
 
-# ---- shapes -----------------------------------------------------------------------------------------------------------------------
+# ---- shapes ----------------------------------------------------------------------------------------------------------
 
 
 def _result(node: Node, gates: int) -> tuple[int, ...]:
@@ -39,14 +43,18 @@ def _result(node: Node, gates: int) -> tuple[int, ...]:
     given, of_input, of_state = (node[name].spec.shape for name in ("input", "hidden", "weight_ih"))
     weights = node["weight_hh"].spec.shape
     if len(given) != 3 or len(of_input) != 2 or len(of_state) != 2 or len(weights) != 2 or of_state[0] % gates:
-        raise node.error("the input is (steps, batch, features), the state (batch, features), weights are (gates, features)")
+        raise node.error(
+            "the input is (steps, batch, features), the state (batch, features), weights are (gates, features)"
+        )
     steps, batch, inputs = given
     hidden = of_state[0] // gates
     result = weights[1]
     if steps < 1:
         raise node.error("a sequence of no steps")
     if of_state[1] != inputs or of_input != (batch, result) or weights[0] != of_state[0]:
-        raise node.error(f"weights {list(of_state)} and {list(weights)} do not fit {list(given)} with a state {list(of_input)}")
+        raise node.error(
+            f"weights {list(of_state)} and {list(weights)} do not fit {list(given)} with a state {list(of_input)}"
+        )
     for name in ("bias_ih", "bias_hh"):
         if node[name] is not None and node[name].spec.shape != of_state[:1]:
             raise node.error(f"{name} {list(node[name].spec.shape)} for {of_state[0]} gates")
@@ -74,7 +82,7 @@ def _infer_lstm(node: Node) -> tuple[InferredSpec, ...]:
     return (dtype, shape), (dtype, cells)
 
 
-# ---- calls ------------------------------------------------------------------------------------------------------------------------
+# ---- calls -----------------------------------------------------------------------------------------------------------
 
 
 def _data(node: Node, name: str) -> Array:
@@ -109,14 +117,24 @@ def _joined(of_input: Layer, of_state: Layer) -> Layer:
 
 
 def _call(node: Node, target: Target, name: str, layers: Sequence[Layer], call: _Operands, more: Fields) -> Call:
-    """`layers` are matrices with biases, in the order in which the kernel takes them; `call` has what comes before and behind them."""
+    """`layers` are matrices with biases, in the order in which the kernel takes them; `call` has what comes before and
+    behind them."""
     steps, batch, inputs = node["input"].spec.shape
     tiles = {tiles_for(target, weight, bias) for weight, bias in layers}
     variant, core, lanes = tiles.pop() if len(tiles) == 1 else PORTABLE_TILES
     packed = [pack_layer(weight[None], bias[None], variant, lanes) for weight, bias in layers]
-    constants = [Const(f"{what}_{at}", array) for at, pair in enumerate(packed) for what, array in zip(_NAMES, pair, strict=True)]
+    constants = [
+        Const(f"{what}_{at}", array) for at, pair in enumerate(packed) for what, array in zip(_NAMES, pair, strict=True)
+    ]
     result = node.out.spec.shape[2]
-    geometry: Fields = {"steps": steps, "batch": batch, "inputs": inputs, "hidden": result, "result": result, "reverse": node["reverse"]}
+    geometry: Fields = {
+        "steps": steps,
+        "batch": batch,
+        "inputs": inputs,
+        "hidden": result,
+        "result": result,
+        "reverse": node["reverse"],
+    }
     states = [_state(node[one]) for one in ("hidden", "cell") if one in node.operands]
     operands = (*call.outs, Read(node["input"].id), *states, *constants, *call.behind)
     header = "recurrent/recurrent.h" if variant == "portable" else f"recurrent/{variant}.h"
@@ -146,7 +164,9 @@ def _lower_lstm(node: Node, target: Target) -> Call:
     cell: Operand = Const("cell", None) if unread else Write(node.outs[1].id)
     nothing = () if projects else (Const("projection", None), Const("no_bias", None))
     scratch = Scratch(DType.FLOAT32, batch * (inputs + result + hidden * (4 + projects + unread)))
-    return _call(node, target, "lstm", layers, _Operands((Write(node.out.id), cell), (*nothing, scratch)), {"hidden": hidden})
+    return _call(
+        node, target, "lstm", layers, _Operands((Write(node.out.id), cell), (*nothing, scratch)), {"hidden": hidden}
+    )
 
 
 def _lower_gru(node: Node, target: Target) -> Call:
@@ -154,20 +174,25 @@ def _lower_gru(node: Node, target: Target) -> Call:
     batch, hidden = node["hidden"].spec.shape
     of_input, of_state = _parts(node, gates)
     (first, fresh), (own_first, own) = (
-        ((matrix[: 2 * hidden], bias[: 2 * hidden]), (matrix[2 * hidden :], bias[2 * hidden :])) for matrix, bias in (of_input, of_state)
+        ((matrix[: 2 * hidden], bias[: 2 * hidden]), (matrix[2 * hidden :], bias[2 * hidden :]))
+        for matrix, bias in (of_input, of_state)
     )
     scratch = Scratch(DType.FLOAT32, batch * (inputs + 5 * hidden))
-    return _call(node, target, "gru", (_joined(first, own_first), fresh, own), _Operands((Write(node.out.id),), (scratch,)), {})
+    return _call(
+        node, target, "gru", (_joined(first, own_first), fresh, own), _Operands((Write(node.out.id),), (scratch,)), {}
+    )
 
 
 def _lower_rnn(node: Node, target: Target) -> Call:
     gates, inputs = node["weight_ih"].spec.shape
     layers = (_joined(*_parts(node, gates)),)
     scratch = Scratch(DType.FLOAT32, node["hidden"].spec.shape[0] * (inputs + gates))
-    return _call(node, target, "rnn", layers, _Operands((Write(node.out.id),), (scratch,)), {"rectify": node["rectify"]})
+    return _call(
+        node, target, "rnn", layers, _Operands((Write(node.out.id),), (scratch,)), {"rectify": node["rectify"]}
+    )
 
 
-# ---- meaning ----------------------------------------------------------------------------------------------------------------------
+# ---- meaning ---------------------------------------------------------------------------------------------------------
 
 
 def _sigmoid(x: Array) -> Array:
@@ -225,7 +250,14 @@ def _reference_gru(
 
 
 def _reference_rnn(
-    x: Array, hidden: Array, of_input: Array, of_state: Array, bias: Array | None, own_bias: Array | None, rectify: bool, reverse: bool
+    x: Array,
+    hidden: Array,
+    of_input: Array,
+    of_state: Array,
+    bias: Array | None,
+    own_bias: Array | None,
+    rectify: bool,
+    reverse: bool,
 ) -> Array:
     state = hidden.astype(np.float64)
 
@@ -238,7 +270,7 @@ def _reference_rnn(
     return _walked(x, reverse, step)
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _weights(gates: int, inputs: int, hidden: int, result: int, biases: bool) -> tuple[T | None, ...]:
@@ -249,8 +281,8 @@ def _weights(gates: int, inputs: int, hidden: int, result: int, biases: bool) ->
 
 
 def _case(
-    kind: str, steps: int, batch: int, inputs: int, hidden: int, *, biases: bool = True, reverse: bool = False, fresh: bool = False,
-    result: int = 0, rectify: bool = False, note: str = "",
+    kind: str, steps: int, batch: int, inputs: int, hidden: int, *, biases: bool = True, reverse: bool = False,
+    fresh: bool = False, result: int = 0, rectify: bool = False, note: str = "",
 ) -> Case:  # fmt: skip
     features = result or hidden
     zero = T((batch, features), low=0.0, high=0.0, constant=True)
@@ -270,7 +302,8 @@ def _draw(kind: str) -> Callable[[Draw], Case]:
         result = draw.integer(1, hidden - 1) if kind == "lstm" and hidden > 1 and draw.flag() else 0
         biases, reverse, fresh, rectify = draw.flag(), draw.flag(), draw.flag(), draw.flag()
         return _case(
-            kind, steps, batch, inputs, hidden, biases=biases, reverse=reverse, fresh=fresh, result=result, rectify=rectify
+            kind, steps, batch, inputs, hidden, biases=biases, reverse=reverse, fresh=fresh, result=result,
+            rectify=rectify
         )  # fmt: skip
 
     return draw

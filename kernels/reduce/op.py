@@ -14,7 +14,16 @@ from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.int8 import Channels, Int8, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
-from etexport.kernel.quantized import Fused, IntegerNode, Quantized, Rule, multiplier_shift, requantize, tie_to_even, word_multiplier
+from etexport.kernel.quantized import (
+    Fused,
+    IntegerNode,
+    Quantized,
+    Rule,
+    multiplier_shift,
+    requantize,
+    tie_to_even,
+    word_multiplier,
+)
 from etexport.kernel.strided import Nest, nest
 from etexport.program.model import DType
 from etexport_kernels.pooling.averages import Average, Columns, column_averages
@@ -117,7 +126,9 @@ def _axes(x: Any, dims: tuple[int, ...] | None) -> tuple[int, ...] | None:
 
 def _np_total(function: Callable[..., Any]) -> Callable[..., Any]:
     def reference(x: Any, dims: tuple[int, ...] | None, keepdim: bool, code: int | None) -> Any:
-        dtype = DType.of_code(code).numpy if code is not None else (x.dtype if x.dtype.kind == "f" else np.dtype(np.int64))
+        dtype = (
+            DType.of_code(code).numpy if code is not None else (x.dtype if x.dtype.kind == "f" else np.dtype(np.int64))
+        )
         wide = np.dtype(np.float64) if dtype.kind == "f" else dtype
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(function(x, axis=_axes(x, dims), keepdims=keepdim, dtype=wide)).astype(dtype)
@@ -145,7 +156,9 @@ def _draw_sum(draw: Draw) -> Case:
 
 def _draw_extreme(draw: Draw) -> Case:
     operand, dims = _operand(draw)
-    return Case((draw.choice((operand, T(operand.shape, draw.choice(_kept_types("amax")), -128, 128))), dims, draw.flag()))
+    return Case(
+        (draw.choice((operand, T(operand.shape, draw.choice(_kept_types("amax")), -128, 128))), dims, draw.flag())
+    )
 
 
 _IMAGE = T((2, 8, 5, 6))
@@ -169,7 +182,10 @@ def _total_op(schema: str, function: str, reference: Callable[..., Any]) -> Op:
             Case((T((1000,)), None, False, None), "all"),
             Case((T(()), (), False, None), "a scalar"),
             *(
-                Case((T((4, 5), dtype, 0, 2 if dtype is DType.BOOL else 90), (1,), False, None), f"of {dtype.numpy}, in int64")
+                Case(
+                    (T((4, 5), dtype, 0, 2 if dtype is DType.BOOL else 90), (1,), False, None),
+                    f"of {dtype.numpy}, in int64",
+                )
                 for dtype in (_COUNTED if function == "sum" else ())
             ),
         ),
@@ -197,17 +213,20 @@ def _extreme_op(name: str, reference: Callable[..., Any]) -> Op:
     )
 
 
-# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 _LEAST_SHIFT, _LARGEST_SHIFT = -31, 8
-"""Of the scale s_in / (n * s_out): below it every result is the zero point, above it an input step is hundreds of output steps."""
+"""Of the scale s_in / (n * s_out): below it every result is the zero point, above it an input step is hundreds of
+output steps."""
 
 
 def _mean8(node: Node) -> tuple[InferredSpec, ...]:
     if not (0 < node["multiplier"] < 2**31 and _LEAST_SHIFT <= node["shift"] <= _LARGEST_SHIFT):
         raise node.error(f"the scale's multiplier is {node['multiplier']}, its shift {node['shift']}")
     if any(not -128 <= node[name] <= 127 for name in ("input_zero_point", "output_zero_point")):
-        raise node.error(f"zero points {node['input_zero_point']} and {node['output_zero_point']}; they lie in -128 to 127")
+        raise node.error(
+            f"zero points {node['input_zero_point']} and {node['output_zero_point']}; they lie in -128 to 127"
+        )
     if _terms(node) == 0:
         raise node.error(f"the mean of no elements, the shape is {list(node['self'].spec.shape)}")
     return ((DType.INT8, _reduced(node)),)
@@ -224,7 +243,9 @@ def _lower_mean8(node: Node, target: Target) -> Call:
     operands = (Write(node.out.id), Read(node["self"].id))
     if kept[-1] >= 4 and out_strides[-1] == self_strides[-1] == 1 and len(gone) == 2:
         outer = Nest(kept[:-1], (out_strides[:-1], self_strides[:-1]))
-        return column_averages(target, outer, Columns(gone[0], steps[0], gone[1], steps[1], kept[-1]), average, operands)
+        return column_averages(
+            target, outer, Columns(gone[0], steps[0], gone[1], steps[1], kept[-1]), average, operands
+        )
     geometry: dict[str, GeometryField] = {
         **loops,
         "start": average.start,
@@ -247,7 +268,9 @@ def _overflows(terms: int, zero_point: int, left: int) -> bool:
     return (terms * (128 + abs(zero_point))) << left >= 2**31
 
 
-def _np_mean8(x: Any, dims: tuple[int, ...], keepdim: bool, zero_in: int, zero_out: int, multiplier: int, shift: int) -> Any:
+def _np_mean8(
+    x: Any, dims: tuple[int, ...], keepdim: bool, zero_in: int, zero_out: int, multiplier: int, shift: int
+) -> Any:
     total = np.sum(x.astype(np.int64) - zero_in, axis=_axes(x, dims), keepdims=keepdim)
     stored = requantize(total, *word_multiplier(multiplier, shift))
     if terms := _terms_that_tie(x.size // max(np.size(total), 1), multiplier, shift):
@@ -269,17 +292,23 @@ def _rule8(op: str) -> Rule:
         multiplier, shift = multiplier_shift(x.scale / ((max(terms, 1) if name == "mean" else 1) * node.out.scale))
         left = word_multiplier(multiplier, shift)[1]
         if not terms or not _LEAST_SHIFT <= shift <= _LARGEST_SHIFT or _overflows(terms, x.zero_point, left):
-            return f"the {name} of {terms} elements from scale {x.scale:.3g} to {node.out.scale:.3g} does not fit 32 bits"
+            return (
+                f"the {name} of {terms} elements from scale {x.scale:.3g} to {node.out.scale:.3g} does not fit 32 bits"
+            )
         args = (x.ref, _dims(node.node), node.node["keepdim"], x.zero_point, node.out.zero_point, multiplier, shift)
         return Fused(f"etexport::quantized_{name}.out", args)
 
     return Rule(op, build)
 
 
-def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: tuple[int, int], scale: float, note: str = "",
+def _case8(shape: tuple[int, ...], dims: tuple[int, ...], keepdim: bool, zeros: tuple[int, int], scale: float,
+    note: str = "",
            order: tuple[int, ...] | None = None) -> Case:  # fmt: skip
     terms = math.prod(shape[dim] for dim in dims) if dims else math.prod(shape)
-    return Case((T(shape, DType.INT8, -128, 128, dim_order=order), dims, keepdim, *zeros, *multiplier_shift(scale / terms)), note)
+    return Case(
+        (T(shape, DType.INT8, -128, 128, dim_order=order), dims, keepdim, *zeros, *multiplier_shift(scale / terms)),
+        note,
+    )
 
 
 def _draw_mean8(draw: Draw) -> Case:
@@ -291,7 +320,8 @@ def _draw_mean8(draw: Draw) -> Case:
 
 
 _MEAN8 = Op(
-    "etexport::quantized_mean.out(Tensor self, int[] dim, bool keepdim, int input_zero_point, int output_zero_point, int multiplier, "
+    "etexport::quantized_mean.out(Tensor self, int[] dim, bool keepdim, int input_zero_point, int output_zero_point, "
+    "int multiplier, "
     "int shift, *, Tensor(a!) out) -> Tensor(a!)",
     infer=_mean8,
     lower=_lower_mean8,

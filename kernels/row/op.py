@@ -1,7 +1,8 @@
-"""A row of a tensor at a place that a loop counts: what each round of `map` and `scan` reads of its operands and writes of its results.
+"""A row of a tensor at a place that a loop counts: what each round of `map` and `scan` reads of its operands and writes
+of its results.
 
-ExecuTorch has select_copy and et_copy_index with an index that it counts. A row outside the tensor is neither read (the result is zeros)
-nor written: the loops of a program never ask for one.
+ExecuTorch has select_copy and et_copy_index with an index that it counts. A row outside the tensor is neither read (the
+result is zeros) nor written: the loops of a program never ask for one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Sums and products of all that comes before, along a dimension. Whole numbers and masks are summed up in int64, as PyTorch does."""
+"""Sums and products of all that comes before, along a dimension. Whole numbers and masks are summed up in int64, as
+PyTorch does."""
 
 from __future__ import annotations
 
@@ -41,7 +42,11 @@ def _lower(function: str) -> Callable[[Node, Target], Call]:
 def _reference(function: Callable[..., Any]) -> Callable[..., Any]:
     def reference(x: Any, dim: int, dtype: int | None = None) -> Any:
         gives = x.dtype if x.dtype.kind == "f" else np.dtype(np.int64)
-        return function(x, axis=dim, dtype=np.float64 if gives.kind == "f" else gives).astype(gives) if x.ndim else x.astype(gives)
+        return (
+            function(x, axis=dim, dtype=np.float64 if gives.kind == "f" else gives).astype(gives)
+            if x.ndim
+            else x.astype(gives)
+        )
 
     return reference
 

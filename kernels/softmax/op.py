@@ -69,14 +69,16 @@ def _op(name: str, function: str, reference: Callable[..., Any]) -> Op:
             Case((T((2, 3, 4, 5)), 1, False), "over channels"),
             Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), 1, False), "over channels of channels-last data"),
             Case((T((1, 12), low=-1000.0, high=1000.0), 1, False), "too large for exp without subtracting the maximum"),
-            Case((T((3, 12, 2), low=-1000.0, high=1000.0), 1, False), "the same along a dimension with another behind it"),
+            Case(
+                (T((3, 12, 2), low=-1000.0, high=1000.0), 1, False), "the same along a dimension with another behind it"
+            ),
             Case((T(()), 0, False), "a scalar"),
         ),
         draw=_draw,
     )
 
 
-# ---- int8 ------------------------------------------------------------------------------------------------------------------------------
+# ---- int8 ------------------------------------------------------------------------------------------------------------
 
 _MASKED = "etexport::quantized_masked_softmax.out"
 _SCALE, _ZERO_POINT = 1 / 256, -128
@@ -96,8 +98,8 @@ def _infer8(node: Node) -> tuple[InferredSpec, ...]:
 
 
 def _powers(multiplier: int, shift: int, n: int, target: Target) -> Array:
-    """exp(-d * scale) for d = 0 .. 255, in as many bits as leave the sum of n of them in 32; two bytes each do for short lines, unless
-    the program wants ExecuTorch's results, which are those of a softmax in float."""
+    """exp(-d * scale) for d = 0 .. 255, in as many bits as leave the sum of n of them in 32; two bytes each do for
+    short lines, unless the program wants ExecuTorch's results, which are those of a softmax in float."""
     short = n <= 64 and target.rounding == "nearest"
     bits = 14 if short else min(22, 31 - n.bit_length())
     scale = real_scale(multiplier, shift) / 2**26
@@ -110,18 +112,22 @@ def _lower8(node: Node, target: Target) -> Call:
     n = geometry["length"]
     assert isinstance(n, int)
     powers = Const("powers", _powers(node["input_multiplier"], node["input_shift"], n, target))
-    return Call("quantized_softmax", "softmax/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id), powers))
+    return Call(
+        "quantized_softmax", "softmax/quantized.h", geometry, (Write(node.out.id), Read(node["self"].id), powers)
+    )
 
 
 def _np_softmax8(x: Any, dim: int, zero_in: int, zero_out: int, multiplier: int, shift: int, diff_min: int) -> Any:
     wide = np.atleast_1d(x.astype(np.int64))
-    powers = _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[wide.max(axis=dim, keepdims=True) - wide]
+    powers = _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[
+        wide.max(axis=dim, keepdims=True) - wide
+    ]
     total = powers.sum(axis=dim, keepdims=True)
     stored = np.minimum((powers * 256 + total // 2) // total + _ZERO_POINT, 127)
     return stored.reshape(x.shape).astype(np.int8)
 
 
-# ---- int8 with a mask ------------------------------------------------------------------------------------------------------------------
+# ---- int8 with a mask ------------------------------------------------------------------------------------------------
 
 
 def _infer_masked(node: Node) -> tuple[InferredSpec, ...]:
@@ -149,7 +155,9 @@ def _np_masked(x: Any, mask: Any, dim: int, keeps: bool, whole: int, zero_out: i
     wide = np.atleast_1d(x.astype(np.int64))
     kept = np.broadcast_to(mask == keeps, x.shape).reshape(wide.shape)
     top = np.where(kept, wide, -128).max(axis=dim, keepdims=True)
-    powers = _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[np.where(kept, top - wide, 0)] * kept
+    powers = (
+        _powers(multiplier, shift, wide.shape[dim], Target()).astype(np.int64)[np.where(kept, top - wide, 0)] * kept
+    )
     total = powers.sum(axis=dim, keepdims=True)
     stored = np.minimum((powers * 256 + total // 2) // np.maximum(total, 1) + _ZERO_POINT, 127)
     return np.where(total == 0, whole, stored).reshape(x.shape).astype(np.int8)
@@ -182,7 +190,9 @@ def _rule(node: IntegerNode) -> Fused | str:
     return Fused(_MASKED, (x.ref, Ref(mask.mask.id), dim, mask.keeps, whole, _ZERO_POINT, *scale[:2]))
 
 
-def _case8(shape: tuple[int, ...], dim: int, scale: float, note: str = "", order: tuple[int, ...] | None = None) -> Case:
+def _case8(
+    shape: tuple[int, ...], dim: int, scale: float, note: str = "", order: tuple[int, ...] | None = None
+) -> Case:
     return Case((T(shape, DType.INT8, -128, 128, dim_order=order), dim, 0, _ZERO_POINT, *_fixed_scale(scale)), note)
 
 
@@ -192,7 +202,8 @@ def _draw8(draw: Draw) -> Case:
 
 
 _SOFTMAX8 = Op(
-    "cortex_m::softmax.out(Tensor self, int dim, int input_zero_point, int output_zero_point, int input_multiplier, int input_shift, "
+    "cortex_m::softmax.out(Tensor self, int dim, int input_zero_point, int output_zero_point, int input_multiplier, "
+    "int input_shift, "
     "int diff_min, *, Tensor(a!) out) -> Tensor(a!)",
     infer=_infer8,
     lower=_lower8,
@@ -210,7 +221,8 @@ _SOFTMAX8 = Op(
 
 
 def _masked_case(
-    shape: tuple[int, ...], mask: T, dim: int, keeps: bool, scale: float, note: str = "", order: tuple[int, ...] | None = None
+    shape: tuple[int, ...], mask: T, dim: int, keeps: bool, scale: float, note: str = "",
+    order: tuple[int, ...] | None = None
 ) -> Case:  # fmt: skip
     x = T(shape, DType.INT8, -128, 128, dim_order=order)
     return Case((x, mask, dim, keeps, equal_shares(shape[dim]), _ZERO_POINT, *_fixed_scale(scale)[:2]), note)
@@ -235,7 +247,9 @@ _MASKED_SOFTMAX8 = Op(
     cases=(
         _masked_case((2, 3, 5, 5), T((5, 5), DType.BOOL, constant=True), -1, True, 0.1, "one mask for all heads"),
         _masked_case((2, 3, 4, 80), T((2, 1, 1, 80), DType.BOOL), -1, False, 0.05, "keys that are padding"),
-        _masked_case((2, 3, 4, 5), T((3, 4, 1), DType.BOOL), 1, True, 0.05, "over channels of channels-last data", (0, 2, 3, 1)),
+        _masked_case(
+            (2, 3, 4, 5), T((3, 4, 1), DType.BOOL), 1, True, 0.05, "over channels of channels-last data", (0, 2, 3, 1)
+        ),
         _masked_case((4, 6), T((4, 1), DType.BOOL), 1, True, 0.05, "whole lines"),
     ),
     draw=_draw_masked,
@@ -244,13 +258,20 @@ _MASKED_SOFTMAX8 = Op(
 RULES = [Rule("aten::_softmax.out", _rule, masked=("self",))]
 
 OPS = [
-    _op("_softmax", "softmax", _np_softmax), _op("_log_softmax", "log_softmax", _np_log_softmax), _SOFTMAX8, _MASKED_SOFTMAX8,
+    _op("_softmax", "softmax", _np_softmax), _op("_log_softmax", "log_softmax", _np_log_softmax), _SOFTMAX8,
+    _MASKED_SOFTMAX8,
 ]  # fmt: skip
 
 _LOGARITHMS = "log_softmax: logarithms of small probabilities have no lower end, and no integer form"
 
 INT8 = [
-    Int8(("aten::softmax.int", "aten::_softmax"), Scales.OWN, fixed=(_SCALE, _ZERO_POINT), mask=Mask.SOFTMAX, squashes=True),
+    Int8(
+        ("aten::softmax.int", "aten::_softmax"),
+        Scales.OWN,
+        fixed=(_SCALE, _ZERO_POINT),
+        mask=Mask.SOFTMAX,
+        squashes=True,
+    ),
     Int8(("aten::_safe_softmax",), mask=Mask.SAFE_SOFTMAX),
     Int8(("aten::log_softmax.int",), squashes=True, reason=_LOGARITHMS),
     Int8(("aten::_log_softmax",), reason=_LOGARITHMS),

@@ -1,4 +1,5 @@
-"""Further reductions: variance, vector norms, products, any and all, and the largest and smallest with their indices."""
+"""Further reductions: variance, vector norms, products, any and all, and the largest and smallest with their
+indices."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from etexport.program.model import DType, TensorSpec
 
 
 def _gone(node: Node) -> tuple[int, ...]:
-    """The dimensions that go, in order: one, a list (None and an empty list mean all), or all where the operator names none."""
+    """The dimensions that go, in order: one, a list (None and an empty list mean all), or all where the operator names
+    none."""
     rank, dim = len(node["self"].spec.shape), node.operands.get("dim")
     dims = (dim,) if isinstance(dim, int) else dim or ()
     gone = {node.dimension(one, rank) for one in dims}
@@ -48,7 +50,13 @@ def _loops(node: Node, *further: TensorSpec) -> dict[str, GeometryField]:
     kept = [dim for dim in range(len(self.shape)) if dim not in gone]
     own = kept if _keeps(node) else range(len(kept))
     results = [tuple(one.strides[dim] for dim in own) for one in (node.out.spec, *further)]
-    loops = nest(tuple(self.shape[dim] for dim in kept), results[0], tuple(self.strides[dim] for dim in kept), *results[1:], rank=3)
+    loops = nest(
+        tuple(self.shape[dim] for dim in kept),
+        results[0],
+        tuple(self.strides[dim] for dim in kept),
+        *results[1:],
+        rank=3,
+    )
     inner = nest(tuple(self.shape[dim] for dim in gone), tuple(self.strides[dim] for dim in gone), rank=2)
     fields: dict[str, GeometryField] = {
         "sizes": loops.sizes,
@@ -80,7 +88,7 @@ def _float(node: Node) -> tuple[InferredSpec, ...]:
     return ((spec.dtype, _reduced(node)),)
 
 
-# ---- variance, norms --------------------------------------------------------------------------------------------------------------
+# ---- variance, norms -------------------------------------------------------------------------------------------------
 
 
 def _infer_variance(node: Node) -> tuple[InferredSpec, ...]:
@@ -97,7 +105,11 @@ def _lower_variance(node: Node, target: Target) -> Call:
     terms = _terms(node)
     left = max(terms - _correction(node["correction"]), 0.0)
     # of one element squares are 0, and PyTorch divides them by 0
-    geometry = {**_loops(node), "scale": 1.0 / terms if terms else math.inf, "divisor": 1.0 / left if left else math.inf}
+    geometry = {
+        **_loops(node),
+        "scale": 1.0 / terms if terms else math.inf,
+        "divisor": 1.0 / left if left else math.inf,
+    }
     return Call("variance", "statistics/statistics.h", geometry, (Write(node.out.id), Read(node["self"].id)))
 
 
@@ -129,7 +141,7 @@ def _np_norm(x: Any, order: float, dims: Any, keepdim: bool, dtype: int | None) 
     return np.asarray((np.sum if order == 1 else np.max)(size, axis=axes, keepdims=keepdim)).astype(x.dtype)
 
 
-# ---- products, any, all, extremes -------------------------------------------------------------------------------------------------
+# ---- products, any, all, extremes ------------------------------------------------------------------------------------
 
 
 def _np_product(x: Any, *rest: Any) -> Any:
@@ -167,7 +179,9 @@ def _lower_extreme(smallest: bool) -> Callable[[Node, Target], Call]:
         if len(node.outs) == 2 and 1 not in node.unused_outs:
             indices, index_spec = Write(node.outs[1].id), node.outs[1].spec
         geometry: dict[str, GeometryField] = {**_loops(node, index_spec), "smallest": smallest}
-        return Call("extreme", "statistics/statistics.h", geometry, (Write(node.out.id), indices, Read(node["self"].id)))
+        return Call(
+            "extreme", "statistics/statistics.h", geometry, (Write(node.out.id), indices, Read(node["self"].id))
+        )
 
     return lower
 
@@ -177,12 +191,14 @@ def _np_extreme(value: Callable[..., Any], place: Callable[..., Any]) -> Callabl
         if dim is None:
             return np.asarray(value(x))
         axis = dim if x.ndim else None
-        return np.asarray(value(x, axis=axis, keepdims=keepdim)), np.asarray(place(x, axis=axis, keepdims=keepdim)).astype(np.int64)
+        return np.asarray(value(x, axis=axis, keepdims=keepdim)), np.asarray(
+            place(x, axis=axis, keepdims=keepdim)
+        ).astype(np.int64)
 
     return reference
 
 
-# ---- cases ------------------------------------------------------------------------------------------------------------------------
+# ---- cases -----------------------------------------------------------------------------------------------------------
 
 
 def _shape(draw: Draw, low: int = 1) -> tuple[int, ...]:
@@ -252,46 +268,57 @@ def _logic_ops(name: str, reference: Callable[..., Any]) -> tuple[Op, ...]:
     def op(overload: str, arguments: str, cases: tuple[Case, ...], draw: Callable[[Draw], Case]) -> Op:
         return Op(
             f"aten::{name}.{overload}(Tensor self, {arguments}*, Tensor(a!) out) -> Tensor(a!)",
-            infer=_infer_logic, lower=_lower(name), dtypes=_LOGIC, reference=_np_logic(reference), exact=True, cases=cases, draw=draw,
+            infer=_infer_logic, lower=_lower(name), dtypes=_LOGIC, reference=_np_logic(reference), exact=True,
+            cases=cases, draw=draw,
         )  # fmt: skip
 
     every = (Case((_MASK, None, False)), Case((_MASK, (0, 1), True)))
     numbers = T((2, 3), values=(0.0, -0.0, math.nan, 0.0, 0.0, 1.0))
     return (
-        op("out", "int dim, bool keepdim=False, ", (Case((_MASK, -1, True), "rows of a mask"), Case((numbers, 1, False))), _draw_logic),
+        op(
+            "out",
+            "int dim, bool keepdim=False, ",
+            (Case((_MASK, -1, True), "rows of a mask"), Case((numbers, 1, False))),
+            _draw_logic,
+        ),
         op("dims_out", "int[]? dim=None, bool keepdim=False, ", every, _draw_logic_dims),
         op("all_out", "", (Case((_MASK,)),), lambda draw: Case((_logical(draw, _shape(draw)),))),
     )
 
 
-def _extreme_ops(name: str, indices: str, smallest: bool, value: Callable[..., Any], place: Callable[..., Any]) -> tuple[Op, Op]:
+def _extreme_ops(
+    name: str, indices: str, smallest: bool, value: Callable[..., Any], place: Callable[..., Any]
+) -> tuple[Op, Op]:
     reference = _np_extreme(value, place)
     tie = T((6,), values=(1.0, 3.0, 3.0, -1.0, -1.0, 0.0))
     nans = T((5,), values=(1.0, math.nan, math.inf, math.nan, -math.inf))
     return (
         Op(
-            f"aten::{name}.dim_{name}(Tensor self, int dim, bool keepdim=False, *, Tensor(a!) {name}, Tensor(b!) {indices}) -> "
+            f"aten::{name}.dim_{name}(Tensor self, int dim, bool keepdim=False, *, Tensor(a!) {name}, Tensor(b!) "
+            f"{indices}) -> "
             "(Tensor(a!) values, Tensor(b!) indices)",
-            infer=_infer_extreme, lower=_lower_extreme(smallest), dtypes=_ORDERED, reference=reference, carries=("self",), exact=True,
-            cases=(
+            infer=_infer_extreme, lower=_lower_extreme(smallest), dtypes=_ORDERED, reference=reference,
+            carries=("self",), exact=True, cases=(
                 Case((T((3, 8)), 1, False)), Case((_EIGHT, 0, False), "int8"),
-                Case((T((3, 8), DType.INT64, -9, 9), 1, True), "int64"), Case((_LAST, 1, True), "over channels of channels-last data"),
+                Case((T((3, 8), DType.INT64, -9, 9), 1, True), "int64"),
+                Case((_LAST, 1, True), "over channels of channels-last data"),
                 Case((tie, 0, False), "the first of equal ones"), Case((nans, -1, False), "the first NaN"),
             ),
             draw=_draw_extreme,
         ),
         Op(
             f"aten::{name}.unary_out(Tensor self, *, Tensor(a!) out) -> Tensor(a!)",
-            infer=_infer_extreme, lower=_lower_extreme(smallest), dtypes=_ORDERED, reference=reference, carries=("self",), exact=True,
-            cases=(Case((_LAST,)), Case((_EIGHT,), "int8"), Case((nans,), "NaN wins"), Case((T(()),), "a scalar")),
-            draw=lambda draw: Case((_ties(draw, _shape(draw)),)),
+            infer=_infer_extreme, lower=_lower_extreme(smallest), dtypes=_ORDERED, reference=reference,
+            carries=("self",), exact=True, cases=(Case((_LAST,)), Case((_EIGHT,), "int8"), Case((nans,), "NaN wins"),
+            Case((T(()),), "a scalar")), draw=lambda draw: Case((_ties(draw, _shape(draw)),)),
         ),
     )  # fmt: skip
 
 
 OPS = [
     Op(
-        "aten::var.correction_out(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False, Tensor(a!) out)"
+        "aten::var.correction_out(Tensor self, int[1]? dim=None, *, Scalar? correction=None, bool keepdim=False, "
+        "Tensor(a!) out)"
         " -> Tensor(a!)",
         infer=_infer_variance,
         lower=_lower_variance,
@@ -306,7 +333,8 @@ OPS = [
         draw=_draw_variance,
     ),
     Op(
-        "aten::linalg_vector_norm.out(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None, "
+        "aten::linalg_vector_norm.out(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? "
+        "dtype=None, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_norm,
         lower=_lower_norm,
@@ -320,7 +348,8 @@ OPS = [
         draw=_draw_norm,
     ),
     Op(
-        "aten::prod.int_out(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None, Tensor(a!) out) -> Tensor(a!)",
+        "aten::prod.int_out(Tensor self, int dim, bool keepdim=False, *, ScalarType? dtype=None, Tensor(a!) out) -> "
+        "Tensor(a!)",
         infer=_float,
         lower=_lower("product"),
         reference=_np_product,

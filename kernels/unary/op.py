@@ -46,7 +46,13 @@ def _in_float(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _op(
-    name: str, reference: Callable[[Any], Any], low: float, high: float, *, exact: bool = False, integers: tuple[DType, ...] = ()
+    name: str,
+    reference: Callable[[Any], Any],
+    low: float,
+    high: float,
+    *,
+    exact: bool = False,
+    integers: tuple[DType, ...] = (),
 ) -> Op:
     def draw(draw: Draw) -> Case:
         shape = tuple(draw.integer(1, 7) for _ in range(draw.integer(0, 4)))

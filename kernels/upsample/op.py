@@ -23,7 +23,9 @@ def _sizes(node: Node) -> tuple[int, int]:
         raise node.error(f"resizing of {list(x.shape)}; images (N, C, H, W) have a kernel")
     if (size is None) == (factors is None) or len(size or factors) != 2:
         raise node.error(f"output_size is {size} and scale_factors is {factors}", "one of them, with two entries")
-    if factors is not None and not all(math.isfinite(factor) and 0 < factor * max(x.shape) <= _LIMIT for factor in factors):
+    if factors is not None and not all(
+        math.isfinite(factor) and 0 < factor * max(x.shape) <= _LIMIT for factor in factors
+    ):
         raise node.error(f"scale_factors is {list(factors)}")
     height, width = size or (int(x.shape[2] * factors[0]), int(x.shape[3] * factors[1]))
     if min(height, width) < 1 or x.shape[0] * x.shape[1] * height * width > _LIMIT:
@@ -43,9 +45,9 @@ def _window(node: Node, kernel: int, firsts: Array, numbered: bool = False) -> W
     """Each output row sees `kernel` input rows, all inside, of which `firsts` has the first."""
     (batch, channels, in_height, in_width), (height, width) = node["input"].spec.shape, _sizes(node)
     return Window(
-        input=node["input"].id, output=node.out.id, batch=batch, in_rows=in_height, in_row=in_width * channels, out_rows=height,
-        out_row=width * channels, kernel=kernel, stride=0, pad=0, dilation=1, pad_value=0.0, pad_elements=0,
-        firsts=tuple(firsts.tolist()), numbered=numbered,
+        input=node["input"].id, output=node.out.id, batch=batch, in_rows=in_height, in_row=in_width * channels,
+        out_rows=height, out_row=width * channels, kernel=kernel, stride=0, pad=0, dilation=1, pad_value=0.0,
+        pad_elements=0, firsts=tuple(firsts.tolist()), numbered=numbered,
     )  # fmt: skip
 
 
@@ -66,7 +68,14 @@ def _sources(shape: tuple[int, ...], height: int, width: int, factors: tuple[flo
 
 def _lower_nearest(node: Node, target: Target) -> Call:
     rows, columns = _sources(node["input"].spec.shape, *_sizes(node), node["scale_factors"])
-    return swept_call(node, "upsample_nearest", "upsample/nearest.h", _geometry(node), _window(node, 1, rows), (Const("columns", columns),))
+    return swept_call(
+        node,
+        "upsample_nearest",
+        "upsample/nearest.h",
+        _geometry(node),
+        _window(node, 1, rows),
+        (Const("columns", columns),),
+    )
 
 
 def _nearest(x: Array, size: tuple[int, ...] | None, factors: tuple[float, ...] | None) -> Array:
@@ -85,7 +94,8 @@ def _draw_nearest(draw: Draw) -> Case:
 
 
 def _between(inputs: int, outputs: int, aligned: bool, factor: float | None) -> tuple[Array, Array]:
-    """The two inputs between which each output lies, and how far towards the second: PyTorch's `area_pixel_compute_source_index`."""
+    """The two inputs between which each output lies, and how far towards the second: PyTorch's
+    `area_pixel_compute_source_index`."""
     at = np.arange(outputs, dtype=np.float64)
     if aligned:
         source = at * ((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0)
@@ -107,8 +117,14 @@ def _lower_bilinear(node: Node, target: Target) -> Call:
         row_shares[rows[:, 0] == in_height - 1] = 1.0
     last = min(in_height - 1, 1)
     window = _window(node, last + 1, np.minimum(rows[:, 0], in_height - 1 - last), numbered=True)
-    tables = (Const("row_shares", row_shares), Const("columns", columns.reshape(-1)), Const("column_shares", column_shares))
-    return swept_call(node, "upsample_bilinear", "upsample/bilinear.h", {**_geometry(node), "last": last}, window, tables)
+    tables = (
+        Const("row_shares", row_shares),
+        Const("columns", columns.reshape(-1)),
+        Const("column_shares", column_shares),
+    )
+    return swept_call(
+        node, "upsample_bilinear", "upsample/bilinear.h", {**_geometry(node), "last": last}, window, tables
+    )
 
 
 def _bilinear(x: Array, size: tuple[int, ...] | None, aligned: bool, factors: tuple[float, ...] | None) -> Array:
@@ -131,7 +147,8 @@ def _draw_bilinear(draw: Draw) -> Case:
 
 OPS = [
     Op(
-        schema="aten::upsample_nearest2d.vec_out(Tensor input, SymInt[]? output_size, float[]? scale_factors, *, Tensor(a!) out)"
+        schema="aten::upsample_nearest2d.vec_out(Tensor input, SymInt[]? output_size, float[]? scale_factors, *, "
+        "Tensor(a!) out)"
         " -> Tensor(a!)",
         infer=_infer,
         lower=_lower_nearest,
@@ -151,7 +168,8 @@ OPS = [
         draw=_draw_nearest,
     ),
     Op(
-        schema="aten::upsample_bilinear2d.vec_out(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors, *, "
+        schema="aten::upsample_bilinear2d.vec_out(Tensor input, SymInt[]? output_size, bool align_corners, float[]? "
+        "scale_factors, *, "
         "Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower_bilinear,

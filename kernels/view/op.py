@@ -95,7 +95,10 @@ OPS = [
             Case((T((1, 4, 3, 3)), (1, 36)), "flatten"),
             Case((T((2, 6)), (2, -1, 3)), "one size follows from the rest"),
             Case((T((1,)), ()), "to a scalar"),
-            Case((T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), (2, 60)), "flatten of channels-last data keeps the logical order"),
+            Case(
+                (T((2, 3, 4, 5), dim_order=(0, 2, 3, 1)), (2, 60)),
+                "flatten of channels-last data keeps the logical order",
+            ),
         ),
         draw=_draw_view,
     ),
@@ -106,7 +109,10 @@ OPS = [
         reference=_np_squeeze,
         layout=Layout.VIEW,
         exact=True,
-        cases=(Case((T((2, 3, 1, 1)), (2, 3)), "after global pooling"), Case((T((2, 3)), (0,)), "a size other than 1 stays")),
+        cases=(
+            Case((T((2, 3, 1, 1)), (2, 3)), "after global pooling"),
+            Case((T((2, 3)), (0,)), "a size other than 1 stays"),
+        ),
         draw=_draw_squeeze,
     ),
     Op(

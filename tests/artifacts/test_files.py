@@ -11,7 +11,17 @@ import pytest
 
 from etexport.artifacts.files import opened, write_whole
 from etexport.artifacts.records import record_text, write_record
-from etexport.artifacts.runs import BoardTensor, Clock, LinkUse, RunRecord, StackUse, image_of, read_outputs, read_run, write_run
+from etexport.artifacts.runs import (
+    BoardTensor,
+    Clock,
+    LinkUse,
+    RunRecord,
+    StackUse,
+    image_of,
+    read_outputs,
+    read_run,
+    write_run,
+)
 from etexport.errors import ModelError
 
 
@@ -20,7 +30,11 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
         write_whole(tmp_path / "folder", b"{}")
-    assert path.read_bytes() == b"{}" and sorted(one.name for one in tmp_path.rglob("*")) == ["a.json", "deep", "folder"]
+    assert path.read_bytes() == b"{}" and sorted(one.name for one in tmp_path.rglob("*")) == [
+        "a.json",
+        "deep",
+        "folder",
+    ]
 
 
 def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
@@ -75,8 +89,14 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"link": {"version": 1}}, r"missing required field `layout` - at `\$\.link`"),
         ({"samples": "2"}, r"Expected `int`, got `str` - at `\$\.samples`"),
         ({"counters": [1.5]}, r"got `float` - at `\$\.counters\[0\]`"),
-        ({"outputs": [{"name": "a", "dtype": "int8", "shape": [2], "dim_order": [1], "permuted_by_host": False}]}, r"\$\.outputs\[0\]"),
-        ({"outputs": [{"name": "a", "dtype": "none", "shape": [], "dim_order": [], "permuted_by_host": False}]}, r"\$\.outputs\[0\]"),
+        (
+            {"outputs": [{"name": "a", "dtype": "int8", "shape": [2], "dim_order": [1], "permuted_by_host": False}]},
+            r"\$\.outputs\[0\]",
+        ),
+        (
+            {"outputs": [{"name": "a", "dtype": "none", "shape": [], "dim_order": [], "permuted_by_host": False}]},
+            r"\$\.outputs\[0\]",
+        ),
     ],
 )
 def test_a_field_that_is_not_what_it_must_be_is_named(tmp_path: Path, changed: dict[str, object], said: str) -> None:
@@ -89,7 +109,10 @@ def test_a_field_that_is_not_what_it_must_be_is_named(tmp_path: Path, changed: d
 
 
 def test_a_run_with_traces_is_read_as_it_was_written(tmp_path: Path) -> None:
-    outputs = [(np.array([1, 2], np.int8), np.array(3.0, np.float32)), (np.array([4, 5], np.int8), np.array(6.0, np.float32))]
+    outputs = [
+        (np.array([1, 2], np.int8), np.array(3.0, np.float32)),
+        (np.array([4, 5], np.int8), np.array(6.0, np.float32)),
+    ]
     write_run(tmp_path / "plain", RECORD, outputs)
     assert not (tmp_path / "plain" / "trace.npz").exists() and image_of(tmp_path / "plain") == "c0ffee00"
     assert image_of(tmp_path) is None

@@ -1,8 +1,8 @@
-"""Damaged frames for both parsers of the link, and broken words for that of MLPerf Tiny's protocol, by a seed: `python -m
-tests.device.fuzz [COUNT] [SEED]`, ten million each unless told.
+"""Damaged frames for both parsers of the link, and broken words for that of MLPerf Tiny's protocol, by a seed: `python
+-m tests.device.fuzz [COUNT] [SEED]`, ten million each unless told.
 
-No corpus is kept: the seed makes the inputs. A CRC of 32 bits lets one damaged input in four thousand millions through, so that ten million
-may not contain one.
+No corpus is kept: the seed makes the inputs. A CRC of 32 bits lets one damaged input in four thousand millions through,
+so that ten million may not contain one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ def built(folder: Path, parser: str) -> Path:
     """A parser of the firmware's, with sanitizers, and what throws things at it."""
     out = folder / f"fuzz_{parser}"
     sources = [Path(__file__).with_name(f"fuzz_{parser}.cpp"), root() / "firmware" / PARSERS[parser]]
-    flags = ["-std=c++17", "-O2", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{root() / 'firmware'}"]
+    flags = [
+        "-std=c++17",
+        "-O2",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        f"-I{root() / 'firmware'}",
+    ]
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(out)], check=True)
     return out
 
@@ -38,7 +45,9 @@ def built(folder: Path, parser: str) -> Path:
 def firmware(count: int, seed: int, parser: str = "frames") -> tuple[int, str]:
     """Exit code and words of the firmware's side."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([built(Path(folder), parser), str(count), str(seed)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [built(Path(folder), parser), str(count), str(seed)], capture_output=True, text=True, check=False
+        )
     return done.returncode, (done.stdout + done.stderr).strip()
 
 
@@ -62,10 +71,15 @@ def frames(rng: random.Random) -> list[bytes]:
 
 
 def host(count: int, seed: int) -> tuple[int, str]:
-    """Wrong answers, and words, of the host's side: `decode` of single blocks, and the splitter of a stream with text between them."""
+    """Wrong answers, and words, of the host's side: `decode` of single blocks, and the splitter of a stream with text
+    between them."""
     rng = random.Random(seed)
     good = frames(rng)
-    known = {(message.kind, message.sequence): message.fields for frame in good if (message := decode(frame.strip(b"\0"))) is not None}
+    known = {
+        (message.kind, message.sequence): message.fields
+        for frame in good
+        if (message := decode(frame.strip(b"\0"))) is not None
+    }
     splitter = Splitter()
     wrong = damaged = seen = 0
     for number in range(count):

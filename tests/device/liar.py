@@ -1,4 +1,5 @@
-"""A board written in Python, behind a socket or a pty, that answers as the tiny program would and lies where a test tells it to."""
+"""A board written in Python, behind a socket or a pty, that answers as the tiny program would and lies where a test
+tells it to."""
 
 from __future__ import annotations
 
@@ -36,9 +37,10 @@ class Board:
         own, page = image(elf), layout()
         self.runs, self.boot, self.lie = 0, 1, lie
         self.hello = {
-            "version": page.version, "layout": page.hash, "reset_cause": 0, "program_hash": program_hash(elf), "image_crc": own.crc,
-            "image_bytes": own.size, "methods": 1, "steps": 3, "init_ticks": 1000, "stack_bytes": 0, "stack_used": 0,
-            "chunk": 256, "features": 0, "bad_frames": 0, "clock_hz": 0, "board": "host", "program": "tiny",
+            "version": page.version, "layout": page.hash, "reset_cause": 0, "program_hash": program_hash(elf),
+            "image_crc": own.crc, "image_bytes": own.size, "methods": 1, "steps": 3, "init_ticks": 1000,
+            "stack_bytes": 0, "stack_used": 0, "chunk": 256, "features": 0, "bad_frames": 0, "clock_hz": 0,
+            "board": "host", "program": "tiny",
         } | hello  # fmt: skip
         self.tensor, self.method = tensor, method
         x = {"dtype": 6, "size": 24, "sizes": (2, 3), "dim_order": (0, 1), "name": "x"}
@@ -56,7 +58,9 @@ class Board:
         if asked.kind == "IDENTIFY":
             return [encode("HELLO", number, **{"boot": self.boot, "runs": self.runs} | self.hello)]
         if asked.kind == "DESCRIBE" and asked["role"] == 3:
-            return [encode("METHOD", number, **{"method": 0, "inputs": 2, "outputs": 2, "name": "forward"} | self.method)]
+            return [
+                encode("METHOD", number, **{"method": 0, "inputs": 2, "outputs": 2, "name": "forward"} | self.method)
+            ]
         if asked.kind == "DESCRIBE":
             known = self.tensors[asked["role"], asked["index"] % 2] | self.tensor
             rank = len(known["sizes"])
@@ -71,7 +75,12 @@ class Board:
             frames = [encode("BUSY", number, run=self.runs)]
             for index, data in enumerate(outputs):
                 frames.append(encode("DATA", number, run=self.runs, role=1, index=index, offset=0, data=data))
-            return [*frames, encode("DONE", number, run=self.runs, method=0, ticks=500, overhead=20, crc=zlib.crc32(b"".join(outputs)))]
+            return [
+                *frames,
+                encode(
+                    "DONE", number, run=self.runs, method=0, ticks=500, overhead=20, crc=zlib.crc32(b"".join(outputs))
+                ),
+            ]
         return []
 
 
@@ -83,7 +92,9 @@ def served(board: Board | None, flood: bytes = b"", pty: bool = False) -> Iterat
         tty.setraw(slave)
         try:
             threading.Thread(
-                target=_serve, args=(board, lambda: os.read(master, 4096), lambda data: os.write(master, data), flood), daemon=True
+                target=_serve,
+                args=(board, lambda: os.read(master, 4096), lambda data: os.write(master, data), flood),
+                daemon=True,
             ).start()
             yield os.ttyname(slave)
         finally:

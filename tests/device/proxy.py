@@ -1,4 +1,5 @@
-"""A noisy line between pyserial and a running firmware: it flips, drops, doubles and delays bytes, by a seed, in both directions."""
+"""A noisy line between pyserial and a running firmware: it flips, drops, doubles and delays bytes, by a seed, in both
+directions."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Noise:
-    """Probabilities for each byte. `first` bytes of a direction pass untouched. A delay holds back everything behind it too."""
+    """Probabilities for each byte. `first` bytes of a direction pass untouched. A delay holds back everything behind it
+    too."""
 
     flip: float = 0.0
     drop: float = 0.0
@@ -39,8 +41,11 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(target: str, *, to_board: Noise = QUIET, to_host: Noise = QUIET, seed: int = 0, before: bytes = b"") -> Iterator[Proxy]:
-    """Listen on a port of the loopback interface, and pass on to `target` ("socket://host:port"). `before` comes to the host first."""
+def proxy(
+    target: str, *, to_board: Noise = QUIET, to_host: Noise = QUIET, seed: int = 0, before: bytes = b""
+) -> Iterator[Proxy]:
+    """Listen on a port of the loopback interface, and pass on to `target` ("socket://host:port"). `before` comes to the
+    host first."""
     listener = socket.create_server(("127.0.0.1", 0))
     result = Proxy(f"socket://127.0.0.1:{listener.getsockname()[1]}")
     host, _, port = target.removeprefix("socket://").partition(":")
@@ -127,7 +132,8 @@ def _damager(noise: Noise, rng: random.Random, done: dict[str, int]) -> Callable
 
 
 class Pty:
-    """A terminal device whose other end is the board at `target`: what a serial port looks like to pyserial. `unplug` takes it away."""
+    """A terminal device whose other end is the board at `target`: what a serial port looks like to pyserial. `unplug`
+    takes it away."""
 
     def __init__(self, target: str | None) -> None:
         self._master, self._slave = os.openpty()

@@ -1,8 +1,8 @@
 """Frames without end over a terminal that loses, flips, doubles and delays bytes: `python -m tests.device.soak`.
 
-A million frames against the host's process, a hundred thousand against one simulated core and ten thousand against each other board
-that QEMU simulates, unless told: `--board NAME`, `--frames N`, `--seconds S` (it ends sooner), `--seed N`. Each output of each run is
-compared, runs are numbered without a gap, and memory stays.
+A million frames against the host's process, a hundred thousand against one simulated core and ten thousand against each
+other board that QEMU simulates, unless told: `--board NAME`, `--frames N`, `--seconds S` (it ends sooner), `--seed N`.
+Each output of each run is compared, runs are numbered without a gap, and memory stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ from tests.device.proxy import Noise, Pty, proxy
 from tests.device.tiny import Array, expected, sample
 
 NOISE = Noise(
-    flip=1 / 100_000, drop=1 / 100_000, double=1 / 100_000, delay=1 / 500_000, delay_s=0.05, drop_run=1 / 500_000, repeat_run=1 / 200_000
+    flip=1 / 100_000,
+    drop=1 / 100_000,
+    double=1 / 100_000,
+    delay=1 / 500_000,
+    delay_s=0.05,
+    drop_run=1 / 500_000,
+    repeat_run=1 / 200_000,
 )
 """Of each byte, in both directions: about one run in ten is hit."""
 FRAMES = {"host": 1_000_000, "qemu_mps2_an386": 100_000}
@@ -62,9 +68,15 @@ class Soaked:
 
     def __str__(self) -> str:
         return (
-            f"{self.board}: {self.frames:,} frames in {self.runs:,} runs and {self.seconds:.0f} s, {self.damage:,} times damaged; "
-            f"{self.bad_frames:,} bad frames and {self.asked_again:,} repeated questions, no wrong output, no run lost; "
-            + ("memory grew by {:,} bytes here and by {:,} there".format(*self.grown) if self.grown else "too few runs to look at memory")
+            f"{self.board}: {self.frames:,} frames in {self.runs:,} runs and {self.seconds:.0f} s, {self.damage:,} "
+            "times damaged; "
+            f"{self.bad_frames:,} bad frames and {self.asked_again:,} repeated questions, no wrong output, no run "
+            "lost; "
+            + (
+                "memory grew by {:,} bytes here and by {:,} there".format(*self.grown)
+                if self.grown
+                else "too few runs to look at memory"
+            )
         )
 
 
@@ -86,9 +98,17 @@ class Frames(WireLog):
 
 
 def soak(
-    name: str, frames: int, out: Path, *, seconds: float = float("inf"), seed: int = 1, noise: Noise = NOISE, meaning: Meaning = expected
+    name: str,
+    frames: int,
+    out: Path,
+    *,
+    seconds: float = float("inf"),
+    seed: int = 1,
+    noise: Noise = NOISE,
+    meaning: Meaning = expected,
 ) -> Soaked:
-    """At least so many frames with a board's simulator over a lossy terminal; Wrong, or an EtError of the link, where it does not hold."""
+    """At least so many frames with a board's simulator over a lossy terminal; Wrong, or an EtError of the link, where
+    it does not hold."""
     board, begun, signed = load_board(name), time.monotonic(), time.monotonic()
     elf = build_tiny(board, out)
     with (
@@ -109,7 +129,9 @@ def soak(
             done = link.run(hello, hello.runs + runs, inputs, 60.0)
             for index, (got, wanted) in enumerate(zip(done.outputs, meaning(inputs, hello.runs + runs), strict=True)):
                 if got.tobytes() != wanted.tobytes():
-                    raise Wrong(f"{name}: output {index} of run {runs:,} is not what the program makes, and was accepted")
+                    raise Wrong(
+                        f"{name}: output {index} of run {runs:,} is not what the program makes, and was accepted"
+                    )
             if runs == _WARM:
                 warm = (_resident("self"), _resident(str(running.process.pid)))
             if time.monotonic() - signed > _SIGN_S:
@@ -117,14 +139,25 @@ def soak(
                 print(f"{name}: {log.count:,} of {frames:,} frames", file=sys.stderr, flush=True)
         after = link.greet(IDENTIFY_S)
         if (after.boot, after.runs) != (hello.boot, hello.runs + runs):
-            raise Wrong(f"{name}: {runs:,} runs were made, the board says {after.runs - hello.runs:,}; it has started {after.boot} times")
+            raise Wrong(
+                f"{name}: {runs:,} runs were made, the board says {after.runs - hello.runs:,}; it has started "
+                f"{after.boot} times"
+            )
         now = (_resident("self"), _resident(str(running.process.pid)))
         grown = (now[0] - warm[0], now[1] - warm[1]) if runs > _WARM else None
         if grown is not None and max(grown) > _MOST_GROWTH:
             raise Wrong(f"{name}: memory grew by {max(grown):,} bytes from run {_WARM} to run {runs:,}")
         bad = link.bad_frames + after.bad_frames - hello.bad_frames
         return Soaked(
-            name, log.count, runs, link.bytes_received, sum(line.done.values()), bad, link.asked_again, grown, time.monotonic() - begun
+            name,
+            log.count,
+            runs,
+            link.bytes_received,
+            sum(line.done.values()),
+            bad,
+            link.asked_again,
+            grown,
+            time.monotonic() - begun,
         )
 
 
@@ -141,7 +174,9 @@ def _resident(process: str) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.device.soak", description=__doc__)
-    parser.add_argument("--board", action="append", metavar="NAME", help="one that is simulated (default: host and all in QEMU)")
+    parser.add_argument(
+        "--board", action="append", metavar="NAME", help="one that is simulated (default: host and all in QEMU)"
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="(default: as above)")
     parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S", help="of each board, at most")
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,5 @@
-"""What a board must do, on that of `pytest --board NAME --port URL`; and that this works, on a QEMU machine with port and debugger."""
+"""What a board must do, on that of `pytest --board NAME --port URL`; and that this works, on a QEMU machine with port
+and debugger."""
 
 from __future__ import annotations
 
@@ -87,14 +88,26 @@ serial = "not attached"
 
 
 @pytest.mark.skipif(
-    not all(map(shutil.which, ("arm-none-eabi-g++", "riscv64-unknown-elf-g++", "qemu-system-arm", "qemu-system-riscv32"))),
+    not all(
+        map(shutil.which, ("arm-none-eabi-g++", "riscv64-unknown-elf-g++", "qemu-system-arm", "qemu-system-riscv32"))
+    ),
     reason="a compiler or a simulator of the map's boards is not installed",
 )
 def test_the_tests_run_on_each_board_of_a_map(tmp_path: Path) -> None:
     """What a board lacks is a skip with the reason; a board that is not there is an error, and says so."""
     listed, report = tmp_path / "boards.toml", tmp_path / "x.xml"
     listed.write_text(MAP)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/device/test_attached.py", "-k", "counts or probes"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/device/test_attached.py",
+        "-k",
+        "counts or probes",
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     words = [f"--hardware-map={listed}", f"--junitxml={report}"]
     done = subprocess.run([*command, *words], cwd=root(), env=environment, capture_output=True, text=True, check=False)
@@ -112,4 +125,7 @@ def test_the_tests_run_on_each_board_of_a_map(tmp_path: Path) -> None:
     assert found[probes, "qemu_virt_rv32"] == ("skipped", "qemu_virt_rv32 lacks a counter")
     assert found[counts, "st_nucleo_f446re"] == ("skipped", f"outputs are right; nothing is counted: {still}")
     assert found[probes, "st_nucleo_f446re"] == ("skipped", "st_nucleo_f446re lacks a counter")
-    assert all(found[test, "nrf52840_dk-not attached"][0] == "error" for test in (counts, probes)) and done.stdout.count(lost) >= 2
+    assert (
+        all(found[test, "nrf52840_dk-not attached"][0] == "error" for test in (counts, probes))
+        and done.stdout.count(lost) >= 2
+    )

@@ -57,7 +57,9 @@ def test_every_format_has_every_record(firmware: Firmware, tmp_path: Path, suffi
         with np.load(path) as arrays:
             for at in range(2):
                 np.testing.assert_array_equal(arrays[f"output_{at}"], np.stack([one[at] for one in wanted]))
-                np.testing.assert_array_equal(arrays[f"input_{at}"], np.stack([sample(index % 2)[at] for index in range(5)]))
+                np.testing.assert_array_equal(
+                    arrays[f"input_{at}"], np.stack([sample(index % 2)[at] for index in range(5)])
+                )
             assert arrays["sequence"].tolist() == arrays["run"].tolist() == [1, 2, 3, 4, 5]
             assert arrays["board"].tolist() == ["host"] * 5 and int(arrays["program_hash"][0]) == 0x0123456789ABCDEF
             assert all(began <= at <= time.time() for at in arrays["time"]) and (np.diff(arrays["time"]) > 0).all()
@@ -158,11 +160,24 @@ def folder_of(elf: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".jsonl"])
 def test_a_host_that_is_killed_loses_nothing(firmware: Firmware, tmp_path: Path, suffix: str) -> None:
-    """kill -9 while records come: each that was told of is there, and what is there is whole. Until then nobody else writes to it."""
+    """kill -9 while records come: each that was told of is there, and what is there is whole. Until then nobody else
+    writes to it."""
     _, elf = firmware("host")
     folder, path = folder_of(elf, tmp_path / "build"), tmp_path / f"x{suffix}"
-    command = [sys.executable, "-m", "etexport", "capture", str(folder), "--board", "host", "--inputs", str(folder / "inputs.npz")]
-    process = subprocess.Popen([*command, "-o", str(path), "--for", "60"], stdout=subprocess.PIPE, text=True, cwd=root())
+    command = [
+        sys.executable,
+        "-m",
+        "etexport",
+        "capture",
+        str(folder),
+        "--board",
+        "host",
+        "--inputs",
+        str(folder / "inputs.npz"),
+    ]
+    process = subprocess.Popen(
+        [*command, "-o", str(path), "--for", "60"], stdout=subprocess.PIPE, text=True, cwd=root()
+    )
     assert process.stdout is not None
     told = 0
     while told < 64:
@@ -219,7 +234,13 @@ def test_a_full_disk_for_real(firmware: Firmware, tmp_path: Path) -> None:
     done = subprocess.run([unshare, "-rm", "sh", "-c", script], cwd=root(), capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert said.count("code 1") == 2 and "Traceback" not in said, said
-    lines = int(re.search(r"x\.jsonl: cannot be written: No space left on device; (\d+) entries", said)[1])  # type: ignore[index]
+    lines = int(
+        re.search(
+            r"x\.jsonl: cannot be written: No space left on device; (\d+) "
+            r"entries",
+            said,
+        )[1]
+    )  # type: ignore[index]
     assert [row["sequence"] for row in rows(tmp_path / "kept.jsonl")] == list(range(1, lines + 1)) and lines > 10
     assert re.search(r"x\.npz: cannot be (made|written): No space left on device; \d+ entries are in", said), said
     assert recover(tmp_path / "x.npz") > 10
@@ -240,7 +261,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         create(tmp_path / "z.txt")
 
 
-# ---- a firmware of one's own -----------------------------------------------------------------------------------------------------
+# ---- a firmware of one's own -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -254,14 +275,28 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     for source in (folder / "program.cpp", folder / "constants.S", Path(__file__).with_name("own_capture.cpp")):
         objects.append(where / f"{source.stem}.o")
         gcc.run(gcc.compile_command(board, source, objects[-1], folder, kernel_folders(), {}), board)
-    gcc.run([gcc.tool(board, "gcc"), *gcc.link_flags(board), *map(str, objects), "-lm", "-o", str(where / "own")], board)
+    gcc.run(
+        [gcc.tool(board, "gcc"), *gcc.link_flags(board), *map(str, objects), "-lm", "-o", str(where / "own")], board
+    )
     return folder, subprocess.run([where / "own"], capture_output=True, check=True).stdout
 
 
 def listened(folder: Path, said: bytes, out: Path, *more: str) -> tuple[int, str]:
     """Exit code and all words of a capture of these bytes."""
     with Pty(None) as line:
-        command = [sys.executable, "-m", "etexport", "capture", str(folder), "--listen", "-o", str(out), "--port", line.device, *more]
+        command = [
+            sys.executable,
+            "-m",
+            "etexport",
+            "capture",
+            str(folder),
+            "--listen",
+            "-o",
+            str(out),
+            "--port",
+            line.device,
+            *more,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=root())
         time.sleep(4.0)  # until it has the port: a terminal that nobody has open keeps 4 KB at most
         for at in range(0, len(said), 1000):
@@ -289,7 +324,8 @@ def test_lost_frames_and_resets_of_it_are_gaps(own: tuple[Path, bytes], tmp_path
     folder, said = own
     pieces = frames(said)
     with_frames = [at for at, piece in enumerate(pieces) if b"ready" not in piece]
-    lost = [piece for at, piece in enumerate(pieces) if at not in with_frames[6:8]]  # the fourth run: an input and an output
+    # the fourth run: an input and an output
+    lost = [piece for at, piece in enumerate(pieces) if at not in with_frames[6:8]]
     code, words = listened(folder, b"".join(lost + lost), tmp_path / "x.npz", "--records", "14")
     assert code == 0, words
     captured: Captured = read_captured(tmp_path / "x.npz")

@@ -73,7 +73,9 @@ def fault(board: Board, elf: Path, first: float) -> DeviceFaultError:
 
 @pytest.mark.parametrize("probes", [False, True])
 @pytest.mark.parametrize("name", BOARDS)
-def test_a_bad_write_is_traced_to_the_line_of_the_script(firmware: Firmware, tmp_path: Path, name: str, probes: bool) -> None:
+def test_a_bad_write_is_traced_to_the_line_of_the_script(
+    firmware: Firmware, tmp_path: Path, name: str, probes: bool
+) -> None:
     board, built = firmware(name, probes=probes)
     error = fault(board, as_built(tmp_path, built), WRITE_NOWHERE)
     assert error.exit_code == 4
@@ -81,7 +83,12 @@ def test_a_bad_write_is_traced_to_the_line_of_the_script(firmware: Firmware, tmp
     assert "in run 2, in step 1 misbehave (aten::relu.out)" in error.what
     assert "in tiny::misbehave(float) at program.cpp:" in error.what
     assert "from tiny::run() at program.cpp:" in error.what
-    assert "0x70000000" in error.what or "0x00000010" in error.what or "(0x10)" in error.what or "UndefinedBehavior" in error.what
+    assert (
+        "0x70000000" in error.what
+        or "0x00000010" in error.what
+        or "(0x10)" in error.what
+        or "UndefinedBehavior" in error.what
+    )
 
 
 @pytest.mark.parametrize("name", IN_QEMU)
@@ -118,7 +125,8 @@ def test_without_what_lies_beside_the_elf_the_function_is_still_named(firmware: 
         ("5c98", "access to an address where nothing is (0x70000001)"),  # ldrb r0, [r3, r2]
         ("885a", "access to an address where nothing is (0x70000002)"),  # ldrh r2, [r3, #2]
         ("c303", "access to an address where nothing is (0x70000000)"),  # stmia r3!, {r0, r1}
-        ("6021", "access to an address where nothing is, or unaligned access"),  # str r1, [r4], which a fault does not save
+        # str r1, [r4], which a fault does not save
+        ("6021", "access to an address where nothing is, or unaligned access"),
         ("4770", "hard fault"),  # bx lr
     ],
 )

@@ -1,4 +1,5 @@
-"""Writing flash: into running QEMU machines by a real gdb, into a raw file that a machine boots from, and what fake tools say."""
+"""Writing flash: into running QEMU machines by a real gdb, into a raw file that a machine boots from, and what fake
+tools say."""
 
 from __future__ import annotations
 
@@ -24,7 +25,15 @@ from etexport.device.flash import confirm, step_of, write
 from etexport.device.flash.image_files import intel_hex, raw, segments, uf2
 from etexport.device.flash.tool import known_tools
 from etexport.device.session import Line
-from etexport.errors import BoardError, BuildError, DeviceFaultError, DeviceLostError, EtError, MismatchError, ToolMissingError
+from etexport.errors import (
+    BoardError,
+    BuildError,
+    DeviceFaultError,
+    DeviceLostError,
+    EtError,
+    MismatchError,
+    ToolMissingError,
+)
 from etexport.hardware import Attach
 from etexport.resources import root
 from tests.device.building import build_tiny
@@ -53,9 +62,19 @@ def stopped(board: Board, *more: str) -> Iterator[tuple[str, str]]:
     """The board's QEMU machine without a firmware, stopped, with a debugger's port: (serial URL, HOST:PORT)."""
     assert board.simulator is not None
     serial, debugger = free_port(), free_port()
-    arguments = [part.replace(":0,server=on,wait=on", f":{serial},server=on,wait=off") for part in board.simulator.arguments]
+    arguments = [
+        part.replace(":0,server=on,wait=on", f":{serial},server=on,wait=off") for part in board.simulator.arguments
+    ]
     at = arguments.index("-kernel")
-    command = [board.simulator.program, *arguments[:at], *arguments[at + 2 :], "-S", "-gdb", f"tcp:127.0.0.1:{debugger}", *more]
+    command = [
+        board.simulator.program,
+        *arguments[:at],
+        *arguments[at + 2 :],
+        "-S",
+        "-gdb",
+        f"tcp:127.0.0.1:{debugger}",
+        *more,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     try:
         wait_for(debugger)
@@ -76,9 +95,14 @@ def wait_for(port: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gdb-multiarch") is None, reason="gdb-multiarch is not installed")
-@pytest.mark.parametrize("name", ["qemu_netduinoplus2", "qemu_mps2_an386", "qemu_microbit", "qemu_virt_rv32", "qemu_sifive_e"])
-def test_gdb_loads_into_a_running_machine(firmware: Firmware, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    """The STM32's flash too, which the machine itself takes for ROM. Its own HELLO says that this image is what runs."""
+@pytest.mark.parametrize(
+    "name", ["qemu_netduinoplus2", "qemu_mps2_an386", "qemu_microbit", "qemu_virt_rv32", "qemu_sifive_e"]
+)
+def test_gdb_loads_into_a_running_machine(
+    firmware: Firmware, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """The STM32's flash too, which the machine itself takes for ROM. Its own HELLO says that this image is what
+    runs."""
     board, elf = firmware(name)
     folder = folder_of(elf, tmp_path / "build")
     with stopped(board) as (url, debugger):
@@ -86,7 +110,9 @@ def test_gdb_loads_into_a_running_machine(firmware: Firmware, tmp_path: Path, ca
         told = capsys.readouterr().out
         assert "gdb: written and verified" in told and f"{name}: runs tiny 0123456789abcdef, image " in told
         other = build_tiny(board, tmp_path / "other", defines=("-DTINY_HASH=0xFEEDFACE12345678",))
-        with pytest.raises(DeviceLostError, match=r"another program: tiny 0123456789abcdef; firmware.elf has feedface12345678"):
+        with pytest.raises(
+            DeviceLostError, match=r"another program: tiny 0123456789abcdef; firmware.elf has feedface12345678"
+        ):
             confirm(other, board, Line(url), wait_s=5)
 
 
@@ -134,7 +160,7 @@ def test_a_machine_boots_from_a_raw_flash_file(firmware: Firmware, tmp_path: Pat
         write(step_of(elf, board, place=str(tmp_path / "nowhere" / "flash.img")))
 
 
-# ---- images ----------------------------------------------------------------------------------------------------------------------
+# ---- images ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["qemu_netduinoplus2", "qemu_virt_rv32"])
@@ -181,7 +207,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         segments(tmp_path / "x.elf")
 
 
-# ---- tools that no probe is there for --------------------------------------------------------------------------------------------
+# ---- tools that no probe is there for --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -193,7 +219,9 @@ def real(firmware: Firmware) -> tuple[Board, Path]:
 def fake(folder: Path, program: str, says: str, status: int) -> None:
     """A program of this name on PATH that keeps its arguments, says this, and ends so."""
     path = folder / program
-    path.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {folder}/{program}.arguments\ncat <<'END'\n{says}\nEND\nexit {status}\n")
+    path.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {folder}/{program}.arguments\ncat <<'END'\n{says}\nEND\nexit {status}\n"
+    )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
@@ -206,7 +234,12 @@ SAID = [
     ("openocd", "segmentation fault", 139, DeviceFaultError),
     ("pyocd", "0000368 W No available debug probes are connected", 1, DeviceLostError),
     ("pyocd", "C Target type stm32f446retx not recognized. Use 'pyocd list --targets'", 1, BoardError),
-    ("pyocd", "FlashProgramFailure: flash program page failure (address 0x08000000; result code 0x1)", 1, DeviceFaultError),
+    (
+        "pyocd",
+        "FlashProgramFailure: flash program page failure (address 0x08000000; result code 0x1)",
+        1,
+        DeviceFaultError,
+    ),
     ("probe-rs", "Error: No debug probes were found.", 1, DeviceLostError),
     ("probe-rs", "Error: The flashing procedure failed for 'firmware.elf'.", 1, DeviceFaultError),
     ("st-flash", "Couldn't find any ST-Link devices", 1, DeviceLostError),
@@ -219,7 +252,13 @@ SAID = [
 
 @pytest.mark.parametrize(("tool", "says", "status", "kind"), SAID)
 def test_each_way_to_fail_has_its_error(
-    real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, says: str, status: int, kind: type[EtError]
+    real: tuple[Board, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tool: str,
+    says: str,
+    status: int,
+    kind: type[EtError],
 ) -> None:
     board, elf = real
     fake(tmp_path, tool, says, status)
@@ -231,7 +270,9 @@ def test_each_way_to_fail_has_its_error(
 
 
 def test_each_kind_has_an_exit_code_of_its_own() -> None:
-    assert [kind.exit_code for kind in (DeviceLostError, BoardError, DeviceFaultError, MismatchError, ToolMissingError)] == [3, 1, 4, 2, 5]
+    assert [
+        kind.exit_code for kind in (DeviceLostError, BoardError, DeviceFaultError, MismatchError, ToolMissingError)
+    ] == [3, 1, 4, 2, 5]
 
 
 COMMANDS = {
@@ -245,7 +286,9 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("tool", COMMANDS)
-def test_a_dry_run_prints_what_is_run(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str) -> None:
+def test_a_dry_run_prints_what_is_run(
+    real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
     board, elf = real
     if tool != "copy":
         fake(tmp_path, tool, "fine", 0)
@@ -259,13 +302,18 @@ def test_a_dry_run_prints_what_is_run(real: tuple[Board, Path], tmp_path: Path, 
         assert (tmp_path / f"{tool}.arguments").read_text().splitlines() == list(step.command[1:])
 
 
-def test_the_first_tool_that_is_installed(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_tool_that_is_installed(
+    real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board, elf = real
     fake(tmp_path, "st-flash", "fine", 0)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert step_of(elf, board).tool.name == "st-flash"
     attach = dataclasses.replace(ATTACH, flash=("openocd", "pyocd"))
-    with pytest.raises(ToolMissingError, match=r"openocd and pyocd not installed(.|\n)*apt-get install openocd; pyocd: pip install pyocd"):
+    with pytest.raises(
+        ToolMissingError,
+        match=r"openocd and pyocd not installed(.|\n)*apt-get install openocd; pyocd: pip install pyocd",
+    ):
         step_of(elf, dataclasses.replace(board, attach=attach))
     with pytest.raises(BoardError, match="no tool is called 'magic'"):
         step_of(elf, board, wanted="magic")
@@ -296,15 +344,22 @@ def test_a_drive(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.M
     assert (drive / "firmware.bin").is_file(), "found by its label"
     (drive / "FAIL.TXT").write_text("left by somebody before")
     write(step_of(elf, board, wanted="copy"))
-    monkeypatch.setattr("etexport.device.flash.tools.copy.os.fsync", lambda _: (drive / "FAIL.TXT").write_text("error: transfer timed out"))
+    monkeypatch.setattr(
+        "etexport.device.flash.tools.copy.os.fsync",
+        lambda _: (drive / "FAIL.TXT").write_text("error: transfer timed out"),
+    )
     with pytest.raises(DeviceFaultError, match=r"could not be written(.|\n)*transfer timed out"):
         write(step_of(elf, board, wanted="copy"))
     (drive / "INFO_UF2.TXT").write_text("UF2 Bootloader v3.0\nModel: Raspberry Pi RP2350\nBoard-ID: RP2350\n")
-    with pytest.raises(BoardError, match=r"the chip is not the one(.|\n)*Board-ID: RP2350, and the board's file says NODE_\*"):
+    with pytest.raises(
+        BoardError, match=r"the chip is not the one(.|\n)*Board-ID: RP2350, and the board's file says NODE_\*"
+    ):
         write(step_of(elf, board, wanted="copy"))
 
 
-def test_a_drive_is_taken_where_it_is_mounted(real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_drive_is_taken_where_it_is_mounted(
+    real: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else the next tool of the list, which may be able to do without a button that is held."""
     board, elf = real
     board = dataclasses.replace(board, attach=dataclasses.replace(ATTACH, flash=("copy", "st-flash")))
@@ -324,7 +379,9 @@ def test_a_drive_is_taken_where_it_is_mounted(real: tuple[Board, Path], tmp_path
 
 
 @pytest.mark.parametrize("name", [name for name in board_names() if load_board(name).attach is not None])
-def test_every_tool_of_a_real_board_can_be_called(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_every_tool_of_a_real_board_can_be_called(
+    firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """What its file says is enough for a command; nothing is written."""
     board = load_board(name)
     if shutil.which(f"{board.toolchain.prefix}g++") is None:
@@ -343,7 +400,12 @@ def test_every_tool_of_a_real_board_can_be_called(firmware: Firmware, tmp_path: 
 def test_a_board_that_does_not_come_back(real: tuple[Board, Path], tmp_path: Path) -> None:
     board, elf = real
     silent = socket.create_server(("127.0.0.1", 0))
-    with silent, pytest.raises(DeviceLostError, match=r"was written, but the board does not come back: no bytes came in 1 s") as caught:
+    with (
+        silent,
+        pytest.raises(
+            DeviceLostError, match=r"was written, but the board does not come back: no bytes came in 1 s"
+        ) as caught,
+    ):
         confirm(elf, board, Line(f"socket://127.0.0.1:{silent.getsockname()[1]}"), wait_s=1.0)
     assert caught.value.exit_code == 3
 
@@ -356,7 +418,9 @@ def test_a_simulator_does_not_stand_in_for_a_board(firmware: Firmware) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openocd") is None, reason="openocd is not installed")
-@pytest.mark.parametrize("config", ["board/st_nucleo_f4.cfg", "board/stm32f4discovery.cfg", "board/nordic_nrf52_dk.cfg"])
+@pytest.mark.parametrize(
+    "config", ["board/st_nucleo_f4.cfg", "board/stm32f4discovery.cfg", "board/nordic_nrf52_dk.cfg"]
+)
 def test_a_real_openocd_finds_no_probe(real: tuple[Board, Path], config: str) -> None:
     board, elf = real
     board = dataclasses.replace(board, attach=dataclasses.replace(ATTACH, openocd=("-f", config)))
@@ -366,8 +430,8 @@ def test_a_real_openocd_finds_no_probe(real: tuple[Board, Path], config: str) ->
 
 @pytest.mark.skipif(shutil.which("openocd") is None, reason="openocd is not installed")
 def test_a_real_openocd_and_its_simulated_flash(real: tuple[Board, Path]) -> None:
-    """It writes into its "faux" bank. The target that goes with that cannot compute a checksum, so our own command ends in its words for a
-    verification that failed, which is what is told."""
+    """It writes into its "faux" bank. The target that goes with that cannot compute a checksum, so our own command ends
+    in its words for a verification that failed, which is what is told."""
     board, elf = real
     chip = (
         "adapter driver dummy; adapter speed 1; jtag newtap t cpu -irlen 4 -expected-id 0",

@@ -1,4 +1,5 @@
-"""Images of every real board, read from the ELF: the vector table where the core looks, everything in a memory that the board has."""
+"""Images of every real board, read from the ELF: the vector table where the core looks, everything in a memory that the
+board has."""
 
 from __future__ import annotations
 
@@ -33,14 +34,22 @@ def test_the_image_is_one_for_this_board(name: str, tmp_path: Path) -> None:
         loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
         for segment in loads:
             if segment["p_filesz"]:
-                assert flash.address <= segment["p_paddr"] and segment["p_paddr"] + segment["p_filesz"] <= flash.address + flash.size
+                assert (
+                    flash.address <= segment["p_paddr"]
+                    and segment["p_paddr"] + segment["p_filesz"] <= flash.address + flash.size
+                )
         for section in elf.iter_sections():
             if section["sh_flags"] & _ALLOCATED and section["sh_size"]:
                 region = ram if section["sh_flags"] & _WRITEABLE or section["sh_type"] == "SHT_NOBITS" else flash
-                inside = region.address <= section["sh_addr"] and section["sh_addr"] + section["sh_size"] <= region.address + region.size
+                inside = (
+                    region.address <= section["sh_addr"]
+                    and section["sh_addr"] + section["sh_size"] <= region.address + region.size
+                )
                 assert inside, f"{section.name} at 0x{section['sh_addr']:08x} is not in {region.name}"
         start = flash.address + STARTS.get(name, 0)
-        first = next(segment for segment in loads if segment["p_paddr"] <= start < segment["p_paddr"] + segment["p_filesz"])
+        first = next(
+            segment for segment in loads if segment["p_paddr"] <= start < segment["p_paddr"] + segment["p_filesz"]
+        )
         table = first.data()[start - first["p_paddr"] :]
         entry = elf.header["e_entry"]
     if board.arch == "cortex_m":
@@ -74,7 +83,9 @@ def test_what_was_not_verified_is_said(name: str, capsys: pytest.CaptureFixture[
         ("hifive1_revb", 16_000_000, True, "power_on"),
     ],
 )
-def test_hello_says_which_clock_runs_and_why_it_started(firmware: Firmware, name: str, clock_hz: int, is_set: bool, cause: str) -> None:
+def test_hello_says_which_clock_runs_and_why_it_started(
+    firmware: Firmware, name: str, clock_hz: int, is_set: bool, cause: str
+) -> None:
     board, elf = firmware(name)
     hello = run(elf, board, [sample(0)]).hello
     assert hello.clock_hz == clock_hz and ("reset_clock" not in hello.features) is is_set and hello.reset_cause == cause

@@ -25,7 +25,8 @@ from tests.device.liar import Board, served
 from tests.device.tiny import expected, sample
 
 MOST_S = 20.0
-"""Of any of these at the limits of `impatient`, which add up to five seconds, on a machine that does other things too."""
+"""Of any of these at the limits of `impatient`, which add up to five seconds, on a machine that does other things
+too."""
 MOST_BYTES = 100 << 20
 
 
@@ -88,7 +89,9 @@ HELLOS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("hello", "what"), HELLOS, ids=[next(iter(hello)) + str(at) for at, (hello, _) in enumerate(HELLOS)])
+@pytest.mark.parametrize(
+    ("hello", "what"), HELLOS, ids=[next(iter(hello)) + str(at) for at, (hello, _) in enumerate(HELLOS)]
+)
 def test_a_hello_that_cannot_be(tiny: tuple[BoardFile, Path], hello: dict[str, Any], what: str) -> None:
     board, elf = tiny
     with served(Board(elf, hello)) as url:
@@ -99,8 +102,9 @@ def test_a_hello_that_cannot_be(tiny: tuple[BoardFile, Path], hello: dict[str, A
 def test_a_method_that_cannot_be(tiny: tuple[BoardFile, Path], counts: tuple[int, int]) -> None:
     board, elf = tiny
     with served(Board(elf, method={"inputs": counts[0], "outputs": counts[1]})) as url:
-        assert f"its methods have {counts[0]} inputs and {counts[1]} outputs; in the firmware's file they have 2 inputs" in told(
-            elf, board, url
+        assert (
+            f"its methods have {counts[0]} inputs and {counts[1]} outputs; in the firmware's file they have 2 inputs"
+            in told(elf, board, url)
         )
 
 
@@ -112,13 +116,19 @@ TENSORS: list[tuple[dict[str, Any], str]] = [
         {"sizes": (1 << 30, 1), "size": 0xFFFFFFFF, "dtype": 1, "dim_order": (0, 1)},
         "4,294,967,295 bytes, but int8[1073741824, 1] has 1073741824",
     ),
-    ({"sizes": (1 << 30, 1), "size": 1 << 30, "dtype": 1, "dim_order": (0, 1)}, "1,073,741,824 bytes, but all of the firmware"),
+    (
+        {"sizes": (1 << 30, 1), "size": 1 << 30, "dtype": 1, "dim_order": (0, 1)},
+        "1,073,741,824 bytes, but all of the firmware",
+    ),
     ({"sizes": (1,) * 200, "dim_order": tuple(range(200)), "size": 4, "dtype": 6}, "200 dimensions"),
     ({"sizes": (1 << 30,) * 60, "dim_order": tuple(range(60)), "size": 0, "dtype": 6}, "it has 0 bytes, but float32"),
     ({"dim_order": (0, 0), "sizes": (2, 3), "size": 24, "dtype": 6}, "order of dimensions is [0, 0]"),
     ({"dim_order": (7, 9), "sizes": (2, 3), "size": 24, "dtype": 6}, "order of dimensions is [7, 9]"),
     ({"size": 25}, "25 bytes"),
-    ({"least": (3, 3), "sizes": (2, 3), "size": 24, "dtype": 6, "dim_order": (0, 1)}, "its least sizes are [3, 3], its largest [2, 3]"),
+    (
+        {"least": (3, 3), "sizes": (2, 3), "size": 24, "dtype": 6, "dim_order": (0, 1)},
+        "its least sizes are [3, 3], its largest [2, 3]",
+    ),
 ]
 
 
@@ -137,29 +147,37 @@ def replacing(kind: str, answer: Any) -> Any:
 def other_data(asked: Message, size: int = 0) -> bytes:
     """An answer to READ, or a part of that to RUN, of another content."""
     index, offset = (asked["index"], asked["offset"]) if asked.kind == "READ" else (1, 0)
-    return encode("DATA", asked.sequence, run=1, role=1, index=index, offset=offset, data=b"z" * (size or asked["length"]))
+    return encode(
+        "DATA", asked.sequence, run=1, role=1, index=index, offset=offset, data=b"z" * (size or asked["length"])
+    )
 
 
 def trace_frame(number: int, **changed: int) -> bytes:
-    return encode("TRACE", number, **{"run": 1, "step": 0, "output": 0, "size": 1 << 31, "offset": 0, "data": b"y" * 500} | changed)
+    return encode(
+        "TRACE",
+        number,
+        **{"run": 1, "step": 0, "output": 0, "size": 1 << 31, "offset": 0, "data": b"y" * 500} | changed,
+    )
 
 
 ANSWERS: dict[str, tuple[Any, str]] = {
-    "no end of BUSY": (replacing("RUN", lambda asked, _: [encode("BUSY", asked.sequence, run=1)] * 5), "did not finish within 1.5 s"),
-    "nothing after BUSY": (replacing("RUN", lambda _, honest: honest[:1]), "run 1 did not finish within 1.5 s"),
-    "nothing at RUN": (replacing("RUN", lambda *_: []), "did not start run 1 within 1.5 s"),
-    "nothing at INPUT": (replacing("INPUT", lambda *_: []), "no answer to INPUT in 2 s"),
-    "nothing at DESCRIBE": (replacing("DESCRIBE", lambda *_: []), "no answer to DESCRIBE"),
-    "another tensor": (
-        replacing("DESCRIBE", lambda asked, _: [encode("ACCEPTED", asked.sequence, run=0)]), "no answer to DESCRIBE in 2 s, though"
+    "no end of BUSY": (replacing("RUN", lambda asked, _: [encode("BUSY", asked.sequence, run=1)] * 5),
+    "did not finish within 1.5 s"), "nothing after BUSY": (replacing("RUN", lambda _, honest: honest[:1]),
+    "run 1 did not finish within 1.5 s"), "nothing at RUN": (replacing("RUN", lambda *_: []),
+    "did not start run 1 within 1.5 s"), "nothing at INPUT": (replacing("INPUT", lambda *_: []),
+    "no answer to INPUT in 2 s"), "nothing at DESCRIBE": (replacing("DESCRIBE", lambda *_: []),
+    "no answer to DESCRIBE"), "another tensor": (
+        replacing("DESCRIBE", lambda asked, _: [encode("ACCEPTED", asked.sequence, run=0)]),
+        "no answer to DESCRIBE in 2 s, though"
     ),
     "an output of a tensor that is not there": (
-        replacing("RUN", lambda asked, _: [encode("DATA", asked.sequence, run=1, role=1, index=60000, offset=0, data=b"x")]),
-        "did not start run 1",
+        replacing("RUN", lambda asked, _: [encode("DATA", asked.sequence, run=1, role=1, index=60000, offset=0,
+        data=b"x")]), "did not start run 1",
     ),
     "an output beyond its end": (
         replacing(
-            "RUN", lambda asked, honest: [encode("DATA", asked.sequence, run=1, role=1, index=0, offset=1 << 31, data=b"x"), honest[-1]]
+            "RUN", lambda asked, honest: [encode("DATA", asked.sequence, run=1, role=1, index=0, offset=1 << 31,
+            data=b"x"), honest[-1]]
         ),
         "no answer to READ",
     ),
@@ -169,34 +187,41 @@ ANSWERS: dict[str, tuple[Any, str]] = {
         "do not have the CRC that the board says",
     ),
     "a count below that for nothing": (
-        replacing("RUN", lambda asked, honest: [*honest[:-1], done(asked, ticks=3, overhead=900)]), "a count that cannot be: 3 ticks"
+        replacing("RUN", lambda asked, honest: [*honest[:-1], done(asked, ticks=3, overhead=900)]),
+        "a count that cannot be: 3 ticks"
     ),
     "a count without an end": (
-        replacing("RUN", lambda asked, honest: [*honest[:-1], done(asked, ticks=(1 << 64) - 1, overhead=0)]), "a count that cannot be"
+        replacing("RUN", lambda asked, honest: [*honest[:-1], done(asked, ticks=(1 << 64) - 1, overhead=0)]),
+        "a count that cannot be"
     ),
     "refusing without an end": (
         replacing("RUN", lambda asked, _: [encode("REFUSED", asked.sequence, reason=8, item=0, board=0, host=0)]),
         "not what was sent, 4 times",
     ),
     "an unknown refusal": (
-        replacing("INPUT", lambda asked, _: [encode("REFUSED", asked.sequence, reason=77, item=0, board=0, host=0)]), "does not know"
+        replacing("INPUT", lambda asked, _: [encode("REFUSED", asked.sequence, reason=77, item=0, board=0, host=0)]),
+        "does not know"
     ),
     "a fault of no core": (
-        replacing("RUN", lambda *_: [encode("FAULT", 0, core=99, run=1, step=7, count=0, registers=(), stack=b"")]), "fault, in run 1"
+        replacing("RUN", lambda *_: [encode("FAULT", 0, core=99, run=1, step=7, count=0, registers=(), stack=b"")]),
+        "fault, in run 1"
     ),
     "a fault without registers": (
-        replacing("RUN", lambda *_: [encode("FAULT", 0, core=1, run=1, step=1 << 31, count=1, registers=(7,), stack=b"\1" * 3000)]),
-        "fault, told without lr",
+        replacing("RUN", lambda *_: [encode("FAULT", 0, core=1, run=1, step=1 << 31, count=1, registers=(7,),
+        stack=b"\1" * 3000)]), "fault, told without lr",
     ),
     "answers that nobody asked for": (
-        replacing("INPUT", lambda asked, _: [encode("ACCEPTED", (asked.sequence + 5000) & 0xFFFF, run=1)] * 20), "no answer to INPUT"
+        replacing("INPUT", lambda asked, _: [encode("ACCEPTED", (asked.sequence + 5000) & 0xFFFF, run=1)] * 20),
+        "no answer to INPUT"
     ),
 }  # fmt: skip
 
 
 def done(asked: Message, ticks: int, overhead: int) -> bytes:
     outputs = b"".join(array.tobytes() for array in expected(sample(asked["run"] - 1), asked["run"]))
-    return encode("DONE", asked.sequence, run=asked["run"], method=0, ticks=ticks, overhead=overhead, crc=zlib.crc32(outputs))
+    return encode(
+        "DONE", asked.sequence, run=asked["run"], method=0, ticks=ticks, overhead=overhead, crc=zlib.crc32(outputs)
+    )
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -268,8 +293,11 @@ def test_a_flood(tiny: tuple[BoardFile, Path], tmp_path: Path, kind: str, pty: b
     assert (tmp_path / "wire.log").stat().st_size < 40 << 20
 
 
-def test_nothing_that_a_board_can_say_is_an_error_of_ours(tiny: tuple[BoardFile, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Well-formed answers of any kind with fields of any value, at any place: outputs that are right, or a named error."""
+def test_nothing_that_a_board_can_say_is_an_error_of_ours(
+    tiny: tuple[BoardFile, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Well-formed answers of any kind with fields of any value, at any place: outputs that are right, or a named
+    error."""
     monkeypatch.setattr(session, "IDENTIFY_S", 0.3)
     monkeypatch.setattr(link, "_SILENCE_S", 0.3)
     monkeypatch.setattr(link, "_RESET_S", 0.1)
@@ -281,7 +309,11 @@ def test_nothing_that_a_board_can_say_is_an_error_of_ours(tiny: tuple[BoardFile,
         wrong = rng.randrange(12)
 
         def lie(
-            asked: Message, honest: list[bytes], rng: random.Random = rng, places: Iterator[int] = places, wrong: int = wrong
+            asked: Message,
+            honest: list[bytes],
+            rng: random.Random = rng,
+            places: Iterator[int] = places,
+            wrong: int = wrong,
         ) -> list[bytes]:
             return [damaged(frame, rng) if next(places) == wrong else frame for frame in honest]
 

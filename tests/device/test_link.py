@@ -37,7 +37,9 @@ KINDS = {
     "delayed": Noise(delay=1 / 1500),
     "stretches lost": Noise(drop_run=1 / 1500),
     "stretches repeated": Noise(repeat_run=1 / 1200),
-    "all at once": Noise(flip=1 / 3000, drop=1 / 3000, double=1 / 3000, delay=1 / 6000, drop_run=1 / 6000, repeat_run=1 / 3000),
+    "all at once": Noise(
+        flip=1 / 3000, drop=1 / 3000, double=1 / 3000, delay=1 / 6000, drop_run=1 / 6000, repeat_run=1 / 3000
+    ),
 }
 
 
@@ -48,8 +50,13 @@ def check(done: Run, count: int) -> None:
 
 
 @contextlib.contextmanager
-def noisy(board: Board, elf: Path, to_board: Noise, to_host: Noise, seed: int = 0, before: bytes = b"") -> Iterator[Proxy]:
-    with launch(board, elf) as running, proxy(running.url, to_board=to_board, to_host=to_host, seed=seed, before=before) as line:
+def noisy(
+    board: Board, elf: Path, to_board: Noise, to_host: Noise, seed: int = 0, before: bytes = b""
+) -> Iterator[Proxy]:
+    with (
+        launch(board, elf) as running,
+        proxy(running.url, to_board=to_board, to_host=to_host, seed=seed, before=before) as line,
+    ):
         yield line
 
 
@@ -58,7 +65,9 @@ def noisy(board: Board, elf: Path, to_board: Noise, to_host: Noise, seed: int = 
 @pytest.mark.parametrize("name", ["host", "qemu_mps2_an386"])
 def test_whatever_the_line_does_the_outputs_are_right(firmware: Firmware, name: str, direction: str, kind: str) -> None:
     board, elf = firmware(name)
-    to_board, to_host = (KINDS[kind] if direction in (way, "both") else QUIET for way in ("to the board", "to the host"))
+    to_board, to_host = (
+        KINDS[kind] if direction in (way, "both") else QUIET for way in ("to the board", "to the host")
+    )
     with noisy(board, elf, to_board, to_host, seed=len(direction + kind)) as line:
         done = run(elf, board, [sample(index) for index in range(6)], url=line.url)
     check(done, 6)
@@ -79,7 +88,8 @@ def test_a_line_that_hardly_works_gives_right_outputs_or_a_named_error(firmware:
 
 
 class TimedPort:
-    """A board that answers READ after `seconds(number of the question)`, behind a line that loses; time is counted, not spent."""
+    """A board that answers READ after `seconds(number of the question)`, behind a line that loses; time is counted, not
+    spent."""
 
     url, baud = "timed", 0
 
@@ -201,7 +211,13 @@ def test_a_board_that_hangs(firmware: Firmware, name: str) -> None:
     board, elf = firmware(name)
     first_done: list[float] = []
     with pytest.raises(DeviceLostError, match=r"run 2 did not finish within 1\.5 s"):
-        run(elf, board, [sample(0), sample(1, HANG)], timeout_s=1.5, progress=lambda done, of: first_done.append(time.monotonic()))
+        run(
+            elf,
+            board,
+            [sample(0), sample(1, HANG)],
+            timeout_s=1.5,
+            progress=lambda done, of: first_done.append(time.monotonic()),
+        )
     assert time.monotonic() - first_done[0] < 15
 
 
@@ -213,11 +229,20 @@ def test_a_reset_in_the_middle_of_a_run_is_named(firmware: Firmware, name: str) 
         qmp = ("-qmp", f"tcp:127.0.0.1:{qmp_listener.getsockname()[1]}")
         simulator = dataclasses.replace(board.simulator, arguments=(*board.simulator.arguments, *qmp))
         with launch(dataclasses.replace(board, simulator=simulator), elf) as running:
-            timer = threading.Timer(1.0, _reset, (qmp_listener,))  # from the end of the first run, however long that takes to come
+            # from the end of the first run, however long that takes to come
+            timer = threading.Timer(1.0, _reset, (qmp_listener,))
             with pytest.raises(
-                DeviceLostError, match="reset during run 2: it has started 2 times and run 0 programs since, before it was 1"
+                DeviceLostError,
+                match="reset during run 2: it has started 2 times and run 0 programs since, before it was 1",
             ):
-                run(elf, board, [sample(0), sample(1, HANG)], url=running.url, timeout_s=20, progress=lambda done, of: timer.start())
+                run(
+                    elf,
+                    board,
+                    [sample(0), sample(1, HANG)],
+                    url=running.url,
+                    timeout_s=20,
+                    progress=lambda done, of: timer.start(),
+                )
             timer.join()
 
 
@@ -237,7 +262,14 @@ def test_a_simulator_that_dies_says_how(firmware: Firmware) -> None:
     with launch(board, elf) as running:
         timer = threading.Timer(0.5, running.process.kill)
         with pytest.raises(DeviceLostError, match="the connection broke"):
-            run(elf, board, [sample(0), sample(1, HANG)], url=running.url, timeout_s=20, progress=lambda done, of: timer.start())
+            run(
+                elf,
+                board,
+                [sample(0), sample(1, HANG)],
+                url=running.url,
+                timeout_s=20,
+                progress=lambda done, of: timer.start(),
+            )
 
 
 def test_numbers_of_the_page_are_those_of_the_firmware() -> None:

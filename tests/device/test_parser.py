@@ -32,7 +32,14 @@ LONGEST = 3 + 11 + 256 + 4
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("parser") / "parser"
     sources = [Path(__file__).with_name("parser.cpp"), root() / "firmware" / "runtime" / "link.cpp"]
-    flags = ["-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", f"-I{root() / 'firmware'}"]
+    flags = [
+        "-std=c++17",
+        "-O1",
+        "-g",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=all",
+        f"-I{root() / 'firmware'}",
+    ]
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(out)], check=True)
     return out
 
@@ -41,7 +48,9 @@ def taken(parser: Path, data: bytes) -> tuple[list[tuple[int, int, bytes]], int]
     """(kind, sequence, body) of each frame that the firmware takes, and how many pieces it counts as bad."""
     done = subprocess.run([str(parser)], input=data, capture_output=True, check=True)
     *lines, last = done.stdout.decode().splitlines()
-    frames = [(int(kind), int(sequence), bytes.fromhex(body)) for kind, sequence, body in (line.split(" ") for line in lines)]
+    frames = [
+        (int(kind), int(sequence), bytes.fromhex(body)) for kind, sequence, body in (line.split(" ") for line in lines)
+    ]
     return frames, int(last.split()[1])
 
 
@@ -62,7 +71,10 @@ def model(data: bytes) -> list[tuple[int, int, bytes]]:
             continue
         if 7 <= len(content) <= LONGEST:
             kind, sequence = struct.unpack_from("<BH", content)
-            if zlib.crc32(content[:-4], 0 if kind in (0x01, 0x81) else layout().hash) == struct.unpack("<I", content[-4:])[0]:
+            if (
+                zlib.crc32(content[:-4], 0 if kind in (0x01, 0x81) else layout().hash)
+                == struct.unpack("<I", content[-4:])[0]
+            ):
                 found.append((kind, sequence, content[3:-4]))
     return found
 
@@ -108,7 +120,15 @@ def test_a_frame_comes_back_as_it_went() -> None:
     sent = encode("INPUT", 65535, run=7, method=0, index=3, dtype=6, rank=3, sizes=(1, -2, 3), dim_order=(2, 0, 1))
     message = decode(sent.strip(b"\0"))
     assert message is not None
-    assert message.fields == {"run": 7, "method": 0, "index": 3, "dtype": 6, "rank": 3, "sizes": (1, -2, 3), "dim_order": (2, 0, 1)}
+    assert message.fields == {
+        "run": 7,
+        "method": 0,
+        "index": 3,
+        "dtype": 6,
+        "rank": 3,
+        "sizes": (1, -2, 3),
+        "dim_order": (2, 0, 1),
+    }
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -122,7 +142,9 @@ def test_the_main_loop_survives_every_well_formed_nonsense(firmware: Firmware, s
         hello = link.identify(10)
         for _ in range(400):
             kind = rng.choice((0x01, 0x02, 0x03, 0x04, 0x04, 0x05, 0x06, 0x06, 0x07, rng.randrange(9, 256)))
-            body = b"".join(rng.choice((b"\0", b"\1", b"\2", b"\xff", rng.randbytes(1))) for _ in range(rng.randrange(40)))
+            body = b"".join(
+                rng.choice((b"\0", b"\1", b"\2", b"\xff", rng.randbytes(1))) for _ in range(rng.randrange(40))
+            )
             if rng.random() < 0.7:
                 body = struct.pack("<I", rng.choice((0, 1, 2))) + body
             port.write(raw(kind, rng.randrange(1 << 16), body))

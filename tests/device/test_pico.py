@@ -1,4 +1,5 @@
-"""The Pico: what its ROM wants of the flash, and what rp2040js, played by etexport/device/rp2040.cjs, makes of a wrong one."""
+"""The Pico: what its ROM wants of the flash, and what rp2040js, played by etexport/device/rp2040.cjs, makes of a wrong
+one."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def rom_crc(data: bytes) -> int:
 
 
 def test_the_first_256_bytes(pico: tuple[Board, Path], tmp_path: Path) -> None:
-    """Their last word is the CRC of the rest, and the vector table is behind them: a stack in RAM and an odd address in flash."""
+    """Their last word is the CRC of the rest, and the vector table is behind them: a stack in RAM and an odd address in
+    flash."""
     flash = flash_of(pico[1], tmp_path)
     assert rom_crc(b"123456789") == 0x0376_E6E7
     assert rom_crc(flash[:252]) == int.from_bytes(flash[252:256], "little")
@@ -103,7 +105,9 @@ def test_a_wrong_divider_is_noise(pico: tuple[Board, Path], tmp_path: Path) -> N
     assert board.clock is not None and board.simulator is not None
     wrong = dataclasses.replace(board, clock=dataclasses.replace(board.clock, uart_hz=120_000_000))
     elf = build_tiny(wrong, tmp_path)
-    arguments = [part.format(device=str(root() / "etexport" / "device"), elf=str(elf)) for part in board.simulator.arguments]
+    arguments = [
+        part.format(device=str(root() / "etexport" / "device"), elf=str(elf)) for part in board.simulator.arguments
+    ]
     with subprocess.Popen([board.simulator.program, *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -115,7 +119,9 @@ def test_a_wrong_divider_is_noise(pico: tuple[Board, Path], tmp_path: Path) -> N
             process.kill()
 
 
-def test_without_rp2040js_the_hint_installs_it(pico: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rp2040js_the_hint_installs_it(
+    pico: tuple[Board, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     monkeypatch.delenv("NODE_PATH", raising=False)

@@ -37,9 +37,14 @@ def test_a_port_is_opened_once() -> None:
 
 
 def test_who_holds_a_port_is_named() -> None:
-    program = "import serial, sys; s = serial.Serial(sys.argv[1], exclusive=True); print('open', flush=True); sys.stdin.read()"
+    program = (
+        "import serial, sys; s = serial.Serial(sys.argv[1], exclusive=True); print('open', flush=True); "
+        "sys.stdin.read()"
+    )
     with Pty(None) as line:
-        other = subprocess.Popen([sys.executable, "-c", program, line.device], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        other = subprocess.Popen(
+            [sys.executable, "-c", program, line.device], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         assert other.stdout is not None and other.stdout.readline() == b"open\n"
         with pytest.raises(DeviceLostError, match=rf"in use by \S+ \(pid {other.pid}\)"):
             Port(line.device)
@@ -64,7 +69,8 @@ def test_bytes_that_are_no_frames(firmware: Firmware) -> None:
     with Pty(None) as line:
         threading.Timer(0.3, line.say, (b"\xf8\x00\x80\xfe\x1c" * 20,)).start()
         with pytest.raises(
-            DeviceLostError, match=r"100 bytes came in 1 s, but no frame of the link, nor text(.|\n)*another speed than 115200 baud"
+            DeviceLostError,
+            match=r"100 bytes came in 1 s, but no frame of the link, nor text(.|\n)*another speed than 115200 baud",
         ):
             run(elf, board, [], url=line.device)
 
@@ -77,7 +83,9 @@ def test_another_version_of_the_link(firmware: Firmware) -> None:
     with Pty(None) as line:
         hello = b"\0" + cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0"
         threading.Timer(0.3, line.say, (hello,)).start()
-        with pytest.raises(DeviceLostError, match=r"speaks version 7 of the link \(layout abcdef12\), this is version 1 \(layout "):
+        with pytest.raises(
+            DeviceLostError, match=r"speaks version 7 of the link \(layout abcdef12\), this is version 1 \(layout "
+        ):
             run(elf, board, [], url=line.device)
 
 
@@ -86,7 +94,14 @@ def test_unplugged_in_the_middle_of_a_run(firmware: Firmware) -> None:
     with launch(board, elf) as running, Pty(running.url) as line:
         timer = threading.Timer(1.0, line.unplug)
         with pytest.raises(DeviceLostError, match="the connection broke"):
-            run(elf, board, [sample(0), sample(1, HANG)], url=line.device, timeout_s=20, progress=lambda done, of: timer.start())
+            run(
+                elf,
+                board,
+                [sample(0), sample(1, HANG)],
+                url=line.device,
+                timeout_s=20,
+                progress=lambda done, of: timer.start(),
+            )
 
 
 def test_a_board_that_falls_silent_is_lost(firmware: Firmware, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""What can be said of the Renode files without Renode: they say what it knows, and agree with the board files; with it, the boards run."""
+"""What can be said of the Renode files without Renode: they say what it knows, and agree with the board files; with it,
+the boards run."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ from tests.device.building import build_tiny
 from tests.device.tiny import expected, sample
 
 FOLDER = root() / "renode"
-BOARDS = [name for name in board_names() if (simulator := load_board(name).simulator) is not None and simulator.kind == "renode"]
+BOARDS = [
+    name
+    for name in board_names()
+    if (simulator := load_board(name).simulator) is not None and simulator.kind == "renode"
+]
 
 STATEMENTS = (
     r"using sysbus",
@@ -36,7 +41,8 @@ STATEMENTS = (
     r'sysbus Tag <0x[0-9A-F]+ 4> "\w+" 0x[0-9A-F]+',
     r"runMacro \$reset",
 )
-"""What our scripts may say: commands of the Monitor and their arguments, as Renode's own sources and scripts have them."""
+"""What our scripts may say: commands of the Monitor and their arguments, as Renode's own sources and scripts have
+them."""
 
 PROPERTIES = {
     "Memory.MappedMemory": {"size"},
@@ -47,11 +53,24 @@ PROPERTIES = {
 """Models that our platforms use, with their constructors' arguments in Renode's sources."""
 
 PLATFORMS = {
-    "platforms/cpus/stm32f4.repl": {"sram": (0x2000_0000, 0x4_0000), "flash": (0x0800_0000, 0x20_0000), "uart": {"usart1", "usart2"}},
-    "platforms/cpus/sifive-fe310.repl": {"dtim": (0x8000_0000, 0x4000), "qspi0Xip": (0x2000_0000, 0x2000_0000), "uart": {"uart0", "uart1"}},
-    "platforms/boards/nrf52840dk_nrf52840.repl": {"ram": (0x2000_0000, 0x4_0000), "flash": (0, 0x10_0000), "uart": {"uart0"}},
+    "platforms/cpus/stm32f4.repl": {
+        "sram": (0x2000_0000, 0x4_0000),
+        "flash": (0x0800_0000, 0x20_0000),
+        "uart": {"usart1", "usart2"},
+    },
+    "platforms/cpus/sifive-fe310.repl": {
+        "dtim": (0x8000_0000, 0x4000),
+        "qspi0Xip": (0x2000_0000, 0x2000_0000),
+        "uart": {"uart0", "uart1"},
+    },
+    "platforms/boards/nrf52840dk_nrf52840.repl": {
+        "ram": (0x2000_0000, 0x4_0000),
+        "flash": (0, 0x10_0000),
+        "uart": {"uart0"},
+    },
 }
-"""Of Renode's own platforms (renode/renode, platforms/) what our boards use: memories with address and size, and serial ports."""
+"""Of Renode's own platforms (renode/renode, platforms/) what our boards use: memories with address and size, and serial
+ports."""
 
 
 def script_of(name: str) -> str:
@@ -72,7 +91,11 @@ def platform_of(name: str) -> str:
 def test_scripts_say_what_renode_knows(path: Path) -> None:
     lines = [line.strip() for line in path.read_text().splitlines()]
     assert lines[0].startswith(":name: ") and lines[1].startswith(":description: ")
-    wrong = [line for line in lines[2:] if line and not line.startswith("#") and not any(re.fullmatch(one, line) for one in STATEMENTS)]
+    wrong = [
+        line
+        for line in lines[2:]
+        if line and not line.startswith("#") and not any(re.fullmatch(one, line) for one in STATEMENTS)
+    ]
     assert not wrong
     assert "start" not in lines, "whoever includes it says so: what is started cannot be told to RunFor"
 
@@ -109,7 +132,9 @@ def test_memories_and_port_are_those_of_the_platform(name: str) -> None:
         assert any(at <= region.address and region.address + region.size <= at + size for at, size in memories), region
 
 
-@pytest.mark.parametrize(("name", "twin"), [("virt_rv32", "qemu_virt_rv32"), ("stm32f4", "qemu_netduinoplus2"), ("fe310", "qemu_sifive_e")])
+@pytest.mark.parametrize(
+    ("name", "twin"), [("virt_rv32", "qemu_virt_rv32"), ("stm32f4", "qemu_netduinoplus2"), ("fe310", "qemu_sifive_e")]
+)
 def test_the_image_is_that_of_the_twin_in_qemu(name: str, twin: str) -> None:
     """Seen in Renode: QEMU's images run there. So nothing but counter, exit and simulator differs."""
     mine, other = load_board(f"renode_{name}"), load_board(twin)

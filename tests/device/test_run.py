@@ -26,7 +26,13 @@ from tests.device.tiny import expected, sample
 def test_outputs_of_every_run(firmware: Firmware, tmp_path: Path, name: str) -> None:
     board, elf = firmware(name)
     seen: list[tuple[int, int]] = []
-    done = run(elf, board, [sample(index) for index in range(5)], log=tmp_path / "wire.log", progress=lambda *at: seen.append(at))
+    done = run(
+        elf,
+        board,
+        [sample(index) for index in range(5)],
+        log=tmp_path / "wire.log",
+        progress=lambda *at: seen.append(at),
+    )
     for index in range(5):
         for got, wanted in zip(done.outputs[index], expected(sample(index), index + 1), strict=True):
             assert got.dtype == wanted.dtype
@@ -58,7 +64,8 @@ def test_counts_are_exact_and_the_same_every_time(firmware: Firmware, name: str)
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_count_is_the_number_of_instructions(firmware: Firmware, name: str) -> None:
-    """A loop of two instructions more a round costs just that: a delay loop in assembler is timed for several lengths."""
+    """A loop of two instructions more a round costs just that: a delay loop in assembler is timed for several
+    lengths."""
     board, elf = firmware(name, defines=("-DTINY_ROUNDS",))
     lengths = (1000, 1001, 1002, 1003, 1004, 5000) * 4
     counts = run(elf, board, [with_rounds(length) for length in lengths]).counters
@@ -80,18 +87,25 @@ def test_instructions_by_function_add_up_to_the_count(firmware: Firmware, name: 
     board, elf = firmware(name, defines=("-DTINY_ROUNDS",))
     ran, done = count_instructions(elf, board, [with_rounds(10), with_rounds(1000)])
     assert sum(one.count for one in ran) == done.counters[1]
-    inside = {name: sum(one.count for one in ran if name in one.functions) for name in ("tiny::run()", "tiny::misbehave(float)")}
+    inside = {
+        name: sum(one.count for one in ran if name in one.functions)
+        for name in ("tiny::run()", "tiny::misbehave(float)")
+    }
     assert inside["tiny::run()"] > 2000 + 600 and 0 < inside["tiny::misbehave(float)"] < 200, inside
 
 
-def test_without_plugins_of_qemu_the_words_are_plain(firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plugins_of_qemu_the_words_are_plain(
+    firmware: Firmware, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     board, elf = firmware("qemu_mps2_an386")
     (tmp_path / "qemu-system-arm").write_text(
         "#!/bin/sh\necho 'qemu-system-arm: -plugin x.so: plugin interface not enabled in this build'; exit 1\n"
     )
     (tmp_path / "qemu-system-arm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(ToolMissingError, match=r"takes no plugin: qemu-system-arm: -plugin x.so: plugin interface not enabled"):
+    with pytest.raises(
+        ToolMissingError, match=r"takes no plugin: qemu-system-arm: -plugin x.so: plugin interface not enabled"
+    ):
         count_instructions(elf, board, [sample(1)])
     with pytest.raises(BoardError, match="only QEMU"):
         count_instructions(elf, load_board("host"), [sample(1)])
@@ -110,7 +124,8 @@ def test_probes_count_each_step(firmware: Firmware, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BOARDS if name != "host"])
 def test_traces_cost_no_counts(firmware: Firmware, name: str) -> None:
-    """A build with both counts each step as if nothing were streamed, but for the few instructions that hand a result over."""
+    """A build with both counts each step as if nothing were streamed, but for the few instructions that hand a result
+    over."""
     counts = []
     for trace in (False, True):
         board, elf = firmware(name, probes=True, trace=trace)
@@ -189,7 +204,9 @@ def test_a_counter_that_stands_still_is_an_error(firmware: Firmware, tmp_path: P
     """QEMU's cycle counter reads 0 for ever."""
     board, _ = firmware("qemu_mps2_an386")
     other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver="dwt", address=0))
-    with pytest.raises(DeviceLostError, match=r"the counter stands still: from reset to ready 0 .*\n.*is dwt the counter of this board"):
+    with pytest.raises(
+        DeviceLostError, match=r"the counter stands still: from reset to ready 0 .*\n.*is dwt the counter of this board"
+    ):
         run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
 
 
@@ -198,7 +215,9 @@ def test_a_counter_that_is_known_to_stand_still_counts_nothing(firmware: Firmwar
     board, _ = firmware("qemu_mps2_an386")
     assert board.simulator is not None
     simulator = dataclasses.replace(board.simulator, count=Count("nothing (qemu's dwt stands still)", still=True))
-    other = dataclasses.replace(board, counter=dataclasses.replace(board.counter, driver="dwt", address=0), simulator=simulator)
+    other = dataclasses.replace(
+        board, counter=dataclasses.replace(board.counter, driver="dwt", address=0), simulator=simulator
+    )
     done = run(build_tiny(other, tmp_path), other, [sample(3)] * 3)
     assert (done.counters, done.init_count, done.unit) == ((), None, "nothing (qemu's dwt stands still)")
 
@@ -232,8 +251,8 @@ def test_a_simulator_never_outlives_its_block(firmware: Firmware) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("host", 35), ("qemu_virt_rv32", 71)])
 def test_a_program_may_take_less_than_nothing_where_the_clock_is_uneven(name: str, least: int) -> None:
-    """70 ticks for nothing are the least of all runs. On the host, down to half of that is one tick; of a simulator it cannot be, nor
-    that a program takes as much as nothing."""
+    """70 ticks for nothing are the least of all runs. On the host, down to half of that is one tick; of a simulator it
+    cannot be, nor that a program takes as much as nothing."""
     by = measure(load_board(name), launched=True)
 
     def counted(*ticks: int) -> tuple[int, ...]:

@@ -41,7 +41,9 @@ from tests.device.tiny import WRITE_NOWHERE, sample
 def found(device: str, vid: int | None = None, pid: int | None = None, number: str = "") -> SimpleNamespace:
     """A port as pyserial lists it."""
     usb = f"USB VID:PID={vid:04X}:{pid:04X} SER={number}" if vid is not None else "n/a"
-    return SimpleNamespace(device=device, vid=vid, pid=pid, serial_number=number, description="adapter", hwid=usb, name=device)
+    return SimpleNamespace(
+        device=device, vid=vid, pid=pid, serial_number=number, description="adapter", hwid=usb, name=device
+    )
 
 
 @pytest.fixture
@@ -56,10 +58,14 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def _grep(ports: tuple[SimpleNamespace, ...]) -> Callable[[str], Iterator[SimpleNamespace]]:
-    return lambda pattern: (port for port in ports if re.search(pattern, f"{port.device} {port.description} {port.hwid}", re.IGNORECASE))
+    return lambda pattern: (
+        port for port in ports if re.search(pattern, f"{port.device} {port.description} {port.hwid}", re.IGNORECASE)
+    )
 
 
-@pytest.mark.parametrize(("name", "url"), [("host", "host://host"), ("host", "host://"), ("qemu_virt_rv32", "qemu://qemu_virt_rv32")])
+@pytest.mark.parametrize(
+    ("name", "url"), [("host", "host://host"), ("host", "host://"), ("qemu_virt_rv32", "qemu://qemu_virt_rv32")]
+)
 def test_a_url_starts_the_simulator(firmware: Firmware, name: str, url: str) -> None:
     board, elf = firmware(name)
     done = run(elf, board, [sample(0)], url=url)
@@ -207,10 +213,12 @@ def test_reset_where_no_line_does_it() -> None:
         port.close()
 
 
-# ---- ports -----------------------------------------------------------------------------------------------------------------------
+# ---- ports -----------------------------------------------------------------------------------------------------------
 
 
-def test_ports_tells_who_answers(firmware: Firmware, attached: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_ports_tells_who_answers(
+    firmware: Firmware, attached: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     board, elf = firmware("host")
     with launch(board, elf) as running, proxy(running.url) as line, Pty(None) as silent:
         attached(found(silent.device, 0x0483, 0x374B, "0667"))
@@ -229,7 +237,7 @@ def test_ports_asks_nobody_when_told(attached: Callable[..., None], capsys: pyte
     assert '"answer": ""' in capsys.readouterr().out
 
 
-# ---- monitor ---------------------------------------------------------------------------------------------------------------------
+# ---- monitor ---------------------------------------------------------------------------------------------------------
 
 
 def monitored(*arguments: str, say: Callable[[], None] | None = None) -> tuple[int, str, str]:
@@ -251,7 +259,11 @@ def test_monitor_lets_text_through_and_tells_frames() -> None:
         def say() -> None:
             line.say("booting \N{GREEK SMALL LETTER MU}C\r\nready".encode())
             time.sleep(0.5)
-            line.say(encode("BUSY", 7, run=3) + b"and on\n" + encode("DONE", 7, run=3, method=0, ticks=5, overhead=1, crc=0xAB)[:-3])
+            line.say(
+                encode("BUSY", 7, run=3)
+                + b"and on\n"
+                + encode("DONE", 7, run=3, method=0, ticks=5, overhead=1, crc=0xAB)[:-3]
+            )
             time.sleep(0.5)
 
         code, out, said = monitored("--port", line.device, "--for", "3", say=say)
@@ -262,7 +274,11 @@ def test_monitor_lets_text_through_and_tells_frames() -> None:
 
 
 def other_link() -> bytes:
-    body = bytes([0x81]) + cobs.decode(encode("IDENTIFY", 1, version=0, layout=0xABCDEF12).strip(b"\0"))[1:-4] + b"whatever"
+    body = (
+        bytes([0x81])
+        + cobs.decode(encode("IDENTIFY", 1, version=0, layout=0xABCDEF12).strip(b"\0"))[1:-4]
+        + b"whatever"
+    )
     return raw(0x81, 1, body[3:])
 
 

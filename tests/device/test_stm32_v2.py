@@ -1,4 +1,5 @@
-"""The driver of the newer STM32 USART, which no simulator here has: compiled for this machine, on memory at its registers' address."""
+"""The driver of the newer STM32 USART, which no simulator here has: compiled for this machine, on memory at its
+registers' address."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ def test_a_board_has_it() -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_it_sets_reads_and_writes_its_registers(name: str, tmp_path: Path) -> None:
     defines = firmware_defines(load_board(name))
-    macros = [f"-D{key}={defines[key]}" for key in ("ET_UART_ADDRESS", "ET_UART_FIFO", "ET_BAUD", "ET_UART_HZ", "ET_UART_RESET_HZ")]
+    macros = [
+        f"-D{key}={defines[key]}"
+        for key in ("ET_UART_ADDRESS", "ET_UART_FIFO", "ET_BAUD", "ET_UART_HZ", "ET_UART_RESET_HZ")
+    ]
     wanted = [f"-D{key}={value}u" for key, value in zip(("WANTED", "WANTED_RESET"), DIVIDERS[name], strict=True)]
     sources = [Path(__file__).with_name("stm32_v2.cpp"), root() / "firmware" / "uart" / "stm32_v2.cpp"]
     flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Wno-int-to-pointer-cast", f"-I{root() / 'firmware'}"]

@@ -31,11 +31,21 @@ def build_and_run(folder: Path, image: np.ndarray, **options: object) -> tuple[l
     """Emit for the host, compile with main.cpp, run twice: (logits, memory, taps) of each run."""
     optimize = options.pop("optimize", "speed")
     offsets = options.pop("offsets", None)
-    emit((toy.placed(optimize, offsets),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=folder, **options)
+    emit(
+        (toy.placed(optimize, offsets),),
+        toy.HOST,
+        toy.LIBRARY,
+        program_hash=HASH,
+        model_name="toy",
+        out=folder,
+        **options,
+    )
     includes = [f"-I{path}" for path in (folder, root() / "firmware", toy.KERNELS)]
     sources = [HERE / "main.cpp", folder / "program.cpp", folder / "constants.S"]
     subprocess.run(["g++", *FLAGS, *includes, f"-Wa,-I{folder}", *sources, "-o", folder / "toy"], check=True)
-    done = subprocess.run([folder / "toy"], input=np.vstack([image, image]).astype(np.float32).tobytes(), capture_output=True, check=True)
+    done = subprocess.run(
+        [folder / "toy"], input=np.vstack([image, image]).astype(np.float32).tobytes(), capture_output=True, check=True
+    )
     found = np.frombuffer(done.stdout, np.float32)
     assert found.size == 26
     return tuple([run[:4], run[4:10], run[10:]] for run in (found[:13], found[13:]))
@@ -67,10 +77,14 @@ FORGED = [
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("offsets", FORGED, ids=[next(iter(case)) for case in FORGED])
-def test_poison_shows_a_forged_overlap(tmp_path: Path, image: np.ndarray, offsets: dict[str, int], optimize: str) -> None:
+def test_poison_shows_a_forged_overlap(
+    tmp_path: Path, image: np.ndarray, offsets: dict[str, int], optimize: str
+) -> None:
     logits, memory = toy.expected(image)
     run = build_and_run(tmp_path, image, poison=True, offsets=offsets, optimize=optimize)[0]
-    same = np.allclose(run[0], logits, rtol=1e-5, atol=1e-5) and np.allclose(run[1], memory.reshape(6), rtol=1e-5, atol=1e-5)
+    same = np.allclose(run[0], logits, rtol=1e-5, atol=1e-5) and np.allclose(
+        run[1], memory.reshape(6), rtol=1e-5, atol=1e-5
+    )
     assert not same, "the overlap went unnoticed"
 
 
@@ -89,7 +103,9 @@ def test_allowed_overlap_is_left_alone(tmp_path: Path) -> None:
 
 def test_equal_constants_share_bytes_and_keep_their_names(tmp_path: Path) -> None:
     emit((toy.placed(),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
-    symbols = {entry["symbol"]: entry for entry in json.loads((tmp_path / "memory.json").read_text())["constants"]["symbols"]}
+    symbols = {
+        entry["symbol"]: entry for entry in json.loads((tmp_path / "memory.json").read_text())["constants"]["symbols"]
+    }
     assert symbols["toy_taps"]["offset"] == symbols["toy_same_taps"]["offset"]
     assert all(entry["offset"] % 16 == 0 for entry in symbols.values())
     content = (tmp_path / "constants.bin").read_bytes()
@@ -114,7 +130,8 @@ def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
     emit((toy.placed(),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     found = json.loads((tmp_path / "memory.json").read_text())
     assert found["arena"] == {
-        "size": 128, "bound": 120, "gap": 8, "optimal": False, "proof": "by hand", "io": 48 + 16 + 24, "state": 24, "scratch": 24,
+        "size": 128, "bound": 120, "gap": 8, "optimal": False, "proof": "by hand", "io": 48 + 16 + 24, "state": 24,
+        "scratch": 24,
     }  # fmt: skip
     step = found["steps"][1]
     assert (step["handle"], step["name"], step["kernel"], step["source"]) == (5, "fc", "toy_linear", "toy.py:15")
@@ -129,12 +146,16 @@ def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
 
 
 def test_steps_that_share_a_kernel_share_a_case_of_the_table(tmp_path: Path) -> None:
-    """Both linears: one passes no bias, the other does. Their geometry is two objects of one type, as narrow as its values allow."""
+    """Both linears: one passes no bias, the other does. Their geometry is two objects of one type, as narrow as its
+    values allow."""
     emit((toy.placed("size"),), toy.ARM, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     text = (tmp_path / "program.cpp").read_text()
     assert text.count("et::toy_linear(") == text.count("et::toy_column(") == text.count("et::toy_add(") == 1
     assert "kCalls[] = {0, 1, 2, 1};" in text
-    assert "  uint8_t in;\n  uint8_t out;\n  float low;\n};" in text and "static constexpr float high = __builtin_inff();" in text
+    assert (
+        "  uint8_t in;\n  uint8_t out;\n  float low;\n};" in text
+        and "static constexpr float high = __builtin_inff();" in text
+    )
     assert "toy_logits_bias" in text and "nullptr," in text
 
 
@@ -160,7 +181,9 @@ def test_what_all_steps_of_a_kernel_have_in_common_is_constant() -> None:
         return CallStep(Instruction("toy::op.out", (), (), 0, name), Call("op", "op.h", fields, ()))
 
     same = {"rows": 1, "sizes": (3, 4)}
-    found = geometry(dict(enumerate(step(name, **same, n=n) for name, n in (("one", 5), ("two", 6), ("again", 5)))), "size")
+    found = geometry(
+        dict(enumerate(step(name, **same, n=n) for name, n in (("one", 5), ("two", 6), ("again", 5)))), "size"
+    )
     (struct,) = found.structs
     assert [(member.name, literal(member)) for member in struct.constants] == [("rows", "1"), ("sizes", "{3, 4}")]
     assert [member.name for member in struct.fields] == ["n"] and len(found.instances) == 2
@@ -191,7 +214,9 @@ def test_only_a_marked_program_has_marks(tmp_path: Path, optimize: str) -> None:
     emit((toy.placed(optimize),), toy.HOST, toy.LIBRARY, program_hash=HASH, model_name="toy", out=tmp_path)
     plain, marked = ((tmp_path / file).read_text().splitlines() for file in ("program.cpp", "marked.cpp"))
     more = [line for line in marked[1:] if line not in plain]
-    assert more and all("probe" in line or "trace" in line or "ET_TRACE" in line or "kResults" in line or "{" in line for line in more)
+    assert more and all(
+        "probe" in line or "trace" in line or "ET_TRACE" in line or "kResults" in line or "{" in line for line in more
+    )
     assert not [line for line in plain if "probe" in line or "trace" in line.lower() or "kResults" in line]
     assert [line for line in plain[1:] if line not in marked] == []
 
@@ -208,7 +233,14 @@ def test_names_that_cpp_does_not_allow() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.1, "0.1f"), (-0.0, "-0.0f"), (1e-45, "1e-45f"), (float("inf"), "__builtin_inff()"), (1e300, "__builtin_inff()"), (3.0, "3.0f")],
+    [
+        (0.1, "0.1f"),
+        (-0.0, "-0.0f"),
+        (1e-45, "1e-45f"),
+        (float("inf"), "__builtin_inff()"),
+        (1e300, "__builtin_inff()"),
+        (3.0, "3.0f"),
+    ],
 )
 def test_float_literals_read_back_as_the_same_float32(value: float, text: str) -> None:
     from etexport.emit.cpp import float_literal

@@ -1,4 +1,5 @@
-"""A schedule with a loop and branches, made by hand: planned, poisoned, compiled and run; numpy says what it computes."""
+"""A schedule with a loop and branches, made by hand: planned, poisoned, compiled and run; numpy says what it
+computes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,19 @@ from etexport.kernel.call import Target
 from etexport.kernel.library import load_ops
 from etexport.plan import plan, validate
 from etexport.program.flow import lives
-from etexport.program.model import JUMP_FALSE, MOVE, Array, DType, Instruction, Method, Ref, Role, Storage, TensorSpec, Value
+from etexport.program.model import (
+    JUMP_FALSE,
+    MOVE,
+    Array,
+    DType,
+    Instruction,
+    Method,
+    Ref,
+    Role,
+    Storage,
+    TensorSpec,
+    Value,
+)
 from etexport.program.verify import verify_method
 from etexport.specialise.contents import check_contents
 from etexport.specialise.memory import problem
@@ -33,12 +46,14 @@ LIBRARY = load_ops()
 BIG = 96
 WEIGHTS = np.random.default_rng(0).standard_normal((2, BIG)).astype(np.float32)
 
-X, ROUNDS, ONE, ZERO, H, H0, H1, N, N0, N1, DONE, TOTAL, UP, WIDE, FIRST, SECOND, BOTH, OTHER, RESULT, KEPT, LOW = range(21)
+X, ROUNDS, ONE, ZERO, H, H0, H1, N, N0, N1, DONE, TOTAL, UP, WIDE, FIRST, SECOND, BOTH, OTHER, RESULT, KEPT, LOW = (
+    range(21)
+)
 
 
 def grown(carried_in: int = H) -> Method:
-    """`h = x`, doubled until it was done `rounds` times, once at least; then on one of two ways, of which one takes much memory; negated
-    where its sum is below a limit; `x` is added."""
+    """`h = x`, doubled until it was done `rounds` times, once at least; then on one of two ways, of which one takes
+    much memory; negated where its sum is below a limit; `x` is added."""
     values = [
         Value(X, "x", TensorSpec(DType.FLOAT32, (BIG,)), Role.INPUT),
         Value(ROUNDS, "rounds", TensorSpec(DType.INT64, ()), Role.INPUT),
@@ -123,7 +138,9 @@ def samples() -> list[tuple[Array, Array]]:
     """Each of the ways at least once; loops of 0 (which is 1), 1, 2 and 5 rounds."""
     random = np.random.default_rng(1)
     shifts = ((0.3, 0), (0.3, 1), (-0.05, 2), (-0.05, 1), (-1.0, 5))
-    return [((random.standard_normal(BIG) * 0.1 + shift).astype(np.float32), np.array(rounds)) for shift, rounds in shifts]
+    return [
+        ((random.standard_normal(BIG) * 0.1 + shift).astype(np.float32), np.array(rounds)) for shift, rounds in shifts
+    ]
 
 
 def test_the_method_is_legal_and_the_interpreter_agrees() -> None:
@@ -179,7 +196,9 @@ def test_a_plan_that_forgets_a_jump_is_seen(forged_name: str, over: str, tmp_pat
     forged = replace(there, solution=replace(there.solution, places=places))
     emit((forged,), board, LIBRARY, program_hash=7, model_name="jumps", out=tmp_path, poison=True)
     outputs = run(gcc.build(tmp_path, board, LIBRARY.include_dirs).elf, board, samples()).outputs
-    assert not any(np.allclose(got, computed(x, int(rounds))) for (x, rounds), (got,) in zip(samples(), outputs, strict=True))
+    assert not any(
+        np.allclose(got, computed(x, int(rounds))) for (x, rounds), (got,) in zip(samples(), outputs, strict=True)
+    )
 
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
@@ -197,12 +216,15 @@ def test_executions_are_counted_and_traces_have_each(name: str, optimize: str, t
         assert executions[4] == executions[8] == executions[9] == times and executions[0] == 1
         assert executions[13] == (total > 0) and executions[18] == (total <= 0) and executions[22] == (total < -50)
         np.testing.assert_array_equal(
-            np.frombuffer(trace[4, 0], np.float32).reshape(times, BIG), [x * np.float32(2) ** (at + 1) for at in range(times)]
+            np.frombuffer(trace[4, 0], np.float32).reshape(times, BIG),
+            [x * np.float32(2) ** (at + 1) for at in range(times)],
         )
         assert ((13, 0) in trace) == (total > 0)
         if name != "host":
             assert all(
-                (count > 0) == (times > 0) for at, (count, times) in enumerate(zip(counts, executions, strict=True)) if at in (4, 13, 18)
+                (count > 0) == (times > 0)
+                for at, (count, times) in enumerate(zip(counts, executions, strict=True))
+                if at in (4, 13, 18)
             )
 
 
@@ -221,12 +243,21 @@ def test_the_code_is_an_if_and_a_loop(tmp_path: Path) -> None:
     emit((placed(),), load_board("host"), LIBRARY, program_hash=7, model_name="jumps", out=tmp_path)
     text = (tmp_path / "program.cpp").read_text()
     assert "goto" not in text
-    lines = [line for line in text.partition("void run() {")[2].splitlines() if line.strip().startswith(("do", "if", "}", "for"))]
+    lines = [
+        line
+        for line in text.partition("void run() {")[2].splitlines()
+        if line.strip().startswith(("do", "if", "}", "for"))
+    ]
     assert lines == [
-        "  do {", "  } while (!*done);", "  if (*up) {", "  } else {", "  }", "  if (*low) {", "  }", "}", "}  // namespace jumps",
+        "  do {", "  } while (!*done);", "  if (*up) {", "  } else {", "  }", "  if (*low) {", "  }", "}",
+        "}  // namespace jumps",
     ]  # fmt: skip
     steps = json.loads((tmp_path / "memory.json").read_text())["steps"]
-    assert [step["kind"] for step in steps].count("jump") == 4 and steps[9]["kind"] == "jump" and steps[2]["kind"] == "move"
+    assert (
+        [step["kind"] for step in steps].count("jump") == 4
+        and steps[9]["kind"] == "jump"
+        and steps[2]["kind"] == "move"
+    )
 
 
 def test_a_carry_that_lies_elsewhere_is_caught() -> None:
@@ -256,7 +287,13 @@ def _text(steps: Sequence[Step]) -> list[str]:
     for at, form in enumerate(forms(steps, lambda id: f"v{id}")):
         lines += ["  " * depth + text for depth, text in form.before]
         jump = at < len(steps) and isinstance(steps[at], JumpStep)
-        lines += ["  " * depth + text for depth, text in form.lines] if jump else ["  " * form.depth + str(at)] if at < len(steps) else []
+        lines += (
+            ["  " * depth + text for depth, text in form.lines]
+            if jump
+            else ["  " * form.depth + str(at)]
+            if at < len(steps)
+            else []
+        )
     return lines
 
 
@@ -269,7 +306,10 @@ FORMS = {
     ),
     "empty ways": (_steps((0, 2, True), (1, 2, False), count=3), ["if (v1) {", "} else {", "}", "2"]),
     "do while": (_steps((2, 0, True), count=3), ["do {", "  0", "  1", "} while (!v1);"]),
-    "while": (_steps((1, 4, True), (3, 0, False), count=5), ["for (;;) {", "  0", "  if (!v1) {", "    break;", "  }", "  2", "}", "4"]),
+    "while": (
+        _steps((1, 4, True), (3, 0, False), count=5),
+        ["for (;;) {", "  0", "  if (!v1) {", "    break;", "  }", "  2", "}", "4"],
+    ),
     "loops with one head": (
         _steps((1, 0, True), (3, 0, True), count=4),
         ["do {", "  do {", "    0", "  } while (!v1);", "  2", "} while (!v1);"],
@@ -278,7 +318,10 @@ FORMS = {
         _steps((0, 3, True), (2, 4, False), (4, 0, True), count=5),
         ["do {", "  if (v1) {", "    1", "  } else {", "    3", "  }", "} while (!v1);"],
     ),
-    "loop in an if": (_steps((0, 4, True), (3, 1, True), count=4), ["if (v1) {", "  do {", "    1", "    2", "  } while (!v1);", "}"]),
+    "loop in an if": (
+        _steps((0, 4, True), (3, 1, True), count=4),
+        ["if (v1) {", "  do {", "    1", "    2", "  } while (!v1);", "}"],
+    ),
     "into a loop": (
         _steps((0, 3, True), (4, 2, True), count=5),
         ["if (!v1) {", "  goto step_3;", "}", "1", "step_2:", "2", "step_3:", "3", "if (!v1) {", "  goto step_2;", "}"],

@@ -21,7 +21,11 @@ from etexport.toolchain import gcc
 
 HERE = Path(__file__).parent
 BOARDS = [
-    pytest.param(board, marks=pytest.mark.skipif(not shutil.which(f"{board.toolchain.prefix}gcc"), reason="no compiler"), id=board.name)
+    pytest.param(
+        board,
+        marks=pytest.mark.skipif(not shutil.which(f"{board.toolchain.prefix}gcc"), reason="no compiler"),
+        id=board.name,
+    )
     for board in (toy.ARM, toy.RISCV)
 ]
 

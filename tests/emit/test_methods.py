@@ -1,4 +1,5 @@
-"""Several methods of one program: planned on one arena, compiled, and called in turn over the link; numpy says what they compute."""
+"""Several methods of one program: planned on one arena, compiled, and called in turn over the link; numpy says what
+they compute."""
 
 from __future__ import annotations
 
@@ -42,7 +43,12 @@ CALLS = [
 
 
 def expected() -> Iterator[tuple[Array, ...]]:
-    values = {value.name: value.data for method in meter().methods for value in method.values.values() if value.data is not None}
+    values = {
+        value.name: value.data
+        for method in meter().methods
+        for value in method.values.values()
+        if value.data is not None
+    }
     total, calls = values["total"], 0
     for name, inputs in CALLS:
         if name == "measure":
@@ -71,7 +77,9 @@ def test_methods_in_turn_over_the_link(name: str, optimize: str, tmp_path: Path)
     memory = json.loads((tmp_path / "memory.json").read_text())
     assert [one["name"] for one in memory["methods"]] == ["measure", "show", "reset"]
     assert [step["step"] for step in memory["steps"]] == list(range(7))
-    elf = gcc.build(tmp_path, board, LIBRARY.include_dirs, sanitize=name == "host", probe_count=len(memory["steps"]) + 1).elf
+    elf = gcc.build(
+        tmp_path, board, LIBRARY.include_dirs, sanitize=name == "host", probe_count=len(memory["steps"]) + 1
+    ).elf
     done = run(elf, board, [inputs for _, inputs in CALLS], calls=[called for called, _ in CALLS], probes=True)
     assert [one.name for one in done.hello.methods] == ["measure", "show", "reset"]
     for (called, _), got, wanted in zip(CALLS, done.outputs, expected(), strict=True):
@@ -88,11 +96,15 @@ def test_a_file_of_calls_runs_and_a_call_of_no_method_is_refused(tmp_path: Path)
     emit(placed("speed"), board, LIBRARY, program_hash=7, model_name="meter", out=tmp_path)
     elf = gcc.build(tmp_path, board, LIBRARY.include_dirs).elf
     named = {f"call_{at}_name": np.array(name) for at, (name, _) in enumerate(CALLS)}
-    given = {f"call_{at}_input_{place}": one for at, (_, inputs) in enumerate(CALLS) for place, one in enumerate(inputs)}
+    given = {
+        f"call_{at}_input_{place}": one for at, (_, inputs) in enumerate(CALLS) for place, one in enumerate(inputs)
+    }
     np.savez(tmp_path / "calls.npz", **named, **given)
     assert main(["run", str(tmp_path), "--board", "host", "--inputs", str(tmp_path / "calls.npz")]) == 0
     with np.load(tmp_path / "outputs.npz") as outputs:
-        wanted = {f"call_{at}_output_{place}": one for at, made in enumerate(expected()) for place, one in enumerate(made)}
+        wanted = {
+            f"call_{at}_output_{place}": one for at, made in enumerate(expected()) for place, one in enumerate(made)
+        }
         assert outputs.keys() == wanted.keys()
         assert all(np.allclose(outputs[name], one, rtol=1e-6) for name, one in wanted.items())
     assert json.loads((tmp_path / "run.json").read_text())["calls"] == [name for name, _ in CALLS]

@@ -1,4 +1,5 @@
-"""Names that nobody chose for a compiler: legal code that says them and does nothing else, and two models in one firmware."""
+"""Names that nobody chose for a compiler: legal code that says them and does nothing else, and two models in one
+firmware."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ from etexport.stages.generate import generate
 from etexport.toolchain import gcc
 
 ODD = (
-    "model", 'x"; int evil = __builtin_trap(), y = "', "sp ace", "quo'te", "a*/b/*c", "$(touch PWNED)", "per%cent %s%n", "日本",
-    "tab\there", "a\\", "sin", "what??/", "9lives", "中国", "float", "new\nline", "index", "et", "größe", "grüße", "\u202eback",
-    "n" * 300, "n" * 301, "#if 0", "", "__", "1 2",
+    "model", 'x"; int evil = __builtin_trap(), y = "', "sp ace", "quo'te", "a*/b/*c", "$(touch PWNED)", "per%cent %s%n",
+    "日本", "tab\there", "a\\", "sin", "what??/", "9lives", "中国", "float", "new\nline", "index", "et", "größe", "grüße",  # noqa: E501
+    "\u202eback", "n" * 300, "n" * 301, "#if 0", "", "__", "1 2",
 )  # fmt: skip
 
 MAIN = """
@@ -37,8 +38,12 @@ int main() {{
 
 def test_every_name_gives_an_identifier_of_its_own() -> None:
     found = [identifier(name) for name in ODD]
-    assert len(set(found)) == len(ODD) and all(len(one) < LONGEST + 12 and one.isascii() and one.isidentifier() for one in found)
-    assert [identifier(name) for name in ("fc_weight", "x.1", "9-to-5")] == ["fc_weight", "x_1", "n9_to_5"], "plain ones stay as they are"
+    assert len(set(found)) == len(ODD) and all(
+        len(one) < LONGEST + 12 and one.isascii() and one.isidentifier() for one in found
+    )
+    assert [identifier(name) for name in ("fc_weight", "x.1", "9-to-5")] == ["fc_weight", "x_1", "n9_to_5"], (
+        "plain ones stay as they are"
+    )
     assert not {"float", "sin", "et", "index"} & set(found)
 
 
@@ -52,7 +57,11 @@ def program() -> Program:
     spec = TensorSpec(DType.FLOAT32, (2, 3))
     table = Value(3, "x_sizes", spec, Role.CONSTANT, np.arange(6, dtype=np.float32).reshape(2, 3) - 2)
     values = [Value(0, "x", spec, Role.INPUT), Value(1, "x_elements", spec, Role.INPUT), table]
-    values += [Value(4, "sum", spec, Role.ACTIVATION), Value(5, "sin", spec, Role.OUTPUT), Value(6, "model_x_sizes", spec, Role.OUTPUT)]
+    values += [
+        Value(4, "sum", spec, Role.ACTIVATION),
+        Value(5, "sin", spec, Role.OUTPUT),
+        Value(6, "model_x_sizes", spec, Role.OUTPUT),
+    ]
     steps = (
         Instruction("aten::add.out", (Ref(0), Ref(3), 1), (4,), 0, "sum"),
         Instruction("aten::relu.out", (Ref(4),), (5,), 1, "sin"),
@@ -83,10 +92,15 @@ def test_odd_names_compile_and_do_nothing(tmp_path: Path) -> None:
         objects += built(folder, pte, "host", name, "size" if at % 2 else "speed")
         space = identifier(name)
         includes.append(f'#include "{folder.name}/program.h"')
-        calls.append(f"  {space}::inputs::x()[0] = 5; {space}::inputs::x_elements_2()[0] = 2; {space}::init(); {space}::run();")
+        calls.append(
+            f"  {space}::inputs::x()[0] = 5; {space}::inputs::x_elements_2()[0] = 2; {space}::init(); {space}::run();"
+        )
         calls.append(f'  printf("%g ", {space}::outputs::model_x_sizes()[0]);')
         board = load_board("host")
-        gcc.run(gcc.compile_command(board, folder / "binding.cpp", folder / "binding.o", folder, kernel_folders(), {}), board)
+        gcc.run(
+            gcc.compile_command(board, folder / "binding.cpp", folder / "binding.o", folder, kernel_folders(), {}),
+            board,
+        )
     (tmp_path / "main.cpp").write_text(MAIN.format(includes="\n".join(includes), calls="\n".join(calls)))
     command = ["g++", f"-I{tmp_path}", tmp_path / "main.cpp", *objects, "-lm", "-no-pie", "-o", tmp_path / "all"]
     subprocess.run(command, check=True)
@@ -98,7 +112,9 @@ def test_odd_names_compile_and_do_nothing(tmp_path: Path) -> None:
 def weak(objects: list[Path], board_name: str) -> set[str]:
     """The symbols of which the linker keeps one of several: functions and data that headers define."""
     nm = gcc.tool(load_board(board_name), "nm")
-    lines = subprocess.run([nm, "-f", "posix", *map(str, objects)], check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(
+        [nm, "-f", "posix", *map(str, objects)], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
     return {line.split()[0] for line in lines if len(line.split()) > 1 and line.split()[1] in "WVu"}
 
 

@@ -1,4 +1,5 @@
-"""The statements as numbers: a table of bytes written from them is the one that the compiler makes of the generated text."""
+"""The statements as numbers: a table of bytes written from them is the one that the compiler makes of the generated
+text."""
 
 from __future__ import annotations
 

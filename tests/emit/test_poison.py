@@ -34,7 +34,8 @@ FORGED = 10
 
 @dataclass
 class Bench:
-    """A model on the host board, whose firmware is compiled once and linked with one generated program after another."""
+    """A model on the host board, whose firmware is compiled once and linked with one generated program after
+    another."""
 
     folder: Path
     library: Library
@@ -44,14 +45,16 @@ class Bench:
 
     def outputs(self, solution: Solution, *, poison: bool) -> tuple[tuple[np.ndarray, ...], ...]:
         emit(
-            (Placed(self.specialised, self.problem, solution),), HOST, self.library, program_hash=1, model_name="model", out=self.folder,
-            poison=poison,
+            (Placed(self.specialised, self.problem, solution),), HOST, self.library, program_hash=1, model_name="model",
+            out=self.folder, poison=poison,
         )  # fmt: skip
         objects = []
         for source in gcc.sources(HOST, self.folder):
             objects.append(self.folder / f"{source.stem}.o")
             if source not in firmware_sources(HOST) or not objects[-1].exists():
-                command = gcc.compile_command(HOST, source, objects[-1], self.folder, self.library.include_dirs, firmware_defines(HOST))
+                command = gcc.compile_command(
+                    HOST, source, objects[-1], self.folder, self.library.include_dirs, firmware_defines(HOST)
+                )
                 gcc.run([part if part != "-O2" else "-O1" for part in command], HOST)
         return run(gcc.link(self.folder, HOST, objects, script_dir=self.folder).elf, HOST, self.samples).outputs
 
@@ -89,8 +92,8 @@ def forgeries(problem: Problem) -> list[dict[str, int]]:
     plans = []
     for a, b in drawn:
         offsets = apart(problem)
-        # Behind everything else, where nothing but these two meets: one starts before the other ends, or, where a kernel allows that of its
-        # last bytes, with it.
+        # Behind everything else, where nothing but these two meets: one starts before the other ends, or, where a
+        # kernel allows that of its last bytes, with it.
         end = max(offsets.values()) + max(buffer.size for buffer in problem.buffers) + 16
         low, high = (a, b) if a.live[0][0] >= b.live[0][0] else (b, a)
         offsets[low.name] = -(-end // 16) * 16

@@ -30,11 +30,13 @@ STATE = np.arange(6, dtype=np.float32).reshape(2, 3) + 1
 HOST, ARM, RISCV = (
     Board(
         name, "for the tests of emit", core, frozenset({feature}), arch, "", {}, Toolchain(prefix, flags),
-        (Memory("flash", "flash", 0x8000_0000, 1 << 20), Memory("ram", "ram", 0x2000_0000, 1 << 16)), Counter("", ""), 4096,
+        (Memory("flash", "flash", 0x8000_0000, 1 << 20), Memory("ram", "ram", 0x2000_0000, 1 << 16)), Counter("", ""),
+        4096,
     )
     for name, core, feature, arch, prefix, flags in (
         ("host", "host", "host", "host", "", ()),
-        ("arm", "Cortex-M4F", "arm", "cortex_m", "arm-none-eabi-", ("-mcpu=cortex-m4", "-mthumb", "--specs=nano.specs")),
+        ("arm", "Cortex-M4F", "arm", "cortex_m", "arm-none-eabi-",
+        ("-mcpu=cortex-m4", "-mthumb", "--specs=nano.specs")),
         ("riscv", "RV32IMAFC", "riscv", "riscv", "riscv64-unknown-elf-",
          ("-misa-spec=2.2", "-march=rv32imafc", "-mabi=ilp32f", "--specs=picolibc.specs")),
     )
@@ -74,8 +76,10 @@ def placed(optimize: str = "speed", offsets: dict[str, int] | None = None) -> Pl
     )  # fmt: skip
     steps = [
         _step(3, "column", (Ref(0), Ref(1)), 2, "toy_column", {"columns": 3}, (Read(1), RowRead(0)), window),
-        _step(5, "fc", (Ref(3),), 4, "toy_linear", _linear(12, 6, 0.0), (Write(4), Read(3), Const("weight", FC), Const("bias", None))),
-        _step(8, "add", (Ref(5), Ref(4)), 5, "toy_add", {"sizes": (2, 3)}, (Write(5), Read(5), Read(4), Scratch(DType.FLOAT32, 6))),
+        _step(5, "fc", (Ref(3),), 4, "toy_linear", _linear(12, 6, 0.0),
+        (Write(4), Read(3), Const("weight", FC), Const("bias", None))),
+        _step(8, "add", (Ref(5), Ref(4)), 5, "toy_add", {"sizes": (2, 3)},
+        (Write(5), Read(5), Read(4), Scratch(DType.FLOAT32, 6))),
         _step(9, "logits", (Ref(5),), 6, "toy_linear", _linear(6, 4, -math.inf),
               (Write(6), Read(5), Const("weight", OUT), Const("bias", OUT_BIAS))),
     ]  # fmt: skip
@@ -101,8 +105,8 @@ def _linear(inputs: int, outputs: int, low: float) -> dict[str, int | float]:
 
 
 def _step(
-    handle: int, name: str, args: tuple[Ref, ...], out: int, function: str, geometry: dict[str, object], operands: tuple[Operand, ...],
-    window: Window | None = None,
+    handle: int, name: str, args: tuple[Ref, ...], out: int, function: str, geometry: dict[str, object],
+    operands: tuple[Operand, ...], window: Window | None = None,
 ) -> CallStep:  # fmt: skip
     source = Source("toy.py", 10 + handle, f"{name} = self.{name}(x)  # a line that ends in \\")
     instruction = Instruction(f"toy::{name}.out", args, (out,), handle, name, source)

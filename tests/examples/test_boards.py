@@ -1,4 +1,5 @@
-"""A small network on every board that can be simulated here: its outputs are PyTorch's, and in integers the same bytes everywhere."""
+"""A small network on every board that can be simulated here: its outputs are PyTorch's, and in integers the same bytes
+everywhere."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def calibration():
 '''
 
 SIMULATED = [
-    name for name in board_names() if (simulator := load_board(name).simulator) is not None and simulator.kind not in ("host", "renode")
+    name
+    for name in board_names()
+    if (simulator := load_board(name).simulator) is not None and simulator.kind not in ("host", "renode")
 ]
 FIRST = "qemu_microbit"
 """Whose integers all others are compared with: the smallest core."""
@@ -60,7 +63,14 @@ def programs(once: Once) -> Path:
     def export(folder: Path) -> None:
         (folder / "small.py").write_text(SCRIPT)
         for quantization in ("float32", "int8"):
-            arguments = ["export", str(folder / "small.py"), "--quantize", quantization, "-o", str(folder / quantization / "model.pte")]
+            arguments = [
+                "export",
+                str(folder / "small.py"),
+                "--quantize",
+                quantization,
+                "-o",
+                str(folder / quantization / "model.pte"),
+            ]
             assert main(arguments) == 0
 
     return once("small", export)
@@ -68,7 +78,21 @@ def programs(once: Once) -> Path:
 
 def outputs(board: str, quantization: str, programs: Path, folder: Path) -> np.ndarray:
     """Built, run and compared with PyTorch: what the board gave."""
-    assert main(["build", str(programs / quantization / "model.pte"), "--board", board, "-o", str(folder), "--name", "small"]) == 0
+    assert (
+        main(
+            [
+                "build",
+                str(programs / quantization / "model.pte"),
+                "--board",
+                board,
+                "-o",
+                str(folder),
+                "--name",
+                "small",
+            ]
+        )
+        == 0
+    )
     assert main(["run", str(folder)]) == 0
     assert main(["validate", str(folder), "-o", str(folder / "validate.json")]) == 0
     figures = json.loads((folder / "validate.json").read_text())
@@ -93,7 +117,12 @@ def needs(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIMULATED)
 def test_a_small_network(
-    name: str, programs: Path, integers: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    name: str,
+    programs: Path,
+    integers: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     needs(name)
     board = load_board(name)

@@ -1,4 +1,5 @@
-"""The demo's verdict hangs on the board: a changed weight in its image and a changed sample on the host both end in exit code 2."""
+"""The demo's verdict hangs on the board: a changed weight in its image and a changed sample on the host both end in
+exit code 2."""
 
 from __future__ import annotations
 
@@ -32,8 +33,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["host", "qemu_mps2_an386", "qemu_virt_rv32"])
 def built(request: pytest.FixtureRequest, program: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = {"host": "gcc", "qemu_mps2_an386": "arm-none-eabi-gcc", "qemu_virt_rv32": "riscv64-unknown-elf-gcc"}[request.param]
-    simulator = {"host": "gcc", "qemu_mps2_an386": "qemu-system-arm", "qemu_virt_rv32": "qemu-system-riscv32"}[request.param]
+    compiler = {"host": "gcc", "qemu_mps2_an386": "arm-none-eabi-gcc", "qemu_virt_rv32": "riscv64-unknown-elf-gcc"}[
+        request.param
+    ]
+    simulator = {"host": "gcc", "qemu_mps2_an386": "qemu-system-arm", "qemu_virt_rv32": "qemu-system-riscv32"}[
+        request.param
+    ]
     if not shutil.which(compiler) or not shutil.which(simulator):
         pytest.skip(f"{compiler} or {simulator} is not installed")
     folder = tmp_path_factory.mktemp(request.param)
@@ -43,8 +48,11 @@ def built(request: pytest.FixtureRequest, program: Path, tmp_path_factory: pytes
     return folder
 
 
-def test_a_changed_weight_is_seen(built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The exponent of the first weight of the last layer, in the ELF itself; the board starts from the changed image."""
+def test_a_changed_weight_is_seen(
+    built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exponent of the first weight of the last layer, in the ELF itself; the board starts from the changed
+    image."""
     folder = tmp_path / "changed"
     shutil.copytree(built, folder)
     with np.load(program.with_name("weights.npz")) as weights:
@@ -52,7 +60,9 @@ def test_a_changed_weight_is_seen(built: Path, program: Path, tmp_path: Path, ca
     image = bytearray((folder / "firmware.elf").read_bytes())
     with (folder / "firmware.elf").open("rb") as stream:
         spans = [
-            (one["p_offset"], one["p_offset"] + one["p_filesz"]) for one in ELFFile(stream).iter_segments() if one["p_type"] == "PT_LOAD"
+            (one["p_offset"], one["p_offset"] + one["p_filesz"])
+            for one in ELFFile(stream).iter_segments()
+            if one["p_type"] == "PT_LOAD"
         ]
     at = next(at for first, last in spans if (at := image.find(wanted, first, last)) >= 0)
     image[at + 3] ^= 0x02  # the exponent of a float is in its last two bytes
@@ -64,7 +74,9 @@ def test_a_changed_weight_is_seen(built: Path, program: Path, tmp_path: Path, ca
     assert f"of {SAMPLES} samples differ from PyTorch; first: sample " in said and "output 0[0, " in said
 
 
-def test_a_changed_sample_is_seen(built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_sample_is_seen(
+    built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "changed"
     shutil.copytree(built, folder)
     with np.load(program.with_suffix(".npz")) as read:
@@ -77,8 +89,11 @@ def test_a_changed_sample_is_seen(built: Path, program: Path, tmp_path: Path, ca
     assert f"1 of {SAMPLES} samples differ from PyTorch; first: sample {CHANGED}, output 0" in capsys.readouterr().err
 
 
-def test_the_first_wrong_instruction_is_named(built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A weight of the second convolution is changed in the generated constants: with traces, that layer and its line are named."""
+def test_the_first_wrong_instruction_is_named(
+    built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A weight of the second convolution is changed in the generated constants: with traces, that layer and its line
+    are named."""
     folder = tmp_path / "changed"
     shutil.copytree(built, folder)
     with np.load(program.with_suffix(".npz")) as read:

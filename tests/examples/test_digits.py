@@ -72,7 +72,9 @@ def test_indices_that_nobody_reads_take_no_memory(weights: dict[str, np.ndarray]
 
 
 @pytest.mark.parametrize("board", ["host", "qemu_mps2_an386", "qemu_microbit", "qemu_virt_rv32"])
-def test_int8_is_as_good(board: str, weights: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_int8_is_as_good(
+    board: str, weights: dict[str, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Within half a point of float32 on the held-out scans; the micro:bit has 16 KB of RAM."""
     for program in {"host": ("gcc",), "qemu_virt_rv32": ("riscv64-unknown-elf-gcc", "qemu-system-riscv32")}.get(
         board, ("arm-none-eabi-gcc", "qemu-system-arm")
@@ -82,12 +84,19 @@ def test_int8_is_as_good(board: str, weights: dict[str, np.ndarray], tmp_path: P
     np.savez(tmp_path / "weights.npz", **weights)  # type: ignore[arg-type]
     model, folder = tmp_path / "model.pte", tmp_path / "built"
     assert main(["export", str(DIGITS), str(tmp_path / "weights.npz"), "-o", str(model), "--quantize", "int8"]) == 0
-    assert main(["build", str(model), "--board", board, "-o", str(folder), "--name", "digits"]) == 0, capsys.readouterr().err
+    assert main(["build", str(model), "--board", board, "-o", str(folder), "--name", "digits"]) == 0, (
+        capsys.readouterr().err
+    )
     assert main(["run", str(folder)]) == 0
     assert main(["report", str(folder), "--quiet"]) == 0
     report = json.loads((folder / "report.json").read_text())
     compare = report["compare"]
-    assert (report["quantization"], compare["samples"], compare["judged"], compare["mismatched"]) == ("int8", 360, 360, 0)
+    assert (report["quantization"], compare["samples"], compare["judged"], compare["mismatched"]) == (
+        "int8",
+        360,
+        360,
+        0,
+    )
     assert compare["accuracy"] >= compare["accuracy_eager"] - 0.005 and compare["accuracy_eager"] >= 0.97
     assert report["in_float"] == [] and len(report["quality"]) >= 5
     original = {array.tobytes() for array in weights.values() if array.ndim > 1}

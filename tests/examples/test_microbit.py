@@ -1,4 +1,5 @@
-"""The digits on boards with little memory (16 KB of RAM and more): every scan streamed in, in floating point and in integers."""
+"""The digits on boards with little memory (16 KB of RAM and more): every scan streamed in, in floating point and in
+integers."""
 
 from __future__ import annotations
 
@@ -30,15 +31,24 @@ RUNS = [
 
 
 @pytest.mark.parametrize(("name", "quantization", "most"), RUNS)
-def test_digits(name: str, quantization: str, most: int, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits(
+    name: str, quantization: str, most: int, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     board = load_board(name)
     assert board.simulator is not None
     for program in (f"{board.toolchain.prefix}g++", board.simulator.program):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    pte, folder = tmp_path / "model" / f"digits-{quantization}" / "model.pte", tmp_path / board.name / f"digits-{quantization}"
-    assert main(["export", str(DIGITS), str(weights), "--quantize", quantization, "-o", str(pte)]) == 0, capsys.readouterr().err
-    assert main(["build", str(pte), "--board", board.name, "-o", str(folder), "--name", "digits"]) == 0, capsys.readouterr().err
+    pte, folder = (
+        tmp_path / "model" / f"digits-{quantization}" / "model.pte",
+        tmp_path / board.name / f"digits-{quantization}",
+    )
+    assert main(["export", str(DIGITS), str(weights), "--quantize", quantization, "-o", str(pte)]) == 0, (
+        capsys.readouterr().err
+    )
+    assert main(["build", str(pte), "--board", board.name, "-o", str(folder), "--name", "digits"]) == 0, (
+        capsys.readouterr().err
+    )
     assert main(["run", str(folder)]) == 0, capsys.readouterr().err
     assert main(["validate", str(folder), "-o", str(tmp_path / "validate.json")]) == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "validate.json").read_text())

@@ -16,7 +16,12 @@ from etexport.frontend import script
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 MACS = {"kws": 2_656_768, "ic": 12_501_632, "vww": 7_489_664, "ad": 264_192}
-SHAPES = {"kws": ((1, 1, 49, 10), (1, 12)), "ic": ((1, 3, 32, 32), (1, 10)), "vww": ((1, 3, 96, 96), (1, 2)), "ad": ((1, 640), (1, 640))}
+SHAPES = {
+    "kws": ((1, 1, 49, 10), (1, 12)),
+    "ic": ((1, 3, 32, 32), (1, 10)),
+    "vww": ((1, 3, 96, 96), (1, 2)),
+    "ad": ((1, 640), (1, 640)),
+}
 
 
 def count_macs(net: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, torch.Tensor]:

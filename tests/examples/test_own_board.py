@@ -1,4 +1,5 @@
-"""examples/own_board as its reader takes it: copied anywhere, built with the driver beside it, run; and through SCons."""
+"""examples/own_board as its reader takes it: copied anywhere, built with the driver beside it, run; and through
+SCons."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def test_by_hand(board: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
     made = json.loads((out / "report.json").read_text())
     assert made["board"] == "qemu_lm3s6965" and made["compare"]["mismatched"] == 0
     assert json.loads((out / "run.json").read_text())["exit_status"] == 0
-    assert str(tmp_path).encode() not in (out / "firmware.elf").read_bytes(), "debug information names no folder of this machine"
+    assert str(tmp_path).encode() not in (out / "firmware.elf").read_bytes(), (
+        "debug information names no folder of this machine"
+    )
 
     # What the compiler has to say about one's own driver is not kept back.
     driver = board.with_name("pl011.cpp")
@@ -56,7 +59,9 @@ Default(env.EtValidate(env.EtSimulate(firmware)))
 
     def scons() -> list[str]:
         command, env = [sys.executable, "-m", "SCons", "-Q"], {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=board.parent, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            command, cwd=board.parent, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
 

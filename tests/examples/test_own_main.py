@@ -1,4 +1,5 @@
-"""The int8 networks under a main of one's own, with its own linker script: what they take in RAM, and how soon they are ready."""
+"""The int8 networks under a main of one's own, with its own linker script: what they take in RAM, and how soon they are
+ready."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize(("model", "optimize"), [("kws", "speed"), ("ic", "speed"), ("vww", "speed"), ("ad", "speed"), ("kws", "size")])
+@pytest.mark.parametrize(
+    ("model", "optimize"), [("kws", "speed"), ("ic", "speed"), ("vww", "speed"), ("ad", "speed"), ("kws", "size")]
+)
 def test_ram_and_start(model: str, optimize: str, tmp_path: Path) -> None:
     program, bundled = tmp_path / "model.pte", tmp_path / "bundled"
     assert main(["export", str(EXAMPLES / f"{model}.py"), "-o", str(program), "--quantize", "int8"]) == 0
@@ -49,7 +52,9 @@ def test_ram_and_start(model: str, optimize: str, tmp_path: Path) -> None:
     (tmp_path / "input.bin").write_bytes(image.transpose([int(axis) for axis in order[1].split(",")]).tobytes())
     machine = ["-M", "mps2-an386", "-icount", "shift=6,sleep=off", "-semihosting-config", "enable=on,target=native"]
     quiet = ["-display", "none", "-monitor", "none", "-serial", "none", "-nic", "none"]
-    done = subprocess.run(["qemu-system-arm", *machine, *quiet, "-kernel", str(elf)], cwd=tmp_path, timeout=120, check=False)
+    done = subprocess.run(
+        ["qemu-system-arm", *machine, *quiet, "-kernel", str(elf)], cwd=tmp_path, timeout=120, check=False
+    )
     assert done.returncode == 0
     answer = (tmp_path / "output.bin").read_bytes()
     ticks, used = np.frombuffer(answer[:8], np.uint32).tolist()
@@ -60,13 +65,18 @@ def test_ram_and_start(model: str, optimize: str, tmp_path: Path) -> None:
     assert sections[".arena"] == arena
     static, stack = sections[".data"] + sections[".bss"], sections[".stack"]
     assert arena + static + stack <= arena + MORE
-    bound = stack_bound(elf, gcc.tool(load_board(BOARD), "objdump"), sorted(elf.parent.glob("*.su")), entries=["reset"]).bound
+    bound = stack_bound(
+        elf, gcc.tool(load_board(BOARD), "objdump"), sorted(elf.parent.glob("*.su")), entries=["reset"]
+    ).bound
     assert used <= bound <= stack, "what was painted over, what is proven, what there is"
     ready = round(ticks * 5 / 8)
     assert 0 < ready <= READY
     report = json.loads((bundled / "sizes.json").read_text())
     without_link = report["arena"] + report["static"]["total"] - report["static"]["runtime"] + report["stack_bound"]
-    print(f"{model} {optimize}: arena {arena} + static {static} + stack {bound} (used {used}) = {arena + static + bound}, ready at {ready}")
+    print(
+        f"{model} {optimize}: arena {arena} + static {static} + stack {bound} (used {used}) = "
+        f"{arena + static + bound}, ready at {ready}"
+    )
     assert arena + static + bound <= without_link, "the report promises no less than it takes"
 
 

@@ -1,4 +1,5 @@
-"""Every example, from its script to outputs of the host board that are PyTorch's: the verbs that a person types, in their order."""
+"""Every example, from its script to outputs of the host board that are PyTorch's: the verbs that a person types, in
+their order."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ NAMES = [path.parent.name if path.stem == "model" else path.stem for path in SCR
 
 
 @pytest.mark.parametrize(("name", "script"), list(zip(NAMES, SCRIPTS, strict=True)), ids=NAMES)
-def test_from_script_to_equal_outputs(name: str, script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_script_to_equal_outputs(
+    name: str, script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     program, folder = tmp_path / "model" / f"{name}-float32" / "model.pte", tmp_path / "host" / f"{name}-float32"
     sources = [str(script)]
     if "def train(" in script.read_text():

@@ -1,4 +1,5 @@
-"""Programs of next to nothing else: what a kernel needs of headers it says itself, and does not find by what other layers bring along."""
+"""Programs of next to nothing else: what a kernel needs of headers it says itself, and does not find by what other
+layers bring along."""
 
 from __future__ import annotations
 
@@ -11,7 +12,11 @@ from etexport.__main__ import main
 from tests.conftest import Int8Net
 from tests.frontend.nets import NETS
 
-BOARDS = {"qemu_mps2_an386": "arm-none-eabi-gcc", "qemu_mps2_an385": "arm-none-eabi-gcc", "qemu_virt_rv32": "riscv64-unknown-elf-gcc"}
+BOARDS = {
+    "qemu_mps2_an386": "arm-none-eabi-gcc",
+    "qemu_mps2_an385": "arm-none-eabi-gcc",
+    "qemu_virt_rv32": "riscv64-unknown-elf-gcc",
+}
 
 
 @pytest.mark.parametrize("board", BOARDS)

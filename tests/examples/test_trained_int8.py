@@ -1,5 +1,5 @@
-"""Networks that were trained with quantisation (torchao's QAT) on real scans: the same bytes on every core, each operator exact, and as
-right as in PyTorch."""
+"""Networks that were trained with quantisation (torchao's QAT) on real scans: the same bytes on every core, each
+operator exact, and as right as in PyTorch."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Model(nn.Module):
         x = F.hardswish(self.down(x + self.pointwise(self.depthwise(x))))
         x = x * F.hardsigmoid(self.gate(x.mean((2, 3), keepdim=True)))
         return self.classify(self.drop(self.up(x).mean((2, 3))))
-"""
+"""  # noqa: E501
 
 SEQUENCES = """
 def shaped(scans):
@@ -97,7 +97,7 @@ class Model(nn.Module):
         x = self.norm(self.cell(self.mix(x).transpose(1, 2))[0])
         x = x + F.scaled_dot_product_attention(*self.qkv(x).chunk(3, -1))
         return self.classify(x.mean(1))
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("network", [IMAGES, SEQUENCES], ids=["images", "sequences"])
@@ -115,7 +115,22 @@ def test_trained_with_quantisation(network: str, tmp_path: Path) -> None:
         assert main(["build", str(program), "--board", board, "-o", str(folder)]) == 0
         assert main(["run", str(folder), "--inputs", inputs, "--samples", str(SAMPLES)]) == 0
         if board in PROFILED:
-            assert main(["build", str(program), "--board", board, "--sources", str(folder), "--probes", "-o", str(folder / "profile")]) == 0
+            assert (
+                main(
+                    [
+                        "build",
+                        str(program),
+                        "--board",
+                        board,
+                        "--sources",
+                        str(folder),
+                        "--probes",
+                        "-o",
+                        str(folder / "profile"),
+                    ]
+                )
+                == 0
+            )
             assert main(["run", str(folder / "profile"), "--inputs", inputs, "--samples", "1", "--probes"]) == 0
         figures = folder / "validate.json"
         assert main(["validate", str(folder), "--program", str(program), "-o", str(figures)]) == 0

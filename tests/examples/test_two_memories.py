@@ -26,7 +26,19 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def program(once: Once) -> Path:
     def fill(folder: Path) -> None:
-        assert main(["export", str(ROOT / "examples" / "mlperf_tiny" / "kws.py"), "-o", str(folder / "kws.pte"), "--quantize", "int8"]) == 0
+        assert (
+            main(
+                [
+                    "export",
+                    str(ROOT / "examples" / "mlperf_tiny" / "kws.py"),
+                    "-o",
+                    str(folder / "kws.pte"),
+                    "--quantize",
+                    "int8",
+                ]
+            )
+            == 0
+        )
 
     return once("kws-int8", fill) / "kws.pte"
 
@@ -55,8 +67,13 @@ def test_both_are_used(optimize: str, program: Path, tmp_path: Path) -> None:
     memory = json.loads((out / "memory.json").read_text())
     slow, fast = memory["regions"]
     assert (slow["name"], fast["name"]) == ("slow", "fast") and 4096 < fast["size"] <= fast["capacity"] == 8192
-    assert slow["size"] + fast["size"] == memory["arena"]["size"] == json.loads((out / "sizes.json").read_text())["arena"]
-    touched = {name: [one["touched"] / one["size"] for one in memory["buffers"] if one["region"] == name] for name in ("slow", "fast")}
+    assert (
+        slow["size"] + fast["size"] == memory["arena"]["size"] == json.loads((out / "sizes.json").read_text())["arena"]
+    )
+    touched = {
+        name: [one["touched"] / one["size"] for one in memory["buffers"] if one["region"] == name]
+        for name in ("slow", "fast")
+    }
     assert touched["slow"] and touched["fast"]
     poisoned = run(program, where, tmp_path / "poisoned", "--optimize", optimize, "--poison")
     assert all(np.array_equal(one, other) for one, other in zip(outputs, poisoned, strict=True))
@@ -72,7 +89,9 @@ def test_the_stack_lies_in_the_first(program: Path, tmp_path: Path) -> None:
     assert fast["capacity"] == 8192 - 2048 - 2048 and fast["size"] > 0 < slow["size"]
 
 
-def test_what_fits_nowhere_is_told_before_compiling(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_fits_nowhere_is_told_before_compiling(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     less = board(tmp_path, SLOW.replace("0x10_0000", "0x1800") + "\n" + FAST.replace("0x2000\n", "0x400\n"))
     assert main(["build", str(program), "--board", str(less), "-o", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err

@@ -10,8 +10,8 @@ from tests.frontend.scripts import script
 
 @dataclass(frozen=True)
 class Net:
-    """`layers` are assignments of __init__, `forward` the statements of forward(self, x); inputs are drawn for `shape`. `lacking` is an
-    operator of which the stock runtime has no kernel."""
+    """`layers` are assignments of __init__, `forward` the statements of forward(self, x); inputs are drawn for `shape`.
+    `lacking` is an operator of which the stock runtime has no kernel."""
 
     layers: tuple[str, ...]
     forward: tuple[str, ...]
@@ -28,7 +28,8 @@ NETS = {
         (1, 3, 9, 9),
     ),
     "depthwise": Net(
-        ("self.first = nn.Conv2d(3, 8, 3, stride=2)", "self.depthwise = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8)",
+        ("self.first = nn.Conv2d(3, 8, 3, stride=2)", "self.depthwise = nn.Conv2d(8, 8, 3, stride=2, padding=1, "
+            "groups=8)",
          "self.pointwise = nn.Conv2d(8, 12, 1)", "self.norm = nn.BatchNorm2d(8)"),
         ("x = F.relu6(self.first(x))", "x = F.relu6(self.norm(self.depthwise(x)))", "return self.pointwise(x)"),
         (1, 3, 13, 11),
@@ -40,13 +41,14 @@ NETS = {
         (1, 4, 8, 9),
     ),
     "residual": Net(
-        ("self.first = nn.Conv2d(3, 8, 3, padding=1)", "self.second = nn.Conv2d(8, 8, 3, padding=1)", "self.norm = nn.BatchNorm2d(8)"),
-        ("x = torch.relu(self.first(x))", "y = self.norm(self.second(x))", "return torch.relu(x + y)"),
-        (1, 3, 8, 8),
+        ("self.first = nn.Conv2d(3, 8, 3, padding=1)", "self.second = nn.Conv2d(8, 8, 3, padding=1)",
+        "self.norm = nn.BatchNorm2d(8)"), ("x = torch.relu(self.first(x))", "y = self.norm(self.second(x))",
+        "return torch.relu(x + y)"), (1, 3, 8, 8),
     ),
     "concatenation": Net(
-        ("self.left = nn.Conv2d(3, 4, 1)", "self.right = nn.Conv2d(3, 6, 3, padding=1)", "self.last = nn.Conv2d(10, 5, 1)"),
-        ("return self.last(torch.cat([torch.relu(self.left(x)), self.right(x)], dim=1))",),
+        ("self.left = nn.Conv2d(3, 4, 1)", "self.right = nn.Conv2d(3, 6, 3, padding=1)",
+        "self.last = nn.Conv2d(10, 5, 1)"), ("return self.last(torch.cat([torch.relu(self.left(x)), self.right(x)], "
+            "dim=1))",),
         (1, 3, 6, 7),
     ),
     "pools": Net(
@@ -99,8 +101,8 @@ NETS = {
     ),
     "squeeze_excite": Net(
         (_CONV, "self.down = nn.Conv2d(8, 2, 1)", "self.up = nn.Conv2d(2, 8, 1)"),
-        ("x = torch.relu(self.conv(x))", "s = torch.relu(self.down(x.mean((2, 3), keepdim=True)))", "return x * F.hardsigmoid(self.up(s))"),
-        (1, 3, 8, 8),
+        ("x = torch.relu(self.conv(x))", "s = torch.relu(self.down(x.mean((2, 3), keepdim=True)))",
+        "return x * F.hardsigmoid(self.up(s))"), (1, 3, 8, 8),
     ),
     "uneven_padding": Net(
         ("self.conv = nn.Conv2d(3, 8, 3, stride=2)", "self.next = nn.Conv2d(8, 4, 2, padding=1)"),
@@ -146,7 +148,8 @@ NETS = {
         (1, 5, 12),
     ),
     "transposed": Net(
-        ("self.first = nn.Conv2d(3, 4, 3, padding=1)", "self.up = nn.ConvTranspose2d(4, 5, 3, stride=2, padding=1, output_padding=1)"),
+        ("self.first = nn.Conv2d(3, 4, 3, padding=1)", "self.up = nn.ConvTranspose2d(4, 5, 3, stride=2, padding=1, "
+            "output_padding=1)"),
         ("return torch.relu(self.up(torch.relu(self.first(x))))",),
         (1, 3, 6, 6),
     ),
@@ -163,9 +166,9 @@ NETS = {
         ("self.fc = nn.Linear(6, 4)",), ("a, b = self.fc(x).unbind(0)", "return torch.stack([b, a * 2, a])"), (2, 6),
     ),
     "layer_norm": Net(
-        ("self.norm = nn.LayerNorm(10)", "self.fc = nn.Linear(10, 6)", "self.last = nn.LayerNorm((5, 6), elementwise_affine=False)"),
-        ("return self.last(F.gelu(self.fc(self.norm(x))))",),
-        (2, 5, 10),
+        ("self.norm = nn.LayerNorm(10)", "self.fc = nn.Linear(10, 6)",
+        "self.last = nn.LayerNorm((5, 6), elementwise_affine=False)"),
+        ("return self.last(F.gelu(self.fc(self.norm(x))))",), (2, 5, 10),
     ),
     "group_norm": Net(
         (_CONV, "self.norm = nn.GroupNorm(2, 8)", "self.last = nn.Conv2d(8, 8, 1)"),
@@ -187,19 +190,22 @@ NETS = {
     ),
     "extremes": Net(
         (_CONV, "self.other = nn.Conv2d(3, 8, 1)", "self.fc = nn.Linear(8, 4)"),
-        ("a, b = self.conv(x), self.other(x)", "y = torch.minimum(torch.maximum(a, b), 1.5 * a)", "peak, place = y.max(1)",
+        ("a, b = self.conv(x), self.other(x)", "y = torch.minimum(torch.maximum(a, b), 1.5 * a)",
+        "peak, place = y.max(1)",
          "return self.fc(y.amax((2, 3))), y.amin(1), peak, place, y.max()"),
         (1, 3, 6, 6),
     ),
     "choices": Net(
         (_CONV, "self.other = nn.Conv2d(3, 8, 1)"),
-        ("a, b = self.conv(x), self.other(x)", "y = torch.where(a > 0.1, a, b)", "return torch.where(y < 0.2, 0.3, y), y > 0.25"),
-        (1, 3, 6, 6),
+        ("a, b = self.conv(x), self.other(x)", "y = torch.where(a > 0.1, a, b)",
+        "return torch.where(y < 0.2, 0.3, y), y > 0.25"), (1, 3, 6, 6),
     ),
     "places": Net(
         (_CONV, "self.last = nn.Conv2d(16, 4, 1)"),
-        ("y = torch.roll(self.conv(x).flip(3), (1, 2), (2, 3))", "y = F.pad(y[:, [3, 1, 0, 2]], (1, 1, 1, 1), mode='reflect')",
-         "y = F.pad(F.pixel_unshuffle(y.repeat(1, 1, 1, 1), 2), (0, 1, 0, 0), value=-0.5)", "return torch.relu(self.last(y))"),
+        ("y = torch.roll(self.conv(x).flip(3), (1, 2), (2, 3))",
+        "y = F.pad(y[:, [3, 1, 0, 2]], (1, 1, 1, 1), mode='reflect')",
+         "y = F.pad(F.pixel_unshuffle(y.repeat(1, 1, 1, 1), 2), (0, 1, 0, 0), value=-0.5)",
+         "return torch.relu(self.last(y))"),
         (1, 3, 6, 6),
     ),
     "words": Net(
@@ -219,10 +225,12 @@ NETS = {
         (1, 6, 8),
     ),
     "encoder": Net(
-        ("self.block = nn.TransformerEncoderLayer(16, 2, 32, activation='gelu', batch_first=True)",), ("return self.block(x)",), (1, 6, 16),
+        ("self.block = nn.TransformerEncoderLayer(16, 2, 32, activation='gelu', batch_first=True)",),
+        ("return self.block(x)",), (1, 6, 16),
     ),
     "adaptive": Net(
-        (_CONV,), ("y = self.conv(x)", "return F.adaptive_avg_pool2d(torch.relu(y), (3, 4)), F.adaptive_avg_pool2d(y, 5)"), (1, 3, 8, 9),
+        (_CONV,), ("y = self.conv(x)", "return F.adaptive_avg_pool2d(torch.relu(y), (3, 4)), F.adaptive_avg_pool2d(y, "
+            "5)"), (1, 3, 8, 9),
     ),
     "gru": Net(
         ("self.cell = nn.GRU(8, 6, batch_first=True, bidirectional=True)", "self.fc = nn.Linear(12, 4)"),
@@ -237,8 +245,8 @@ NETS = {
     "rnn": Net(("self.cell = nn.RNN(8, 6, nonlinearity='relu', bias=False)",), ("return self.cell(x)[0]",), (3, 2, 8)),
     "products": Net(
         ("self.fc = nn.Linear(8, 8)", "self.weights = nn.Parameter(torch.randn(8, 5))"),
-        ("y = self.fc(x)", "z = torch.einsum('bij,bkj->bik', y, y)", "return F.glu(z, 2) @ y[0, 0:3, 0], y @ self.weights"),
-        (1, 6, 8),
+        ("y = self.fc(x)", "z = torch.einsum('bij,bkj->bik', y, y)",
+        "return F.glu(z, 2) @ y[0, 0:3, 0], y @ self.weights"), (1, 6, 8),
     ),
     "residual_rows": Net(
         ("self.first = nn.Linear(6, 6)", "self.second = nn.Linear(6, 6)"),

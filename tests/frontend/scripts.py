@@ -26,7 +26,8 @@ def script(folder: Path, text: str, name: str = "model.py") -> Path:
 
 
 def forward_script(folder: Path, body: str, *inputs: str, init: str = "", more: str = "") -> Path:
-    """A model whose `forward(self, x, y)` returns `body`; `inputs` are expressions for the example inputs, `init` statements by `;`."""
+    """A model whose `forward(self, x, y)` returns `body`; `inputs` are expressions for the example inputs, `init`
+    statements by `;`."""
     names = ", ".join("xyz"[: len(inputs)])
     lines = ["import torch", "from torch import nn", "from torch.nn import functional as F", more]
     lines += ["class Model(nn.Module):", "    def __init__(self):", "        super().__init__()"]
@@ -55,7 +56,8 @@ def read_back(pte: Path) -> tuple[Program, dict[str, Array]]:
 
 
 def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list[Array]], list[list[Array]]]:
-    """Outputs of each sample, and the first result of each instruction for the first sample. States live on between samples."""
+    """Outputs of each sample, and the first result of each instruction for the first sample. States live on between
+    samples."""
     method = program.method()
     known: dict[int, Any] = {value.id: value.data for value in method.values.values() if value.data is not None}
     blank = [value for value in method.values.values() if value.role is Role.STATE and value.data is None]
@@ -80,7 +82,8 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
                 results = op.reference(*args)
             results = results if isinstance(results, tuple) else (results,)
             for out, result in zip(instruction.outs, results, strict=False):
-                known[out] = np.asarray(result).astype(method.values[out].spec.dtype.numpy, copy=False)  # as constant folding stores it
+                # as constant folding stores it
+                known[out] = np.asarray(result).astype(method.values[out].spec.dtype.numpy, copy=False)
             if not outputs:
                 steps.append([known[out] for out in instruction.outs])
         outputs.append([known[out] for out in method.outputs])
@@ -90,7 +93,9 @@ def run(program: Program, samples: Sequence[Sequence[Array]]) -> tuple[list[list
 def agrees(program: Program, arrays: dict[str, Array], tolerance: float = 1e-5) -> None:
     """Every output of every sample is eager PyTorch's, and every traced step too."""
     count = len(program.method().inputs)
-    samples = [[np.asarray(arrays[f"input_{at}"][number]) for at in range(count)] for number in range(len(arrays["input_0"]))]
+    samples = [
+        [np.asarray(arrays[f"input_{at}"][number]) for at in range(count)] for number in range(len(arrays["input_0"]))
+    ]
     outputs, steps = run(program, samples)
     for at in range(len(program.method().outputs)):
         for number, result in enumerate(outputs):

@@ -1,8 +1,10 @@
-"""Random structured programs: branches and loops, nested, with values that are read again, cloned, swapped and kept over rounds.
+"""Random structured programs: branches and loops, nested, with values that are read again, cloned, swapped and kept
+over rounds.
 
     python -m tests.frontend.structured --count 200 --seed 1 --board host
 
-exports each and compares it with eager PyTorch: in numpy on the planned bytes, and with `--board` built and run there, with poison.
+exports each and compares it with eager PyTorch: in numpy on the planned bytes, and with `--board` built and run there,
+with poison.
 """
 
 from __future__ import annotations
@@ -79,7 +81,11 @@ class Writer:
         given = self.random.sample(kept, min(3, len(kept)))
         if self.random.random() < 0.5:
             self.lines.append(f"self.s.copy_({self.random.choice(kept)})")
-        return HEAD + textwrap.indent("\n".join((*self.lines, f"return {', '.join(f'{one} * 1' for one in given)},")), " " * 8) + TAIL
+        return (
+            HEAD
+            + textwrap.indent("\n".join((*self.lines, f"return {', '.join(f'{one} * 1' for one in given)},")), " " * 8)
+            + TAIL
+        )
 
     def new(self, stem: str = "v") -> str:
         self.names += 1
@@ -89,7 +95,11 @@ class Writer:
         """Writes so many; returns all names that are known then."""
         known = list(known)
         for at in range(count):
-            kinds = [self.plain] if not depth or (at and self.random.random() < 0.4) else [self.cond, self.loop, self.scan, self.map]
+            kinds = (
+                [self.plain]
+                if not depth or (at and self.random.random() < 0.4)
+                else [self.cond, self.loop, self.scan, self.map]
+            )
             known += self.random.choice(kinds)(known, depth)
         return known
 
@@ -153,7 +163,9 @@ class Writer:
         body = self.function([self.new("a"), self.new("a")], known, depth, 2)
         carry, stacked = self.new(), self.new("t")
         first = self.random.choice(known)
-        self.lines.append(f"{carry}, {stacked} = scan(lambda h, x: {body}(h, x), {first}.clone(), torch.stack([{rows}]))")
+        self.lines.append(
+            f"{carry}, {stacked} = scan(lambda h, x: {body}(h, x), {first}.clone(), torch.stack([{rows}]))"
+        )
         new = self.new()
         self.lines.append(f"{new} = torch.tanh({stacked}).sum(0)")
         return [carry, new]
@@ -182,9 +194,12 @@ def check(seed: int, folder: Path, board: str = "") -> None:
     validate(the_problem, solution)
     placed = Placed(specialised, the_problem, solution)
     with np.load(file.with_suffix(".npz")) as arrays:
-        expected = [arrays[f"output_{at}"] for at in range(sum(name.startswith("output_") for name in arrays.files) - 1)]
+        expected = [
+            arrays[f"output_{at}"] for at in range(sum(name.startswith("output_") for name in arrays.files) - 1)
+        ]
         inputs = list(zip(arrays["input_0"], arrays["input_1"], strict=True))
-    alone = not any(value.role is Role.STATE for value in specialised.method.values.values())  # in numpy every run is the first
+    # in numpy every run is the first
+    alone = not any(value.role is Role.STATE for value in specialised.method.values.values())
     _compare(seed, "in numpy", [interpret(placed, library, one) for one in (inputs if alone else inputs[:1])], expected)
     if board:
         out = folder / f"structured_{seed}_{board}"
@@ -196,7 +211,11 @@ def check(seed: int, folder: Path, board: str = "") -> None:
 def _compare(seed: int, where: str, got: list[list[np.ndarray]], expected: list[np.ndarray]) -> None:
     for at, wanted in enumerate(expected):
         np.testing.assert_allclose(
-            np.stack([one[at] for one in got]), wanted[: len(got)], rtol=1e-4, atol=1e-5, err_msg=f"seed {seed} {where}, output {at}"
+            np.stack([one[at] for one in got]),
+            wanted[: len(got)],
+            rtol=1e-4,
+            atol=1e-5,
+            err_msg=f"seed {seed} {where}, output {at}",
         )
 
 

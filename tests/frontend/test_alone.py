@@ -56,7 +56,15 @@ def test_a_script_changes_nothing_for_the_next(tmp_path: Path, monkeypatch: pyte
     leaky, plain = script(tmp_path / "a", LEAKY), script(tmp_path / "b", PLAIN)
     monkeypatch.chdir(tmp_path)
     export(plain, Path("before.pte"))
-    state = (os.environ.copy(), list(sys.path), sys.modules["json"], sys.getrecursionlimit(), list(warnings.filters), torch.relu, open)
+    state = (
+        os.environ.copy(),
+        list(sys.path),
+        sys.modules["json"],
+        sys.getrecursionlimit(),
+        list(warnings.filters),
+        torch.relu,
+        open,
+    )
     numbers = (torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
     export_many([(leaky.relative_to(tmp_path), Path("leaky.pte")), (plain.relative_to(tmp_path), Path("after.pte"))])
     assert (
@@ -75,8 +83,13 @@ def test_a_script_changes_nothing_for_the_next(tmp_path: Path, monkeypatch: pyte
     assert Path("leaky.pte").is_file(), "written where it was asked for, whatever the script takes for its folder"
 
 
-def test_a_script_that_changes_its_folder_reads_there_and_errs_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "import os, torch\nos.chdir('/')\ndef model(): return torch.nn.Linear(4, 2)\ndef example_inputs(): return torch.zeros(1, 3)\n"
+def test_a_script_that_changes_its_folder_reads_there_and_errs_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        "import os, torch\nos.chdir('/')\ndef model(): return torch.nn.Linear(4, 2)\ndef example_inputs(): return "
+        "torch.zeros(1, 3)\n"
+    )
     script(tmp_path / "net", text)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError) as caught:
@@ -166,7 +179,9 @@ FORGETFUL = {
 
 @pytest.mark.parametrize("body", FORGETFUL)
 def test_a_model_that_does_not_agree_with_itself_is_refused(tmp_path: Path, body: str) -> None:
-    path = script(tmp_path, f"{HEAD}        {body}\ndef model(): return Net()\ndef example_inputs(): return torch.ones(1, 4)\n")
+    path = script(
+        tmp_path, f"{HEAD}        {body}\ndef model(): return Net()\ndef example_inputs(): return torch.ones(1, 4)\n"
+    )
     with pytest.raises(ModelError) as caught:
         export(path, tmp_path / "out.pte")
     assert "other numbers" in caught.value.what and FORGETFUL[body] in caught.value.what
@@ -174,7 +189,8 @@ def test_a_model_that_does_not_agree_with_itself_is_refused(tmp_path: Path, body
 
 
 def test_what_changes_and_matters_not_is_allowed(tmp_path: Path) -> None:
-    """A count of calls that nothing reads, a table made at the first call, a buffer: none changes what the same inputs give."""
+    """A count of calls that nothing reads, a table made at the first call, a buffer: none changes what the same inputs
+    give."""
     body = """\
         self.calls += 1
         if 'table' not in cache: cache['table'] = torch.arange(4.0)
@@ -183,4 +199,6 @@ def test_what_changes_and_matters_not_is_allowed(tmp_path: Path) -> None:
         return y + cache['table'] + self.sum
 """
     init = HEAD.replace("self.log = []", "self.log = []; self.register_buffer('sum', torch.zeros(1, 4))")
-    exported(script(tmp_path, f"{init}{body}def model(): return Net()\ndef example_inputs(): return torch.ones(1, 4)\n"))
+    exported(
+        script(tmp_path, f"{init}{body}def model(): return Net()\ndef example_inputs(): return torch.ones(1, 4)\n")
+    )

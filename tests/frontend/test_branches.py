@@ -126,7 +126,7 @@ NETS = {
                     x.mean() > 0, lambda y: self.deep(self.norm(y)).relu(), lambda y: F.avg_pool2d(self.point(y), 3, 1), (y,)
                 )
                 return self.fc(y.flatten(1)), y
-        """,
+        """,  # noqa: E501
     ),
     "a residual and an activation behind a branch": (
         "1, 6",
@@ -193,10 +193,13 @@ def net(name: str, folder: Path, count: int = 24, nets: Mapping[str, tuple[str, 
 
 @pytest.mark.parametrize("name", NETS)
 def test_branches_on_the_host(name: str, tmp_path: Path) -> None:
-    """Every way is taken by some sample; poisoned memory changes nothing; each step's results are in the trace as often as it ran."""
+    """Every way is taken by some sample; poisoned memory changes nothing; each step's results are in the trace as often
+    as it ran."""
     made = net(name, tmp_path)
     method = made.program.method()
-    assert any(one.op == JUMP_FALSE for one in method.instructions) and any(one.op == MOVE for one in method.instructions)
+    assert any(one.op == JUMP_FALSE for one in method.instructions) and any(
+        one.op == MOVE for one in method.instructions
+    )
     plain, poisoned = made.built("host", probes=True), made.built("host", poison=True)
     made.agrees(plain)
     for one, other in zip(plain.outputs, poisoned.outputs, strict=True):
@@ -207,12 +210,16 @@ def test_branches_on_the_host(name: str, tmp_path: Path) -> None:
     assert ran[:, calls].max() == 1 and (ran[:, calls].sum(0) > 0).all(), "a way that no sample takes is not tested"
     assert (ran[:, calls].sum(0) < len(ran)).any()
     for executions, trace in zip(plain.executions, plain.trace, strict=True):
-        assert {step for step, _ in trace} == {step for step in calls if executions[step] and memory["steps"][step]["results"]}
+        assert {step for step, _ in trace} == {
+            step for step in calls if executions[step] and memory["steps"][step]["results"]
+        }
 
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("board", ["qemu_mps2_an386", "qemu_virt_rv32"])
-@pytest.mark.parametrize("name", ["nested, two results, one of them read twice", "clones of an operand, a constant and a state"])
+@pytest.mark.parametrize(
+    "name", ["nested, two results, one of them read twice", "clones of an operand, a constant and a state"]
+)
 def test_branches_on_boards(name: str, board: str, optimize: str, tmp_path: Path) -> None:
     made = net(name, tmp_path, 8)
     made.agrees(made.built(board, optimize=optimize, poison=optimize == "size"))
@@ -239,7 +246,7 @@ def test_what_is_only_on_one_way_costs_nothing_on_the_other(tmp_path: Path) -> N
 
                 def forward(self, x):
                     return {body}
-            """)
+            """)  # noqa: E501
         )
         export(folder / "net.py", folder / "model.pte")
         generate(folder / "model.pte", "qemu_mps2_an386", folder, optimize="speed", name="net")
@@ -254,7 +261,8 @@ def test_a_branch_is_an_if_and_its_results_are_not_moved(tmp_path: Path) -> None
     assert text.count("if (*") == text.count("} else {") == 1 and "goto" not in text
     steps = json.loads((tmp_path / "out" / "memory.json").read_text())["steps"]
     assert [step["op"] for step in steps if step["kind"] == "call"] == [
-        "aten::sum.IntList_out", "aten::gt.Scalar_out", "aten::addmm.out", "aten::addmm.out", "aten::addmm.out", "aten::_softmax.out",
+        "aten::sum.IntList_out", "aten::gt.Scalar_out", "aten::addmm.out", "aten::addmm.out", "aten::addmm.out",
+        "aten::_softmax.out",
     ]  # fmt: skip
 
 
@@ -264,9 +272,25 @@ def test_validate_and_report_know_branches(tmp_path: Path, capsys: pytest.Captur
     program = str(made.pte)
     assert main(["build", program, "--board", "qemu_mps2_an386", "-o", out]) == 0
     assert main(["run", out]) == 0 and main(["validate", out]) == 0
-    assert main(["build", program, "--board", "qemu_mps2_an386", "--sources", out, "--probes", "-o", f"{out}/profile"]) == 0
+    assert (
+        main(["build", program, "--board", "qemu_mps2_an386", "--sources", out, "--probes", "-o", f"{out}/profile"])
+        == 0
+    )
     assert main(["furthest", out]) == 0
-    assert main(["run", f"{out}/profile", "--probes", "--only", f"{out}/furthest.json", "--inputs", str(tmp_path / "model.npz")]) == 0
+    assert (
+        main(
+            [
+                "run",
+                f"{out}/profile",
+                "--probes",
+                "--only",
+                f"{out}/furthest.json",
+                "--inputs",
+                str(tmp_path / "model.npz"),
+            ]
+        )
+        == 0
+    )
     assert main(["report", out]) == 0
     report = json.loads((tmp_path / "build" / "report.json").read_text())
     ops = report["ops"]
@@ -276,7 +300,11 @@ def test_validate_and_report_know_branches(tmp_path: Path, capsys: pytest.Captur
     with np.load(tmp_path / "model.npz") as arrays:
         positive = [at for at, sample in enumerate(arrays["input_0"]) if sample.sum() > 0]
     (way,) = report["ways"]
-    assert way["held"] == positive and way["failed"] == [at for at in range(6) if at not in positive] and way["rounds"] is None
+    assert (
+        way["held"] == positive
+        and way["failed"] == [at for at in range(6) if at not in positive]
+        and way["rounds"] is None
+    )
     assert way["source"].startswith("net.py:") and not any("never" in line for line in report["warnings"])
 
 
@@ -296,7 +324,11 @@ def test_a_condition_that_is_no_bool_is_refused(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    assert "its condition is int64 [], where one bool belongs" in error.what and "net.py:" in error.where and "x.sum() > 0" in error.hint
+    assert (
+        "its condition is int64 [], where one bool belongs" in error.what
+        and "net.py:" in error.where
+        and "x.sum() > 0" in error.hint
+    )
 
 
 def test_int8_is_refused(tmp_path: Path) -> None:

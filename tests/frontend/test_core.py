@@ -42,7 +42,12 @@ def test_every_operator_of_core_aten_is_built_or_refused_with_a_reason() -> None
         for overload in (getattr(packet, one) for one in getattr(packet, "overloads", list)()):
             if torch.Tag.core not in overload.tags or any(argument.is_out for argument in overload._schema.arguments):
                 continue
-            known = library.find(out_name(overload)) is not None or out_name(overload) in FORMS or overload in table or overload in SAME
+            known = (
+                library.find(out_name(overload)) is not None
+                or out_name(overload) in FORMS
+                or overload in table
+                or overload in SAME
+            )
             left.update(() if known else [str(overload).removeprefix("aten.")])
     assert left == {*OTHERWISE, *(f"{name}.default" for name in REFUSED)}
 

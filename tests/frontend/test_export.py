@@ -83,10 +83,23 @@ def test_names_lines_and_roles(network: Path) -> None:
     assert [one.name for one in method.instructions] == [
         "conv1", "relu", "block_conv", "block_hardtanh", "block_add", "mean", "fc", "mul", "add",
     ]  # fmt: skip
-    assert method.instructions[2].source is not None and method.instructions[2].source.code == "y = self.norm(self.conv(x))"
-    assert len(method.inputs) == 2 and method.values[method.inputs[0]].name == "image", "an input that nobody reads stays"
+    assert (
+        method.instructions[2].source is not None
+        and method.instructions[2].source.code == "y = self.norm(self.conv(x))"
+    )
+    assert len(method.inputs) == 2 and method.values[method.inputs[0]].name == "image", (
+        "an input that nobody reads stays"
+    )
     constants = {value.name for value in method.values.values() if value.role is Role.CONSTANT}
-    assert {"conv1_weight", "conv1_bias", "block_conv_weight", "block_conv_bias", "fc_weight", "fc_bias", "offset"} <= constants
+    assert {
+        "conv1_weight",
+        "conv1_bias",
+        "block_conv_weight",
+        "block_conv_bias",
+        "fc_weight",
+        "fc_bias",
+        "offset",
+    } <= constants
     assert not any("unused" in name or "norm" in name or "running" in name for name in constants)
     assert [one.handle for one in method.instructions] == list(range(9))
     assert list(arrays["input_names"]) == ["image", "extra"] and list(arrays["output_names"]) == ["add"]
@@ -123,8 +136,13 @@ def test_outputs_are_called_as_the_script_calls_them(tmp_path: Path) -> None:
         for how in ("float32", "int8"):
             program, arrays = exported(path, tmp_path / str(at) / how / "model.pte", quantize=how)
             method = program.method()
-            assert [method.values[one].name for one in method.outputs] == list(arrays["output_names"]) == names, (body, how)
-            assert any(one.name == "head" or one.name.startswith("head_") for one in method.instructions) == ("head" in body)
+            assert [method.values[one].name for one in method.outputs] == list(arrays["output_names"]) == names, (
+                body,
+                how,
+            )
+            assert any(one.name == "head" or one.name.startswith("head_") for one in method.instructions) == (
+                "head" in body
+            )
 
 
 def test_lines_of_a_package_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +150,10 @@ def test_lines_of_a_package_elsewhere(tmp_path: Path, monkeypatch: pytest.Monkey
     script(tmp_path / "elsewhere" / "bricks", LAYERS, "layers.py")
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")
     program, _ = exported(script(tmp_path / "own", NETWORK.replace("import layers", "from bricks import layers")))
-    assert [str(one.source) for one in program.method().instructions][2:4] == ["bricks/layers.py:10", "bricks/layers.py:11"]
+    assert [str(one.source) for one in program.method().instructions][2:4] == [
+        "bricks/layers.py:10",
+        "bricks/layers.py:11",
+    ]
 
 
 def test_operands_come_in_one_type(tmp_path: Path) -> None:
@@ -141,7 +162,9 @@ def test_operands_come_in_one_type(tmp_path: Path) -> None:
     method = program.method()
     for instruction in method.instructions:
         if not instruction.op.startswith("dim_order_ops"):
-            assert {method.values[one].spec.dtype.name for one in (*instruction.reads, *instruction.outs)} == {"FLOAT32"}
+            assert {method.values[one].spec.dtype.name for one in (*instruction.reads, *instruction.outs)} == {
+                "FLOAT32"
+            }
     agrees(program, arrays)
 
 
@@ -155,10 +178,15 @@ def test_two_processes_write_the_same_bytes(network: Path, tmp_path: Path) -> No
     elsewhere = tmp_path / "elsewhere"
     script(elsewhere, LAYERS, "layers.py")
     script(elsewhere, NETWORK)
-    code = "import sys; from pathlib import Path; from etexport.frontend import export; export(Path(sys.argv[1]), Path(sys.argv[2]))"
+    code = (
+        "import sys; from pathlib import Path; from etexport.frontend import export; export(Path(sys.argv[1]), "
+        "Path(sys.argv[2]))"
+    )
     for seed, path, out in (("1", network, "a"), ("2", elsewhere / "model.py", "b")):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", code, path, tmp_path / out / "m.pte"], cwd=path.parent, env=environment, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code, path, tmp_path / out / "m.pte"], cwd=path.parent, env=environment, check=True
+        )
     for name in ("m.pte", "m.npz"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert sorted(path.name for path in network.parent.iterdir()) == ["a", "b", "elsewhere", "layers.py", "model.py"], (
@@ -166,7 +194,7 @@ def test_two_processes_write_the_same_bytes(network: Path, tmp_path: Path) -> No
     )
 
 
-# ---- state --------------------------------------------------------------------------------------------------------------------
+# ---- state -----------------------------------------------------------------------------------------------------------
 
 STATE = """\
 import torch
@@ -203,7 +231,9 @@ def test_state_is_kept_and_written_back(tmp_path: Path) -> None:
     method = program.method()
     states = {value.name: value for value in method.values.values() if value.role is Role.STATE}
     assert set(states) == {"first", "second", "seen"}
-    assert states["first"].data is not None and states["first"].data.tolist() == [1.0, 2.0], "the content before the first sample"
+    assert states["first"].data is not None and states["first"].data.tolist() == [1.0, 2.0], (
+        "the content before the first sample"
+    )
     assert layout(program)[-3:] == ["aten::copy_"] * 3
     agrees(program, arrays)
     assert arrays["output_1"][:2].tolist() == [[1.0, 2.0], [5.0, 7.0]], "samples are one sequence"
@@ -212,7 +242,12 @@ def test_state_is_kept_and_written_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new"), [("first", "second"), ("second", "first")])
 def test_states_made_of_each_other(tmp_path: Path, old: str, new: str) -> None:
     """What is written back and what is given out is the other state as it was, whichever is written first."""
-    lines = [f"kept = self.{old} * 1.5", f"self.{old}.copy_(self.{new})", f"self.{new}.copy_(kept)", f"return x + 1, self.{old}"]
+    lines = [
+        f"kept = self.{old} * 1.5",
+        f"self.{old}.copy_(self.{new})",
+        f"self.{new}.copy_(kept)",
+        f"return x + 1, self.{old}",
+    ]
     body = "".join(f"        {line}\n" for line in lines)
     text = STATE[: STATE.index("        before = ")] + body + STATE[STATE.index("\ndef model") :]
     program, arrays = exported(script(tmp_path, text))
@@ -222,7 +257,7 @@ def test_states_made_of_each_other(tmp_path: Path, old: str, new: str) -> None:
     assert arrays["output_1"][:2].tolist() == [start[new], [1.5 * number for number in start[old]]]
 
 
-# ---- .pt2 -----------------------------------------------------------------------------------------------------------------------
+# ---- .pt2 ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_saved_pt2_gives_the_same_program(tmp_path: Path) -> None:
@@ -239,7 +274,7 @@ def test_a_saved_pt2_gives_the_same_program(tmp_path: Path) -> None:
     agrees(program, arrays)
 
 
-# ---- samples --------------------------------------------------------------------------------------------------------------------
+# ---- samples ---------------------------------------------------------------------------------------------------------
 
 ONE = "import torch\ndef model():\n    return torch.nn.ReLU()\ndef example_inputs():\n    return torch.zeros(1, 3)\n"
 TWO = (
@@ -284,13 +319,20 @@ def test_without_samples_random_inputs_join_the_example(tmp_path: Path) -> None:
     assert "seeded random" in str(arrays["origin"])
 
 
-# ---- layouts --------------------------------------------------------------------------------------------------------------------
+# ---- layouts ---------------------------------------------------------------------------------------------------------
 
-CONV = "import torch\ndef model():\n    return torch.nn.Conv2d(3, 4, 3)\ndef example_inputs():\n    return torch.rand(1, 3, 5, 5)\n"
+CONV = (
+    "import torch\ndef model():\n    return torch.nn.Conv2d(3, 4, 3)\ndef example_inputs():\n    return "
+    "torch.rand(1, 3, 5, 5)\n"
+)
 
 
 @pytest.mark.parametrize(
-    "text", [f"{CONV}channels_last = True\n", CONV.replace("(1, 3, 5, 5)", "(1, 3, 5, 5).to(memory_format=torch.channels_last)")]
+    "text",
+    [
+        f"{CONV}channels_last = True\n",
+        CONV.replace("(1, 3, 5, 5)", "(1, 3, 5, 5).to(memory_format=torch.channels_last)"),
+    ],
 )
 def test_channels_last(tmp_path: Path, text: str) -> None:
     program, arrays = exported(script(tmp_path, text))
@@ -306,7 +348,7 @@ def test_a_permuted_output_is_contiguous_in_its_own_shape(tmp_path: Path) -> Non
     assert all(value.spec.is_contiguous for value in program.method().values.values())
 
 
-# ---- several scripts, weights, files ---------------------------------------------------------------------------------------------
+# ---- several scripts, weights, files ---------------------------------------------------------------------------------
 
 
 def test_scripts_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:
@@ -315,7 +357,10 @@ def test_scripts_with_modules_of_one_name_do_not_meet(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         script(folder, f"FACTOR = {number * 10}\n", "layers.py")
         text = "import torch\nclass Scale(torch.nn.Module):\n    def forward(self, x):\n        import layers\n"
-        text += "        return x * layers.FACTOR\ndef model():\n    return Scale()\ndef example_inputs():\n    return torch.ones(2)\n"
+        text += (
+            "        return x * layers.FACTOR\ndef model():\n    return Scale()\ndef example_inputs():\n    return "
+            "torch.ones(2)\n"
+        )
         path = script(folder, text)
         jobs.append((path, tmp_path / f"{number}.pte"))
     bad = script(tmp_path / "bad", "import nothing_here\n")

@@ -1,4 +1,5 @@
-"""while_loop, map and scan from the script to the board: eager PyTorch says what comes out, with poisoned memory as without."""
+"""while_loop, map and scan from the script to the board: eager PyTorch says what comes out, with poisoned memory as
+without."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ NETS = {
                 n, a, b = while_loop(lambda n, a, b: (n < 5) & (a.sum() < 0.5), swap, (torch.tensor(0), x[0] * 1, x[1] * 1))
                 k, c = while_loop(lambda k, c: k < 3, lambda k, c: (k + 2, torch.tanh(c + k)), (0, a))
                 return n, a - b, b, c * k
-        """,
+        """,  # noqa: E501
     ),
     "scan over a state, with what was carried before": (
         "5, 2, 3",
@@ -95,7 +96,9 @@ def test_loops_on_the_host(name: str, tmp_path: Path) -> None:
     if "rounds" in name:
         inner, numbers = others
         assert loop is not None and loop.rounds == (rounds.min(), rounds.max()) == (0, 5)
-        assert loop.held == tuple(np.flatnonzero(rounds)) and loop.failed == tuple(range(12)) and numbers.rounds == (2, 2)
+        assert (
+            loop.held == tuple(np.flatnonzero(rounds)) and loop.failed == tuple(range(12)) and numbers.rounds == (2, 2)
+        )
         assert inner.rounds is None and inner.held and inner.failed and not never((loop, inner, numbers), 12)
         assert never((replace(loop, failed=()),), 12)[0].startswith("the condition of while_loop_jump (net.py:")
     else:
@@ -111,25 +114,32 @@ def test_loops_on_boards(board: str, optimize: str, tmp_path: Path) -> None:
 
 
 def test_rounds_cost_no_code_and_carries_no_copies(tmp_path: Path) -> None:
-    """Ten times the rounds: the same steps, and the arena grows by what is read and written. What is carried is made where it lies."""
+    """Ten times the rounds: the same steps, and the arena grows by what is read and written. What is carried is made
+    where it lies."""
     sizes = {}
     for rounds in (5, 50):
         (folder := tmp_path / str(rounds)).mkdir()
         name = "scan over a state, with what was carried before"
         made = net(name, folder, 1, {name: (f"{rounds}, 2, 3", NETS[name][1])})
-        assert [one.op for one in made.program.method().instructions if one.op in (BEGIN, NEXT, JUMP_FALSE)] == [BEGIN, NEXT]
+        assert [one.op for one in made.program.method().instructions if one.op in (BEGIN, NEXT, JUMP_FALSE)] == [
+            BEGIN,
+            NEXT,
+        ]
         generate(made.pte, "qemu_mps2_an386", folder, optimize="speed", name="net")
         memory = json.loads((folder / "memory.json").read_text())
         sizes[rounds] = len(memory["steps"]), memory["arena"]["size"]
         text = (folder / "program.cpp").read_text()
         assert f"for (*scan_count = 0; *scan_count < {rounds}; ++*scan_count) {{" in text and "goto" not in text
-        assert [step["op"] for step in memory["steps"]].count("dim_order_ops::_to_dim_order_copy.out") <= 2, "the first carry; a view of it"
+        assert [step["op"] for step in memory["steps"]].count("dim_order_ops::_to_dim_order_copy.out") <= 2, (
+            "the first carry; a view of it"
+        )
     assert sizes[5][0] == sizes[50][0]
     assert sizes[50][1] - sizes[5][1] <= 45 * 4 * (6 + 8 + 8) + 64
 
 
 def test_random_structured_programs(tmp_path: Path) -> None:
-    """Branches and loops in each other; `python -m tests.frontend.structured` runs as many as one likes, on boards too."""
+    """Branches and loops in each other; `python -m tests.frontend.structured` runs as many as one likes, on boards
+    too."""
     for seed in (0, 2, 8):
         check(seed, tmp_path)
 

@@ -51,28 +51,69 @@ INT8 = 'quantize = "int8"\ndef calibration():\n    return '
         ("import sys\nsys.exit('no gpu')\n", 2, "no gpu"),
         ("import torch\ndef example_inputs():\n    return torch.ones(1)\n", 0, "no function model()"),
         ("x = 1\n", 0, "no function model() and example_inputs()"),
-        (RELU.replace("def model", "def modle"), 0, "model script has model() and example_inputs(); did you mean modle()?"),
         (
-            "def model():\n    return load()\ndef load():\n    raise OSError('disk')\ndef example_inputs():\n    return 1\n",
+            RELU.replace("def model", "def modle"),
+            0,
+            "model script has model() and example_inputs(); did you mean modle()?",
+        ),
+        (
+            "def model():\n    return load()\ndef load():\n    raise OSError('disk')\ndef example_inputs():\n    "
+            "return 1\n",
             4,
             "OSError: disk",
         ),
-        ("def model():\n    return 3\ndef example_inputs():\n    return 1\n", 1, "model() returns int, not a torch.nn.Module"),
+        (
+            "def model():\n    return 3\ndef example_inputs():\n    return 1\n",
+            1,
+            "model() returns int, not a torch.nn.Module",
+        ),
         (ENCODER, 7, "hint: say so beside the mask: is_causal=True"),
-        (RELU.replace("torch.nn.ReLU()", "torch.ao.nn.quantized.dynamic.Linear(3, 2)"), 0, "its layers are quantised already"),
+        (
+            RELU.replace("torch.nn.ReLU()", "torch.ao.nn.quantized.dynamic.Linear(3, 2)"),
+            0,
+            "its layers are quantised already",
+        ),
         (RELU.replace("torch.zeros(1, 3)", "[1.0]"), 4, "example_inputs() must return a tensor"),
-        (RELU.replace("torch.zeros(1, 3)", "torch.zeros(1, 3, dtype=torch.complex64)"), 4, "example input 0 is torch.complex64"),
-        (RELU.replace("torch.zeros(1, 3)", "torch.eye(3).to_sparse()"), 4, "example input 0 is torch.float32, torch.sparse_coo"),
+        (
+            RELU.replace("torch.zeros(1, 3)", "torch.zeros(1, 3, dtype=torch.complex64)"),
+            4,
+            "example input 0 is torch.complex64",
+        ),
+        (
+            RELU.replace("torch.zeros(1, 3)", "torch.eye(3).to_sparse()"),
+            4,
+            "example input 0 is torch.float32, torch.sparse_coo",
+        ),
         (f"{RELU}model = model()\n", 0, "model is a ReLU, not a function that returns one"),
-        (f"{RELU}{INT8}torch.rand(5, 1, 4)\n", 0, "calibration(): a sample of input 0 has shape [1, 4], the example [1, 3]"),
-        (f'{RELU}{INT8}torch.full((5, 1, 3), float("nan"))\n', 0, "calibration(): input 0 has plus infinity or NaN, which have no range"),
+        (
+            f"{RELU}{INT8}torch.rand(5, 1, 4)\n",
+            0,
+            "calibration(): a sample of input 0 has shape [1, 4], the example [1, 3]",
+        ),
+        (
+            f'{RELU}{INT8}torch.full((5, 1, 3), float("nan"))\n',
+            0,
+            "calibration(): input 0 has plus infinity or NaN, which have no range",
+        ),
         (f'{RELU}quantize = "int4"\n', 0, "quantize = 'int4' is not supported"),
         (f"{RELU}channels_last = 1\n", 0, "channels_last = 1 is neither"),
-        (f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n", 0, "a sample of input 0 has shape [1, 4], the example [1, 3]"),
-        (f"{RELU}def samples():\n    return torch.rand(5, 1, 3), [0, 1]\n", 0, "one whole number for each of the 5 samples"),
+        (
+            f"{RELU}def samples():\n    return torch.rand(5, 1, 4)\n",
+            0,
+            "a sample of input 0 has shape [1, 4], the example [1, 3]",
+        ),
+        (
+            f"{RELU}def samples():\n    return torch.rand(5, 1, 3), [0, 1]\n",
+            0,
+            "one whole number for each of the 5 samples",
+        ),
         (f"{RELU}def samples():\n    return torch.rand(0, 1, 3)\n", 0, "there are no samples"),
         (f"{RELU}def samples():\n    torch.rand(5, 1, 3)\n", 6, "samples() returns nothing"),
-        (f"{RELU}def samples():\n    return torch.rand(2, 3), [0, 3]\n", 0, "the label of sample 1 is 3, and the output has 3 classes"),
+        (
+            f"{RELU}def samples():\n    return torch.rand(2, 3), [0, 3]\n",
+            0,
+            "the label of sample 1 is 3, and the output has 3 classes",
+        ),
         (f"{RELU}def samples():\n    return torch.rand(2, 1, 3), [-1, 2]\n", 0, "the label of sample 0 is -1, and"),
         (f"{RELU}def samples():\n    return 1 / 0\n", 7, "ZeroDivisionError"),
         (f"{RELU}def samples():\n    return 'many'\n", 0, "input 0 is no array"),
@@ -86,7 +127,8 @@ def test_scripts(tmp_path: Path, text: str, line: int, what: str) -> None:
 
 
 def test_names_that_are_nearly_right_are_noted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A setting that is spelt wrong would else be left out without a word: the network stays in float, the samples are drawn."""
+    """A setting that is spelt wrong would else be left out without a word: the network stays in float, the samples are
+    drawn."""
     text = f'{RELU}quantise = "int8"\ndef sample():\n    return torch.rand(5, 1, 3)\ndef helper():\n    return 1\n'
     path = script(tmp_path, text)
     export(path, tmp_path / "model.pte")
@@ -104,7 +146,10 @@ def test_a_pickled_module_is_no_pt2(tmp_path: Path, capfd: pytest.CaptureFixture
 
 
 def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
-    path = script(tmp_path, "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise RuntimeError('x') from e\n")
+    path = script(
+        tmp_path,
+        "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as e:\n    raise RuntimeError('x') from e\n",
+    )
     with pytest.raises(KeyboardInterrupt):
         export(path, tmp_path / "out.pte")
 
@@ -121,11 +166,19 @@ def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
         ("        return torch.nonzero(x)", 4, "is not fixed"),
         ("        y = x + 1", 0, "forward() returns no tensor"),
         ("        return x + 1, 5", 0, "output 1 of forward() is 5, not a tensor"),
-        ("        return torch.while_loop(lambda y: y.sum() < 9, lambda y: (y * 2,), (x,))", 4, "control flow (torch.while_loop)"),
+        (
+            "        return torch.while_loop(lambda y: y.sum() < 9, lambda y: (y * 2,), (x,))",
+            4,
+            "control flow (torch.while_loop)",
+        ),
         ("        return torch.cat([x, x]).t().as_strided((2,), (1,))", 4, "depends on how its operand lies in memory"),
         ("        return x + torch.rand(3)", 4, "aten.rand draws random numbers"),
         ("        return torch.nn.functional.dropout(x, 0.5, training=True)", 4, "draws random numbers"),
-        ("        y = x + 1\n        return y[y > 0]", 5, "it depends on what a tensor holds\n  hint: keep the full size, with a mask"),
+        (
+            "        y = x + 1\n        return y[y > 0]",
+            5,
+            "it depends on what a tensor holds\n  hint: keep the full size, with a mask",
+        ),
         ("        return x * x.max().item()", 4, "a number that only the device would know\n  hint: keep it a tensor"),
         (
             "        return x[0][(x * 0).long().sum()]",
@@ -134,14 +187,20 @@ def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
         ),
         ("        return type('Both', (), {'one': x})()", 0, "or call torch.export.register_dataclass"),
         ("        from .layers import Net\n        return x", 4, "a script is a file of its own"),
-        ("        return torch.fft.rfft(x).abs()", 4, "torch.complex64 is not supported\n  hint: compute real and imaginary parts apart"),
+        (
+            "        return torch.fft.rfft(x).abs()",
+            4,
+            "torch.complex64 is not supported\n  hint: compute real and imaginary parts apart",
+        ),
         ("        return torch.sparse.mm(torch.eye(3).to_sparse(), x.t())", 0, "torch.sparse_coo is not supported"),
         ("        return torch.linalg.qr(x.t() @ x)[0]", 4, "linalg_qr (aten::linalg_qr.out): no kernel"),
     ],
 )
 def test_forward(tmp_path: Path, forward: str, line: int, what: str) -> None:
     head = f"import torch\nclass Model(torch.nn.Module):\n    def forward(self, x):\n{forward}\n"
-    path = script(tmp_path, f"{head}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n")
+    path = script(
+        tmp_path, f"{head}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n"
+    )
     told = message(path)
     assert what in told
     assert told.startswith(f"{path}:{line}:" if line else f"{path}:")
@@ -149,8 +208,14 @@ def test_forward(tmp_path: Path, forward: str, line: int, what: str) -> None:
 
 def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
     head = "import torch\nclass Model(torch.nn.Module):\n    def forward(self, x):\n"
-    forward = "        y = torch.digamma(x)\n        z = torch.relu(y.double())\n        return torch.lgamma(torch.relu(x)), z\n"
-    path = script(tmp_path, f"{head}{forward}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n")
+    forward = (
+        "        y = torch.digamma(x)\n        z = torch.relu(y.double())\n        return "
+        "torch.lgamma(torch.relu(x)), z\n"
+    )
+    path = script(
+        tmp_path,
+        f"{head}{forward}def model():\n    return Model()\ndef example_inputs():\n    return torch.ones(1, 3)\n",
+    )
     with pytest.raises(Errors) as caught:
         export(path, tmp_path / "out.pte")
     told = str(caught.value)
@@ -163,7 +228,11 @@ def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
 
 def test_a_mistake_fails_in_the_module_beside_the_script(tmp_path: Path) -> None:
     beside = script(tmp_path, "import torch\ndef build():\n    return torch.nn.Linear(3, -1)\n", "layers.py")
-    told = message(script(tmp_path, "import layers\ndef model():\n    return layers.build()\ndef example_inputs():\n    return 1\n"))
+    told = message(
+        script(
+            tmp_path, "import layers\ndef model():\n    return layers.build()\ndef example_inputs():\n    return 1\n"
+        )
+    )
     assert told.startswith(f"{beside}:3: model() failed: RuntimeError")
 
 
@@ -194,7 +263,9 @@ def test_weights_for_a_model_that_takes_none(tmp_path: Path) -> None:
 def test_stock_refuses_operators_of_ours(tmp_path: Path) -> None:
     spec = TensorSpec(DType.FLOAT32, (2,))
     values = {0: Value(0, "x", spec, Role.INPUT), 1: Value(1, "y", spec, Role.OUTPUT)}
-    program = Program((Method("forward", values, (Instruction("etexport::wave.out", (Ref(0),), (1,), 0, "wave"),), (0,), (1,)),))
+    program = Program(
+        (Method("forward", values, (Instruction("etexport::wave.out", (Ref(0),), (1,), 0, "wave"),), (0,), (1,)),)
+    )
     with pytest.raises(ModelError, match=r"wave \(etexport::wave.out\): stock ExecuTorch has no operators etexport::"):
         _refuse_own_operators(program)
     export(forward_script(tmp_path, "x + 1", "torch.ones(2)"), tmp_path / "out.pte", stock=True)

@@ -23,7 +23,12 @@ from tests.frontend.scripts import exported, read_back, script
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
 DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"
-SAME_SCALE = ("aten::cat.out", "aten::max_pool2d_with_indices.out", "aten::avg_pool2d.out", "aten::slice_copy.Tensor_out")
+SAME_SCALE = (
+    "aten::cat.out",
+    "aten::max_pool2d_with_indices.out",
+    "aten::avg_pool2d.out",
+    "aten::slice_copy.Tensor_out",
+)
 
 
 Int8 = Callable[..., tuple[Program, dict[str, Array]]]
@@ -56,7 +61,8 @@ def stores_again(method: Method, quantise: Instruction) -> bool:
 
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_networks(name: str, int8: Int8) -> None:
-    """Close to the float network; every weight int8 in [-127, 127], its float original gone; each activation measured."""
+    """Close to the float network; every weight int8 in [-127, 127], its float original gone; each activation
+    measured."""
     program, arrays = int8(name)
     method = program.method()
     for at in range(len(method.outputs)):
@@ -65,9 +71,15 @@ def test_networks(name: str, int8: Int8) -> None:
             noise = ((real.astype(float) - got) ** 2).sum()
             assert 10 * np.log10((real.astype(float) ** 2).sum() / noise) > 20, "dB"
     weights = [method.values[one.reads[0]] for one in method.instructions if one.op == DEQUANTIZE_CHANNELS]
-    assert all(value.data is not None and value.data.min() >= -127 for value in weights if value.spec.dtype is DType.INT8)
-    floats = [value for value in method.values.values() if value.role is Role.CONSTANT and value.spec.dtype is DType.FLOAT32]
-    assert all(len(value.spec.shape) < 2 for value in floats), f"{[value.name for value in floats]}: scales, nothing else"
+    assert all(
+        value.data is not None and value.data.min() >= -127 for value in weights if value.spec.dtype is DType.INT8
+    )
+    floats = [
+        value for value in method.values.values() if value.role is Role.CONSTANT and value.spec.dtype is DType.FLOAT32
+    ]
+    assert all(len(value.spec.shape) < 2 for value in floats), (
+        f"{[value.name for value in floats]}: scales, nothing else"
+    )
     activations = quality(arrays)
     quantises = [one for one in method.instructions if one.op == QUANTIZE]
     assert [one.handle for one in activations] == [one.handle for one in quantises if not stores_again(method, one)]
@@ -84,7 +96,10 @@ FOLDED: dict[str, tuple[Net, int]] = {
     "a layer used twice": (Net((CONV, "self.other = self.norm"), (TWICE,), IMAGE), 0),
     "a layer with two norms": (Net((CONV, "self.other = nn.BatchNorm2d(8)"), (TWICE,), IMAGE), 0),
     "a layer with a norm and without": (Net((CONV, "self.other = nn.Identity()"), (TWICE,), IMAGE), 0),
-    "a layer that is read otherwise": (Net((CONV,), ("y = self.conv(x)", "return y + torch.relu(self.norm(y))"), IMAGE), 1),
+    "a layer that is read otherwise": (
+        Net((CONV,), ("y = self.conv(x)", "return y + torch.relu(self.norm(y))"), IMAGE),
+        1,
+    ),
     "transposed with groups": (Net((TRANSPOSED,), (ONCE,), (1, 4, 4, 5)), 0),
     "weight norm": (Net((CONV, "self.conv = nn.utils.parametrizations.weight_norm(self.conv)"), (ONCE,), IMAGE), 0),
     "older weight norm": (Net((CONV, "self.conv = nn.utils.weight_norm(self.conv)"), (ONCE,), IMAGE), 0),
@@ -106,8 +121,18 @@ def test_batch_normalisations_become_part_of_what_is_before_them(name: str, tmp_
 
 
 WRITES = {
-    "a slice": ("y = self.norm(self.conv(x))", "z = torch.zeros_like(y)", "z[:, :, 1:] = y[:, :, :-1]", "return self.last(z)"),
-    "an element and a sum": ("y = self.norm(self.conv(x))", "y[:, 2] = 0.5", "y[:, 4, 2:] += 1", "return self.last(torch.relu_(y))"),
+    "a slice": (
+        "y = self.norm(self.conv(x))",
+        "z = torch.zeros_like(y)",
+        "z[:, :, 1:] = y[:, :, :-1]",
+        "return self.last(z)",
+    ),
+    "an element and a sum": (
+        "y = self.norm(self.conv(x))",
+        "y[:, 2] = 0.5",
+        "y[:, 4, 2:] += 1",
+        "return self.last(torch.relu_(y))",
+    ),
     "one of the pieces": ("y = self.norm(self.conv(x))", "z, _ = y.chunk(2, 1)", "z.mul_(0.5)", "return self.last(y)"),
     "what a view sees": ("y = self.norm(self.conv(x))", "z = y[:, :4]", "y.relu_()", "return self.last(y)[:, :4] - z"),
 }
@@ -153,7 +178,8 @@ def test_the_floats_are_not_in_the_file(tmp_path: Path) -> None:
     constants = sum(value.spec.nbytes for value in program.method().values.values() if value.role is Role.CONSTANT)
     assert whole > 4 * weights
     per_channel = 16 + 7
-    assert constants <= weights + per_channel * (4 + 8) + 16 * (4 + 4 + 4 + 4)  # scales and zero points; biases with theirs
+    # scales and zero points; biases with theirs
+    assert constants <= weights + per_channel * (4 + 8) + 16 * (4 + 4 + 4 + 4)
     assert small < whole + 4000, "more instructions, fewer constants"
 
 
@@ -172,7 +198,9 @@ def test_movement_and_pooling_keep_the_scale(name: str, int8: Int8) -> None:
     for instruction in method.instructions:
         if instruction.op in SAME_SCALE or "upsample" in instruction.op:
             operands = instruction.args[0] if isinstance(instruction.args[0], tuple) else instruction.args[:1]
-            scales = {scale_of(method, ref) for ref in (*operands, Ref(instruction.outs[0])) if isinstance(ref, Ref)} - {None}
+            scales = {
+                scale_of(method, ref) for ref in (*operands, Ref(instruction.outs[0])) if isinstance(ref, Ref)
+            } - {None}
             assert len(scales) == 1, f"{instruction.name}: {scales}"
             seen += 1
     assert seen
@@ -259,7 +287,8 @@ def calibration():
 
 
 def test_states_run_on_during_calibration_and_begin_as_the_script_says(tmp_path: Path) -> None:
-    """What is added up reaches 40 times what one sample holds; what changes by itself does so once a sample, and not at export."""
+    """What is added up reaches 40 times what one sample holds; what changes by itself does so once a sample, and not at
+    export."""
     program, arrays = exported(script(tmp_path, STATEFUL))
     method = program.method()
     states = {value.name: value for value in method.values.values() if value.role is Role.STATE}
@@ -272,10 +301,12 @@ def test_states_run_on_during_calibration_and_begin_as_the_script_says(tmp_path:
     assert arrays["output_1"].tolist() == [[6 + at] for at in range(20)]
     real, got = arrays["float_output_0"].astype(float), arrays["output_0"]
     assert 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum()) > 35, "dB"
-    assert all(one.saturated == 0 and one.snr_db > 30 for one in quality(arrays)), "of the run, not of the first sample again and again"
+    assert all(one.saturated == 0 and one.snr_db > 30 for one in quality(arrays)), (
+        "of the run, not of the first sample again and again"
+    )
 
 
-# ---- what users quantise themselves ---------------------------------------------------------------------------------------------------
+# ---- what users quantise themselves ----------------------------------------------------------------------------------
 
 OWN = """\
 import torch
@@ -317,7 +348,7 @@ def example_inputs():
 
 def samples():
     return torch.randn(3, 4, 3, 8, 8)
-"""
+"""  # noqa: E501
 
 
 def own(folder: Path, made: str, bias: bool = True, more: str = "") -> Path:
@@ -325,11 +356,13 @@ def own(folder: Path, made: str, bias: bool = True, more: str = "") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("made", "bias"), [("convert_pt2e(prepared())", True), ("prepared()", True), ("trained()", True), ("trained()", False)]
+    ("made", "bias"),
+    [("convert_pt2e(prepared())", True), ("prepared()", True), ("trained()", True), ("trained()", False)],
 )
 @pytest.mark.parametrize("more", ["", 'quantize = "int8"\n'])
 def test_own_models_are_taken_as_they_are(made: str, bias: bool, more: str, tmp_path: Path) -> None:
-    """Whether prepared, trained or converted by the user: no calibration is asked for, nothing of it remains but q and dq."""
+    """Whether prepared, trained or converted by the user: no calibration is asked for, nothing of it remains but q and
+    dq."""
     program, arrays = exported(own(tmp_path, made, bias, more))
     method = program.method()
     counts: dict[str, int] = defaultdict(int)
@@ -340,13 +373,17 @@ def test_own_models_are_taken_as_they_are(made: str, bias: bool, more: str, tmp_
     assert counts[DEQUANTIZE_CHANNELS] >= 3, "weights, and biases where layers have them"
     if "convert" not in made:
         activations = quality(arrays)
-        assert [one.snr_db > least for one, least in zip(activations, (30, 30, 20, 10), strict=True)] == [True] * 4, activations
+        assert [one.snr_db > least for one, least in zip(activations, (30, 30, 20, 10), strict=True)] == [True] * 4, (
+            activations
+        )
 
 
 def test_transposed_convolutions_are_trained_by_their_output_channels(tmp_path: Path) -> None:
     """Their weights are (in, out, ...): a scale for each of the 5 and 6 outputs, and biases with these."""
     layers = "nn.ConvTranspose2d(3, 5, 3, stride=2), nn.BatchNorm2d(5), nn.ReLU(), nn.ConvTranspose2d(5, 6, 2)"
-    program, _ = exported(own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers}, nn.Flatten(2))\n"))
+    program, _ = exported(
+        own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers}, nn.Flatten(2))\n")
+    )
     method = program.method()
     scales = [method.values[one.args[1].id].spec.shape for one in method.instructions if one.op == DEQUANTIZE_CHANNELS]  # type: ignore[union-attr]
     assert sorted(scales) == [(5,), (5,), (6,), (6,)]
@@ -365,7 +402,9 @@ def test_what_batch_normalisation_counts_while_it_is_trained_is_left_out(tmp_pat
     program, _ = exported(own(tmp_path, "trained()", more=f"def Model():\n    return nn.Sequential({layers})\n"))
     method = program.method()
     roles = {value.role for value in method.values.values()}
-    assert Role.STATE not in roles and not any("copy_" in one.op or one.op == "aten::add.out" for one in method.instructions)
+    assert Role.STATE not in roles and not any(
+        "copy_" in one.op or one.op == "aten::add.out" for one in method.instructions
+    )
 
 
 def test_a_saved_program_with_quantise_operators(tmp_path: Path) -> None:
@@ -388,7 +427,7 @@ def test_a_saved_float_program_cannot_be_quantised(tmp_path: Path) -> None:
         exported(file, tmp_path / "out.pte", quantize="int8")
 
 
-# ---- int8 inputs and outputs ----------------------------------------------------------------------------------------------------------
+# ---- int8 inputs and outputs -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["conv_bn_relu", "linear", "largest_class", "movement", "difference"])
@@ -422,5 +461,7 @@ def test_an_int8_output_that_is_read_in_float_as_well(tmp_path: Path) -> None:
     method = program.method()
     assert not errors_of(method, load_ops())
     assert [method.values[one].spec.dtype for one in method.outputs] == [DType.INT8, DType.FLOAT32]
-    real = (arrays["output_0"].astype(np.float32) - arrays["output_zero_points"][0]) * np.float32(arrays["output_scales"][0])
+    real = (arrays["output_0"].astype(np.float32) - arrays["output_zero_points"][0]) * np.float32(
+        arrays["output_scales"][0]
+    )
     np.testing.assert_allclose(arrays["output_1"], np.cumsum(real, -1), atol=1e-4)

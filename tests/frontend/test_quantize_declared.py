@@ -15,17 +15,17 @@ from etexport.kernel.library import load_ops
 FOLDER = Path(__file__).parents[2] / "etexport" / "frontend" / "quantize"
 
 WRITTEN = """
-    logical_and.default logical_or.default logical_not.default any.dim where.ScalarOther where.ScalarSelf full.default eq.Scalar gt.Scalar
-    lt.Scalar add.Tensor mul.Tensor view.default expand.default softmax.int
+    logical_and.default logical_or.default logical_not.default any.dim where.ScalarOther where.ScalarSelf full.default
+    eq.Scalar gt.Scalar lt.Scalar add.Tensor mul.Tensor view.default expand.default softmax.int
 """
 RECURRENT = """
-    lstm.input gru.input rnn_tanh.input rnn_relu.input lstm_cell.default gru_cell.default rnn_tanh_cell.default rnn_relu_cell.default
-    zeros.default
+    lstm.input gru.input rnn_tanh.input rnn_relu.input lstm_cell.default gru_cell.default rnn_tanh_cell.default
+    rnn_relu_cell.default zeros.default
 """
 FORMS = """
-    scaled_dot_product_attention.default _safe_softmax.default baddbmm.default addmm.default addmv.default mv.default dot.default
-    vdot.default glu.default prelu.default div.Tensor matmul.default bmm.default mm.default linear.default permute.default clone.default
-    select.int transpose.int
+    scaled_dot_product_attention.default _safe_softmax.default baddbmm.default addmm.default addmv.default mv.default
+    dot.default vdot.default glu.default prelu.default div.Tensor matmul.default bmm.default mm.default linear.default
+    permute.default clone.default select.int transpose.int
 """
 PADDED = "conv1d.padding conv2d.padding conv1d.default conv2d.default pad.default"
 NORMALISED = "batch_norm.default unsqueeze.default squeeze.dim"
@@ -33,19 +33,21 @@ ALLOWED: dict[str, dict[str, str]] = {
     "masks.py": {WRITTEN: "what the one form of masked softmax is written with"},
     "parts.py": {
         RECURRENT: "recurrent layers and cells, written out in steps by the functions of cells.py, which torch traces",
-        FORMS: "operators that are written in others by functions that torch traces, by their operands and shapes; products as layers",
+        FORMS: "operators that are written in others by functions that torch traces, by their operands and shapes; "
+            "products as layers",
         PADDED: "padding by name, as torchao's folding wants it in numbers",
         NORMALISED: "batch normalisation of rows, as training leaves it, as one of sequences",
     },
-    "folding.py": {"batch_norm.default clone.default sqrt": "torchao's own folding of batch normalisation, which is forestalled"},
+    "folding.py": {"batch_norm.default clone.default sqrt": "torchao's own folding of batch normalisation, which is "
+        "forestalled"},
     "functional.py": {
         "batch_norm.default _native_batch_norm_legit_no_training.default copy.default view.default reshape.default":
             "how PyTorch writes a graph without writes, and back",
     },
     "states.py": {"copy_.default": "how PyTorch writes a state at the end of a graph"},
 }  # fmt: skip
-"""By file, operators of PyTorch that are named there, and why that says nothing about how they are quantised: these are forms that are
-recognised or written as whole graphs."""
+"""By file, operators of PyTorch that are named there, and why that says nothing about how they are quantised: these are
+forms that are recognised or written as whole graphs."""
 
 
 def dotted(node: ast.expr) -> str:
@@ -57,13 +59,15 @@ def dotted(node: ast.expr) -> str:
 
 
 def named(source: str) -> Iterator[str]:
-    """The operators that the source names: `add.Tensor` of aten.add.Tensor, torch.ops.aten.add.Tensor, "aten.add.Tensor" and
-    "aten::add.Tensor"."""
+    """The operators that the source names: `add.Tensor` of aten.add.Tensor, torch.ops.aten.add.Tensor,
+    "aten.add.Tensor" and "aten::add.Tensor"."""
     tree = ast.parse(source)
     docstrings = {
         id(node.body[0].value)
         for node in ast.walk(tree)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and node.body and isinstance(node.body[0], ast.Expr)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
     }
     within = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
@@ -85,7 +89,9 @@ def test_no_operator_is_named_where_a_rule_is_meant(path: Path) -> None:
     assert set(named(path.read_text(encoding="utf-8"))) == allowed(path.name)
 
 
-@pytest.mark.parametrize("line", ["aten.relu6.default", "torch.ops.aten.relu6.default", '"aten.relu6.default"', '"aten::relu6.default"'])
+@pytest.mark.parametrize(
+    "line", ["aten.relu6.default", "torch.ops.aten.relu6.default", '"aten.relu6.default"', '"aten::relu6.default"']
+)
 def test_the_check_sees_a_name(line: str) -> None:
     source = (FOLDER / "quantizer.py").read_text(encoding="utf-8") + f"\n\nMORE = {{{line}: 3}}\n"
     assert set(named(source)) == {"relu6.default"}

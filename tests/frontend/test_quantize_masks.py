@@ -1,4 +1,5 @@
-"""Whatever way a mask is written, the graph computes what it did, and each softmax reads scores that have a scale and a condition."""
+"""Whatever way a mask is written, the graph computes what it did, and each softmax reads scores that have a scale and a
+condition."""
 
 from __future__ import annotations
 
@@ -64,28 +65,31 @@ def softmaxes(graph: Any) -> list[Any]:
 def is_split(graph: Any, masks: Masks) -> bool:
     """Whether each softmax reads the one form, and no scores have an infinite part."""
     found = softmaxes(graph)
-    return bool(found) and all(node.args[0] in masks.filled and masks.filled[node.args[0]] not in masks.infinite for node in found)
+    return bool(found) and all(
+        node.args[0] in masks.filled and masks.filled[node.args[0]] not in masks.infinite for node in found
+    )
 
 
 FIXED: dict[str, Callable[..., Tensor]] = {
     "added": lambda q, k, v: torch.softmax(scores(q, k) + torch.zeros(T, T).masked_fill(LATER, -INF), -1) @ v,
     "full and triu": lambda q, k, v: torch.softmax(scores(q, k) + torch.full((T, T), LEAST).triu(1), -1) @ v,
     "where": lambda q, k, v: torch.softmax(torch.where(LATER, torch.tensor(-1e4), scores(q, k)), -1) @ v,
-    "where of a tensor": lambda q, k, v: torch.softmax(torch.where(~LATER, scores(q, k), torch.full((T, T), -1e9)), -1) @ v,
-    "baddbmm": lambda q, k, v: torch.softmax(torch.baddbmm(LATER.float()[None] * -1e9, q, k.mT, alpha=0.3), -1) @ v,
-    "before the scale": lambda q, k, v: torch.softmax((q @ k.mT).masked_fill(LATER, -1e9) / 3, -1) @ v,
+    "where of a tensor": lambda q, k, v: torch.softmax(torch.where(~LATER, scores(q, k), torch.full((T, T), -1e9)),
+    -1) @ v, "baddbmm": lambda q, k, v: torch.softmax(torch.baddbmm(LATER.float()[None] * -1e9, q, k.mT, alpha=0.3),
+    -1) @ v, "before the scale": lambda q, k, v: torch.softmax((q @ k.mT).masked_fill(LATER, -1e9) / 3, -1) @ v,
     "subtracted": lambda q, k, v: torch.softmax(scores(q, k) - 1e9 * LATER, -1) @ v,
     "distances": lambda q, k, v: torch.softmax(scores(q, k) + DISTANCE.masked_fill(LATER, -INF), -1) @ v,
     "distances apart": lambda q, k, v: torch.softmax(scores(q, k) + DISTANCE + LATER.float() * -1e9, -1) @ v,
     "small": lambda q, k, v: torch.softmax(scores(q, k) + LATER.float() * -100, -1) @ v,
-    "bounded below": lambda q, k, v: torch.softmax(torch.max(scores(q, k) + LATER.float() * LEAST, torch.tensor(LEAST)), -1) @ v,
-    "largest taken off": lambda q, k, v: torch.softmax((s := scores(q, k).masked_fill(LATER, -INF)) - s.amax(-1, True), -1) @ v,
-    "in place": lambda q, k, v: torch.softmax(scores(q, k).masked_fill_(LATER, -INF), -1) @ v,
-    "two heads": lambda q, k, v: torch.softmax(scores(heads(q), heads(k)) + torch.zeros(1, T, T).masked_fill(LATER, -INF), -1) @ heads(v),
-    "turned": lambda q, k, v: torch.softmax((k @ q.mT).masked_fill(LATER.mT, -INF).mT, -1) @ v,
-    "causal": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
-    "given in float": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, DISTANCE.masked_fill(LATER, -INF)),
-    "one head for two": lambda q, k, v: F.scaled_dot_product_attention(
+    "bounded below": lambda q, k, v: torch.softmax(torch.max(scores(q, k) + LATER.float() * LEAST, torch.tensor(LEAST)),
+    -1) @ v, "largest taken off": lambda q, k, v: torch.softmax((s := scores(q, k).masked_fill(LATER,
+    -INF)) - s.amax(-1, True), -1) @ v, "in place": lambda q, k,
+    v: torch.softmax(scores(q, k).masked_fill_(LATER, -INF), -1) @ v, "two heads": lambda q, k,
+    v: torch.softmax(scores(heads(q), heads(k)) + torch.zeros(1, T, T).masked_fill(LATER, -INF), -1) @ heads(v),
+    "turned": lambda q, k, v: torch.softmax((k @ q.mT).masked_fill(LATER.mT, -INF).mT, -1) @ v, "causal": lambda q, k,
+    v: F.scaled_dot_product_attention(q, k, v, is_causal=True), "given in float": lambda q, k,
+    v: F.scaled_dot_product_attention(q, k, v, DISTANCE.masked_fill(LATER, -INF)), "one head for two": lambda q, k,
+    v: F.scaled_dot_product_attention(
         heads(q), heads(k)[:, :1], heads(v)[:, :1], ~LATER, enable_gqa=True
     ),
 }  # fmt: skip
@@ -104,20 +108,24 @@ GIVEN: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor], Tensor]]] = {
     "bool": (lambda q, k, v, m: torch.softmax(scores(q, k).masked_fill(~m[:, None], -INF), -1) @ v, lambda m: m),
     "float": (lambda q, k, v, m: torch.softmax(scores(q, k) + (1 - m)[:, None] * -1e9, -1) @ v, Tensor.float),
     "float, -10000": (lambda q, k, v, m: torch.softmax(scores(q, k) + (1 - m)[:, None] * -1e4, -1) @ v, Tensor.float),
-    "whole numbers": (lambda q, k, v, m: torch.softmax(scores(q, k) + (1.0 - m[:, None].float()) * LEAST, -1) @ v, Tensor.long),
-    "tokens": (lambda q, k, v, m: torch.softmax(scores(q, k).masked_fill((m == 0)[:, None], -INF), -1) @ v, lambda m: m * 7),
-    "pairs": (lambda q, k, v, m: torch.softmax(scores(q, k).masked_fill((m[:, :, None] * m[:, None]) == 0, -1e9), -1) @ v, Tensor.float),
-    "added": (lambda q, k, v, m: torch.softmax(scores(q, k) + m[:, None], -1) @ v, lambda m: torch.zeros(1, T).masked_fill(~m, -1e9)),
-    "added, -inf": (lambda q, k, v, m: torch.softmax(scores(q, k) + m[:, None], -1) @ v, lambda m: torch.zeros(1, T).masked_fill(~m, -INF)),
-    "a bias": (
-        lambda q, k, v, m: torch.softmax(scores(q, k) + m[:, None], -1) @ v, lambda m: DISTANCE[:1].masked_fill(~m, -1e9),
+    "whole numbers": (lambda q, k, v, m: torch.softmax(scores(q, k) + (1.0 - m[:, None].float()) * LEAST, -1) @ v,
+    Tensor.long), "tokens": (lambda q, k, v, m: torch.softmax(scores(q, k).masked_fill((m == 0)[:, None], -INF),
+    -1) @ v, lambda m: m * 7), "pairs": (lambda q, k, v, m: torch.softmax(scores(q,
+    k).masked_fill((m[:, :, None] * m[:, None]) == 0, -1e9), -1) @ v, Tensor.float),
+    "added": (lambda q, k, v, m: torch.softmax(scores(q, k) + m[:, None], -1) @ v,
+    lambda m: torch.zeros(1, T).masked_fill(~m, -1e9)), "added, -inf": (lambda q, k, v,
+    m: torch.softmax(scores(q, k) + m[:, None], -1) @ v, lambda m: torch.zeros(1, T).masked_fill(~m, -INF)), "a bias": (
+        lambda q, k, v, m: torch.softmax(scores(q, k) + m[:, None], -1) @ v,
+        lambda m: DISTANCE[:1].masked_fill(~m, -1e9),
     ),
     "and later": (
-        lambda q, k, v, m: torch.softmax(scores(q, k) + torch.full((T, T), -INF).triu(1) + (1 - m)[:, None] * -1e9, -1) @ v, Tensor.float,
+        lambda q, k, v, m: torch.softmax(scores(q, k) + torch.full((T, T), -INF).triu(1) + (1 - m)[:, None] * -1e9,
+        -1) @ v, Tensor.float,
     ),
     "filled into one": (
         lambda q, k, v, m: torch.softmax(
-            scores(q, k) + (c := torch.full((T, T), LEAST).triu(1)).masked_fill((c + m[:, None].float()) == 0, LEAST), -1
+            scores(q, k) + (c := torch.full((T, T), LEAST).triu(1)).masked_fill((c + m[:, None].float()) == 0, LEAST),
+            -1
         ) @ v, Tensor.long,
     ),
     "attention": (lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m[:, None].expand(1, T, T)), lambda m: m),
@@ -141,8 +149,8 @@ def test_masks_that_are_inputs(name: str, is_seen: bool) -> None:
 
 @pytest.mark.parametrize("name", ["bool", "float", "float, -10000", "whole numbers", "added", "attention"])
 def test_rows_that_are_masked_whole(name: str) -> None:
-    """As in float, where that is no NaN: equal shares of what has been replaced, zeros of PyTorch's attention, and where the numbers that
-    are added leave the scores apart, a softmax of these."""
+    """As in float, where that is no NaN: equal shares of what has been replaced, zeros of PyTorch's attention, and
+    where the numbers that are added leave the scores apart, a softmax of these."""
     forward, given = GIVEN[name]
     graph, masks, model = prepared(forward, [given(one) for one in padding(6)])
     assert is_split(graph, masks)
@@ -196,7 +204,9 @@ def test_layers_of_pytorch(kind: str, forward: Callable[..., Tensor]) -> None:
 
 def test_the_range_of_scores_is_that_of_what_is_not_masked() -> None:
     def forward(q: Tensor, k: Tensor, v: Tensor, m: Tensor) -> Tensor:
-        return torch.softmax((q @ (k * torch.where(m, 1.0, 1000.0)[:, :, None]).mT).masked_fill(~m[:, None], -INF), -1) @ v
+        return (
+            torch.softmax((q @ (k * torch.where(m, 1.0, 1000.0)[:, :, None]).mT).masked_fill(~m[:, None], -INF), -1) @ v
+        )
 
     _, masks, _ = prepared(forward, padding(6))
     ((filled, rest),) = masks.filled.items()

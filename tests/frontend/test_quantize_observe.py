@@ -31,7 +31,10 @@ def seen(forward: Callable[..., Tensor], *samples: tuple[Tensor, ...]) -> Seen:
     [
         (lambda x: x * 2, Seen(-6, 10)),
         (lambda x: x.masked_fill(x > 0, -math.inf), Seen(-3, -1 / 11, (-math.inf,))),
-        (lambda x: torch.where(x > 0, x, torch.finfo(torch.float32).min), Seen(7 / 11, 5, (torch.finfo(torch.float32).min,))),
+        (
+            lambda x: torch.where(x > 0, x, torch.finfo(torch.float32).min),
+            Seen(7 / 11, 5, (torch.finfo(torch.float32).min,)),
+        ),
         (lambda x: (x > 0).float() * -1e9, Seen(-0.0, 0, (-1e9,))),
         (lambda x: (x > 0).float() * -1e4, Seen(-0.0, 0, (-1e4,))),
         (lambda x: (x > 0).float() * -1e9 + (x > 3).float() * -1e9, Seen(0, 0, (-2e9, -1e9))),

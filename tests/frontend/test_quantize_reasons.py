@@ -1,4 +1,5 @@
-"""What the quantizer leaves in float, and why: the words go with the instructions into `model.npz`, whatever they are decomposed into."""
+"""What the quantizer leaves in float, and why: the words go with the instructions into `model.npz`, whatever they are
+decomposed into."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ CHUNKS = "*self.qkv(x).chunk(3, -1)"
 
 
 def left_in_float(net: Net, folder: Path, more: str = "") -> dict[str, str]:
-    """The words for each instruction that computes in float on a board, by name; "" where only the board's side knows."""
+    """The words for each instruction that computes in float on a board, by name; "" where only the board's side
+    knows."""
     program, _ = exported(net_script(folder, net, more), folder / "model.pte", quantize="int8")
     library = load_ops()
     specialised = specialise(pipeline.run(program, library), Target(frozenset()), library)
@@ -39,13 +41,37 @@ def left_in_float(net: Net, folder: Path, more: str = "") -> dict[str, str]:
 @pytest.mark.parametrize(
     ("layers", "forward", "shape", "names", "reason"),
     [
-        ((FC, "self.norm = nn.RMSNorm(8)"), "self.fc(self.norm(x))", (1, 4, 8), {"norm_pow", "norm_mean"}, "RMS norm: the mean"),
-        ((FC,), "F.log_softmax(self.fc(x), -1)", (2, 8), {"log_softmax"}, "log_softmax: logarithms of small probabilities"),
-        ((CONV,), f"F.interpolate(self.conv(x), {BILINEAR})", (1, 3, 6, 6), {"upsample_bilinear2d"}, "bilinear resizing"),
+        (
+            (FC, "self.norm = nn.RMSNorm(8)"),
+            "self.fc(self.norm(x))",
+            (1, 4, 8),
+            {"norm_pow", "norm_mean"},
+            "RMS norm: the mean",
+        ),
+        (
+            (FC,),
+            "F.log_softmax(self.fc(x), -1)",
+            (2, 8),
+            {"log_softmax"},
+            "log_softmax: logarithms of small probabilities",
+        ),
+        (
+            (CONV,),
+            f"F.interpolate(self.conv(x), {BILINEAR})",
+            (1, 3, 6, 6),
+            {"upsample_bilinear2d"},
+            "bilinear resizing",
+        ),
         ((FC,), "self.fc(x) / (self.fc(2 * x).abs() + 1)", (2, 8), {"div"}, "a quotient of two tensors"),
         ((FC,), "self.fc(x).var(1)", (2, 8), {"var"}, "the spread of activations"),
         ((FC,), "self.fc(x).cumsum(1)", (2, 8), {"cumsum"}, "cumsum has no integer form"),
-        ((UP, "self.last = nn.Conv2d(4, 3, 1)"), "self.last(self.up(x))", (1, 6, 5, 5), {"up"}, "a transposed convolution with groups"),
+        (
+            (UP, "self.last = nn.Conv2d(4, 3, 1)"),
+            "self.last(self.up(x))",
+            (1, 6, 5, 5),
+            {"up"},
+            "a transposed convolution with groups",
+        ),
     ],
 )
 def test_operators_without_an_integer_form(
@@ -76,17 +102,25 @@ def test_numbers_in_other_units_are_no_masks(tmp_path: Path) -> None:
     layers = (FC, 'self.register_buffer("mean", torch.tensor([101325.0, *7 * [293.0]]))')
     found = left_in_float(Net(layers, ("return self.fc((x - self.mean) / (self.mean / 8))",), (2, 8)), tmp_path)
     assert found and "fc" not in found
-    assert all(words.startswith("it computes with 101325 beside numbers of at most 293:") for words in found.values()), found
+    assert all(
+        words.startswith("it computes with 101325 beside numbers of at most 293:") for words in found.values()
+    ), found
 
 
 def test_layers_that_the_script_keeps(tmp_path: Path) -> None:
-    net = Net((FC, "self.last = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))"), ("return self.last(self.fc(x))",), (2, 8))
+    net = Net(
+        (FC, "self.last = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 4))"),
+        ("return self.last(self.fc(x))",),
+        (2, 8),
+    )
     found = left_in_float(net, tmp_path, 'keep_float = ["last.0", "last.1"]\n')
     assert found and set(found.values()) == {"the script keeps last.0 in float", "the script keeps last.1 in float"}
 
 
 def test_float_programs_have_no_reasons(tmp_path: Path) -> None:
-    _, arrays = exported(net_script(tmp_path, Net((FC,), ("return self.fc(x).var(1)",), (2, 8))), tmp_path / "model.pte")
+    _, arrays = exported(
+        net_script(tmp_path, Net((FC,), ("return self.fc(x).var(1)",), (2, 8))), tmp_path / "model.pte"
+    )
     assert "float_reasons" not in arrays and reasons(tmp_path / "model.npz") == {}
 
 
@@ -108,7 +142,7 @@ def model():
 
 def example_inputs():
     return torch.randn(1, 3, 6, 6)
-"""
+"""  # noqa: E501
 
 
 def test_activations_of_16_bits_are_computed_in_float(tmp_path: Path) -> None:
@@ -117,7 +151,10 @@ def test_activations_of_16_bits_are_computed_in_float(tmp_path: Path) -> None:
     library = load_ops()
     specialised = specialise(pipeline.run(program, library), Target(frozenset()), library)
     found = {one.instruction.op: one.reason for one in specialised.in_float}
-    assert found["aten::convolution.out"] == "its result is stored as int16" and found["aten::sigmoid.out"] == "its result is not quantised"
+    assert (
+        found["aten::convolution.out"] == "its result is stored as int16"
+        and found["aten::sigmoid.out"] == "its result is not quantised"
+    )
     the_problem = problem(specialised)
     (got,) = interpret(Placed(specialised, the_problem, plan(the_problem)), library, [arrays["input_0"][0]])
     np.testing.assert_allclose(got, arrays["output_0"][0], rtol=0, atol=1e-4)

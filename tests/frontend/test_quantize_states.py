@@ -58,8 +58,10 @@ H = "self.state('h', 1, 8)"
 CASES = {
     "LSTMCell": Case(f"self.cell = nn.LSTMCell(8, 8); {H}; self.state('c', 1, 8)",
         "h, c = self.cell(x, (self.h, self.c)); self.h.copy_(h); self.c.copy_(c); return self.out(h)"),
-    "GRUCell": Case(f"self.cell = nn.GRUCell(8, 8); {H}", "h = self.cell(x, self.h); self.h.copy_(h); return self.out(h)"),
-    "RNNCell": Case(f"self.cell = nn.RNNCell(8, 8); {H}", "h = self.cell(x, self.h); self.h.copy_(h); return self.out(h)"),
+    "GRUCell": Case(f"self.cell = nn.GRUCell(8, 8); {H}", "h = self.cell(x, self.h); self.h.copy_(h); return "
+        "self.out(h)"),
+    "RNNCell": Case(f"self.cell = nn.RNNCell(8, 8); {H}", "h = self.cell(x, self.h); self.h.copy_(h); return "
+        "self.out(h)"),
     "RNNCell with relu": Case(f"self.cell = nn.RNNCell(8, 8, False, 'relu'); {H}",
         "h = self.cell(x, self.h); self.h.copy_(h); return self.out(h)"),
     "written by hand": Case(H, "h = torch.tanh(self.fc(x) + 0.9 * self.h); self.h.copy_(h); return self.out(h)"),
@@ -72,34 +74,45 @@ CASES = {
     "a slow average": Case(H, "self.h.lerp_(self.fc(x), 0.02); return self.out(self.h)", ("h",)),
     "an integrator": Case(H, "self.h += 0.01 * self.fc(x); return self.out(self.h)", ("h",)),
     "a biquad": Case("[self.state(name, 1, 8) for name in ('x1', 'x2', 'y1', 'y2')]",
-        "y = 0.02 * x + 0.04 * self.x1 + 0.02 * self.x2 + 1.56 * self.y1 - 0.64 * self.y2; self.x2.copy_(self.x1); self.x1.copy_(x); "
+        "y = 0.02 * x + 0.04 * self.x1 + 0.02 * self.x2 + 1.56 * self.y1 - 0.64 * self.y2; self.x2.copy_(self.x1); "
+        "self.x1.copy_(x); "
         "self.y2.copy_(self.y1); self.y1.copy_(y); return self.out(y)", ("x1", "x2", "y1", "y2")),
-    "a biquad of rows": Case("self.state('xs', 3, 8); self.state('ys', 2, 8); self.b = nn.Buffer(torch.tensor([[0.02], [0.04], [0.02]])); "
+    "a biquad of rows": Case("self.state('xs', 3, 8); self.state('ys', 2, 8); self.b = nn.Buffer(torch.tensor([[0.02], "
+        "[0.04], [0.02]])); "
         "self.a = nn.Buffer(torch.tensor([[1.56], [-0.64]]))",
-        "xs = torch.cat([x, self.xs[:2]]); y = (self.b * xs).sum(0, keepdim=True) + (self.a * self.ys).sum(0, keepdim=True); "
+        "xs = torch.cat([x, self.xs[:2]]); y = (self.b * xs).sum(0, keepdim=True) + (self.a * self.ys).sum(0, "
+        "keepdim=True); "
         "self.xs.copy_(xs); self.ys.copy_(torch.cat([y, self.ys[:1]])); return self.out(y)", ("ys",)),
     "a biquad, transposed": Case("self.state('s1', 1, 8); self.state('s2', 1, 8)",
-        "y = 0.02 * x + self.s1; s1 = 0.04 * x + 1.56 * y + self.s2; s2 = 0.02 * x - 0.64 * y; self.s1.copy_(s1); self.s2.copy_(s2); "
+        "y = 0.02 * x + self.s1; s1 = 0.04 * x + 1.56 * y + self.s2; s2 = 0.02 * x - 0.64 * y; self.s1.copy_(s1); "
+        "self.s2.copy_(s2); "
         "return self.out(y)", ("s1", "s2")),
     "a state space": Case(f"{H}; self.m = nn.Buffer(0.97 * torch.eye(8))",
         "h = F.linear(self.h, self.m) + 0.1 * x; self.h.copy_(h); return self.out(h)", ("h",)),
     "a quick average": Case(H, "self.h.mul_(0.5).add_(torch.relu(self.fc(x))); return self.out(self.h)"),
     "a ring of rows": Case("self.conv = nn.Conv1d(8, 8, 4); self.state('rows', 1, 8, 3)",
-        "w = torch.cat([self.rows, x.unsqueeze(2)], 2); self.rows.copy_(w[:, :, 1:]); return self.out(self.conv(w).relu().flatten(1))"),
-    "a ring by index": Case("self.head = nn.Linear(32, 4); self.state('rows', 4, 8); self.register_buffer('at', torch.tensor([2]))",
+        "w = torch.cat([self.rows, x.unsqueeze(2)], 2); self.rows.copy_(w[:, :, 1:]); return "
+        "self.out(self.conv(w).relu().flatten(1))"),
+    "a ring by index": Case("self.head = nn.Linear(32, 4); self.state('rows', 4, 8); self.register_buffer('at', "
+        "torch.tensor([2]))",
         "self.rows.index_copy_(0, self.at % 4, x); self.at.add_(1); return self.head(self.rows.reshape(1, -1))"),
     "a cache": Case(
         "self.q, self.v = nn.Linear(8, 8), nn.Linear(8, 8); self.state('k', 1, 6, 8); self.state('values', 1, 6, 8); "
         "self.register_buffer('at', torch.tensor([0]))",
-        "p = self.at % 6; self.k[:, p] = self.fc(x).unsqueeze(1); self.values[:, p] = self.v(x).unsqueeze(1); self.at += 1; "
+        "p = self.at % 6; self.k[:, p] = self.fc(x).unsqueeze(1); self.values[:, p] = self.v(x).unsqueeze(1); self.at "
+        "+= 1; "
         "return (torch.softmax(self.q(x).unsqueeze(1) @ self.k.transpose(1, 2) / 2.8, -1) @ self.values).squeeze(1)"),
     "a chain": Case("self.state('a', 1, 8, fill=0.5); self.state('b', 1, 8)",
-        "y = x + 0.5 * self.a - 0.3 * self.b; self.b.copy_(self.a); self.a.copy_(x); return self.out(torch.relu(self.fc(y)))"),
-    "read before and behind": Case(H, "a = self.out(self.h); self.h.copy_(torch.relu(self.fc(x))); return a + self.out(self.h)"),
-    "given out": Case(H, "h = torch.tanh(self.fc(x) + self.h); old = self.h.clone(); self.h.copy_(h); return self.out(h), old"),
+        "y = x + 0.5 * self.a - 0.3 * self.b; self.b.copy_(self.a); self.a.copy_(x); return "
+        "self.out(torch.relu(self.fc(y)))"),
+    "read before and behind": Case(H, "a = self.out(self.h); self.h.copy_(torch.relu(self.fc(x))); return a + "
+        "self.out(self.h)"),
+    "given out": Case(H, "h = torch.tanh(self.fc(x) + self.h); old = self.h.clone(); self.h.copy_(h); return "
+        "self.out(h), old"),
     "begins beyond": Case("self.state('h', 1, 8, fill=5.0)",
         "h = torch.tanh(self.fc(x) + 0.2 * self.h); self.h.copy_(h); return self.out(h)"),
-    "decays by itself": Case("self.state('gain', 1, fill=2.0)", "self.gain.mul_(0.5); return self.out(self.fc(x)) * self.gain", least=12.0),
+    "decays by itself": Case("self.state('gain', 1, fill=2.0)",
+    "self.gain.mul_(0.5); return self.out(self.fc(x)) * self.gain", least=12.0),
 }  # fmt: skip
 
 
@@ -136,8 +149,8 @@ def decibels(real: Array, got: Array) -> float:
 
 @pytest.mark.parametrize("name", CASES)
 def test_states(name: str, tmp_path: Path) -> None:
-    """Near the float network on a sequence that was not calibrated with; the integer program computes what torchao's network does; every
-    state but accumulators is int8, and nothing else stays in float."""
+    """Near the float network on a sequence that was not calibrated with; the integer program computes what torchao's
+    network does; every state but accumulators is int8, and nothing else stays in float."""
     case = CASES[name]
     program, arrays = exported(script(tmp_path, SCRIPT.format(init=case.init, forward=case.forward)))
     method, in_float = integers(program)
@@ -154,7 +167,9 @@ def test_states(name: str, tmp_path: Path) -> None:
 def test_what_an_accumulator_keeps_in_float_says_so(tmp_path: Path) -> None:
     case = CASES["an integrator"]
     _, arrays = exported(script(tmp_path, SCRIPT.format(init=case.init, forward=case.forward)))
-    assert any("the state h adds up what is less than a step of int8" in str(reason) for reason in arrays["float_reasons"])
+    assert any(
+        "the state h adds up what is less than a step of int8" in str(reason) for reason in arrays["float_reasons"]
+    )
 
 
 def test_all_steps_of_a_recurrent_layer_have_one_scale(tmp_path: Path) -> None:
@@ -164,7 +179,9 @@ def test_all_steps_of_a_recurrent_layer_have_one_scale(tmp_path: Path) -> None:
         forward = "y = self.layer(x.reshape(8, 1, 1))[0]; return self.head(y[-1])"
         program, arrays = exported(script(tmp_path / layer, SCRIPT.format(init=init, forward=forward)))
         method, in_float = integers(program)
-        used = [method.values[one.reads[1]] for one in method.instructions if one.op == "cortex_m::quantized_activation.out"]
+        used = [
+            method.values[one.reads[1]] for one in method.instructions if one.op == "cortex_m::quantized_activation.out"
+        ]
         different = {value.data.tobytes() for value in used if value.data is not None}
         assert len(different) <= tables + 1, f"{layer}: the first step may have a table of its own"
         assert not in_float and decibels(arrays["float_output_0"], arrays["output_0"]) > 25

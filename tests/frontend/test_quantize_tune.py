@@ -1,4 +1,5 @@
-"""What quantises a network best: equalised layers, corrected biases, ranges, what stays in float; and what is said about the data."""
+"""What quantises a network best: equalised layers, corrected biases, ranges, what stays in float; and what is said
+about the data."""
 
 from __future__ import annotations
 
@@ -43,41 +44,43 @@ C = nn.Conv2d
 IMAGE = (1, 3, 8, 8)
 PAIRS: dict[str, tuple[Callable[[], Own], tuple[int, ...], int]] = {
     "depthwise": (
-        lambda: Own(lambda s, x: s.c(torch.relu_(s.b(s.a(x).relu()))), a=C(3, 8, 1), b=C(8, 8, 3, padding=1, groups=8), c=C(8, 4, 1)),
-        IMAGE, 2,
+        lambda: Own(lambda s, x: s.c(torch.relu_(s.b(s.a(x).relu()))), a=C(3, 8, 1), b=C(8, 8, 3, padding=1, groups=8),
+        c=C(8, 4, 1)), IMAGE, 2,
     ),
     "groups": (
-        lambda: Own(lambda s, x: s.c(s.b(s.a(x).relu()).relu()), a=C(4, 8, 1, groups=2), b=C(8, 12, 3, groups=4), c=C(12, 4, 1, groups=2)),
-        (1, 4, 8, 8), 2,
+        lambda: Own(lambda s, x: s.c(s.b(s.a(x).relu()).relu()), a=C(4, 8, 1, groups=2), b=C(8, 12, 3, groups=4),
+        c=C(12, 4, 1, groups=2)), (1, 4, 8, 8), 2,
     ),
     "two readers, slices": (
-        lambda: Own(lambda s, x: s.b(s.a(x).relu()[:, :4]) + s.c(s.a(x).relu()[:, 4:]), a=C(3, 8, 1), b=C(4, 4, 1), c=C(4, 4, 1)),
-        IMAGE, 0,  # the layer is called twice
+        lambda: Own(lambda s, x: s.b(s.a(x).relu()[:, :4]) + s.c(s.a(x).relu()[:, 4:]), a=C(3, 8, 1), b=C(4, 4, 1),
+        c=C(4, 4, 1)), IMAGE, 0,  # the layer is called twice
     ),
     "halves": (
-        lambda: Own(lambda s, x: (lambda y: s.b(y[:, :4]) + s.c(y[:, 4:]))(s.a(x).relu()), a=C(3, 8, 1), b=C(4, 4, 1), c=C(4, 4, 1)),
-        IMAGE, 1,
+        lambda: Own(lambda s, x: (lambda y: s.b(y[:, :4]) + s.c(y[:, 4:]))(s.a(x).relu()), a=C(3, 8, 1), b=C(4, 4, 1),
+        c=C(4, 4, 1)), IMAGE, 1,
     ),
     "flattened": (
-        lambda: Own(lambda s, x: s.c(F.max_pool2d(F.pad(s.a(x).relu(), (1, 1)), 2).flatten(1)), a=C(3, 8, 1), c=nn.Linear(160, 4)),
-        IMAGE, 1,
+        lambda: Own(lambda s, x: s.c(F.max_pool2d(F.pad(s.a(x).relu(), (1, 1)), 2).flatten(1)), a=C(3, 8, 1),
+        c=nn.Linear(160, 4)), IMAGE, 1,
     ),
     "means": (lambda: Own(lambda s, x: s.c(s.a(x).relu().mean((2, 3))), a=C(3, 8, 1), c=nn.Linear(8, 4)), IMAGE, 1),
     "rows": (lambda: Own(lambda s, x: s.c(F.leaky_relu(s.a(x))), a=nn.Linear(8, 16), c=nn.Linear(16, 4)), (2, 7, 8), 1),
     "sequences with slopes": (
-        lambda: Own(lambda s, x: s.c(s.p(s.n(s.a(x)))), a=nn.Conv1d(4, 8, 3), n=nn.BatchNorm1d(8), p=nn.PReLU(8), c=nn.Conv1d(8, 4, 3)),
-        (1, 4, 20), 1,
+        lambda: Own(lambda s, x: s.c(s.p(s.n(s.a(x)))), a=nn.Conv1d(4, 8, 3), n=nn.BatchNorm1d(8), p=nn.PReLU(8),
+        c=nn.Conv1d(8, 4, 3)), (1, 4, 20), 1,
     ),
     "transposed": (
-        lambda: Own(lambda s, x: s.b(s.a(x).relu()), a=nn.ConvTranspose2d(3, 8, 3), b=nn.ConvTranspose2d(8, 4, 3, groups=2)), IMAGE, 1,
+        lambda: Own(lambda s, x: s.b(s.a(x).relu()), a=nn.ConvTranspose2d(3, 8, 3),
+        b=nn.ConvTranspose2d(8, 4, 3, groups=2)), IMAGE, 1,
     ),
-    "columns, not channels": (lambda: Own(lambda s, x: s.c(s.a(x).mT), a=nn.Linear(8, 6), c=nn.Linear(7, 4)), (1, 7, 8), 0),
-    "bounded": (lambda: Own(lambda s, x: s.c(F.relu6(s.a(x))), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
+    "columns, not channels": (lambda: Own(lambda s, x: s.c(s.a(x).mT), a=nn.Linear(8, 6), c=nn.Linear(7, 4)), (1, 7, 8),
+    0), "bounded": (lambda: Own(lambda s, x: s.c(F.relu6(s.a(x))), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
     "curved": (lambda: Own(lambda s, x: s.c(F.gelu(s.a(x))), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
     "moved": (lambda: Own(lambda s, x: s.c(s.a(x) + 1), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
-    "padded with a number": (lambda: Own(lambda s, x: s.c(F.pad(s.a(x), (1, 1), value=0.5)), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
-    "read elsewhere": (lambda: Own(lambda s, x: (lambda y: (s.c(y), y))(s.a(x).relu()), a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0),
-    "mixed by place": (lambda: Own(lambda s, x: s.c(F.pixel_shuffle(s.a(x), 2)), a=C(3, 8, 1), c=C(2, 4, 1)), IMAGE, 0),
+    "padded with a number": (lambda: Own(lambda s, x: s.c(F.pad(s.a(x), (1, 1), value=0.5)), a=C(3, 8, 1),
+    c=C(8, 4, 1)), IMAGE, 0), "read elsewhere": (lambda: Own(lambda s, x: (lambda y: (s.c(y), y))(s.a(x).relu()),
+    a=C(3, 8, 1), c=C(8, 4, 1)), IMAGE, 0), "mixed by place": (lambda: Own(lambda s, x: s.c(F.pixel_shuffle(s.a(x), 2)),
+    a=C(3, 8, 1), c=C(2, 4, 1)), IMAGE, 0),
 }  # fmt: skip
 """Networks, an input's shape, and how many pairs are exact."""
 
@@ -114,8 +117,8 @@ def test_equalisation_is_exact(name: str) -> None:
 def residual(badly: bool) -> nn.Module:
     torch.manual_seed(1)
     net = nn.Sequential(
-        C(3, 16, 1), nn.ReLU(), C(16, 16, 3, padding=1, groups=16), nn.ReLU(), C(16, 16, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(), nn.Linear(16, 5),
+        C(3, 16, 1), nn.ReLU(), C(16, 16, 3, padding=1, groups=16), nn.ReLU(), C(16, 16, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
     )  # fmt: skip
     if badly:
         first, second, third = (net[at] for at in (0, 2, 4))
@@ -135,7 +138,8 @@ def test_the_default_is_judged_on_fresh_samples(badly: bool) -> None:
     data = [(torch.randn(IMAGE, generator=torch.Generator().manual_seed(seed)),) for seed in range(72)]
     with quiet():
         plain, best, again = (
-            tuned(captured, prepare, data[:40], how) for how in (Settings(False, "histogram", False), Settings(), Settings())
+            tuned(captured, prepare, data[:40], how)
+            for how in (Settings(False, "histogram", False), Settings(), Settings())
         )
     real = outputs(plain.prepared, data[40:], in_int8=False)
     before, after = (snr_db(real, outputs(one.prepared, data[40:], in_int8=True)) for one in (plain, best))
@@ -183,7 +187,12 @@ CONV = ("self.conv = nn.Conv2d(3, 8, 3)", "self.last = nn.Conv2d(8, 4, 1)")
 EXTREME = {
     "inputs of 1e-12": ((), 1e-12, 30.0, ()),
     "inputs of 1e9": ((), 1e9, 30.0, ()),
-    "a channel of next to nothing": (("self.conv.weight.data[2] *= 1e-12", "self.conv.bias.data[2] = 3"), 1.0, 30.0, ()),
+    "a channel of next to nothing": (
+        ("self.conv.weight.data[2] *= 1e-12", "self.conv.bias.data[2] = 3"),
+        1.0,
+        30.0,
+        (),
+    ),
     "a bias of 1e10": (("self.conv.bias.data[1] = 1e10", "self.last.weight.data[:, 1] = 0"), 1.0, None, ()),
     "an infinite weight": (("self.conv.weight.data[1, 1] = float('inf')",), 1.0, None, ("conv",)),
     "NaN": (("self.conv.bias.data[1] = float('nan')",), 1.0, None, ("conv",)),
@@ -210,7 +219,8 @@ def test_numbers_of_any_size(name: str, tmp_path: Path) -> None:
 
 
 KEPT = {
-    "a module": ["first"], "a line": ["model.py:{line}"], "an operator": ["softmax"], "one operator": ["mul_1"], "by aten": ["aten::tanh"],
+    "a module": ["first"], "a line": ["model.py:{line}"], "an operator": ["softmax"], "one operator": ["mul_1"],
+    "by aten": ["aten::tanh"],
 }  # fmt: skip
 
 
@@ -234,7 +244,14 @@ def test_settings_of_a_file(tmp_path: Path) -> None:
     assert settings.read(beside) == Settings(True, "minmax", False, ("first",))
     _, arrays = exported(path, quantize="int8")
     assert "the script keeps first in float" in [str(one) for one in arrays["float_reasons"]]
-    for wrong in ('ranges = "narrow"', "equalise = true", "keep_float = 3", "equalize = 1", "=", 'keep_float = ["nobody"]'):
+    for wrong in (
+        'ranges = "narrow"',
+        "equalise = true",
+        "keep_float = 3",
+        "equalize = 1",
+        "=",
+        'keep_float = ["nobody"]',
+    ):
         beside.write_text(wrong + "\n")
         with pytest.raises(EtError) as caught:
             exported(path, quantize="int8")
@@ -252,7 +269,10 @@ def test_doubts_about_data() -> None:
     assert "samples() reach" in doubts([data], [3 * data], ["x"])[0]
     (line,) = doubts([1013 + data / 8], None, ["pressure"])
     assert line.startswith("pressure:") and "x - 1013" in line
-    assert doubts([torch.ones(48, 1, 8)], None, ["x"]) == [] and doubts([torch.arange(48).reshape(48, 1)], None, ["x"]) == []
+    assert (
+        doubts([torch.ones(48, 1, 8)], None, ["x"]) == []
+        and doubts([torch.arange(48).reshape(48, 1)], None, ["x"]) == []
+    )
 
 
 def test_warnings_reach_screen_and_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -42,10 +42,16 @@ def test_one_wrong_element_is_named() -> None:
     result = c.compare([got], reference(expected), 1e-5)
     assert result.mismatched == 1
     assert result.first_difference is not None
-    assert (result.first_difference.sample, result.first_difference.output, result.first_difference.index) == (13, 0, (0, 2))
+    assert (result.first_difference.sample, result.first_difference.output, result.first_difference.index) == (
+        13,
+        0,
+        (0, 2),
+    )
     assert result.first_difference.got == pytest.approx(result.first_difference.expected + 1e-3, rel=1e-3)
     assert result.worst[0].sample == 13 and result.worst[0].share > 1
-    with pytest.raises(MismatchError, match=r"1 of 20 samples differ from PyTorch; first: sample 13, output 0\[0, 2\]") as caught:
+    with pytest.raises(
+        MismatchError, match=r"1 of 20 samples differ from PyTorch; first: sample 13, output 0\[0, 2\]"
+    ) as caught:
         c.require_equal(result, "board")
     assert caught.value.exit_code == 2
 
@@ -121,7 +127,9 @@ def test_classes_and_accuracy() -> None:
     got = expected.copy()
     got[5, 0] = np.roll(got[5, 0], 1)
     result = c.compare([got], reference(expected, labels=labels), 1e-5)
-    assert result.accuracy_eager == pytest.approx(0.7) and result.accuracy == pytest.approx(0.6) and result.same_class == 9
+    assert (
+        result.accuracy_eager == pytest.approx(0.7) and result.accuracy == pytest.approx(0.6) and result.same_class == 9
+    )
 
 
 def test_an_output_that_never_changes_is_flagged() -> None:
@@ -221,15 +229,16 @@ def test_quantized_outputs_are_compared_in_steps() -> None:
 
 
 def test_a_network_that_amplifies_rounding_may_be_further_off() -> None:
-    """Three times its own distance from the float network, each output for itself; stored integers count in steps too."""
+    """Three times its own distance from the float network, each output for itself; stored integers count in steps
+    too."""
     generator = np.random.default_rng(8)
     whole = generator.integers(-100, 100, size=(40, 1, 6))
     real = quantized(whole, 0.05)
     noisy = (real + generator.normal(0, 2.3 * 0.05, real.shape)).astype(np.float32)
     arrays = {
-        "output_0": real, "float_output_0": noisy, "output_1": whole.astype(np.int8), "float_output_1": noisy - np.float32(0.15),
-        "output_2": whole, "float_output_2": whole, "output_scales": np.array([np.nan, 0.05, np.nan]),
-        "output_zero_points": np.array([0, 3, 0]),
+        "output_0": real, "float_output_0": noisy, "output_1": whole.astype(np.int8),
+        "float_output_1": noisy - np.float32(0.15), "output_2": whole, "float_output_2": whole,
+        "output_scales": np.array([np.nan, 0.05, np.nan]), "output_zero_points": np.array([0, 3, 0]),
     }  # fmt: skip
     noise = noise_of(arrays)
     assert noise == (pytest.approx(2.3 * 0.05, rel=0.1), pytest.approx(2.3, rel=0.1), None)
@@ -270,7 +279,9 @@ def test_classes_of_a_quantized_network_are_the_float_network_s_on_new_samples()
     float_outputs[1] = np.roll(float_outputs[1], 1)  # calibrated with, so it does not count
     labels = expected.argmax(axis=1)
     calibrated = np.arange(10) < 4
-    told = Reference((np.zeros((10, 1), np.float32),), (expected,), labels, float_outputs=(float_outputs,), calibrated=calibrated)
+    told = Reference(
+        (np.zeros((10, 1), np.float32),), (expected,), labels, float_outputs=(float_outputs,), calibrated=calibrated
+    )
     result = c.compare([expected.copy()], told, 0.0, Steps(2, (0.01,)))
     assert (result.samples, result.judged, result.same_class) == (10, 6, 5)
     assert result.accuracy == 1.0 and result.accuracy_eager == pytest.approx(5 / 6)

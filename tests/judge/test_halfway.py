@@ -19,7 +19,8 @@ GROUPS, PER_GROUP = 8, 4
 
 
 def program(*, remembers: bool = False) -> Method:
-    """Means of four whole numbers, stored with a scale of 1, and a norm of each four of them, which makes much of one step."""
+    """Means of four whole numbers, stored with a scale of 1, and a norm of each four of them, which makes much of one
+    step."""
     graph = Graph(LIBRARY)
     x = graph.input(1, GROUPS, 2, 2 * PER_GROUP)
     y = graph.call("aten::avg_pool2d.out", x, (2, 2), (2, 2), (0, 0), False, True, None)
@@ -30,7 +31,9 @@ def program(*, remembers: bool = False) -> Method:
     y = graph.call("quantized_decomposed::dequantize_per_tensor.out", stored, 1.0, 0, *BITS, None)
     if remembers:
         graph.call("aten::copy_", kept, y, False, into=kept)
-    return graph.program(graph.call("aten::native_group_norm.out", y, None, None, 1, GROUPS, PER_GROUP, GROUPS, 1e-5)).method()
+    return graph.program(
+        graph.call("aten::native_group_norm.out", y, None, None, 1, GROUPS, PER_GROUP, GROUPS, 1e-5)
+    ).method()
 
 
 def image(means: Array) -> Array:
@@ -44,11 +47,15 @@ def image(means: Array) -> Array:
 def normed(stored: Array) -> Array:
     grouped = stored.reshape(GROUPS, PER_GROUP).astype(np.float64)
     apart = grouped - grouped.mean(1, keepdims=True)
-    return (apart / np.sqrt((apart**2).mean(1, keepdims=True) + 1e-5)).reshape(1, GROUPS, 1, PER_GROUP).astype(np.float32)
+    return (
+        (apart / np.sqrt((apart**2).mean(1, keepdims=True) + 1e-5)).reshape(1, GROUPS, 1, PER_GROUP).astype(np.float32)
+    )
 
 
 def found(method: Method, means: Array, wanted: Array, allowed: float = 1e-3) -> Found:
-    return Halfway(method, LIBRARY).sample([image(means)], partial(_apart_from, [wanted], [np.full(wanted.shape, allowed)]))
+    return Halfway(method, LIBRARY).sample(
+        [image(means)], partial(_apart_from, [wanted], [np.full(wanted.shape, allowed)])
+    )
 
 
 @pytest.fixture
@@ -67,7 +74,9 @@ def test_what_lies_half_way_may_go_either_way(means: Array) -> None:
         stored = np.rint(means)
         stored[turned, 0] = 3
         assert found(method, means, normed(stored)) == Found(True, len(turned), ())
-        assert found(method, means, normed(stored), 10.0) == Found(True, 0, ()), "what is near enough needs no other rounding"
+        assert found(method, means, normed(stored), 10.0) == Found(True, 0, ()), (
+            "what is near enough needs no other rounding"
+        )
 
 
 def test_nothing_else_may(means: Array) -> None:
@@ -103,4 +112,6 @@ def test_a_state_keeps_what_was_found(means: Array) -> None:
     computing = Halfway(method, LIBRARY)
     for means_of, wanted, others in ((means, stored, 2), (whole, after, 0)):
         limit = [np.full((1, GROUPS, 1, PER_GROUP), 1e-3)]
-        assert computing.sample([image(means_of)], partial(_apart_from, [normed(wanted)], limit)) == Found(True, others, ())
+        assert computing.sample([image(means_of)], partial(_apart_from, [normed(wanted)], limit)) == Found(
+            True, others, ()
+        )

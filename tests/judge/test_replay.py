@@ -1,5 +1,6 @@
-"""Each integer result, computed again from the operands that the board had: right programs are within half a step of exact arithmetic, and
-a planted error in a middle layer is found, and found there, even where the outputs still agree."""
+"""Each integer result, computed again from the operands that the board had: right programs are within half a step of
+exact arithmetic, and a planted error in a middle layer is found, and found there, even where the outputs still
+agree."""
 
 from __future__ import annotations
 
@@ -35,8 +36,8 @@ from tests.specialise.interpret import interpret
 
 DEEP = Net(
     ("self.first = nn.Conv2d(3, 8, 3, padding=1)", "self.second = nn.Conv2d(8, 8, 3, stride=2, padding=1)",
-     "self.third = nn.Conv2d(8, 8, 3, padding=1, groups=8)", "self.fourth = nn.Conv2d(8, 12, 1)", "self.pool = nn.AvgPool2d(2)",
-     "self.fc = nn.Linear(48, 5)"),
+     "self.third = nn.Conv2d(8, 8, 3, padding=1, groups=8)", "self.fourth = nn.Conv2d(8, 12, 1)",
+     "self.pool = nn.AvgPool2d(2)", "self.fc = nn.Linear(48, 5)"),
     ("x = torch.relu(self.first(x))", "x = torch.relu(self.second(x))", "y = F.silu(self.third(x)) + x",
      "y = self.pool(torch.relu(self.fourth(y)) * 0.7)", "return torch.softmax(self.fc(torch.flatten(y, 1)), -1)"),
     (1, 3, 8, 8),
@@ -88,7 +89,7 @@ def test_right_programs_are_right(name: str, more: str, int8_net: Int8Net) -> No
     assert any(one.in_steps for one in checked) and max(one.worst for one in checked if one.in_steps) <= 0.52
 
 
-# ---- planted errors -----------------------------------------------------------------------------------------------------------------
+# ---- planted errors --------------------------------------------------------------------------------------------------
 
 Change = Callable[[Any], Any]
 
@@ -121,7 +122,9 @@ def planted(built: Built, layer: str, parameter: str, change: Change, library: L
         replace(step, instruction=changed(step.instruction)) if step.instruction.name == layer else step
         for step in built.specialised.schedule.steps
     )
-    assert steps != built.specialised.schedule.steps, f"{layer} is not among {[step.instruction.name for step in steps]}"
+    assert steps != built.specialised.schedule.steps, (
+        f"{layer} is not among {[step.instruction.name for step in steps]}"
+    )
     return replace(built.specialised, method=replace(method, values=values), schedule=Schedule(steps))
 
 
@@ -191,7 +194,17 @@ def traced(folder: Path) -> list[int]:
 
 
 def profiled(program: Path, folder: Path) -> None:
-    build = ["build", str(program), "--board", "host", "--sources", str(folder), "--probes", "-o", str(folder / "profile")]
+    build = [
+        "build",
+        str(program),
+        "--board",
+        "host",
+        "--sources",
+        str(folder),
+        "--probes",
+        "-o",
+        str(folder / "profile"),
+    ]
     inputs = str(program.with_suffix(".npz"))
     assert main(build) == 0
     assert main(["furthest", str(folder), "--program", str(program)]) == 0
@@ -199,15 +212,17 @@ def profiled(program: Path, folder: Path) -> None:
     assert main(["run", str(folder / "profile"), "--board", "host", "--probes", "--inputs", inputs, *only]) == 0
 
 
-ALL_AGREE = r"(1\d) of \1 operators agree with exact arithmetic on the board's own operands, integers within 0\.[45]\d* steps\n"
+ALL_AGREE = (
+    r"(1\d) of \1 operators agree with exact arithmetic on the board's own operands, integers within 0\.[45]\d* steps\n"
+)
 
 
 @pytest.mark.parametrize("flags", [[], ["--trace"]])
 def test_a_board_s_own_results_are_replayed(
     flags: list[str], deep_on_host: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A zero point changed by one in the generated code: outputs of the run before still agree, what a new build traces tells, be that
-    the run with probes or one of its own."""
+    """A zero point changed by one in the generated code: outputs of the run before still agree, what a new build traces
+    tells, be that the run with probes or one of its own."""
     program, folder = deep_on_host[0], tmp_path / "board"
     shutil.copytree(deep_on_host[1], folder)
     figures = folder / "validate.json"
@@ -222,7 +237,9 @@ def test_a_board_s_own_results_are_replayed(
 
     source = folder / "program.cpp"
     text = source.read_text()
-    changed, count = re.subn(r"(struct third_geometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text)
+    changed, count = re.subn(
+        r"(struct third_geometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text
+    )
     assert count == 1
     source.write_text(changed)
     if not flags:
@@ -264,8 +281,8 @@ def test_the_report_tells_of_a_wrong_operator(deep_on_host: tuple[Path, Path], t
 def test_outputs_that_are_not_pytorch_s_are_no_rounding(
     deep_on_host: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """PyTorch's output for sample 1 moved by one step more than is allowed: every operator of the board is right, and the program is not
-    PyTorch's. The board's own outputs changed: the run that was traced left others."""
+    """PyTorch's output for sample 1 moved by one step more than is allowed: every operator of the board is right, and
+    the program is not PyTorch's. The board's own outputs changed: the run that was traced left others."""
     shutil.copytree(deep_on_host[1], tmp_path / "board")
     folder, program, samples = tmp_path / "board", tmp_path / "deep.pte", tmp_path / "deep.npz"
     shutil.copy(deep_on_host[0], program)

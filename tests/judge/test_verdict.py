@@ -59,7 +59,7 @@ FORWARDS = {
         return nn.functional.group_norm(v, 4)""",
     "tail": """
         x = self.first(x)
-        return torch.cat([x.relu(), x[:, :8] * 30], 1).view(-1), x[:, 8:].clamp(-1, 1), (x * 5).softmax(1), x.argmax(1)""",
+        return torch.cat([x.relu(), x[:, :8] * 30], 1).view(-1), x[:, 8:].clamp(-1, 1), (x * 5).softmax(1), x.argmax(1)""",  # noqa: E501
 }
 
 
@@ -90,7 +90,9 @@ def folders(programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     return found
 
 
-def test_ties_are_no_differences_by_any_road(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ties_are_no_differences_by_any_road(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The five commands, `--trace`, and the report; the second road finds what the first one has built."""
     folder, said, figures = folders["ties"], [], []
     for flags in ([], [], ["--trace"]):
@@ -104,13 +106,17 @@ def test_ties_are_no_differences_by_any_road(folders: dict[str, Path], tmp_path:
     for one in figures:
         assert one["mismatched"] == 0 and one["rounded"] > 0
         assert any(
-            re.fullmatch(r"equal values come in another order in \w*topk\w* at ties.py:\d+: no difference", flag) for flag in one["flags"]
+            re.fullmatch(r"equal values come in another order in \w*topk\w* at ties.py:\d+: no difference", flag)
+            for flag in one["flags"]
         )
     assert figures[0]["exact"]["checked"] == figures[0]["exact"]["operators"] >= 5 and figures[0]["exact"]["wrong"] == 0
 
 
-def test_a_small_fault_is_seen_by_every_road(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A zero point that is off by one, built anew: outputs, and the order of scores, are as near as those of rounding."""
+def test_a_small_fault_is_seen_by_every_road(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A zero point that is off by one, built anew: outputs, and the order of scores, are as near as those of
+    rounding."""
     for name, layer in (("ties", "boxes"), ("kept", "state"), ("norm", "boxes")):
         folder = tmp_path / name
         shutil.copytree(folders[name], folder)
@@ -147,7 +153,9 @@ def test_what_goes_back_into_a_state_is_computed_again(folders: dict[str, Path],
     assert exact is not None and exact.wrong == 1 and str(exact.first_wrong).startswith("kept_write_back")
 
 
-def test_the_signal_can_be_asked_for(folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_signal_can_be_asked_for(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = folders["kept"]
     assert main(["report", str(folder), "-q"]) == 0
     report = json.loads((folder / "report.json").read_text())
@@ -164,19 +172,30 @@ def test_the_signal_can_be_asked_for(folders: dict[str, Path], tmp_path: Path, c
     origin = (folder / json.loads((folder / "build.json").read_text())["program"]).resolve()
     with np.load(origin.with_suffix(".npz")) as read:
         np.savez(tmp_path / "asks.npz", **{name: read[name] for name in read.files}, min_snr_db=np.array(90.0))
-    assert main(["validate", str(folder), "--reference", str(tmp_path / "asks.npz"), "-o", str(tmp_path / "validate.json")]) == 2
+    assert (
+        main(
+            ["validate", str(folder), "--reference", str(tmp_path / "asks.npz"), "-o", str(tmp_path / "validate.json")]
+        )
+        == 2
+    )
     assert "90 are asked for" in capsys.readouterr().err and not (tmp_path / "validate.json").exists()
 
 
-# ---- without a board ----------------------------------------------------------------------------------------------------------------
+# ---- without a board -------------------------------------------------------------------------------------------------
 
 
 def test_steps_are_what_the_scales_say(programs: dict[str, Path]) -> None:
-    """Through relu, cat, views and clamps element by element; behind a softmax what it makes of a step of its logits."""
-    method, reference = pte.read(programs["tail"].read_bytes()).method(), read_reference(programs["tail"].with_suffix(".npz"))
+    """Through relu, cat, views and clamps element by element; behind a softmax what it makes of a step of its
+    logits."""
+    method, reference = (
+        pte.read(programs["tail"].read_bytes()).method(),
+        read_reference(programs["tail"].with_suffix(".npz")),
+    )
     steps = steps_of(method, load_ops(), reference.steps)
     assert steps is not None
-    scales = sorted({one.args[1] for one in method.instructions if one.op.startswith("quantized_decomposed::dequantize_per_tensor")})
+    scales = sorted(
+        {one.args[1] for one in method.instructions if one.op.startswith("quantized_decomposed::dequantize_per_tensor")}
+    )
     whole, clamped, softmax, places = steps.sizes
     assert isinstance(whole, np.ndarray) or whole in scales
     if isinstance(whole, np.ndarray):
@@ -189,7 +208,11 @@ def test_steps_are_what_the_scales_say(programs: dict[str, Path]) -> None:
 def test_the_program_is_held_against_pytorch_operator_by_operator(programs: dict[str, Path]) -> None:
     """A choice among equal values is PyTorch's; a result of another operator, or a choice of other values, is not."""
     path = programs["ties"]
-    method, reference, library = pte.read(path.read_bytes()).method(), read_reference(path.with_suffix(".npz")), load_ops()
+    method, reference, library = (
+        pte.read(path.read_bytes()).method(),
+        read_reference(path.with_suffix(".npz")),
+        load_ops(),
+    )
     topk = next(one for one in method.instructions if one.op == "aten::topk.values")
     assert reference.choices[topk.handle, 1].dtype == np.int64
 
@@ -214,7 +237,8 @@ def test_the_program_is_held_against_pytorch_operator_by_operator(programs: dict
 
 
 def test_only_what_is_proven_is_excused(folders: dict[str, Path], programs: dict[str, Path]) -> None:
-    """Not a sample that was not traced, nor one whose traced outputs are not those that are judged, nor one of another network."""
+    """Not a sample that was not traced, nor one whose traced outputs are not those that are judged, nor one of another
+    network."""
     folder, program = folders["ties"], programs["ties"]
     assert main(["validate", str(folder)]) == 0
     question = question_of(folder, program)
@@ -234,7 +258,9 @@ def test_only_what_is_proven_is_excused(folders: dict[str, Path], programs: dict
     assert mismatched(replace(evidence, outputs=others)) > 0
     steps = dict(question.reference.steps)
     steps[max(steps)] = steps[max(steps)] + np.ones((), steps[max(steps)].dtype)
-    assert mismatched(evidence, replace(question.reference, steps=steps)) == len(comparison.beyond), "the program is not PyTorch's"
+    assert mismatched(evidence, replace(question.reference, steps=steps)) == len(comparison.beyond), (
+        "the program is not PyTorch's"
+    )
 
 
 def test_what_is_not_known_is_said() -> None:
@@ -251,14 +277,21 @@ def test_what_is_not_known_is_said() -> None:
     assert found(quantised()) == (np.inf, "")
     assert found(quantised(float_outputs=(), by="PyTorch"))[1].endswith("the program came quantised")
     assert found(quantised(float_outputs=(), by="the host board"))[1].endswith("the program came without one")
-    assert found(quantised(calibrated=np.ones(6, bool))) == (None, "all 6 samples were calibrated with (no noise on these, which flatters)")
+    assert found(quantised(calibrated=np.ones(6, bool))) == (
+        None,
+        "all 6 samples were calibrated with (no noise on these, which flatters)",
+    )
     whole = quantised(float_outputs=(np.zeros((6, 1, 4), np.int64),))
     assert found(whole) == (None, "no output is a real number")
     drawn = compare([real], quantised(origin="example_inputs() and random ones"), 0.0, Steps(4, (0.1,)))
     assert drawn.against_float is not None and drawn.against_float.on == "6 samples: example_inputs() and random ones"
     stored = np.rint(real / 0.05).astype(np.int8) + np.int8(3)
-    noisy = compare([stored], Reference(inputs, (stored,), float_outputs=(real,), scales=((0.05, 3),)), 0.0, Steps(2, (1.0,)))
-    assert noisy.snr_db == pytest.approx(10 * np.log10((real**2).sum() / ((real - np.rint(real / 0.05) * 0.05) ** 2).sum()), abs=0.01)
+    noisy = compare(
+        [stored], Reference(inputs, (stored,), float_outputs=(real,), scales=((0.05, 3),)), 0.0, Steps(2, (1.0,))
+    )
+    assert noisy.snr_db == pytest.approx(
+        10 * np.log10((real**2).sum() / ((real - np.rint(real / 0.05) * 0.05) ** 2).sum()), abs=0.01
+    )
 
 
 def test_the_worst_element_and_the_first_layer_that_loses_are_named() -> None:
@@ -274,7 +307,9 @@ def test_the_worst_element_and_the_first_layer_that_loses_are_named() -> None:
             self.name, self.source, self.snr_db = name, "model.py:3", snr_db
 
     first, later = Layer("conv", 12.0), Layer("fc", 3.0)
-    assert "output 0 has 9.0 dB" in warning(found, [first, later]) and warning(found, [first, later]).endswith("conv (model.py:3), 12.0 dB")
+    assert "output 0 has 9.0 dB" in warning(found, [first, later]) and warning(found, [first, later]).endswith(
+        "conv (model.py:3), 12.0 dB"
+    )
     assert "no activation alone is below" in warning(found, [Layer("conv", 30.0)]) and warning(None, []) == ""
     assert "which activation loses it is not known" in warning(found, [])
     with pytest.raises(Exception, match="12 are asked for; worst is sample 2"):
@@ -303,7 +338,8 @@ def model():
 
 
 def test_export_says_what_int8_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of each int8 network one line with the figure that a board will have; `--fail-below` ends with 2, and all files are there."""
+    """Of each int8 network one line with the figure that a board will have; `--fail-below` ends with 2, and all files
+    are there."""
     tail = network("\n        return self.first(self.state(x).relu())")
     scripts = {
         "good": tail,
@@ -318,17 +354,25 @@ def test_export_says_what_int8_costs(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["export", *jobs, "--fail-below", "21"]) == 2
     assert all(out.is_file() and out.with_suffix(".npz").is_file() for out in outs.values())
     said, errors = capsys.readouterr()
-    lines = {name: [line for line in said.splitlines() if line.startswith(f"{out}: int8: ")] for name, out in outs.items()}
+    lines = {
+        name: [line for line in said.splitlines() if line.startswith(f"{out}: int8: ")] for name, out in outs.items()
+    }
     assert {name: len(found) for name, found in lines.items()} == {**dict.fromkeys(scripts, 1), "float": 0}
     for name in ("good", "beyond"):
         with np.load(outs[name].with_suffix(".npz")) as arrays:
             real, got = arrays["float_output_0"].astype(np.float64), arrays["output_0"].astype(np.float64)
         decibels = 10 * np.log10((real**2).sum() / ((real - got) ** 2).sum())
         assert (decibels > 21) == (name == "good")
-        assert f" {decibels:.1f} dB of signal to noise against float PyTorch, on 24 samples; worst element " in lines[name][0]
+        assert (
+            f" {decibels:.1f} dB of signal to noise against float PyTorch, on 24 samples; worst element "
+            in lines[name][0]
+        )
         assert (f"error: {paths[name]}: output 0 has {decibels:.1f} dB" in errors) == (name == "beyond")
     assert f"warning: {paths['beyond']}: output 0 has " in errors and "below 20 dB; first lost in x, " in errors
-    assert "all 24 samples were calibrated with (" in lines["flatters"][0] and "the program came quantised" in lines["elsewhere"][0]
+    assert (
+        "all 24 samples were calibrated with (" in lines["flatters"][0]
+        and "the program came quantised" in lines["elsewhere"][0]
+    )
     assert errors.count("are asked for") == 3 and errors.count("the signal to noise is not known") == 2
     assert f"{paths['good']}: output" not in errors and str(paths["float"]) not in errors
 

@@ -16,7 +16,9 @@ DSP = frozenset({"arm", "thumb2", "dsp"})
 
 def layer(weights: Array, bias: list[int], scales: list[float]) -> Layer:
     multipliers, shifts = zip(*map(multiplier_shift, scales), strict=True)
-    return Layer(weights.astype(np.int8), np.array(bias, np.int64), np.array(multipliers, np.int64), np.array(shifts, np.int64))
+    return Layer(
+        weights.astype(np.int8), np.array(bias, np.int64), np.array(multipliers, np.int64), np.array(shifts, np.int64)
+    )
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "tflm"])
@@ -27,7 +29,11 @@ def test_a_settled_layer_gives_the_same_results(rounding: str) -> None:
     for _ in range(300):
         outputs, k = random.integers(1, 9), random.integers(1, 5)
         weights = random.integers(-128, 128, (outputs, k)) * random.integers(0, 2, (outputs, 1))
-        bias = np.where(random.integers(0, 2, outputs) == 1, random.integers(-(2**30), 2**30, outputs), random.integers(-999, 999, outputs))
+        bias = np.where(
+            random.integers(0, 2, outputs) == 1,
+            random.integers(-(2**30), 2**30, outputs),
+            random.integers(-999, 999, outputs),
+        )
         scales = 2.0 ** random.uniform(-31 if rounding == "nearest" else -30, 7, outputs)
         low, high = np.sort(random.integers(-128, 128, 2))
         store = (int(random.integers(-128, 128)), int(low), int(high))
@@ -87,7 +93,8 @@ def test_which_core_makes_a_layer() -> None:
     assert paired([healthy], Target(DSP, "speed", "tflm")) == "et::Paired8::kTwice"
     assert paired([healthy], Target(frozenset({"arm", "thumb2"}))) == ""
     assert paired([layer(rows, [0, 0, 0, 2**24], [0.001] * 4)], target) == "et::Paired8::kNearestParts"
-    assert paired([layer(rows, [0, 0, 2**24, 0], [0.001] * 4)], target) == "et::Paired8::kNearest"  # a lower row has 32 bits
+    # a lower row has 32 bits
+    assert paired([layer(rows, [0, 0, 2**24, 0], [0.001] * 4)], target) == "et::Paired8::kNearest"
     assert paired([layer(np.full((4, 660), 100), [0] * 4, [0.001] * 4)], target) == "et::Paired8::kNearestParts"
     assert paired([healthy, layer(rows, [0] * 4, [0.6] * 4)], target) == "et::Paired8::kNearestParts"
     assert paired([layer(rows, [0] * 4, [0.3] * 4)], Target(DSP, "speed", "tflm")) == ""

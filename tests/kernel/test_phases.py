@@ -1,4 +1,5 @@
-"""Which inputs an output of a transposed convolution sees, against the definition: every input adds to every output that a tap reaches."""
+"""Which inputs an output of a transposed convolution sees, against the definition: every input adds to every output
+that a tap reaches."""
 
 from __future__ import annotations
 
@@ -51,5 +52,7 @@ def test_phases_are_convolutions_of_stride_one(axis: Phases) -> None:
 
 @given(phases())
 def test_pixels_outside_are_kept_where_one_is_seen(axis: Phases) -> None:
-    places = {axis.first(out) + at * axis.back for out in range(axis.out) for at in range(len(axis.taps[out % axis.count]))}
+    places = {
+        axis.first(out) + at * axis.back for out in range(axis.out) for at in range(len(axis.taps[out % axis.count]))
+    }
     assert axis.reaches_outside == any(not 0 <= place < axis.size for place in places)

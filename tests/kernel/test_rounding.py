@@ -1,4 +1,5 @@
-"""The house rule of requantisation beside exact rounding and TFLite's double rounding: the figures of docs/quantization.md."""
+"""The house rule of requantisation beside exact rounding and TFLite's double rounding: the figures of
+docs/quantization.md."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ DRAWS, ACCUMULATORS = 40, 100_000
 
 
 def shares(size: float) -> tuple[float, float, float]:
-    """Shares of results that differ: house and exact, TFLite and exact, house and TFLite; scales round `size`, results in -140 .. 140."""
+    """Shares of results that differ: house and exact, TFLite and exact, house and TFLite; scales round `size`, results
+    in -140 .. 140."""
     generator = np.random.default_rng(0)
     counts = np.zeros(3)
     for _ in range(DRAWS):

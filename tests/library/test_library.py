@@ -1,4 +1,5 @@
-"""A model as a folder for other builds: built by Make and CMake, linked by a stock script, and what the bundled firmware gives."""
+"""A model as a folder for other builds: built by Make and CMake, linked by a stock script, and what the bundled
+firmware gives."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ ARM = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 
 
 def command(*words: object, cwd: Path) -> str:
-    done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -63,7 +66,13 @@ def sample(program: Path, folder: Path, library: Path) -> tuple[bytes, list[str]
     with np.load(program.with_suffix(".npz")) as arrays, np.load(built / "outputs.npz") as outputs:
         image, wanted = arrays["input_0"][0], outputs["output_0"][0]
     (folder / "input.bin").write_bytes(image.transpose(given["dim_order"]).tobytes())
-    facts = {"NET": program.stem, "INPUT": given["name"], "OUTPUT": first["name"], "INPUTS": image.size, "OUTPUTS": wanted.size}
+    facts = {
+        "NET": program.stem,
+        "INPUT": given["name"],
+        "OUTPUT": first["name"],
+        "INPUTS": image.size,
+        "OUTPUTS": wanted.size,
+    }
     return wanted.transpose(first["dim_order"]).tobytes(), [f"-D{name}={value}" for name, value in facts.items()]
 
 
@@ -96,11 +105,21 @@ def test_make_and_cmake(name: str, programs: dict[str, Path], tmp_path: Path) ->
 
 
 def from_c(name: str, library: Path, facts: list[str], folder: Path) -> None:
-    """The same by the header for C, linked by gcc; of integers also the numbers that they stand for, as PyTorch stores them."""
+    """The same by the header for C, linked by gcc; of integers also the numbers that they stand for, as PyTorch stores
+    them."""
     quantized = name == "conv_bn_relu"
     strict = ("-std=c11", *STRICT, *(["-DQUANTIZED"] if quantized else []))
     command(
-        "gcc", *strict, *facts, f"-I{library}/src", ONCE.with_suffix(".c"), *folder.glob(f"{name}*.o"), "-lm", "-o", "from_c", cwd=folder
+        "gcc",
+        *strict,
+        *facts,
+        f"-I{library}/src",
+        ONCE.with_suffix(".c"),
+        *folder.glob(f"{name}*.o"),
+        "-lm",
+        "-o",
+        "from_c",
+        cwd=folder,
     )
     header = (library / "src" / f"{name}.h").read_text()
     found = re.findall(r"_(scale|zero_point) = ([-\d.e]+)", header)
@@ -110,7 +129,9 @@ def from_c(name: str, library: Path, facts: list[str], folder: Path) -> None:
         return
     scale, zero_point = float(found[0][1]), int(found[1][1])
     halves = (np.arange(-300, 300, dtype=np.float32) + np.float32(0.5)) * np.float32(scale)
-    numbers = np.concatenate([halves, np.random.default_rng(1).normal(0, 100 * scale, 1000), [0, np.inf, -np.inf, np.nan, 1e30]])
+    numbers = np.concatenate(
+        [halves, np.random.default_rng(1).normal(0, 100 * scale, 1000), [0, np.inf, -np.inf, np.nan, 1e30]]
+    )
     numbers = numbers.astype(np.float32)
     numbers.tofile(folder / "numbers.bin")
     command("./from_c", cwd=folder)
@@ -120,7 +141,9 @@ def from_c(name: str, library: Path, facts: list[str], folder: Path) -> None:
     np.testing.assert_array_equal(answer["real"], (wanted.astype(np.float32) - zero_point) * np.float32(scale))
 
 
-def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(programs: dict[str, Path], tmp_path: Path) -> None:
+def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(
+    programs: dict[str, Path], tmp_path: Path
+) -> None:
     """newlib's own script; two models in one image, compiled without a word by strict compilers in three ways."""
     needs("arm-none-eabi-g++")
     libraries = [made(program, tmp_path / name, "m4f") for name, program in programs.items()]
@@ -131,7 +154,10 @@ def test_under_a_stock_linker_script_the_arena_is_no_part_of_the_image(programs:
     paths = [f"-I{library}/src" for library in libraries]
     for form in (("-O2",), ("-Os", "-flto"), ("-O2", "-fshort-enums")):
         objects = []
-        for source in (tmp_path / "main.cpp", *(file for library in libraries for file in sorted((library / "src").glob("*.c*")))):
+        for source in (
+            tmp_path / "main.cpp",
+            *(file for library in libraries for file in sorted((library / "src").glob("*.c*"))),
+        ):
             compiler = "arm-none-eabi-gcc" if source.suffix == ".c" else "arm-none-eabi-g++"
             language = () if source.suffix == ".c" else ("-std=c++17", "-fno-exceptions", "-fno-rtti")
             objects.append(tmp_path / f"{source.stem}.o")
@@ -182,7 +208,8 @@ int main() {
 
 
 def test_the_flags_that_gcc_needs_are_in_the_code(tmp_path: Path) -> None:
-    """Bools made from floats, where gcc 12 goes wrong: the same code whether or not the flags are given; and they are needed."""
+    """Bools made from floats, where gcc 12 goes wrong: the same code whether or not the flags are given; and they are
+    needed."""
     needs("arm-none-eabi-g++")
     (tmp_path / "bools.py").write_text(BOOLS)
     assert main(["export", str(tmp_path / "bools.py"), "-o", str(tmp_path / "bools.pte")]) == 0
@@ -191,7 +218,19 @@ def test_the_flags_that_gcc_needs_are_in_the_code(tmp_path: Path) -> None:
     bare.write_text("\n".join(line for line in source.read_text().splitlines() if not line.startswith("#pragma GCC")))
 
     def code(file: Path, *flags: str) -> str:
-        command("arm-none-eabi-g++", *ARM, "-O2", "-std=c++17", *flags, f"-I{source.parent}", "-c", file, "-o", "code.o", cwd=tmp_path)
+        command(
+            "arm-none-eabi-g++",
+            *ARM,
+            "-O2",
+            "-std=c++17",
+            *flags,
+            f"-I{source.parent}",
+            "-c",
+            file,
+            "-o",
+            "code.o",
+            cwd=tmp_path,
+        )
         return command("arm-none-eabi-objdump", "-d", "code.o", cwd=tmp_path)
 
     assert code(source) == code(source, *gcc.WISHES) == code(bare, *gcc.WISHES) != code(bare)
@@ -211,29 +250,56 @@ def model():
 
 def example_inputs():
     return torch.zeros(3, 8), torch.zeros(3, 8)
-"""
+"""  # noqa: E501
 
 
 def test_a_firmware_says_where_things_lie(programs: dict[str, Path], tmp_path: Path) -> None:
-    """Arena and constants by names of sections; the code, kernels too, by the name of its object in the linker script."""
+    """Arena and constants by names of sections; the code, kernels too, by the name of its object in the linker
+    script."""
     needs("arm-none-eabi-g++")
     library = made(programs["lstm"], tmp_path / "lib", "m4f")
     places = (f"-I{library}/src", '-DET_ARENA=".bss.dtcm"', '-DET_CONSTANTS=".qspi"')
     for compiler, source in (("g++", "lstm.cpp"), ("gcc", "lstm_constants.c")):
         language = ("-std=c++17", *STRICT) if compiler == "g++" else STRICT
         file = library / "src" / source
-        command(f"arm-none-eabi-{compiler}", *ARM, "-O2", *language, *places, "-c", file, "-o", f"{file.stem}.o", cwd=tmp_path)
-    (tmp_path / "place.ld").write_text("SECTIONS { .ramfunc 0x20000000 : { *lstm.o(.text .text.*) } .text 0x8000 : { *(.text .text.*) } }")
+        command(
+            f"arm-none-eabi-{compiler}",
+            *ARM,
+            "-O2",
+            *language,
+            *places,
+            "-c",
+            file,
+            "-o",
+            f"{file.stem}.o",
+            cwd=tmp_path,
+        )
+    (tmp_path / "place.ld").write_text(
+        "SECTIONS { .ramfunc 0x20000000 : { *lstm.o(.text .text.*) } .text 0x8000 : { *(.text .text.*) } }"
+    )
     objects = ("lstm.o", "lstm_constants.o", "-lm")
-    link = ("-nostartfiles", "--specs=nano.specs", "-Wl,--entry=lstm_run", "-Wl,--no-warn-rwx-segments", "-T", "place.ld")
+    link = (
+        "-nostartfiles",
+        "--specs=nano.specs",
+        "-Wl,--entry=lstm_run",
+        "-Wl,--no-warn-rwx-segments",
+        "-T",
+        "place.ld",
+    )
     command("arm-none-eabi-gcc", *ARM, *link, *objects, "-o", "app.elf", cwd=tmp_path)
     with (tmp_path / "app.elf").open("rb") as stream:
         elf = ELFFile(stream)
         sections = {section.name: section for section in elf.iter_sections()}
-        own = [one for one in elf.get_section_by_name(".symtab").iter_symbols() if one.name.startswith(("_ZN4lstm", "_ZN7lstm_et"))]
+        own = [
+            one
+            for one in elf.get_section_by_name(".symtab").iter_symbols()
+            if one.name.startswith(("_ZN4lstm", "_ZN7lstm_et"))
+        ]
         code = {elf.get_section(one["st_shndx"]).name for one in own if one["st_info"]["type"] == "STT_FUNC"}
     memory = json.loads((library / "memory.json").read_text())
-    assert sections[".bss.dtcm"]["sh_type"] == "SHT_NOBITS" and sections[".bss.dtcm"]["sh_size"] == memory["arena"]["size"]
+    assert (
+        sections[".bss.dtcm"]["sh_type"] == "SHT_NOBITS" and sections[".bss.dtcm"]["sh_size"] == memory["arena"]["size"]
+    )
     assert sections[".qspi"]["sh_size"] >= memory["constants"]["size"] - 16
     assert code == {".ramfunc"} and sections[".ramfunc"]["sh_size"] > 1000 and sections[".text"]["sh_size"] > 0
 
@@ -248,14 +314,29 @@ def test_other_cores(core: str, programs: dict[str, Path], tmp_path: Path) -> No
     flags = readme.partition("Compile for the core as it was made for: `")[2].partition("`")[0].split()
     assert flags
     headers = ("--specs=picolibc.specs",) if core.startswith("rv") else ()
-    command(compiler, *flags, *headers, "-O2", "-std=c++17", *STRICT, "-Isrc", "-c", "src/lstm.cpp", "-o", tmp_path / "lstm.o", cwd=library)
+    command(
+        compiler,
+        *flags,
+        *headers,
+        "-O2",
+        "-std=c++17",
+        *STRICT,
+        "-Isrc",
+        "-c",
+        "src/lstm.cpp",
+        "-o",
+        tmp_path / "lstm.o",
+        cwd=library,
+    )
 
 
 def test_the_same_bytes_and_nothing_of_this_machine(programs: dict[str, Path], tmp_path: Path) -> None:
     texts = []
     for name in ("one", "other"):
         library = made(programs["conv_bn_relu"], tmp_path / name, "m4f", "--optimize", "size")
-        texts.append({str(file.relative_to(library)): file.read_bytes() for file in sorted(library.rglob("*")) if file.is_file()})
+        texts.append(
+            {str(file.relative_to(library)): file.read_bytes() for file in sorted(library.rglob("*")) if file.is_file()}
+        )
     assert texts[0] == texts[1]
     for place in (str(ROOT), str(tmp_path), str(Path.home())):
         assert not [name for name, text in texts[0].items() if place.encode() in text]
@@ -270,7 +351,18 @@ def test_manifests(programs: dict[str, Path], tmp_path: Path) -> None:
     assert {"name", "version", "description", "frameworks", "platforms", "build"} <= manifest.keys()
     assert (library / manifest["build"]["srcDir"] / manifest["headers"]).is_file()
     properties = dict(line.split("=", 1) for line in (library / "library.properties").read_text().splitlines())
-    asked = ["name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures", "includes"]
+    asked = [
+        "name",
+        "version",
+        "author",
+        "maintainer",
+        "sentence",
+        "paragraph",
+        "category",
+        "url",
+        "architectures",
+        "includes",
+    ]
     assert set(asked) <= properties.keys() and properties["category"] == "Data Processing"
     assert (library / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 

@@ -1,4 +1,5 @@
-"""A model script as one source among others: in a CMake project and in a SCons project, both outside this repository."""
+"""A model script as one source among others: in a CMake project and in a SCons project, both outside this
+repository."""
 
 from __future__ import annotations
 
@@ -69,13 +70,19 @@ target_link_libraries(app gesture m)
 def project(tmp_path: Path) -> Path:
     folder = tmp_path / "a project"
     folder.mkdir()
-    for name, text in (("layers.py", LAYERS), ("gesture.py", SCRIPT), ("SConstruct", SCONSTRUCT), ("CMakeLists.txt", CMAKE)):
+    for name, text in (
+        ("layers.py", LAYERS),
+        ("gesture.py", SCRIPT),
+        ("SConstruct", SCONSTRUCT),
+        ("CMakeLists.txt", CMAKE),
+    ):
         (folder / name).write_text(text)
     return folder
 
 
 def test_scons_and_cmake(project: Path) -> None:
-    """The outputs are PyTorch's, a build with nothing to do does nothing, and a change in a file that the script imports arrives."""
+    """The outputs are PyTorch's, a build with nothing to do does nothing, and a change in a file that the script
+    imports arrives."""
     needs("cmake", "ninja", "g++")
     memory = project / "build/library/host/gesture-float32/memory.json"
     command(sys.executable, "-m", "SCons", "-Q", memory.relative_to(project), cwd=project)
@@ -88,7 +95,17 @@ def test_scons_and_cmake(project: Path) -> None:
     np.testing.assert_allclose(np.array(command(project / "app", cwd=project).split(), np.float32), eager, rtol=1e-6)
 
     where = command(sys.executable, "-m", "etexport", "--cmake-dir", cwd=project).strip()
-    configure = ("cmake", "-S", ".", "-B", "cmake", "-G", "Ninja", f"-Detexport_DIR={where}", f"-DETEXPORT_PYTHON={sys.executable}")
+    configure = (
+        "cmake",
+        "-S",
+        ".",
+        "-B",
+        "cmake",
+        "-G",
+        "Ninja",
+        f"-Detexport_DIR={where}",
+        f"-DETEXPORT_PYTHON={sys.executable}",
+    )
     command(*configure, cwd=project)
     command("cmake", "--build", "cmake", cwd=project)
     np.testing.assert_allclose(np.array(command("cmake/app", cwd=project).split(), np.float32), eager, rtol=1e-6)

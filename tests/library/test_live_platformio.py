@@ -1,5 +1,5 @@
-"""A model script in a PlatformIO project, by a PlatformIO whose Python has neither etexport nor torch, and a platform made here: nothing
-is fetched but PlatformIO itself."""
+"""A model script in a PlatformIO project, by a PlatformIO whose Python has neither etexport nor torch, and a platform
+made here: nothing is fetched but PlatformIO itself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ env.Append(CCFLAGS=[*machine, "-fno-exceptions"])
 env.Append(LINKFLAGS=[*machine, "--specs=nano.specs", "-nostartfiles", arena, "-T", "$PROJECT_DIR/link.ld"])
 program = env.BuildProgram()
 Default([program, env.Alias("checkprogsize", program, env.VerboseAction(env.CheckUploadSize, "Checking size $PIOMAINPROG"))])
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,8 @@ Pio = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(pio: Path, tmp_path: Path) -> Pio:
-    """run(words) in a project with a platform of its own; etexport is found beside the script that platformio.ini names."""
+    """run(words) in a project with a platform of its own; etexport is found beside the script that platformio.ini
+    names."""
     needs("arm-none-eabi-g++", "qemu-system-arm")
     texts = {
         "core/packages/tool-scons/package.json": json.dumps({"name": "tool-scons", "version": SCONS}),
@@ -118,10 +119,12 @@ def run(pio: Path, tmp_path: Path) -> Pio:
         "core/packages/tool-scons/scons.py": "import sys\nfrom SCons.Script.Main import main\n\nsys.exit(main())\n",
         "gcc/package.json": json.dumps({"name": "toolchain-here", "version": "1.0.0"}),
         "platform/platform.json": json.dumps(
-            {"name": "here", "title": "here", "version": "1.0.0", "description": "none", "engines": {"platformio": "^6"},
+            {"name": "here", "title": "here", "version": "1.0.0", "description": "none",
+            "engines": {"platformio": "^6"},
              "packages": {"toolchain-here": {"type": "toolchain", "version": f"file://{tmp_path}/gcc"}}}
         ),
-        "platform/platform.py": "from platformio.platform.base import PlatformBase\n\n\nclass HerePlatform(PlatformBase):\n    pass\n",
+        "platform/platform.py": "from platformio.platform.base import PlatformBase\n\n\nclass "
+            "HerePlatform(PlatformBase):\n    pass\n",
         "platform/boards/mps2.json": json.dumps(
             {"name": "MPS2", "vendor": "Arm", "url": "none", "frameworks": [],
              "build": {"cpu": "cortex-m4", "f_cpu": "25000000L", "mcu": "an386"},
@@ -140,15 +143,22 @@ def run(pio: Path, tmp_path: Path) -> Pio:
         (tmp_path / name).write_text(text)
 
     def pio_run(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PLATFORMIO_CORE_DIR": str(tmp_path / "core"), "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no"}
+        environment = {
+            **os.environ,
+            "PLATFORMIO_CORE_DIR": str(tmp_path / "core"),
+            "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+        }
         command = [pio, "-m", "platformio", "run", *words]
-        return subprocess.run(command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True, check=False
+        )
 
     return pio_run
 
 
 def test_a_model_in_a_project(run: Pio, tmp_path: Path) -> None:
-    """Built once and not again; simulated, with PyTorch's outputs and the firmware's exit code; anew when an imported file changes."""
+    """Built once and not again; simulated, with PyTorch's outputs and the firmware's exit code; anew when an imported
+    file changes."""
     project, pte = tmp_path / "project", tmp_path / "gesture.pte"
     assert main(["export", str(project / "gesture.py"), "-o", str(pte)]) == 0
     assert main(["library", str(pte), "--core", "m4f", "-o", str(tmp_path / "lib")]) == 0
@@ -176,4 +186,9 @@ def test_a_model_in_a_project(run: Pio, tmp_path: Path) -> None:
 
     (project / "gesture.py").write_text(SCRIPT.replace("return Net()", "return Nett()"))
     wrong = run()
-    assert wrong.returncode == 1 and "gesture.py" in wrong.stderr and "Nett" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "gesture.py" in wrong.stderr
+        and "Nett" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )

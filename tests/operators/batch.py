@@ -14,7 +14,8 @@ from .cases import Sample, Tensor
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`inputs` in the method's order; `results[i]` are the positions among the method's outputs of sample i's results."""
+    """`inputs` in the method's order; `results[i]` are the positions among the method's outputs of sample i's
+    results."""
 
     program: Program
     samples: tuple[Sample, ...]
@@ -54,15 +55,17 @@ class _Builder:
 
 
 def batch(samples: Sequence[Sample], cast: Sequence[DType | None] = (), *, stored: bool = False) -> Batch:
-    """The program of these samples. `cast` names the element type of a result where no argument does (layout and type conversion).
-    `stored`: operands are states that nobody writes, whose content is in the image, since a byte takes a simulator's serial port
-    longer (0.1 ms) than a kernel takes for it."""
+    """The program of these samples. `cast` names the element type of a result where no argument does (layout and type
+    conversion). `stored`: operands are states that nobody writes, whose content is in the image, since a byte takes a
+    simulator's serial port longer (0.1 ms) than a kernel takes for it."""
     builder = _Builder(stored)
     inputs: list[Array] = []
     positions: list[tuple[int, ...]] = []
     for at, sample in enumerate(samples):
         positions.append(_append(builder, sample, at, cast[at] if at < len(cast) else None, inputs))
-    method = Method("forward", builder.values, tuple(builder.instructions), tuple(builder.inputs), tuple(builder.outputs))
+    method = Method(
+        "forward", builder.values, tuple(builder.instructions), tuple(builder.inputs), tuple(builder.outputs)
+    )
     own = [instruction for instruction in method.instructions if instruction.name.startswith("case")]
     nodes = tuple(node_of(method, instruction, sample.op) for instruction, sample in zip(own, samples, strict=True))
     return Batch(Program((method,)), tuple(samples), nodes, tuple(inputs), tuple(positions))
@@ -127,11 +130,14 @@ def infer(sample: Sample, cast: DType | None = None) -> tuple[tuple[DType, tuple
     builder = _Builder()
     _append(builder, sample, 0, cast, [])
     method = Method("forward", builder.values, tuple(builder.instructions), (), ())
-    return tuple((dtype, tuple(shape)) for dtype, shape in sample.op.infer(node_of(method, method.instructions[0], sample.op)))
+    return tuple(
+        (dtype, tuple(shape)) for dtype, shape in sample.op.infer(node_of(method, method.instructions[0], sample.op))
+    )
 
 
 def _outputs(builder: _Builder, sample: Sample, instruction: Instruction, cast: DType | None) -> list[int]:
-    """Values for the results, with the specs that the operator infers; a result that takes its type from the output has `cast`."""
+    """Values for the results, with the specs that the operator infers; a result that takes its type from the output has
+    `cast`."""
     op = sample.op
     placeholder = TensorSpec(cast or DType.FLOAT32, ())
     trial = dict(builder.values)

@@ -1,4 +1,5 @@
-"""Programs on boards: target side, plan, emit, compile, run over the serial link; the firmware's own files are compiled once a board."""
+"""Programs on boards: target side, plan, emit, compile, run over the serial link; the firmware's own files are compiled
+once a board."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ from .cases import Sample
 from .oracle import difference, expected
 
 BATCH = {"host": 240}
-"""Samples a program (120 on others): the host compiles a kernel once for all of them, the rest of the work grows as their square."""
+"""Samples a program (120 on others): the host compiles a kernel once for all of them, the rest of the work grows as
+their square."""
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Bench:
         return "host" not in self.board.features
 
     def mismatches(self, samples: Sequence[Sample], library: Library, *, fused: bool = False) -> list[str]:
-        """Run all samples; what differs from PyTorch, one line for each output that does. `fused`: each must be one step."""
+        """Run all samples; what differs from PyTorch, one line for each output that does. `fused`: each must be one
+        step."""
         found: list[str] = []
         size = BATCH.get(self.board.name, 120)
         for start in range(0, len(samples), size):
@@ -64,20 +67,26 @@ class Bench:
         whole = self.batch(samples)
         specialised = specialise(whole.program, Target(self.board.features, self.optimize), library)
         if fused:
-            left = {step.instruction.op for step in specialised.calls.values()} & {"aten::hardtanh.out", "aten::add.out"} - {
-                sample.op.name for sample in samples
-            }
+            left = {step.instruction.op for step in specialised.calls.values()} & {
+                "aten::hardtanh.out",
+                "aten::add.out",
+            } - {sample.op.name for sample in samples}
             assert not left, f"not fused: {left}"
         return differences(whole, self.run(specialised, whole.inputs, library))
 
     def run(
         self, specialised: Specialised, inputs: Sequence[Array], library: Library, solution: Solution | None = None
     ) -> tuple[Array, ...]:
-        """The outputs of one sample. A `solution` of the test's own is taken as it is, and dead memory is left alone."""
+        """The outputs of one sample. A `solution` of the test's own is taken as it is, and dead memory is left
+        alone."""
         return self.run_all(specialised, [inputs], library, solution)[0]
 
     def run_all(
-        self, specialised: Specialised, samples: Sequence[Sequence[Array]], library: Library, solution: Solution | None = None
+        self,
+        specialised: Specialised,
+        samples: Sequence[Sequence[Array]],
+        library: Library,
+        solution: Solution | None = None,
     ) -> Sequence[tuple[Array, ...]]:
         """The same of several samples, one after the other."""
         return self.results(self.generated(specialised, library, solution), library, samples)
@@ -91,8 +100,18 @@ class Bench:
         self.built += 1
         out = self.folder / f"program{self.built}"
         number = int.from_bytes(hashlib.sha256(str(out).encode()).digest()[:8], "big")
-        # Nobody reads a memory map, whose size is that of steps times values: of 240 results a third of all that is done here.
-        emit((placed,), self.board, library, program_hash=number, model_name="cases", out=out, poison=solution is None, explain=False)
+        # Nobody reads a memory map, whose size is that of steps times values: of 240 results a third of all that is
+        # done here.
+        emit(
+            (placed,),
+            self.board,
+            library,
+            program_hash=number,
+            model_name="cases",
+            out=out,
+            poison=solution is None,
+            explain=False,
+        )
         return out
 
     def results(self, out: Path, library: Library, samples: Sequence[Sequence[Array]]) -> Sequence[tuple[Array, ...]]:
@@ -102,8 +121,8 @@ class Bench:
     def _build(self, out: Path, library: Library) -> Path:
         if not self.objects:
             self.objects = self._compile(firmware_sources(self.board), self.folder / "firmware", library, ())
-        # Following variables through the code that sanitizers add takes gcc ten times as long as compiling it; what is inlined has that
-        # code again at each place, and takes three times as long.
+        # Following variables through the code that sanitizers add takes gcc ten times as long as compiling it; what is
+        # inlined has that code again at each place, and takes three times as long.
         less = ("-O1", "-fno-inline", "-g1") if "host" in self.board.features else ()
         extra = ("-Werror", "-fno-var-tracking-assignments", *less)
         own = self._compile([out / name for name in gcc.GENERATED], out, library, extra)
@@ -115,7 +134,9 @@ class Bench:
         for source in sources:
             target = out / f"{source.stem}.o"
             defines = firmware_defines(self.board)
-            command = gcc.compile_command(self.board, source, target, out, library.include_dirs, defines, sanitize=self.sanitize)
+            command = gcc.compile_command(
+                self.board, source, target, out, library.include_dirs, defines, sanitize=self.sanitize
+            )
             gcc.run([*command, *extra], self.board)
             objects.append(target)
         return objects

@@ -47,7 +47,8 @@ _Item = TypeVar("_Item")
 
 
 class SeededDraw:
-    """Choices of a seeded generator; the ends of a range, and what lies next to them, come more often than chance would have it."""
+    """Choices of a seeded generator; the ends of a range, and what lies next to them, come more often than chance would
+    have it."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
@@ -63,7 +64,13 @@ class SeededDraw:
         low, high = map(float, np.where([ends[0] < low, ends[1] > high], np.nextafter(ends, ends[::-1]), ends))
         sign, exponent = self._random.choice((-1.0, 1.0)), self._random.randint(-126, 127)
         drawn = self._random.choice(
-            (low, high, sign * 0.0, float(self.integer(math.ceil(low), max(math.ceil(low), math.floor(high)))), sign * 2.0**exponent)
+            (
+                low,
+                high,
+                sign * 0.0,
+                float(self.integer(math.ceil(low), max(math.ceil(low), math.floor(high)))),
+                sign * 2.0**exponent,
+            )
             + 5 * (self._random.uniform(low, high),)
         )
         return float(np.float32(min(max(drawn, low), high)))
@@ -87,8 +94,8 @@ def drawn(op: Op, count: int) -> list[Case]:
 
 @functools.cache
 def _drawn(op: Op) -> tuple[Case, ...]:
-    """`MOST` cases, first those that differ: an operator of few shapes has some again, whose content will be another. Operands of kernels
-    that take strides get dim orders too."""
+    """`MOST` cases, first those that differ: an operator of few shapes has some again, whose content will be another.
+    Operands of kernels that take strides get dim orders too."""
     assert op.draw is not None
     different: dict[str, Case] = {}
     again: list[Case] = []
@@ -113,7 +120,8 @@ def _reordered(arg: Any, draw: SeededDraw) -> Any:
 
 
 def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
-    """The case with content drawn from `seed`; `specials` strews NaN, infinities and signed zeros over float inputs, not over weights."""
+    """The case with content drawn from `seed`; `specials` strews NaN, infinities and signed zeros over float inputs,
+    not over weights."""
     random = np.random.default_rng(seed)
 
     def content(arg: Any) -> Any:
@@ -121,7 +129,9 @@ def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
             return tuple(content(item) for item in arg)
         return Tensor(arg, _content(arg, random, specials)) if isinstance(arg, T) else arg
 
-    return Sample(op, case, tuple(content(arg) for arg in case.args), case.note + (" (with special values)" if specials else ""))
+    return Sample(
+        op, case, tuple(content(arg) for arg in case.args), case.note + (" (with special values)" if specials else "")
+    )
 
 
 def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
@@ -154,8 +164,8 @@ def documented(op: Op) -> list[Sample]:
 
 
 def random_samples(op: Op, count: int) -> list[Sample]:
-    """Drawn cases; a quarter of them with special values where these have a meaning. They have none in sums of products: PyTorch's
-    libraries leave out factors of 0, and what a padded border times infinity is."""
+    """Drawn cases; a quarter of them with special values where these have a meaning. They have none in sums of
+    products: PyTorch's libraries leave out factors of 0, and what a padded border times infinity is."""
     special = op.sum_length is None or op.layout is Layout.FOLLOW
     return [sample(op, case, 1000 + at, specials=special and at % 4 == 3) for at, case in enumerate(drawn(op, count))]
 
@@ -170,7 +180,9 @@ def fused_samples(op: Op, count: int) -> list[Sample]:
         dtype, shape = infer(plain)[0]
         if dtype is not DType.FLOAT32:
             continue  # counters and indices: what is fused are bounds and residuals of floats
-        residual = np.asarray(random.uniform(-1, 1, shape), np.float32) if "residual" in op.absorbs and at % 3 != 2 else None
+        residual = (
+            np.asarray(random.uniform(-1, 1, shape), np.float32) if "residual" in op.absorbs and at % 3 != 2 else None
+        )
         clamps = "clamp" in op.absorbs and (at % 2 or residual is None)
         bounds = ((-0.5, 0.75), (0.0, math.inf), (-math.inf, 0.25))[at % 3] if clamps else None
         if residual is not None or bounds is not None:

@@ -25,8 +25,11 @@ def complaints(library: Library) -> list[str]:
     found = [text for op in library.ops.values() for text in _of_op(op, library.include_dirs)]
     families = {op.family for op in library.ops.values()}
     for folder in library.include_dirs:
-        for family in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))):
-            if family.name not in families and any(path.is_file() for path in family.iterdir()):  # one that was moved leaves __pycache__
+        for family in sorted(
+            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "_"))
+        ):
+            # one that was moved leaves __pycache__
+            if family.name not in families and any(path.is_file() for path in family.iterdir()):
                 found.append(f"{family.name}: no op.py declares an operator")
     return found
 
@@ -47,7 +50,9 @@ def _of_op(op: Op, folders: tuple[Path, ...]) -> Iterator[str]:
         yield f"{where} has neither a kernel nor a reference"
     if op.lower is not None and op.cases:
         for call in calls(op):
-            if not any((folder / call.header).is_file() or (folder / op.family / call.header).is_file() for folder in folders):
+            if not any(
+                (folder / call.header).is_file() or (folder / op.family / call.header).is_file() for folder in folders
+            ):
                 yield f"{where}: there is no header {call.header}"
 
 

@@ -1,4 +1,5 @@
-"""What the operator tests share: the library of our own folder, and a bench (a board with a build folder) for each board and form."""
+"""What the operator tests share: the library of our own folder, and a bench (a board with a build folder) for each
+board and form."""
 
 from __future__ import annotations
 

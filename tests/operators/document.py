@@ -1,4 +1,5 @@
-"""Writes docs/operators.md from the kernel folders: `python -m tests.operators.document`. A test compares the page with them."""
+"""Writes docs/operators.md from the kernel folders: `python -m tests.operators.document`. A test compares the page with
+them."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ terms that are added up. *In place* names operands whose memory the result may t
 {{ "\n" if not loop.last }}
 {%- endfor %}
 {% endfor %}
-"""
+"""  # noqa: E501
 
 
 def page(library: Library) -> str:
@@ -59,8 +60,13 @@ def page(library: Library) -> str:
     by_family: dict[str, list[Op]] = {}
     for op in library.ops.values():
         by_family.setdefault(op.family, []).append(op)
-    families = [{"name": name, "about": _about(name, library), "ops": [_row(op) for op in ops]} for name, ops in sorted(by_family.items())]
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    families = [
+        {"name": name, "about": _about(name, library), "ops": [_row(op) for op in ops]}
+        for name, ops in sorted(by_family.items())
+    ]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
     return environment.from_string(TEMPLATE).render(families=families)
 
 

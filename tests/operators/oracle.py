@@ -1,4 +1,5 @@
-"""Eager PyTorch: the overload behind an operator's schema, its results in float64, and how far a kernel's may lie from them."""
+"""Eager PyTorch: the overload behind an operator's schema, its results in float64, and how far a kernel's may lie from
+them."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 @functools.cache
 def functional(name: str) -> Any:
-    """The functional overload with the same arguments as this out-variant: `aten::add.out` -> `torch.ops.aten.add.Tensor`."""
+    """The functional overload with the same arguments as this out-variant: `aten::add.out` ->
+    `torch.ops.aten.add.Tensor`."""
     namespace, _, rest = name.partition("::")
     if namespace == "dim_order_ops":
         return lambda self, non_blocking, dim_order: self.clone()
@@ -41,7 +43,9 @@ def functional(name: str) -> Any:
     every = (getattr(packet, candidate) for candidate in packet.overloads())
     # TorchScript's lists and dictionaries have a copy, too
     candidates = [
-        one for one in every if not any(word in _text(one) for word in ("Dict(", " t)", "t[](a)", "[](a) self) -> ", "[](a!) self"))
+        one
+        for one in every
+        if not any(word in _text(one) for word in ("Dict(", " t)", "t[](a)", "[](a) self) -> ", "[](a!) self"))
     ]
     # those with no further parameters first: max(self) is not the beginning of max(self, other)
     for found in sorted(candidates, key=lambda one: len(one._schema.arguments)):
@@ -89,7 +93,9 @@ def arguments(op: Op, args: tuple[Any, ...], *, wide: bool) -> list[Any]:
 def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
     """What PyTorch computes, one array for each output that the schema names."""
     if not in_torch(sample.op.name):
-        assert sample.op.reference is not None and sample.op.exact, f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
+        assert sample.op.reference is not None and sample.op.exact, (
+            f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
+        )
         returned = sample.op.reference(*(_plain(arg) for arg in sample.args))
         return tuple(np.asarray(one) for one in (returned if isinstance(returned, tuple) else (returned,)))
     returned = called(sample, wide=wide)
@@ -98,8 +104,8 @@ def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
 
 
 def called(sample: Sample, *, wide: bool) -> Any:
-    """What PyTorch's operator returns. It resizes no int8, but what only carries elements carries their values in float32, too; indices
-    that come with them are what they are."""
+    """What PyTorch's operator returns. It resizes no int8, but what only carries elements carries their values in
+    float32, too; indices that come with them are what they are."""
     function, args = functional(sample.op.name), arguments(sample.op, sample.args, wide=wide)
     try:
         return function(*args)
@@ -111,10 +117,12 @@ def called(sample: Sample, *, wide: bool) -> Any:
 
 
 def in_torch(name: str) -> bool:
-    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`: integers, bit for bit. The
-    front end tells PyTorch of some of ours, which compute what PyTorch's whole layers do."""
+    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`:
+    integers, bit for bit. The front end tells PyTorch of some of ours, which compute what PyTorch's whole layers do."""
     operators()
-    return name.startswith(("aten::", "dim_order_ops::")) or hasattr(torch.ops.etexport, name.partition("::")[2].partition(".")[0])
+    return name.startswith(("aten::", "dim_order_ops::")) or hasattr(
+        torch.ops.etexport, name.partition("::")[2].partition(".")[0]
+    )
 
 
 def _plain(arg: Any) -> Any:
@@ -124,7 +132,8 @@ def _plain(arg: Any) -> Any:
 
 
 def expected(sample: Sample) -> tuple[Array, ...]:
-    """What the kernel is compared with: PyTorch's results in float32 where they must be equal, in float64 where they must be near."""
+    """What the kernel is compared with: PyTorch's results in float32 where they must be equal, in float64 where they
+    must be near."""
     first, *others = results(sample, wide=not sample.op.exact)
     if sample.residual is not None:
         first = first + sample.residual
@@ -140,7 +149,9 @@ def difference(sample: Sample, node: Node, index: int, got: Array, wanted: Array
     if got.dtype.kind != "f":
         same = got == wanted
     elif sample.op.exact:
-        same = (got.view(f"i{got.itemsize}") == wanted.astype(got.dtype).view(f"i{got.itemsize}")) | (np.isnan(got) & np.isnan(wanted))
+        same = (got.view(f"i{got.itemsize}") == wanted.astype(got.dtype).view(f"i{got.itemsize}")) | (
+            np.isnan(got) & np.isnan(wanted)
+        )
     else:
         allowed = tolerance(sample, node, wanted)
         with np.errstate(invalid="ignore"):
@@ -152,14 +163,19 @@ def difference(sample: Sample, node: Node, index: int, got: Array, wanted: Array
         return ""
     at = tuple(int(axis[0]) for axis in np.nonzero(~np.atleast_1d(same)))
     got, wanted = np.atleast_1d(got), np.atleast_1d(wanted)
-    return f"output {index} has {np.sum(~same)} wrong elements of {got.size}, the first at {at}: {got[at]!r} where {wanted[at]!r} belongs"
+    return (
+        f"output {index} has {np.sum(~same)} wrong elements of {got.size}, the first at {at}: {got[at]!r} where "
+        f"{wanted[at]!r} belongs"
+    )
 
 
 def tolerance(sample: Sample, node: Node, wanted: Array) -> float:
-    """2e-6 of the largest result, times the root of the number of terms of a sum: rounding errors of n additions add up like a walk.
+    """2e-6 of the largest result, times the root of the number of terms of a sum: rounding errors of n additions add up
+    like a walk.
 
-    Where the terms cancel, the size of a result says nothing about them, so that their own size (the result for absolute operands) counts
-    for as much as a sum of random signs would have. Below the smallest normal number float32 may flush to 0.
+    Where the terms cancel, the size of a result says nothing about them, so that their own size (the result for
+    absolute operands) counts for as much as a sum of random signs would have. Below the smallest normal number float32
+    may flush to 0.
     """
     finite = wanted[np.isfinite(wanted)]
     magnitude = float(np.max(np.abs(finite), initial=0.0))
@@ -175,6 +191,10 @@ def _absolute(sample: Sample) -> tuple[Array, ...]:
     def positive(arg: Any) -> Any:
         if isinstance(arg, tuple):
             return tuple(positive(item) for item in arg)
-        return Tensor(arg.of, np.asarray(np.abs(arg.data))) if isinstance(arg, Tensor) and arg.data.dtype.kind == "f" else arg
+        return (
+            Tensor(arg.of, np.asarray(np.abs(arg.data)))
+            if isinstance(arg, Tensor) and arg.data.dtype.kind == "f"
+            else arg
+        )
 
     return results(Sample(sample.op, sample.case, tuple(positive(arg) for arg in sample.args), ""), wide=True)

@@ -34,7 +34,8 @@ def room(board: Board) -> int:
 
 
 def need(sample: Sample, bench: Bench, library: Library) -> int:
-    """Bytes of arena that the sample takes. Nothing is shared under the planner of the tests, so that programs take the sum."""
+    """Bytes of arena that the sample takes. Nothing is shared under the planner of the tests, so that programs take the
+    sum."""
     widest = max(CASTS, key=lambda dtype: dtype.itemsize) if takes_dtype_of_output(sample) else None
     program = batch([sample], [widest], stored=bench.stored).program
     the_problem = problem(specialise(program, Target(bench.board.features, bench.optimize), library))

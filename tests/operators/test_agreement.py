@@ -1,6 +1,7 @@
 """What PyTorch refuses `infer` refuses, every case is accepted by both, and both name the same types and shapes.
 
-An operator may take less than PyTorch does (a bias of one element for a whole layer), and says so; it may never take more.
+An operator may take less than PyTorch does (a bias of one element for a whole layer), and says so; it may never take
+more.
 """
 
 from __future__ import annotations
@@ -23,9 +24,14 @@ from .boards import takes_dtype_of_output
 from .cases import Sample, documented, drawn, random_samples, sample
 from .oracle import called, in_torch
 
-OPS = {name: op for name, op in load_ops().ops.items() if in_torch(name) and op.draw is not None and name != "aten::full.out"}
+OPS = {
+    name: op
+    for name, op in load_ops().ops.items()
+    if in_torch(name) and op.draw is not None and name != "aten::full.out"
+}
 OUR_OWN = {"aten::convolution.out": ("padding",)}
-"""Arguments that mean more here than in PyTorch: padding after each dimension may follow that before it, once a pad is fused."""
+"""Arguments that mean more here than in PyTorch: padding after each dimension may follow that before it, once a pad is
+fused."""
 
 BENT = "bent"
 BENT_CASES = 150
@@ -66,7 +72,8 @@ def disagreement(one: Sample) -> str:
 
 
 def bent(op: Op, case: Case, seed: int) -> Case:
-    """The case with one argument changed a little: another number, a list one longer or shorter, a shape that may no longer fit."""
+    """The case with one argument changed a little: another number, a list one longer or shorter, a shape that may no
+    longer fit."""
     choose = random.Random(seed)
     args = list(case.args)
     names = [parameter.name for parameter in op.signature.parameters]

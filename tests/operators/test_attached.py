@@ -1,5 +1,5 @@
-"""Every operator on the board of `pytest --board NAME --port URL`, in as many images as it has room for: the cases that the simulated
-cores have."""
+"""Every operator on the board of `pytest --board NAME --port URL`, in as many images as it has room for: the cases that
+the simulated cores have."""
 
 from __future__ import annotations
 
@@ -29,4 +29,6 @@ def test_operators(family: str, library: Library, attached: Bench) -> None:
     failures = [text for part in parts.parts for text in attached.mismatches(part, library)]
     assert not failures, f"{len(failures)} of {len(samples)} cases differ from PyTorch:\n" + "\n".join(failures[:10])
     if len(parts.left_out) > len(samples) // 10:
-        pytest.skip(f"{len(parts.left_out)} of {len(samples)} cases are too large for {attached.board.name}; the others agree")
+        pytest.skip(
+            f"{len(parts.left_out)} of {len(samples)} cases are too large for {attached.board.name}; the others agree"
+        )

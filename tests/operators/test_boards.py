@@ -1,9 +1,9 @@
 """Every operator against eager PyTorch, on the host and on each simulated core, through the whole pipeline.
 
-The host runs its programs in the form that is small, the documented and the first of the drawn cases under the address and
-undefined-behaviour sanitizers, which take three times as long; the cores take turns with the two forms, so that each variant of a kernel
-is built in both. An operator whose code for a core is the host's, where 200 drawn cases are tried, has few of them there. Dead memory is
-poisoned everywhere.
+The host runs its programs in the form that is small, the documented and the first of the drawn cases under the address
+and undefined-behaviour sanitizers, which take three times as long; the cores take turns with the two forms, so that
+each variant of a kernel is built in both. An operator whose code for a core is the host's, where 200 drawn cases are
+tried, has few of them there. Dead memory is poisoned everywhere.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def compare_samples(bench: Bench, library: Library, samples: list[Sample]) -> No
 def compare_fused(bench: Bench, library: Library, ops: list[Op]) -> None:
     samples = [one for op in ops if op.absorbs for one in fused_samples(op, FUSED_CASES)]
     failures = bench.mismatches(samples, library, fused=True)
-    assert not failures, f"{len(failures)} of {len(samples)} fused cases differ from PyTorch:\n" + "\n".join(failures[:10])
+    assert not failures, f"{len(failures)} of {len(samples)} fused cases differ from PyTorch:\n" + "\n".join(
+        failures[:10]
+    )
 
 
 def test_what_is_tried_on_top_is_what_was_meant() -> None:

@@ -1,4 +1,5 @@
-"""Numbers that Python and C++ must agree on: those of packing and of choosing beside the kernels', by the compiler of each kind of core."""
+"""Numbers that Python and C++ must agree on: those of packing and of choosing beside the kernels', by the compiler of
+each kind of core."""
 
 from __future__ import annotations
 
@@ -33,15 +34,24 @@ def float_tiles(target: Target) -> list[Agreed]:
     header = f"convolution/{'convolution' if variant == 'portable' else variant}.h"
     found = [(header, f"et::{core}::kLanes", lanes)]
     if variant == "fixed":
-        packed = packing.pack_layer(np.ones((1, lanes, 8), np.float32), np.zeros((1, lanes), np.float32), variant, lanes)
-        found += [(header, "et::kInputBits", packing.FIXED_INPUT_BITS), (header, f"et::{core}::kBiasWords", packed[1].size // lanes)]
+        packed = packing.pack_layer(
+            np.ones((1, lanes, 8), np.float32), np.zeros((1, lanes), np.float32), variant, lanes
+        )
+        found += [
+            (header, "et::kInputBits", packing.FIXED_INPUT_BITS),
+            (header, f"et::{core}::kBiasWords", packed[1].size // lanes),
+        ]
     return found
 
 
 def integer_tiles(target: Target) -> list[Agreed]:
-    """Of cores without DSP instructions: positions of a tile, and what a block of 4 outputs has beside its weights and biases."""
+    """Of cores without DSP instructions: positions of a tile, and what a block of 4 outputs has beside its weights and
+    biases."""
     tile, blocks = quantized_packing.tile_for(target), "convolution/quantized_blocks.h"
-    found = [(tile.header, f"{tile.core}::kPositions", tile.positions), (blocks, "et::kMostStretches", quantized_packing.MOST_STRETCHES)]
+    found = [
+        (tile.header, f"{tile.core}::kPositions", tile.positions),
+        (blocks, "et::kMostStretches", quantized_packing.MOST_STRETCHES),
+    ]
     for name in ("kNearest", "kShifted", "kTwice"):
         scale, rounding = f"et::Scale8::{name}", "tflm" if name == "kTwice" else "nearest"
         packed = quantized_packing.pack_blocks(layer(8), Target(target.features, rounding=rounding), 4, scale)
@@ -62,8 +72,15 @@ def paired_columns(target: Target) -> list[Agreed]:
 
 def agreed(board: str) -> list[Agreed]:
     target = Target(load_board(board).features)
-    words = {"kPadZeros": grid_sample._ZEROS, "kPadBorder": grid_sample._BORDER, "kPadReflection": grid_sample._REFLECTION}
-    found = [*float_tiles(target), *(("grid_sample/grid_sample.h", f"et::{name}", value) for name, value in words.items())]
+    words = {
+        "kPadZeros": grid_sample._ZEROS,
+        "kPadBorder": grid_sample._BORDER,
+        "kPadReflection": grid_sample._REFLECTION,
+    }
+    found = [
+        *float_tiles(target),
+        *(("grid_sample/grid_sample.h", f"et::{name}", value) for name, value in words.items()),
+    ]
     return found + (paired_columns(target) if "dsp" in target.features else integer_tiles(target))
 
 
@@ -71,7 +88,9 @@ def compiled(board: str, rows: list[Agreed], folder: Path) -> str:
     """The compiler's words, "" where it finds that all agree."""
     place, source = load_board(board), folder / "agreed.cpp"
     lines = [f'#include "{header}"' for header in dict.fromkeys(header for header, _, _ in rows)]
-    lines += [f'static_assert(({expression}) == {value}, "{expression} is not {value}");' for _, expression, value in rows]
+    lines += [
+        f'static_assert(({expression}) == {value}, "{expression} is not {value}");' for _, expression, value in rows
+    ]
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     includes = [f"-I{path}" for path in gcc.include_dirs(folder, load_ops().include_dirs)]
     command = [gcc.tool(place, "g++"), *gcc.compile_flags(place), *includes, "-fsyntax-only", str(source)]
@@ -88,4 +107,6 @@ def test_python_and_the_kernels_agree(board: str, tmp_path: Path) -> None:
     assert len(rows) >= 8, rows
     assert compiled(board, rows, tmp_path) == ""
     header, expression, value = rows[0]
-    assert f"{expression} is not {value + 1}" in compiled(board, [(header, expression, value + 1)], tmp_path), "the check sees a difference"
+    assert f"{expression} is not {value + 1}" in compiled(board, [(header, expression, value + 1)], tmp_path), (
+        "the check sees a difference"
+    )

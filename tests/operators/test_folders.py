@@ -42,7 +42,10 @@ def folder_with(tmp_path: Path, family: str, *changes: tuple[str, str]) -> Libra
     [
         ([("        draw=_draw,\n", "")], "has no draw"),
         ([("softmax/softmax.h", "softmax/missing.h")], "there is no header softmax/missing.h"),
-        ([("bool half_to_float, *,", "bool half, *,"), ('node["half_to_float"]', 'node["half"]')], "PyTorch has aten::_softmax.out"),
+        (
+            [("bool half_to_float, *,", "bool half, *,"), ('node["half_to_float"]', 'node["half"]')],
+            "PyTorch has aten::_softmax.out",
+        ),
     ],
 )
 def test_an_incomplete_folder_is_named(tmp_path: Path, changes: list[tuple[str, str]], words: str) -> None:

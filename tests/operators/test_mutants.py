@@ -1,4 +1,5 @@
-"""The harness finds broken kernels: in a copy of each family a line of C++ is changed; the cases must tell wherever an output changes."""
+"""The harness finds broken kernels: in a copy of each family a line of C++ is changed; the cases must tell wherever an
+output changes."""
 
 from __future__ import annotations
 
@@ -20,22 +21,35 @@ from .cases import documented, families, random_samples
 from .completeness import calls
 
 OURS = Path(__file__).parents[2] / "kernels"
-SWAPS = ((" + ", " - "), (" - ", " + "), (" * ", " + "), (" > ", " <= "), (" < ", " >= "), (" / ", " * "), ("return ", "return -"))
+SWAPS = (
+    (" + ", " - "),
+    (" - ", " + "),
+    (" * ", " + "),
+    (" > ", " <= "),
+    (" < ", " >= "),
+    (" / ", " * "),
+    ("return ", "return -"),
+)
 TRIES = 4
 """Mutants of a family, at least one of each header; some do not compile or change nothing."""
 DRAWN = 4
 """Cases of an operator, beside the documented ones."""
-FAMILIES = [family for family, ops in families(load_ops().ops.values()).items() if any(op.lower is not None for op in ops)]
+FAMILIES = [
+    family for family, ops in families(load_ops().ops.values()).items() if any(op.lower is not None for op in ops)
+]
 
 
 def mutants(header: Path) -> list[tuple[str, str]]:
-    """A line of arithmetic with one operator changed, and the header with that line, in a random order that is the same in every run."""
+    """A line of arithmetic with one operator changed, and the header with that line, in a random order that is the same
+    in every run."""
     lines = header.read_text().splitlines(keepends=True)
     found = []
     for at, line in enumerate(lines):
         code = line.partition("//")[0]
         # a loop that never ends, or a template that is no more, says nothing about the harness
-        if re.search(r"\b(for|while|template|static_assert|constexpr|#)", code) or line.startswith(("#", "//", "template")):
+        if re.search(r"\b(for|while|template|static_assert|constexpr|#)", code) or line.startswith(
+            ("#", "//", "template")
+        ):
             continue
         for old, new in SWAPS:
             if old in code:

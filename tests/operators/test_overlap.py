@@ -1,7 +1,7 @@
 """What a kernel says about memory: its output may lie over its input as far as it declares, and no further.
 
-Every case is a step of one program; the test places each input where its kernel allows, there and further away, then one place (a
-multiple of 16 bytes, the arena's alignment, or of what the kernel asks for) too close.
+Every case is a step of one program; the test places each input where its kernel allows, there and further away, then
+one place (a multiple of 16 bytes, the arena's alignment, or of what the kernel asks for) too close.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def in_kernel_order(program: Program, library: Library) -> Program:
 
 
 def placed(specialised: Specialised, closer: int, upward: bool = False) -> Solution:
-    """Case after case: the output, and its input at the least distance above it (`upward`: below it, where the kernel allows that),
-    `closer` by so many times what their places are multiples of; scratch behind them."""
+    """Case after case: the output, and its input at the least distance above it (`upward`: below it, where the kernel
+    allows that), `closer` by so many times what their places are multiples of; scratch behind them."""
     method = specialised.method
     the_problem = problem(specialised)
     sizes = {buffer.name: buffer.size for buffer in the_problem.buffers}
@@ -87,7 +87,10 @@ def placed(specialised: Specialised, closer: int, upward: bool = False) -> Solut
         offsets[low.name] = _next(end + max(0, -distance), align)
         offsets[high.name] = offsets[low.name] + distance
         end = _next(max(offsets[value.name] + sizes[value.name] for value in (low, high)), ALIGN)
-        for other in (f"{step.instruction.name}.scratch", *(method.values[id].name for id in step.instruction.outs[1:])):
+        for other in (
+            f"{step.instruction.name}.scratch",
+            *(method.values[id].name for id in step.instruction.outs[1:]),
+        ):
             if other in sizes:
                 offsets[other] = end
                 end = _next(end + sizes[other], ALIGN)
@@ -114,7 +117,9 @@ class Overlaid:
     @cached_property
     def specialised(self) -> Specialised:
         return specialise(
-            in_kernel_order(self.whole.program, self.library), Target(self.bench.board.features, self.bench.optimize), self.library
+            in_kernel_order(self.whole.program, self.library),
+            Target(self.bench.board.features, self.bench.optimize),
+            self.library,
         )
 
     @cached_property
@@ -123,7 +128,9 @@ class Overlaid:
         if all(sample.op.exact for sample in self.samples):
             return [expected(sample)[0] for sample in self.samples]
         apart = self.results(stacked(problem(self.specialised)))
-        return [expected(sample)[0] if sample.op.exact else one for sample, one in zip(self.samples, apart, strict=True)]
+        return [
+            expected(sample)[0] if sample.op.exact else one for sample, one in zip(self.samples, apart, strict=True)
+        ]
 
     def results(self, solution: Solution) -> list[Array]:
         """For each sample its first result, with everything placed so."""
@@ -138,10 +145,13 @@ class Overlaid:
         ]
 
     def illegal(self, solution: Solution) -> list[bool]:
-        """For each sample: whether its output and input share bytes as the kernel allows in no direction of its rows."""
+        """For each sample: whether its output and input share bytes as the kernel allows in no direction of its
+        rows."""
         answers = []
         for step in self.specialised.calls.values():
-            operand, out = (self.specialised.method.values[id] for id in (step.instruction.reads[0], step.instruction.outs[0]))
+            operand, out = (
+                self.specialised.method.values[id] for id in (step.instruction.reads[0], step.instruction.outs[0])
+            )
             above = solution.places[operand.name].offset - solution.places[out.name].offset
             apart = above >= out.spec.nbytes or -above >= operand.spec.nbytes
             upward = operand.id in step.call.overlaps_upward and -above >= step.call.overlaps_upward[operand.id]
@@ -151,7 +161,9 @@ class Overlaid:
     def check_allowed(self, closer: int, upward: bool) -> None:
         right = self.same(placed(self.specialised, closer, upward))
         wrong = [str(sample) for sample, one in zip(self.samples, right, strict=True) if not one]
-        assert not wrong, f"an output lies over its input as the kernel allows ({-closer} places more), and is wrong: {wrong}"
+        assert not wrong, (
+            f"an output lies over its input as the kernel allows ({-closer} places more), and is wrong: {wrong}"
+        )
 
     def check(self, upward: bool = False) -> None:
         for closer in (0, -1, -5):  # a distance is the least one: all greater ones are allowed too
@@ -160,7 +172,9 @@ class Overlaid:
         illegal = self.illegal(late)
         assert sum(illegal) > 0.7 * len(illegal)  # some are one call, which is free to store
         for one, right_still, too_close in zip(self.samples, self.same(late), illegal, strict=True):
-            assert not (too_close and right_still), f"{one}: the output could lie further over its input than the kernel says"
+            assert not (too_close and right_still), (
+                f"{one}: the output could lie further over its input than the kernel says"
+            )
 
 
 @pytest.mark.parametrize("board", ["host", "qemu_mps2_an386", "qemu_virt_rv32"])
@@ -172,7 +186,7 @@ def test_as_far_as_declared(board: str, library: Library, bench_of: Callable[[st
     overlaid.check()
 
 
-# ---- every kernel that is swept over rows, in both directions --------------------------------------------------------------------------
+# ---- every kernel that is swept over rows, in both directions --------------------------------------------------------
 
 
 def windowed(library: Library, target: Target) -> list[Sample]:
@@ -184,8 +198,12 @@ def windowed(library: Library, target: Target) -> list[Sample]:
     return [sample for at, sample in enumerate(samples) if f"case{at}" in swept]
 
 
-@pytest.mark.parametrize(("board", "optimize"), [("host", "size"), ("qemu_mps2_an386", "speed"), ("qemu_virt_rv32", "size")])
-def test_windowed_kernels_in_both_directions(board: str, optimize: str, library: Library, bench_of: Callable[[str, str], Bench]) -> None:
+@pytest.mark.parametrize(
+    ("board", "optimize"), [("host", "size"), ("qemu_mps2_an386", "speed"), ("qemu_virt_rv32", "size")]
+)
+def test_windowed_kernels_in_both_directions(
+    board: str, optimize: str, library: Library, bench_of: Callable[[str, str], Bench]
+) -> None:
     bench = bench_of(board, optimize)
     samples = windowed(library, Target(bench.board.features, optimize))
     assert {sample.op.family for sample in samples} >= {"convolution", "pooling", "upsample"}
@@ -194,7 +212,7 @@ def test_windowed_kernels_in_both_directions(board: str, optimize: str, library:
         overlaid.check_allowed(0, upward)
 
 
-# ---- 3x3 depthwise layers: rows over their own windows, swept in both directions ---------------------------------------------------------
+# ---- 3x3 depthwise layers: rows over their own windows, swept in both directions -------------------------------------
 
 
 def depthwise_3x3(pads: tuple[int, ...], random: np.random.Generator) -> Case:
@@ -202,11 +220,18 @@ def depthwise_3x3(pads: tuple[int, ...], random: np.random.Generator) -> Case:
     batches, channels = int(random.choice((1, 1, 2))), 4 * int(random.integers(1, 11))
     height, width = int(random.integers(3, 9)), int(random.integers(4, 9))
     scales = [multiplier_shift((0.4 + at % 7 / 7) / 180) for at in range(channels)]
-    multipliers, shifts = (T((channels,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*scales, strict=True))
+    multipliers, shifts = (
+        T((channels,), DType.INT32, values=tuple(map(float, part)), constant=True) for part in zip(*scales, strict=True)
+    )
     bias = T((channels,), DType.INT32, -2000, 2000, constant=True)
-    low, high = (int(random.integers(-128, -40)), int(random.integers(40, 128))) if random.random() < 0.2 else (-128, 127)
+    low, high = (
+        (int(random.integers(-128, -40)), int(random.integers(40, 128))) if random.random() < 0.2 else (-128, 127)
+    )
     zeros = (int(random.integers(-127, 129)), int(random.integers(-128, 128)))
-    x, weights = T((batches, channels, height, width), DType.INT8, -128, 128), T((1, 3, 3, channels), DType.INT8, -127, 128, constant=True)
+    x, weights = (
+        T((batches, channels, height, width), DType.INT8, -128, 128),
+        T((1, 3, 3, channels), DType.INT8, -127, 128, constant=True),
+    )
     return Case((x, weights, bias, (1, 1), pads, (1, 1), 1, *zeros, multipliers, shifts, low, high, None))
 
 
@@ -215,7 +240,9 @@ def drawn_3x3(library: Library) -> list[Sample]:
     """Every combination of edges with and without padding, three times."""
     random = np.random.default_rng(5)
     op = library.ops["cortex_m::quantized_depthwise_conv2d.out"]
-    return [sample(op, depthwise_3x3(pads, random), seed) for seed, pads in enumerate(3 * tuple(product((0, 1), repeat=4)))]
+    return [
+        sample(op, depthwise_3x3(pads, random), seed) for seed, pads in enumerate(3 * tuple(product((0, 1), repeat=4)))
+    ]
 
 
 @pytest.mark.parametrize("upward", [False, True])
@@ -245,13 +272,21 @@ def test_depthwise_rows_in_both_directions(
 def test_depthwise_rows_meet_only_their_own_channels(
     drawn_3x3: list[Sample], library: Library, bench_of: Callable[[str, str], Bench]
 ) -> None:
-    """Between the multiples that the kernel asks for four channels of a row are stored over others that are still to be read."""
-    overlaid = Overlaid(bench_of("qemu_mps2_an386", "speed"), library, [one for one in drawn_3x3 if one.args[0].of.shape[1] % ALIGN])
+    """Between the multiples that the kernel asks for four channels of a row are stored over others that are still to be
+    read."""
+    overlaid = Overlaid(
+        bench_of("qemu_mps2_an386", "speed"), library, [one for one in drawn_3x3 if one.args[0].of.shape[1] % ALIGN]
+    )
     solution = placed(overlaid.specialised, 0)
-    inputs = [overlaid.specialised.method.values[step.instruction.reads[0]] for step in overlaid.specialised.calls.values()]
-    moved = replace(solution, places={**solution.places, **{one.name: solution.places[one.name] + ALIGN for one in inputs}})
+    inputs = [
+        overlaid.specialised.method.values[step.instruction.reads[0]] for step in overlaid.specialised.calls.values()
+    ]
+    moved = replace(
+        solution, places={**solution.places, **{one.name: solution.places[one.name] + ALIGN for one in inputs}}
+    )
     meet = [
-        0 < step.call.overlaps[one.id] < one.spec.nbytes // 2 for step, one in zip(overlaid.specialised.calls.values(), inputs, strict=True)
+        0 < step.call.overlaps[one.id] < one.spec.nbytes // 2
+        for step, one in zip(overlaid.specialised.calls.values(), inputs, strict=True)
     ]
     assert sum(meet) >= 10
     assert not any(right and meeting for right, meeting in zip(overlaid.same(moved), meet, strict=True))
@@ -263,9 +298,22 @@ def test_a_chain_of_layers_goes_down_and_up(library: Library, bench_of: Callable
     graph, random = Graph(library), np.random.default_rng(3)
     x = first = graph.input(1, channels, height, width, dtype=DType.INT8)
     for _ in range(4):
-        weights, bias = random.integers(-127, 128, (1, 3, 3, channels), np.int8), random.integers(-2000, 2000, channels, np.int32)
+        weights, bias = (
+            random.integers(-127, 128, (1, 3, 3, channels), np.int8),
+            random.integers(-2000, 2000, channels, np.int32),
+        )
         scales = (np.full(channels, part, np.int32) for part in multiplier_shift(1 / 180))
-        fixed = (graph.constant(weights), graph.constant(bias), (1, 1), (1, 1), (1, 1), 1, 5, -5, *map(graph.constant, scales))
+        fixed = (
+            graph.constant(weights),
+            graph.constant(bias),
+            (1, 1),
+            (1, 1),
+            (1, 1),
+            1,
+            5,
+            -5,
+            *map(graph.constant, scales),
+        )
         x = graph.call("cortex_m::quantized_depthwise_conv2d.out", x, *fixed, -128, 127, None)
     program = in_kernel_order(graph.program(x), library)
     bench = bench_of("qemu_mps2_an386", "speed")
@@ -274,7 +322,11 @@ def test_a_chain_of_layers_goes_down_and_up(library: Library, bench_of: Callable
     solution = plan(the_problem)
     row, image, scratch = channels * width, channels * width * height, 4 * 8 * (width + 2)
     assert solution.size["ram"] <= image + row + scratch + 48  # both are at multiples of 16 and of 24
-    swept = [step.call.window for step in directed(Placed(specialised, the_problem, solution)).specialised.calls.values()]
+    swept = [
+        step.call.window for step in directed(Placed(specialised, the_problem, solution)).specialised.calls.values()
+    ]
     assert {window.upward for window in swept if window is not None} == {False, True}
     data = random.integers(-128, 128, graph.values[first.id].spec.shape, np.int8)
-    np.testing.assert_array_equal(bench.run(specialised, [data], library, solution)[0], evaluate(program, library, [data])[0])
+    np.testing.assert_array_equal(
+        bench.run(specialised, [data], library, solution)[0], evaluate(program, library, [data])[0]
+    )

@@ -17,7 +17,9 @@ def test_every_weight_has_its_place(rows: int, lanes: int) -> None:
     found = 0
     for row in range(rows):
         width = lanes if row < rows // lanes * lanes else 4
-        first = row // width * width if width == lanes else rows // lanes * lanes + (row - rows // lanes * lanes) // 4 * 4
+        first = (
+            row // width * width if width == lanes else rows // lanes * lanes + (row - rows // lanes * lanes) // 4 * 4
+        )
         for k in range(5):
             assert packed[first * 5 + k * width + row - first] == matrix[row, k]
             found += 1

@@ -1,4 +1,5 @@
-"""Maximum pooling whose indices nobody reads, as in every network: no memory for them, and the kernel that sweeps rows."""
+"""Maximum pooling whose indices nobody reads, as in every network: no memory for them, and the kernel that sweeps
+rows."""
 
 from __future__ import annotations
 
@@ -43,12 +44,22 @@ def test_without_indices(
 @pytest.mark.parametrize(
     ("operator", "args", "what"),
     [
-        ("quantized_avg_pool2d", ((3, 3), (1, 1), (1, 1), False, True, 2**31, 4, 4, 2**30, 1, -128, 127), f"divisor_override is {2**31}"),
-        ("quantized_avg_pool2d", ((3, 3), (1, 1), (1, 1), False, True, None, 2**62, 4, 2**30, 1, -128, 127), f"zero points {2**62}, 4"),
+        (
+            "quantized_avg_pool2d",
+            ((3, 3), (1, 1), (1, 1), False, True, 2**31, 4, 4, 2**30, 1, -128, 127),
+            f"divisor_override is {2**31}",
+        ),
+        (
+            "quantized_avg_pool2d",
+            ((3, 3), (1, 1), (1, 1), False, True, None, 2**62, 4, 2**30, 1, -128, 127),
+            f"zero points {2**62}, 4",
+        ),
         ("quantized_adaptive_avg_pool2d", ((3, 5), 3, -129, 2**30, 1, -128, 127), "zero points 3, -129"),
     ],
 )
-def test_numbers_that_no_int8_layer_has_are_refused(operator: str, args: tuple[object, ...], what: str, library: Library) -> None:
+def test_numbers_that_no_int8_layer_has_are_refused(
+    operator: str, args: tuple[object, ...], what: str, library: Library
+) -> None:
     graph = Graph(library)
     with pytest.raises(ModelError, match=what):
         graph.call(f"etexport::{operator}.out", graph.input(1, 4, 7, 7, dtype=DType.INT8), *args)

@@ -26,9 +26,13 @@ NAMES = (
 
 
 @pytest.mark.parametrize("board", ["host", "qemu_mps2_an386"])
-def test_double_rounding(board: str, library: Library, bench_of: Callable[[str, str], Bench], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_double_rounding(
+    board: str, library: Library, bench_of: Callable[[str, str], Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Some results must differ from those of the house rule, or this shows nothing."""
-    samples = [sample for name in NAMES for sample in (*documented(library.ops[name]), *random_samples(library.ops[name], 12))]
+    samples = [
+        sample for name in NAMES for sample in (*documented(library.ops[name]), *random_samples(library.ops[name], 12))
+    ]
     once = [expected(sample)[0] for sample in samples]
     for name in NAMES:
         reference = library.ops[name].reference

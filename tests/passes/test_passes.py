@@ -1,4 +1,5 @@
-"""Each pass on programs written by hand, among them the forms in which stock ExecuTorch leaves BatchNorm, transposes and scalars."""
+"""Each pass on programs written by hand, among them the forms in which stock ExecuTorch leaves BatchNorm, transposes
+and scalars."""
 
 from __future__ import annotations
 
@@ -41,13 +42,19 @@ def ops(program: Program) -> list[str]:
 def shape_of(program: Program) -> tuple[Any, ...]:
     """The program without ids, handles and names: equal for two programs that compute alike from equal constants."""
     method = program.method()
-    known: dict[int, Any] = {value.id: ("state", str(value.spec)) for value in method.values.values() if value.role is Role.STATE}
+    known: dict[int, Any] = {
+        value.id: ("state", str(value.spec)) for value in method.values.values() if value.role is Role.STATE
+    }
     known.update({id_: ("input", at) for at, id_ in enumerate(method.inputs)})
 
     def form(arg: Any) -> Any:
         if isinstance(arg, Ref):
             value = method.values[arg.id]
-            return known[arg.id] if value.role is not Role.CONSTANT else ("constant", str(value.spec), value.physical_bytes)
+            return (
+                known[arg.id]
+                if value.role is not Role.CONSTANT
+                else ("constant", str(value.spec), value.physical_bytes)
+            )
         return tuple(form(item) for item in arg) if isinstance(arg, tuple) else arg
 
     steps = []
@@ -72,10 +79,12 @@ def batch_norm(graph: Graph, x: Ref, channels: int, *, affine: bool = True) -> R
     weight = graph.constant(RNG.uniform(0.5, 2, channels).astype(np.float32)) if affine else None
     bias = graph.weight(channels) if affine else None
     variance = graph.constant(RNG.uniform(0.2, 3, channels).astype(np.float32))
-    return graph.call("aten::_native_batch_norm_legit_no_training.out", x, weight, bias, graph.weight(channels), variance, 0.1, 1e-5)
+    return graph.call(
+        "aten::_native_batch_norm_legit_no_training.out", x, weight, bias, graph.weight(channels), variance, 0.1, 1e-5
+    )
 
 
-# ---- BatchNorm ----------------------------------------------------------------------------------------------------------------
+# ---- BatchNorm -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -83,7 +92,16 @@ def batch_norm(graph: Graph, x: Ref, channels: int, *, affine: bool = True) -> R
 def test_batch_norm_after_a_convolution(groups: int, bias: bool, affine: bool) -> None:
     graph = Graph(LIBRARY)
     x = graph.input(1, 4, 6, 5)
-    args = (graph.weight(8, 4 // groups, 3, 3), graph.weight(8) if bias else None, (2, 1), (1, 0), (1, 1), False, (0, 0), groups)
+    args = (
+        graph.weight(8, 4 // groups, 3, 3),
+        graph.weight(8) if bias else None,
+        (2, 1),
+        (1, 0),
+        (1, 1),
+        False,
+        (0, 0),
+        groups,
+    )
     y = graph.call("aten::convolution.out", x, *args, name="conv", line=3)
     program = graph.program(graph.relu(batch_norm(graph, y, 8, affine=affine)))
     after = passed(program)
@@ -146,13 +164,18 @@ def test_shared_weights_are_not_changed_for_the_other_layer() -> None:
     assert np.array_equal(graph.values[weight.id].data, untouched)
 
 
-# ---- constants ----------------------------------------------------------------------------------------------------------------
+# ---- constants -------------------------------------------------------------------------------------------------------
 
 
 def linear_by_stock(graph: Graph, x: Ref, weight: np.ndarray, bias: np.ndarray) -> Ref:
     """As ExecuTorch writes nn.Linear: the weight is transposed by an instruction."""
     return graph.call(
-        "aten::addmm.out", graph.constant(bias), x, graph.call("aten::permute_copy.out", graph.constant(weight), (1, 0)), 1, 1
+        "aten::addmm.out",
+        graph.constant(bias),
+        x,
+        graph.call("aten::permute_copy.out", graph.constant(weight), (1, 0)),
+        1,
+        1,
     )
 
 
@@ -162,7 +185,9 @@ def test_transposed_weights() -> None:
     program = stock.program(linear_by_stock(stock, stock.input(2, 5), weight, bias))
     own = Graph(LIBRARY)
     x = own.input(2, 5)
-    expected = own.program(own.call("aten::addmm.out", own.constant(bias), x, own.constant(np.ascontiguousarray(weight.T)), 1, 1))
+    expected = own.program(
+        own.call("aten::addmm.out", own.constant(bias), x, own.constant(np.ascontiguousarray(weight.T)), 1, 1)
+    )
     after = passed(program)
     assert shape_of(after) == shape_of(expected)
     names = {value.name for value in after.method().values.values()}
@@ -223,7 +248,9 @@ def test_what_the_operator_does_not_allow_is_left_for_the_report() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(4, 3)
     wrong = graph._add("wrong", TensorSpec(DType.FLOAT32, (3, 4)), Role.ACTIVATION)
-    graph.instructions.append(Instruction("aten::permute_copy.out", (graph.weight(4, 3), (1, 0, 2)), (wrong.id,), 50, "permute"))
+    graph.instructions.append(
+        Instruction("aten::permute_copy.out", (graph.weight(4, 3), (1, 0, 2)), (wrong.id,), 50, "permute")
+    )
     program = graph.program(graph.call("aten::mm.out", x, wrong))
     after = pipeline.run(program, LIBRARY)
     assert ops(after) == ["aten::permute_copy.out", "aten::mm.out"]
@@ -231,7 +258,7 @@ def test_what_the_operator_does_not_allow_is_left_for_the_report() -> None:
         supported.check(after, LIBRARY)
 
 
-# ---- views and identities -------------------------------------------------------------------------------------------------------
+# ---- views and identities --------------------------------------------------------------------------------------------
 
 
 def test_chains_of_views_are_one_view() -> None:
@@ -284,7 +311,9 @@ def test_a_clone_that_changes_the_layout_of_an_output_stays() -> None:
     graph = Graph(LIBRARY)
     y = graph.relu(graph.input(1, 3, 4, 4))
     out = graph._add("out", TensorSpec(DType.FLOAT32, (1, 3, 4, 4), (0, 2, 3, 1)), Role.ACTIVATION)
-    graph.instructions.append(Instruction("dim_order_ops::_clone_dim_order.out", (y, False, (0, 2, 3, 1)), (out.id,), 9))
+    graph.instructions.append(
+        Instruction("dim_order_ops::_clone_dim_order.out", (y, False, (0, 2, 3, 1)), (out.id,), 9)
+    )
     assert len(ops(passed(graph.program(out)))) == 2
 
 
@@ -300,11 +329,16 @@ def test_a_copy_of_a_state_is_no_identity() -> None:
 def test_splits_become_slices() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(2, 7)
-    parts = [graph._add(f"part{at}", TensorSpec(DType.FLOAT32, (2, size)), Role.ACTIVATION) for at, size in enumerate((4, 1, 2))]
+    parts = [
+        graph._add(f"part{at}", TensorSpec(DType.FLOAT32, (2, size)), Role.ACTIVATION)
+        for at, size in enumerate((4, 1, 2))
+    ]
     outs = tuple(part.id for part in parts)
     graph.instructions.append(Instruction("aten::split_with_sizes_copy.out", (x, (4, 1, 2), -1), outs, 0, "split"))
     rows = [graph._add(f"row{at}", TensorSpec(DType.FLOAT32, (7,)), Role.ACTIVATION) for at in range(2)]
-    graph.instructions.append(Instruction("aten::unbind_copy.int_out", (x, 0), tuple(row.id for row in rows), 1, "unbind"))
+    graph.instructions.append(
+        Instruction("aten::unbind_copy.int_out", (x, 0), tuple(row.id for row in rows), 1, "unbind")
+    )
     after = passed(graph.program(parts[0], parts[2], rows[1]))
     assert ops(after) == ["aten::slice_copy.Tensor_out", "aten::slice_copy.Tensor_out", "aten::select_copy.int_out"]
     data = image(2, 7)
@@ -328,10 +362,12 @@ def test_a_mean_over_everything() -> None:
     mean = graph._add("mean", TensorSpec(DType.FLOAT32, ()), Role.ACTIVATION)
     graph.instructions.append(Instruction("aten::mean.dtype_out", (x, None), (mean.id,), 0, "mean"))
     after = passed(graph.program(mean))
-    assert [(one.op, one.args[1:]) for one in after.method().instructions] == [("aten::mean.out", ((0, 1), False, None))]
+    assert [(one.op, one.args[1:]) for one in after.method().instructions] == [
+        ("aten::mean.out", ((0, 1), False, None))
+    ]
 
 
-# ---- dead values, jumps -----------------------------------------------------------------------------------------------------------
+# ---- dead values, jumps ----------------------------------------------------------------------------------------------
 
 
 def test_what_nobody_reads_is_gone_but_inputs() -> None:
@@ -350,7 +386,9 @@ def test_a_state_that_only_counts_is_gone() -> None:
     x = graph.input(3)
     counter, first, second = (graph.state(np.zeros(3, np.float32)) for _ in range(3))
     result = graph.add(x, second)
-    for at, (state, new) in enumerate([(counter, graph.add(counter, x)), (first, graph.relu(x)), (second, graph.add(second, first))]):
+    for at, (state, new) in enumerate(
+        [(counter, graph.add(counter, x)), (first, graph.relu(x)), (second, graph.add(second, first))]
+    ):
         graph.instructions.append(Instruction("aten::copy_", (state, new, False), (state.id,), 20 + at))
     after = passed(graph.program(result)).method()
     assert counter.id not in after.values and {first.id, second.id} <= after.values.keys()
@@ -360,7 +398,11 @@ def test_a_state_that_only_counts_is_gone() -> None:
 def test_an_input_and_a_constant_may_be_outputs() -> None:
     graph = Graph(LIBRARY)
     x = graph.input(3)
-    after = passed(graph.program(graph.call("aten::clone.out", x, None), graph.call("aten::permute_copy.out", graph.weight(2, 3), (1, 0))))
+    after = passed(
+        graph.program(
+            graph.call("aten::clone.out", x, None), graph.call("aten::permute_copy.out", graph.weight(2, 3), (1, 0))
+        )
+    )
     assert ops(after) == []
     assert [after.method().values[out].role for out in after.method().outputs] == [Role.INPUT, Role.CONSTANT]
 
@@ -371,7 +413,11 @@ def test_jumps_follow_what_stays() -> None:
     spec, flag = TensorSpec(DType.FLOAT32, (3,)), TensorSpec(DType.BOOL, ())
     names = ["x", "c", "a", "b", "d", "e", "y"]
     values = {at: Value(at, name, flag if name == "c" else spec, Role.ACTIVATION) for at, name in enumerate(names)}
-    values |= {0: replace(values[0], role=Role.INPUT), 1: replace(values[1], role=Role.INPUT), 6: replace(values[6], role=Role.OUTPUT)}
+    values |= {
+        0: replace(values[0], role=Role.INPUT),
+        1: replace(values[1], role=Role.INPUT),
+        6: replace(values[6], role=Role.OUTPUT),
+    }
     instructions = (
         Instruction(JUMP_FALSE, (Ref(1), 14), (), 10),
         Instruction("aten::clone.out", (Ref(0), None), (2,), 11),
@@ -389,11 +435,12 @@ def test_jumps_follow_what_stays() -> None:
     assert method.instructions[1].args == (Ref(0),)
 
 
-# ---- the whole ------------------------------------------------------------------------------------------------------------------
+# ---- the whole -------------------------------------------------------------------------------------------------------
 
 
 def test_the_stock_form_of_a_network_comes_out_as_the_scripts() -> None:
-    """Convolution, BatchNorm, relu, pool, dropout, flatten, linear, once with everything left as instructions and once by hand without."""
+    """Convolution, BatchNorm, relu, pool, dropout, flatten, linear, once with everything left as instructions and once
+    by hand without."""
     weight, bias = image(3, 2 * 4 * 4), image(3)
     stock = Graph(LIBRARY)
     x = stock.input(1, 1, 8, 8)
@@ -439,13 +486,17 @@ def test_damaged_programs_are_left_alone_or_refused() -> None:
     y = batch_norm(graph, graph.conv(graph.input(1, 2, 6, 6), 4), 4)
     y = graph.call("aten::constant_pad_nd.out", y, (0, -1, 1, 0), 0.0)
     y = graph.call("aten::cat.out", (y, graph.call("aten::full.out", (1, 1, 7, 5), 2.0)), 1)
-    y = graph.view(graph.call("aten::permute_copy.out", graph.call("aten::transpose_copy.int_out", y, 1, 2), (0, 3, 2, 1)), 5, 35)
+    y = graph.view(
+        graph.call("aten::permute_copy.out", graph.call("aten::transpose_copy.int_out", y, 1, 2), (0, 3, 2, 1)), 5, 35
+    )
     content = write(graph.program(batch_norm(graph, linear_by_stock(graph, y, image(3, 35), image(3)), 3)))
     rng = random.Random(4)
     survivors = 0
     for _ in range(1500):
         damaged = bytearray(content)
-        damaged[rng.randrange(8, int.from_bytes(content[16:24], "little"))] = rng.choice((0, 1, 2, 127, 128, 255, rng.randrange(256)))
+        damaged[rng.randrange(8, int.from_bytes(content[16:24], "little"))] = rng.choice(
+            (0, 1, 2, 127, 128, 255, rng.randrange(256))
+        )
         try:
             program = read(bytes(damaged))
         except ProgramError:
@@ -499,7 +550,11 @@ def test_everything_unsupported_is_reported_at_once() -> None:
         supported.check(graph.program(y, known, other), LIBRARY)
     text = str(caught.value)
     assert "model.py:12: wide (aten::relu.out): the kernel takes float32, not float64" in text
-    assert "pool (aten::max_pool2d.out): no kernel" in text and "aten::max_pool2d_with_indices.out" in text and "fine" not in text
+    assert (
+        "pool (aten::max_pool2d.out): no kernel" in text
+        and "aten::max_pool2d_with_indices.out" in text
+        and "fine" not in text
+    )
 
 
 def test_the_pass_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,20 +563,26 @@ def test_the_pass_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     code = page.split("```python\n")[1].split("```")[0]
     namespace = {"Method": Method, "Library": Library, "Draft": Draft, "Ref": Ref}
     exec(compile(f"from __future__ import annotations\n{code}", "docs/passes.md", "exec"), namespace)
-    monkeypatch.setattr(pipeline, "PASSES", (*pipeline.PASSES[:-1], namespace["remove_double_relu"], pipeline.PASSES[-1]))
+    monkeypatch.setattr(
+        pipeline, "PASSES", (*pipeline.PASSES[:-1], namespace["remove_double_relu"], pipeline.PASSES[-1])
+    )
     graph = Graph(LIBRARY)
     program = graph.program(graph.call("aten::sigmoid.out", graph.relu(graph.relu(graph.relu(graph.input(3))))))
     assert ops(passed(program)) == ["aten::relu.out", "aten::sigmoid.out"]
 
 
 def test_several_methods_keep_what_they_share() -> None:
-    """What one method only writes another one reads; a constant that is folded in two methods is one again; ids do not meet."""
+    """What one method only writes another one reads; a constant that is folded in two methods is one again; ids do not
+    meet."""
     base = meter()
     twice = Instruction("aten::add.out", (Ref(1), Ref(1), 1), (20,), 20, "twice")
     folded = Value(20, "twice", base.constants[1].spec, Role.ACTIVATION)
     methods = []
     for method in base.methods[:2]:
-        used = tuple(replace(one, args=tuple(Ref(20) if arg == Ref(1) else arg for arg in one.args)) for one in method.instructions)
+        used = tuple(
+            replace(one, args=tuple(Ref(20) if arg == Ref(1) else arg for arg in one.args))
+            for one in method.instructions
+        )
         methods.append(replace(method.with_values(folded), instructions=(twice, *used)))
     result = passed(replace(base, methods=(*methods, base.methods[2])))
     measure, show, clear = result.methods

@@ -38,7 +38,8 @@ class Net:
         return len(self.sizes) - 1
 
     def problem(self, align: int = 16, capacity: int | None = None) -> Problem:
-        """A tensor lives from the step that makes it to the last that reads it; inputs from the start, what nobody reads to the end."""
+        """A tensor lives from the step that makes it to the last that reads it; inputs from the start, what nobody
+        reads to the end."""
         buffers = []
         for number, size in enumerate(self.sizes):
             first = max(self.made[number], 0)
@@ -133,7 +134,8 @@ def inception(blocks: int = 4, side: int = 64) -> Net:
 
 
 def darts(cells: int = 8, side: int = 32, channels: int = 16, seed: int = 3) -> Net:
-    """Cells of four nodes that each add two separable paths from earlier nodes, and concatenate: many tensors that live long."""
+    """Cells of four nodes that each add two separable paths from earlier nodes, and concatenate: many tensors that live
+    long."""
     chance = random.Random(seed)
     net = Net(1)
     before = last = net.op([net.input(side, side, 3)], side, side, channels)
@@ -148,7 +150,9 @@ def darts(cells: int = 8, side: int = 32, channels: int = 16, seed: int = 3) -> 
             paths = []
             for source in chance.sample(nodes, 2):
                 x = net.op([source], side, side, channels)
-                paths.append(net.op([net.op([x], side, side, channels)], side, side, channels) if chance.random() < 0.6 else x)
+                paths.append(
+                    net.op([net.op([x], side, side, channels)], side, side, channels) if chance.random() < 0.6 else x
+                )
             nodes.append(net.op(paths, side, side, channels))
         before, last = last, net.op(nodes[2:], side, side, 4 * channels)
     net.op([net.op([last], 4 * channels)], 10)

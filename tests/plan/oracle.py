@@ -1,4 +1,5 @@
-"""What is legal and what is best, found by trying: slow, and written without a look at the planners or at `validate`."""
+"""What is legal and what is best, found by trying: slow, and written without a look at the planners or at
+`validate`."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def steps(buffer: Buffer) -> set[int]:
 def may_share(problem: Problem, one: Buffer, other: Buffer, offsets: Mapping[str, int]) -> bool:
     """By the words of `Overlap`."""
     for overlap in problem.overlaps:
-        if {overlap.low, overlap.high} == {one.name, other.name} and offsets[overlap.high] - offsets[overlap.low] >= overlap.distance:
+        if {overlap.low, overlap.high} == {one.name, other.name} and offsets[overlap.high] - offsets[
+            overlap.low
+        ] >= overlap.distance:
             return True
     return False
 

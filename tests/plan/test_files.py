@@ -33,7 +33,9 @@ def test_csv() -> None:
     text = to_csv(problem)
     assert text == "id,lower,upper,size,alignment,gaps\nx,0,9,64,32,2-4\ny,1,3,10,1,\n"
     assert from_csv(text) == problem
-    assert from_csv("id,lower,upper,size\nb1,0,3,4\n", 8) == Problem((Buffer("b1", 4, ((0, 3),), 1),), (Region("ram", 8),))
+    assert from_csv("id,lower,upper,size\nb1,0,3,4\n", 8) == Problem(
+        (Buffer("b1", 4, ((0, 3),), 1),), (Region("ram", 8),)
+    )
     with pytest.raises(PlanError, match="JSON"):
         to_csv(RICH)
 
@@ -47,7 +49,9 @@ def test_no_problem(text: str) -> None:
         from_json(text)
 
 
-@pytest.mark.parametrize("text", ["id,lower\na,0\n", "id,lower,upper,size\na,0,x,4\n", "id,lower,upper,size,gaps\na,0,9,4,5\n"])
+@pytest.mark.parametrize(
+    "text", ["id,lower\na,0\n", "id,lower,upper,size\na,0,x,4\n", "id,lower,upper,size,gaps\na,0,9,4,5\n"]
+)
 def test_no_list(text: str) -> None:
     with pytest.raises(PlanError):
         from_csv(text)
@@ -56,7 +60,13 @@ def test_no_list(text: str) -> None:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run([sys.executable, "-m", "etexport.plan", *arguments], capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "etexport.plan", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 def test_command(tmp_path: Path) -> None:

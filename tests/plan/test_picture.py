@@ -24,7 +24,9 @@ def test_every_buffer_is_drawn_to_scale(name: str) -> None:
     groups = {group.find(f"{SVG}title").text.split(":")[0]: group.find(f"{SVG}rect") for group in root.iter(f"{SVG}g")}  # type: ignore[union-attr]
     assert set(groups) == {buffer.name for buffer in problem.buffers}
     size_line = next(line for line in root.iter(f"{SVG}line") if line.get("class") == "mp-size")
-    boxes = {name: {key: float(box.get(key, "")) for key in ("x", "y", "width", "height")} for name, box in groups.items()}  # type: ignore[union-attr]
+    boxes = {
+        name: {key: float(box.get(key, "")) for key in ("x", "y", "width", "height")} for name, box in groups.items()
+    }  # type: ignore[union-attr]
     top = min(box["y"] for box in boxes.values())
     assert abs(top - float(size_line.get("y1", ""))) < 0.2
     bottom = max(box["y"] + box["height"] for box in boxes.values())

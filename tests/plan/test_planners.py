@@ -1,4 +1,5 @@
-"""Plans are legal, bounds hold, what is called optimal is; and the shapes of real networks reach their bound at once."""
+"""Plans are legal, bounds hold, what is called optimal is; and the shapes of real networks reach their bound at
+once."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from tests.plan.oracle import in_ram, is_legal, smallest
 
 @st.composite
 def problems(draw: st.DrawFn, most: int = 6, overlaps: bool = True) -> Problem:
-    """A few buffers of a few bytes, some with two live ranges, aligned to 1, 2 or 4, with overlaps in both directions."""
+    """A few buffers of a few bytes, some with two live ranges, aligned to 1, 2 or 4, with overlaps in both
+    directions."""
     chance = random.Random(draw(st.integers(0, 2**32)))
     count = draw(st.integers(1, most))
     aligns = chance.choice([(1,), (2,), (4,), (1, 2), (2, 4)])
@@ -39,7 +41,9 @@ def problems(draw: st.DrawFn, most: int = 6, overlaps: bool = True) -> Problem:
         for low in buffers:
             for high in buffers:
                 if low is not high and chance.random() < 0.25:
-                    found.append(Overlap(low.name, high.name, chance.randint(-2 if chance.random() < 0.3 else 0, low.size)))
+                    found.append(
+                        Overlap(low.name, high.name, chance.randint(-2 if chance.random() < 0.3 else 0, low.size))
+                    )
     return Problem(tuple(buffers), overlaps=tuple(found))
 
 
@@ -88,7 +92,9 @@ def sliced(count: int, seed: int, width: int = 40, height: int = 48) -> Problem:
             pieces += [(first, last, low, at), (first, last, at, high)]
         else:
             pieces.append((first, last, low, high))
-    return Problem(tuple(Buffer(f"b{n}", 16 * (high - low), ((first, last),)) for n, (first, last, low, high) in enumerate(pieces)))
+    return Problem(
+        tuple(Buffer(f"b{n}", 16 * (high - low), ((first, last),)) for n, (first, last, low, high) in enumerate(pieces))
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -115,7 +121,12 @@ def greedy_by_size(problem: Problem) -> int:
         (first, last) = buffer.live[0]
         offset = 0
         for other, at in sorted(placed, key=lambda item: item[1]):
-            if other.live[0][0] < last and first < other.live[0][1] and at < offset + buffer.size and offset < at + other.size:
+            if (
+                other.live[0][0] < last
+                and first < other.live[0][1]
+                and at < offset + buffer.size
+                and offset < at + other.size
+            ):
                 offset = -(-(at + other.size) // 16) * 16
         placed.append((buffer, offset))
     return max(offset + buffer.size for buffer, offset in placed)

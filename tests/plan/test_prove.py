@@ -1,4 +1,5 @@
-"""The optional solver agrees with trying everything, also where our own search may not prove; without it there is a hint."""
+"""The optional solver agrees with trying everything, also where our own search may not prove; without it there is a
+hint."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def test_circles_and_negative_distances() -> None:
     for seed in range(120):
         chance = random.Random(seed)
         buffers = tuple(
-            Buffer(f"b{n}", chance.randint(1, 6), ((n // 2, n // 2 + chance.randint(1, 3)),), chance.choice((1, 2))) for n in range(6)
+            Buffer(f"b{n}", chance.randint(1, 6), ((n // 2, n // 2 + chance.randint(1, 3)),), chance.choice((1, 2)))
+            for n in range(6)
         )
         pairs = [(low, high) for low in buffers for high in buffers if low is not high and chance.random() < 0.4]
         overlaps = tuple(Overlap(low.name, high.name, chance.randint(-2, low.size)) for low, high in pairs)

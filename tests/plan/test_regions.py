@@ -21,7 +21,9 @@ def small(seed: int) -> Problem:
         begin = chance.randint(0, 5)
         live = ((begin, begin + chance.randint(1, 4)),)
         where = chance.choice((None, None, None, "slow"))
-        buffers.append(Buffer(f"b{number}", chance.randint(0, 12), live, chance.choice((1, 4)), where, chance.randint(0, 40)))
+        buffers.append(
+            Buffer(f"b{number}", chance.randint(0, 12), live, chance.choice((1, 4)), where, chance.randint(0, 40))
+        )
     overlaps = tuple(Overlap(one.name, other.name, chance.randint(0, 4)) for one, other in itertools.pairwise(buffers))
     return Problem(tuple(buffers), (Region("fast", 16, 1), Region("slow", 200, 5)), overlaps)
 
@@ -67,13 +69,17 @@ def test_networks_in_a_quarter_and_the_rest(name: str) -> None:
 
 
 def test_what_fits_nowhere_is_told() -> None:
-    problem = Problem((Buffer("large", 100, ((0, 1),)), Buffer("little", 8, ((0, 1),))), (Region("fast", 16), Region("slow", 64, 3)))
+    problem = Problem(
+        (Buffer("large", 100, ((0, 1),)), Buffer("little", 8, ((0, 1),))), (Region("fast", 16), Region("slow", 64, 3))
+    )
     with pytest.raises(PlanError, match=r"region slow needs 100 bytes \(no plan needs less\), there are 64"):
         plan(problem)
 
 
 def test_a_wrong_region_is_seen() -> None:
-    problem = Problem((Buffer("x", 8, ((0, 1),), region="slow"), Buffer("y", 8, ((0, 1),))), (Region("fast"), Region("slow")))
+    problem = Problem(
+        (Buffer("x", 8, ((0, 1),), region="slow"), Buffer("y", 8, ((0, 1),))), (Region("fast"), Region("slow"))
+    )
     size, bound = {"fast": 8, "slow": 8}, {"fast": 0, "slow": 0}
     validate(problem, Solution({"x": Place("slow", 0), "y": Place("fast", 0)}, size, bound))
     with pytest.raises(PlanError, match="buffer x lies in region fast and must lie in slow"):

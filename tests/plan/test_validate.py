@@ -1,4 +1,5 @@
-"""`validate` takes what is legal and rejects 200 corruptions of good plans, each of which is shown to be illegal by painting bytes."""
+"""`validate` takes what is legal and rejects 200 corruptions of good plans, each of which is shown to be illegal by
+painting bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from tests.plan.oracle import in_ram, is_legal, offsets_of, smallest
 
 
 def good_plans() -> list[tuple[Problem, Solution]]:
-    """Small enough to paint: networks with their sizes divided, and random problems with overlaps, in a region just large enough."""
+    """Small enough to paint: networks with their sizes divided, and random problems with overlaps, in a region just
+    large enough."""
     found = []
     for net in (autoencoder(), ds_cnn(), resnet_8()):
         problem = net.problem()
@@ -28,7 +30,11 @@ def good_plans() -> list[tuple[Problem, Solution]]:
         buffers = []
         for number in range(9):
             first = chance.randint(0, 6)
-            buffers.append(Buffer(f"b{number}", chance.randint(4, 40), ((first, first + chance.randint(1, 4)),), chance.choice((4, 8))))
+            buffers.append(
+                Buffer(
+                    f"b{number}", chance.randint(4, 40), ((first, first + chance.randint(1, 4)),), chance.choice((4, 8))
+                )
+            )
         overlaps = tuple(
             Overlap(low.name, high.name, chance.randint(0, low.size // 2))
             for low in buffers
@@ -45,7 +51,8 @@ def good_plans() -> list[tuple[Problem, Solution]]:
 
 
 def corrupt(problem: Problem, solution: Solution, kind: str, chance: random.Random) -> Solution:
-    """One thing is changed; the stated size follows, so that it cannot be what gives the plan away (except where it is the corruption)."""
+    """One thing is changed; the stated size follows, so that it cannot be what gives the plan away (except where it is
+    the corruption)."""
     offsets = offsets_of(solution)
     name = chance.choice(list(offsets))
     buffer = next(buffer for buffer in problem.buffers if buffer.name == name)
@@ -77,7 +84,18 @@ def corrupt(problem: Problem, solution: Solution, kind: str, chance: random.Rand
     return replace(solution, places=in_ram(offsets), size=size, bound={"ram": min(size["ram"], solution.bound["ram"])})
 
 
-KINDS = ("shifted", "swapped", "misaligned", "beyond", "below", "missing", "renamed", "shrunk", "stated too small", "laid upon another")
+KINDS = (
+    "shifted",
+    "swapped",
+    "misaligned",
+    "beyond",
+    "below",
+    "missing",
+    "renamed",
+    "shrunk",
+    "stated too small",
+    "laid upon another",
+)
 
 
 def test_200_corruptions() -> None:
@@ -139,7 +157,9 @@ def test_figures_must_agree(change: dict[str, dict[str, int]], words: str) -> No
 def test_buffers_and_steps_are_named() -> None:
     problem = Problem((Buffer("conv1", 64, ((0, 5),)), Buffer("conv2", 64, ((3, 7),)), Buffer("fc", 32, ((3, 4),))))
     clash = Solution(in_ram({"conv1": 0, "conv2": 32, "fc": 96}), {"ram": 128}, {"ram": 128})
-    with pytest.raises(PlanError, match=r"conv1 \[0, 64\) and conv2 \[32, 96\) of region ram share bytes, and both live at step 3"):
+    with pytest.raises(
+        PlanError, match=r"conv1 \[0, 64\) and conv2 \[32, 96\) of region ram share bytes, and both live at step 3"
+    ):
         validate(problem, clash)
 
 

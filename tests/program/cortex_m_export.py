@@ -1,7 +1,7 @@
 """Export model scripts as int8 by ExecuTorch's own Cortex-M flow: `cortex_m_export.py SCRIPT=OUT.pte ...`.
 
-Beside each file lies OUT.npz: `input_0`, and `output_0` as the operators' Python definitions give it, but for averages, which are those of
-`cortex_m_average.py`; the first axis counts samples.
+Beside each file lies OUT.npz: `input_0`, and `output_0` as the operators' Python definitions give it, but for averages,
+which are those of `cortex_m_average.py`; the first axis counts samples.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ for pair in sys.argv[1:]:
         prepared = prepare_pt2e(torch.export.export(model, inputs).module(check_guards=False), CortexMQuantizer())
         for sample in samples[:100]:
             prepared(last(sample))
-        edge = to_edge(torch.export.export(convert_pt2e(prepared), inputs), compile_config=cortex_m_edge_compile_config())
+        edge = to_edge(
+            torch.export.export(convert_pt2e(prepared), inputs), compile_config=cortex_m_edge_compile_config()
+        )
         config = CortexMTargetConfig(cpu=CortexM.M4)
         edge._edge_programs["forward"] = CortexMPassManager(edge.exported_program(), target_config=config).transform()
         dialect = edge.exported_program().module()

@@ -2,7 +2,8 @@
 
 What comes out is a program's sources or an EtError; whatever else is a fault of ours.
 
-    python -m tests.program.lies [COUNT] [SEED]       what `./sconsw fuzz` runs; prints every fault with the number that makes it again
+    python -m tests.program.lies [COUNT] [SEED]       what `./sconsw fuzz` runs; prints every fault with the number that
+                                                      makes it again
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ Table = dict[str, Any]
 """A method's plan as `wire` has it."""
 
 
-# ---- good programs -------------------------------------------------------------------------------------------------------------------
+# ---- good programs ---------------------------------------------------------------------------------------------------
 
 
 def good(draw: random.Random) -> bytes:
@@ -82,13 +83,17 @@ def _sampled() -> tuple[str, ...]:
 @functools.cache
 def _samples(name: str) -> tuple[Any, ...]:
     """Its documented cases, but for large ones, which take their time and show nothing more."""
-    found = [one for one in documented(load_ops().ops[name]) if sum(arg.data.size for arg in one.args if hasattr(arg, "data")) < 3000]
+    found = [
+        one
+        for one in documented(load_ops().ops[name])
+        if sum(arg.data.size for arg in one.args if hasattr(arg, "data")) < 3000
+    ]
     return tuple(found) or documented(load_ops().ops[name])[:1]
 
 
 def quantised(draw: random.Random) -> Program:
-    """A network between quantise and dequantise: layers with weights of one scale or one a channel, activations, a residual, a pool, a
-    norm, a concatenation, as its draw has it."""
+    """A network between quantise and dequantise: layers with weights of one scale or one a channel, activations, a
+    residual, a pool, a norm, a concatenation, as its draw has it."""
     graph = Graph(load_ops())
 
     def stored(x: Any, bits: tuple[Any, ...] = (-128, 127, DType.INT8.code)) -> Any:
@@ -102,10 +107,14 @@ def quantised(draw: random.Random) -> Program:
         rng = np.random.default_rng(draw.randrange(99))
         data = graph.constant(rng.integers(-127, 128, shape).astype(np.int8))
         if draw.random() < 0.3:
-            return graph.call("quantized_decomposed::dequantize_per_tensor.out", data, 0.01, 0, -127, 127, DType.INT8.code, None)
+            return graph.call(
+                "quantized_decomposed::dequantize_per_tensor.out", data, 0.01, 0, -127, 127, DType.INT8.code, None
+            )
         scales = graph.constant(rng.uniform(0.005, 0.02, shape[0]).astype(np.float32))
         zeros = graph.constant(np.zeros(shape[0], np.int64))
-        return graph.call("quantized_decomposed::dequantize_per_channel.out", data, scales, zeros, 0, -127, 127, DType.INT8.code, None)
+        return graph.call(
+            "quantized_decomposed::dequantize_per_channel.out", data, scales, zeros, 0, -127, 127, DType.INT8.code, None
+        )
 
     x = stored(graph.input(1, 4, 6, 6))
     for _ in range(draw.randint(1, 4)):
@@ -130,7 +139,9 @@ def _layer(draw: random.Random, graph: Graph, x: Any, weight: Callable[..., Any]
             args = ((1, 1), (draw.choice((0, 1)),) * 2, (1, 1), False, (0, 0), groups) if min(shape[2:]) > 2 else None
             return graph.call("aten::convolution.out", x, *one, *args) if args else graph.relu(x)
         case 2:
-            return graph.call(draw.choice(("aten::relu.out", "aten::sigmoid.out", "aten::tanh.out", "aten::abs.out")), x)
+            return graph.call(
+                draw.choice(("aten::relu.out", "aten::sigmoid.out", "aten::tanh.out", "aten::abs.out")), x
+            )
         case 3:
             return graph.call(draw.choice(("aten::add.out", "aten::sub.out")), x, stored(graph.relu(x)), 1)
         case 4:
@@ -153,7 +164,7 @@ def _layer(draw: random.Random, graph: Graph, x: Any, weight: Callable[..., Any]
             return graph.call("aten::_native_batch_norm_legit_no_training.out", x, *constants, 0.1, 1e-5)
 
 
-# ---- lies --------------------------------------------------------------------------------------------------------------------------------
+# ---- lies ------------------------------------------------------------------------------------------------------------
 
 NUMBERS = (0, 1, -1, 2, 3, 4, 5, 7, 8, 64, 127, -128, 128, 255, 256, 1000, 2**31 - 1, -(2**31), 2**31, 2**62, -(2**63))
 REALS = (0.0, -0.0, 1.0, -1.0, 0.5, 1e-30, 1e30, 1e-45, 3e38, 1e300, float("inf"), float("-inf"), float("nan"))
@@ -180,7 +191,9 @@ def lie(draw: random.Random, plan: Table, constants: int) -> None:
         case 5:
             one["allocation_info"] = copy.deepcopy(other["allocation_info"])
         case 6 | 7 | 8:
-            _literal(draw, draw.choice([value for value in plan["values"] if value["val"][0] != "Tensor"] or plan["values"]))
+            _literal(
+                draw, draw.choice([value for value in plan["values"] if value["val"][0] != "Tensor"] or plan["values"])
+            )
         case 9:
             _argument(draw, draw.choice(calls), calls, len(plan["values"]))
         case 10:
@@ -222,7 +235,9 @@ def _resize(tensor: Table, sizes: tuple[int, ...]) -> None:
 def _literal(draw: random.Random, value: Table) -> None:
     kind, content = value["val"]
     if kind == "Int":
-        content["int_val"] = draw.choice((*NUMBERS, content["int_val"] + 1, content["int_val"] - 1, -content["int_val"]))
+        content["int_val"] = draw.choice(
+            (*NUMBERS, content["int_val"] + 1, content["int_val"] - 1, -content["int_val"])
+        )
         content["int_val"] = max(-(2**63), min(content["int_val"], 2**63 - 1))
     elif kind == "Double":
         content["double_val"] = draw.choice((*REALS, -content["double_val"], content["double_val"] * 1e6))
@@ -231,7 +246,9 @@ def _literal(draw: random.Random, value: Table) -> None:
     elif kind == "String":
         content["string_val"] = draw.choice(("", "none", "tanh", "trunc", "floor", "x" * 40))
     elif kind == "Null":
-        value["val"] = draw.choice((("Int", {"int_val": 1}), ("Bool", {"bool_val": True}), ("Double", {"double_val": 0.5})))
+        value["val"] = draw.choice(
+            (("Int", {"int_val": 1}), ("Bool", {"bool_val": True}), ("Double", {"double_val": 0.5}))
+        )
     elif content.get("items"):
         items = list(content["items"])
         at = draw.randrange(len(items))
@@ -294,7 +311,7 @@ def spread(plan: Table) -> None:
             place["memory_offset_low"] *= SPREAD
 
 
-# ---- what becomes of it ------------------------------------------------------------------------------------------------------------------
+# ---- what becomes of it ----------------------------------------------------------------------------------------------
 
 
 def built(data: bytes, target: Target, library: Library) -> Specialised:
@@ -304,7 +321,14 @@ def built(data: bytes, target: Target, library: Library) -> Specialised:
     solution = plan(problem)
     validate(problem, solution)
     with tempfile.TemporaryDirectory() as folder:
-        emit((Placed(specialised, problem, solution),), _host(), library, program_hash=1, model_name="lie", out=Path(folder))
+        emit(
+            (Placed(specialised, problem, solution),),
+            _host(),
+            library,
+            program_hash=1,
+            model_name="lie",
+            out=Path(folder),
+        )
     return specialised
 
 
@@ -346,17 +370,22 @@ def together(programs: Sequence[Program]) -> Program:
         if any(one.op in (MOVE, JUMP_FALSE) for one in method.instructions):
             continue
         new = dict(zip(method.values, itertools.count(len(values))))
-        values.update((new[id_], replace(one, id=new[id_], name=f"{one.name}_in_{number}")) for id_, one in method.values.items())
+        values.update(
+            (new[id_], replace(one, id=new[id_], name=f"{one.name}_in_{number}")) for id_, one in method.values.items()
+        )
         for one in method.instructions:
             args, outs = tuple(substitute(arg, new) for arg in one.args), tuple(new[out] for out in one.outs)
-            instructions.append(replace(one, args=args, outs=outs, handle=len(instructions), name=f"p{number}_{one.name}"))
+            instructions.append(
+                replace(one, args=args, outs=outs, handle=len(instructions), name=f"p{number}_{one.name}")
+            )
         inputs += [new[id_] for id_ in method.inputs]
         outputs += [new[id_] for id_ in method.outputs]
     return Program((Method("forward", values, tuple(instructions), tuple(inputs), tuple(outputs)),))
 
 
 def executed(files: Sequence[bytes], folder: Path) -> None:
-    """Accepted programs in one image on the host, with sanitizers: what they compute is their own affair, that they end is not."""
+    """Accepted programs in one image on the host, with sanitizers: what they compute is their own affair, that they end
+    is not."""
     library = load_ops()
     whole = together([pipeline.run(pte.read(data), library) for data in files])
     method, rng = whole.method(), np.random.default_rng(1)
@@ -369,7 +398,9 @@ def executed(files: Sequence[bytes], folder: Path) -> None:
 
 def _placed(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    place = " < ".join(f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
+    place = " < ".join(
+        f"{Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames)
+    )
     return f"{type(error).__name__}: {' '.join(str(error).split())[:150]} @ {place}"
 
 

@@ -1,4 +1,5 @@
-"""Programs made by hand: between them every kind of value, argument and instruction that the format has and we support."""
+"""Programs made by hand: between them every kind of value, argument and instruction that the format has and we
+support."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def spec(*shape: int, dtype: DType = DType.FLOAT32, order: tuple[int, ...] = ())
     return TensorSpec(dtype, shape, order)
 
 
-def value(id_: int, name: str, role: Role, *shape: int, dtype: DType = DType.FLOAT32, order: tuple[int, ...] = ()) -> Value:
+def value(
+    id_: int, name: str, role: Role, *shape: int, dtype: DType = DType.FLOAT32, order: tuple[int, ...] = ()
+) -> Value:
     return Value(id_, name, spec(*shape, dtype=dtype, order=order), role)
 
 
@@ -36,11 +39,15 @@ def holding(id_: int, name: str, data: np.ndarray, role: Role = Role.CONSTANT, o
     return Value(id_, name, TensorSpec(DType.of_numpy(data.dtype), data.shape, order), role, data)
 
 
-def call(handle: int, op: str, args: tuple[Arg, ...], *outs: int, name: str = "", source: Source | None = None) -> Instruction:
+def call(
+    handle: int, op: str, args: tuple[Arg, ...], *outs: int, name: str = "", source: Source | None = None
+) -> Instruction:
     return Instruction(op, args, outs, handle, name, source)
 
 
-def method(values: list[Value], instructions: list[Instruction], inputs: tuple[int, ...], outputs: tuple[int, ...], name: str) -> Method:
+def method(
+    values: list[Value], instructions: list[Instruction], inputs: tuple[int, ...], outputs: tuple[int, ...], name: str
+) -> Method:
     return Method(name, {one.id: one for one in values}, tuple(instructions), inputs, outputs)
 
 
@@ -70,7 +77,14 @@ def convolution() -> Method:
     conv: tuple[Arg, ...] = (Ref(0), Ref(1), Ref(2), (1, 1), (1, 1), (1, 1), False, (0, 0), 1)
     instructions = [
         call(0, "aten::convolution.out", conv, 3, name="features.conv", source=line),
-        call(1, "aten::relu.out", (Ref(3),), 4, name="relu", source=Source("layers/act.py", 3, "return relu(x)  # größer")),
+        call(
+            1,
+            "aten::relu.out",
+            (Ref(3),),
+            4,
+            name="relu",
+            source=Source("layers/act.py", 3, "return relu(x)  # größer"),
+        ),
         call(2, "aten::max_pool2d_with_indices.out", (Ref(4), (2, 2), (), (0, 0), (1, 1), False), 5, 6, name="pool"),
         call(3, "aten::view_copy.out", (Ref(5), (1, 64)), 7, name="flat"),
         call(4, "aten::addmm.out", (Ref(9), Ref(7), Ref(8), 1, 1), 10, name="fc"),
@@ -80,7 +94,8 @@ def convolution() -> Method:
 
 
 def arguments() -> Method:
-    """Every kind of argument: texts, infinities, -0.0, lists of each kind, lists of tensors with and without holes, list outs."""
+    """Every kind of argument: texts, infinities, -0.0, lists of each kind, lists of tensors with and without holes,
+    list outs."""
     values = [
         value(0, "x", Role.INPUT, 2, 6),
         value(1, "first", Role.ACTIVATION, 2, 2),
@@ -105,7 +120,11 @@ def arguments() -> Method:
         call(5, "aten::topk.values", (Ref(2), 1, -1, True, True), 8, 9, name="topk"),
         call(6, "aten::constant_pad_nd.out", (Ref(1), (0, 0, 1, 1), 0), 10, name="pad"),
         call(
-            7, "test::everything.out", (Ref(1), (1.0, 0.5), (True, False), (0.0, -0.0), (None, None), 1, 1.0, True, Ref(11)), 12, name="all"
+            7,
+            "test::everything.out",
+            (Ref(1), (1.0, 0.5), (True, False), (0.0, -0.0), (None, None), 1, 1.0, True, Ref(11)),
+            12,
+            name="all",
         ),
     ]
     return method(values, instructions, (0,), (3, 7, 8, 9, 10, 3, 0), "forward")
@@ -117,7 +136,9 @@ def state(*, initial: bool) -> Method:
         value(0, "x", Role.INPUT, 3),
         holding(1, "total", random(5, 3), Role.STATE) if initial else value(1, "total", Role.STATE, 3),
         value(2, "sum", Role.OUTPUT, 3),
-        holding(3, "runs", np.array(7, np.int64), Role.STATE) if initial else value(3, "runs", Role.STATE, dtype=DType.INT64),
+        holding(3, "runs", np.array(7, np.int64), Role.STATE)
+        if initial
+        else value(3, "runs", Role.STATE, dtype=DType.INT64),
         holding(4, "one", np.array(1, np.int64)),
         value(5, "runs_now", Role.OUTPUT, dtype=DType.INT64),
     ]
@@ -222,8 +243,8 @@ def shifted(one: Method, name: str) -> Method:
 
 
 def meter() -> Program:
-    """Three methods: `measure` adds to a total and counts its calls, `show` only reads the total, `reset` only writes it. A constant and
-    the total are shared, the count is not."""
+    """Three methods: `measure` adds to a total and counts its calls, `show` only reads the total, `reset` only writes
+    it. A constant and the total are shared, the count is not."""
     scale, total = holding(1, "scale", random(9, 3)), holding(2, "total", random(10, 3), Role.STATE)
     measure = method(
         [
@@ -248,10 +269,16 @@ def meter() -> Program:
         "measure",
     )
     show = method(
-        [scale, total, value(3, "shown", Role.OUTPUT, 3)], [call(0, "aten::div.out", (Ref(2), Ref(1)), 3, name="shown")], (), (3,), "show"
+        [scale, total, value(3, "shown", Role.OUTPUT, 3)],
+        [call(0, "aten::div.out", (Ref(2), Ref(1)), 3, name="shown")],
+        (),
+        (3,),
+        "show",
     )
     zeros = holding(8, "zeros", np.zeros(3, np.float32))
-    clear = method([total, zeros], [call(0, "aten::copy_", (Ref(2), Ref(8), False), 2, name="keep_total")], (), (), "reset")
+    clear = method(
+        [total, zeros], [call(0, "aten::copy_", (Ref(2), Ref(8), False), 2, name="keep_total")], (), (), "reset"
+    )
     return Program((measure, show, clear))
 
 

@@ -41,7 +41,8 @@ def _method(method: Method) -> dict[str, Any]:
             if value.id in used
         },
         "instructions": [
-            (one.op, args(one.op, one.args), [names[out] for out in one.outs], one.name, one.source) for one in method.instructions
+            (one.op, args(one.op, one.args), [names[out] for out in one.outs], one.name, one.source)
+            for one in method.instructions
         ],
         "inputs": [names[id_] for id_ in method.inputs],
         "outputs": [names[id_] for id_ in method.outputs],

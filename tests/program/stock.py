@@ -1,8 +1,9 @@
 """The stock ExecuTorch, 1.5.1, as a tool of the tests: it is installed into `build/` and used by processes of its own.
 
-Its Python package runs on the project's own pins of torch, torchao, numpy and flatbuffers (seen with these versions), so only the wheel
-itself and three pure Python packages are added: 131 MB, some seconds. Its Cortex-M flow needs tosa-tools and ml_dtypes, which want an older
-numpy and flatbuffers: all of these lie in a folder of their own, 424 MB, 20 s.
+Its Python package runs on the project's own pins of torch, torchao, numpy and flatbuffers (seen with these versions),
+so only the wheel itself and three pure Python packages are added: 131 MB, some seconds. Its Cortex-M flow needs
+tosa-tools and ml_dtypes, which want an older numpy and flatbuffers: all of these lie in a folder of their own, 424 MB,
+20 s.
 
     python -m tests.program.stock        installs, and says where
 """
@@ -64,9 +65,15 @@ def _run(program: str, *arguments: str, tool: Callable[[], Path] = executorch) -
     path = os.pathsep.join((str(tool()), str(ROOT)))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / program), *arguments], env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, str(Path(__file__).parent / program), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
-    assert done.returncode == 0, f"{program} {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, (
+        f"{program} {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
     return done.stdout
 
 
@@ -78,14 +85,16 @@ def export(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
 
 
 def export_cortex_m(scripts: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """An int8 `.pte` of each model script, by ExecuTorch's Cortex-M flow, and beside it the `.npz` of `cortex_m_export.py`."""
+    """An int8 `.pte` of each model script, by ExecuTorch's Cortex-M flow, and beside it the `.npz` of
+    `cortex_m_export.py`."""
     pairs = [f"{script}={folder / name}.pte" for name, script in scripts.items()]
     _run("cortex_m_export.py", *pairs, tool=cortex_m)
     return {name: folder / f"{name}.pte" for name in scripts}
 
 
 def kinds(flow: str, names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """A `.pte` of each kind of model in `stock_kinds.py`, by ExecuTorch's float, xnnpack or cortex_m flow, and an `.npz` beside it."""
+    """A `.pte` of each kind of model in `stock_kinds.py`, by ExecuTorch's float, xnnpack or cortex_m flow, and an
+    `.npz` beside it."""
     _run("stock_kinds.py", flow, str(folder), *names, tool=cortex_m if flow == "cortex_m" else executorch)
     lacking = [path.read_text() for path in folder.glob("*.txt")]
     assert not lacking, lacking
@@ -93,7 +102,8 @@ def kinds(flow: str, names: Sequence[str], folder: Path) -> dict[str, Path]:
 
 
 def define_cortex_m(calls: Sequence[tuple[str, Sequence[Any]]], folder: Path) -> list[Array | str]:
-    """What ExecuTorch's Python definitions give for calls (operator, arguments), or why they refuse one. Arrays are channels last."""
+    """What ExecuTorch's Python definitions give for calls (operator, arguments), or why they refuse one. Arrays are
+    channels last."""
     arrays: dict[str, Array] = {}
     texts: list[tuple[str, list[Any]]] = []
     for number, (op, args) in enumerate(calls):
@@ -114,7 +124,8 @@ def special(folder: Path) -> None:
 
 
 def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Path, list[list[Array]]]:
-    """The outputs, [run][output], of each file for its inputs, [run][input], in ExecuTorch's runtime with its C++ checks of the file."""
+    """The outputs, [run][output], of each file for its inputs, [run][input], in ExecuTorch's runtime with its C++
+    checks of the file."""
     for number, runs in enumerate(jobs.values()):
         arrays = {f"{k}_{i}": array for k, inputs in enumerate(runs) for i, array in enumerate(inputs)}
         np.savez(folder / f"in_{number}.npz", allow_pickle=False, **arrays)

@@ -1,8 +1,9 @@
 """Models of many kinds by ExecuTorch's own flows: `stock_kinds.py FLOW FOLDER [KIND ...]`.
 
-FLOW is float, cortex_m, or xnnpack: quantised as for that delegate and not delegated, so that quantise and dequantise stand round float
-operators, with a scale for each channel of a weight or (xnnpack_tensor) one. Beside each file lies an .npz: `input_0`, and `output_0` as
-the network that was lowered gives it. A kind that the flow itself cannot lower leaves a text beside: why.
+FLOW is float, cortex_m, or xnnpack: quantised as for that delegate and not delegated, so that quantise and dequantise
+stand round float operators, with a scale for each channel of a weight or (xnnpack_tensor) one. Beside each file lies an
+.npz: `input_0`, and `output_0` as the network that was lowered gives it. A kind that the flow itself cannot lower
+leaves a text beside: why.
 """
 
 from __future__ import annotations
@@ -48,36 +49,40 @@ def conv(ins: int = 3, outs: int = 8, size: int = 3, **more: Any) -> nn.Module:
 IMAGE, ROWS, SEQUENCE = (1, 3, 10, 10), (2, 16), (1, 4, 20)
 KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "bn": (lambda: nn.Sequential(conv(bias=False), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 4, 1)), IMAGE),
-    "relu6": (lambda: nn.Sequential(conv(stride=2), nn.ReLU6(), conv(8, 8, groups=8, padding=1), nn.ReLU6(), conv(8, 5, 1)), IMAGE),
-    "clamp": (lambda: Of(lambda m, x: torch.clamp(m.b(torch.clamp(m.a(x), -0.4, 0.7)), min=-0.1), a=conv(), b=conv(8, 4)), IMAGE),
-    "clamp_alone": (lambda: Of(lambda m, x: m.a(x.clamp(-0.5, 1.0)).clamp(max=0.3), a=nn.Linear(16, 8)), ROWS),
-    "scalars": (lambda: Of(lambda m, x: m.b(m.a(x) * 0.5 + 0.25 - m.a(x) / 3), a=nn.Linear(16, 16), b=nn.Linear(16, 4)), ROWS),
-    "scalar_first": (lambda: Of(lambda m, x: m.a(x * 0.125), a=conv()), IMAGE),
-    "buffers": (lambda: Of(lambda m, x: m.a((x - m.n.weight) * m.n.bias), a=nn.Linear(16, 6), n=nn.LayerNorm(16)), ROWS),
-    "softmax_between": (lambda: Of(lambda m, x: m.b(torch.softmax(m.a(x), -1)), a=nn.Linear(16, 12), b=nn.Linear(12, 5)), ROWS),
-    "softmax_channels": (lambda: Of(lambda m, x: m.b(torch.softmax(m.a(x), 1)), a=conv(), b=conv(8, 2)), IMAGE),
-    "log_softmax": (lambda: Of(lambda m, x: torch.log_softmax(m.a(x), -1), a=nn.Linear(16, 12)), ROWS),
-    "attention": (lambda: Of(attention, qkv=nn.Linear(16, 48), out=nn.Linear(16, 16)), (1, 6, 16)),
+    "relu6": (lambda: nn.Sequential(conv(stride=2), nn.ReLU6(), conv(8, 8, groups=8, padding=1), nn.ReLU6(),
+    conv(8, 5, 1)), IMAGE), "clamp": (lambda: Of(lambda m, x: torch.clamp(m.b(torch.clamp(m.a(x), -0.4, 0.7)),
+    min=-0.1), a=conv(), b=conv(8, 4)), IMAGE), "clamp_alone": (lambda: Of(lambda m,
+    x: m.a(x.clamp(-0.5, 1.0)).clamp(max=0.3), a=nn.Linear(16, 8)), ROWS),
+    "scalars": (lambda: Of(lambda m, x: m.b(m.a(x) * 0.5 + 0.25 - m.a(x) / 3), a=nn.Linear(16, 16), b=nn.Linear(16, 4)),
+    ROWS), "scalar_first": (lambda: Of(lambda m, x: m.a(x * 0.125), a=conv()), IMAGE),
+    "buffers": (lambda: Of(lambda m, x: m.a((x - m.n.weight) * m.n.bias), a=nn.Linear(16, 6), n=nn.LayerNorm(16)),
+    ROWS), "softmax_between": (lambda: Of(lambda m, x: m.b(torch.softmax(m.a(x), -1)), a=nn.Linear(16, 12),
+    b=nn.Linear(12, 5)), ROWS), "softmax_channels": (lambda: Of(lambda m, x: m.b(torch.softmax(m.a(x), 1)), a=conv(),
+    b=conv(8, 2)), IMAGE), "log_softmax": (lambda: Of(lambda m, x: torch.log_softmax(m.a(x), -1), a=nn.Linear(16, 12)),
+    ROWS), "attention": (lambda: Of(attention, qkv=nn.Linear(16, 48), out=nn.Linear(16, 16)), (1, 6, 16)),
     "conv1d": (lambda: nn.Sequential(nn.Conv1d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv1d(8, 4, 5, stride=2)), SEQUENCE),
     "conv1d_depthwise": (lambda: nn.Sequential(nn.Conv1d(4, 4, 3, groups=4), nn.ReLU(), nn.Conv1d(4, 6, 1)), SEQUENCE),
-    "dilated": (lambda: nn.Sequential(conv(dilation=2, padding=2), nn.Hardtanh(-0.5, 0.5), conv(8, 8, groups=2)), IMAGE),
-    "transposed": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)), IMAGE),
+    "dilated": (lambda: nn.Sequential(conv(dilation=2, padding=2), nn.Hardtanh(-0.5, 0.5), conv(8, 8, groups=2)),
+    IMAGE), "transposed": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, stride=2)), IMAGE),
     "transposed_1d": (lambda: nn.Sequential(nn.ConvTranspose1d(4, 6, 4, stride=2, padding=1), nn.Tanh()), SEQUENCE),
-    "pools": (lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.AvgPool2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()), IMAGE),
-    "residual": (lambda: Of(lambda m, x: torch.relu(m.b(torch.relu(m.a(x))) + m.a(x)), a=conv(padding=1), b=conv(8, 8, padding=1)), IMAGE),
-    "gates": (lambda: Of(lambda m, x: torch.sigmoid(m.a(x)) * torch.tanh(m.b(x)), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
+    "pools": (lambda: nn.Sequential(conv(), nn.MaxPool2d(2), nn.AvgPool2d(3, 1, 1), nn.AdaptiveAvgPool2d(1),
+    nn.Flatten()), IMAGE), "residual": (lambda: Of(lambda m, x: torch.relu(m.b(torch.relu(m.a(x))) + m.a(x)),
+    a=conv(padding=1), b=conv(8, 8, padding=1)), IMAGE), "gates": (lambda: Of(lambda m,
+    x: torch.sigmoid(m.a(x)) * torch.tanh(m.b(x)), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
     "swish": (lambda: nn.Sequential(conv(), nn.Hardswish(), conv(8, 8, 1), nn.SiLU(), conv(8, 4, 1), nn.GELU()), IMAGE),
-    "squeeze_excite": (lambda: Of(lambda m, x: m.a(x) * torch.sigmoid(m.b(m.a(x).mean((2, 3), True))), a=conv(), b=conv(8, 8, 1)), IMAGE),
-    "joined": (lambda: Of(lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], 1)), a=conv(3, 4), b=conv(3, 6), c=conv(10, 4, 1)), IMAGE),
-    "pieces": (lambda: Of(lambda m, x: m.b(m.a(x)[:, :4].flatten(1)[:, ::2]), a=conv(3, 6, stride=3), b=nn.Linear(18, 3)), IMAGE),
-    "norm": (lambda: nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4)), ROWS),
-    "group_norm": (lambda: nn.Sequential(conv(), nn.GroupNorm(2, 8), nn.ReLU(), conv(8, 4, 1)), IMAGE),
-    "upsampled": (lambda: Of(lambda m, x: m.b(F.interpolate(m.a(x), scale_factor=2.0)), a=conv(), b=conv(8, 2)), IMAGE),
+    "squeeze_excite": (lambda: Of(lambda m, x: m.a(x) * torch.sigmoid(m.b(m.a(x).mean((2, 3), True))), a=conv(),
+    b=conv(8, 8, 1)), IMAGE), "joined": (lambda: Of(lambda m, x: m.c(torch.cat([m.a(x), m.b(x)], 1)), a=conv(3, 4),
+    b=conv(3, 6), c=conv(10, 4, 1)), IMAGE), "pieces": (lambda: Of(lambda m, x: m.b(m.a(x)[:, :4].flatten(1)[:, ::2]),
+    a=conv(3, 6, stride=3), b=nn.Linear(18, 3)), IMAGE), "norm": (lambda: nn.Sequential(nn.Linear(16, 16),
+    nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4)), ROWS), "group_norm": (lambda: nn.Sequential(conv(),
+    nn.GroupNorm(2, 8), nn.ReLU(), conv(8, 4, 1)), IMAGE), "upsampled": (lambda: Of(lambda m,
+    x: m.b(F.interpolate(m.a(x), scale_factor=2.0)), a=conv(), b=conv(8, 2)), IMAGE),
     "padded": (lambda: Of(lambda m, x: m.b(F.pad(m.a(x), (1, 2, 0, 1))), a=conv(), b=conv(8, 2)), IMAGE),
     "leaky": (lambda: nn.Sequential(conv(), nn.LeakyReLU(0.1), conv(8, 4), nn.PReLU(4), nn.ELU()), IMAGE),
-    "extremes": (lambda: Of(lambda m, x: torch.maximum(m.a(x), m.b(x)).amax(-1), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
-    "turned": (lambda: Of(lambda m, x: m.b(m.a(x).transpose(1, 2)), a=nn.Conv1d(4, 6, 1), b=nn.Linear(6, 3)), SEQUENCE),
-    "division": (lambda: Of(lambda m, x: m.a(x) / (m.b(x).abs() + 1.0), a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
+    "extremes": (lambda: Of(lambda m, x: torch.maximum(m.a(x), m.b(x)).amax(-1), a=nn.Linear(16, 8),
+    b=nn.Linear(16, 8)), ROWS), "turned": (lambda: Of(lambda m, x: m.b(m.a(x).transpose(1, 2)), a=nn.Conv1d(4, 6, 1),
+    b=nn.Linear(6, 3)), SEQUENCE), "division": (lambda: Of(lambda m, x: m.a(x) / (m.b(x).abs() + 1.0),
+    a=nn.Linear(16, 8), b=nn.Linear(16, 8)), ROWS),
 }  # fmt: skip
 
 
@@ -110,7 +115,10 @@ def lowered(flow: str, model: nn.Module, samples: list[Tensor]) -> tuple[bytes, 
         model = edge.exported_program().module()
     else:
         if flow.startswith("xnnpack"):
-            from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
+            from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+                XNNPACKQuantizer,
+                get_symmetric_quantization_config,
+            )
 
             config = get_symmetric_quantization_config(is_per_channel=flow == "xnnpack")
             model = quantised(model, samples, XNNPACKQuantizer().set_global(config))

@@ -76,13 +76,17 @@ PROGRAMS = {
     "delegate": to_edge_transform_and_lower(exported(Dense(), ROW), partitioner=[XnnpackPartitioner()]).to_executorch(),
     "external": to_edge(exported(Dense(), ROW)).to_executorch(ExecutorchBackendConfig(external_constants=True)),
     "half": to_edge(exported(nn.ReLU(), ROW.half())).to_executorch(),
-    "dynamic": to_edge(exported(Dense(), torch.ones(2, 4), dynamic_shapes=({0: Dim("rows", min=1, max=8)},))).to_executorch(),
+    "dynamic": to_edge(
+        exported(Dense(), torch.ones(2, 4), dynamic_shapes=({0: Dim("rows", min=1, max=8)},))
+    ).to_executorch(),
     "loop over sizes": to_edge(exported(OverRows(), torch.ones(3, 2))).to_executorch(),
     "number": to_edge(exported(AddNumber(), ROW, 3)).to_executorch(),
     "none": to_edge(exported(WithNone(), ROW)).to_executorch(),
     "changed input": to_edge(exported(ChangesInput(), ROW)).to_executorch(),
     "initial state": to_edge(exported(Running(), torch.ones(3))).to_executorch(INITIAL),
-    "traced": to_edge(exported(Dense(), ROW)).to_executorch(ExecutorchBackendConfig(memory_planning_pass=UNPLANNED, emit_stacktrace=True)),
+    "traced": to_edge(exported(Dense(), ROW)).to_executorch(
+        ExecutorchBackendConfig(memory_planning_pass=UNPLANNED, emit_stacktrace=True)
+    ),
     "constant methods": to_edge(exported(Dense(), ROW), constant_methods=CONSTANT).to_executorch(),
 }
 

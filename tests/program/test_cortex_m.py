@@ -56,7 +56,8 @@ OPERATORS = {
 
 @pytest.fixture(scope="module")
 def cortex_m(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The `.pte` of each network, with the `.npz` beside it. VWW's images are closer to each other than its softmax has steps."""
+    """The `.pte` of each network, with the `.npz` beside it. VWW's images are closer to each other than its softmax has
+    steps."""
     folder = tmp_path_factory.mktemp("cortex_m")
     apart = folder / "vww_apart.py"
     apart.write_text(APART.format(folder=str(NETWORKS["vww"].parent)))
@@ -91,7 +92,8 @@ def test_networks_agree_on_a_cortex_m(cortex_m: dict[str, Path], tmp_path: Path)
 
 
 def test_the_rounding_is_chosen_and_can_be_overruled(cortex_m: dict[str, Path], tmp_path: Path) -> None:
-    """With the house rule the sums of the autoencoder round otherwise, so that the networks' test sees which rule it was."""
+    """With the house rule the sums of the autoencoder round otherwise, so that the networks' test sees which rule it
+    was."""
     found, expected = outputs(cortex_m["ad"], tmp_path, "--rounding", "nearest")
     assert json.loads((tmp_path / "memory.json").read_text())["rounding"] == "nearest"
     assert 0.5 < np.abs(found - expected).max() < 4
@@ -104,12 +106,12 @@ def test_scratch_is_not_read(cortex_m: dict[str, Path]) -> None:
     assert len(last) == 10 and set(last) == {None}
 
 
-# ---- operators --------------------------------------------------------------------------------------------------------------------------
+# ---- operators -------------------------------------------------------------------------------------------------------
 
 
 def takes(sample: Sample) -> bool:
-    """Whether ExecuTorch's operator has this form at all: images, equal padding at both ends, operands of one shape, one scale in a linear
-    layer (its definition reads the first and no other)."""
+    """Whether ExecuTorch's operator has this form at all: images, equal padding at both ends, operands of one shape,
+    one scale in a linear layer (its definition reads the first and no other)."""
     tensors = [arg.of for arg in sample.args if isinstance(arg, Tensor)]
     if "conv2d" in sample.op.name:
         return len(tensors[0].shape) == 4 and len(sample.args[3]) == len(sample.args[4]) == len(sample.args[5]) == 2
@@ -137,7 +139,9 @@ def test_operators_give_the_bytes_of_their_definitions(tmp_path: Path) -> None:
     for start in range(0, len(pairs), 150):
         part = pairs[start : start + 150]
         whole = batch([one for one, _ in part])
-        found = host.run(specialise(whole.program, Target(host.board.features, "size", "tflm"), library), whole.inputs, library)
+        found = host.run(
+            specialise(whole.program, Target(host.board.features, "size", "tflm"), library), whole.inputs, library
+        )
         for (one, wanted), (position,) in zip(part, whole.results, strict=True):
             far = np.abs(found[position].astype(np.float64) - wanted.reshape(found[position].shape)).max(initial=0)
             if far > OPERATORS[one.op.name]:
@@ -149,11 +153,17 @@ def test_operators_give_the_bytes_of_their_definitions(tmp_path: Path) -> None:
 
 
 def test_padding_and_transposing_are_those_of_pytorch(tmp_path: Path) -> None:
-    """Amounts count along memory, so they mean something else for channels-last tensors; one channel counts as channels last."""
+    """Amounts count along memory, so they mean something else for channels-last tensors; one channel counts as channels
+    last."""
     random = np.random.default_rng(3)
     shapes = [(1, 3, 4, 5), (2, 1, 4, 3), (1, 6, 1, 1), (3, 4), (5,)]
     inputs = [random.integers(-128, 128, shape).astype(np.int8) for shape in shapes]
-    ends = [([0, 1, 2, 0], [0, 0, 3, 1]), ([0, 4, 1, 0], [0, 5, 1, 0]), ([0, 2, 0, 1], [0, 0, 1, 0]), ([0, 0, 1, 0], [0, 0, 2, 4])]
+    ends = [
+        ([0, 1, 2, 0], [0, 0, 3, 1]),
+        ([0, 4, 1, 0], [0, 5, 1, 0]),
+        ([0, 2, 0, 1], [0, 0, 1, 0]),
+        ([0, 0, 1, 0], [0, 0, 2, 4]),
+    ]
     pads = [(one, *pair, -7) for one, pair in zip(inputs, (*ends, ([0, 0, 0, 2], [0, 0, 0, 1])), strict=True)]
     turns = [(one, list(random.permutation(one.ndim))) for one in inputs]
     calls: list[tuple[str, list[Any]]] = [("cortex_m::pad.out", list(args)) for args in pads]
@@ -161,8 +171,13 @@ def test_padding_and_transposing_are_those_of_pytorch(tmp_path: Path) -> None:
     for (name, args), wanted in zip(calls, stock.define_cortex_m(calls, tmp_path), strict=True):
         assert not isinstance(wanted, str), wanted
         x = args[0]
-        spec = TensorSpec(DType.INT8, x.shape).with_order(channels_last(x.ndim) if x.ndim == 4 else tuple(range(x.ndim)))
-        values = {0: Value(0, "x", spec, Role.INPUT), 1: Value(1, "y", TensorSpec(DType.INT8, wanted.shape), Role.OUTPUT)}
+        spec = TensorSpec(DType.INT8, x.shape).with_order(
+            channels_last(x.ndim) if x.ndim == 4 else tuple(range(x.ndim))
+        )
+        values = {
+            0: Value(0, "x", spec, Role.INPUT),
+            1: Value(1, "y", TensorSpec(DType.INT8, wanted.shape), Role.OUTPUT),
+        }
         literals = tuple(tuple(arg) if isinstance(arg, list) else arg for arg in args[1:])
         method = Method("forward", values, (Instruction(name, (Ref(0), *literals), (1,), 0),), (0,), (1,))
         (instruction,) = use_one_form(method, load_ops()).instructions

@@ -1,4 +1,5 @@
-"""Both ways between us and stock ExecuTorch 1.5.1: it runs our files, and we make the same program of its files as of the script."""
+"""Both ways between us and stock ExecuTorch 1.5.1: it runs our files, and we make the same program of its files as of
+the script."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tests.program.test_fuzz import damage, survives
 RUNS = 5
 """Samples a network; the program with state is judged on a sequence."""
 
-# ---- hand-made programs, which have what networks have not -------------------------------------------------------------------------
+# ---- hand-made programs, which have what networks have not -----------------------------------------------------------
 
 X = random(20, 1, 1, 8, 8)
 
@@ -59,11 +60,17 @@ HAND_MADE: dict[str, tuple[Sequence[Sequence[Array]], Sequence[Sequence[Array]]]
         [[np.array([1, 2, 3, 4], np.float32)], [np.array([-1, 2, 3, 4], np.float32)]],
         [[np.array([[2, 4], [6, 8]])], [np.array([[1, 4], [9, 16]])]],
     ),
-    "loop": ([[np.array([1, 2], np.float32)], [np.array([50, 1], np.float32)]], [expected_loop(np.array([1, 2])), [np.array([100, 2])]]),
+    "loop": (
+        [[np.array([1, 2], np.float32)], [np.array([50, 1], np.float32)]],
+        [expected_loop(np.array([1, 2])), [np.array([100, 2])]],
+    ),
     "layouts": ([[TABLE_X := random(3, 1, 3, 4, 5)]], [[TABLE_X + random(9, 1, 3, 4, 5)]]),
     "shared": ([[TABLE]], [[TABLE + TABLE, np.zeros(6), TABLE.reshape(6)]]),
     "state": ([[x] for x in STATE_X], [[total, np.array(k + 1)] for k, total in enumerate(SUMS)]),
-    "initialised_state": ([[x] for x in STATE_X], [[total + random(5, 3), np.array(k + 8)] for k, total in enumerate(SUMS)]),
+    "initialised_state": (
+        [[x] for x in STATE_X],
+        [[total + random(5, 3), np.array(k + 8)] for k, total in enumerate(SUMS)],
+    ),
 }
 
 
@@ -78,7 +85,7 @@ def test_hand_made_programs_run_in_executorch(tmp_path: Path) -> None:
                 np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6, err_msg=f"{name}, run {run}")
 
 
-# ---- the networks ------------------------------------------------------------------------------------------------------------------
+# ---- the networks ----------------------------------------------------------------------------------------------------
 
 
 def samples(npz: Path) -> tuple[list[list[Array]], list[list[Array]]]:
@@ -97,7 +104,9 @@ def samples(npz: Path) -> tuple[list[list[Array]], list[list[Array]]]:
 def assert_eager(name: str, found: list[list[Array]], outputs: list[list[Array]]) -> None:
     for run, (some, expected) in enumerate(zip(found, outputs, strict=True)):
         for one, other in zip(some, expected, strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max(), err_msg=f"{name}, sample {run}")
+            np.testing.assert_allclose(
+                one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max(), err_msg=f"{name}, sample {run}"
+            )
 
 
 def test_our_networks_run_in_executorch_like_eager(ours: dict[str, Path], tmp_path: Path) -> None:
@@ -118,7 +127,9 @@ def test_executorchs_networks_become_the_same_program(ours: dict[str, Path], the
             np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_executorchs_networks_survive_our_reading_and_writing(ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path) -> None:
+def test_executorchs_networks_survive_our_reading_and_writing(
+    ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path
+) -> None:
     """What ExecuTorch computes with its own files and with them read and written by us is the same, bit for bit."""
     jobs: dict[Path, list[list[Array]]] = {}
     for name, path in theirs.items():
@@ -133,8 +144,8 @@ def test_executorchs_networks_survive_our_reading_and_writing(ours: dict[str, Pa
 
 
 def shape_of(program: Program) -> list[object]:
-    """Operators, arguments and shapes, with values counted in the order of their first use in the place of names and ids; what only
-    converts the layout of an input that a script states is left out."""
+    """Operators, arguments and shapes, with values counted in the order of their first use in the place of names and
+    ids; what only converts the layout of an input that a script states is left out."""
     method = without_conversions(program.method())
     order = in_order(method)
     return [
@@ -164,12 +175,17 @@ def without_conversions(method: Method) -> Method:
 
 
 def in_order(method: Method) -> dict[int, int]:
-    found = dict.fromkeys((*method.inputs, *(id_ for one in method.instructions for id_ in (*one.reads, *one.outs)), *method.outputs))
+    found = dict.fromkeys(
+        (*method.inputs, *(id_ for one in method.instructions for id_ in (*one.reads, *one.outs)), *method.outputs)
+    )
     return {id_: position for position, id_ in enumerate(found)}
 
 
 def numbered(args: Sequence[object], order: dict[int, int]) -> list[object]:
-    return [f"<{order[arg.id]}>" if isinstance(arg, Ref) else numbered(arg, order) if isinstance(arg, tuple) else arg for arg in args]
+    return [
+        f"<{order[arg.id]}>" if isinstance(arg, Ref) else numbered(arg, order) if isinstance(arg, tuple) else arg
+        for arg in args
+    ]
 
 
 def constants(program: Program) -> list[Array]:
@@ -179,7 +195,8 @@ def constants(program: Program) -> list[Array]:
 
 
 def test_damaged_files_of_executorch(theirs: dict[str, Path]) -> None:
-    """Official files say by sharing what ours say by instructions, so damage to them takes other ways through the reader."""
+    """Official files say by sharing what ours say by instructions, so damage to them takes other ways through the
+    reader."""
     for name in ("digits", "state"):
         data = theirs[name].read_bytes()
         for size in range(0, len(data), 7):
@@ -258,11 +275,12 @@ def model():
 
 def example_inputs():
     return MODELS["NAME"][1]
-"""
+"""  # noqa: E501
 
 
 def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
-    """Branches, elided views, et_view, lists as results, texts, layouts, state, several outputs: run before and after, bit for bit."""
+    """Branches, elided views, et_view, lists as results, texts, layouts, state, several outputs: run before and after,
+    bit for bit."""
     names = re.findall(r'^    "(\w+)": \(', FOREIGN, re.MULTILINE)
     scripts = {}
     for name in names:
@@ -276,7 +294,9 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
         again = tmp_path / f"{name}_again.pte"
         again.write_bytes(pte.write(program, stock=True))
         shapes = [method.values[id_].spec.shape for id_ in method.inputs]
-        jobs[path] = jobs[again] = [[random(10 * run + k, *shape) for k, shape in enumerate(shapes)] for run in range(3)]
+        jobs[path] = jobs[again] = [
+            [random(10 * run + k, *shape) for k, shape in enumerate(shapes)] for run in range(3)
+        ]
         assert described(pte.read(again.read_bytes())) == described(program), name
     found = stock.run(jobs, tmp_path)
     for name, path in files.items():
@@ -285,7 +305,7 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-# ---- what ExecuTorch writes when it is asked for more than the default ------------------------------------------------------------------
+# ---- what ExecuTorch writes when it is asked for more than the default -----------------------------------------------
 
 SPECIAL = {
     "delegate": "instruction 0: it calls the delegate 'XnnpackBackend'; delegates are not supported",
@@ -313,7 +333,11 @@ def test_what_is_not_supported_is_refused_by_name(special: Path, name: str) -> N
 
 
 def test_initial_state_of_executorch(special: Path) -> None:
-    (state,) = (one for one in pte.read((special / "initial state.pte").read_bytes()).method().values.values() if one.role is Role.STATE)
+    (state,) = (
+        one
+        for one in pte.read((special / "initial state.pte").read_bytes()).method().values.values()
+        if one.role is Role.STATE
+    )
     assert state.data is not None
     np.testing.assert_array_equal(state.data, [1.0, 2.0, 3.0])
 

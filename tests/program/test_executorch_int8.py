@@ -18,7 +18,8 @@ RUNS = 3
 
 
 def test_int8_programs_run_in_executorch(tmp_path: Path, int8_net: Int8Net) -> None:
-    """Each network, with float inputs and outputs and with int8 ones; at most one step of the output's scale apart, and that rarely."""
+    """Each network, with float inputs and outputs and with int8 ones; at most one step of the output's scale apart, and
+    that rarely."""
     jobs: dict[Path, list[list[Array]]] = {}
     wanted: dict[Path, dict[str, Array]] = {}
     for name, net in NETS.items():
@@ -41,4 +42,6 @@ def test_int8_programs_run_in_executorch(tmp_path: Path, int8_net: Int8Net) -> N
                 apart = np.abs(got.astype(float) - want.astype(float))
                 # of one sample all results may be equal, of all of them not
                 step = 1.0 if want.dtype.kind == "i" else np.diff(np.unique(arrays[f"output_{at}"])).min()
-                assert apart.max() <= 1.001 * step and (apart > 0).mean() <= 0.02, f"{path.stem}: {apart.max()} of {step}"
+                assert apart.max() <= 1.001 * step and (apart > 0).mean() <= 0.02, (
+                    f"{path.stem}: {apart.max()} of {step}"
+                )

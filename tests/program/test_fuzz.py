@@ -1,7 +1,7 @@
 """Whatever the bytes: a valid program or a ProgramError, in less than a second and 256 MB.
 
-Every cut of a file, every byte of its flatbuffer with 8 values each, and seeded random damage. `ETEXPORT_MUTATIONS` sets
-how much of the last (100,000 unless told).
+Every cut of a file, every byte of its flatbuffer with 8 values each, and seeded random damage. `ETEXPORT_MUTATIONS`
+sets how much of the last (100,000 unless told).
 """
 
 from __future__ import annotations
@@ -93,7 +93,19 @@ def damage(data: bytes, rng: random.Random) -> bytes:
             word = at // 4 * 4
             (old,) = struct.unpack_from("<I", damaged, word)
             new = rng.choice(
-                (0, 1, 2**31 - 1, 2**31, 2**32 - 1, old + 1, old - 1, old * 2, rng.randrange(2**32), rng.randrange(100), end - word)
+                (
+                    0,
+                    1,
+                    2**31 - 1,
+                    2**31,
+                    2**32 - 1,
+                    old + 1,
+                    old - 1,
+                    old * 2,
+                    rng.randrange(2**32),
+                    rng.randrange(100),
+                    end - word,
+                )
             )
             struct.pack_into("<I", damaged, word, new % 2**32)
         else:
@@ -114,7 +126,7 @@ def test_random_damage() -> None:
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < PEAK_BYTES
 
 
-# ---- files that are made to be expensive ------------------------------------------------------------------------------------------
+# ---- files that are made to be expensive -----------------------------------------------------------------------------
 
 INT = {"val": ("Int", {"int_val": 1})}
 
@@ -144,9 +156,16 @@ def one_address() -> bytes:
 
 
 def nested_loops() -> bytes:
-    values = [tensor(dtype=11, at=0), tensor(dtype=11, at=16), *[tensor(dtype=11, at=32 + 16 * k) for k in range(4_000)]]
+    values = [
+        tensor(dtype=11, at=0),
+        tensor(dtype=11, at=16),
+        *[tensor(dtype=11, at=32 + 16 * k) for k in range(4_000)],
+    ]
     calls = [kernel(0, 0, 1, 1), *[kernel(0, 0, 2 + k, 2 + k) for k in range(4_000)]]
-    calls += [{"instr_args": ("JumpFalseCall", {"cond_value_index": 0, "destination_instruction": 256 - k})} for k in range(255)]
+    calls += [
+        {"instr_args": ("JumpFalseCall", {"cond_value_index": 0, "destination_instruction": 256 - k})}
+        for k in range(255)
+    ]
     return file(values, calls, [RELU], (0,), (1,), non_const_buffer_sizes=(0, 1 << 20))
 
 
@@ -162,12 +181,21 @@ def large_constants() -> bytes:
     return file(values, [], [], (), tuple(range(1_000)), bytes(64 << 20), (0, 0))
 
 
-EXPENSIVE = [long_argument_lists, long_result_lists, many_values, one_address, nested_loops, long_texts, large_constants]
+EXPENSIVE = [
+    long_argument_lists,
+    long_result_lists,
+    many_values,
+    one_address,
+    nested_loops,
+    long_texts,
+    large_constants,
+]
 
 
 @pytest.mark.parametrize("make", EXPENSIVE)
 def test_an_expensive_file(make: Callable[[], bytes]) -> None:
-    """In a process of its own, so that the peak is the reader's; how fast the machine is, is asked on both sides of it."""
+    """In a process of its own, so that the peak is the reader's; how fast the machine is, is asked on both sides of
+    it."""
     probe = (
         "import resource, sys, time\n"
         "from etexport.program import pte\n"

@@ -37,8 +37,9 @@ def test_lying_programs(tmp_path: Path) -> None:
 def channels(scales: int, zeros: int) -> Program:
     """A weight of 4 channels, so many scales and zero points, a float layer."""
     values = [value(0, "x", Role.INPUT, 1, 3), holding(1, "weight", (random(1, 4, 3) * 50).astype("int8")),
-              holding(2, "scales", abs(random(2, scales)) + 0.01), holding(3, "zeros", random(3, zeros).astype("int64")),
-              value(4, "real", Role.ACTIVATION, 4, 3), value(5, "y", Role.OUTPUT, 1, 4)]  # fmt: skip
+              holding(2, "scales", abs(random(2, scales)) + 0.01),
+              holding(3, "zeros", random(3, zeros).astype("int64")), value(4, "real", Role.ACTIVATION, 4, 3),
+              value(5, "y", Role.OUTPUT, 1, 4)]  # fmt: skip
     calls = (
         Instruction(DEQUANTIZE_CHANNELS, (Ref(1), Ref(2), Ref(3), 0, -127, 127, 1, None), (4,), 0, "weights"),
         Instruction("aten::linear.out", (Ref(0), Ref(4), None), (5,), 1, "layer"),
@@ -71,7 +72,8 @@ def test_results_are_clamped_within_int8(bounds: tuple[int, int]) -> None:
 
 
 def test_the_net_beneath() -> None:
-    """What no check foresaw is an error of one line too, with its place; what is an error already, or the system's, stays what it is."""
+    """What no check foresaw is an error of one line too, with its place; what is an error already, or the system's,
+    stays what it is."""
     words = r"^conv1: ZeroDivisionError: .* by zero \(test_lies.py:\d+\)\n  hint: .*report it"
     with pytest.raises(InternalError, match=words) as error, doing("conv1"):
         print(1 // 0)

@@ -17,8 +17,8 @@ from tests.program import stock
 from tests.program.programs import PROGRAMS
 
 KNOWN = sorted(set(PROGRAMS) - {"arguments", "initialised_state", "meter"})
-"""All but made-up operators and bool lists, which Netron refuses, and state with initial content, which it does not know (not even
-ExecuTorch's own).
+"""All but made-up operators and bool lists, which Netron refuses, and state with initial content, which it does not
+know (not even ExecuTorch's own).
 """
 
 

@@ -7,12 +7,18 @@ import re
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "etexport"
-NAME = re.compile(r"(aten|dim_order_ops|cortex_m|quantized_decomposed|etexport|executorch_prim|executorch)::\w+(\.\w+)?")
+NAME = re.compile(
+    r"(aten|dim_order_ops|cortex_m|quantized_decomposed|etexport|executorch_prim|executorch)::\w+(\.\w+)?"
+)
 
 
 def names_of(source: str) -> set[str]:
     """The strings that are nothing but an operator's name."""
-    strings = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    strings = (
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
     return {text for text in strings if NAME.fullmatch(text)}
 
 

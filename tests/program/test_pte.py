@@ -63,10 +63,13 @@ def test_the_method_that_is_built() -> None:
 def test_ids_and_handles_are_positions_in_the_file(name: str) -> None:
     data = pte.write(PROGRAMS[name])
     plans = wire.read(data).program["execution_plan"]
-    before = 0  # values of a further method are counted behind those of the others, what it shares with them is numbered there
+    # values of a further method are counted behind those of the others, what it shares with them is numbered there
+    before = 0
     for one in pte.read(data).methods:
         plan = next(plan for plan in plans if plan["name"] == one.name)
-        assert [instruction.handle for instruction in one.instructions] == list(range(len(plan["chains"][0]["instructions"])))
+        assert [instruction.handle for instruction in one.instructions] == list(
+            range(len(plan["chains"][0]["instructions"]))
+        )
         for id_, entry in one.values.items():
             if id_ >= before:
                 kind, tensor = plan["values"][id_ - before]["val"]
@@ -76,7 +79,8 @@ def test_ids_and_handles_are_positions_in_the_file(name: str) -> None:
 
 
 def test_methods_share_states_and_constants() -> None:
-    """In the file: one entry for a constant, and the last memory, of one size in all plans, for states that several methods have."""
+    """In the file: one entry for a constant, and the last memory, of one size in all plans, for states that several
+    methods have."""
     data = pte.write(PROGRAMS["meter"])
     program = pte.read(data)
     measure, show, clear = program.methods
@@ -98,7 +102,9 @@ def test_states_of_methods_that_share_no_memory_are_their_own() -> None:
         plan["chains"][0]["stacktrace"] = None
         for entry in plan["values"]:
             if entry["val"][0] == "Tensor" and entry["val"][1]["extra_tensor_info"]:
-                entry["val"][1]["extra_tensor_info"]["fully_qualified_name"] = "m.total" if entry["val"][1]["sizes"] else "m.runs"
+                entry["val"][1]["extra_tensor_info"]["fully_qualified_name"] = (
+                    "m.total" if entry["val"][1]["sizes"] else "m.runs"
+                )
     program = pte.read(wire.write(tables.program, [(16, bytes(tables.segments[0]))]))
     assert sorted(state.name for state in program.states.values()) == ["m_runs", "m_runs_1", "m_total", "m_total_1"]
     assert not any(method.shared for method in program.methods)
@@ -117,8 +123,8 @@ def test_an_in_place_operator_whose_result_is_a_value_of_its_own() -> None:
     """As ExecuTorch 1.0 to 1.2 wrote them: memory that nothing writes or reads."""
     tables = wire.read(pte.write(PROGRAMS["state"])).program
     (plan,) = tables["execution_plan"]
-    kept = next(call["instr_args"][1] for call in plan["chains"][0]["instructions"] if len(call["instr_args"][1]["args"]) == 4
-                and call["instr_args"][1]["args"][0] == call["instr_args"][1]["args"][3])  # fmt: skip
+    calls = [call["instr_args"][1] for call in plan["chains"][0]["instructions"]]
+    kept = next(call for call in calls if len(call["args"]) == 4 and call["args"][0] == call["args"][3])
     state = plan["values"][kept["args"][0]]
     plan["values"] = (*plan["values"], {"val": ("Tensor", {**state["val"][1], "extra_tensor_info": None})})
     kept["args"] = (*kept["args"][:3], len(plan["values"]) - 1)
@@ -141,15 +147,23 @@ def test_nothing_in_a_file_depends_on_the_day_or_the_order_of_a_set() -> None:
 
 def test_unused_values_are_left_out() -> None:
     program = PROGRAMS["convolution"]
-    extra = program.method().with_values(holding(99, "unused", random(0, 50)), value(98, "unwritten", Role.ACTIVATION, 7))
+    extra = program.method().with_values(
+        holding(99, "unused", random(0, 50)), value(98, "unwritten", Role.ACTIVATION, 7)
+    )
     assert pte.write(replace(program, methods=(extra,))) == pte.write(program)
 
 
-# ---- files of others, made by hand on the wire ---------------------------------------------------------------------------------
+# ---- files of others, made by hand on the wire -----------------------------------------------------------------------
 
 
 def tensor(*sizes: int, at: int | None = None, entry: int = 0, dtype: int = 6, **more: Any) -> wire.Table:
-    table: wire.Table = {"scalar_type": dtype, "sizes": sizes, "dim_order": bytes(range(len(sizes))), "data_buffer_idx": entry, **more}
+    table: wire.Table = {
+        "scalar_type": dtype,
+        "sizes": sizes,
+        "dim_order": bytes(range(len(sizes))),
+        "data_buffer_idx": entry,
+        **more,
+    }
     if at is not None:
         table["allocation_info"] = {"memory_id": 1, "memory_offset_low": at}
     return {"val": ("Tensor", table)}
@@ -180,7 +194,10 @@ def file(
         "delegates": (),
         "non_const_buffer_sizes": (0, 4096),
     }
-    root: wire.Table = {"execution_plan": [{**plan, **changed}], "constant_segment": {"segment_index": 0, "offsets": starts}}
+    root: wire.Table = {
+        "execution_plan": [{**plan, **changed}],
+        "constant_segment": {"segment_index": 0, "offsets": starts},
+    }
     return wire.write(root, [(16, constants)])
 
 
@@ -203,7 +220,15 @@ def test_a_view_by_address_becomes_an_instruction() -> None:
 
 def test_a_view_of_an_input_and_one_of_a_state() -> None:
     copy: list[wire.Table] = [{"val": ("Bool", {"bool_val": False})}]
-    values = [tensor(4, at=0), tensor(2, 2, at=0), tensor(4, at=64), tensor(2, 2, at=64), tensor(2, 2, at=128), tensor(4, at=128), *copy]
+    values = [
+        tensor(4, at=0),
+        tensor(2, 2, at=0),
+        tensor(4, at=64),
+        tensor(2, 2, at=64),
+        tensor(2, 2, at=128),
+        tensor(4, at=128),
+        *copy,
+    ]
     calls = [kernel(1, 1, 3, 4, 4), kernel(2, 2, 5, 6, 2)]
     program = pte.read(file(values, calls, [RELU, "aten::mul.out", "aten::copy_"], (0,), (4,)))
     found = [(one.op, one.args, one.outs) for one in program.method().instructions]
@@ -251,7 +276,9 @@ def test_names_of_a_file_without_names_come_from_what_uses_them() -> None:
     values = [tensor(1, 2, at=0), tensor(3, 2, entry=1), tensor(3, entry=2), tensor(2, 3, at=64), tensor(1, 3, at=128)]
     values += [one, zero, swap]
     calls = [kernel(0, 1, 7, 3, 3), kernel(1, 2, 0, 3, 5, 5, 4, 4)]
-    found = pte.read(file(values, calls, ["aten::permute_copy.out", "aten::addmm.out"], (0,), (4,), bytes(48), (0, 0, 32))).method()
+    found = pte.read(
+        file(values, calls, ["aten::permute_copy.out", "aten::addmm.out"], (0,), (4,), bytes(48), (0, 0, 32))
+    ).method()
     names = {one.id: one.name for one in found.values.values()}
     assert names == {0: "input_0", 1: "addmm_0_weight", 2: "addmm_0_bias", 3: "permute_0", 4: "addmm_0"}
     assert [one.name for one in found.instructions] == ["permute_0", "addmm_0"]
@@ -266,7 +293,11 @@ def relu_values(*values: wire.Table) -> Callable[[], bytes]:
 
 
 def relu_calls(*calls: wire.Table, operators: tuple[str, ...] = (RELU,)) -> Callable[[], bytes]:
-    null: list[wire.Table] = [{"val": ("Null", {})}, {"val": ("TensorList", {"items": (1, 1)})}, {"val": ("Int", {"int_val": 3})}]
+    null: list[wire.Table] = [
+        {"val": ("Null", {})},
+        {"val": ("TensorList", {"items": (1, 1)})},
+        {"val": ("Int", {"int_val": 3})},
+    ]
     return lambda: file([tensor(4, at=0), tensor(4, at=64), *null], list(calls), list(operators), (0,), (1,))
 
 
@@ -290,7 +321,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "a tensor on a GPU": (relu_values(X, tensor(4, at=64, extra_tensor_info={"device_type": 1})), "device type 1"),
     "negative sizes": (relu_values(X, tensor(-4, at=64)), "negative"),
-    "no sizes": (relu_values(X, tensor(4, at=64) | {"val": ("Tensor", {"scalar_type": 6, "dim_order": b"\0"})}), "no sizes"),
+    "no sizes": (
+        relu_values(X, tensor(4, at=64) | {"val": ("Tensor", {"scalar_type": 6, "dim_order": b"\0"})}),
+        "no sizes",
+    ),
     "a short dim order": (relu_values(X, tensor(4, at=64, dim_order=b"")), "no permutation"),
     "a wrong dim order": (relu_values(X, tensor(4, at=64, dim_order=b"\1")), "no permutation"),
     "rank 17": (relu_values(X, tensor(*[1] * 17, at=64)), "at most 16"),
@@ -302,7 +336,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "memory 0": (relu_values(X, tensor(4, allocation_info={"memory_id": 0})), "lies in memory 0"),
     "memory 2": (relu_values(X, tensor(4, allocation_info={"memory_id": 2})), "lies in memory 2"),
     "no such constant": (relu_values(tensor(4, at=0), tensor(4, entry=3)), "entry 3 of the 1 constants"),
-    "no such initial state": (relu_values(tensor(4, at=0), tensor(4, at=64, entry=3)), "entry 3 of the 1 initial states"),
+    "no such initial state": (
+        relu_values(tensor(4, at=0), tensor(4, at=64, entry=3)),
+        "entry 3 of the 1 initial states",
+    ),
     "an unknown operator number": (relu_calls(kernel(5, 0, 1, 1)), "operator 5 of 1"),
     "a nameless operator": (relu_calls(kernel(0, 0, 1, 1), operators=("",)), "no operator name"),
     "an argument that is nothing": (relu_calls(kernel(0, 0, 99, 99)), "value 99 of 5"),
@@ -312,27 +349,41 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "no arguments": (relu_calls(kernel(0)), "do not end with its results"),
     "one result twice": (relu_calls(kernel(0, 0, 1, 1, 3)), "writes the same value twice"),
     "a delegate": (
-        relu_file(delegates=[DELEGATE], chains=[{"instructions": [{"instr_args": ("DelegateCall", {"args": (0, 1)})}]}]),
+        relu_file(
+            delegates=[DELEGATE], chains=[{"instructions": [{"instr_args": ("DelegateCall", {"args": (0, 1)})}]}]
+        ),
         "instruction 0: it calls the delegate 'XnnpackBackend'",
     ),
     "a free call": (relu_calls({"instr_args": ("FreeCall", {"value_index": 1})}), "unbounded shape"),
     "an empty instruction": (relu_calls({}), "instruction 0: it holds nothing"),
     "a move of Null": (relu_calls({"instr_args": ("MoveCall", {"move_from": 2, "move_to": 1})}), "it moves value 2"),
     "a jump on an Int": (relu_calls({"instr_args": ("JumpFalseCall", {"cond_value_index": 4})}), "it jumps on value 4"),
-    "a jump on a float": (relu_calls(kernel(0, 0, 1, 1), {"instr_args": ("JumpFalseCall", {"cond_value_index": 0})}), "not bool"),
+    "a jump on a float": (
+        relu_calls(kernel(0, 0, 1, 1), {"instr_args": ("JumpFalseCall", {"cond_value_index": 0})}),
+        "not bool",
+    ),
     "a jump backwards": (
         relu_calls({"instr_args": ("JumpFalseCall", {"cond_value_index": 0, "destination_instruction": -3})}),
         "it jumps to -3",
     ),
     "sizes at run time": (relu_calls(kernel(0, 0, 4, 4), operators=("aten::sym_size.int",)), "sizes at run time"),
-    "arithmetic on sizes": (relu_calls(kernel(0, 4, 4, 4), operators=("executorch_prim::add.Scalar",)), "sizes at run time"),
-    "a result that is an input": (relu_calls(kernel(0, 0, 1, 1), kernel(0, 1, 0, 0)), "it writes input_0, which is input"),
+    "arithmetic on sizes": (
+        relu_calls(kernel(0, 4, 4, 4), operators=("executorch_prim::add.Scalar",)),
+        "sizes at run time",
+    ),
+    "a result that is an input": (
+        relu_calls(kernel(0, 0, 1, 1), kernel(0, 1, 0, 0)),
+        "it writes input_0, which is input",
+    ),
     "an output that nobody writes": (relu_calls(), "output 0.*nothing has written"),
     "an unknown list of results": (
         relu_calls(kernel(0, 0, 3, 3), operators=("aten::chop.out",)),
         "returns a list of tensors, and is not known to",
     ),
-    "in place on Null": (relu_calls(kernel(0, 2, 0, 2), operators=("aten::copy_",)), "its result is not its first argument"),
+    "in place on Null": (
+        relu_calls(kernel(0, 2, 0, 2), operators=("aten::copy_",)),
+        "its result is not its first argument",
+    ),
     "in place on an input": (
         relu_calls(kernel(1, 0, 1, 1), kernel(0, 0, 0), operators=("aten::relu_", RELU)),
         "it writes input_0, which is input",
@@ -369,7 +420,9 @@ def test_an_int_list_of_something_else(items: tuple[int, ...], message: str) -> 
         pte.read(file(values, [], [], (), ()))
 
 
-@pytest.mark.parametrize(("kind", "item"), [("TensorList", -1), ("TensorList", 1), ("OptionalTensorList", -2), ("OptionalTensorList", 7)])
+@pytest.mark.parametrize(
+    ("kind", "item"), [("TensorList", -1), ("TensorList", 1), ("OptionalTensorList", -2), ("OptionalTensorList", 7)]
+)
 def test_a_tensor_list_of_something_else(kind: str, item: int) -> None:
     with pytest.raises(ProgramError, match="no tensor before it"):
         pte.read(file([X, {"val": (kind, {"items": (0, item)})}], [], [], (), ()))
@@ -388,7 +441,7 @@ def test_a_state_does_not_share_its_bytes() -> None:
         pte.read(file(values, calls, [RELU, "aten::copy_"], (0,), (1,)))
 
 
-# ---- what no file can hold -------------------------------------------------------------------------------------------------------
+# ---- what no file can hold -------------------------------------------------------------------------------------------
 
 
 def changed(change: Callable[[Method], Method]) -> Program:
@@ -423,14 +476,16 @@ def test_what_the_target_side_adds_is_not_written(change: Callable[[Method], Met
 
 def test_stock_refuses_our_own_operators() -> None:
     values = [value(0, "x", Role.INPUT, 2), value(1, "y", Role.OUTPUT, 2)]
-    program = Program((method(values, [call(0, "etexport::fused.out", (Ref(0),), 1, name="fused")], (0,), (1,), "forward"),))
+    program = Program(
+        (method(values, [call(0, "etexport::fused.out", (Ref(0),), 1, name="fused")], (0,), (1,), "forward"),)
+    )
     assert described(pte.read(pte.write(program))) == described(program)
     with pytest.raises(ProgramError, match=r"fused .*etexport::fused.out exist only in etexport"):
         pte.write(program, stock=True)
     assert pte.write(PROGRAMS["convolution"], stock=True) == pte.write(PROGRAMS["convolution"])
 
 
-# ---- any program -----------------------------------------------------------------------------------------------------------------
+# ---- any program -----------------------------------------------------------------------------------------------------
 
 SCALARS = st.one_of(
     st.none(),
@@ -462,7 +517,10 @@ def any_program(draw: st.DrawFn) -> Program:
         return len(values) - 1
 
     inputs = tuple(add(Role.INPUT) for _ in range(draw(st.integers(1, 3))))
-    readable: list[int] = [*inputs, *(add(draw(st.sampled_from([Role.CONSTANT, Role.STATE]))) for _ in range(draw(st.integers(0, 3))))]
+    readable: list[int] = [
+        *inputs,
+        *(add(draw(st.sampled_from([Role.CONSTANT, Role.STATE]))) for _ in range(draw(st.integers(0, 3)))),
+    ]
     instructions: list[Instruction] = []
     for handle in range(draw(st.integers(0, 6))):
         args: list[Arg] = [Ref(draw(st.sampled_from(readable)))]
@@ -511,12 +569,16 @@ def test_planned_offsets_never_overlap_while_both_are_needed(program: Program) -
     for position in range(count):
         needed: set[int] = set()
         for id_ in placed:
-            written = [at for at, i in enumerate(one.instructions) if id_ in i.outs and one.values[id_].role is not Role.STATE]
+            written = [
+                at for at, i in enumerate(one.instructions) if id_ in i.outs and one.values[id_].role is not Role.STATE
+            ]
             read = [at for at, i in enumerate(one.instructions) if id_ in i.reads]
             for_ever = one.values[id_].role is Role.STATE
             starts = min(written, default=-1)
             ends = count if for_ever or id_ in one.outputs else max([*read, starts])
             if starts <= position <= ends:
                 needed.add(id_)
-        spans = sorted((placed[id_], placed[id_] + one.values[id_].spec.nbytes) for id_ in needed if one.values[id_].spec.nbytes)
+        spans = sorted(
+            (placed[id_], placed[id_] + one.values[id_].spec.nbytes) for id_ in needed if one.values[id_].spec.nbytes
+        )
         assert all(first[1] <= second[0] for first, second in pairwise(spans))

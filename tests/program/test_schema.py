@@ -36,7 +36,8 @@ def test_tables() -> None:
 
     found = {
         name: tuple(
-            (field, kind(text, align)) for field, text, align in re.findall(r"(\w+): ([\w\[\]]+)(?: \(force_align: (\d+)\))?;", body)
+            (field, kind(text, align))
+            for field, text, align in re.findall(r"(\w+): ([\w\[\]]+)(?: \(force_align: (\d+)\))?;", body)
         )
         for name, body in blocks("table").items()
     }
@@ -59,7 +60,9 @@ def test_element_types() -> None:
         "BOOL": "BOOL",
     }
     codes = {name: int(code) for name, code in re.findall(r"(\w+) = (\d+)", blocks("enum")["ScalarType"])}
-    assert {names[name]: code for name, code in codes.items() if name in names} == {dtype.name: dtype.code for dtype in DType}
+    assert {names[name]: code for name, code in codes.items() if name in names} == {
+        dtype.name: dtype.code for dtype in DType
+    }
 
 
 def test_identifier() -> None:

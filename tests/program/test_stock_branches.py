@@ -44,8 +44,8 @@ def folder_of(tmp_path: Path, at: int) -> Path:
 
 
 def test_stock_executorch_runs_our_branches(tmp_path: Path) -> None:
-    """Two in a row too, of which its own planner loses a result, and the loop that it cannot write. A state is left as it is, sample after
-    sample."""
+    """Two in a row too, of which its own planner loses a result, and the loop that it cannot write. A state is left as
+    it is, sample after sample."""
     every = {**NETS, **LOOPS}
     nets = [net(name, folder_of(tmp_path, at), 12, every) for at, name in enumerate(every)]
     found = stock.run({one.pte: one.inputs() for one in nets}, tmp_path)
@@ -53,10 +53,14 @@ def test_stock_executorch_runs_our_branches(tmp_path: Path) -> None:
         with np.load(one.folder / "model.npz") as arrays:
             for at in range(len(found[one.pte][0])):
                 got = np.stack([outputs[at] for outputs in found[one.pte]])
-                np.testing.assert_allclose(got, arrays[f"output_{at}"], rtol=1e-5, atol=1e-5, err_msg=f"{name}, output {at}")
+                np.testing.assert_allclose(
+                    got, arrays[f"output_{at}"], rtol=1e-5, atol=1e-5, err_msg=f"{name}, output {at}"
+                )
 
 
-@pytest.mark.parametrize("name", ["weights in branches", "a residual and an activation behind a branch", "a cell by scan"])
+@pytest.mark.parametrize(
+    "name", ["weights in branches", "a residual and an activation behind a branch", "a cell by scan"]
+)
 def test_files_of_stock_executorch_are_built(name: str, tmp_path: Path) -> None:
     ours = net(name, tmp_path, 8, {**NETS, **SCAN})
     theirs = stock.export({"theirs": tmp_path / "net.py"}, tmp_path)["theirs"]

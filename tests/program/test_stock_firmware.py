@@ -1,4 +1,5 @@
-"""Files of ExecuTorch's default pipeline become the same firmware as our scripts: the same arena, and the same outputs on a board."""
+"""Files of ExecuTorch's default pipeline become the same firmware as our scripts: the same arena, and the same outputs
+on a board."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ from etexport.specialise.pipeline import specialise
 ROOT = Path(__file__).parents[2]
 SAMPLES = 2
 ARENA = {"kws": (38_144, 38_144), "ic": (131_072, 131_072), "vww": (149_760, 221_184), "ad": (3_072, 3_072)}
-"""Bytes at most, of float32, from a script of ours and from their file; ExecuTorch's own plan for its ad.pte takes 330,752. A file says in
-which order its input lies: VWW's image and its copy, channels last, are together larger than anything that follows."""
+"""Bytes at most, of float32, from a script of ours and from their file; ExecuTorch's own plan for its ad.pte takes
+330,752. A file says in which order its input lies: VWW's image and its copy, channels last, are together larger than
+anything that follows."""
 
 
 @pytest.mark.parametrize("name", ARENA)
@@ -38,9 +40,13 @@ def test_the_arena_is_as_small_as_that_of_our_own(name: str, ours: dict[str, Pat
 
 
 @pytest.mark.parametrize("name", ["kws", "ic", "vww", "ad", "digits"])
-def test_outputs_are_those_of_our_own(name: str, ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path) -> None:
+def test_outputs_are_those_of_our_own(
+    name: str, ours: dict[str, Path], theirs: dict[str, Path], tmp_path: Path
+) -> None:
     def etexport(*words: object) -> None:
-        done = subprocess.run([sys.executable, "-m", "etexport", *map(str, words)], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "etexport", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     samples = ours[name].with_suffix(".npz")

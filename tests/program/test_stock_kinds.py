@@ -1,4 +1,5 @@
-"""Kinds of models that ExecuTorch's flows make files of: each is built, and gives what the network that was lowered gives.
+"""Kinds of models that ExecuTorch's flows make files of: each is built, and gives what the network that was lowered
+gives.
 
 One image a flow.
 """

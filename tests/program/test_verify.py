@@ -104,8 +104,16 @@ BROKEN: dict[str, tuple[str, Change, str]] = {
     "axis": ("convolution", val(3, spec=q((1.0,), (0,), 7)), "axis 7"),
     "scale 0": ("convolution", val(3, spec=q((0.0,), (0,))), "scale"),
     "zero point": ("convolution", val(3, spec=q((1.0,), (500,))), "zero point"),
-    "input that is none": ("convolution", lambda one: replace(one, inputs=()), "image: its role is input, but it is no input"),
-    "input of another role": ("convolution", val(0, role=Role.ACTIVATION), "its role is activation, but it is an input"),
+    "input that is none": (
+        "convolution",
+        lambda one: replace(one, inputs=()),
+        "image: its role is input, but it is no input",
+    ),
+    "input of another role": (
+        "convolution",
+        val(0, role=Role.ACTIVATION),
+        "its role is activation, but it is an input",
+    ),
     "input twice": ("convolution", lambda one: replace(one, inputs=(0, 0)), "a value is two inputs"),
     "no such input": ("convolution", lambda one: replace(one, inputs=(0, 99)), "input 1 is value 99"),
     "no such output": ("convolution", lambda one: replace(one, outputs=(99,)), "output 0 is value 99"),
@@ -124,10 +132,18 @@ BROKEN: dict[str, tuple[str, Change, str]] = {
     "writes an input": ("convolution", ins(1, outs=(0,)), "it writes image, which is input"),
     "writes a constant": ("convolution", ins(1, outs=(1,)), "it writes conv_weight, which is constant"),
     "writes one twice": ("convolution", ins(2, outs=(5, 5)), "writes the same value twice"),
-    "writes what another writes": ("convolution", ins(1, outs=(3,), args=(Ref(0),)), "it writes conv, which model.py:12: features.conv"),
+    "writes what another writes": (
+        "convolution",
+        ins(1, outs=(3,), args=(Ref(0),)),
+        "it writes conv, which model.py:12: features.conv",
+    ),
     "writes what it reads": ("convolution", ins(1, outs=(3,)), "it writes onto conv, which it reads"),
     "too early": ("convolution", swapped(0, 1), "relu .* it reads conv, which nothing has written by then"),
-    "output unwritten": ("convolution", lambda one: replace(one, instructions=one.instructions[:-1]), "output 0, probabilities"),
+    "output unwritten": (
+        "convolution",
+        lambda one: replace(one, instructions=one.instructions[:-1]),
+        "output 0, probabilities",
+    ),
     "only in one branch": ("branches", ins(7, op="aten::alias_copy.out", outs=(3,)), "writes twice"),
     "jump to nothing": ("branches", ins(2, args=(Ref(2), 99)), "jumps to 99"),
     "jump on floats": ("branches", ins(2, args=(Ref(1), 16)), "condition head is float32"),
@@ -160,7 +176,11 @@ def test_broken(name: str) -> None:
 
 def test_two_methods_of_one_name() -> None:
     one = PROGRAMS["convolution"]
-    for program in (Program(one.methods * 2), replace(one, metadata={"forward": ""}), replace(one, constant_methods={"forward": (1,)})):
+    for program in (
+        Program(one.methods * 2),
+        replace(one, metadata={"forward": ""}),
+        replace(one, constant_methods={"forward": (1,)}),
+    ):
         with pytest.raises(ProgramError, match="two methods are called 'forward'"):
             verify(program)
 
@@ -213,7 +233,9 @@ def test_what_methods_share_is_one_value() -> None:
     scale, total = show.values[1], show.values[2]
     assert total.data is not None and scale.data is not None
     for changed, message in {
-        show.with_values(replace(total, data=total.data + 1)): "after a pass: show: total has other contents in another method",
+        show.with_values(
+            replace(total, data=total.data + 1)
+        ): "after a pass: show: total has other contents in another method",
         show.with_values(replace(total, name="sum")): "show: value 2 is sum, and in another method the state total",
         show.with_values(replace(total, data=None)): "value 2 is total, and in another method",
         show.with_values(replace(scale, data=scale.data * 2)): "scale has other contents",
@@ -222,7 +244,10 @@ def test_what_methods_share_is_one_value() -> None:
             verify(Program((changed, measure, clear)), "a pass")
     one = PROGRAMS["state"].method()
     other = shifted(one, "again")
-    same_name = replace(other, values={id_: replace(value, name=value.name.removesuffix("_again")) for id_, value in other.values.items()})
+    same_name = replace(
+        other,
+        values={id_: replace(value, name=value.name.removesuffix("_again")) for id_, value in other.values.items()},
+    )
     with pytest.raises(ProgramError, match="two states are called 'total'"):
         verify(Program((one, same_name)))
 

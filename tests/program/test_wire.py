@@ -20,7 +20,10 @@ SEGMENTS = [(16, b"constants"), (1, b""), (1, b"states")]
 
 
 def program(**plan: object) -> wire.Table:
-    return {"execution_plan": [{"name": "forward", "values": (), **plan}], "constant_segment": {"segment_index": 0, "offsets": (0, 0)}}
+    return {
+        "execution_plan": [{"name": "forward", "values": (), **plan}],
+        "constant_segment": {"segment_index": 0, "offsets": (0, 0)},
+    }
 
 
 def test_the_head_of_a_file() -> None:
@@ -104,7 +107,8 @@ def test_any_table_comes_back(plan: wire.Table) -> None:
 
 
 def test_a_field_beyond_the_length_that_its_table_states_is_read() -> None:
-    """flatbuffers 25.2.10 shares field lists between tables of different length; official files hold hundreds of these."""
+    """flatbuffers 25.2.10 shares field lists between tables of different length; official files hold hundreds of
+    these."""
     data = bytearray(wire.write(program(), [(16, b"")]))
     (root,) = struct.unpack_from("<I", data, 0)
     vtable = root - struct.unpack_from("<i", data, root)[0]
@@ -198,7 +202,9 @@ def finished(builder: flatbuffers.Builder, values: list[int]) -> bytes:
     return bytes(builder.Output())
 
 
-@pytest.mark.parametrize("data", [bomb(3_000, 30_000), mirrors(1_000_000), bomb(20_000, 1)], ids=["shared list", "one value", "many"])
+@pytest.mark.parametrize(
+    "data", [bomb(3_000, 30_000), mirrors(1_000_000), bomb(20_000, 1)], ids=["shared list", "one value", "many"]
+)
 def test_a_small_file_cannot_ask_for_much(data: bytes) -> None:
     tracemalloc.start()
     start = time.process_time()

@@ -114,7 +114,8 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
 
 
 def integer_comparison() -> Comparison:
-    """360 samples of which 100 were calibrated with; some off by a step, one of another class than the float network's."""
+    """360 samples of which 100 were calibrated with; some off by a step, one of another class than the float
+    network's."""
     step = np.float32(1 / 16)
     expected = np.random.default_rng(8).integers(-128, 128, size=(360, 1, 10)).astype(np.float32) * step
     got = expected.copy()
@@ -134,7 +135,9 @@ def integer_comparison() -> Comparison:
 
 
 def integer_report() -> Report:
-    kept = InFloat(4, "features_3", "aten::max_pool2d_with_indices.out", "model.py:41", "no integer kernel for this mode")
+    kept = InFloat(
+        4, "features_3", "aten::max_pool2d_with_indices.out", "model.py:41", "no integer kernel for this mode"
+    )
     made = report(model="kws")
     measured = (
         ActivationQuality("features_0", 1, 0.05, -128, 31.5, 0.0, 14.2, 0.0021),

@@ -1,4 +1,5 @@
-"""A report of a real build and run: its sums against the ELF, its counts against the run, its words for what is missing."""
+"""A report of a real build and run: its sums against the ELF, its counts against the run, its words for what is
+missing."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ def folder(request: pytest.FixtureRequest, program: Path, tmp_path_factory: pyte
     inputs = str(program.with_suffix(".npz"))
     assert main(["build", str(program), "--board", board, "-o", str(made), "--name", "waves"]) == 0
     assert main(["run", str(made), "--inputs", inputs]) == 0
-    assert main(["build", str(program), "--board", board, "--sources", str(made), "--probes", "-o", str(made / "profile")]) == 0
+    assert (
+        main(["build", str(program), "--board", board, "--sources", str(made), "--probes", "-o", str(made / "profile")])
+        == 0
+    )
     assert main(["run", str(made / "profile"), "--board", board, "--probes", "--inputs", inputs, "--samples", "1"]) == 0
     assert main(["report", str(made)]) == 0
     return made
@@ -52,7 +56,9 @@ def report(folder: Path) -> dict[str, Any]:
 
 def test_flash_adds_up_to_the_loadable_bytes(folder: Path, report: dict[str, Any]) -> None:
     with (folder / "firmware.elf").open("rb") as stream:
-        loaded = sum(segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD")
+        loaded = sum(
+            segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD"
+        )
     flash = report["flash"]
     assert flash["total"] == loaded == flash["runtime"] + flash["kernels"] + flash["constants"] + flash["libc"]
     weights = sum(step["bytes_constants"] for step in json.loads((folder / "memory.json").read_text())["steps"])
@@ -67,7 +73,8 @@ def test_ram_adds_up_to_what_the_elf_reserves(folder: Path, report: dict[str, An
         return  # the operating system's loader reserves what it likes
     with (folder / "firmware.elf").open("rb") as stream:
         elf = ELFFile(stream)
-        sections = [section for section in elf.iter_sections() if section["sh_flags"] & 3 == 3]  # SHF_WRITE and SHF_ALLOC
+        # SHF_WRITE and SHF_ALLOC
+        sections = [section for section in elf.iter_sections() if section["sh_flags"] & 3 == 3]
         reserved = sum(section["sh_size"] for section in sections if not section["sh_flags"] & 0x400)  # SHF_TLS
     assert ram["total"] == reserved
 
@@ -75,8 +82,12 @@ def test_ram_adds_up_to_what_the_elf_reserves(folder: Path, report: dict[str, An
 def test_counts_are_those_of_the_run(folder: Path, report: dict[str, Any]) -> None:
     run, timing = (json.loads((folder / name).read_text()) for name in ("run.json", "timing.json"))
     times = report["board"] == "host"  # what a clock measures is not the same twice, and not in the report
-    assert (timing if times else report)["count"] in run["counters"] and report["counter"] == timing["counter"] == run["counter"]
-    assert (timing if not times else report)["count"] is None and (timing if not times else report)["init_count"] is None
+    assert (timing if times else report)["count"] in run["counters"] and report["counter"] == timing["counter"] == run[
+        "counter"
+    ]
+    assert (timing if not times else report)["count"] is None and (timing if not times else report)[
+        "init_count"
+    ] is None
     assert (report["ops"][0]["count"] is None) == times and (timing["steps"] is None) != times
     assert report["program_hash"] == run["program_hash"]
     assert report["macs"] == sum(op["macs"] for op in report["ops"]) == 5 * 8 * 32 + 8 * 2
@@ -86,7 +97,9 @@ def test_counts_are_those_of_the_run(folder: Path, report: dict[str, Any]) -> No
         assert report["count_per_mac"] == pytest.approx(report["count"] / report["macs"])
 
 
-def test_a_profile_adds_up_to_the_count(folder: Path, program: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_profile_adds_up_to_the_count(
+    folder: Path, program: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     """In QEMU by function, and each step as the probes counted it; on the host what the probes say."""
     assert main(["profile", str(folder), "--inputs", str(program.with_suffix(".npz"))]) == 0
     said = capsys.readouterr().out
@@ -99,7 +112,9 @@ def test_a_profile_adds_up_to_the_count(folder: Path, program: Path, report: dic
     ends = [(event["ts"], event["ts"] + event["dur"]) for event in events]
     for at, (begin, end) in enumerate(ends):  # each lies inside another that came before, or beside it
         assert all(last <= begin or (first <= begin and end <= last) for first, last in ends[:at])
-    in_steps = {op["name"]: sum(int(count) for frames, count in stacks if f" {op['name']} (" in frames) for op in report["ops"]}
+    in_steps = {
+        op["name"]: sum(int(count) for frames, count in stacks if f" {op['name']} (" in frames) for op in report["ops"]
+    }
     if report["board"] == "host":
         run = json.loads((folder / "profile" / "run.json").read_text())
         assert total == sum(run["probes"][0])
@@ -110,7 +125,9 @@ def test_a_profile_adds_up_to_the_count(folder: Path, program: Path, report: dic
     assert len({frames for frames, _ in stacks}) > 2 * len(report["ops"])
 
 
-def test_another_board_than_it_was_built_for(folder: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_board_than_it_was_built_for(
+    folder: Path, report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     """By every verb that takes a folder, before anything is started or written."""
     for verb in ("run", "flash", "report", "validate", "profile", "capture"):
         more = ["-o", "x.npz"] if verb == "capture" else ["--dry-run"] if verb == "flash" else []
@@ -123,7 +140,10 @@ def test_outputs_are_compared(report: dict[str, Any]) -> None:
     assert (compare["samples"], compare["mismatched"], compare["first_difference"]) == (24, 0, None)
     assert compare["same_class"] == 24 and compare["accuracy"] is None
     assert 0 < compare["max_abs_error"] < 1e-5 and 0 < compare["tolerance"] < 1e-4
-    assert report["plan"]["arena"] == report["ram"]["arena"] and report["plan"]["gap"] == report["plan"]["arena"] - report["plan"]["bound"]
+    assert (
+        report["plan"]["arena"] == report["ram"]["arena"]
+        and report["plan"]["gap"] == report["plan"]["arena"] - report["plan"]["bound"]
+    )
 
 
 def test_the_same_build_and_run_give_the_same_report(folder: Path, program: Path, tmp_path: Path) -> None:
@@ -187,7 +207,9 @@ def test_every_operator_has_a_line_of_the_script(report: dict[str, Any]) -> None
     assert any(op["source"].startswith("wave_layers.py:") for op in report["ops"])
 
 
-def test_another_program_s_run_is_refused(folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_program_s_run_is_refused(
+    folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(folder, mixed)
     run = json.loads((mixed / "run.json").read_text())
@@ -197,7 +219,9 @@ def test_another_program_s_run_is_refused(folder: Path, program: Path, tmp_path:
 
 
 @pytest.mark.parametrize("missing", ["memory.json", "sizes.json", "run.json", "outputs.npz"])
-def test_what_is_missing_is_named(folder: Path, program: Path, tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_named(
+    folder: Path, program: Path, tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     cut = tmp_path / "cut"
     shutil.copytree(folder, cut)
     (cut / missing).unlink()
@@ -215,10 +239,16 @@ def test_what_lacks_its_fields_is_named(
     (cut / emptied).write_text("{}")
     assert main(["report", str(cut), "--program", str(program)]) == 1
     said = capsys.readouterr().err
-    assert f"{emptied}: cannot be read: Object missing required field" in said and "hint:" in said and "Traceback" not in said
+    assert (
+        f"{emptied}: cannot be read: Object missing required field" in said
+        and "hint:" in said
+        and "Traceback" not in said
+    )
 
 
-def test_an_image_of_another_program_is_not_run(folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_of_another_program_is_not_run(
+    folder: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mixed = tmp_path / "mixed"
     shutil.copytree(folder, mixed)
     memory = json.loads((mixed / "memory.json").read_text())
@@ -226,7 +256,11 @@ def test_an_image_of_another_program_is_not_run(folder: Path, program: Path, tmp
     (mixed / "run.json").unlink()
     assert main(["run", str(mixed), "--inputs", str(program.with_suffix(".npz"))]) == 1
     said = capsys.readouterr().err
-    assert "the folder's is 0123456789abcdef" in said and memory["program_hash"] in said and not (mixed / "run.json").exists()
+    assert (
+        "the folder's is 0123456789abcdef" in said
+        and memory["program_hash"] in said
+        and not (mixed / "run.json").exists()
+    )
 
 
 def test_fewer_samples_are_compared_with_the_first(folder: Path, program: Path, tmp_path: Path) -> None:

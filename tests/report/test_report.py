@@ -32,12 +32,14 @@ from etexport.report.report import Report, in_float, saturation, to_json
 from tests.report import handmade
 
 KEYS = {
-    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram plan compare ops"
+    "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram "
+    "plan compare ops"
     " ways in_float quality exact missing warnings clock_hz",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal",
-    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched rounded first_difference accuracy"
+    "compare": "against samples judged max_abs_error max_lsb_error tolerance tolerance_lsb mismatched rounded "
+    "first_difference accuracy"
     " accuracy_eager same_class snr_db snr_missing against_float confusion flags",
     "exact": "operators checked wrong results worst_lsb first_wrong samples",
 }
@@ -46,7 +48,9 @@ OP_KEYS = "handle name op kernel source macs count best_known bytes_constants ex
 
 
 def test_the_keys_are_those_of_the_format() -> None:
-    written = json.loads(to_json(handmade.report())) | {"exact": json.loads(to_json(handmade.integer_report()))["exact"]}
+    written = json.loads(to_json(handmade.report())) | {
+        "exact": json.loads(to_json(handmade.integer_report()))["exact"]
+    }
     for part, keys in KEYS.items():
         assert list(written[part] if part else written) == keys.split(), part
     assert all(list(op) == OP_KEYS.split() for op in written["ops"])
@@ -109,7 +113,13 @@ class _Page(HTMLParser):
 @pytest.mark.parametrize("wrong", [False, True])
 def test_the_page_is_whole_and_needs_nothing_else(wrong: bool) -> None:
     picture = '<svg viewBox="0 0 1 1"><title>arena</title></svg>'
-    text = page(handmade.report(wrong=wrong), handmade.memory(), handmade.comparison(wrong=wrong), picture, [("simulator", "qemu <x>")])
+    text = page(
+        handmade.report(wrong=wrong),
+        handmade.memory(),
+        handmade.comparison(wrong=wrong),
+        picture,
+        [("simulator", "qemu <x>")],
+    )
     parser = _Page()
     parser.feed(text)
     assert parser.open == [] and parser.addresses == []
@@ -136,8 +146,20 @@ def test_time_at_a_clock_is_an_estimate() -> None:
 def test_a_chart_has_a_bar_for_each_figure() -> None:
     drawn = chart(["conv", "b" * 40, "exact", "unknown"], [12.5, 50.0, math.inf, None], "dB")
     bars = re.findall(r"<title>(.*?)</title><rect [^>]*?height=\"([\d.]+)\"", drawn)
-    assert bars == [("conv: 12.5 dB", "42.5"), (f"{'b' * 40}: 50 dB", "170.0"), ("exact: exact", "170.0"), ("unknown: not known", "0.0")]
-    assert re.findall(r'text-anchor="end" style="fill: var\(--soft\)">(\d+)<', drawn) == ["0", "10", "20", "30", "40", "50"]
+    assert bars == [
+        ("conv: 12.5 dB", "42.5"),
+        (f"{'b' * 40}: 50 dB", "170.0"),
+        ("exact: exact", "170.0"),
+        ("unknown: not known", "0.0"),
+    ]
+    assert re.findall(r'text-anchor="end" style="fill: var\(--soft\)">(\d+)<', drawn) == [
+        "0",
+        "10",
+        "20",
+        "30",
+        "40",
+        "50",
+    ]
 
 
 MEASURE = """<script>
@@ -145,25 +167,40 @@ const cut = [...document.querySelectorAll("td, th, p, h1, h2, .card")].filter(on
 const labels = [...document.querySelectorAll(".rows td")].filter(one => getComputedStyle(one, "::before").content !== "none");
 document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth, cut.map(one => one.textContent), labels.length,
   getComputedStyle(document.body).backgroundColor]);
-</script>"""
+</script>"""  # noqa: E501
 
 
 @pytest.mark.parametrize("width", [500, 1280])
 @pytest.mark.parametrize("layers", [5, 80])
 def test_nothing_is_cut_in_a_browser(layers: int, width: int, tmp_path: Path) -> None:
-    """The page itself never scrolls sideways, pictures alone do; no cell is wider than its column; narrow rows name their columns."""
+    """The page itself never scrolls sideways, pictures alone do; no cell is wider than its column; narrow rows name
+    their columns."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium here to look with")
     made = handmade.report()
-    ops = [replace(made.ops[at % 6], handle=at, name=f"blocks_{at}_depthwise_convolution_of_all_channels") for at in range(layers)]
+    ops = [
+        replace(made.ops[at % 6], handle=at, name=f"blocks_{at}_depthwise_convolution_of_all_channels")
+        for at in range(layers)
+    ]
     drawn = chart([op.name for op in ops], [float(op.bytes_constants) for op in ops], "bytes")
     text = page(replace(made, ops=tuple(ops)), handmade.memory(), handmade.comparison(), drawn, [("simulator", "qemu")])
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{MEASURE}</body>"))
     seen = {}
     for scheme in (0, 1):  # dark, light
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom"]
-        command += [f"--window-size={width},900", f"--blink-settings=preferredColorScheme={scheme}", (tmp_path / "page.html").as_uri()]
+        command = [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'browser'}",
+            "--dump-dom",
+        ]
+        command += [
+            f"--window-size={width},900",
+            f"--blink-settings=preferredColorScheme={scheme}",
+            (tmp_path / "page.html").as_uri(),
+        ]
         dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
         inner, wide, cut, named, seen[scheme] = json.loads(html.unescape(re.search(r"<title>(.*)</title>", dom)[1]))  # type: ignore[index]
         assert inner == width and wide <= width and cut == [] and (named > layers) == (width < 760)
@@ -198,11 +235,16 @@ def test_the_screen_cuts_no_name_and_no_line_of_the_script() -> None:
     made = handmade.report()
     name, source = "blocks_0_depthwise_convolution_of_all_channels", "networks/separable_blocks.py:1204"
     ops = tuple(
-        replace(op, name=f"{name}_{at}", source=source, kernel="quantized_convolution_padded_dsp (dsp)") for at, op in enumerate(made.ops)
+        replace(op, name=f"{name}_{at}", source=source, kernel="quantized_convolution_padded_dsp (dsp)")
+        for at, op in enumerate(made.ops)
     )
     text = summary.text(replace(made, ops=ops))
     table = text[text.index("slowest") :].splitlines()
-    assert "…" not in text and max(map(len, table)) <= summary.WIDTH and sum(line.endswith(source) for line in table) == len(ops)
+    assert (
+        "…" not in text
+        and max(map(len, table)) <= summary.WIDTH
+        and sum(line.endswith(source) for line in table) == len(ops)
+    )
     assert "".join(line[:13].strip() for line in table[1:]).startswith(f"{name}_3")
 
 
@@ -256,7 +298,9 @@ def test_int8_stands_beside_what_is_asked(tmp_path: Path) -> None:
     reports = [benched(of("kws", one)) for one in (handmade.integer_report(), handmade.report(model="kws"))]
     asked = {one.figure: one for one in bench.asked(reports)}
     assert set(asked) == set(bench.FIGURES) and all(one.model == "kws" for one in asked.values())
-    (best,) = (peer.figures["kws"]["count"] for peer in peers_of("Cortex-M4F", "int8", "kws") if peer.name == "best known")
+    (best,) = (
+        peer.figures["kws"]["count"] for peer in peers_of("Cortex-M4F", "int8", "kws") if peer.name == "best known"
+    )
     assert (asked["count"].ours, asked["count"].peer, asked["count"].best) == (49_260, 7_697_400, best)
     assert asked["code"].ours == 20_410 - 7_944 and asked["code"].peer == 53_185
     assert asked["ram_without_link"].ours == 2_304 + 310 + 612, "arena, static of the C library, proven stack"
@@ -275,10 +319,18 @@ def test_where_time_is_lost_is_told() -> None:
     assert found is not None and found.count == sum(max(op.count - op.best_known, 0) for op in known)  # type: ignore[operator]
     worst = max(known, key=lambda op: op.count - op.best_known)  # type: ignore[operator]
     assert found.most[0].op is worst and 0 < found.fraction < 1
-    assert f"{found.count:,} instructions" in summary.text(report) and f"{found.most[0].lost:+,}" in summary.text(report)
+    assert f"{found.count:,} instructions" in summary.text(report) and f"{found.most[0].lost:+,}" in summary.text(
+        report
+    )
     text = page(report, handmade.memory(), handmade.comparison(), "<svg></svg>", [])
-    assert f"{found.count:,} instructions ({found.fraction:.0%}) are above the best known, most of them in {worst.name}" in text
-    bars = [(float(a), float(b)) for a, b in re.findall(r'<i style="width:([\d.]+)%"></i><i style="width:([\d.]+)%"></i>', text)]
+    assert (
+        f"{found.count:,} instructions ({found.fraction:.0%}) are above the best known, most of them in {worst.name}"
+        in text
+    )
+    bars = [
+        (float(a), float(b))
+        for a, b in re.findall(r'<i style="width:([\d.]+)%"></i><i style="width:([\d.]+)%"></i>', text)
+    ]
     assert len(bars) == len(report.ops) and max(a + b for a, b in bars) == pytest.approx(100, abs=0.02)
 
 
@@ -286,16 +338,25 @@ def test_first_layers_have_a_rate_of_their_own() -> None:
     results = (TensorType("first", "int8", (1, 10, 10, 1), (0, 1, 2, 3)),)
     step = replace(handmade.memory().steps[0], kernel="quantized_convolution_dsp", macs=2_700, results=results)
     wide = replace(step, macs=6_400)
-    assert best_known(step, "Cortex-M4F", "int8") == round(2_700 * 0.97) and best_known(wide, "Cortex-M4F", "int8") == round(6_400 * 0.79)
+    assert best_known(step, "Cortex-M4F", "int8") == round(2_700 * 0.97) and best_known(
+        wide, "Cortex-M4F", "int8"
+    ) == round(6_400 * 0.79)
     assert best_known(step, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
 
 
 def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
     speed = handmade.integer_report()
-    small = replace(speed, optimize="size", count=50_000, flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410))
+    small = replace(
+        speed,
+        optimize="size",
+        count=50_000,
+        flash=replace(speed.flash, kernels=speed.flash.kernels - 1_000, total=19_410),
+    )
     reports = [benched(one) for one in (of("kws", speed), of("kws", small), of("ad", handmade.report(model="ad")))]
     pairs = {one.figure: one for one in bench.pairs(reports)}
-    assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(740 / 49_260)
+    assert (pairs["count"].speed, pairs["count"].size) == (49_260, 50_000) and pairs["count"].change == pytest.approx(
+        740 / 49_260
+    )
     assert (pairs["code"].size, pairs["total"].size) == (19_410 - 7_944, 19_410)
     assert bench.asked(reports) == bench.asked(reports[:1]), "one image meets all that is asked: the default one"
     assert sum(row.ours for row in bench.rows(reports)) == 2
@@ -315,9 +376,15 @@ def test_what_stays_in_float_is_told_with_its_reason() -> None:
 
 
 def test_the_quantizer_s_own_reason_comes_first() -> None:
-    entries = tuple(InFloat(handle, "softmax", "aten::_softmax.out", "model.py:7", "its operand is not quantised") for handle in (4, 5))
+    entries = tuple(
+        InFloat(handle, "softmax", "aten::_softmax.out", "model.py:7", "its operand is not quantised")
+        for handle in (4, 5)
+    )
     memory = replace(handmade.memory(), in_float=entries)
-    assert [one.reason for one in in_float(memory, {5: "it reads a mask"})] == ["its operand is not quantised", "it reads a mask"]
+    assert [one.reason for one in in_float(memory, {5: "it reads a mask"})] == [
+        "its operand is not quantised",
+        "it reads a mask",
+    ]
 
 
 def test_operators_computed_again_are_summed_up() -> None:
@@ -326,16 +393,24 @@ def test_operators_computed_again_are_summed_up() -> None:
     line = "5 of 5 operators agree with exact arithmetic on the board's own operands, integers within 0.4900 steps"
     assert f"{line}; 1 could not be computed again" in " ".join(summary.text(made).split())
     assert line in html.unescape(page_of(made)) and "exact arithmetic" not in page_of(handmade.report())
-    pool, fc = Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True), Replayed(4, "fc", None, 9, 0, 0.5, True)
+    pool, fc = (
+        Replayed(3, "pool", Source("model.py", 7, ""), 100, 12, 1.5, True),
+        Replayed(4, "fc", None, 9, 0, 0.5, True),
+    )
     one_wrong = summed_up([pool, fc], (3, 4))
     wrong = replace(made, exact=one_wrong)
     for text in (" ".join(summary.text(wrong).split()), html.unescape(page_of(wrong))):
-        assert "1 of 2 operators agree" in text and "pool at model.py:7: 12 of 100 results are up to 1.5 steps from exact" in text
+        assert (
+            "1 of 2 operators agree" in text
+            and "pool at model.py:7: 12 of 100 results are up to 1.5 steps from exact" in text
+        )
 
 
 def test_where_accuracy_goes_is_drawn() -> None:
     made = handmade.integer_report()
-    assert [layer.name for layer in made.quality] == ["features_0", "depthwise", "softmax"], "what only moves is left out"
+    assert [layer.name for layer in made.quality] == ["features_0", "depthwise", "softmax"], (
+        "what only moves is left out"
+    )
     assert (made.quality[0].least, made.quality[0].most) == (0.0, pytest.approx(12.75))
     first, second, last = layer_rows(made)
     assert (first.beyond, first.saturated, first.lost) == (True, "0.210%", "")
@@ -355,14 +430,20 @@ def test_what_saturates_is_named() -> None:
     assert saturation(made.quality) == "", "0.21 % is little"
     far = replace(first, saturated=0.2, high=15.0)
     assert saturation([replace(far, saturated=0.01)]) == ""
-    assert saturation([replace(far, high=first.most + (first.most - first.least) / 255)]) == "", "a sigmoid's 1 is one step beyond"
+    assert saturation([replace(far, high=first.most + (first.most - first.least) / 255)]) == "", (
+        "a sigmoid's 1 is one step beyond"
+    )
     line = saturation([replace(far, saturated=0.03, name="state"), far])
-    assert line.startswith("int8 saturates: 20.0% of features_0 (model.py:40), which reaches") and "; 3.0% of state (" in line
+    assert (
+        line.startswith("int8 saturates: 20.0% of features_0 (model.py:40), which reaches")
+        and "; 3.0% of state (" in line
+    )
     assert saturation([far] * 6).endswith("; and of 2 more; calibration() should reach as far")
 
 
 def test_two_builds_stand_side_by_side(tmp_path: Path) -> None:
-    """Figures with what changed, operators by name; a folder or a file; no change between counts of different counters."""
+    """Figures with what changed, operators by name; a folder or a file; no change between counts of different
+    counters."""
     before, after = handmade.report(), handmade.integer_report()
     ops = (*(replace(op, count=(op.count or 0) // 2) for op in after.ops[:-1]), replace(after.ops[-1], name="head"))
     for name, report in (("before", before), ("after", replace(after, ops=ops, count=30_000))):
@@ -376,6 +457,8 @@ def test_two_builds_stand_side_by_side(tmp_path: Path) -> None:
     (tmp_path / "after" / "report.json").write_text(to_json(replace(after, counter="cycles (dwt)", count=30_000)))
     text = builds(tmp_path / "before", tmp_path / "after")
     assert "before, instructions" in text and "after, cycles" in text
-    assert [line.split() for line in text.splitlines() if line.startswith("an inference")] == [["an", "inference", "49,260", "30,000"]]
+    assert [line.split() for line in text.splitlines() if line.startswith("an inference")] == [
+        ["an", "inference", "49,260", "30,000"]
+    ]
     with pytest.raises(ModelError, match="no such file"):
         builds(tmp_path, tmp_path)

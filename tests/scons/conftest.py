@@ -1,4 +1,5 @@
-"""A house of its own to build in: the repository's files copied, so that tests may change a kernel or break a script."""
+"""A house of its own to build in: the repository's files copied, so that tests may change a kernel or break a
+script."""
 
 from __future__ import annotations
 
@@ -23,13 +24,19 @@ class Built:
 
     def verbs(self) -> list[str]:
         """The words of the steps that ran, in order: EXPORT, CXX, ..."""
-        return [line.split()[0] for line in self.text.splitlines() if line.startswith("  ") and line.split() and line.split()[0].isupper()]
+        return [
+            line.split()[0]
+            for line in self.text.splitlines()
+            if line.startswith("  ") and line.split() and line.split()[0].isupper()
+        ]
 
 
 def scons(folder: Path, *arguments: str) -> Built:
     command = [sys.executable, "-m", "SCons", "-Q", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False
+    )
     return Built(done.returncode, done.stdout + done.stderr)
 
 
@@ -41,7 +48,9 @@ def copied(folder: Path, examples: tuple[str, ...]) -> Path:
         else:
             shutil.copy(ROOT / part, folder / part)
     for example in examples:
-        shutil.copytree(ROOT / "examples" / example, folder / "examples" / example, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "examples" / example, folder / "examples" / example, ignore=shutil.ignore_patterns("__pycache__")
+        )
     return folder
 
 

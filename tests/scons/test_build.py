@@ -22,7 +22,8 @@ Build = Callable[..., Built]
 
 
 def test_nothing_to_do_does_nothing_quickly(house: Path, build: Build) -> None:
-    """In processor time, and against a start of SCons that does nothing: whatever the machine and its load (docs/build.md has seconds)."""
+    """In processor time, and against a start of SCons that does nothing: whatever the machine and its load
+    (docs/build.md has seconds)."""
 
     def least(run: Callable[[], Built]) -> float:
         times = []
@@ -49,14 +50,17 @@ def test_every_stage_left_its_file(house: Path) -> None:
     assert {path.name for path in (house / "build/model/linear-float32").iterdir()} == {"model.pte", "model.npz"}
     made = {path.name for path in (house / "build/host/linear-float32").iterdir()}
     wanted = (
-        "program.cpp program.h binding.cpp constants.S constants.bin memory.json obj firmware.elf firmware.bin firmware.hex firmware.map"
+        "program.cpp program.h binding.cpp constants.S constants.bin memory.json obj firmware.elf firmware.bin "
+        "firmware.hex firmware.map"
     )
     assert set(wanted.split()) | {"run.json", "outputs.npz", "wire.log", "report.json", "report.html"} <= made
     assert not list((house / "build").rglob("*.part"))
 
 
 def test_a_changed_comment_in_a_kernel_compiles_and_runs_nothing(house: Path, build: Build) -> None:
-    included = re.findall(r'#include "(\w+/\w+\.h)"', (house / "build/host/linear-float32/program.cpp").read_text(encoding="utf-8"))
+    included = re.findall(
+        r'#include "(\w+/\w+\.h)"', (house / "build/host/linear-float32/program.cpp").read_text(encoding="utf-8")
+    )
     header = next(house / "kernels" / name for name in included if not name.startswith("et/"))
     image = (house / "build/host/linear-float32/firmware.bin").read_bytes()
     text = header.read_text(encoding="utf-8")
@@ -73,7 +77,9 @@ def test_a_changed_layer_file_builds_the_models_that_import_it(house: Path, buil
     layers.write_text(layers.read_text(encoding="utf-8") + "# A remark.\n", encoding="utf-8")
     done = build("--debug=explain", "report")
     assert done.code == 0, done.text
-    assert re.search(r"rebuilding `build/model/own_project-float32/model.pte' because `\S*wave_layers.py' changed", done.text)
+    assert re.search(
+        r"rebuilding `build/model/own_project-float32/model.pte' because `\S*wave_layers.py' changed", done.text
+    )
     assert not re.search(r"rebuilding `\S*linear-float32", done.text), done.text
     assert done.verbs() == ["EXPORT"], done.text
 
@@ -132,7 +138,17 @@ def test_a_wrong_word_is_refused_with_the_right_one(house: Path, arguments: list
 
 def test_help_explains(house: Path) -> None:
     text = scons(house, "--help").text
-    for word in ("demo", "bench", "report", "test", "compile_commands.json", "BOARD:", "MODEL:", "OPTIMIZE:", "linear, own_project"):
+    for word in (
+        "demo",
+        "bench",
+        "report",
+        "test",
+        "compile_commands.json",
+        "BOARD:",
+        "MODEL:",
+        "OPTIMIZE:",
+        "linear, own_project",
+    ):
         assert word in text
 
 
@@ -162,7 +178,16 @@ def test_a_path_says_what_for(house: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    names = ("model.pte", "program.cpp", "memory.json", "constants.bin", "firmware.bin", "firmware.elf", "firmware.hex", "firmware.map")
+    names = (
+        "model.pte",
+        "program.cpp",
+        "memory.json",
+        "constants.bin",
+        "firmware.bin",
+        "firmware.elf",
+        "firmware.hex",
+        "firmware.map",
+    )
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -199,12 +224,22 @@ def test_clean_removes_what_was_made(tmp_path: Path) -> None:
 
 
 def test_a_project_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "examples/own_project", tmp_path / "mine", ignore=shutil.ignore_patterns("__pycache__", "build", ".scons*"))
+    shutil.copytree(
+        ROOT / "examples/own_project",
+        tmp_path / "mine",
+        ignore=shutil.ignore_patterns("__pycache__", "build", ".scons*"),
+    )
     script = tmp_path / "mine" / "SConstruct"
-    lines = [line for line in script.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line for line in script.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
+    ]
     assert len(lines) == 3
     tool = str(ROOT / "site_scons/site_tools")
-    text = script.read_text(encoding="utf-8").replace('PyPackageDir("etexport.scons")', repr(tool)).replace("qemu_mps2_an386", "host")
+    text = (
+        script.read_text(encoding="utf-8")
+        .replace('PyPackageDir("etexport.scons")', repr(tool))
+        .replace("qemu_mps2_an386", "host")
+    )
     script.write_text(text, encoding="utf-8")
     done = scons(tmp_path / "mine")
     assert done.code == 0, done.text
@@ -233,11 +268,17 @@ def test_int8_has_a_folder_of_its_own_and_one_start_of_torch(house: Path) -> Non
         done = scons(house, "BOARD=host", "MODEL=linear", "report")
         assert done.code == 0 and done.verbs().count("EXPORT") == 1 and "linear int8 on host" in done.text, done.text
         report = json.loads((house / "build/host/linear-int8/report.json").read_text(encoding="utf-8"))
-        assert report["quantization"] == "int8" and report["compare"]["tolerance_lsb"] >= 2 and report["compare"]["mismatched"] == 0
+        assert (
+            report["quantization"] == "int8"
+            and report["compare"]["tolerance_lsb"] >= 2
+            and report["compare"]["mismatched"] == 0
+        )
         assert scons(house, "build/host/linear-int8/report.json").verbs() == []
         shutil.rmtree(house / "build/model/own_project-float32")
         over = scons(house, "BOARD=host", "MODEL=linear,own_project", "QUANTIZE=float32", "-n", "firmware")
-        assert over.code == 0 and "-int8" not in over.text and over.verbs().count("EXPORT") == 2, "one overruled, one as it says"
+        assert over.code == 0 and "-int8" not in over.text and over.verbs().count("EXPORT") == 2, (
+            "one overruled, one as it says"
+        )
         refused = scons(house, "BOARD=host", "MODEL=build/model/linear-int8/model.pte", "QUANTIZE=float32")
         assert refused.code != 0 and "is int8, not float32" in refused.text
     finally:
@@ -271,7 +312,9 @@ def test_of_two_at_once_one_waits(house: Path) -> None:
         second = subprocess.Popen(command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         # Its own parent holds the folder, which is no reason to wait: a build may build.
         assert second.communicate()[1] == "" and second.returncode == 0
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(house)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(house)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "in\n"
     second = subprocess.Popen(command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert second.stderr is not None

@@ -1,4 +1,5 @@
-"""What a step depends on follows from what its verb imports: read here from the syntax tree, where the tool reads it by pattern."""
+"""What a step depends on follows from what its verb imports: read here from the syntax tree, where the tool reads it by
+pattern."""
 
 from __future__ import annotations
 
@@ -37,14 +38,20 @@ def imported(path: Path) -> set[Path]:
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         for parts in (name.split(".") for name in names if name.partition(".")[0] == "etexport"):
             places = [ROOT.joinpath(*parts[: at + 1]) for at in range(len(parts))]
-            found |= {file for place in places for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()}
+            found |= {
+                file for place in places for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()
+            }
     return found
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_step_depends_on_all_that_its_verb_imports(verb: str, depends: dict[str, set[Path]]) -> None:
     found = {path for path in depends[verb] if path.suffix == ".py"}
-    start = {ROOT / "etexport" / "__main__.py", ROOT / "etexport" / "__init__.py", ROOT / "etexport" / "cli" / "__init__.py"}
+    start = {
+        ROOT / "etexport" / "__main__.py",
+        ROOT / "etexport" / "__init__.py",
+        ROOT / "etexport" / "cli" / "__init__.py",
+    }
     wanted = {*start, ROOT / "etexport" / "cli" / f"{verb}.py"}
     while more := set().union(*map(imported, wanted)) - wanted:
         wanted |= more
@@ -54,10 +61,20 @@ def test_a_step_depends_on_all_that_its_verb_imports(verb: str, depends: dict[st
 
 
 def test_operators_templates_and_figures_belong_to_those_who_ask_for_them(depends: dict[str, set[Path]]) -> None:
-    operators = {verb for verb, paths in depends.items() if ROOT / "kernels" / "convolution" / "quantized_packing.py" in paths}
-    assert operators == {"export", "generate", "furthest", "validate", "report", "bench", "reference"}, "a run is the image's alone"
-    assert {verb for verb, paths in depends.items() if any(path.name == "program.cpp.j2" for path in paths)} == {"generate", "reference"}
-    assert {verb for verb, paths in depends.items() if any(path.name == "peers.toml" for path in paths)} >= {"report", "bench"}
+    operators = {
+        verb for verb, paths in depends.items() if ROOT / "kernels" / "convolution" / "quantized_packing.py" in paths
+    }
+    assert operators == {"export", "generate", "furthest", "validate", "report", "bench", "reference"}, (
+        "a run is the image's alone"
+    )
+    assert {verb for verb, paths in depends.items() if any(path.name == "program.cpp.j2" for path in paths)} == {
+        "generate",
+        "reference",
+    }
+    assert {verb for verb, paths in depends.items() if any(path.name == "peers.toml" for path in paths)} >= {
+        "report",
+        "bench",
+    }
     assert not any(path.name == "peers.toml" for path in depends["export"] | depends["generate"] | depends["run"])
 
 
@@ -79,6 +96,10 @@ def test_what_runs_was_depended_on(depends: dict[str, set[Path]], tmp_path: Path
         "generate": [program, "--board", "host", "-o", str(tmp_path / "out")],
     }
     for verb, arguments in verbs.items():
-        done = subprocess.run([sys.executable, "-c", ASK_LOADED, verb, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-        loaded = {Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT)) and line.endswith(".py")}
+        done = subprocess.run(
+            [sys.executable, "-c", ASK_LOADED, verb, *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        loaded = {
+            Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT)) and line.endswith(".py")
+        }
         assert len(loaded) > 50 and loaded <= depends[verb], sorted(loaded - depends[verb])

@@ -1,4 +1,5 @@
-"""`scons mlperf`: another image beside the firmware, and what it answers; and where the page is, as the last line of a report."""
+"""`scons mlperf`: another image beside the firmware, and what it answers; and where the page is, as the last line of a
+report."""
 
 from __future__ import annotations
 

@@ -32,7 +32,11 @@ def test_the_screen(tmp_path: Path) -> None:
     for program in ("arm-none-eabi-gcc", "qemu-system-arm"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
-    (shown,) = [block for block in (ROOT / "README.md").read_text("utf-8").split("```\n")[1::2] if block.startswith("digits float32 on ")]
+    (shown,) = [
+        block
+        for block in (ROOT / "README.md").read_text("utf-8").split("```\n")[1::2]
+        if block.startswith("digits float32 on ")
+    ]
     done = scons(copied(tmp_path / "house", ("digits",)), "demo")
     assert done.code == 0, done.text
     screen = (tmp_path / "house" / "build" / "qemu_mps2_an386" / "digits-float32" / "report.txt").read_text("utf-8")

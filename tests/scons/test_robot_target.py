@@ -19,7 +19,11 @@ def test_it_is_written_beside_the_firmware(house: Path) -> None:
     folder = house / "build" / "renode_virt_rv32" / "linear-float32"
     text = (folder / "firmware.robot").read_text()
     assert "linear On renode_virt_rv32\n" in text and "--samples    4\n" in text and str(house) not in text
-    told = {line.split()[0]: line.split()[1].replace("${CURDIR}", str(folder)) for line in text.splitlines() if line.startswith("${")}
+    told = {
+        line.split()[0]: line.split()[1].replace("${CURDIR}", str(folder))
+        for line in text.splitlines()
+        if line.startswith("${")
+    }
     assert Path(told["${PROGRAM}"]).is_file() and Path(told["${REFERENCE}"]).is_file()
     assert {"firmware.elf", "virt_rv32.resc", "virt_rv32.repl"} <= {path.name for path in folder.iterdir()}
     assert not {"RUN", "PROFILE", "REPORT"} & set(done.verbs()), "no simulator runs for it"

@@ -21,7 +21,13 @@ pytestmark = pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"}, "CI": "true", **environment}
     return subprocess.run(
-        ["./sconsw", *arguments], cwd=folder, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, check=False
+        ["./sconsw", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        check=False,
     )
 
 
@@ -34,7 +40,9 @@ def clone(tmp_path: Path) -> Path:
     (folder / ".venv" / "bin").mkdir(parents=True)
     for name in ("python", "scons"):
         (folder / ".venv" / "bin" / name).symlink_to(Path(sys.prefix) / "bin" / name)
-    stamp = subprocess.run(["cksum", "pyproject.toml"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+    stamp = subprocess.run(
+        ["cksum", "pyproject.toml"], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
     (folder / ".venv" / "etexport.stamp").write_text(stamp)
     return folder
 
@@ -48,7 +56,9 @@ def test_arguments_and_exit_code_pass_through(clone: Path) -> None:
 
 def test_it_works_from_another_folder_and_through_a_link(clone: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(clone / "sconsw")
-    done = subprocess.run([tmp_path / "link", "--help"], cwd="/", capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [tmp_path / "link", "--help"], cwd="/", capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     assert done.returncode == 0 and "compile_commands.json" in done.stdout
 
 
@@ -91,6 +101,14 @@ def test_a_folder_of_somebody_else_is_refused_in_a_line() -> None:
         for file in ("sconsw", "pyproject.toml"):
             shutil.copy(ROOT / file, name)
         Path(name).chmod(0o555)
-        done = subprocess.run([*as_nobody, f"{name}/sconsw", "demo"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [*as_nobody, f"{name}/sconsw", "demo"],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         Path(name).chmod(0o755)
-    assert done.returncode == 1 and done.stderr.startswith(f"sconsw: {name} cannot be written, and .venv and build belong into it")
+    assert done.returncode == 1 and done.stderr.startswith(
+        f"sconsw: {name} cannot be written, and .venv and build belong into it"
+    )

@@ -30,13 +30,17 @@ class Graph:
 
     def constant(self, data: Array) -> Ref:
         data = np.asarray(data)
-        return self._add(f"constant_{len(self.values)}", TensorSpec(DType.of_numpy(data.dtype), data.shape), Role.CONSTANT, data)
+        return self._add(
+            f"constant_{len(self.values)}", TensorSpec(DType.of_numpy(data.dtype), data.shape), Role.CONSTANT, data
+        )
 
     def weight(self, *shape: int, seed: int = 0) -> Ref:
         return self.constant(np.random.default_rng(seed + len(self.values)).normal(size=shape).astype(np.float32))
 
     def state(self, data: Array) -> Ref:
-        return self._add(f"state_{len(self.values)}", TensorSpec(DType.of_numpy(data.dtype), data.shape), Role.STATE, data)
+        return self._add(
+            f"state_{len(self.values)}", TensorSpec(DType.of_numpy(data.dtype), data.shape), Role.STATE, data
+        )
 
     def call(self, op: str, *args: Any, name: str = "", line: int = 0, into: Ref | None = None) -> Ref:
         """Adds the instruction; its first result."""
@@ -49,7 +53,9 @@ class Graph:
         for index in range(len(found.signature.outs)):
             spec = TensorSpec(DType.FLOAT32, ())
             outs.append(
-                into.id if into else self._add(f"{name or op.split('::')[1].split('.')[0]}_{handle}_{index}", spec, Role.ACTIVATION).id
+                into.id
+                if into
+                else self._add(f"{name or op.split('::')[1].split('.')[0]}_{handle}_{index}", spec, Role.ACTIVATION).id
             )
         instruction = Instruction(op, args, tuple(outs), handle, name, source)
         method = Method("forward", self.values, (instruction,), (), ())
@@ -60,10 +66,22 @@ class Graph:
         self.instructions.append(instruction)
         return Ref(outs[0])
 
-    def conv(self, x: Ref, out_channels: int, kernel: int = 3, *, stride: int = 1, pad: int = 1, name: str = "", line: int = 0) -> Ref:
+    def conv(
+        self,
+        x: Ref,
+        out_channels: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        pad: int = 1,
+        name: str = "",
+        line: int = 0,
+    ) -> Ref:
         channels = self.values[x.id].spec.shape[1]
         args = (x, self.weight(out_channels, channels, kernel, kernel), self.weight(out_channels))
-        return self.call("aten::convolution.out", *args, (stride, stride), (pad, pad), (1, 1), False, (0, 0), 1, name=name, line=line)
+        return self.call(
+            "aten::convolution.out", *args, (stride, stride), (pad, pad), (1, 1), False, (0, 0), 1, name=name, line=line
+        )
 
     def relu(self, x: Ref, **how: Any) -> Ref:
         return self.call("aten::relu.out", x, **how)
@@ -83,7 +101,9 @@ class Graph:
             value = self.values[output.id]
             if value.role is Role.ACTIVATION:
                 self.values[output.id] = Value(value.id, value.name, value.spec, Role.OUTPUT)
-        method = Method("forward", self.values, tuple(self.instructions), tuple(self.inputs), tuple(output.id for output in outputs))
+        method = Method(
+            "forward", self.values, tuple(self.instructions), tuple(self.inputs), tuple(output.id for output in outputs)
+        )
         return Program((method,))
 
 

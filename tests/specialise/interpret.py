@@ -1,7 +1,8 @@
-"""Runs a placed program in numpy, on real bytes at the planned addresses: an oracle for layout, addressing and plan without any C++.
+"""Runs a placed program in numpy, on real bytes at the planned addresses: an oracle for layout, addressing and plan
+without any C++.
 
-Each step reads its operands from the arena as their specs say they lie, computes the operator's numpy meaning, and writes the result
-back. Bytes of buffers that are not live are overwritten with poison between the steps.
+Each step reads its operands from the arena as their specs say they lie, computes the operator's numpy meaning, and
+writes the result back. Bytes of buffers that are not live are overwritten with poison between the steps.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ Watch = Callable[[Value, Array], Array]
 
 
 def interpret(
-    placed: Placed, library: Library, inputs: Sequence[Array], state: Mapping[int, Array] | None = None, watch: Watch | None = None
+    placed: Placed,
+    library: Library,
+    inputs: Sequence[Array],
+    state: Mapping[int, Array] | None = None,
+    watch: Watch | None = None,
 ) -> list[Array]:
     """Outputs of one run, logical order. `watch` sees each result and says what is stored in its place."""
     method = placed.specialised.method
@@ -68,7 +73,9 @@ def interpret(
         assert op is not None and op.reference is not None, step.instruction.op
         node = node_of(method, step.instruction, op)
         results = op.reference(*(read(node[parameter.name]) for parameter in node.schema.parameters))
-        for index, (out, result) in enumerate(zip(node.outs, results if isinstance(results, tuple) else (results,), strict=False)):
+        for index, (out, result) in enumerate(
+            zip(node.outs, results if isinstance(results, tuple) else (results,), strict=False)
+        ):
             if index in node.unused_outs:
                 continue
             if index == 0:
@@ -84,7 +91,11 @@ def finish(node: Node, result: Array, read: Any) -> Array:
         return result
     if node.residual is not None:
         result = result + read(node.residual)
-    return np.minimum(np.maximum(result, np.float32(epilogue.low)), np.float32(epilogue.high)) if epilogue.clamps else result
+    return (
+        np.minimum(np.maximum(result, np.float32(epilogue.low)), np.float32(epilogue.high))
+        if epilogue.clamps
+        else result
+    )
 
 
 def poison(placed: Placed, arena: Array, step: int) -> None:

@@ -37,7 +37,9 @@ def test_ram(tmp_path: Path) -> None:
     error = refused(program(tmp_path, 4_000), "qemu_microbit")
     assert error.where == "board qemu_microbit"
     assert error.what == "the program needs 18,052 bytes of RAM (arena 16,004, stack 2,048), the board has 16,384"
-    assert error.hint.startswith("at the peak, model.py:12: wide (aten::addmm.out): wide_0_0 16,000 (model.py:12), input_0 4")
+    assert error.hint.startswith(
+        "at the peak, model.py:12: wide (aten::addmm.out): wide_0_0 16,000 (model.py:12), input_0 4"
+    )
 
 
 def test_what_the_first_ram_does_not_hold_lies_in_the_second(tmp_path: Path) -> None:
@@ -48,12 +50,16 @@ def test_what_the_first_ram_does_not_hold_lies_in_the_second(tmp_path: Path) -> 
     first, second = json.loads((tmp_path / "made" / "memory.json").read_text())["regions"]
     assert first["name"] == "ram" and first["size"] < 16_000 <= second["size"]
     told = refused(program(tmp_path, 300_000), str(board))
-    assert told.what.startswith("region more needs 1,200,0") and "(no plan needs less), there are 1,048,576" in told.what, told
+    assert (
+        told.what.startswith("region more needs 1,200,0") and "(no plan needs less), there are 1,048,576" in told.what
+    ), told
 
 
 def test_flash(tmp_path: Path) -> None:
     error = refused(program(tmp_path, 300, 300), "qemu_microbit")
-    assert error.what.startswith("the program's constants take 361,2") and error.what.endswith("bytes of flash, the board has 262,144")
+    assert error.what.startswith("the program's constants take 361,2") and error.what.endswith(
+        "bytes of flash, the board has 262,144"
+    )
     assert "weight 360,000 (float32 [90000] model.py:12)" in error.hint
 
 

@@ -1,5 +1,5 @@
-"""Integer programs against torchao's converted graph, operator by operator: each gets that graph's own int8 operands, and may differ from
-its int8 result by one step at most. Then whole runs, on the bytes of the placed program."""
+"""Integer programs against torchao's converted graph, operator by operator: each gets that graph's own int8 operands,
+and may differ from its int8 result by one step at most. Then whole runs, on the bytes of the placed program."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def exported(script: Path, folder: Path) -> Path:
 def check_operators(built: Built, library: Library) -> Counter[int]:
     """How many elements differ by how much, after comparing each int8 result that torchao's graph has too."""
     reference = {
-        one.outs[0]: built.arrays[f"step_{one.handle}"] for one in built.waist.instructions if f"step_{one.handle}" in built.arrays
+        one.outs[0]: built.arrays[f"step_{one.handle}"]
+        for one in built.waist.instructions
+        if f"step_{one.handle}" in built.arrays
     }
     reference.update(seen_through_views(built, reference))
     differences: Counter[int] = Counter()
@@ -79,23 +81,36 @@ def check_operators(built: Built, library: Library) -> Counter[int]:
         assert result.shape == wanted.shape, f"{value.name}: {result.shape} where {wanted.shape} belongs"
         if wanted.dtype == np.int8:
             apart = np.abs(result.astype(int) - wanted)
-            assert apart.max() <= 1, f"{value.name}: {apart.max()} steps apart, {(apart > 1).sum()} of {apart.size} elements more than one"
+            assert apart.max() <= 1, (
+                f"{value.name}: {apart.max()} steps apart, {(apart > 1).sum()} of {apart.size} elements more than one"
+            )
             differences.update(apart.ravel().tolist())
             compared.add(value.id)
         return wanted
 
     interpret(built.placed, library, built.inputs(0), watch=watch)
-    made = {out for step in built.placed.specialised.calls.values() for out in step.instruction.outs if step.instruction.op not in EDGES}
+    made = {
+        out
+        for step in built.placed.specialised.calls.values()
+        for out in step.instruction.outs
+        if step.instruction.op not in EDGES
+    }
     int8 = {one for one in made & set(reference) if reference[one].dtype == np.int8}
     assert int8 <= compared and int8
     return differences
 
 
 def seen_through_views(built: Built, reference: Mapping[int, Array]) -> dict[int, Array]:
-    """References of results that torchao's graph quantises only after a view: the fusion names them after what is quantised there."""
+    """References of results that torchao's graph quantises only after a view: the fusion names them after what is
+    quantised there."""
     int8 = {one: array for one, array in reference.items() if array.dtype == np.int8}
     named = {f"{built.waist.values[one].name}_q": array for one, array in int8.items()}
-    made = [value for step in built.placed.specialised.calls.values() for value in step.instruction.outs if value not in reference]
+    made = [
+        value
+        for step in built.placed.specialised.calls.values()
+        for value in step.instruction.outs
+        if value not in reference
+    ]
     values = [built.placed.specialised.method.values[one] for one in made]
     return {value.id: named[value.name].reshape(value.spec.shape) for value in values if value.name in named}
 
@@ -112,7 +127,9 @@ def check_run(built: Built, library: Library, samples: int, decibel: float) -> N
                 continue
             noise = ((got.astype(float) - wanted) ** 2).mean()
             spread = ((wanted.astype(float) - wanted.mean()) ** 2).mean()
-            assert noise <= spread * 10 ** (-decibel / 10) or noise <= 1, f"sample {sample}: noise {noise}, signal {spread}"
+            assert noise <= spread * 10 ** (-decibel / 10) or noise <= 1, (
+                f"sample {sample}: noise {noise}, signal {spread}"
+            )
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
@@ -142,8 +159,12 @@ def test_examples(name: str, tmp_path: Path, library: Library) -> None:
     check_run(built, library, 1, 20)
 
 
-@pytest.mark.parametrize(("name", "tables"), [("own_silu", 1), ("gelu_chain", 1), ("hardswish", 1), ("silu", 1), ("squeeze_excite", 1)])
-def test_a_chain_of_elementwise_operators_is_one_table(name: str, tables: int, int8_net: Int8Net, library: Library) -> None:
+@pytest.mark.parametrize(
+    ("name", "tables"), [("own_silu", 1), ("gelu_chain", 1), ("hardswish", 1), ("silu", 1), ("squeeze_excite", 1)]
+)
+def test_a_chain_of_elementwise_operators_is_one_table(
+    name: str, tables: int, int8_net: Int8Net, library: Library
+) -> None:
     built = build(int8_net(NETS[name]), library)
     assert built.ops()[TABLE] == tables
     (table,) = (step.instruction for step in built.placed.specialised.calls.values() if step.instruction.op == TABLE)
@@ -158,7 +179,9 @@ def test_activations_and_padding_go_into_the_kernels(int8_net: Int8Net, library:
     })  # fmt: skip
     padded = build(int8_net(NETS["uneven_padding"]), library)
     assert padded.ops()["aten::constant_pad_nd.out"] == 0
-    paddings = [step.instruction.args[4] for step in padded.placed.specialised.calls.values() if "conv2d" in step.instruction.op]
+    paddings = [
+        step.instruction.args[4] for step in padded.placed.specialised.calls.values() if "conv2d" in step.instruction.op
+    ]
     assert paddings == [(0, 0, 1, 1), (3, 2, 1, 1)], "top, left, bottom, right"
 
 
@@ -174,7 +197,11 @@ def test_a_transformer_block_is_integers(int8_net: Int8Net, library: Library) ->
     assert steps[TABLE] >= 1, "GELU"
     values = built.placed.specialised.method.values
     for step in built.placed.specialised.calls.values():
-        floats = [value for value in (*step.instruction.reads, *step.instruction.outs) if values[value].spec.dtype is DType.FLOAT32]
+        floats = [
+            value
+            for value in (*step.instruction.reads, *step.instruction.outs)
+            if values[value].spec.dtype is DType.FLOAT32
+        ]
         assert not floats or step.instruction.op in EDGES, step.instruction
     check_operators(built, library)
     check_run(built, library, 4, 25)
@@ -182,7 +209,11 @@ def test_a_transformer_block_is_integers(int8_net: Int8Net, library: Library) ->
 
 def test_argmax_reads_int8(int8_net: Int8Net, library: Library) -> None:
     built = build(int8_net(NETS["largest_class"]), library)
-    (argmax,) = (step.instruction for step in built.placed.specialised.calls.values() if step.instruction.op == "aten::argmax.out")
+    (argmax,) = (
+        step.instruction
+        for step in built.placed.specialised.calls.values()
+        if step.instruction.op == "aten::argmax.out"
+    )
     assert built.placed.specialised.method.values[argmax.reads[0]].spec.dtype is DType.INT8
 
 
@@ -216,11 +247,12 @@ def example_inputs():
 
 def samples():
     return torch.randn(3, 2, 3, 8, 8)
-"""
+"""  # noqa: E501
 
 
 def test_activations_without_a_sign_become_int8(tmp_path: Path, library: Library) -> None:
-    """As torchao's quantizer for x86 stores them; only what it leaves without a scale computes in float, the last layer."""
+    """As torchao's quantizer for x86 stores them; only what it leaves without a scale computes in float, the last
+    layer."""
     built = build(exported(script(tmp_path, UNSIGNED), tmp_path), library)
     assert {value.spec.dtype for value in built.waist.values.values()} > {DType.UINT8}
     assert DType.UINT8 not in {value.spec.dtype for value in built.placed.specialised.method.values.values()}

@@ -22,11 +22,16 @@ RANDOM = np.random.default_rng(5)
 
 def form(graph: Quantised, mask: Ref, *, swapped: bool = False, low: float = LOW, again: bool = False) -> Ref:
     """(2, 3, 5, 5) int8 scores, masked, as shares."""
-    scores, number = graph.stored(2, 3, 5, 5, scale=SCALE[0], zero=SCALE[1]), graph.constant(np.asarray(low, np.float32))
+    scores, number = (
+        graph.stored(2, 3, 5, 5, scale=SCALE[0], zero=SCALE[1]),
+        graph.constant(np.asarray(low, np.float32)),
+    )
     sides = (number, scores) if swapped else (scores, number)
     shares = graph.call(SOFTMAX, graph.call(WHERE, mask, *sides), -1, False)
     if again:
-        stored = graph.call("cortex_m::dequantize_per_tensor.out", graph.result(shares, *SHARES), *SHARES, -128, 127, DType.INT8.code)
+        stored = graph.call(
+            "cortex_m::dequantize_per_tensor.out", graph.result(shares, *SHARES), *SHARES, -128, 127, DType.INT8.code
+        )
         zero = graph.constant(np.asarray(0.0, np.float32))
         shares = graph.call(WHERE, mask, *((zero, stored) if swapped else (stored, zero)))
     return graph.result(shares, *SHARES)
@@ -38,7 +43,9 @@ def compared(graph: Quantised, out: Ref, mask: Array) -> list[str]:
     method, in_float = fuse_integers(program.method(), LIBRARY)
     assert not in_float, in_float
     inputs: list[Array] = [
-        mask if graph.values[one].spec.dtype is DType.BOOL else RANDOM.integers(-128, 128, graph.values[one].spec.shape).astype(np.int8)
+        mask
+        if graph.values[one].spec.dtype is DType.BOOL
+        else RANDOM.integers(-128, 128, graph.values[one].spec.shape).astype(np.int8)
         for one in graph.inputs
     ]
     (got,), (wanted,) = (evaluate(one, LIBRARY, inputs) for one in (Program((method,)), program))
@@ -54,7 +61,9 @@ def test_forms(shape: tuple[int, ...], swapped: bool, again: bool) -> None:
     graph = Quantised(LIBRARY)
     mask = RANDOM.random(shape) < 0.5
     mask[..., :1, :] = swapped
-    assert compared(graph, form(graph, graph.input(*shape, dtype=DType.BOOL), swapped=swapped, again=again), mask) == [MASKED]
+    assert compared(graph, form(graph, graph.input(*shape, dtype=DType.BOOL), swapped=swapped, again=again), mask) == [
+        MASKED
+    ]
 
 
 def test_a_constant_mask() -> None:
@@ -66,7 +75,9 @@ def test_a_constant_mask() -> None:
 @pytest.mark.parametrize("low", [-20.0, 0.0, -6.0])
 def test_a_number_that_counts_is_no_mask(low: float) -> None:
     graph = Quantised(load_ops())
-    method, in_float = fuse_integers(graph.program(form(graph, graph.input(5, 5, dtype=DType.BOOL), low=low)).method(), LIBRARY)
+    method, in_float = fuse_integers(
+        graph.program(form(graph, graph.input(5, 5, dtype=DType.BOOL), low=low)).method(), LIBRARY
+    )
     assert MASKED not in [instruction.op for instruction in method.instructions]
     assert {one.instruction.op for one in in_float} == {WHERE, SOFTMAX} or low >= -6.0
 

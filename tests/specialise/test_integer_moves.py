@@ -1,5 +1,5 @@
-"""What moves, chooses or compares elements between dequantise and quantise: the bytes are those of the float operators, whatever the
-scales, and no float is left."""
+"""What moves, chooses or compares elements between dequantise and quantise: the bytes are those of the float operators,
+whatever the scales, and no float is left."""
 
 from __future__ import annotations
 
@@ -42,8 +42,12 @@ class Quantised(Graph):
         assert not errors_of(method, LIBRARY)
         specs = [self.values[value].spec for value in self.inputs]
         ranges = {DType.INT8: (-128.0, 128.0), DType.FLOAT32: (-9.0, 9.0)}
-        inputs: list[Array] = [np.floor(RANDOM.uniform(*ranges[spec.dtype], spec.shape)).astype(spec.dtype.numpy) for spec in specs]
-        for got, wanted in zip(evaluate(Program((method,)), LIBRARY, inputs), evaluate(program, LIBRARY, inputs), strict=True):
+        inputs: list[Array] = [
+            np.floor(RANDOM.uniform(*ranges[spec.dtype], spec.shape)).astype(spec.dtype.numpy) for spec in specs
+        ]
+        for got, wanted in zip(
+            evaluate(Program((method,)), LIBRARY, inputs), evaluate(program, LIBRARY, inputs), strict=True
+        ):
             assert got.dtype == wanted.dtype
             np.testing.assert_array_equal(got, wanted)
         return Counter(instruction.op for instruction in method.instructions)
@@ -59,7 +63,9 @@ A, B, C = (0.05, 3), (0.02, -100), (0.11, 20)
 )
 def test_concatenation_of_scales(scales: tuple[tuple[float, int], ...], tables: int) -> None:
     graph = Quantised(LIBRARY)
-    first, second = (graph.stored(2, size, 4, scale=scale, zero=zero) for size, (scale, zero) in zip((3, 5), scales, strict=False))
+    first, second = (
+        graph.stored(2, size, 4, scale=scale, zero=zero) for size, (scale, zero) in zip((3, 5), scales, strict=False)
+    )
     steps = graph.fused(graph.result(graph.call("aten::cat.out", (first, second), 1), *scales[2]))
     assert steps == Counter({"aten::cat.out": 1, TABLE: tables} if tables else {"aten::cat.out": 1})
 
@@ -120,8 +126,12 @@ TWO: dict[str, Callable[[Quantised, Ref, Ref], Ref]] = {
     "maximum": lambda g, x, y: g.call("aten::maximum.out", x, y),
     "minimum": lambda g, x, y: g.call("aten::minimum.out", x, y),
     "where": lambda g, x, y: g.call("aten::where.self_out", g.call("aten::gt.Scalar_out", x, 0.2), x, y),
-    "where mask": lambda g, x, y: g.call("aten::where.self_out", g.constant(np.arange(12).reshape(3, 4) % 3 == 0), x, y),
-    "scatter": lambda g, x, y: g.call("aten::slice_scatter.out", x, g.call("aten::slice_copy.Tensor_out", y, 1, 0, 2, 1), 1, 1, 3, 1),
+    "where mask": lambda g, x, y: g.call(
+        "aten::where.self_out", g.constant(np.arange(12).reshape(3, 4) % 3 == 0), x, y
+    ),
+    "scatter": lambda g, x, y: g.call(
+        "aten::slice_scatter.out", x, g.call("aten::slice_copy.Tensor_out", y, 1, 0, 2, 1), 1, 1, 3, 1
+    ),
 }
 
 
@@ -141,7 +151,10 @@ def test_of_two_tensors(name: str, scales: tuple[tuple[float, int], ...]) -> Non
         (lambda g, x: g.call("aten::le.Scalar_out", x, -0.1), "aten::le.Scalar_out"),
         (lambda g, x: g.call("aten::eq.Scalar_out", x, -np.inf), "aten::gt.Scalar_out"),
         (lambda g, x: g.call("aten::ne.Scalar_out", x, 0.0), "aten::ne.Scalar_out"),
-        (lambda g, x: g.call("aten::lt.Scalar_out", g.call("aten::mul.Scalar_out", x, -2.0), 0.3), "aten::ge.Scalar_out"),
+        (
+            lambda g, x: g.call("aten::lt.Scalar_out", g.call("aten::mul.Scalar_out", x, -2.0), 0.3),
+            "aten::ge.Scalar_out",
+        ),
     ],
     ids=["greater", "less or equal", "minus infinity", "not zero", "of a chain"],
 )
@@ -161,5 +174,7 @@ def test_a_condition_that_one_number_does_not_say_stays_in_float() -> None:
 def test_a_choice_by_its_own_operand_is_a_table() -> None:
     graph = Quantised(LIBRARY)
     x = graph.stored(3, 40, scale=0.05, zero=3)
-    chosen = graph.call("aten::where.self_out", graph.call("aten::gt.Scalar_out", x, 0.2), x, graph.constant(np.array(-0.3, np.float32)))
+    chosen = graph.call(
+        "aten::where.self_out", graph.call("aten::gt.Scalar_out", x, 0.2), x, graph.constant(np.array(-0.3, np.float32))
+    )
     assert graph.fused(graph.result(chosen, *B)) == Counter({TABLE: 1})

@@ -1,4 +1,5 @@
-"""int8 normalisations against torchao's graph, which dequantises, normalises in float32 and quantises: drawn operands, at most one step."""
+"""int8 normalisations against torchao's graph, which dequantises, normalises in float32 and quantises: drawn operands,
+at most one step."""
 
 from __future__ import annotations
 
@@ -52,7 +53,9 @@ class Norm:
 
     def graph(self) -> Graph:
         graph = Graph(LIBRARY)
-        x = graph.call(DEQUANTIZE, graph.input(*self.x.shape, dtype=DType.INT8), self.scale, self.zero_point, *INT8, None)
+        x = graph.call(
+            DEQUANTIZE, graph.input(*self.x.shape, dtype=DType.INT8), self.scale, self.zero_point, *INT8, None
+        )
         weight, bias = (None if one is None else graph.constant(one) for one in (self.weight, self.bias))
         if self.groups:
             sizes = (*self.x.shape[:2], math.prod(self.x.shape[2:]))
@@ -99,8 +102,9 @@ def norms(draw: st.DrawFn) -> Norm:
     weight, bias = (one if draw(st.booleans()) else None for one in parameters)
     out_scale = draw(st.sampled_from((0.004, 0.03, 0.2))) * (reach if weight is not None else 1.0)
     return Norm(
-        contents(random, kind, shape), 2.0 ** draw(st.floats(-11.0, 4.0)), draw(st.integers(-128, 127)), float(np.float32(out_scale)),
-        draw(st.integers(-128, 127)), draw(st.sampled_from((1e-12, 1e-6, 1e-5, 1e-3, 1.0))), weight, bias, groups,
+        contents(random, kind, shape), 2.0 ** draw(st.floats(-11.0, 4.0)), draw(st.integers(-128, 127)),
+        float(np.float32(out_scale)), draw(st.integers(-128, 127)),
+        draw(st.sampled_from((1e-12, 1e-6, 1e-5, 1e-3, 1.0))), weight, bias, groups,
     )  # fmt: skip
 
 

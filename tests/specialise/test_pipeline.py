@@ -1,5 +1,5 @@
-"""The target side on programs written by hand and drawn at random: the placed program, interpreted on its own bytes, gives the operators'
-results, whatever was fused, laid out, or turned into an address."""
+"""The target side on programs written by hand and drawn at random: the placed program, interpreted on its own bytes,
+gives the operators' results, whatever was fused, laid out, or turned into an address."""
 
 from __future__ import annotations
 
@@ -63,12 +63,17 @@ def test_activation_goes_into_its_producer(library: Library) -> None:
     placed = check(graph.program(out), library)
     convolution = placed.specialised.calls[0].instruction
     assert convolution.op == "aten::convolution.out"
-    assert (convolution.name, convolution.source.line if convolution.source else 0, convolution.handle) == ("conv", 3, 2)
+    assert (convolution.name, convolution.source.line if convolution.source else 0, convolution.handle) == (
+        "conv",
+        3,
+        2,
+    )
     assert convolution.epilogue is not None and (convolution.epilogue.low, convolution.epilogue.high) == (0.0, 6.0)
 
 
 def test_numbers_of_64_bits_are_refused(library: Library) -> None:
-    """Kernels count in 32 bits: what an operator lets through, of whatever a file says, is an error at its instruction."""
+    """Kernels count in 32 bits: what an operator lets through, of whatever a file says, is an error at its
+    instruction."""
     relu = library.ops["aten::relu.out"]
     assert relu.lower is not None
     for number, right in ((2**31 - 1, True), (-(2**31), True), (2**31, False), ((1, -(2**31) - 1), False)):
@@ -202,7 +207,9 @@ def test_every_missing_kernel_is_named_at_once(library: Library) -> None:
     graph = Graph(library)
     x = graph.input(4)
     program = graph.program(graph.relu(graph.relu(x, name="first", line=1), name="second", line=2))
-    without = Library({name: op for name, op in library.ops.items() if op.name != "aten::relu.out"}, library.include_dirs)
+    without = Library(
+        {name: op for name, op in library.ops.items() if op.name != "aten::relu.out"}, library.include_dirs
+    )
     with pytest.raises(EtError) as error:
         specialise(program, Target(), without)
     assert "model.py:1: first" in str(error.value) and "model.py:2: second" in str(error.value)
@@ -210,9 +217,14 @@ def test_every_missing_kernel_is_named_at_once(library: Library) -> None:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """A random network of convolutions, elementwise operators, views, permutes, slices, concatenations and reductions."""
+    """A random network of convolutions, elementwise operators, views, permutes, slices, concatenations and
+    reductions."""
     graph = Graph(load_ops())
-    shape = (draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2, 3, 4])), *draw(st.sampled_from([(4, 4), (2, 6), (1, 5)])))
+    shape = (
+        draw(st.sampled_from([1, 2])),
+        draw(st.sampled_from([1, 2, 3, 4])),
+        *draw(st.sampled_from([(4, 4), (2, 6), (1, 5)])),
+    )
     order = draw(st.sampled_from([(0, 1, 2, 3), (0, 2, 3, 1)]))
     known = [graph.input(*shape, order=order)]
     for _ in range(draw(st.integers(1, 9))):
@@ -254,7 +266,9 @@ def _grow(draw: st.DrawFn, graph: Graph, x: Ref, known: Sequence[Ref]) -> Ref:
             return graph.conv(x, draw(st.sampled_from([1, 2, 3, 4])))
         case "linear":
             return graph.linear(x, draw(st.sampled_from([1, 3, 4])))
-    return graph.view(x, spec.shape[0], spec.numel // spec.shape[0]) if draw(st.booleans()) else graph.view(x, spec.numel)
+    return (
+        graph.view(x, spec.shape[0], spec.numel // spec.shape[0]) if draw(st.booleans()) else graph.view(x, spec.numel)
+    )
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)

@@ -1,5 +1,6 @@
-"""Second results (the places of a maximum, of an order, of a pooling; pieces; statistics) wherever they may go, drawn: in concatenations,
-stacks, views, gathers, states and outputs, the first result used or not, in float and in int8. One script and one image hold them all."""
+"""Second results (the places of a maximum, of an order, of a pooling; pieces; statistics) wherever they may go, drawn:
+in concatenations, stacks, views, gathers, states and outputs, the first result used or not, in float and in int8. One
+script and one image hold them all."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ FIRST = ("", "out += [{f}]", "out += [{f} + 1]", "out += [torch.cat([{f}, {f} * 
 """What becomes of the first result."""
 
 PIECES = {"float32": 60, "int8": 30}
-"""How many of the pairs of maker and use are tried, each use at least once; there are 540. Export in int8 takes a second each."""
+"""How many of the pairs of maker and use are tried, each use at least once; there are 540. Export in int8 takes a
+second each."""
 
 HEAD = """
 import torch
@@ -130,13 +132,24 @@ def calibration():
 
 def network(draw: random.Random, pieces: Sequence[tuple[int, int]]) -> str:
     """A script of these (maker, use), each with its own draw of arguments and of what happens to the first result."""
-    lines = ["    def forward(self, x):", "        x0, x1, out = x, self.conv(x), []", "        x2 = F.leaky_relu(x1, 0.4)"]
+    lines = [
+        "    def forward(self, x):",
+        "        x0, x1, out = x, self.conv(x), []",
+        "        x2 = F.leaky_relu(x1, 0.4)",
+    ]
     for number, (maker, use) in enumerate(pieces):
         keep, dim = draw.choice((True, False)), draw.choice((0, 1, 2, -1))
         rank = 3 if MAKERS[maker][1].format(keep=keep) == "True" else 2
-        words = {"x": f"x{number % 3}", "dim": dim, "keep": keep, "k": draw.choice((1, 2)), "flag": draw.choice((True, False)),
-                 "f": f"f{number}", "s": f"s{number}", "n": number, "d": draw.randrange(-rank, rank), "z": f"z{number}"}  # fmt: skip
-        made = f"f{{n}}, s{{n}} = {MAKERS[maker][0]}", "z{n} = s{n} * 0 + {n}", f"out += [{USES[use]}]", draw.choice(FIRST)
+        words = {"x": f"x{number % 3}", "dim": dim, "keep": keep, "k": draw.choice((1, 2)),
+            "flag": draw.choice((True, False)),
+                 "f": f"f{number}", "s": f"s{number}", "n": number, "d": draw.randrange(-rank, rank),
+                 "z": f"z{number}"}  # fmt: skip
+        made = (
+            f"f{{n}}, s{{n}} = {MAKERS[maker][0]}",
+            "z{n} = s{n} * 0 + {n}",
+            f"out += [{USES[use]}]",
+            draw.choice(FIRST),
+        )
         lines += [f"        {line.format(**words)}" for line in made]
     return "\n".join([HEAD, *lines, "        return tuple(out)", TAIL])
 
@@ -158,8 +171,12 @@ def test_second_results(quantize: str, tmp_path: Path) -> None:
     with np.load(tmp_path / "model.npz") as arrays:
         inputs = arrays["input_0"]
         expected = [arrays[f"output_{at}"] for at in range(len(program.method().outputs))]
-    outputs = host.run_all(specialise(program, Target(host.board.features, "size"), load_ops()), [[one] for one in inputs], load_ops())
+    outputs = host.run_all(
+        specialise(program, Target(host.board.features, "size"), load_ops()), [[one] for one in inputs], load_ops()
+    )
     for at, want in enumerate(expected):
         tolerance = 0 if want.dtype.kind != "f" else 1e-5 if quantize == "float32" else 0.1
         for number, got in enumerate(outputs):
-            np.testing.assert_allclose(got[at], want[number].reshape(got[at].shape), rtol=0, atol=tolerance, err_msg=f"output {at}")
+            np.testing.assert_allclose(
+                got[at], want[number].reshape(got[at].shape), rtol=0, atol=tolerance, err_msg=f"output {at}"
+            )

@@ -45,7 +45,7 @@ def example_inputs(): return (data(0)[0],)
 def data(seed): return torch.randn(24, 1, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
 def samples(): return data(1)
 def calibration(): return data(2)
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def test_dead_channels(library: Library, tmp_path: Path) -> None:
     script.write_text(SCRIPT, encoding="utf-8")
     export(script, tmp_path / "model.pte", quantize="int8")
     built = build(tmp_path / "model.pte", library)
-    assert not [step for step in built.placed.specialised.calls.values() if step.instruction.op.startswith("aten::convolution")]
+    assert not [
+        step for step in built.placed.specialised.calls.values() if step.instruction.op.startswith("aten::convolution")
+    ]
     module = SimpleNamespace(**runpy.run_path(str(script)))
     net, samples = module.model(), module.samples()
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""`view_order` against numpy: where it names an order, the bytes are those of the reshaped array; where numpy can view, so can it."""
+"""`view_order` against numpy: where it names an order, the bytes are those of the reshaped array; where numpy can view,
+so can it."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""Firmware that speaks MLPerf Tiny's protocol: small networks with the kinds of input that the benchmark has, asked as its runner asks."""
+"""Firmware that speaks MLPerf Tiny's protocol: small networks with the kinds of input that the benchmark has, asked as
+its runner asks."""
 
 from __future__ import annotations
 
@@ -66,7 +67,10 @@ def test_a_classifier_in_int8(folder: Path, capfd: pytest.CaptureFixture[str]) -
     words = ["mlperf", str(made), "--id", "kws01", "--input", f"i8:{scale!r}:83", "--infer", "3", "--warmups", "1"]
     assert main([*words, "-o", str(made / "mlperf.txt")]) == 0
     said = capfd.readouterr().out
-    assert "kws01 on qemu_mps2_an386: 20 samples, each 3 times after 1 warm-ups" in said and (made / "mlperf.txt").read_text() in said
+    assert (
+        "kws01 on qemu_mps2_an386: 20 samples, each 3 times after 1 warm-ups" in said
+        and (made / "mlperf.txt").read_text() in said
+    )
     assert "the class that PyTorch gives in 20" in said and "bytes cannot say" not in said
     assert float(re.search(r"largest difference ([\d.e-]+)", said)[1]) <= 1 / 256 + 1e-6  # type: ignore[index]
     assert "not a score of MLPerf Tiny" in said and "estimate: instructions at 100,000,000 Hz" in said
@@ -81,7 +85,9 @@ def test_a_classifier_in_int8(folder: Path, capfd: pytest.CaptureFixture[str]) -
         there.load(bytes(range(10)))
         assert there.ask("db print 4 8") == ["m-buffer-08-09"]
         few, many = there.infer(1, 0, 60), there.infer(9, 0, 60)
-        assert few.results == many.results and len(few.results) == 4 and sum(few.results) == pytest.approx(1, abs=4 / 256)
+        assert (
+            few.results == many.results and len(few.results) == 4 and sum(few.results) == pytest.approx(1, abs=4 / 256)
+        )
         assert many.microseconds == pytest.approx(9 * few.microseconds, abs=9)  # each is cut to whole ones
 
 
@@ -92,7 +98,10 @@ def test_an_error_and_a_process(folder: Path, capfd: pytest.CaptureFixture[str])
     said = capfd.readouterr().out
     assert "the host's clock" in said and "bytes cannot say" not in said
     assert float(re.search(r"largest difference ([\d.e-]+)", said)[1]) < 1e-5  # type: ignore[index]
-    with pytest.raises(DeviceLostError, match=r"the benchmark reads|no answer"), dut(made / "firmware.elf", load_board("host"), Line()):
+    with (
+        pytest.raises(DeviceLostError, match=r"the benchmark reads|no answer"),
+        dut(made / "firmware.elf", load_board("host"), Line()),
+    ):
         pass  # the usual firmware says nothing of its own accord
 
 
@@ -102,9 +111,11 @@ def test_what_the_benchmark_has_no_words_for(folder: Path) -> None:
     with pytest.raises(ModelError, match="is no encoding"):
         encoding("i8:nan")
     assert (
-        encoding("u8:0.5:-3").reals(b"\x01\xff").tolist() == [2.0, 129.0] and encoding("u8").codes(np.array([300.0, -2.0])) == b"\xff\x00"
+        encoding("u8:0.5:-3").reals(b"\x01\xff").tolist() == [2.0, 129.0]
+        and encoding("u8").codes(np.array([300.0, -2.0])) == b"\xff\x00"
     )
-    assert Stored("int8", 4, 0.5, 3).of(np.array([0.25, 0.75, -100.0, 100.0])).tolist() == [3, 5, -128, 127]  # ties to even
+    # ties to even
+    assert Stored("int8", 4, 0.5, 3).of(np.array([0.25, 0.75, -100.0, 100.0])).tolist() == [3, 5, -128, 127]
 
 
 def test_a_tick_in_microseconds() -> None:

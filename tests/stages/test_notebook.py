@@ -27,14 +27,16 @@ NOTEBOOK = ROOT / "examples" / "notebook" / "waves.ipynb"
 
 
 def execute(notebook: Path, folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """The namespace after the last cell, and of each cell of code what it shows: the value of its last line, as HTML where it has that."""
+    """The namespace after the last cell, and of each cell of code what it shows: the value of its last line, as HTML
+    where it has that."""
     names: dict[str, Any] = {"__name__": "__main__"}
     shown = []
     for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         if cell["cell_type"] != "code":
             continue
         text, file = "".join(cell["source"]), str(folder / f"cell_{number}.py")
-        linecache.cache[file] = (len(text), None, text.splitlines(True), file)  # as ipykernel does: there is no such file
+        # as ipykernel does: there is no such file
+        linecache.cache[file] = (len(text), None, text.splitlines(True), file)
         tree = ast.parse(text, file)
         last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, file, "exec"), names)
@@ -79,7 +81,8 @@ def test_the_notebook_shows_what_it_says(executed: tuple[dict[str, Any], list[An
 
 
 def test_nothing_of_the_caller_is_changed(executed: tuple[dict[str, Any], list[Any]], tmp_path: Path) -> None:
-    """Random numbers go on, the network trains on, threads are as many: asked of an export that a wrong word ends, and of a whole one."""
+    """Random numbers go on, the network trains on, threads are as many: asked of an export that a wrong word ends, and
+    of a whole one."""
     net = executed[0]["net"]
     assert net.training and all(one.requires_grad for one in net.parameters())
     for quantize in ("float32", "int9"):
@@ -89,12 +92,18 @@ def test_nothing_of_the_caller_is_changed(executed: tuple[dict[str, Any], list[A
         except ModelError as error:
             assert quantize == "int9" and "quantize = 'int9' is not supported" in str(error)
         now = torch.get_rng_state(), random.getstate(), np.random.get_state()[1], torch.get_num_threads()
-        assert torch.equal(states[0], now[0]) and states[1] == now[1] and np.array_equal(states[2], now[2]) and states[3] == now[3]
+        assert (
+            torch.equal(states[0], now[0])
+            and states[1] == now[1]
+            and np.array_equal(states[2], now[2])
+            and states[3] == now[3]
+        )
     assert (tmp_path / "x.pte").is_file()
 
 
 def test_a_board_by_its_url_takes_each_form(built: etexport.Built) -> None:
-    """One sample, samples behind one another, a longer batch: the same runs. And what is none of them is refused before it is sent."""
+    """One sample, samples behind one another, a longer batch: the same runs. And what is none of them is refused before
+    it is sent."""
     given = np.load(built.program.with_suffix(".npz"))["input_0"][:3]  # (samples, 1, 1, 32)
     expected = np.load(built.folder / "outputs.npz")["output_0"][:3]
     with etexport.Board(f"qemu://qemu_mps2_an386?elf={built.folder / 'firmware.elf'}") as board:
@@ -107,7 +116,9 @@ def test_a_board_by_its_url_takes_each_form(built: etexport.Built) -> None:
                 board.run(wrong)
         with pytest.raises(ModelError, match="float64"):
             board.run(given.astype(float))
-    assert np.array_equal(stacked, expected) and np.array_equal(batch, expected[:, 0]) and np.array_equal(one, expected[1])
+    assert (
+        np.array_equal(stacked, expected) and np.array_equal(batch, expected[:, 0]) and np.array_equal(one, expected[1])
+    )
 
 
 def test_a_board_that_is_not_there(built: etexport.Built) -> None:
@@ -137,10 +148,15 @@ def test_a_dataframe_or_what_to_install(built: etexport.Built) -> None:
         with pytest.raises(ToolMissingError, match="pandas is not installed"):
             built.dataframe()
     else:
-        assert isinstance(built.dataframe(), pandas.DataFrame) and list(built.dataframe()["name"]) == [row["name"] for row in built.rows()]
+        assert isinstance(built.dataframe(), pandas.DataFrame) and list(built.dataframe()["name"]) == [
+            row["name"] for row in built.rows()
+        ]
 
 
 def test_importing_loads_neither_torch_nor_numpy() -> None:
-    code = "import sys, etexport; print('torch' in sys.modules, 'numpy' in sys.modules); etexport.Board; print('torch' in sys.modules)"
+    code = (
+        "import sys, etexport; print('torch' in sys.modules, 'numpy' in sys.modules); etexport.Board; print('torch' "
+        "in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"] * 3

@@ -14,7 +14,9 @@ def test_what_no_screen_can_show_is_not_in_a_model_s_name() -> None:
     assert model_name(Path("a\nb\udcff.pte"), None) == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
 
 
-@pytest.mark.parametrize(("path", "name"), [("kws.pte", "kws"), ("m/kws-int8/model.pte", "kws"), ("m/gesture/model.py", "gesture")])
+@pytest.mark.parametrize(
+    ("path", "name"), [("kws.pte", "kws"), ("m/kws-int8/model.pte", "kws"), ("m/gesture/model.py", "gesture")]
+)
 def test_a_model_is_called_as_its_file_or_its_folder(path: str, name: str) -> None:
     assert model_name(Path(path), None) == name and model_name(Path(path), "given") == "given"
 

@@ -1,4 +1,5 @@
-"""Small bare-metal ELFs for the tests of this folder: built by the two compilers, and run in QEMU with a painted stack."""
+"""Small bare-metal ELFs for the tests of this folder: built by the two compilers, and run in QEMU with a painted
+stack."""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ extern "C" __attribute__((noreturn, optimize("no-tree-loop-distribute-patterns")
   call_host(0x20, block);
   for (;;) {}
 }
-"""
+"""  # noqa: E501
 
 SCRIPT = """
 ENTRY(_start)
@@ -134,7 +135,7 @@ SECTIONS {{
   .bss (NOLOAD) : {{ __bss_start = .; . += SIZEOF(.tbss); *(.bss .bss.* .sbss .sbss.* COMMON) . = ALIGN(4); __bss_end = .; }} > ram
   /DISCARD/ : {{ *(.eh_frame*) }}
 }}
-"""
+"""  # noqa: E501
 
 
 FLAGS = (

@@ -1,4 +1,5 @@
-"""gcc 12.2 leaves out calls of kernels whose effects it has lost sight of, unless it is told not to look (`gcc.WISHES`)."""
+"""gcc 12.2 leaves out calls of kernels whose effects it has lost sight of, unless it is told not to look
+(`gcc.WISHES`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ import pytest
 from etexport.__main__ import main
 from etexport.toolchain import gcc
 
-# Attention masks what is -inf everywhere: bool from float, then float by bool. Of the second comparison nothing is left.
+# Attention masks what is -inf everywhere: bool from float, then float by bool. Of the second comparison nothing is
+# left.
 SCRIPT = """
 import torch
 from torch import nn

@@ -38,7 +38,11 @@ def boards() -> list[object]:
     found = []
     for name in sorted(board_names(), key=lambda name: name != "host"):
         compiler = f"{load_board(name).toolchain.prefix}g++"
-        found.append(pytest.param(load_board(name), id=name, marks=pytest.mark.skipif(not shutil.which(compiler), reason=f"no {compiler}")))
+        found.append(
+            pytest.param(
+                load_board(name), id=name, marks=pytest.mark.skipif(not shutil.which(compiler), reason=f"no {compiler}")
+            )
+        )
     return found
 
 
@@ -113,5 +117,9 @@ def test_the_recipe_of_the_link_stands_in_one_file() -> None:
     """SCons asks for it, by `etexport boards --json --build`."""
     package = Path(gcc.__file__).parents[1]
     flags = re.compile(r'"-Wl,|"-lm"|-Xassembler|"-T"|"ihex"|-O ihex')
-    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if flags.search(path.read_text(encoding="utf-8"))}
+    files = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if flags.search(path.read_text(encoding="utf-8"))
+    }
     assert files == {"toolchain/gcc.py"}

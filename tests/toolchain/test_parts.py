@@ -1,4 +1,5 @@
-"""Of real images, for speed and for size, in int8 and float, on every board: the parts add up to what the ELF loads and reserves."""
+"""Of real images, for speed and for size, in int8 and float, on every board: the parts add up to what the ELF loads and
+reserves."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def example_inputs():
 def calibration():
     torch.manual_seed(2)
     return [(torch.randn(1, 3, 8, 8),) for _ in range(8)]
-"""
+"""  # noqa: E501
 BOARDS = ("host", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_microbit", "qemu_virt_rv32")
 
 
@@ -50,18 +51,27 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("optimize", ["speed", "size"])
 @pytest.mark.parametrize("quantization", ["float32", "int8"])
 @pytest.mark.parametrize("name", BOARDS)
-def test_the_parts_add_up(name: str, quantization: str, optimize: str, programs: dict[str, Path], tmp_path: Path) -> None:
+def test_the_parts_add_up(
+    name: str, quantization: str, optimize: str, programs: dict[str, Path], tmp_path: Path
+) -> None:
     board = load_board(name)
     if not shutil.which(f"{board.toolchain.prefix}g++"):
         pytest.skip(f"{board.toolchain.prefix}g++ is not installed")
-    assert main(["build", str(programs[quantization]), "--board", name, "--optimize", optimize, "-o", str(tmp_path)]) == 0
+    assert (
+        main(["build", str(programs[quantization]), "--board", name, "--optimize", optimize, "-o", str(tmp_path)]) == 0
+    )
     found = json.loads((tmp_path / "sizes.json").read_text())
     with (tmp_path / "firmware.elf").open("rb") as stream:
         file = ELFFile(stream)
         loaded = sum(segment["p_filesz"] for segment in file.iter_segments() if segment["p_type"] == "PT_LOAD")
-        writable = [section for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_WRITE and _is_reserved(section)]
+        writable = [
+            section
+            for section in file.iter_sections()
+            if section["sh_flags"] & SH_FLAGS.SHF_WRITE and _is_reserved(section)
+        ]
         reserved = sum(section["sh_size"] for section in writable)
-    in_file = found["arena"] if name == "host" else 0  # its linker has no NOLOAD: the zeros of the arena are in the file
+    # its linker has no NOLOAD: the zeros of the arena are in the file
+    in_file = found["arena"] if name == "host" else 0
     for kind, total in (("flash", loaded - in_file), ("static", reserved - found["arena"] - found["stack"])):
         parts = dict(found[kind])
         assert parts.pop("total") == total == sum(parts.values()), kind

@@ -51,7 +51,11 @@ def test_every_byte_once(built: Built) -> None:
     assert found.flash_total == loadable == sum(found.flash.values())
     assert found.arena == sections[".arena"] == 4096
     assert found.stack == sections[".stack"] == 8192
-    assert found.static_total == sum(found.static.values()) == sections[".data"] + sections[".bss"] + sections.get(".tdata", 0)
+    assert (
+        found.static_total
+        == sum(found.static.values())
+        == sections[".data"] + sections[".bss"] + sections.get(".tdata", 0)
+    )
 
 
 def test_each_part_has_its_own(built: Built) -> None:
@@ -85,9 +89,13 @@ __attribute__((section(".rodata.et_table"))) const int steps[300] = {1};
 
 def test_more_weights_are_more_constants(tmp_path: Path) -> None:
     small = build(tmp_path / "small", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS})
-    large = build(tmp_path / "large", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS.replace("500", "600")})
+    large = build(
+        tmp_path / "large", M3, MAIN, more={"program.cpp": PROGRAM, "constants.cpp": CONSTANTS.replace("500", "600")}
+    )
     one, other = (sizes(made.elf, made.map, made.objects) for made in (small, large))
-    assert [other.flash[part] - one.flash[part] for part in Part] == [400 if part is Part.CONSTANTS else 0 for part in Part]
+    assert [other.flash[part] - one.flash[part] for part in Part] == [
+        400 if part is Part.CONSTANTS else 0 for part in Part
+    ]
     assert other.static == one.static
 
 
@@ -104,7 +112,9 @@ def test_a_process_of_the_host(tmp_path: Path) -> None:
     run(["gcc", "-no-pie", "-Wl,-Map=fw.map", *objects, "-lm", "-o", "fw.elf"], tmp_path)
     found = sizes(tmp_path / "fw.elf", tmp_path / "fw.map", [tmp_path / name for name in objects])
     with (tmp_path / "fw.elf").open("rb") as stream:
-        loadable = sum(segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD")
+        loadable = sum(
+            segment["p_filesz"] for segment in ELFFile(stream).iter_segments() if segment["p_type"] == "PT_LOAD"
+        )
     assert found.arena == 4096
     assert sum(found.flash.values()) == found.flash_total == loadable
     assert 2256 <= found.flash[Part.CONSTANTS] < 2400

@@ -1,4 +1,5 @@
-"""The stack bound on real ELFs of five cores: never below what a painted stack shows, close to it, and refused where it cannot be known."""
+"""The stack bound on real ELFs of five cores: never below what a painted stack shows, close to it, and refused where it
+cannot be known."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ void work() {
   const float xs[] = {0.f, 1e-30f, -1e-42f, 0.1f, -0.5f, 1.f, 3.f, -20.f, 88.9f, -104.f, 1e5f, -3e7f, 1e38f, INFINITY, -INFINITY, NAN};
   for (float x : xs) sink = f(x);
 }
-"""
+"""  # noqa: E501
 )
 
 WIDE = (
@@ -170,14 +171,20 @@ def test_the_place_of_a_switch_may_lie_in_the_frame(tmp_path: Path) -> None:
     """As gcc leaves it in a loop where registers are few; where anything else is stored there, nobody knows."""
     report = bound(build(tmp_path / "kept", RV32, SPILLED.replace("BETWEEN", "sw a0, 12(sp)")))
     assert report.functions["dispatch"].frame == 32
-    assert "calls through a pointer" in refused(build(tmp_path / "lost", RV32, SPILLED.replace("BETWEEN", "sw a0, 8(sp)")))
+    assert "calls through a pointer" in refused(
+        build(tmp_path / "lost", RV32, SPILLED.replace("BETWEEN", "sw a0, 8(sp)"))
+    )
 
 
 @pytest.mark.parametrize("core", CORES, ids=lambda core: core.name)
 def test_frames_are_those_of_the_compiler(core: Core, tmp_path: Path) -> None:
     built = build(tmp_path, core, CHAIN + "\n")
     report = bound(built)
-    own = [function for function in report.functions.values() if function.compiler is not None and function.name != "_start"]
+    own = [
+        function
+        for function in report.functions.values()
+        if function.compiler is not None and function.name != "_start"
+    ]
     assert {"leaf", "third", "other", "choose", "tail"} <= {function.name for function in own}
     for function in own:
         assert function.frame == function.compiler, function
@@ -205,16 +212,23 @@ def test_soft_float_calls_count(tmp_path: Path) -> None:
     assert soft.bound > hard.bound
 
 
-@pytest.mark.parametrize(("core", "frame"), [(M0, 36), (M3, 36), (M4F, 108), (RV32, 0)], ids=["m0", "m3", "m4f", "rv32"])
+@pytest.mark.parametrize(
+    ("core", "frame"), [(M0, 36), (M3, 36), (M4F, 108), (RV32, 0)], ids=["m0", "m3", "m4f", "rv32"]
+)
 def test_handlers_come_on_top(core: Core, frame: int, tmp_path: Path) -> None:
-    source = CHAIN.replace(HANDLER, "NOINLINE void handler_work() { volatile int a[30]; for (int i = 0; i < 30; ++i) a[i] = i; }")
+    source = CHAIN.replace(
+        HANDLER, "NOINLINE void handler_work() { volatile int a[30]; for (int i = 0; i < 30; ++i) a[i] = i; }"
+    )
     built = build(tmp_path, core, source)
     alone = bound(built)
     both = bound(built, handlers=["fault"])
     handler = bound(built, entries=["fault"])
     assert handler.bound >= 120
     assert both.bound == alone.bound + frame + handler.bound
-    assert [link.function for link in both.chain[len(alone.chain) :]] == ["exception frame", *(link.function for link in handler.chain)]
+    assert [link.function for link in both.chain[len(alone.chain) :]] == [
+        "exception frame",
+        *(link.function for link in handler.chain),
+    ]
     assert bound(built, handlers=["fault", "fault"]).bound == both.bound
 
 
@@ -260,7 +274,7 @@ def test_alloca(core: Core, tmp_path: Path) -> None:
         HANDLER
         + """volatile int k = 5;
         NOINLINE int grow(int n) { volatile char* p = static_cast<char*>(__builtin_alloca(n)); p[0] = 1; return p[n - 1]; }
-        void work() { k = grow(k); }"""
+        void work() { k = grow(k); }"""  # noqa: E501
     )
     built = build(tmp_path, core, source)
     assert "the stack frame of grow has no fixed size" in refused(built)

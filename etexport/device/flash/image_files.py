@@ -29,7 +29,9 @@ def segments(elf: Path) -> tuple[tuple[int, bytes], ...]:
                 if segment["p_type"] == "PT_LOAD" and segment["p_filesz"]
             ]
     except OSError as error:
-        raise BuildError(f"cannot be read: {error.strerror}", where=str(elf), hint="build the firmware first") from error
+        raise BuildError(
+            f"cannot be read: {error.strerror}", where=str(elf), hint="build the firmware first"
+        ) from error
     except ELFError as error:
         raise BuildError(f"is no ELF: {error}", where=str(elf)) from error
     if not loads:
@@ -48,7 +50,8 @@ def raw(elf: Path) -> tuple[int, bytes]:
 
 
 def intel_hex(elf: Path) -> bytes:
-    """Records of 16 bytes, with extended linear addresses (Intel, Hexadecimal Object File Format Specification, revision A)."""
+    """Records of 16 bytes, with extended linear addresses (Intel, Hexadecimal Object File Format Specification,
+    revision A)."""
     lines, upper = [], -1
     for address, data in segments(elf):
         at = 0
@@ -69,7 +72,8 @@ def _hex_record(address: int, kind: int, data: bytes) -> str:
 
 
 def uf2(elf: Path, family: int) -> bytes:
-    """Blocks of 512 bytes for pages of 256 (https://github.com/microsoft/uf2): pages that the image touches, the rest of them zero."""
+    """Blocks of 512 bytes for pages of 256 (https://github.com/microsoft/uf2): pages that the image touches, the rest
+    of them zero."""
     pages: dict[int, bytearray] = {}
     for address, data in segments(elf):
         for at, byte in _by_page(address, data):
@@ -77,7 +81,9 @@ def uf2(elf: Path, family: int) -> bytes:
             pages.setdefault(page, bytearray(_PAGE))[offset : offset + len(byte)] = byte
     head, second, end = _UF2_MAGIC
     return b"".join(
-        _UF2.pack(head, second, _UF2_FAMILY_PRESENT, page * _PAGE, _PAGE, number, len(pages), family, bytes(pages[page]), end)
+        _UF2.pack(
+            head, second, _UF2_FAMILY_PRESENT, page * _PAGE, _PAGE, number, len(pages), family, bytes(pages[page]), end
+        )
         for number, page in enumerate(sorted(pages))
     )
 
@@ -100,7 +106,9 @@ def write_image(elf: Path, kind: str, family: int, board: str) -> tuple[Path, in
         content = intel_hex(elf)
     elif kind == "uf2":
         if not family:
-            raise BoardError("'attach.uf2_family' is missing", where=board, hint="uf2_family = 0xE48B_FF56 for an RP2040")
+            raise BoardError(
+                "'attach.uf2_family' is missing", where=board, hint="uf2_family = 0xE48B_FF56 for an RP2040"
+            )
         content = uf2(elf, family)
     path = elf.with_name(f"firmware.{kind}")
     aside = path.with_name(f".{path.name}.part")

@@ -1,4 +1,5 @@
-"""What a file of `tools/` declares: a program that writes a board's flash, how it is called, and what it says when that goes wrong."""
+"""What a file of `tools/` declares: a program that writes a board's flash, how it is called, and what it says when that
+goes wrong."""
 
 from __future__ import annotations
 
@@ -34,8 +35,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Tool:
-    """`format` is "elf", "bin", "hex" or "uf2"; "drive" for what the board's file says. `command` gives the program and its arguments, and
-    raises BoardError where the board's file says too little. A tool of our own has `act` in place of a program, and tells what it does."""
+    """`format` is "elf", "bin", "hex" or "uf2"; "drive" for what the board's file says. `command` gives the program and
+    its arguments, and raises BoardError where the board's file says too little. A tool of our own has `act` in place of
+    a program, and tells what it does."""
 
     name: str
     format: str
@@ -59,26 +61,37 @@ class Tool:
 def known_tools() -> Mapping[str, Tool]:
     """Every file of `tools/`, by the name of its tool."""
     folder = importlib.import_module("etexport.device.flash.tools")
-    modules = [importlib.import_module(f"{folder.__name__}.{entry.name}") for entry in pkgutil.iter_modules(folder.__path__)]
+    modules = [
+        importlib.import_module(f"{folder.__name__}.{entry.name}") for entry in pkgutil.iter_modules(folder.__path__)
+    ]
     return {module.TOOL.name: module.TOOL for module in modules}
 
 
 def failure(tool: Tool, job: Job, kind: str, said: str) -> EtError:
-    """The error of a kind, each with its own exit code: 3 nobody there, 1 another chip, 4 not written, 2 something else is written."""
+    """The error of a kind, each with its own exit code: 3 nobody there, 1 another chip, 4 not written, 2 something else
+    is written."""
     words = "\n".join(f"    {line}" for line in [line for line in said.splitlines() if line.strip()][-_SHOWN_LINES:])
     tail = f"\n{words}" if words else ""
     where = f"{tool.name}, board {job.board.name}"
     if kind == PROBE:
-        return DeviceLostError(f"no probe or board answers{tail}", where=where, hint="is it plugged in and on, and may you open it?")
+        return DeviceLostError(
+            f"no probe or board answers{tail}", where=where, hint="is it plugged in and on, and may you open it?"
+        )
     if kind == CHIP:
         return BoardError(
-            f"the chip is not the one that the board's file names{tail}", where=where, hint="another board, or another --board"
+            f"the chip is not the one that the board's file names{tail}",
+            where=where,
+            hint="another board, or another --board",
         )
     if kind == VERIFY:
         return MismatchError(
-            f"what is in the flash differs from what was written{tail}", where=where, hint="write it again; else the flash is worn"
+            f"what is in the flash differs from what was written{tail}",
+            where=where,
+            hint="write it again; else the flash is worn",
         )
-    return DeviceFaultError(f"the flash could not be written{tail}", where=where, hint="is it protected, or did the connection break?")
+    return DeviceFaultError(
+        f"the flash could not be written{tail}", where=where, hint="is it protected, or did the connection break?"
+    )
 
 
 def diagnosed(tool: Tool, job: Job, status: int, said: str) -> EtError | None:

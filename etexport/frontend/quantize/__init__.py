@@ -21,8 +21,8 @@ _OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.", "etexport.
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """`model` has quantise and dequantise round what can compute in int8, a graph to export again. `observed` is the same graph before:
-    it computes in float, with an observer at each place where `model` quantises."""
+    """`model` has quantise and dequantise round what can compute in int8, a graph to export again. `observed` is the
+    same graph before: it computes in float, with an observer at each place where `model` quantises."""
 
     model: nn.Module
     observed: GraphModule
@@ -36,10 +36,11 @@ def quantized(
     *,
     small: bool = True,
 ) -> Converted:
-    """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by `tune.tuned`.
+    """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by
+    `tune.tuned`.
 
-    `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in `settings.keep_float`
-    that it does not have. `small`: filters too for which it does not pay.
+    `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in
+    `settings.keep_float` that it does not have. `small`: filters too for which it does not pay.
     """
     with quiet():
         from etexport.frontend.quantize.tune import tuned
@@ -57,7 +58,8 @@ def preparation(
     *,
     small: bool = True,
 ) -> tuple[GraphModule, Callable[[GraphModule], GraphModule]]:
-    """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a graph."""
+    """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a
+    graph."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
     from etexport.frontend.quantize import kept, reasons
@@ -103,7 +105,9 @@ def is_quantized(graph: torch.fx.Graph) -> bool:
 
 def is_prepared(model: object) -> TypeGuard[GraphModule]:
     """Is it a graph with torchao's observers in it? Asked without importing torchao, which takes a second."""
-    return isinstance(model, GraphModule) and any(type(one).__module__.startswith(_OBSERVERS) for one in model.modules())
+    return isinstance(model, GraphModule) and any(
+        type(one).__module__.startswith(_OBSERVERS) for one in model.modules()
+    )
 
 
 @contextlib.contextmanager

@@ -12,9 +12,11 @@ from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE
 
 
 def without_boundary(method: Method) -> Method:
-    """The method whose inputs are what their quantises give, and whose outputs are what the last dequantises take, each with its scale.
+    """The method whose inputs are what their quantises give, and whose outputs are what the last dequantises take, each
+    with its scale.
 
-    An input that something reads in float stays in float, as does an output that is computed in float; ModelError if all do.
+    An input that something reads in float stays in float, as does an output that is computed in float; ModelError if
+    all do.
     """
     method = _layout_in_int8(method)
     made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
@@ -34,11 +36,15 @@ def without_boundary(method: Method) -> Method:
         keeps_order = isinstance(source, Ref) and values[source.id].spec.dim_order == values[value].spec.dim_order
         if made is not None and isinstance(source, Ref) and keeps_order and source.id not in method.inputs:
             spec = values[source.id].spec
-            values[source.id] = replace(values[source.id], spec=replace(spec, qparams=_qparams(made)), role=values[value].role)
+            values[source.id] = replace(
+                values[source.id], spec=replace(spec, qparams=_qparams(made)), role=values[value].role
+            )
             value = source.id
         outputs.append(value)
     if not same and tuple(outputs) == method.outputs:
-        raise ModelError("int8_io, but no input is quantised and no output dequantised", hint='quantize = "int8" does that')
+        raise ModelError(
+            "int8_io, but no input is quantised and no output dequantised", hint='quantize = "int8" does that'
+        )
     left = [one for one in method.instructions if not (one.outs and one.outs[0] in same)]
     instructions = [replace(one, args=tuple(substitute(arg, same) for arg in one.args)) for one in left]
     read = {value for one in instructions for value in one.reads} | set(outputs)
@@ -71,14 +77,18 @@ def _layout_in_int8(method: Method) -> Method:
             spec = replace(values[quantise.outs[0]].spec, dim_order=values[source.id].spec.dim_order)
             values[out] = replace(values[out], spec=spec)
             instructions[at] = replace(quantise, args=(source, *quantise.args[1:]), outs=(out,))
-            instructions[method.instructions.index(quantise)] = replace(layout, args=(Ref(out), *layout.args[1:]), outs=quantise.outs)
+            instructions[method.instructions.index(quantise)] = replace(
+                layout, args=(Ref(out), *layout.args[1:]), outs=quantise.outs
+            )
         elif out in method.outputs and not readers and dequantise is not None and source.id not in method.outputs:
             # dequantise -> layout -> output: the layout changes what the dequantise reads
             stored = dequantise.args[0]
             assert isinstance(stored, Ref)
             spec = replace(values[stored.id].spec, dim_order=values[out].spec.dim_order)
             values[source.id] = replace(values[source.id], spec=spec)
-            instructions[method.instructions.index(dequantise)] = replace(layout, args=(stored, *layout.args[1:]), outs=(source.id,))
+            instructions[method.instructions.index(dequantise)] = replace(
+                layout, args=(stored, *layout.args[1:]), outs=(source.id,)
+            )
             instructions[at] = replace(dequantise, args=(source, *dequantise.args[1:]), outs=(out,))
     return replace(method, values=values, instructions=tuple(instructions))
 
@@ -109,7 +119,8 @@ def without_scales(method: Method) -> Method:
 
 
 def stored(real: Array, spec: TensorSpec) -> Array:
-    """What quantize_per_tensor gives for real numbers: clamp(zero_point + rint(x / scale)), the reciprocal in float32, NaN as 0."""
+    """What quantize_per_tensor gives for real numbers: clamp(zero_point + rint(x / scale)), the reciprocal in float32,
+    NaN as 0."""
     if spec.qparams is None or real.dtype.kind != "f":
         return real
     (scale,), (zero_point,) = spec.qparams.scales, spec.qparams.zero_points

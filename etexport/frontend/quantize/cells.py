@@ -1,4 +1,5 @@
-"""Recurrent layers as the steps that they are: linear layers, sigmoid, tanh, sums and products, each with a scale of its own.
+"""Recurrent layers as the steps that they are: linear layers, sigmoid, tanh, sums and products, each with a scale of
+its own.
 
 The input's part of all steps is one linear layer; the state's part is one a step, all of them with the same weights.
 """
@@ -67,7 +68,13 @@ def rnn_relu_cell(x: Tensor, state: Tensor, *weights: Tensor) -> Tensor:
 
 
 def _cell(
-    step: Step, x: Tensor, states: States, of_input: Tensor, of_state: Tensor, bias: Tensor | None = None, own_bias: Tensor | None = None
+    step: Step,
+    x: Tensor,
+    states: States,
+    of_input: Tensor,
+    of_state: Tensor,
+    bias: Tensor | None = None,
+    own_bias: Tensor | None = None,
 ) -> States:
     def own(hidden: Tensor | None) -> Tensor:
         assert hidden is not None
@@ -141,8 +148,8 @@ def _gru_step(part: Tensor, states: States, own: Own) -> States:
 
 
 def _layers(
-    step: Step, x: Tensor, states: tuple[Tensor, ...], fresh: bool, weights: Sequence[Tensor], has_biases: bool, layers: int,
-    dropout: float, train: bool, bidirectional: bool, batch_first: bool,
+    step: Step, x: Tensor, states: tuple[Tensor, ...], fresh: bool, weights: Sequence[Tensor], has_biases: bool,
+    layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """`states` are (layers * directions, batch, features) each; the result is all outputs and then the last states."""
     directions = 2 if bidirectional else 1
@@ -158,7 +165,9 @@ def _layers(
             parts = linear(_in_rows(x), of_input, biases[0] if biases else None).unbind(time)
             current: States = tuple(None if fresh else state[at] for state in states)
 
-            def own(hidden: Tensor | None, of_state: Tensor = of_state, biases: Sequence[Tensor] = biases) -> Tensor | float:
+            def own(
+                hidden: Tensor | None, of_state: Tensor = of_state, biases: Sequence[Tensor] = biases
+            ) -> Tensor | float:
                 if hidden is None:
                     return biases[1] if biases else 0.0
                 return linear(hidden, of_state, biases[1] if biases else None)

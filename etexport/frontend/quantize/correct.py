@@ -1,7 +1,9 @@
-"""Empirical bias correction: what int8 adds to a layer's results on the average over real data is taken out of its bias.
+"""Empirical bias correction: what int8 adds to a layer's results on the average over real data is taken out of its
+bias.
 
-Layer after layer in the order of the graph, each reading what the layers before it give once these are corrected. Costs nothing on a board.
-Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019, section 4.2.
+Layer after layer in the order of the graph, each reading what the layers before it give once these are corrected. Costs
+nothing on a board. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019,
+section 4.2.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ Biases = dict[str, Tensor]
 
 
 def corrected(prepared: GraphModule, samples: Sequence[Sample]) -> Biases:
-    """The biases that take the mean error out of each layer that has a bias of its own; {} of a network with states, or of few samples.
+    """The biases that take the mean error out of each layer that has a bias of its own; {} of a network with states, or
+    of few samples.
 
     A correction that is less than the standard error of its mean is left out.
     """
@@ -72,7 +75,9 @@ def apply(prepared: GraphModule, biases: Biases) -> Biases:
     return before
 
 
-def _correct(node: Node, name: str, reals: Sequence[dict[Node, Any]], integers: Sequence[dict[Node, Any]], model: GraphModule) -> Biases:
+def _correct(
+    node: Node, name: str, reals: Sequence[dict[Node, Any]], integers: Sequence[dict[Node, Any]], model: GraphModule
+) -> Biases:
     """The layer's corrected bias; the values of the int8 network are corrected with it."""
     shape = [1] * reals[0][node].dim()
     place = _channel_dim(node)
@@ -102,7 +107,9 @@ def _layers(prepared: GraphModule) -> dict[Node, str]:
     found = {}
     for node in prepared.graph.nodes:
         bias = node.args[2] if is_layer(node) and len(node.args) > 2 else None
-        parameter = bias.args[0] if isinstance(bias, Node) and bias.op == "call_module" and len(bias.users) == 1 else None
+        parameter = (
+            bias.args[0] if isinstance(bias, Node) and bias.op == "call_module" and len(bias.users) == 1 else None
+        )
         if isinstance(parameter, Node) and parameter.op == "get_attr" and names.count(str(parameter.target)) == 1:
             found[node] = str(parameter.target)
     return found

@@ -1,4 +1,5 @@
-"""What the kernel folders say of the operator of a node (`etexport.kernel.int8`): the quantiser knows operators by this alone."""
+"""What the kernel folders say of the operator of a node (`etexport.kernel.int8`): the quantiser knows operators by this
+alone."""
 
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ def int8_of(node: Node) -> Int8:
 
 
 def is_elementwise(node: Node) -> bool:
-    """Whether one element of the result depends on the same element of each operand, by PyTorch's word or a kernel folder's."""
+    """Whether one element of the result depends on the same element of each operand, by PyTorch's word or a kernel
+    folder's."""
     target = node.target
     return isinstance(target, torch._ops.OpOverload) and (torch.Tag.pointwise in target.tags or _is_elementwise(target))
 
 
 def operand(node: Node, name: str) -> Any:
-    """What the graph gives for a parameter of the operator: by position, by name, or its default; None where there is no such one."""
+    """What the graph gives for a parameter of the operator: by position, by name, or its default; None where there is
+    no such one."""
     assert isinstance(node.target, torch._ops.OpOverload), node
     for at, parameter in enumerate(node.target._schema.arguments):
         if parameter.name == name:

@@ -10,7 +10,8 @@ from torch import Tensor
 FEWEST = 32
 """Eight samples cost 5 dB against 48 (docs/quantization.md)."""
 FAR_OUT = 4.0
-"""A sample that reaches so many times as far as nine of ten others do. One that was ten times too large cost 10 to 18 dB."""
+"""A sample that reaches so many times as far as nine of ten others do. One that was ten times too large cost 10 to 18
+dB."""
 BEYOND = 1.25
 """Samples that reach so many times as far as the calibration data."""
 FAR_FROM_ZERO = 4.0
@@ -22,7 +23,9 @@ def doubts(calibration: Sequence[Tensor], samples: Sequence[Tensor] | None, name
     found = []
     count = len(calibration[0])
     if count < FEWEST:
-        found.append(f"calibration() gives {count} sample{'s' * (count != 1)}: fewer than {FEWEST} show too little of the ranges")
+        found.append(
+            f"calibration() gives {count} sample{'s' * (count != 1)}: fewer than {FEWEST} show too little of the ranges"
+        )
     for at, (name, data) in enumerate(zip(names, calibration, strict=True)):
         if data.is_floating_point() and data.numel():
             given = None if samples is None else samples[at]
@@ -40,9 +43,16 @@ def _odd(name: str, data: Tensor) -> str:
     if not odd or usual == 0:
         return ""
     first = max(odd, key=lambda at: float(reach[at]))
-    what = f"sample {first} of calibration()" if len(odd) == 1 else f"{len(odd)} samples of calibration(), {first} among them,"
+    what = (
+        f"sample {first} of calibration()"
+        if len(odd) == 1
+        else f"{len(odd)} samples of calibration(), {first} among them,"
+    )
     share = float(reach[first]) / usual
-    return f"{name}: {what} reach{'es' * (len(odd) == 1)} {share:.1f} times as far as nine of ten others do: it makes all steps coarser"
+    return (
+        f"{name}: {what} reach{'es' * (len(odd) == 1)} {share:.1f} times as far as nine of ten others do: it makes "
+        "all steps coarser"
+    )
 
 
 def _beyond(name: str, data: Tensor, samples: Tensor | None) -> str:
@@ -53,7 +63,10 @@ def _beyond(name: str, data: Tensor, samples: Tensor | None) -> str:
     room = (BEYOND - 1) * (high - low)
     if least >= low - room and most <= high + room:
         return ""
-    return f"{name}: samples() reach {least:.4g} to {most:.4g}, calibration() {low:.4g} to {high:.4g}: int8 saturates beyond"
+    return (
+        f"{name}: samples() reach {least:.4g} to {most:.4g}, calibration() {low:.4g} to {high:.4g}: int8 saturates "
+        "beyond"
+    )
 
 
 def _far(name: str, data: Tensor) -> str:
@@ -65,5 +78,6 @@ def _far(name: str, data: Tensor) -> str:
     offset = (low + high) / 2
     return (
         f"{name}: values lie between {low:.6g} and {high:.6g}, {steps} of int8's 256 steps, for a range has to hold 0: "
-        f"give x - {offset:.6g} instead, with {offset:.6g} times the sum of its weights added to each bias of the first layer"
+        f"give x - {offset:.6g} instead, with {offset:.6g} times the sum of its weights added to each bias of the "
+        "first layer"
     )

@@ -1,7 +1,9 @@
-"""Cross-layer equalisation: channels of very different size, which one scale has to serve, made alike without changing the float network.
+"""Cross-layer equalisation: channels of very different size, which one scale has to serve, made alike without changing
+the float network.
 
-Where f(s x) = s f(x) for s > 0 lies between layer A and the layers B that read its result, channel c of A divided by s and the weights of
-B for it times s give the same results. Source: Nagel et al., Data-Free Quantization Through Weight Equalization and Bias Correction, 2019.
+Where f(s x) = s f(x) for s > 0 lies between layer A and the layers B that read its result, channel c of A divided by s
+and the weights of B for it times s give the same results. Source: Nagel et al., Data-Free Quantization Through Weight
+Equalization and Bias Correction, 2019.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ FARTHEST = 1e4
 
 @dataclass(frozen=True, eq=False)
 class _Reader:
-    """A layer that reads a scaled tensor, and for each of its inputs (as its weights have them) the channel of the tensor."""
+    """A layer that reads a scaled tensor, and for each of its inputs (as its weights have them) the channel of the
+    tensor."""
 
     layer: Node
     channels: Tensor
@@ -149,7 +152,8 @@ def _along(labels: Tensor, dims: int, shape: torch.Size) -> Tensor | None:
 
 
 def _inputs(layer: Node, labels: Tensor) -> Tensor | None:
-    """The channel for each input of the layer, in the form that its weights have them; None where an input mixes channels."""
+    """The channel for each input of the layer, in the form that its weights have them; None where an input mixes
+    channels."""
     rows = labels.movedim(-1 if weights_of(layer).rows else -1 - _spatial(layer), 0)
     rows = rows.reshape(len(rows), -1) if rows.numel() else rows
     if rows.numel() == 0 or not torch.equal(rows.amin(1), rows.amax(1)):
@@ -192,7 +196,9 @@ def _scale(model: GraphModule, pair: Pair, factor: Tensor) -> None:
 def _has_own_weights(model: GraphModule, layer: Node, tied: Collection[str]) -> bool:
     """Whether weights and bias are the layer's own parameters, which nothing else reads."""
     own = [one for one in layer.args[1:3] if one is not None]
-    if not all(isinstance(one, Node) and one.op == "get_attr" and len(one.users) == 1 and one.target not in tied for one in own):
+    if not all(
+        isinstance(one, Node) and one.op == "get_attr" and len(one.users) == 1 and one.target not in tied for one in own
+    ):
         return False
     return all(_content(model, one).dtype is torch.float32 for one in own)
 

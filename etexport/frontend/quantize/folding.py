@@ -1,4 +1,5 @@
-"""Batch normalisation as part of the layer before it: before scales are chosen by ourselves, after training in int8 by torchao."""
+"""Batch normalisation as part of the layer before it: before scales are chosen by ourselves, after training in int8 by
+torchao."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ aten = torch.ops.aten
 def folded(model: GraphModule) -> GraphModule:
     """The graph of a network in eval mode with each batch normalisation in the weights of the layer before it.
 
-    torchao does that as well, but writes over weights that another layer reads too, loses the bias of a layer that is used twice, and
-    fails for weights that are computed (weight_norm), transposed convolutions with groups and statistics of the input's own. What cannot be
-    folded, for something else reads the layer's results, is kept out of its reach by a copy between the two.
+    torchao does that as well, but writes over weights that another layer reads too, loses the bias of a layer that is
+    used twice, and fails for weights that are computed (weight_norm), transposed convolutions with groups and
+    statistics of the input's own. What cannot be folded, for something else reads the layer's results, is kept out of
+    its reach by a copy between the two.
     """
     varies = varying(model.graph)
     made: dict[tuple[Any, ...], tuple[Node, Node]] = {}
@@ -51,7 +53,8 @@ def folded(model: GraphModule) -> GraphModule:
 
 
 def _weights(model: GraphModule, layer: Node, norm: Node) -> tuple[Node, Node]:
-    """Weights and bias of the layer with the batch normalisation in them, in the place of the originals where nothing else reads these."""
+    """Weights and bias of the layer with the batch normalisation in them, in the place of the originals where nothing
+    else reads these."""
     old = (layer.args[1], layer.args[2] if len(layer.args) > 2 else None)
     new = _fused(layer, *(_content(model, one) for one in (*old, *norm.args[1:5], norm.args[7])))
     weight = _constant(model, layer, old[0], f"{layer.name}_weight", new[0])
@@ -59,7 +62,14 @@ def _weights(model: GraphModule, layer: Node, norm: Node) -> tuple[Node, Node]:
 
 
 def _fused(
-    layer: Node, weight: Tensor, bias: Tensor | None, scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor, eps: float
+    layer: Node,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
 ) -> tuple[Tensor, Tensor]:
     scale = torch.ones_like(mean) if scale is None else scale
     shift = torch.zeros_like(mean) if shift is None else shift
@@ -88,7 +98,8 @@ def _content(model: GraphModule, node: Any) -> Any:
 
 
 def _constant(model: GraphModule, layer: Node, old: Any, name: str, content: Tensor) -> Node:
-    """A parameter with this content: `old` itself where nothing else reads it, else a new one, called `name` if `old` is no parameter."""
+    """A parameter with this content: `old` itself where nothing else reads it, else a new one, called `name` if `old`
+    is no parameter."""
     is_parameter = isinstance(old, Node) and old.op == "get_attr"
     is_free = is_parameter and len(old.users) == 1
     path, _, leaf = str(old.target if is_parameter else name).rpartition(".")
@@ -107,15 +118,17 @@ def _constant(model: GraphModule, layer: Node, old: Any, name: str, content: Ten
 def patterns_that_occur() -> Iterator[None]:
     """Within it `convert_pt2e` gives the same graphs sooner.
 
-    torchao 0.18 looks for four kinds of convolution before a batch normalisation, as it has written them for training, and traces 24
-    patterns of each kind first: 20 s, for any network that has a batch normalisation left. Every pattern has a root (of the variance)
-    and its convolution; where the graph does not call both, none can match.
+    torchao 0.18 looks for four kinds of convolution before a batch normalisation, as it has written them for training,
+    and traces 24 patterns of each kind first: 20 s, for any network that has a batch normalisation left. Every pattern
+    has a root (of the variance) and its convolution; where the graph does not call both, none can match.
     """
     from torchao.quantization.pt2e import qat_utils
 
     fold = qat_utils._fold_conv_bn_qat_helper
 
-    def fold_where_called(graph: GraphModule, convolution: Callable[..., Any], example: tuple[Any, ...], is_cuda: bool) -> GraphModule:
+    def fold_where_called(
+        graph: GraphModule, convolution: Callable[..., Any], example: tuple[Any, ...], is_cuda: bool
+    ) -> GraphModule:
         called = {getattr(node.target, "overloadpacket", None) for node in graph.graph.nodes}
         if {torch.ops.aten.sqrt, getattr(torch.ops.aten, convolution.__name__)} <= called:
             folded: GraphModule = fold(graph, convolution, example, is_cuda)

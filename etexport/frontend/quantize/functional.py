@@ -1,4 +1,5 @@
-"""Networks that write into parts of a tensor (`y[:, 1:] = x`), as networks that do not: only so can what is written be quantised."""
+"""Networks that write into parts of a tensor (`y[:, 1:] = x`), as networks that do not: only so can what is written be
+quantised."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ aten = torch.ops.aten
 
 
 def functional(program: ExportedProgram) -> GraphModule:
-    """The program's module; where it writes into parts of tensors, each write gives a tensor of its own, and states are written at the end.
+    """The program's module; where it writes into parts of tensors, each write gives a tensor of its own, and states are
+    written at the end.
 
-    torchao puts quantise and dequantise between a part and what writes into it, and so between the write and the tensor: it would be lost.
+    torchao puts quantise and dequantise between a part and what writes into it, and so between the write and the
+    tensor: it would be lost.
     """
     model: GraphModule = program.module()
     if not (_writes_parts(model.graph) or _goes_on_with_states(model.graph)):
@@ -37,12 +40,19 @@ def functional(program: ExportedProgram) -> GraphModule:
 
 
 def _writes_parts(graph: Graph) -> bool:
-    """Whether something is written that is a view of another tensor, or that is read elsewhere by the name that it had before."""
-    return any(_is_view(one) or len(one.users) > 1 for node in graph.nodes for one in _written(node) if one.op == "call_function")
+    """Whether something is written that is a view of another tensor, or that is read elsewhere by the name that it had
+    before."""
+    return any(
+        _is_view(one) or len(one.users) > 1
+        for node in graph.nodes
+        for one in _written(node)
+        if one.op == "call_function"
+    )
 
 
 def _goes_on_with_states(graph: Graph) -> bool:
-    """Whether a buffer is written otherwise than by a copy at the end: what is read of it later is another value than before."""
+    """Whether a buffer is written otherwise than by a copy at the end: what is read of it later is another value than
+    before."""
     for node in graph.nodes:
         for one in _written(node):
             later = any(user is not node and node < user for user in one.users)

@@ -1,4 +1,5 @@
-"""What a script keeps in float: layers by module path, places by line (`model.py:31`), operators by name (`softmax`, `mul_1`)."""
+"""What a script keeps in float: layers by module path, places by line (`model.py:31`), operators by name (`softmax`,
+`mul_1`)."""
 
 from __future__ import annotations
 
@@ -54,7 +55,10 @@ def _holds(name: str, node: Node) -> bool:
     line = _LINE.fullmatch(name)
     if line is not None:
         ends = Path(line["file"]).parts
-        return any(number == int(line["line"]) and Path(file).parts[-len(ends) :] == ends for file, number in lines_of(node.meta))
+        return any(
+            number == int(line["line"]) and Path(file).parts[-len(ends) :] == ends
+            for file, number in lines_of(node.meta)
+        )
     stack = node.meta.get("nn_module_stack") or {}
     paths = [str(path).removeprefix("L['self'].") for path, _ in stack.values()]
     if any(path == name or path.startswith(f"{name}.") for path in paths):

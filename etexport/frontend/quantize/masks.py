@@ -1,8 +1,8 @@
 """Masked softmax, whatever way the mask came about, as one form: softmax(where(keep, scores, LOWEST)).
 
-A tensor in which numbers stand for minus infinity has no scale. So each is followed from where it comes about, by whatever operator, as
-two: the ordinary numbers, and a condition that says where these are. Where the two arrive at a softmax they are put together again: then
-the scores alone have a scale, and integer kernels leave out what is masked.
+A tensor in which numbers stand for minus infinity has no scale. So each is followed from where it comes about, by
+whatever operator, as two: the ordinary numbers, and a condition that says where these are. Where the two arrive at a
+softmax they are put together again: then the scores alone have a scale, and integer kernels leave out what is masked.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ _SUMS = (Mask.ADDED, Mask.SUBTRACTED, Mask.SUBTRACTED_FROM)
 
 @dataclass(frozen=True)
 class _Split:
-    """`rest` where `keep` is `keeps`; elsewhere what stands for infinity: `fill` (one of them, the nearest), added to `rest` or, if
-    `assigned`, in its place. `rest` lies between `low` and `high`, and is a number where it is the same everywhere.
+    """`rest` where `keep` is `keeps`; elsewhere what stands for infinity: `fill` (one of them, the nearest), added to
+    `rest` or, if `assigned`, in its place. `rest` lies between `low` and `high`, and is a number where it is the same
+    everywhere.
     """
 
     rest: Node | float
@@ -57,16 +58,16 @@ class _Split:
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """What was seen of each tensor of the graph; `filled`: what masked softmaxes read, by the scores that are in it where they are not
-    masked; `infinite`: other tensors in which numbers stand for infinity."""
+    """What was seen of each tensor of the graph; `filled`: what masked softmaxes read, by the scores that are in it
+    where they are not masked; `infinite`: other tensors in which numbers stand for infinity."""
 
     seen: Mapping[Node, Seen]
     filled: Mapping[Node, Node]
     infinite: Set[Node]
 
     def positive(self, node: Node) -> tuple[float, float] | None:
-        """(the largest, the largest of the others) where what is large in `node`, or in what it reads, is nothing but positive numbers:
-        these mask nothing as a rule, but stand in another unit (pascals beside kelvins)."""
+        """(the largest, the largest of the others) where what is large in `node`, or in what it reads, is nothing but
+        positive numbers: these mask nothing as a rule, but stand in another unit (pascals beside kelvins)."""
         found: dict[Node, Seen] = {}
         open_, known = [node, *node.all_input_nodes], {node}
         while open_:
@@ -102,8 +103,8 @@ def masked(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> Masks:
 
 
 def drawn(model: GraphModule) -> list[tuple[Tensor, ...]]:
-    """Inputs for a graph of which no data are at hand: what its masks are does not depend on them as a rule. Sizes that are not known yet
-    are those of the example that the graph was captured with."""
+    """Inputs for a graph of which no data are at hand: what its masks are does not depend on them as a rule. Sizes that
+    are not known yet are those of the example that the graph was captured with."""
     generator = torch.Generator().manual_seed(0)
     examples = [node.meta["val"] for node in model.graph.nodes if node.op == "placeholder"]
 
@@ -118,19 +119,28 @@ def _without_writes(model: GraphModule) -> None:
     """What writes over a value that nothing else reads gives a new one."""
     for node in model.graph.nodes:
         name = str(getattr(node.target, "overloadpacket", ""))
-        source = node.args[0] if node.op == "call_function" and name.endswith("_") and not name.endswith("__") and node.args else None
+        source = (
+            node.args[0]
+            if node.op == "call_function" and name.endswith("_") and not name.endswith("__") and node.args
+            else None
+        )
         plain = getattr(aten, name.removeprefix("aten.")[:-1], None)
         overload = getattr(node.target, "_overloadname", "")
-        if isinstance(source, Node) and source.op == "call_function" and len(source.users) == 1 and hasattr(plain, overload):
+        if (
+            isinstance(source, Node)
+            and source.op == "call_function"
+            and len(source.users) == 1
+            and hasattr(plain, overload)
+        ):
             node.target = getattr(plain, overload)
 
 
-# ---- what the data at hand do not mask -------------------------------------------------------------------------------------------------
+# ---- what the data at hand do not mask -------------------------------------------------------------------------------
 
 
 def _with_masks(seen: Mapping[Node, Seen], model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[Node, Seen]:
-    """What was seen of the samples; and what stands for infinity where conditions, and inputs that hold nothing but 0 and 1, are otherwise,
-    for calibration data may have no padding."""
+    """What was seen of the samples; and what stands for infinity where conditions, and inputs that hold nothing but 0
+    and 1, are otherwise, for calibration data may have no padding."""
     found = dict(seen)
     inputs = [node for node in model.graph.nodes if node.op == "placeholder"]
     contents = {node: [one[at] for one in samples] for at, node in enumerate(inputs)}
@@ -150,7 +160,12 @@ def _with_masks(seen: Mapping[Node, Seen], model: GraphModule, samples: Sequence
 
 def _joined(seen: Seen, other: Seen) -> Seen:
     lone = other.lone if seen.lone is None and seen.low > seen.high else seen.lone
-    if seen.lone is None and other.lone is not None and other.lone < seen.low and APART * max(abs(seen.low), abs(seen.high)) <= -other.lone:
+    if (
+        seen.lone is None
+        and other.lone is not None
+        and other.lone < seen.low
+        and APART * max(abs(seen.low), abs(seen.high)) <= -other.lone
+    ):
         lone = other.lone
     return replace(seen, minus=seen.minus or other.minus, plus=seen.plus or other.plus, lone=lone)
 
@@ -160,7 +175,8 @@ def _are_switches(contents: Sequence[Tensor]) -> bool:
 
 
 def _changed(switches: Collection[Node], unused: Collection[Node], varies: Collection[Node], share: float) -> Change:
-    """Conditions and switches that hold for this share of the elements; inputs of nothing but zeros hold minus infinity elsewhere."""
+    """Conditions and switches that hold for this share of the elements; inputs of nothing but zeros hold minus infinity
+    elsewhere."""
     generator = torch.Generator().manual_seed(0)
 
     def change(node: Node, x: Tensor) -> Tensor:
@@ -173,11 +189,12 @@ def _changed(switches: Collection[Node], unused: Collection[Node], varies: Colle
     return change
 
 
-# ---- the two parts of a tensor with a mask ---------------------------------------------------------------------------------------------
+# ---- the two parts of a tensor with a mask ---------------------------------------------------------------------------
 
 
 class _Splits:
-    """`split` grows as the nodes are gone through in their order; what is made for one that no softmax reads is dead code."""
+    """`split` grows as the nodes are gone through in their order; what is made for one that no softmax reads is dead
+    code."""
 
     def __init__(self, model: GraphModule, seen: Mapping[Node, Seen], found: Mapping[Node, Seen]) -> None:
         self.model = model
@@ -214,7 +231,7 @@ class _Splits:
         keep_source(made, at)
         return made
 
-    # ---- where masks begin -------------------------------------------------------------------------------------------------------
+    # ---- where masks begin -------------------------------------------------------------------------------------------
 
     def _occurs(self, node: Node) -> bool:
         """Whether the data themselves show what stands for infinity there."""
@@ -232,7 +249,8 @@ class _Splits:
         return float(arg) if isinstance(arg, (int, float)) and not LONE < arg < INFINITE else None
 
     def _from_values(self, node: Node) -> _Split | None:
-        """By comparing with a number between those that stand for infinity and the others; what is ordinary keeps its number."""
+        """By comparing with a number between those that stand for infinity and the others; what is ordinary keeps its
+        number."""
         seen = self.seen[node]
         below = seen.minus or (() if seen.lone is None else (seen.lone,))
         if bool(below) == bool(seen.plus) or self._fill(node) is not None:
@@ -253,10 +271,13 @@ class _Splits:
 
     def _chosen(self, at: Node, keep: Node, keeps: bool, x: Any, other: Any) -> Node:
         """x where `keep` is `keeps`, else a number."""
-        return self._emit(at, *((aten.where.ScalarOther, keep, x, other) if keeps else (aten.where.ScalarSelf, keep, other, x)))
+        return self._emit(
+            at, *((aten.where.ScalarOther, keep, x, other) if keeps else (aten.where.ScalarSelf, keep, other, x))
+        )
 
     def _condition(self, at: Node, x: Node, bound: float, *, above: bool) -> tuple[Node, bool]:
-        """Whether x lies above (or below) the bound, asked as near to the inputs as can be: (condition, what it says then)."""
+        """Whether x lies above (or below) the bound, asked as near to the inputs as can be: (condition, what it says
+        then)."""
         mask, args = int8_of(x).mask, x.args
         if x.op == "call_function" and x in self.varies and args and isinstance(args[0], Node):
             source = args[0]
@@ -283,7 +304,8 @@ class _Splits:
             if mask is Mask.NEGATED:
                 return self._condition(at, source, -bound, above=not above)
             first = self._number(source) if len(args) == 2 and not x.kwargs and source not in self.varies else None
-            if first is not None and isinstance(args[1], Node) and args[1].meta["val"].shape == same.shape:  # number - x, number * x
+            # number - x, number * x
+            if first is not None and isinstance(args[1], Node) and args[1].meta["val"].shape == same.shape:
                 if mask is Mask.SUBTRACTED:
                     return self._condition(at, args[1], first - bound, above=not above)
                 if mask is Mask.MULTIPLIED and first != 0:
@@ -297,14 +319,21 @@ class _Splits:
         if value.dtype is torch.bool and 0 <= bound < 1:
             return (x, above) if int8_of(x).mask is not Mask.INVERTED else (x.args[0], not above)  # type: ignore[return-value]
         if not value.is_floating_point():  # whole numbers are compared with one
-            return self._emit(at, *((aten.gt.Scalar, x, math.floor(bound)) if above else (aten.lt.Scalar, x, math.ceil(bound)))), True
+            return self._emit(
+                at, *((aten.gt.Scalar, x, math.floor(bound)) if above else (aten.lt.Scalar, x, math.ceil(bound)))
+            ), True
         return self._emit(at, aten.gt.Scalar if above else aten.lt.Scalar, x, bound), True
 
     def _number(self, arg: Any) -> float | None:
         """A number that the graph holds."""
         if isinstance(arg, (int, float)):
             return float(arg)
-        if not isinstance(arg, Node) or arg in self.varies or not isinstance(arg.meta.get("val"), Tensor) or arg.meta["val"].numel() != 1:
+        if (
+            not isinstance(arg, Node)
+            or arg in self.varies
+            or not isinstance(arg.meta.get("val"), Tensor)
+            or arg.meta["val"].numel() != 1
+        ):
             return None
         seen = self.seen.get(arg)
         if seen is None:
@@ -319,12 +348,20 @@ class _Splits:
         return x if x.meta["val"].shape == shape else self._emit(at, aten.expand.default, x, list(shape))
 
     def _comparison(self, node: Node) -> None:
-        """x == 0, where x is something with a mask: only what is not masked can be; and what is whole numbers is compared as such."""
+        """x == 0, where x is something with a mask: only what is not masked can be; and what is whole numbers is
+        compared as such."""
         x, number = node.args[:2]
         split = self.split.get(x) if isinstance(x, Node) else None
-        if isinstance(number, (int, float)) and abs(number) < INFINITE and split is not None and int8_of(node).mask is Mask.EQUAL:
+        if (
+            isinstance(number, (int, float))
+            and abs(number) < INFINITE
+            and split is not None
+            and int8_of(node).mask is Mask.EQUAL
+        ):
             if not isinstance(split.rest, Node):
-                same = self._emit(node, aten.full.default, list(split.keep.meta["val"].shape), split.rest == number, dtype=torch.bool)
+                same = self._emit(
+                    node, aten.full.default, list(split.keep.meta["val"].shape), split.rest == number, dtype=torch.bool
+                )
             else:
                 same = self._emit(node, aten.eq.Scalar, split.rest, number)
                 self._comparison(same)
@@ -333,10 +370,15 @@ class _Splits:
             return
         source = x.args[0] if isinstance(x, Node) and int8_of(x).mask is Mask.CAST else None
         value = source.meta["val"] if isinstance(source, Node) else None
-        if isinstance(value, Tensor) and isinstance(number, (int, float)) and float(number).is_integer() and _is_whole(value):
+        if (
+            isinstance(value, Tensor)
+            and isinstance(number, (int, float))
+            and float(number).is_integer()
+            and _is_whole(value)
+        ):
             node.args = (source, int(number))
 
-    # ---- how they go on ------------------------------------------------------------------------------------------------------------
+    # ---- how they go on ----------------------------------------------------------------------------------------------
 
     def _derived(self, node: Node) -> _Split | None:
         mask, args = int8_of(node).mask, node.args
@@ -356,7 +398,11 @@ class _Splits:
         if mask is Mask.REPEATED or (mask in _SAME and node.meta["val"].dtype == first.meta["val"].dtype):
             return split  # the parts are repeated where something reads them
         if mask is Mask.MOVED:
-            rest = split.rest if not isinstance(split.rest, Node) else self._moved(node, node, self._whole(node, split.rest, first))
+            rest = (
+                split.rest
+                if not isinstance(split.rest, Node)
+                else self._moved(node, node, self._whole(node, split.rest, first))
+            )
             return replace(split, rest=rest, keep=self._moved(node, node, self._whole(node, split.keep, first)))
         if mask is Mask.BOUNDED and split.fill < 0:
             bound = self._number(args[1]) if len(args) > 1 else None
@@ -388,7 +434,9 @@ class _Splits:
         if one == other:
             return one
         if one[1] == other[1]:
-            return self._emit(at, aten.logical_and.default if one[1] else aten.logical_or.default, one[0], other[0]), one[1]
+            return self._emit(
+                at, aten.logical_and.default if one[1] else aten.logical_or.default, one[0], other[0]
+            ), one[1]
         yes, no = (one[0], other[0]) if one[1] else (other[0], one[0])
         return self._emit(at, aten.logical_and.default, yes, self._emit(at, aten.logical_not.default, no)), True
 
@@ -414,14 +462,19 @@ class _Splits:
             return None
         if one is not None and other is not None and (one.fill < 0) != (other.fill < 0):
             # the maximum of what is masked, say, is only taken for a mask where that leaves nothing
-            one, other = (None if isinstance(side, Node) and not self._occurs(side) else split for side, split in ((x, one), (y, other)))
+            one, other = (
+                None if isinstance(side, Node) and not self._occurs(side) else split
+                for side, split in ((x, one), (y, other))
+            )
             if (one is None) == (other is None):
                 return None
         if one is not None and other is not None:
             keep, keeps = self._both(node, (one.keep, one.keeps), (other.keep, other.keeps))
             fill = min(one.fill, other.fill, key=abs)
             rest = self._added(node, one.rest, other.rest)
-            return _Split(rest, keep, keeps, fill, one.assigned and other.assigned, one.low + other.low, one.high + other.high)
+            return _Split(
+                rest, keep, keeps, fill, one.assigned and other.assigned, one.low + other.low, one.high + other.high
+            )
         split = one or other
         assert split is not None
         plain, by = (y, second) if one is not None else (x, first)
@@ -462,7 +515,7 @@ class _Splits:
             return None
         return self._times(node, x, number if multiplies else 1 / number)
 
-    # ---- where they end ------------------------------------------------------------------------------------------------------------
+    # ---- where they end ----------------------------------------------------------------------------------------------
 
     def _softmax(self, node: Node) -> None:
         x, dim, *_ = node.args
@@ -500,7 +553,8 @@ class _Splits:
                 reader.replace_input_with(node, zero)
 
     def _unless_whole(self, at: Node, keep: Node, keeps: bool, dim: int) -> tuple[Node, bool]:
-        """With a row that is masked whole taken for one that is not masked: to add the same number everywhere changes no softmax."""
+        """With a row that is masked whole taken for one that is not masked: to add the same number everywhere changes
+        no softmax."""
         if not keeps:
             keep = self._emit(at, aten.logical_not.default, keep)
         shape = keep.meta["val"].shape

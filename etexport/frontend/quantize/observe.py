@@ -1,4 +1,5 @@
-"""What the values of a float graph are on real data: the ranges, and which numbers stand for infinity, as masks of attention have them.
+"""What the values of a float graph are on real data: the ranges, and which numbers stand for infinity, as masks of
+attention have them.
 
 Decided by what was seen, never by the operator that made it.
 """
@@ -25,7 +26,8 @@ APART = 16.0
 NUMBERS = 4
 """and no more than so many numbers: it is written down, not computed."""
 LONE = -32.0
-"""What is below may do as minus infinity in sums (-100 is such a mask), if it is one number and the others are APART from it."""
+"""What is below may do as minus infinity in sums (-100 is such a mask), if it is one number and the others are APART
+from it."""
 
 
 Change = Callable[[Node, Tensor], Tensor]
@@ -35,9 +37,9 @@ Change = Callable[[Node, Tensor], Tensor]
 class Seen:
     """The values of one tensor over all samples.
 
-    `low` and `high` are the smallest and the largest that stand for themselves (inf and -inf where none does). `minus` and `plus`: the
-    numbers that stand for minus and plus infinity, ascending; they may be infinite themselves. NaN counts as nothing. `lone`: `low`, where
-    it is a single number far below the others.
+    `low` and `high` are the smallest and the largest that stand for themselves (inf and -inf where none does). `minus`
+    and `plus`: the numbers that stand for minus and plus infinity, ascending; they may be infinite themselves. NaN
+    counts as nothing. `lone`: `low`, where it is a single number far below the others.
     """
 
     low: float
@@ -50,8 +52,8 @@ class Seen:
 def observed(model: GraphModule, samples: Sequence[Sequence[Tensor]], change: Change | None = None) -> dict[Node, Seen]:
     """What was seen of each float tensor of the graph, by the node that gives it.
 
-    The samples run as the sequence that they are: a state lives on from one to the next. It is as before afterwards. `change` gives what
-    takes the place of a tensor.
+    The samples run as the sequence that they are: a state lives on from one to the next. It is as before afterwards.
+    `change` gives what takes the place of a tensor.
     """
     watch = _Watching(model, change)
     with torch.no_grad(), kept_states(model):
@@ -62,8 +64,8 @@ def observed(model: GraphModule, samples: Sequence[Sequence[Tensor]], change: Ch
 
 @contextlib.contextmanager
 def kept_states(model: torch.nn.Module) -> Iterator[None]:
-    """Within it the network may run; afterwards its buffers, but for those of observers, and the random numbers go on from where they
-    were."""
+    """Within it the network may run; afterwards its buffers, but for those of observers, and the random numbers go on
+    from where they were."""
     before = [(buffer, buffer.clone()) for name, buffer in model.named_buffers() if OBSERVER not in name]
     with torch.random.fork_rng(devices=[]):
         try:
@@ -90,7 +92,8 @@ class _Watching(Interpreter):
 
 @dataclass
 class _Values:
-    """Small ones by their range; large magnitudes by power of two as well, each with its range and its first few numbers."""
+    """Small ones by their range; large magnitudes by power of two as well, each with its range and its first few
+    numbers."""
 
     low: float = math.inf
     high: float = -math.inf

@@ -1,4 +1,5 @@
-"""Operators that do several things at once, written out before scales are chosen: each part that computes gets a scale of its own."""
+"""Operators that do several things at once, written out before scales are chosen: each part that computes gets a scale
+of its own."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ PADDED_BY_NAME = {aten.conv1d.padding: aten.conv1d.default, aten.conv2d.padding:
 
 
 def attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0, is_causal: bool = False, *,
-    scale: float | None = None, enable_gqa: bool = False,
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, dropout: float = 0.0,
+    is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """scaled_dot_product_attention without dropout. What a mask leaves nothing of is 0."""
     if enable_gqa:
@@ -65,7 +66,8 @@ def gated(x: Tensor, dim: int = -1) -> Tensor:
 
 
 def by_channel(x: Tensor, weight: Tensor) -> Tensor:
-    """prelu with a slope for each channel: what lies above zero is one table, what lies below another, times the slopes."""
+    """prelu with a slope for each channel: what lies above zero is one table, what lies below another, times the
+    slopes."""
     above = torch.relu(x)
     return above + weight.reshape(-1, *[1] * (x.dim() - 2)) * (x - above)
 
@@ -93,16 +95,17 @@ def by_computed_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 RECURRENT: dict[Any, Callable[..., Any]] = {
-    aten.lstm.input: cells.lstm, aten.gru.input: cells.gru, aten.rnn_tanh.input: cells.rnn_tanh, aten.rnn_relu.input: cells.rnn_relu,
+    aten.lstm.input: cells.lstm, aten.gru.input: cells.gru, aten.rnn_tanh.input: cells.rnn_tanh,
+    aten.rnn_relu.input: cells.rnn_relu,
 }  # fmt: skip
 CELLS: dict[Any, Callable[..., Any]] = {
-    aten.lstm_cell.default: cells.lstm_cell, aten.gru_cell.default: cells.gru_cell, aten.rnn_tanh_cell.default: cells.rnn_tanh_cell,
-    aten.rnn_relu_cell.default: cells.rnn_relu_cell,
+    aten.lstm_cell.default: cells.lstm_cell, aten.gru_cell.default: cells.gru_cell,
+    aten.rnn_tanh_cell.default: cells.rnn_tanh_cell, aten.rnn_relu_cell.default: cells.rnn_relu_cell,
 }  # fmt: skip
 
 MOST_STEPS = 80
-"""Of all layers that are written out, each direction by itself: a step of an LSTM is some 450 of the 40,000 tables that a file may have
-(`program.wire`), and half a second of export."""
+"""Of all layers that are written out, each direction by itself: a step of an LSTM is some 450 of the 40,000 tables that
+a file may have (`program.wire`), and half a second of export."""
 
 STEP = "etexport_step"
 """In a node's meta: what it computes in a step of a recurrent layer, equal for all steps; they get one scale."""
@@ -129,8 +132,8 @@ def written_out(model: GraphModule) -> GraphModule:
 
 
 def leave_long(graph: Graph, keep_float: Sequence[str]) -> None:
-    """Mark recurrent layers to stay in float, where each is one operator, the longest first, until the rest has no more steps than can be
-    written out."""
+    """Mark recurrent layers to stay in float, where each is one operator, the longest first, until the rest has no more
+    steps than can be written out."""
     recurrent = [node for node in graph.nodes if node.target in RECURRENT or node.target in CELLS]
     steps = {node: _steps(node) for node in recurrent if kept.keeper(node, keep_float) is None}
     total = sum(steps.values())
@@ -141,8 +144,8 @@ def leave_long(graph: Graph, keep_float: Sequence[str]) -> None:
 
 
 def _steps(node: Node) -> int:
-    """One of a cell; of a layer over a whole sequence, whose arguments end with biases, layers, dropout, training, both directions, batch
-    first, all."""
+    """One of a cell; of a layer over a whole sequence, whose arguments end with biases, layers, dropout, training, both
+    directions, batch first, all."""
     if node.target in CELLS:
         return 1
     _, layers, _, _, bidirectional, batch_first = node.args[-6:]
@@ -172,7 +175,9 @@ def _writer(node: Node) -> Callable[..., Any] | None:
         if kept.marked(node) is not None:  # one operator, where it stays in float
             return None
         states = args[1] if isinstance(args[1], (list, tuple)) else [args[1]]
-        return partial(RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states))
+        return partial(
+            RECURRENT[target], fresh=all(isinstance(one, Node) and one.target is aten.zeros.default for one in states)
+        )
     if target in CELLS:
         return CELLS[target]
     if target is aten.linear.default and args[1].meta["val"].dim() == 2:  # type: ignore[union-attr]
@@ -186,7 +191,9 @@ def _writer(node: Node) -> Callable[..., Any] | None:
 
 
 def _is_parameter(arg: Any) -> bool:
-    return isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor) and not is_state(arg)
+    return (
+        isinstance(arg, Node) and arg.op == "get_attr" and isinstance(arg.meta.get("val"), Tensor) and not is_state(arg)
+    )
 
 
 def _is_computed(arg: Any) -> bool:
@@ -194,8 +201,8 @@ def _is_computed(arg: Any) -> bool:
 
 
 def _as_layer(model: GraphModule, node: Node, varies: Container[Node]) -> None:
-    """A product with a matrix that is computed on the host is a linear layer, with a scale for each output. Each product is a layer of its
-    own: what is multiplied with the same matrix may have quite another range."""
+    """A product with a matrix that is computed on the host is a linear layer, with a scale for each output. Each
+    product is a layer of its own: what is multiplied with the same matrix may have quite another range."""
     if node.target not in PRODUCTS or not node.meta["val"].is_floating_point():
         return
     left, right = node.args[:2]
@@ -218,7 +225,11 @@ def _matrix(model: GraphModule, node: Node, factor: Node) -> Node | None:
     shape = factor.meta["val"].shape
     if len(shape) == 2:
         return factor
-    return before(model, node, aten.select.int, factor, 0, 0) if len(shape) == 3 and shape[0] == 1 and _is_batch_of_one(node) else None
+    return (
+        before(model, node, aten.select.int, factor, 0, 0)
+        if len(shape) == 3 and shape[0] == 1 and _is_batch_of_one(node)
+        else None
+    )
 
 
 def _is_batch_of_one(node: Node) -> bool:
@@ -240,8 +251,8 @@ def _transposed(model: GraphModule, node: Node) -> None:
 
 
 def _as_numbers(model: GraphModule, node: Node) -> None:
-    """A convolution with its padding in numbers where it says "same" or "valid": torchao folds batch normalisation into no others while
-    networks are trained. What "same" has to add unevenly comes last, as in PyTorch."""
+    """A convolution with its padding in numbers where it says "same" or "valid": torchao folds batch normalisation into
+    no others while networks are trained. What "same" has to add unevenly comes last, as in PyTorch."""
     if node.target not in PADDED_BY_NAME:
         return
     args: list[Any] = [*node.args, *(None, [1], "valid", [1], 1)[len(node.args) - 2 :]]
@@ -257,8 +268,8 @@ def _as_numbers(model: GraphModule, node: Node) -> None:
 
 
 def _as_sequence(model: GraphModule, node: Node) -> None:
-    """A batch normalisation of rows, as behind a linear layer that is being trained, is one of sequences of one element, with the
-    activation behind it: these have a kernel."""
+    """A batch normalisation of rows, as behind a linear layer that is being trained, is one of sequences of one
+    element, with the activation behind it: these have a kernel."""
     x = node.args[0] if node.target is aten.batch_norm.default else None
     if not isinstance(x, Node) or x.meta["val"].dim() != 2:
         return
@@ -290,7 +301,8 @@ def _fake_mode(node: Node) -> Any:
 
 
 def _take_over(node: Node, result: Any, replaced: Mapping[Node, Any]) -> None:
-    """What `result` stands for in the place of the node, of whose results in the places of those that take them out of it."""
+    """What `result` stands for in the place of the node, of whose results in the places of those that take them out of
+    it."""
     if isinstance(result, Node):
         node.replace_all_uses_with(replaced[result])
         return
@@ -310,7 +322,8 @@ def before(model: GraphModule, node: Node, target: Any, source: Node, *args: Any
 
 
 def varying(graph: Graph) -> set[Node]:
-    """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else reads it."""
+    """What depends on the inputs or on states; the rest is computed on the host, and has a scale where something else
+    reads it."""
     varies: set[Any] = set(states(graph))
     for node in graph.nodes:
         if node.op == "placeholder" or not varies.isdisjoint(node.all_input_nodes):
@@ -336,7 +349,9 @@ def _replace(model: GraphModule, node: Node, write: Callable[..., Any]) -> list[
     with _fake_mode(node), traceback.preserve_node_meta():
         trace = make_fx(rebuilt, pre_dispatch=write is not node.target)(*values)
     weights = tuple(one for one in operands if _is_parameter(one))
-    replaced: dict[Node, Any] = dict(zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True))
+    replaced: dict[Node, Any] = dict(
+        zip((one for one in trace.graph.nodes if one.op == "placeholder"), operands, strict=True)
+    )
     with model.graph.inserting_before(node):
         for part in trace.graph.nodes:
             if part.op == "output":

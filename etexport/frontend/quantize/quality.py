@@ -1,4 +1,5 @@
-"""Where accuracy goes: each activation of the quantised network beside the same activation of the float network, on the same samples."""
+"""Where accuracy goes: each activation of the quantised network beside the same activation of the float network, on the
+same samples."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ SEQUENCE = 128
 
 @dataclass
 class Activation:
-    """One place where the network quantises: `node` of the exported graph. Sums are over all samples and elements of float values x and
-    of what int8 makes of them."""
+    """One place where the network quantises: `node` of the exported graph. Sums are over all samples and elements of
+    float values x and of what int8 makes of them."""
 
     node: str
     scale: float
@@ -40,19 +41,30 @@ class Activation:
     @property
     def snr_db(self) -> float:
         """10 log10(sum x^2 / sum (x - int8)^2); infinite without noise, minus infinite where there is nothing else."""
-        return 10 * math.log10(self.signal / self.noise) if self.signal and self.noise else (-math.inf if self.noise else math.inf)
+        return (
+            10 * math.log10(self.signal / self.noise)
+            if self.signal and self.noise
+            else (-math.inf if self.noise else math.inf)
+        )
 
 
-def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]) -> list[Activation]:
-    """The activations in the order of the graph, after running one sample after the other through both networks, each with the states
-    that it comes to.
+def measured(
+    observed: fx.GraphModule, exported: ExportedProgram, samples: Sequence[Sequence[Tensor]]
+) -> list[Activation]:
+    """The activations in the order of the graph, after running one sample after the other through both networks, each
+    with the states that it comes to.
 
-    `observed` is the float network with observers, `exported` what became of it: its k-th quantise stands where the k-th observer of an
-    activation stood. Where there are more of one than of the other, those are left out whose scale has no counterpart.
+    `observed` is the float network with observers, `exported` what became of it: its k-th quantise stands where the
+    k-th observer of an activation stood. Where there are more of one than of the other, those are left out whose scale
+    has no counterpart.
     """
-    quantises = [node for node in exported.graph.nodes if str(node.target) == "quantized_decomposed.quantize_per_tensor.default"]
+    quantises = [
+        node for node in exported.graph.nodes if str(node.target) == "quantized_decomposed.quantize_per_tensor.default"
+    ]
     written = _states(observed)
-    quantises, observers = _paired(quantises, [node for node in observed.graph.nodes if _observes(node, written)], observed)
+    quantises, observers = _paired(
+        quantises, [node for node in observed.graph.nodes if _observes(node, written)], observed
+    )
     found = [Activation(node.name, float(node.args[1]), int(node.args[2])) for node in quantises]
     looked_at = samples[: SEQUENCE if exported.graph_signature.buffers_to_mutate else SAMPLES]
     for reals, integers in zip(_reals(observed, observers, looked_at), traces(exported, looked_at), strict=True):
@@ -61,7 +73,9 @@ def measured(observed: fx.GraphModule, exported: ExportedProgram, samples: Seque
     return found
 
 
-def _paired(quantises: list[fx.Node], observers: list[fx.Node], observed: fx.GraphModule) -> tuple[list[Any], list[fx.Node]]:
+def _paired(
+    quantises: list[fx.Node], observers: list[fx.Node], observed: fx.GraphModule
+) -> tuple[list[Any], list[fx.Node]]:
     """Both without those that have no counterpart of the same scale and zero point, in order."""
     if len(quantises) == len(observers):
         return quantises, observers
@@ -79,7 +93,8 @@ def _states(observed: fx.GraphModule) -> set[str]:
 
 
 def _observes(node: fx.Node, written: Collection[str]) -> bool:
-    """An observer of what depends on the network's inputs or states: those of weights become constants, not instructions."""
+    """An observer of what depends on the network's inputs or states: those of weights become constants, not
+    instructions."""
     if not _is_observer(node):
         return False
     todo, seen = [node], {node}
@@ -123,7 +138,9 @@ class _Reals(fx.Interpreter):
         return super().run_node(n)  # type: ignore[no-any-return]
 
 
-def _reals(observed: fx.GraphModule, observers: Sequence[fx.Node], samples: Iterable[Sequence[Tensor]]) -> Iterator[list[Tensor]]:
+def _reals(
+    observed: fx.GraphModule, observers: Sequence[fx.Node], samples: Iterable[Sequence[Tensor]]
+) -> Iterator[list[Tensor]]:
     runner = _Reals(copy.deepcopy(observed))  # a run changes the states
     for inputs in samples:
         with torch.no_grad():

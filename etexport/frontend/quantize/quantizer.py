@@ -1,7 +1,9 @@
-"""Which tensors of an exported graph become int8, and which share their scale: the annotations that torchao's PT2E flow asks for.
+"""Which tensors of an exported graph become int8, and which share their scale: the annotations that torchao's PT2E flow
+asks for.
 
-Activations are int8 per tensor, asymmetric; weights int8 per output channel, symmetric, in [-127, 127] (kernels count on -128 not being
-there); biases int32 with the scale of the accumulator. Whatever only moves elements shares the scale of what it moves.
+Activations are int8 per tensor, asymmetric; weights int8 per output channel, symmetric, in [-127, 127] (kernels count
+on -128 not being there); biases int32 with the scale of the accumulator. Whatever only moves elements shares the scale
+of what it moves.
 """
 
 from __future__ import annotations
@@ -55,8 +57,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         leave: str = "",
         training: bool = False,
     ) -> None:
-        """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn. `accumulators` are states
-        that int8 would lose too much of, and how much in dB. `leave`: why all stays in float."""
+        """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn.
+        `accumulators` are states that int8 would lose too much of, and how much in dB. `leave`: why all stays in
+        float."""
         super().__init__()
         self.keep_float = tuple(keep_float)
         self.samples = samples
@@ -104,7 +107,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         return model
 
     def _leave_between_floats(self, graph: Graph) -> None:
-        """What only moves results of operators in float to others, or out of the network, would round them for nothing."""
+        """What only moves results of operators in float to others, or out of the network, would round them for
+        nothing."""
         for moves in _connected([node for node in graph.nodes if _is_movement(node) and ANNOTATION in node.meta]):
             sources = {one for node in moves for one in node.all_input_nodes if _is_float(one, allow_list=True)} - moves
             around = {*sources, *(reader for node in moves for reader in node.users)} - moves
@@ -140,7 +144,13 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         assert isinstance(state, Node)
         readers = [one for one in state.users if state in getattr(one.meta.get(ANNOTATION), "input_qspec_map", {})]
         wide = str(state.target) in self.accumulators
-        if readers and not wide and _is_float(state) and isinstance(value, Node) and value.meta["val"].shape == state.meta["val"].shape:
+        if (
+            readers
+            and not wide
+            and _is_float(state)
+            and isinstance(value, Node)
+            and value.meta["val"].shape == state.meta["val"].shape
+        ):
             _note(node, {value: SharedQuantizationSpec((state, readers[0]))}, None)
 
     def _reason(self, node: Node) -> str:
@@ -162,7 +172,9 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
     def _annotate(self, node: Node) -> None:
         said = int8_of(node)
         scales = said.scales
-        if node in self.masks.infinite or (node.op == "call_function" and not self.masks.infinite.isdisjoint(node.all_input_nodes)):
+        if node in self.masks.infinite or (
+            node.op == "call_function" and not self.masks.infinite.isdisjoint(node.all_input_nodes)
+        ):
             # a range with room for what stands for minus infinity has none for anything else
             if node not in self.masks.infinite and scales is Scales.CHOICE:
                 _note(node, {}, self.activation)  # what is ordinary of it
@@ -171,7 +183,11 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         elif is_write(node):
             self._written_back(node)
         elif scales is Scales.LAYER:
-            if not _is_grouped_transpose(node) and self.varies.isdisjoint(_parameters(node)) and self._is_ordinary(node):
+            if (
+                not _is_grouped_transpose(node)
+                and self.varies.isdisjoint(_parameters(node))
+                and self._is_ordinary(node)
+            ):
                 self._weighted(node)
         elif scales is Scales.SHARED:
             if not (said.adds_if and operand(node, said.adds_if)):
@@ -209,7 +225,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         first = self.layers.setdefault((weight, channel_dim), node)
         inputs: dict[Node, Any] = {**self._arriving([source]), weight: self.weight(channel_dim)}
         if first is not node:
-            # the same layer once more, as in each step of a recurrent one: with the same scales its constants are the same
+            # the same layer once more, as in each step of a recurrent one: with the same scales its constants are the
+            # same
             inputs[weight] = SharedQuantizationSpec((weight, first))
             if _known_spec(source) is None and _known_spec(first.args[0]) is None:  # type: ignore[arg-type]
                 inputs[source] = SharedQuantizationSpec((first.args[0], first))
@@ -237,22 +254,28 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         """One of the results of an operator that takes a tensor apart has its scale."""
         whole = node.args[0]
         assert isinstance(whole, Node)
-        source = whole.args[0] if int8_of(whole).scales is Scales.SHARED and whole.meta.get(ANNOTATION) is not None else None
+        source = (
+            whole.args[0] if int8_of(whole).scales is Scales.SHARED and whole.meta.get(ANNOTATION) is not None else None
+        )
         if isinstance(source, Node) and _is_float(node):
             _note(node, {}, SharedQuantizationSpec((source, whole)))
 
     def _elementwise(self, node: Node) -> None:
-        """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one table."""
+        """Elementwise operators over one tensor have a scale where they begin and where they end: in int8 they are one
+        table."""
         begin = [one for one in _operands(node) if not _is_inner(one, self.roots)]
-        _note(node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else self._own(node))
+        _note(
+            node, self._arriving(begin), None if _is_inner(node, self.roots) or not _is_float(node) else self._own(node)
+        )
 
     def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
-        """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation between the two."""
+        """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation
+        between the two."""
         return {source: _known_spec(source) or self.activation for source in sources}
 
     def _scores(self) -> dict[Node, Any]:
-        """The scales of scores that are masked: the range of those that are not, and the same integers before they are multiplied by a
-        number."""
+        """The scales of scores that are masked: the range of those that are not, and the same integers before they are
+        multiplied by a number."""
         bound: dict[Node, Any] = {}
         headroom = HEADROOM if states(self.model.graph) else 0.0
         for filled, scores in self.masks.filled.items():
@@ -265,12 +288,18 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             bound[scores] = _fixed(scale, zero_point)
             mask = int8_of(scores).mask
             product, factor = scores.args[:2] if mask in (Mask.MULTIPLIED, Mask.DIVIDED) else (None, None)
-            if isinstance(product, Node) and isinstance(factor, (int, float)) and factor > 0 and len(product.users) == 1:
+            if (
+                isinstance(product, Node)
+                and isinstance(factor, (int, float))
+                and factor > 0
+                and len(product.users) == 1
+            ):
                 bound[product] = _fixed(scale / factor if mask is Mask.MULTIPLIED else scale * factor, zero_point)
         return bound
 
     def _is_ordinary(self, node: Node) -> bool:
-        """Whether the layer's weights and biases are numbers that a scale can stand for: products of scales stay within float32."""
+        """Whether the layer's weights and biases are numbers that a scale can stand for: products of scales stay within
+        float32."""
         constants = [one for one in _parameters(node) if one.op == "get_attr"]
         sizes = [operator.attrgetter(str(one.target))(self.model).detach().abs() for one in constants]
         largest = [float(one.max()) if one.numel() else 0.0 for one in sizes]  # of what holds a NaN: NaN
@@ -332,10 +361,11 @@ def _is_constant(node: Node) -> bool:
 
 
 def _roots(graph: Graph) -> dict[Node, Node]:
-    """For each node that is computed from one tensor element by element, by whatever operators, conditions too: that tensor.
+    """For each node that is computed from one tensor element by element, by whatever operators, conditions too: that
+    tensor.
 
-    An activation that the kernel before it does by saturating belongs to that kernel. What something else reads as well has a scale, and
-    is one tensor of its own for whatever is computed from it.
+    An activation that the kernel before it does by saturating belongs to that kernel. What something else reads as well
+    has a scale, and is one tensor of its own for whatever is computed from it.
     """
     stored: set[Node] = set()
     while True:
@@ -384,7 +414,9 @@ def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
     spec = annotation.output_qspec if annotation is not None else None
     while isinstance(spec, SharedQuantizationSpec):
         at = spec.edge_or_node
-        spec = at.meta[ANNOTATION].output_qspec if isinstance(at, Node) else at[1].meta[ANNOTATION].input_qspec_map[at[0]]
+        spec = (
+            at.meta[ANNOTATION].output_qspec if isinstance(at, Node) else at[1].meta[ANNOTATION].input_qspec_map[at[0]]
+        )
     return spec if isinstance(spec, FixedQParamsQuantizationSpec) else None
 
 
@@ -413,8 +445,9 @@ def _activation(training: bool) -> QuantizationSpec:
 
 
 LEAST_SCALE = 2**-12
-"""Of a channel's weights, beside the layer's largest: what is below cannot be seen beside the others' rounding. A channel that training has
-switched off would have a scale of nothing, at which its bias needs more than 32 bits; torchao cuts it off there."""
+"""Of a channel's weights, beside the layer's largest: what is below cannot be seen beside the others' rounding. A
+channel that training has switched off would have a scale of nothing, at which its bias needs more than 32 bits; torchao
+cuts it off there."""
 
 
 def _with_least(scales: Tensor) -> Tensor:
@@ -437,9 +470,11 @@ def _weights(training: bool) -> Callable[[int], QuantizationSpec]:
     def of(channel_dim: int) -> QuantizationSpec:
         observer: Any = _PerChannelRange.with_args(eps=SMALLEST_SCALE)
         if training:
-            # the range of the weights as they are now: an average would lag behind the statistics that are folded into them;
-            # torchao passes ch_axis on to observers only, not to what has one
-            observer = FakeQuantize.with_args(observer=_TrainedPerChannelRange, averaging_constant=1.0, eps=2**-24, ch_axis=channel_dim)
+            # the range of the weights as they are now: an average would lag behind the statistics that are folded into
+            # them; torchao passes ch_axis on to observers only, not to what has one
+            observer = FakeQuantize.with_args(
+                observer=_TrainedPerChannelRange, averaging_constant=1.0, eps=2**-24, ch_axis=channel_dim
+            )
         return QuantizationSpec(torch.int8, observer, -127, 127, torch.per_channel_symmetric, channel_dim)
 
     return of

@@ -1,4 +1,5 @@
-"""From what an activation was seen to be, the range that int8 shall say: one observation, and the choice between three rules behind it."""
+"""From what an activation was seen to be, the range that int8 shall say: one observation, and the choice between three
+rules behind it."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ _SCALE_OF_NOTHING = 2.0**-12
 """Of an activation that was zero throughout."""
 
 HEADROOM = 0.25
-"""Of each range that depends on the inputs in a network with states: a sequence shows only where it went, its samples are few that are
-independent, and what is cut off stays in a state (docs/quantization.md, "States")."""
+"""Of each range that depends on the inputs in a network with states: a sequence shows only where it went, its samples
+are few that are independent, and what is cut off stays in a state (docs/quantization.md, "States")."""
 
 _TAIL = 0.5e-5
 _STEP = 1e-5
@@ -60,7 +61,8 @@ class RangeObserver(HistogramObserver):  # type: ignore[misc]  # torchao has no 
 
 
 def widened(low: float, high: float, headroom: float) -> tuple[float, float]:
-    """Each bound so much further from zero; a range that does not hold 0 grows away from it, for it will have to hold it."""
+    """Each bound so much further from zero; a range that does not hold 0 grows away from it, for it will have to hold
+    it."""
     return (low * (1 + headroom) if low < 0 else low), (high * (1 + headroom) if high > 0 else high)
 
 
@@ -86,8 +88,9 @@ def _inside(counts: Array) -> tuple[int, int]:
 
 
 def _least_error(counts: Array, low: float, high: float, steps: int) -> tuple[int, int]:
-    """The first and last bin of the range whose squared error is least: what torchao's HistogramObserver searches, from the tails inwards
-    by quantiles as long as the error falls. Its own loop over tensors takes a hundred times as long."""
+    """The first and last bin of the range whose squared error is least: what torchao's HistogramObserver searches, from
+    the tails inwards by quantiles as long as the error falls. Its own loop over tensors takes a hundred times as
+    long."""
     total, bins = np.cumsum(counts), len(counts)
     alpha, beta, first, last, least = 0.0, 1.0, 0, bins - 1, np.inf
     while alpha < beta:
@@ -108,7 +111,8 @@ def _least_error(counts: Array, low: float, high: float, steps: int) -> tuple[in
 
 
 def _error(counts: Array, first: int, last: int, width: float, steps: int) -> float:
-    """The sum of squared errors, values spread evenly over their bins, where the bins from `first` to `last` have `steps` steps."""
+    """The sum of squared errors, values spread evenly over their bins, where the bins from `first` to `last` have
+    `steps` steps."""
     step = width * (last - first + 1) / steps
     begin = (np.arange(len(counts)) - first) * width
     end = begin + width

@@ -16,7 +16,9 @@ _CUSTOM, _KEY = "custom", "left_in_float"
 """What stands there in a node's meta stays with all that becomes of the node: conversion, export, decomposition."""
 
 NO_SCALE = "there is no scale for its weights or biases: infinities, NaN, numbers beyond 1e18, or none but below 1e-16"
-COMPUTED = "its weight or its bias is computed from the inputs or from states: only constants have a scale for each channel"
+COMPUTED = (
+    "its weight or its bias is computed from the inputs or from states: only constants have a scale for each channel"
+)
 MASK = "it masks with what stands for minus infinity: a scale with room for that has none for anything else"
 ACCUMULATES = "adds up what is less than a step of int8"
 SMALL_FILTER = "it is a filter by itself, and int8 would take more memory for its kernels than it saves"

@@ -35,7 +35,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Layer:
-    """What stays in float, by module path, by line or by operator; and what the network gives with that alone in float."""
+    """What stays in float, by module path, by line or by operator; and what the network gives with that alone in
+    float."""
 
     name: str
     snr_db: float
@@ -43,8 +44,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Found:
-    """`rows` are all combinations, the first one the plainest; `layers` by gain, of the best combination; `best` what is recommended, with
-    `verified` its figure."""
+    """`rows` are all combinations, the first one the plainest; `layers` by gain, of the best combination; `best` what
+    is recommended, with `verified` its figure."""
 
     rows: tuple[Row, ...]
     layers: tuple[Layer, ...]
@@ -64,7 +65,8 @@ def search(
     target_db: float,
     progress: Callable[[str], None],
 ) -> Found:
-    """Try all combinations; then, where the best stays below `target_db`, layers in float until it is met or nothing gains 2 dB."""
+    """Try all combinations; then, where the best stays below `target_db`, layers in float until it is met or nothing
+    gains 2 dB."""
     captured, prepare = preparation(model, inputs, calibration, keep_float)
     seen, held = split(calibration, captured)
     judges = held or seen

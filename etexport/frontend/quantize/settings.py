@@ -11,7 +11,8 @@ from typing import Any
 from etexport.errors import EtError, ModelError, raise_all
 
 RANGES = ("histogram", "minmax", "percentile")
-"""`histogram`: the range with the least squared error. `minmax`: all that was seen. `percentile`: all but one value in 100,000."""
+"""`histogram`: the range with the least squared error. `minmax`: all that was seen. `percentile`: all but one value in
+100,000."""
 
 SUFFIX = ".quantize.toml"
 
@@ -49,7 +50,9 @@ def read(path: Path) -> Settings:
         elif not _is_right(key, value):
             errors.append(ModelError(f"{key} = {value!r}", where=str(path), hint=f"{key} is {_KNOWN[key]}"))
     raise_all(errors)
-    return Settings(table.get("equalize"), table.get("ranges"), table.get("correct_bias"), tuple(table.get("keep_float", ())))
+    return Settings(
+        table.get("equalize"), table.get("ranges"), table.get("correct_bias"), tuple(table.get("keep_float", ()))
+    )
 
 
 _KNOWN = {
@@ -76,5 +79,7 @@ def text(settings: Settings, comments: tuple[str, ...] = ()) -> str:
     for key in ("equalize", "ranges", "correct_bias", "keep_float"):
         value = getattr(settings, key)
         if value is not None and value != ():
-            lines.append(f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}")
+            lines.append(
+                f"{key} = {json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)}"
+            )
     return "\n".join(lines) + "\n"

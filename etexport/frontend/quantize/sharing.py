@@ -1,5 +1,5 @@
-"""Which tensors have one scale. torchao's own search goes round for ever where what is shared comes back to where it began: one layer that
-is used three times, concatenations of concatenations."""
+"""Which tensors have one scale. torchao's own search goes round for ever where what is shared comes back to where it
+began: one layer that is used three times, concatenations of concatenations."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def groups_that_end() -> Iterator[None]:
 
 
 def groups(specs: dict[Any, Any]) -> dict[Any, int]:
-    """A number for each result (a node) and each operand (a node and its reader): those of one number have one observer.
+    """A number for each result (a node) and each operand (a node and its reader): those of one number have one
+    observer.
 
-    An operand is in the group of the result that it is, and of its other readers, where they ask for the same kind of scale. The first of
-    each group gets the group's spec in `specs`, for torchao makes the observer of that one.
+    An operand is in the group of the result that it is, and of its other readers, where they ask for the same kind of
+    scale. The first of each group gets the group's spec in `specs`, for torchao makes the observer of that one.
     """
     parents, order = {key: key for key in specs}, {key: at for at, key in enumerate(specs)}
     asked = {key: None if isinstance(spec, SharedQuantizationSpec) else spec for key, spec in specs.items()}
@@ -40,7 +41,8 @@ def groups(specs: dict[Any, Any]) -> dict[Any, int]:
         return key
 
     def join(one: Any, other: Any) -> None:
-        first, second = sorted((root(one), root(other)), key=order.__getitem__)  # what a bias derives from is there before it
+        # what a bias derives from is there before it
+        first, second = sorted((root(one), root(other)), key=order.__getitem__)
         if first != second:
             parents[second] = first
             asked[first] = asked[first] if asked[first] is not None else asked[second]
@@ -69,4 +71,7 @@ def groups(specs: dict[Any, Any]) -> dict[Any, int]:
 def _alike(one: Any, other: Any) -> bool:
     if one is None or other is None:
         return False
-    return all(hasattr(one, name) == hasattr(other, name) and getattr(one, name, None) == getattr(other, name, None) for name in _ALIKE)
+    return all(
+        hasattr(one, name) == hasattr(other, name) and getattr(one, name, None) == getattr(other, name, None)
+        for name in _ALIKE
+    )

@@ -1,4 +1,5 @@
-"""What a prepared network gives in float and in int8, without converting it: each observer rounds as its quantise would."""
+"""What a prepared network gives in float and in int8, without converting it: each observer rounds as its quantise
+would."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ Sample = Sequence[Tensor]
 
 
 class Network(Interpreter):
-    """Runs the graph in float, or as int8 with the ranges that its observers have seen, but for the observers in `exact`. Observes
-    nothing."""
+    """Runs the graph in float, or as int8 with the ranges that its observers have seen, but for the observers in
+    `exact`. Observes nothing."""
 
     def __init__(self, prepared: GraphModule, *, in_int8: bool, exact: Collection[Node] = ()) -> None:
         super().__init__(prepared)
         self.in_int8 = in_int8
         self.exact = exact
-        self.observers = {name: one for name, one in prepared.named_modules(remove_duplicate=False) if isinstance(one, ObserverBase)}
+        self.observers = {
+            name: one for name, one in prepared.named_modules(remove_duplicate=False) if isinstance(one, ObserverBase)
+        }
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         self.rounded: dict[Node, Tensor] = {}
         self.judged: dict[Node, Any] = {}
@@ -72,8 +75,8 @@ def _rounded(x: Tensor, observer: Any, scale: Tensor, zero_point: Tensor) -> Ten
 
 
 def judged(prepared: GraphModule) -> list[Node]:
-    """The results by which networks are compared. Of a softmax or sigmoid at the end it is what that reads: where it is all but certain of
-    most samples, the few doubtful ones are all of its noise."""
+    """The results by which networks are compared. Of a softmax or sigmoid at the end it is what that reads: where it is
+    all but certain of most samples, the few doubtful ones are all of its noise."""
     found = []
     for node in next(iter(reversed(prepared.graph.nodes))).all_input_nodes:
         end = node
@@ -83,15 +86,20 @@ def judged(prepared: GraphModule) -> list[Node]:
     return found
 
 
-def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool, exact: Collection[Node] = ()) -> list[list[Tensor]]:
-    """The float results of each sample (`judged`), the samples as the sequence that they are; states are as before afterwards."""
+def outputs(
+    prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool, exact: Collection[Node] = ()
+) -> list[list[Tensor]]:
+    """The float results of each sample (`judged`), the samples as the sequence that they are; states are as before
+    afterwards."""
     network = Network(prepared, in_int8=in_int8, exact=exact)
     network.judged = dict.fromkeys(judged(prepared))
     found = []
     with torch.no_grad(), kept_states(prepared):
         for sample in samples:
             network.run(*sample)
-            found.append([one for one in network.judged.values() if isinstance(one, Tensor) and one.is_floating_point()])
+            found.append(
+                [one for one in network.judged.values() if isinstance(one, Tensor) and one.is_floating_point()]
+            )
     return found
 
 

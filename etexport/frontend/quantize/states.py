@@ -1,4 +1,5 @@
-"""The states of a graph: which buffers it writes, and which of them are accumulators, whose steps are smaller than int8 can say."""
+"""The states of a graph: which buffers it writes, and which of them are accumulators, whose steps are smaller than int8
+can say."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ aten = torch.ops.aten
 FEW = 512
 """Numbers in states, whose int8 saves less than its kernels are larger."""
 LOSS_DB = 6.0
-"""A state that runs in int8 may be so much further from the float one than its values are when they are rounded once: one bit. An average
-y = a y + (1 - a) x loses 4.4 dB for a = 0.8, 7.2 for 0.9, and stands still where a step is less than half a unit."""
+"""A state that runs in int8 may be so much further from the float one than its values are when they are rounded once:
+one bit. An average y = a y + (1 - a) x loses 4.4 dB for a = 0.8, 7.2 for 0.9, and stands still where a step is less
+than half a unit."""
 
 
 def is_state(node: object) -> bool:
@@ -60,11 +62,15 @@ def driven(graph: Graph) -> set[Node]:
 def accumulators(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dict[str, float]:
     """The float states that lose more than LOSS_DB when they are int8, by name, each with its loss in dB.
 
-    The network runs the samples as a sequence, in float but for the states, which are rounded after each sample in the range that they
-    reach. As long as one loses too much, the one that loses most is taken out.
+    The network runs the samples as a sequence, in float but for the states, which are rounded after each sample in the
+    range that they reach. As long as one loses too much, the one that loses most is taken out.
     """
     names = [str(state.target) for state in states(model.graph)]
-    names = [name for name in dict.fromkeys(names) if _buffer(model, name).dtype is torch.float32 and _buffer(model, name).numel()]
+    names = [
+        name
+        for name in dict.fromkeys(names)
+        if _buffer(model, name).dtype is torch.float32 and _buffer(model, name).numel()
+    ]
     if not names or not samples:
         return {}
     real = _run(model, samples, names, {})
@@ -88,7 +94,9 @@ def _buffer(model: GraphModule, name: str) -> Tensor:
     return found
 
 
-def _run(model: GraphModule, samples: Sequence[Sequence[Tensor]], names: Sequence[str], units: dict[str, float]) -> dict[str, Tensor]:
+def _run(
+    model: GraphModule, samples: Sequence[Sequence[Tensor]], names: Sequence[str], units: dict[str, float]
+) -> dict[str, Tensor]:
     """(samples, *shape) of each state after each sample; those with a unit are rounded to multiples of it."""
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     with torch.no_grad(), kept_states(model):
@@ -111,14 +119,16 @@ def _loss_db(real: Tensor, rounded: Tensor, unit: float) -> float:
 
 
 def carries(state: Node) -> set[Node]:
-    """The sums, products and movements by which the state's own values come into what is written to it, maybe by way of other states (the
-    next in a chain of delays), and those that do nothing but feed these: the noise of what is added up again and again is added up too."""
+    """The sums, products and movements by which the state's own values come into what is written to it, maybe by way of
+    other states (the next in a chain of delays), and those that do nothing but feed these: the noise of what is added
+    up again and again is added up too."""
     write = write_back(state)
     assert write is not None
     value = write.args[1]
     assert isinstance(value, Node)
     written = states(state.graph)
-    read = {one.args[1]: other for other, one in written.items()}  # the state that a value becomes at the end of the step
+    # the state that a value becomes at the end of the step
+    read = {one.args[1]: other for other, one in written.items()}
 
     def forwards(node: Node) -> Iterable[Node]:
         return [*node.users, *([read[node]] if node in read else [])]
@@ -143,7 +153,8 @@ def carries(state: Node) -> set[Node]:
 def is_small_filter(graph: Graph) -> bool:
     """Does the network nothing but add up, multiply and move numbers, from step to step, and few of them?
 
-    Two biquads have 8 numbers of state. In int8 these are 24 bytes less, and the kernels that requantise 1,840 bytes for 548.
+    Two biquads have 8 numbers of state. In int8 these are 24 bytes less, and the kernels that requantise 1,840 bytes
+    for 548.
     """
     floats = [state for state in states(graph) if state.meta["val"].dtype is torch.float32]
     computing = [node for node in graph.nodes if node.op == "call_function" and not is_write(node)]

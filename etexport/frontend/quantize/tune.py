@@ -1,6 +1,7 @@
 """The prepared network that int8 hurts least: equalised or not, ranges by one rule or another, biases corrected or not.
 
-A share of the calibration data is held out, and every choice is judged on it; in the end the ranges are those of all data.
+A share of the calibration data is held out, and every choice is judged on it; in the end the ranges are those of all
+data.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ Prepare = Callable[[GraphModule], GraphModule]
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """`prepared` has seen all calibration data. `settings` says what was chosen; `snr_db` what it gives on the held-out samples, NaN where
-    there were none."""
+    """`prepared` has seen all calibration data. `settings` says what was chosen; `snr_db` what it gives on the held-out
+    samples, NaN where there were none."""
 
     prepared: GraphModule
     settings: Settings
@@ -64,14 +65,16 @@ def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample]
     assert best is not None
     best = _with_ranges(best, settings, figure)
     best, corrects = _with_biases(best, seen, settings, figure)
-    calibrated(best.prepared, calibration if states(captured.graph) else held)  # what a state comes to at the end of all of it
+    # what a state comes to at the end of all of it
+    calibrated(best.prepared, calibration if states(captured.graph) else held)
     if corrects:
         correct.apply(best.prepared, correct.corrected(best.prepared, calibration))
     return replace(best, settings=replace(best.settings, correct_bias=corrects))
 
 
 def split(samples: Sequence[Sample], model: GraphModule) -> tuple[Sequence[Sample], Sequence[Sample]]:
-    """What is calibrated with, and what is held out: every fourth, or the end of the sequence where a network keeps states."""
+    """What is calibrated with, and what is held out: every fourth, or the end of the sequence where a network keeps
+    states."""
     if len(samples) < FEWEST:
         return samples, ()
     most = max(3, min(MOST_HELD_OUT, MOST_NODES // len(model.graph.nodes)))
@@ -94,7 +97,12 @@ def calibrated(prepared: GraphModule, samples: Sequence[Sample]) -> GraphModule:
 
 
 def _with_equalised(
-    captured: GraphModule, prepare: Prepare, seen: Sequence[Sample], plain: Tuned | None, settings: Settings, figure: Callable[..., float]
+    captured: GraphModule,
+    prepare: Prepare,
+    seen: Sequence[Sample],
+    plain: Tuned | None,
+    settings: Settings,
+    figure: Callable[..., float],
 ) -> Tuned | None:
     """The equalised network, if it is wanted, or better, or if its channels are badly scaled and it is no worse."""
     spreads = [spread(captured, pair) for pair in pairs(captured)]
@@ -122,7 +130,9 @@ def _with_ranges(best: Tuned, settings: Settings, figure: Callable[..., float]) 
     return replace(best, settings=replace(best.settings, ranges=chosen))
 
 
-def _with_biases(best: Tuned, seen: Sequence[Sample], settings: Settings, figure: Callable[..., float]) -> tuple[Tuned, bool]:
+def _with_biases(
+    best: Tuned, seen: Sequence[Sample], settings: Settings, figure: Callable[..., float]
+) -> tuple[Tuned, bool]:
     """The network as it is, with the figure of corrected biases and whether they are better."""
     if settings.correct_bias is False or (math.isnan(best.snr_db) and not settings.correct_bias):
         return best, False

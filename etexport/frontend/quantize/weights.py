@@ -15,15 +15,19 @@ _LARGEST_BIAS = 2**22
 
 
 def widen_weights(prepared: GraphModule) -> None:
-    """Give a channel of weights that are next to nothing a scale in which 32 bits hold its bias, and the sums of fast kernels too.
+    """Give a channel of weights that are next to nothing a scale in which 32 bits hold its bias, and the sums of fast
+    kernels too.
 
-    A bias far beyond all that the channel's products can add up to is the channel's result: its weights need no finer scale than this.
+    A bias far beyond all that the channel's products can add up to is the channel's result: its weights need no finer
+    scale than this.
     """
     observers = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         if not is_layer(node):
             continue
-        source, weight, bias = (observers.get(str(one.target)) if isinstance(one, Node) else None for one in (*node.args, None)[:3])
+        source, weight, bias = (
+            observers.get(str(one.target)) if isinstance(one, Node) else None for one in (*node.args, None)[:3]
+        )
         parameter = node.args[2].args[0] if isinstance(bias, ObserverBase) else None
         if parameter is None or parameter.op != "get_attr" or not isinstance(weight, PerChannelMinMaxObserver):
             continue

@@ -1,6 +1,7 @@
 """Copies a file to the drive that a board shows: a UF2 loader in BOOTSEL, DAPLink, the drive of an ST-LINK or J-Link.
 
-DAPLink leaves FAIL.TXT where it did not write; a UF2 loader has INFO_UF2.TXT, and goes away when it has taken everything.
+DAPLink leaves FAIL.TXT where it did not write; a UF2 loader has INFO_UF2.TXT, and goes away when it has taken
+everything.
 """
 
 from __future__ import annotations
@@ -22,13 +23,19 @@ _FAILS_WITHIN_S = 3.0
 def command(job: Job) -> tuple[str, ...]:
     attach = job.board.attach
     if attach is None or not attach.drive:
-        raise BoardError("'attach.drive' is missing", where=job.board.name, hint='drive = "RPI-RP2", drive_format = "uf2"')
+        raise BoardError(
+            "'attach.drive' is missing", where=job.board.name, hint='drive = "RPI-RP2", drive_format = "uf2"'
+        )
     return ("copy", str(job.image), job.place or f"the drive {attach.drive}")
 
 
 def drive_of(label: str) -> Path | None:
     """Where the drive with this label is mounted; `*` stands for any characters."""
-    mounted = [Path(line.split()[1].replace("\\040", " ")) for line in _MOUNTS.read_text().splitlines()] if _MOUNTS.is_file() else []
+    mounted = (
+        [Path(line.split()[1].replace("\\040", " ")) for line in _MOUNTS.read_text().splitlines()]
+        if _MOUNTS.is_file()
+        else []
+    )
     return next((path for path in mounted if fnmatch.fnmatchcase(path.name, label) and str(path) != "/"), None)
 
 
@@ -37,7 +44,12 @@ def act(job: Job) -> None:
     assert attach is not None, "command() was asked first"
     drive = Path(job.place) if job.place else drive_of(attach.drive)
     if drive is None or not drive.is_dir():
-        raise failure(TOOL, job, PROBE, f"no drive {attach.drive} is mounted; a Pico shows it when BOOTSEL is held while it is plugged in")
+        raise failure(
+            TOOL,
+            job,
+            PROBE,
+            f"no drive {attach.drive} is mounted; a Pico shows it when BOOTSEL is held while it is plugged in",
+        )
     _check_chip(job, drive)
     fail = drive / "FAIL.TXT"
     before = fail.read_text(errors="replace") if fail.is_file() else None
@@ -56,7 +68,8 @@ def act(job: Job) -> None:
 
 
 def _check_chip(job: Job, drive: Path) -> None:
-    """A UF2 loader takes blocks of its own family only, and says nothing of others: what it says of itself is looked at first."""
+    """A UF2 loader takes blocks of its own family only, and says nothing of others: what it says of itself is looked at
+    first."""
     info = drive / "INFO_UF2.TXT"
     if not info.is_file() or job.board.attach is None:
         return

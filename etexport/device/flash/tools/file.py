@@ -1,4 +1,5 @@
-"""Writes a raw flash file, as QEMU boots from: `-drive if=pflash,unit=0,format=raw,file=FLASH`. Bytes beside the image stay as they are."""
+"""Writes a raw flash file, as QEMU boots from: `-drive if=pflash,unit=0,format=raw,file=FLASH`. Bytes beside the image
+stay as they are."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def act(job: Job) -> None:
     path, region, content = Path(job.place), _flash(job), job.image.read_bytes()
     try:
         if path.is_file() and path.stat().st_size != region.size:
-            raise failure(TOOL, job, CHIP, f"{path} has {path.stat().st_size:,} bytes, the board's flash {region.size:,}")
+            raise failure(
+                TOOL, job, CHIP, f"{path} has {path.stat().st_size:,} bytes, the board's flash {region.size:,}"
+            )
         if not path.is_file():
             path.write_bytes(b"\xff" * region.size)
         with path.open("r+b") as file:
@@ -39,7 +42,9 @@ def act(job: Job) -> None:
     except OSError as error:
         raise failure(TOOL, job, WRITE, f"{path}: {error.strerror}") from error
     if there != content:
-        raise failure(TOOL, job, VERIFY, f"{path}: {sum(a != b for a, b in zip(there, content, strict=False)):,} bytes differ")
+        raise failure(
+            TOOL, job, VERIFY, f"{path}: {sum(a != b for a, b in zip(there, content, strict=False)):,} bytes differ"
+        )
 
 
 TOOL = Tool("file", "bin", command, act=act)

@@ -1,4 +1,5 @@
-"""gdb: any server of its protocol, as QEMU's (`-gdb tcp::3333`), a J-Link's or a Black Magic Probe's. What was loaded is compared."""
+"""gdb: any server of its protocol, as QEMU's (`-gdb tcp::3333`), a J-Link's or a Black Magic Probe's. What was loaded
+is compared."""
 
 from etexport.device.flash.tool import CHIP, PROBE, VERIFY, WRITE, Job, Tool
 from etexport.errors import BoardError
@@ -22,7 +23,11 @@ TOOL = Tool(
         (r"connection (refused|timed out)|could not connect|no route to host|name or service not known", PROBE),
         (r"architecture .*rejected|'g' packet reply is too long|truncated register|is not compatible", CHIP),
         (r"MIS-MATCHED", VERIFY),
-        (r"load failed|error (finishing|erasing|writing).*flash|cannot access memory|memory write failed|remote connection closed", WRITE),
+        (
+            r"load failed|error (finishing|erasing|writing).*flash|cannot access memory|memory write failed|remote "
+            r"connection closed",
+            WRITE,
+        ),
     ),
     programs=("gdb-multiarch", "gdb"),
     package="sudo apt-get install gdb-multiarch",

@@ -7,7 +7,11 @@ from etexport.errors import BoardError
 def command(job: Job) -> tuple[str, ...]:
     attach = job.board.attach
     if attach is None or not attach.probe_rs:
-        raise BoardError("'attach.probe_rs' is missing", where=job.board.name, hint='probe_rs = "nRF52840_xxAA", of `probe-rs chip list`')
+        raise BoardError(
+            "'attach.probe_rs' is missing",
+            where=job.board.name,
+            hint='probe_rs = "nRF52840_xxAA", of `probe-rs chip list`',
+        )
     return ("probe-rs", "download", "--chip", attach.probe_rs, "--verify", "--non-interactive", str(job.image))
 
 

@@ -7,7 +7,11 @@ from etexport.errors import BoardError
 def command(job: Job) -> tuple[str, ...]:
     attach = job.board.attach
     if attach is None or not attach.pyocd:
-        raise BoardError("'attach.pyocd' is missing", where=job.board.name, hint='pyocd = "nrf52840", a name of `pyocd list --targets`')
+        raise BoardError(
+            "'attach.pyocd' is missing",
+            where=job.board.name,
+            hint='pyocd = "nrf52840", a name of `pyocd list --targets`',
+        )
     return ("pyocd", "flash", "--target", attach.pyocd, "-O", "verify=true", str(job.image))
 
 
