@@ -44,7 +44,7 @@ def measure(board: Board, *, launched: bool) -> Measure:
     is_real = board.simulator is None or board.attach is not None or board.simulator.count is not None
     if not launched and not is_real:
         of = Count(_own_unit(board))
-    return Measure(of, board.counter.driver, board.simulator is not None and board.simulator.kind == "host")
+    return Measure(of, board.counter.driver, "host" in board.features)
 
 
 def _own_unit(board: Board) -> str:

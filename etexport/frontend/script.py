@@ -37,6 +37,13 @@ FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
 SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes")
 
 
+REFUSED = {
+    "dynamic_shapes": ("sizes known at run time are not supported", "leave it out: each size is a program of its own"),
+    "methods": ("several methods are not read from a script", "a script a method, or a .pte of ExecuTorch with all"),
+}
+"""Names by which a script asks for what is not there: what it says, and what to do."""
+
+
 @dataclass(frozen=True, eq=False)
 class Script:
     """What a model script says. `inputs` are the example inputs; `samples` is the result of `samples()`, None where
@@ -271,6 +278,10 @@ def _load_script(path: Path, given: Path, weights: Weights | None) -> Script:
 
 def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | None) -> Script:
     """What the module says; ModelError for what no script may say."""
+    for name in sorted(REFUSED.keys() & vars(module).keys()):
+        if callable(getattr(module, name)) or name == "dynamic_shapes":
+            what, hint = REFUSED[name]
+            raise ModelError(f"{name}: {what}", where=_line_of(path, module, name), hint=hint)
     missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
     if missing:
         lacks = " and ".join(f"{name}()" for name in missing)

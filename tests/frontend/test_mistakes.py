@@ -67,6 +67,9 @@ INT8 = 'quantize = "int8"\ndef calibration():\n    return '
             1,
             "model() returns int, not a torch.nn.Module",
         ),
+        ("def dynamic_shapes():\n    return ({0: 3},)\n" + RELU, 1, "dynamic_shapes: sizes known at run time are not"),
+        (RELU + "dynamic_shapes = {}\n", 0, "dynamic_shapes: sizes known at run time are not supported"),
+        ("def methods():\n    return {}\n" + RELU, 1, "methods: several methods are not read from a script"),
         (ENCODER, 7, "hint: say so beside the mask: is_causal=True"),
         (
             RELU.replace("torch.nn.ReLU()", "torch.ao.nn.quantized.dynamic.Linear(3, 2)"),
@@ -166,11 +169,6 @@ def test_an_interrupt_is_no_mistake_in_the_script(tmp_path: Path) -> None:
         ("        return torch.nonzero(x)", 4, "is not fixed"),
         ("        y = x + 1", 0, "forward() returns no tensor"),
         ("        return x + 1, 5", 0, "output 1 of forward() is 5, not a tensor"),
-        (
-            "        return torch.while_loop(lambda y: y.sum() < 9, lambda y: (y * 2,), (x,))",
-            4,
-            "control flow (torch.while_loop)",
-        ),
         ("        return torch.cat([x, x]).t().as_strided((2,), (1,))", 4, "depends on how its operand lies in memory"),
         ("        return x + torch.rand(3)", 4, "aten.rand draws random numbers"),
         ("        return torch.nn.functional.dropout(x, 0.5, training=True)", 4, "draws random numbers"),
