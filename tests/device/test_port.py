@@ -84,7 +84,7 @@ def test_another_version_of_the_link(firmware: Firmware) -> None:
         hello = b"\0" + cobs.encode(body + zlib.crc32(body).to_bytes(4, "little")) + b"\0"
         threading.Timer(0.3, line.say, (hello,)).start()
         with pytest.raises(
-            DeviceLostError, match=r"speaks version 7 of the link \(layout abcdef12\), this is version 1 \(layout "
+            DeviceLostError, match=r"speaks version 7 of the link \(layout abcdef12\), this is version 2 \(layout "
         ):
             run(elf, board, [], url=line.device)
 

@@ -12,7 +12,6 @@ from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from torch import Tensor, nn
-from torch._higher_order_ops.map import map as torch_map
 from torch.export import Dim, export
 
 
@@ -47,16 +46,6 @@ class WithNone(nn.Module):
         return x + 1, None
 
 
-def add_one(row: Any, *_: Any) -> Any:
-    return row + 1
-
-
-class OverRows(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = torch_map(add_one, x)
-        return found
-
-
 class ChangesInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x.add_(1)
@@ -79,7 +68,6 @@ PROGRAMS = {
     "dynamic": to_edge(
         exported(Dense(), torch.ones(2, 4), dynamic_shapes=({0: Dim("rows", min=1, max=8)},))
     ).to_executorch(),
-    "loop over sizes": to_edge(exported(OverRows(), torch.ones(3, 2))).to_executorch(),
     "number": to_edge(exported(AddNumber(), ROW, 3)).to_executorch(),
     "none": to_edge(exported(WithNone(), ROW)).to_executorch(),
     "changed input": to_edge(exported(ChangesInput(), ROW)).to_executorch(),
