@@ -76,6 +76,7 @@ def test_builds_runs_and_exports_at_once_and_killed(tmp_path: Path) -> None:
     while not (out / "obj").is_dir():
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.01)
+    killed.send_signal(signal.SIGSTOP)  # else it may be done before the second one looks
     second = etexport(*build)
     said = line(second.stderr)
     assert "waiting for " in said and f"pid {killed.pid}" in said

@@ -235,10 +235,10 @@ def test_a_board_s_own_results_are_replayed(
     assert exact["checked"] == exact["operators"] == sum("dim_order" not in step["op"] for step in steps)
     figures.unlink()
 
-    source = folder / "program.cpp"
+    source = folder / "marked.cpp"
     text = source.read_text()
     changed, count = re.subn(
-        r"(struct third_geometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text
+        r"(struct ThirdGeometry \{[^}]*\bzero_point = )(-?\d+)", lambda found: f"{found[1]}{int(found[2]) + 1}", text
     )
     assert count == 1
     source.write_text(changed)

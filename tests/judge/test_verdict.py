@@ -120,11 +120,11 @@ def test_a_small_fault_is_seen_by_every_road(
     for name, layer in (("ties", "boxes"), ("kept", "state"), ("norm", "boxes")):
         folder = tmp_path / name
         shutil.copytree(folders[name], folder)
-        source = folder / "program.cpp"
-        pattern = rf"(struct {layer}\w* \{{[^}}]*\b(?:zero_point|output_zero_point) = )(-?\d+)"
-        changed, count = re.subn(pattern, lambda found: f"{found[1]}{int(found[2]) + 1}", source.read_text())
-        assert count == 1, name
-        source.write_text(changed)
+        pattern = rf"(struct {layer.title()}\w*Geometry \{{[^}}]*\b(?:zero_point|output_zero_point) = )(-?\d+)"
+        for source in (folder / "program.cpp", folder / "marked.cpp"):
+            changed, count = re.subn(pattern, lambda found: f"{found[1]}{int(found[2]) + 1}", source.read_text())
+            assert count == 1, name
+            source.write_text(changed)
         built = ["build", str(folder / "none.pte"), "--sources", str(folder), "-o", str(folder), "--board", "host"]
         origin = json.loads((folder / "build.json").read_text())["program"]
         built[1] = str((folders[name] / origin).resolve())
