@@ -44,6 +44,8 @@ class Running:
     url: str = ""
     lines: list[str] = field(default_factory=list)
     """What it wrote to standard output and error."""
+    reader: threading.Thread | None = None
+    """What reads these lines; done a little after the process."""
     ends: bool = True
     """Whether the firmware's exit ends it. Renode goes on, and waiting for it would be in vain."""
     _looked_at: float = field(default_factory=time.monotonic)
@@ -83,6 +85,8 @@ class Running:
         status = self.process.poll()
         if status is None:
             return ""
+        if self.reader is not None:
+            self.reader.join(timeout=1.0)
         ended = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         said = [line for line in self.lines if not _WAITING.search(line)]
         return f"the simulator {ended}" + "".join(f"\n    {line}" for line in said[-12:])
@@ -133,6 +137,7 @@ def launch(board: Board, elf: Path) -> Iterator[Running]:
         raise ToolMissingError(f"{arguments[0]} is not installed", where=f"board {board.name}", hint=hint)
     running = Running(arguments, _start(arguments, one_core=simulator.kind == "qemu"), ends=simulator.kind != "renode")
     reader = threading.Thread(target=_read_lines, args=(running.process.stdout, running.lines), daemon=True)
+    running.reader = reader
     reader.start()
     try:
         running.url = f"socket://127.0.0.1:{port if port is not None else _announced_port(running)}"
