@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import port_arguments, positive, seconds
+from etexport.cli.options import built_board_argument, port_arguments, positive, seconds
 from etexport.errors import ModelError
 from etexport.stages.origin import alone_there, board_of, existing, program_of
 
@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="the build folder of the firmware")
     parser.add_argument("-o", "--out", type=Path, metavar="X.npz", help="where to: .npz, .csv or .jsonl")
     parser.add_argument("--overwrite", action="store_true", help="a file that is there already is lost")
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     port_arguments(parser)
     parser.add_argument(
         "--inputs", type=Path, metavar="X.npz", help="what the board is given (default: beside the program)"

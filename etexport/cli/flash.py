@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import port_arguments, seconds
+from etexport.cli.options import built_board_argument, port_arguments, seconds
 from etexport.stages.origin import alone_there, board_of
 
 EXAMPLE = "etexport flash build/nucleo --port /dev/ttyACM0"
@@ -14,9 +14,7 @@ EXAMPLE = "etexport flash build/nucleo --port /dev/ttyACM0"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     port_arguments(parser)
     parser.add_argument(
         "--tool",

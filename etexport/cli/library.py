@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.kernel.library import load_ops
     from etexport.library import README, library
     from etexport.script_files import depfile, local_files
-    from etexport.stages.generate import place
+    from etexport.stages.generate import place, planned
 
     for program in args.program:
         existing(program)
@@ -74,7 +74,9 @@ def main(args: argparse.Namespace) -> int:
                 program = Path(aside) / str(at) / "model.pte"
             programs.append(program)
         kernels = load_ops()
-        placed = place(programs, board, kernels, optimize=args.optimize, planner=args.planner, rounding=args.rounding)
+        placed = place(
+            programs, board, kernels, optimize=args.optimize, planner=planned(args.planner), rounding=args.rounding
+        )
         folders = [args.out / identifier(name) for name in names] if len(names) > 1 else [args.out]
         for name, folder, (methods, program_hash) in zip(names, folders, placed, strict=True):
             files = library(

@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import folder_arguments, name_argument, port_arguments, positive, seconds
+from etexport.cli.options import (
+    built_board_argument,
+    folder_arguments,
+    name_argument,
+    port_arguments,
+    positive,
+    seconds,
+)
 from etexport.stages.origin import alone_there, board_of, existing, model_name, program_of
 
 if TYPE_CHECKING:
@@ -21,9 +28,7 @@ EXAMPLE = "etexport mlperf build/m4 --samples 10 --clock 168000000"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     name_argument(parser)
     parser.add_argument(
         "--id", metavar="WORD", help="what the benchmark calls the model (default: kws01 of kws, and so on)"

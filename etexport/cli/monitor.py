@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import port_arguments, seconds
+from etexport.cli.options import built_board_argument, port_arguments, seconds
 
 EXAMPLE = "etexport monitor build/nucleo --port /dev/ttyACM0"
 
@@ -15,9 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, nargs="?", metavar="DIR", help="the firmware's build folder: faults get names"
     )
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     port_arguments(parser)
     parser.add_argument(
         "--for", dest="span", type=seconds, metavar="S", help="stop after so many seconds (default: at Ctrl-C)"

@@ -15,6 +15,12 @@ def board_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def built_board_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
+    )
+
+
 def port_arguments(parser: argparse.ArgumentParser) -> None:
     """How a board is reached: `etexport.device.session.Line`."""
     parser.add_argument(

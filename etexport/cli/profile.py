@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from etexport.cli.options import positive
+from etexport.cli.options import built_board_argument, positive
 from etexport.stages.origin import alone_there, board_of, existing, program_of
 
 _LISTED = 12
@@ -21,9 +21,7 @@ EXAMPLE = "etexport profile build/m4"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument(
         "--inputs",
         type=Path,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import decibels, folder_arguments, positive
+from etexport.cli.options import built_board_argument, decibels, folder_arguments, positive
 from etexport.stages.origin import alone_there, board_of, program_of
 
 EXAMPLE = "etexport report build/m4 --clock 168000000 --markdown summary.md"
@@ -14,9 +14,7 @@ EXAMPLE = "etexport report build/m4 --clock 168000000 --markdown summary.md"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument(
         "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output "
             "has less signal to "

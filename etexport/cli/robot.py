@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from etexport.cli.options import folder_arguments, name_argument, positive
+from etexport.cli.options import built_board_argument, folder_arguments, name_argument, positive
 from etexport.stages.origin import board_of, existing, model_name, program_of
 
 EXAMPLE = "etexport robot build/renode"
@@ -13,9 +13,7 @@ EXAMPLE = "etexport robot build/renode"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument("--samples", type=positive, metavar="N", help="only the first N")
     name_argument(parser)
 

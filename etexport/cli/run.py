@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import port_arguments, positive, seconds
+from etexport.cli.options import built_board_argument, port_arguments, positive, seconds
 from etexport.errors import ModelError
 from etexport.stages.origin import alone_there, board_of, existing, program_of
 
@@ -16,9 +16,7 @@ EXAMPLE = "etexport run build/m4 --samples 20"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="a build folder")
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument(
         "--inputs",
         type=Path,

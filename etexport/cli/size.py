@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from etexport.cli.options import built_board_argument
 from etexport.stages.origin import board_of, existing
 
 EXAMPLE = "etexport size build/m4"
@@ -15,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objects", nargs="*", type=Path, help="the objects that were linked (default: obj/*.o in the folder)"
     )
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument("-o", "--out", type=Path, help="write them as JSON")
 
 

@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-from etexport.cli.options import decibels, folder_arguments
+from etexport.cli.options import built_board_argument, decibels, folder_arguments
 from etexport.stages.origin import alone_there, board_of, program_of
 
 EXAMPLE = "etexport validate build/m4 --fail-below 20"
@@ -15,9 +15,7 @@ EXAMPLE = "etexport validate build/m4 --fail-below 20"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     folder_arguments(parser)
-    parser.add_argument(
-        "--board", help="a name of `etexport boards`, or a path to a .toml (default: what the folder was built for)"
-    )
+    built_board_argument(parser)
     parser.add_argument(
         "--trace",
         action="store_true",

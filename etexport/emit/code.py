@@ -164,11 +164,6 @@ class Code:
     outputs: tuple[Tensor, ...]
 
 
-def base(method: Method, value: Value) -> Value:
-    """The value whose buffer holds this one."""
-    return base(method, method.values[value.storage.base]) if value.storage is not None else value
-
-
 def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
     """The results that lie in the arena: those that a build with traces streams, numbered in this order. What a round
     writes a row of is none: the row is one."""
@@ -176,12 +171,14 @@ def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
         return []
     method = placed.specialised.method
     return [
-        method.values[id] for id in instruction.outs if base(method, method.values[id]).name in placed.solution.places
+        method.values[id]
+        for id in instruction.outs
+        if method.values[method.values[id].base].name in placed.solution.places
     ]
 
 
 def in_flash(method: Method, value: Value) -> bool:
-    return base(method, value).role is Role.CONSTANT
+    return method.values[value.base].role is Role.CONSTANT
 
 
 def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry, space: str) -> Code:
@@ -259,7 +256,7 @@ def _constant(method: Method, flash: Flash, value: Value) -> InFlash:
     if value.id in flash.of_value:
         return InFlash(flash.of_value[value.id], value.spec.dtype)
     assert value.storage is not None, f"{value.name} has no bytes"
-    owner = flash.of_value[base(method, value).id]
+    owner = flash.of_value[value.base]
     assert value.storage.offset % owner.dtype.itemsize == 0, f"{value.name} begins inside an element of {owner.symbol}"
     return InFlash(owner, value.spec.dtype, value.storage.offset)
 
@@ -381,5 +378,5 @@ def values_by_base(method: Method) -> Mapping[int, tuple[Value, ...]]:
     found: dict[int, list[Value]] = {}
     for value in sorted(method.values.values(), key=lambda value: value.id):
         if not in_flash(method, value):
-            found.setdefault(base(method, value).id, []).append(value)
+            found.setdefault(value.base, []).append(value)
     return {id: tuple(values) for id, values in found.items()}

@@ -3,6 +3,7 @@ reads."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from etexport.errors import ModelError
 from etexport.program.model import Array
 
 SCORES = {"kws": "kws01", "ic": "ic01", "vww": "vww01", "ad": "ad01"}
-"""What the benchmark calls its networks, by the names that they have here (examples/mlperf_tiny)."""
+"""What the benchmark calls its networks, by the names in benchmarks/peers.toml, which knows them by their layers."""
 
 ERROR = "ad01"
 """The network whose one result is the mean squared error of what it restores."""
@@ -63,13 +64,11 @@ ENCODINGS = {
 def encoding(text: str) -> Encoding:
     """`u8:SCALE:ZERO_POINT`, `i8:SCALE:ZERO_POINT`, `f32` or `raw`; ModelError for anything else."""
     found = re.fullmatch(r"(u8|i8)(?::([^:]+))?(?::(-?\d+))?|f32|raw", text)
-    try:
-        assert found is not None
-        made = Encoding(found[1] or text, float(found[2] or 1), int(found[3] or 0))
-        if made.scale > 0 and math.isfinite(made.scale):
-            return made
-    except (AssertionError, ValueError):
-        pass
+    if found is not None:
+        with contextlib.suppress(ValueError):
+            made = Encoding(found[1] or text, float(found[2] or 1), int(found[3] or 0))
+            if made.scale > 0 and math.isfinite(made.scale):
+                return made
     raise ModelError(
         f"{text} is no encoding", where="--input", hint="u8:SCALE:ZERO_POINT, i8:SCALE:ZERO_POINT, f32, or raw"
     )

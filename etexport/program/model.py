@@ -175,6 +175,11 @@ class Value:
                 object.__setattr__(self, "data", frozen)
 
     @property
+    def base(self) -> int:
+        """The value whose memory it lies in: itself, where it has memory of its own."""
+        return self.id if self.storage is None else self.storage.base
+
+    @property
     def physical_bytes(self) -> bytes:
         """The bytes of `data` as they lie in memory, in dim order, little-endian."""
         assert self.data is not None, f"{self.name} has no data"

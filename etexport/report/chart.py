@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from etexport.report.template import render
 
 # Pixels. It is at least as wide as all its labels need: a page that is narrower scrolls.
 _WIDTH = 1060
@@ -61,14 +61,8 @@ def chart(names: Sequence[str], figures: Sequence[float | None], unit: str) -> s
         for at in range(int(most / apart) + 1)
     ]
     foot = 26 + max((len(bar.text) for bar in bars), default=0) * _LETTER * 0.87  # the sine of 60 degrees
-    environment = Environment(
-        loader=PackageLoader("etexport.report"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("chart.svg.j2").render(
+    return render(
+        "chart.svg.j2",
         width=width,
         height=round(_TOP + _HEIGHT + foot),
         left=_LEFT,

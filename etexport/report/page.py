@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from etexport.artifacts.memory import MemoryMap
@@ -16,6 +15,7 @@ from etexport.report.chart import chart
 from etexport.report.profile import lost, shares, unit_of
 from etexport.report.report import Report, allowance, estimate, judge
 from etexport.report.summary import error_line
+from etexport.report.template import render
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,8 @@ def page(
 ) -> str:
     """The HTML text. `picture` is the memory picture as an SVG element, `provenance` pairs of a word and what it
     was."""
-    environment = Environment(
-        loader=PackageLoader("etexport.report"),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         report=report,
         cards=cards(report),
         accuracy=accuracy_bars(report),

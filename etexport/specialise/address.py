@@ -18,7 +18,7 @@ from etexport.program.flow import Life, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
 from etexport.specialise.branches import NO_OPERATORS, coalesce
-from etexport.specialise.in_place import base_of, takes_over
+from etexport.specialise.in_place import takes_over
 
 
 def address(method: Method, library: Library) -> Method:
@@ -49,7 +49,7 @@ def alias_views(method: Method, library: Library) -> Method:
         if operand.role is Role.CONSTANT:
             values[out.id] = _constant_view(operand, out, offset)
         elif (
-            out.role is Role.STATE or writes.get(base_of(operand), set()) & known.get(out.id, Life()).after
+            out.role is Role.STATE or writes.get(operand.base, set()) & known.get(out.id, Life()).after
         ):  # overwritten before it was read
             if op.lower is None:
                 view = _as_shaped(values, operand, out)
@@ -151,7 +151,7 @@ def take_over(method: Method, library: Library) -> Method:
         if out.storage is not None or out.role is Role.STATE:
             continue
         for operand in takes_over(replace(method, values=values), instruction, library):
-            base = base_of(operand)
+            base = operand.base
             lives_in_arena = values[base].role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
             if lives_in_arena and ends_where_begins(known[base], known[out.id], at):
                 values = _moved(values, out, Storage(base))

@@ -17,7 +17,7 @@ from etexport.kernel.library import Library
 from etexport.program.flow import Life, jump_targets, lives
 from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
-from etexport.specialise.in_place import base_of, takes_over
+from etexport.specialise.in_place import takes_over
 
 LABEL = "etexport::label"
 NO_OPERATORS = (*JUMPS, BEGIN, MOVE, LABEL)
@@ -71,7 +71,7 @@ def coalesce(method: Method, library: Library) -> Method:
         if instruction.op != MOVE:
             continue
         source, out = values[instruction.reads[0]], values[instruction.outs[0]]
-        base, to = base_of(source), base_of(out)
+        base, to = source.base, out.base
         if base == to or not source.spec.nbytes:
             continue
         there = replace(method, values=values)
@@ -105,7 +105,7 @@ def _never_both(method: Method, source: int, out: int, known: Mapping[int, Life]
         instruction = method.instructions[place] if place < len(method.instructions) else None
         if instruction is None or instruction.op in NO_OPERATORS or instruction.outs != (source,):
             return False
-        operands = (base_of(operand) for operand in takes_over(method, instruction, library))
+        operands = (operand.base for operand in takes_over(method, instruction, library))
         return out in operands and place not in known[out].after and place not in known[source].before
 
     return at not in known[source].after and all(

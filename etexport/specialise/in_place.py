@@ -28,7 +28,7 @@ def takes_over(method: Method, instruction: Instruction, library: Library) -> tu
 def _fits(values: Mapping[int, Value], node: Node, operand: object, is_residual: bool) -> bool:
     if not isinstance(operand, Value):
         return False
-    out, base = node.out, base_of(operand)
+    out, base = node.out, operand.base
     return (
         values[base].spec.nbytes == out.spec.nbytes
         and operand.spec.dtype is out.spec.dtype
@@ -36,10 +36,5 @@ def _fits(values: Mapping[int, Value], node: Node, operand: object, is_residual:
         and operand.spec.physical_dims == out.spec.physical_dims
         # element i of an operand is read before element i is written; of what gets a residual any element may be read
         # later. A second operand on the same memory under another shape or order would be overwritten before it is read
-        and not any(base_of(other) == base for other in node.tensors if is_residual or other.id != operand.id)
+        and not any(other.base == base for other in node.tensors if is_residual or other.id != operand.id)
     )
-
-
-def base_of(value: Value) -> int:
-    """The value whose memory it lies in."""
-    return value.id if value.storage is None else value.storage.base

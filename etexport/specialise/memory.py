@@ -14,7 +14,7 @@ from etexport.kernel.call import Call, RowWrite, Scratch, Write
 from etexport.kernel.node import needed_values
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
 from etexport.program.flow import Life, block_starts, lives
-from etexport.program.model import Method, Role, Value
+from etexport.program.model import Method, Role
 from etexport.specialise.address import ends_where_begins
 from etexport.specialise.model import Placed, Specialised, scratch_name
 from etexport.specialise.schedule import CallStep, Schedule
@@ -146,7 +146,7 @@ def _touched(specialised: Specialised) -> dict[int, int]:
     found: dict[int, int] = {}
     for step in specialised.schedule.steps:
         for id in (*step.instruction.reads, *step.instruction.outs):
-            owner = _base(method, method.values[id])
+            owner = method.values[id].base
             found[owner] = found.get(owner, 0) + method.values[id].spec.nbytes
     return found
 
@@ -157,7 +157,7 @@ def _aligns(specialised: Specialised) -> dict[int, int]:
     aligns: dict[int, int] = {}
     for step in specialised.calls.values():
         for id, multiple in step.call.multiples.items():
-            owner = _base(method, method.values[id])
+            owner = method.values[id].base
             aligns[owner] = lcm(aligns.get(owner, ALIGN), multiple)
     return aligns
 
@@ -183,7 +183,7 @@ def _overlaps(specialised: Specialised, known: Mapping[int, Life]) -> Iterator[O
     for at, step in specialised.calls.items():
         for operand_id in {*step.call.overlaps, *step.call.overlaps_upward}:
             operand, out = method.values[operand_id], method.values[step.instruction.outs[0]]
-            low, high = _base(method, out), _base(method, operand)
+            low, high = out.base, operand.base
             if low == high or Role.CONSTANT in (method.values[low].role, method.values[high].role):
                 continue
             dying, born = known[high], known[low]
@@ -220,10 +220,6 @@ def _directed(placed: Placed, call: Call) -> Call:
     return replace(call, window=replace(call.window, upward=upward))
 
 
-def _base(method: Method, value: Value) -> int:
-    return value.storage.base if value.storage else value.id
-
-
 def check_fit(methods: Sequence[Placed], board: Board, static_bytes: int = 0) -> None:
     """PlanError in the model's terms where arena, stack and `static_bytes` (.data and .bss) do not fit the board's
     RAM."""
@@ -241,7 +237,7 @@ def check_fit(methods: Sequence[Placed], board: Board, static_bytes: int = 0) ->
     steps = specialised.schedule.steps
     for one in steps:
         for out in one.instruction.outs:
-            lines[method.values[_base(method, method.values[out])].name] = one.instruction.source
+            lines[method.values[method.values[out].base].name] = one.instruction.source
     tensors = ", ".join(
         f"{buffer.name} {buffer.size:,}{f' ({lines[buffer.name]})' if lines.get(buffer.name) else ''}"
         for buffer in live

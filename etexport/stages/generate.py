@@ -29,7 +29,9 @@ def generate(
 ) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
     board, library = load_board(board_name), load_ops()
-    ((placed, program_hash),) = place([pte], board, library, optimize=optimize, planner=planner, rounding=rounding)
+    ((placed, program_hash),) = place(
+        [pte], board, library, optimize=optimize, planner=planned(planner), rounding=rounding
+    )
     with doing(f"{pte}: sources"):
         return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
 
@@ -40,7 +42,7 @@ def place(
     library: Library,
     *,
     optimize: str,
-    planner: str | None = None,
+    planner: Callable[[Problem], Solution],
     rounding: str | None = None,
 ) -> tuple[tuple[tuple[Placed, ...], int], ...]:
     """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it."""
@@ -55,7 +57,7 @@ def place(
         with doing(f"{pte}: kernels for {board.name}"):
             specialised.append(for_board.specialise_all(programs[-1], target, library))
     with doing(f"{', '.join(map(str, ptes))}: memory"):
-        placed = memory.place(specialised, memory.regions(board), planned(planner))
+        placed = memory.place(specialised, memory.regions(board), planner)
     memory.check_fit([one for methods in placed for one in methods], board)
     found = []
     for content, program, methods in zip(contents, programs, placed, strict=True):

@@ -17,6 +17,7 @@ from etexport.device.session import Line
 from etexport.emit.mlperf import ENCODINGS, ERROR, RAW, SCORES, Encoding, Stored, mlperf_source, stored
 from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array
+from etexport.report.peers import network_of
 from etexport.resources import kernel_folders
 from etexport.toolchain import gcc
 from etexport.toolchain.check import footprint
@@ -59,10 +60,10 @@ class Answered:
 
 
 def benchmark_of(folder: Path, reference: Path, name: str, id: str | None, given: Encoding | None) -> Benchmark:
-    """What the program built in `folder` is for the benchmark; `id` and `given` overrule what is known of the network
-    called `name`. ModelError for a program that the benchmark has no words for."""
+    """What the program built in `folder` is for the benchmark: one of its networks, known by the work of its layers, or
+    the model called `name`; `id` and `given` overrule that. ModelError for a program that it has no words for."""
     memory = read_memory(folder)
-    called = id or SCORES.get(name, name)
+    called = id or SCORES.get(network_of([step.macs for step in memory.steps if step.macs]), name)
     if not called.isprintable() or set(called) & set("[]%"):
         raise ModelError(
             f"{called!r} cannot be said in the benchmark's protocol", where="--id", hint="kws01, ic01, vww01, ad01"

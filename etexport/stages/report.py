@@ -8,16 +8,12 @@ from pathlib import Path
 from etexport.artifacts.memory import read_memory
 from etexport.board import Board
 from etexport.judge.verdict import Verdict
-from etexport.kernel.call import Target
 from etexport.kernel.library import load_ops
-from etexport.passes import pipeline as board_neutral
 from etexport.plan import plan
 from etexport.plan.problem import Problem, Solution
-from etexport.program import pte as wire
 from etexport.report.report import Report
 from etexport.report.results import Timing, report, timing
-from etexport.specialise import memory
-from etexport.specialise import pipeline as for_board
+from etexport.stages.generate import place
 from etexport.stages.verdict import verdict_of
 
 
@@ -34,11 +30,7 @@ def report_in(
 
 def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
     """How long the planner takes for this program: done again here, as the files of a build hold no times."""
-    library = load_ops()
-    built = read_memory(folder)
-    target = Target(board.features, built.optimize, built.rounding)
-    specialised = for_board.specialise_all(board_neutral.run(wire.load(program), library), target, library)
-    took = 0.0
+    built, took = read_memory(folder), 0.0
 
     def timed(problem: Problem) -> Solution:
         nonlocal took
@@ -47,5 +39,5 @@ def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
         took = time.perf_counter() - start
         return solution
 
-    memory.place([specialised], memory.regions(board), timed)
+    place([program], board, load_ops(), optimize=built.optimize, planner=timed, rounding=built.rounding)
     return round(took, 6)

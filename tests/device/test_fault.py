@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from etexport.artifacts.memory import Arena, Constants, MemoryMap, MethodUse, Step
 from etexport.artifacts.records import write_record
 from etexport.board import Board
 from etexport.device import run
@@ -16,45 +16,19 @@ from etexport.errors import DeviceFaultError
 from tests.device.building import TINY
 from tests.device.conftest import BOARDS, IN_QEMU, Firmware
 from tests.device.tiny import BAD_INSTRUCTION, OVERFLOW, WRITE_NOWHERE, sample
+from tests.report import handmade
 
 STEPS = ((4, "sum", "aten::sum.out", 11), (7, "misbehave", "aten::relu.out", 12), (9, "table", "aten::mul.out", 13))
 """Handle, name, operator, and line of the script."""
 
-MEMORY = MemoryMap(
-    model="tiny",
+LIKE = handmade.memory()
+MEMORY = replace(
+    LIKE,
     board="host",
-    program_hash="0000000000000000",
-    quantization="float32",
-    optimize="speed",
-    rounding="nearest",
-    arena=Arena(size=0, bound=0, gap=0, optimal=True, proof="none", io=0, state=0, scratch=0),
-    regions=(),
-    methods=(MethodUse("forward", 0, len(STEPS), 0, 0),),
-    inputs=(),
-    outputs=(),
-    buffers=(),
     steps=tuple(
-        Step(
-            step=at,
-            handle=handle,
-            name=name,
-            op=op,
-            kind="call",
-            family="",
-            kernel="",
-            variant="",
-            source=f"model.py:{line}",
-            code="",
-            macs=0,
-            bytes_constants=0,
-            results=(),
-            bytes_live=0,
-            live=(),
-        )
+        replace(LIKE.steps[0], step=at, handle=handle, name=name, op=op, source=f"model.py:{line}")
         for at, (handle, name, op, line) in enumerate(STEPS)
     ),
-    in_float=(),
-    constants=Constants(0, ()),
 )
 
 
