@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.kernel.library import load_ops
     from etexport.library import README, library
     from etexport.script_files import depfile, local_files
-    from etexport.stages.generate import place, planned
+    from etexport.stages.place import place, planned
 
     for program in args.program:
         existing(program)

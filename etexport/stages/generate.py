@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from etexport.board import Board, load_board
+from etexport.board import load_board
 from etexport.emit import emit
 from etexport.errors import doing
-from etexport.kernel.call import Target
-from etexport.kernel.library import Library, load_ops
-from etexport.passes import pipeline as board_neutral
-from etexport.plan import plan, validate
-from etexport.plan.problem import Problem, Solution
-from etexport.program import pte as wire
-from etexport.program.interface import interface
-from etexport.specialise import memory
-from etexport.specialise import pipeline as for_board
-from etexport.specialise.model import Placed
-from etexport.stages.origin import existing
+from etexport.kernel.library import load_ops
+from etexport.stages.place import place, planned
 
 
 def generate(
@@ -34,47 +22,3 @@ def generate(
     )
     with doing(f"{pte}: sources"):
         return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)
-
-
-def place(
-    ptes: Sequence[Path],
-    board: Board,
-    library: Library,
-    *,
-    optimize: str,
-    planner: Callable[[Problem], Solution],
-    rounding: str | None = None,
-) -> tuple[tuple[tuple[Placed, ...], int], ...]:
-    """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it."""
-    contents = [existing(pte).read_bytes() for pte in ptes]
-    programs, specialised = [], []
-    for pte in ptes:
-        with doing(f"{pte}: reading"):
-            program = wire.load(pte)
-        with doing(f"{pte}: passes"):
-            programs.append(board_neutral.run(program, library))
-        target = Target(board.features, optimize, rounding or for_board.rounding_of(programs[-1]))
-        with doing(f"{pte}: kernels for {board.name}"):
-            specialised.append(for_board.specialise_all(programs[-1], target, library))
-    with doing(f"{', '.join(map(str, ptes))}: memory"):
-        placed = memory.place(specialised, memory.regions(board), planner)
-    memory.check_fit([one for methods in placed for one in methods], board)
-    found = []
-    for content, program, methods in zip(contents, programs, placed, strict=True):
-        said = (
-            replace(one, interface=interface(program, method))
-            for one, method in zip(methods, program.methods, strict=True)
-        )
-        found.append((tuple(said), int.from_bytes(hashlib.sha256(content).digest()[:8], "big")))
-    return tuple(found)
-
-
-def planned(planner: str | None) -> Callable[[Problem], Solution]:
-    """The planner of this name, its plans checked."""
-
-    def run(problem: Problem) -> Solution:
-        solution = plan(problem, planner)
-        validate(problem, solution)
-        return solution
-
-    return run

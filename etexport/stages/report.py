@@ -13,7 +13,7 @@ from etexport.plan import plan
 from etexport.plan.problem import Problem, Solution
 from etexport.report.report import Report
 from etexport.report.results import Timing, report, timing
-from etexport.stages.generate import place
+from etexport.stages.place import place
 from etexport.stages.verdict import verdict_of
 
 

@@ -24,7 +24,7 @@ from etexport.program.model import Array
 from etexport.specialise.memory import place
 from etexport.specialise.model import Placed
 from etexport.specialise.pipeline import specialise_all
-from etexport.stages.generate import planned
+from etexport.stages.place import planned
 from etexport.toolchain import gcc
 from tests.program.programs import meter
 
