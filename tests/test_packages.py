@@ -45,7 +45,7 @@ HEADER = """
     }  // namespace et
 """
 PASS = """
-    from etexport.passes.draft import Draft
+    from etexport.program.draft import Draft
     from etexport.program.model import Ref
     def remove_double_relu(method, library):
         draft = Draft(method)

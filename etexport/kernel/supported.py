@@ -11,6 +11,7 @@ from etexport.errors import EtError, ModelError, doing, raise_all
 from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, spec_of
+from etexport.program.draft import Draft
 from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Program
 
 
@@ -21,6 +22,13 @@ def check_declared(method: Method, library: Library) -> None:
         (instruction, op) for instruction in method.instructions if (op := library.find(instruction.op)) is not None
     ]
     raise_all([error for instruction, op in known if (error := _undeclared(method, instruction, op)) is not None])
+
+
+def legal(draft: Draft, instruction: Instruction, library: Library) -> bool:
+    """Whether the operator is known, allows these operands and gives these results. Passes leave alone what it does
+    not, as in a damaged file: it is reported after them, with all the rest."""
+    op = library.find(instruction.op)
+    return op is not None and _undeclared(draft.as_it_is(), instruction, op) is None
 
 
 def check(program: Program, library: Library) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.kernel.supported import legal
+from etexport.program.draft import Draft
 from etexport.program.model import Array, Instruction, Method, Ref
 from etexport.program.operators import ADDMM, CONVOLUTION, LINEAR, MM
 
@@ -112,7 +113,7 @@ def _fold_one(draft: Draft, library: Library) -> bool:
 def _scale_and_shift(draft: Draft, norm: Instruction, library: Library) -> tuple[Array, Array] | None:
     """(scale, shift) for each channel in float64, or None where the instruction is no BatchNorm with constant
     statistics."""
-    if norm.op != BATCH_NORM or not draft.legal(norm, library):
+    if norm.op != BATCH_NORM or not legal(draft, norm, library):
         return None
     weight, bias, mean, variance = (draft.constant(arg) for arg in norm.args[1:5])
     if (
@@ -133,7 +134,7 @@ def _scale_and_shift(draft: Draft, norm: Instruction, library: Library) -> tuple
 
 def _layer(draft: Draft, instruction: Instruction, library: Library) -> Layer | None:
     """The instruction as a layer with constant weights and a constant or no bias, else None."""
-    if instruction.op not in (CONVOLUTION, LINEAR, ADDMM, MM) or not draft.legal(instruction, library):
+    if instruction.op not in (CONVOLUTION, LINEAR, ADDMM, MM) or not legal(draft, instruction, library):
         return None
     if instruction.op in (CONVOLUTION, LINEAR):
         source, weight, bias = instruction.args[:3]

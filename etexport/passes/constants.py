@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.kernel.supported import legal
+from etexport.program.draft import Draft
 from etexport.program.model import Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
 
 FREE_BYTES = 64 * 1024
@@ -87,7 +88,7 @@ def _compute(
             return None if made is None or len(specs) > 1 else (made,)
         operand_bytes = sum(known[replaced.get(read, read)].spec.nbytes for read in instruction.reads)
         op = library.find(instruction.op)
-        if op is None or op.reference is None or not draft.legal(instruction, library):
+        if op is None or op.reference is None or not legal(draft, instruction, library):
             return None
         if sum(spec.nbytes for spec in specs) > max(FREE_BYTES, GROWTH * operand_bytes):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.program.draft import Draft
 from etexport.program.model import JUMPS, Method, Role
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft, retargeted
 from etexport.passes.rewrites import FORMS, rewritten
+from etexport.program.draft import Draft
 from etexport.program.model import Instruction, Method, Ref, TensorSpec, Value, contiguous
 from etexport.program.operators import PAD, PERMUTE, SLICE
 
@@ -27,39 +28,28 @@ def use_one_form(method: Method, library: Library) -> Method:
     max_pool2d where all are alike.
     """
     draft = Draft(method)
-    instructions: list[Instruction] = []
-    first_steps: dict[int, int] = {}  # of what has become several, where a jump to it leads now
-    for instruction in method.instructions:
-        begin = len(instructions)
-        operand = draft.value(instruction.args[0]) if instruction.args else None
-        if instruction.op == MEAN_OF_ALL and operand is not None and len(instruction.args) == 2:
-            every = contiguous(len(operand.spec.shape))
-            instruction = replace(instruction, op=MEAN, args=(instruction.args[0], every, False, instruction.args[1]))
-            draft.changed = True
-        elif instruction.op == PHYSICAL_PAD and operand is not None:
-            logical = _logical_pad(instruction, operand.spec, draft.values[instruction.outs[0]].spec)
-            if logical is not None:
-                instruction, draft.changed = logical, True
-        elif instruction.op == ADAPTIVE_MAX and operand is not None:
-            window = _equal_windows(instruction, operand.spec)
-            if window:
-                args = (instruction.args[0], window, window, (0, 0), (1, 1), False)
-                instruction, draft.changed = replace(instruction, op=MAX_POOL, args=args), True
-        elif instruction.op == PHYSICAL_TRANSPOSE:
-            instruction = replace(instruction, op=PERMUTE)
-            draft.changed = True
-        elif instruction.op == PAD and operand is not None:
-            next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
-            slices, instruction = _crop(draft, instruction, operand, next_handle)
-            instructions.extend(slices)
-        elif instruction.op in FORMS:
-            next_handle = max(one.handle for one in (*method.instructions, *instructions)) + 1
-            *steps, instruction = rewritten(draft, instruction, next_handle)
-            instructions.extend(steps)
-        instructions.append(instruction)
-        first_steps[instruction.handle] = instructions[begin].handle
-    draft.instructions = [retargeted(instruction, first_steps) for instruction in instructions]
+    draft.rewrite(lambda instruction: _in_one_form(draft, instruction))
     return draft.done()
+
+
+def _in_one_form(draft: Draft, instruction: Instruction) -> Sequence[Instruction]:
+    operand = draft.value(instruction.args[0]) if instruction.args else None
+    if instruction.op in FORMS:
+        return rewritten(draft, instruction)
+    if instruction.op == PHYSICAL_TRANSPOSE:
+        return (replace(instruction, op=PERMUTE),)
+    if operand is None:
+        return (instruction,)
+    if instruction.op == PAD:
+        return _crop(draft, instruction, operand)
+    if instruction.op == MEAN_OF_ALL and len(instruction.args) == 2:
+        every = contiguous(len(operand.spec.shape))
+        return (replace(instruction, op=MEAN, args=(instruction.args[0], every, False, instruction.args[1])),)
+    if instruction.op == PHYSICAL_PAD:
+        return (_logical_pad(instruction, operand.spec, draft.values[instruction.outs[0]].spec) or instruction,)
+    if instruction.op == ADAPTIVE_MAX and (window := _equal_windows(instruction, operand.spec)):
+        return (replace(instruction, op=MAX_POOL, args=(instruction.args[0], window, window, (0, 0), (1, 1), False)),)
+    return (instruction,)
 
 
 def _logical_pad(pad: Instruction, operand: TensorSpec, out: TensorSpec) -> Instruction | None:
@@ -99,13 +89,12 @@ def _equal_windows(pool: Instruction, operand: TensorSpec) -> tuple[int, ...]:
     )
 
 
-def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> tuple[list[Instruction], Instruction]:
-    """(slices, what is left of the pad): the negative entries of the pad, innermost dimension first, as slices before
-    it."""
+def _crop(draft: Draft, pad: Instruction, operand: Value) -> Sequence[Instruction]:
+    """The negative entries of the pad, innermost dimension first, as slices, and what is left of the pad."""
     pads, rank = pad.args[1] if len(pad.args) > 1 else (), len(operand.spec.shape)
     numbers = [one for one in pads if isinstance(one, int)] if isinstance(pads, tuple) else []
     if not any(one < 0 for one in numbers) or len(numbers) % 2 or len(numbers) > 2 * rank or 0 in operand.spec.shape:
-        return [], pad
+        return (pad,)
     shape, source = list(operand.spec.shape), Ref(operand.id)
     slices: list[Instruction] = []
     for at in range(len(numbers) // 2):
@@ -116,16 +105,8 @@ def _crop(draft: Draft, pad: Instruction, operand: Value, next_handle: int) -> t
         shape[dim] = end - start
         spec = TensorSpec(operand.spec.dtype, tuple(shape))
         cropped = draft.add_value(f"{draft.values[pad.outs[0]].name}_cropped", spec)
-        slices.append(
-            Instruction(
-                SLICE,
-                (source, dim, start, end, 1),
-                (cropped.id,),
-                next_handle + len(slices),
-                f"{pad.name}_crop",
-                pad.source,
-            )
-        )
+        crop = (source, dim, start, end, 1)
+        slices.append(Instruction(SLICE, crop, (cropped.id,), draft.handle(), f"{pad.name}_crop", pad.source))
         source = Ref(cropped.id)
     rest = tuple(max(one, 0) for one in numbers)
-    return slices, replace(pad, args=(source, rest, *pad.args[2:]))
+    return *slices, replace(pad, args=(source, rest, *pad.args[2:]))

@@ -4,8 +4,9 @@ concatenation of one."""
 from __future__ import annotations
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.kernel.supported import legal
 from etexport.passes.views import is_identity_view
+from etexport.program.draft import Draft
 from etexport.program.model import Instruction, Method, Ref
 from etexport.program.operators import CLONE, CONVERT, PAD
 
@@ -49,7 +50,7 @@ def _identity_of(draft: Draft, instruction: Instruction, library: Library) -> in
     first = instruction.args[0]
     if instruction.op == "aten::cat.out" and isinstance(first, tuple) and len(first) == 1:
         first = first[0]
-    elif instruction.op == PAD and draft.legal(instruction, library):
+    elif instruction.op == PAD and legal(draft, instruction, library):
         if any(_pads(instruction)):
             return None
     elif instruction.op not in COPIES:

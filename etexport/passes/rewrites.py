@@ -3,14 +3,14 @@ place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
 
 import numpy as np
 
 from etexport.kernel.strided import broadcast_shape
-from etexport.passes.draft import Draft
+from etexport.program.draft import Draft
 from etexport.program.model import Arg, Array, DType, Instruction, Ref, TensorSpec, contiguous
 from etexport.program.operators import MM, PERMUTE, VIEW, WHERE
 
@@ -26,8 +26,6 @@ class Rewrite:
 
     draft: Draft
     instruction: Instruction
-    handle: int
-    """Free, as are all that follow."""
     steps: list[Instruction]
 
     @property
@@ -66,18 +64,16 @@ class Rewrite:
         name = f"{self.instruction.name}_{op.partition('::')[2].partition('.')[0]}"
         name_of_value = f"{self.draft.values[self.instruction.outs[0]].name}_{number}"
         made = self.draft.add_value(name_of_value, TensorSpec(dtype or self.out.dtype, shape))
-        self.steps.append(Instruction(op, args, (made.id,), self.handle + number, name, self.instruction.source))
+        self.steps.append(Instruction(op, args, (made.id,), self.draft.handle(), name, self.instruction.source))
         return Ref(made.id)
 
 
-def rewritten(draft: Draft, instruction: Instruction, handle: int) -> list[Instruction]:
-    """What stands for an instruction of `FORMS`: itself where its arguments are not of the form. Handles from `handle`
-    on are free."""
-    rewrite = Rewrite(draft, instruction, handle, [])
+def rewritten(draft: Draft, instruction: Instruction) -> Sequence[Instruction]:
+    """What stands for an instruction of `FORMS`: itself where its arguments are not of the form."""
+    rewrite = Rewrite(draft, instruction, [])
     if len(instruction.outs) == 1:
         FORMS[instruction.op](rewrite)
-    draft.changed = draft.changed or bool(rewrite.steps)
-    return rewrite.steps or [instruction]
+    return rewrite.steps or (instruction,)
 
 
 def _plain(spec: TensorSpec) -> TensorSpec:

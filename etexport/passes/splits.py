@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.program.draft import Draft
 from etexport.program.model import Instruction, Method
 from etexport.program.operators import SELECT, SLICE, SPLIT, SPLIT_WITH_SIZES, UNBIND
 
@@ -15,31 +16,24 @@ SIZES = frozenset({SPLIT_WITH_SIZES, SPLIT})
 def split_into_slices(method: Method, library: Library) -> Method:
     """split, chunk and unbind as slices and selects, which may be addresses instead of copies."""
     draft = Draft(method)
-    instructions: list[Instruction] = []
-    next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
-    for instruction in method.instructions:
-        if not _is_split(draft, instruction):
-            instructions.append(instruction)
-            continue
-        operand, dim = draft.value(instruction.args[0]), instruction.args[-1]
-        assert operand is not None and isinstance(dim, int), instruction.where
-        dim %= len(operand.spec.shape)
-        start = 0
-        for number, out in enumerate(instruction.outs):
-            # the first piece keeps the handle, which jumps may aim at
-            handle = instruction.handle if number == 0 else next_handle + number
-            name = f"{instruction.name}_{number}" if instruction.name else ""
-            piece = replace(instruction, outs=(out,), handle=handle, name=name)
-            if instruction.op == UNBIND:
-                instructions.append(replace(piece, op=SELECT, args=(instruction.args[0], dim, number)))
-            else:
-                size = draft.values[out].spec.shape[dim]
-                instructions.append(replace(piece, op=SLICE, args=(instruction.args[0], dim, start, start + size, 1)))
-                start += size
-        next_handle += len(instruction.outs)
-        draft.changed = True
-    draft.instructions = instructions
+    draft.rewrite(lambda one: _pieces(draft, one) if _is_split(draft, one) else (one,))
     return draft.done()
+
+
+def _pieces(draft: Draft, split: Instruction) -> Iterator[Instruction]:
+    operand, dim = draft.value(split.args[0]), split.args[-1]
+    assert operand is not None and isinstance(dim, int), split.where
+    dim %= len(operand.spec.shape)
+    start = 0
+    for number, out in enumerate(split.outs):
+        name = f"{split.name}_{number}" if split.name else ""
+        piece = replace(split, outs=(out,), handle=draft.handle() if number else split.handle, name=name)
+        if split.op == UNBIND:
+            yield replace(piece, op=SELECT, args=(split.args[0], dim, number))
+            continue
+        size = draft.values[out].spec.shape[dim]
+        yield replace(piece, op=SLICE, args=(split.args[0], dim, start, start + size, 1))
+        start += size
 
 
 def _is_split(draft: Draft, instruction: Instruction) -> bool:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from etexport.kernel.library import Library
-from etexport.passes.draft import Draft
+from etexport.kernel.supported import legal
+from etexport.program.draft import Draft
 from etexport.program.model import Instruction, Method, Ref, Role, Value
 from etexport.program.operators import ET_VIEW, PERMUTE, SELECT, SLICE, TRANSPOSE, VIEW
 
@@ -62,14 +63,14 @@ def _canonical(draft: Draft, instruction: Instruction, library: Library) -> Inst
     ):
         return None
     if instruction.op in PERMUTES:
-        if not draft.legal(instruction, library):
+        if not legal(draft, instruction, library):
             return None
         dims = _permutation(instruction, operand)
         moved = [dim for dim in dims if operand.spec.shape[dim] != 1]
         if moved != sorted(moved):
             return replace(instruction, op=PERMUTE, args=(instruction.args[0], dims))
     else:
-        reshapes = instruction.op in RESHAPES or (instruction.op in SOMETIMES and draft.legal(instruction, library))
+        reshapes = instruction.op in RESHAPES or (instruction.op in SOMETIMES and legal(draft, instruction, library))
         if not reshapes or operand.spec.numel != out.spec.numel:
             return None
     return replace(instruction, op=VIEW, args=(instruction.args[0], out.spec.shape))

@@ -274,6 +274,15 @@ class Instruction:
             found.append(self.epilogue.residual.id)
         return tuple(dict.fromkeys(found))
 
+    def renamed(self, new: Mapping[int, int]) -> Instruction:
+        """Reading value `new[id]` wherever it read `id`."""
+        if new.keys().isdisjoint(self.reads):
+            return self
+        epilogue = self.epilogue
+        if epilogue is not None and epilogue.residual is not None:
+            epilogue = replace(epilogue, residual=Ref(new.get(epilogue.residual.id, epilogue.residual.id)))
+        return replace(self, args=tuple(substitute(arg, new) for arg in self.args), epilogue=epilogue)
+
     @property
     def destination(self) -> int:
         """Of a jump: the handle of the instruction that it may lead to; -1 is the end."""
@@ -325,6 +334,16 @@ class Method:
 
     def next_id(self) -> int:
         return max(self.values, default=-1) + 1
+
+    def next_handle(self) -> int:
+        return max((instruction.handle for instruction in self.instructions), default=-1) + 1
+
+    def uses(self) -> Counter[int]:
+        """How many instructions read each value; being an output of the method counts as one, at each place."""
+        uses = Counter(self.outputs)
+        for instruction in self.instructions:
+            uses.update(instruction.reads)
+        return uses
 
     def with_values(self, *new: Value) -> Method:
         """The method with these values added or replaced by id."""

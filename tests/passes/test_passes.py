@@ -17,7 +17,7 @@ from etexport.kernel import supported
 from etexport.kernel.call import Target
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
-from etexport.passes.draft import Draft
+from etexport.program.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Program, Ref, Role, TensorSpec, Value
 from etexport.program.pte import read, write
 from etexport.specialise.pipeline import specialise
@@ -433,6 +433,19 @@ def test_jumps_follow_what_stays() -> None:
     assert [instruction.handle for instruction in method.instructions] == [10, 12, 13, 16, 15, 17]
     assert [instruction.args[1] for instruction in method.instructions if instruction.op == JUMP_FALSE] == [15, -1]
     assert method.instructions[1].args == (Ref(0),)
+
+
+def test_a_jump_to_a_layer_follows_it_when_a_batch_norm_becomes_part_of_it() -> None:
+    """A branch that begins with the two: the layer takes the handle of what it now makes."""
+    graph = Graph(LIBRARY)
+    flag, x = graph.input(dtype=DType.BOOL), graph.input(1, 2, 4, 4)
+    y = batch_norm(graph, graph.conv(x, 2), 2)
+    program = graph.program(y)
+    (method,) = program.methods
+    jump = Instruction(JUMP_FALSE, (flag, method.instructions[0].handle), (), method.next_handle())
+    (after,) = passed(replace(program, methods=(replace(method, instructions=(jump, *method.instructions)),))).methods
+    assert [one.op for one in after.instructions] == [JUMP_FALSE, "aten::convolution.out"]
+    assert after.instructions[0].destination == after.instructions[1].handle
 
 
 # ---- the whole -------------------------------------------------------------------------------------------------------
