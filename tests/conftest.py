@@ -20,6 +20,7 @@ from etexport.resources import root
 from etexport.toolchain import gcc
 from tests.desk import Desk, desk_of
 from tests.hardware_map import CAPABILITIES, Entry, read_map, unfit
+from tests.installed import Installed, install
 
 if TYPE_CHECKING:
     from tests.frontend.nets import Net
@@ -174,6 +175,13 @@ def once(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session")
+def installed(once: Once) -> Installed:
+    """The wheel in an environment, which must not be moved: it lies beside the folder that says that it is there."""
+    here = once("wheel", lambda folder: install(folder.with_name("environment")))
+    return Installed(here.with_name("environment"))
 
 
 @pytest.fixture(scope="session", autouse=True)

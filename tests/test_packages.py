@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import textwrap
@@ -17,6 +16,7 @@ import pytest
 from etexport.board import board_files
 from etexport.kernel.library import load_ops
 from etexport.program import pte
+from tests import pages
 from tests.specialise.graph import Graph
 
 ROOT = Path(__file__).parents[1]
@@ -140,17 +140,11 @@ def test_kernel_board_pass_and_planner_of_a_package(tmp_path: Path) -> None:
     ]
 
 
-def of_page(page: Path) -> dict[str, str]:
-    """The files that a page of docs/ holds: a block of code behind a line that is nothing but the file's name."""
-    block = re.compile(r"^`(?P<name>[\w/.]+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-    return {match["name"]: match["text"] for match in block.finditer(page.read_text(encoding="utf-8"))}
-
-
 def test_an_operator_of_a_package_in_int8(tmp_path: Path) -> None:
     """The package of docs/kernels.md, as it stands there; no file of ours is edited. One operator has integers of its
     own, the other one, element by element, is a table. A host and a Cortex-M4 give the same bytes, near the float
     model."""
-    files = of_page(ROOT / "docs" / "kernels.md")
+    files = pages.files("kernels.md")
     assert set(files) == {"mine_kernels/smooth/op.py", "mine_kernels/smooth/smooth.h", "model.py"}
     installed(tmp_path, "mine", "[etexport.kernels]\nmine = mine_kernels\n", {"mine_kernels/__init__.py": "", **files})
     outputs = []

@@ -33,8 +33,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"{self.prog}: {message}\n  hint: {self.prog} --help\n")
 
 
-class _Integration(argparse.Action):
-    """Prints where what another build system needs of us lies."""
+class _Place(argparse.Action):
+    """Prints where files lie that come with etexport, and are no Python of its own."""
 
     def __init__(self, *, const: str, **options: Any) -> None:
         super().__init__(nargs=0, const=const, **options)
@@ -42,7 +42,7 @@ class _Integration(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from etexport.resources import root
 
-        print(root() / "integrations" / str(self.const))
+        print(root() / str(self.const))
         parser.exit()
 
 
@@ -67,13 +67,12 @@ def parser(verbs: Sequence[str]) -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     made.add_argument("--version", action="version", version=f"etexport {__version__}")
-    made.add_argument(
-        "--cmake-dir", action=_Integration, const="cmake", help="print the folder for CMake's -Detexport_DIR="
-    )
-    script = "platformio/model.py"
-    made.add_argument(
-        "--platformio-script", action=_Integration, const=script, help="print what `extra_scripts = pre:` names"
-    )
+    for option, place, about in (
+        ("--cmake-dir", "integrations/cmake", "the folder for CMake's -Detexport_DIR="),
+        ("--platformio-script", "integrations/platformio/model.py", "what `extra_scripts = pre:` names"),
+        ("--examples", "examples", "the folder of the examples"),
+    ):
+        made.add_argument(option, action=_Place, const=place, help=f"print {about}")
     made.add_argument("--debug", action="store_true", help="show a traceback with every error")
     choices = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -152,14 +151,6 @@ def test_the_command_line(name: str) -> None:
     assert line[0] == "renode" and r"$bin=@/a\ b/x.elf; $port=4321;" in line[-1], "a blank ends a path"
     assert ("--port", "-1") in pairwise(line), "two Monitors would want one port"
     assert Path(line[-1].rsplit("@", 1)[1].removesuffix("; start")).is_file()
-
-
-def test_the_wheel_has_the_scripts() -> None:
-    project = root() / "pyproject.toml"
-    if not project.is_file():
-        pytest.skip("this is an installed package")
-    included = tomllib.loads(project.read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included["renode"] == "etexport/data/renode"
 
 
 @pytest.mark.skipif(shutil.which("renode") is None, reason="renode is not installed")

@@ -15,8 +15,10 @@ import pytest
 
 from etexport.__main__ import main
 from tests.conftest import Once
+from tests.installed import Installed
 from tests.library.test_library import ROOT, needs
 from tests.library.test_live import LAYERS, SCRIPT
+from tests.pages import files
 
 SCONS = "4.41101.0"
 """PlatformIO's number for SCons 4.11.1, the version that it wants."""
@@ -57,11 +59,11 @@ void reset() {
   uart[4] = 16;
   uart[2] = 3;
   gesture::init();
-  for (int i = 0; i < 4; ++i) gesture::inputs::INPUT()[i] = 0.5f;
+  for (int i = 0; i < 4; ++i) gesture::inputs::motion()[i] = 0.5f;
   gesture::run();
   for (int i = 0; i < 3; ++i) {
     uint32_t bits;
-    __builtin_memcpy(&bits, gesture::outputs::OUTPUT() + i, 4);
+    __builtin_memcpy(&bits, gesture::outputs::last() + i, 4);
     for (int shift = 28; shift >= 0; shift -= 4) say("0123456789abcdef"[bits >> shift & 15]);
     say('\\n');
   }
@@ -105,11 +107,25 @@ def pio(once: Once) -> Path:
 Pio = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def _here(ini: str, folder: Path, script: str) -> str:
+    """The page's file, with the platform and the board that there are here, and the script's path."""
+    places = {
+        "platform = ststm32": f"platform = symlink://{folder}/platform",
+        "board = nucleo_f446re": "board = mps2",
+        "/path/to/model.py": script,
+    }
+    for word, place in places.items():
+        assert word in ini
+        ini = ini.replace(word, place)
+    return ini
+
+
 @pytest.fixture
-def run(pio: Path, tmp_path: Path) -> Pio:
+def run(pio: Path, installed: Installed, tmp_path: Path) -> Pio:
     """run(words) in a project with a platform of its own; etexport is found beside the script that platformio.ini
     names."""
     needs("arm-none-eabi-g++", "qemu-system-arm")
+    script = installed.run("etexport", "--platformio-script", cwd=tmp_path).strip()
     texts = {
         "core/packages/tool-scons/package.json": json.dumps({"name": "tool-scons", "version": SCONS}),
         "core/packages/tool-scons/.piopm": json.dumps(
@@ -131,10 +147,7 @@ def run(pio: Path, tmp_path: Path) -> Pio:
              "upload": {"maximum_ram_size": 8192, "maximum_size": 4194304}}
         ),
         "platform/builder/main.py": BUILDER,
-        "project/platformio.ini": f"[env:demo]\nplatform = symlink://{tmp_path}/platform\nboard = mps2\n"
-        f"extra_scripts = pre:{ROOT}/integrations/platformio/model.py\n"
-        f"custom_etexport_python = {sys.executable}\n"
-        "custom_etexport_model = gesture.py\ncustom_etexport_core = m4f\ncustom_etexport_simulate = qemu_mps2_an386\n",
+        "project/platformio.ini": _here(files("platformio.md")["platformio.ini"], tmp_path, script),
         "project/gesture.py": SCRIPT, "project/layers.py": LAYERS,
         "project/link.ld": (ROOT / "tests/examples/own_main.ld").read_text(),
     }  # fmt: skip
@@ -161,11 +174,8 @@ def test_a_model_in_a_project(run: Pio, tmp_path: Path) -> None:
     file changes."""
     project, pte = tmp_path / "project", tmp_path / "gesture.pte"
     assert main(["export", str(project / "gesture.py"), "-o", str(pte)]) == 0
-    assert main(["library", str(pte), "--core", "m4f", "-o", str(tmp_path / "lib")]) == 0
-    memory = json.loads((tmp_path / "lib/memory.json").read_text())
     (project / "src").mkdir()
-    names = {"INPUT": memory["inputs"][0]["name"], "OUTPUT": memory["outputs"][0]["name"]}
-    (project / "src/main.cpp").write_text("".join(f"#define {key} {name}\n" for key, name in names.items()) + FIRMWARE)
+    (project / "src/main.cpp").write_text(FIRMWARE)
 
     first = run()
     assert first.returncode == 0, first.stdout + first.stderr

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, Built, copied, scons
 
 from etexport.alone import alone_in
+from tests.installed import Installed
 from tests.test_alone import HOLD
 
 Build = Callable[..., Built]
@@ -223,7 +224,8 @@ def test_clean_removes_what_was_made(tmp_path: Path) -> None:
     assert not left
 
 
-def test_a_project_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
+def test_a_project_of_ones_own_takes_three_lines(installed: Installed, tmp_path: Path) -> None:
+    """With the package that pip installed."""
     shutil.copytree(
         ROOT / "examples/own_project",
         tmp_path / "mine",
@@ -234,15 +236,8 @@ def test_a_project_of_ones_own_takes_three_lines(tmp_path: Path) -> None:
         line for line in script.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")
     ]
     assert len(lines) == 3
-    tool = str(ROOT / "site_scons/site_tools")
-    text = (
-        script.read_text(encoding="utf-8")
-        .replace('PyPackageDir("etexport.scons")', repr(tool))
-        .replace("qemu_mps2_an386", "host")
-    )
-    script.write_text(text, encoding="utf-8")
-    done = scons(tmp_path / "mine")
-    assert done.code == 0, done.text
+    script.write_text(script.read_text(encoding="utf-8").replace("qemu_mps2_an386", "host"), encoding="utf-8")
+    installed.run("scons", cwd=tmp_path / "mine")
     report = json.loads((tmp_path / "mine/build/host/mine-float32/report.json").read_text(encoding="utf-8"))
     assert report["compare"]["mismatched"] == 0 and report["compare"]["samples"] == 24
 
