@@ -83,10 +83,6 @@ class Draft:
         data.flags.writeable = False
         return Ref(self._add(name, TensorSpec(DType.of_numpy(data.dtype), data.shape), Role.CONSTANT, data).id)
 
-    def add_like(self, value: Value, name: str) -> Value:
-        """A new value that differs from this one in id and name alone."""
-        return self._add(name, value.spec, value.role, value.data)
-
     def _add(self, name: str, spec: TensorSpec, role: Role, data: Array | None) -> Value:
         value = Value(self._next_id, name, spec, role, data)
         self.values[value.id] = value
@@ -106,6 +102,11 @@ class Draft:
         """`value` in place of the one with its id."""
         self.values[value.id] = value
         self.changed = True
+
+    def name(self, value_id: int, name: str) -> None:
+        """The value gets this name, as `add_value` gives it."""
+        self.revise(replace(self.values[value_id], name=name))
+        self._wished[value_id] = name
 
     def drop(self, gone: Iterable[int]) -> None:
         """Remove the instructions at these positions; a jump to one of them goes to the next that stays."""
@@ -127,6 +128,21 @@ class Draft:
             target[old.handle] = following
         self.instructions = [_retargeted(instruction, target) for _, new in made for instruction in new]
 
+    def drop_dead(self) -> None:
+        """Remove what reaches neither an output nor a jump, nor a state that another method reads, and values that
+        nobody uses."""
+        live = {*self.outputs, *self.method.shared}
+        size = -1
+        # until nothing is added: with jumps, a value may be read before the place where it is written
+        while size != len(live):
+            size = len(live)
+            for instruction in reversed(self.instructions):
+                if instruction.op in JUMPS or not instruction.outs or not live.isdisjoint(instruction.outs):
+                    live.update(instruction.reads)
+                    live.update(instruction.outs)
+        self.rewrite(lambda one: () if one.outs and live.isdisjoint(one.outs) else (one,))
+        self.changed = self.changed or self._used() != self.values.keys()
+
     def rename(self, new: Mapping[int, int]) -> None:
         """Read value `new[id]` wherever `id` was read or given out."""
         self.rewrite(lambda instruction: (instruction.renamed(new),))
@@ -135,25 +151,26 @@ class Draft:
             self.changed = True
 
     def done(self) -> Method:
-        """The method as it now is, without constants that nobody reads, names unique, and with roles that fit the
+        """The method as it now is, without values that nobody uses, names unique, and with roles that fit the
         outputs."""
         if not self.changed:
             return self.method
-        uses = self.uses()
-        self.values = {
-            value.id: value
-            for value in self.values.values()
-            if value.role is not Role.CONSTANT or uses[value.id] or value.storage is not None
-        }
-        taken = {value.name for value in self.values.values() if value.id not in self._wished}
+        used, outputs = self._used(), set(self.outputs)
+        kept = {id_: _with_role(value, id_ in outputs) for id_, value in self.values.items() if id_ in used}
+        taken = {value.name for value in kept.values() if value.id not in self._wished}
         for value_id, name in self._wished.items():
-            if value_id in self.values:
+            if value_id in kept:
                 name = _free(name, taken)
                 taken.add(name)
-                self.values[value_id] = replace(self.values[value_id], name=name)
-        outputs = set(self.outputs)
-        self.values = {id_: _with_role(value, id_ in outputs) for id_, value in self.values.items()}
-        return self.as_it_is()
+                kept[value_id] = replace(kept[value_id], name=name)
+        return replace(self.as_it_is(), values=kept)
+
+    def _used(self) -> set[int]:
+        """Inputs, outputs, what instructions read or write, what other methods read, and what these lie in."""
+        used = {*self.method.inputs, *self.outputs, *self.method.shared}
+        for instruction in self.instructions:
+            used.update(instruction.reads, instruction.outs)
+        return used | {self.values[value].base for value in used}
 
 
 def _free(name: str, taken: Collection[str]) -> str:

@@ -14,10 +14,11 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.kernel.op import Layout, Op
+from etexport.program.draft import Draft
 from etexport.program.flow import Life, lives
 from etexport.program.model import Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
-from etexport.specialise.branches import NO_OPERATORS, coalesce
+from etexport.specialise.branches import NO_OPERATORS, coalesce, lay_into
 from etexport.specialise.in_place import takes_over
 
 
@@ -28,45 +29,41 @@ def address(method: Method, library: Library) -> Method:
 
 def alias_views(method: Method, library: Library) -> Method:
     """Views, permutes and dense slices become storage of their first operand."""
-    values = dict(method.values)
+    draft = Draft(method)
     known = lives(method)
     writes: dict[int, set[int]] = {}
     for at, instruction in enumerate(method.instructions):
         for written in instruction.outs:
             writes.setdefault(written, set()).add(at)
-    instructions: list[Instruction] = []
-    for instruction in method.instructions:
-        if instruction.op in NO_OPERATORS:
-            instructions.append(instruction)
-            continue
-        op = _op(library, instruction)
-        offset = _alias_offset(method, values, instruction, op)
-        if offset is None:
-            instructions.append(instruction)
-            continue
-        operand = values[next(iter(instruction.reads))]
-        out = values[instruction.outs[0]]
+
+    def moved(instruction: Instruction) -> tuple[Instruction, ...]:
+        op = None if instruction.op in NO_OPERATORS else _op(library, instruction)
+        offset = None if op is None else _alias_offset(draft, instruction, op)
+        if op is None or offset is None:
+            return (instruction,)
+        operand, out = draft.values[instruction.reads[0]], draft.values[instruction.outs[0]]
+        overwritten = writes.get(operand.base, set()) & known.get(out.id, Life()).after  # before it was read
         if operand.role is Role.CONSTANT:
-            values[out.id] = _constant_view(operand, out, offset)
-        elif (
-            out.role is Role.STATE or writes.get(operand.base, set()) & known.get(out.id, Life()).after
-        ):  # overwritten before it was read
-            if op.lower is None:
-                view = _as_shaped(values, operand, out)
-                values[view.id] = view
-                instruction = replace(instruction, op=CONVERT, args=(Ref(view.id), False, None))
-            instructions.append(instruction)
+            draft.revise(_constant_view(operand, out, offset))
+        elif out.role is not Role.STATE and not overwritten:
+            draft.revise(replace(out, storage=_storage_in(operand, offset)))
+        elif op.lower is None:
+            view = _as_shaped(draft, operand, out)
+            return (replace(instruction, op=CONVERT, args=(Ref(view.id), False, None)),)
         else:
-            values[out.id] = replace(out, storage=_storage_in(operand, offset))
-    return replace(method, values=values, instructions=tuple(instructions))
+            return (instruction,)
+        return ()
+
+    draft.rewrite(moved)
+    return draft.done()
 
 
-def _alias_offset(method: Method, values: dict[int, Value], instruction: Instruction, op: Op) -> int | None:
+def _alias_offset(draft: Draft, instruction: Instruction, op: Op) -> int | None:
     if op.layout in (Layout.VIEW, Layout.PERMUTE):
         return 0
     if op.alias is None:
         return None
-    return op.alias(node_of(replace(method, values=values), instruction, op))
+    return op.alias(node_of(draft.as_it_is(), instruction, op))
 
 
 def _storage_in(operand: Value, offset: int) -> Storage:
@@ -82,31 +79,33 @@ def _constant_view(operand: Value, out: Value, offset: int) -> Value:
     return replace(out, role=Role.CONSTANT, data=np.ascontiguousarray(np.transpose(laid_out, inverse)))
 
 
-def _as_shaped(values: dict[int, Value], operand: Value, out: Value) -> Value:
+def _as_shaped(draft: Draft, operand: Value, out: Value) -> Value:
     """The operand's memory under the result's shape and order: what the copy kernel reads."""
-    name = f"{out.name}_before"
-    return replace(out, id=max(values) + 1, name=name, role=Role.ACTIVATION, data=None, storage=_storage_in(operand, 0))
+    view = replace(draft.add_value(f"{out.name}_before", out.spec), storage=_storage_in(operand, 0))
+    draft.revise(view)
+    return view
 
 
 def join_parts(method: Method, library: Library) -> Method:
     """A concatenation is gone when each operand can be made where it belongs in the result."""
-    values = dict(method.values)
-    instructions: list[Instruction] = []
-    for instruction in method.instructions:
-        if instruction.op in NO_OPERATORS:
-            instructions.append(instruction)
-            continue
-        op = _op(library, instruction)
-        offsets = op.parts(node_of(replace(method, values=values), instruction, op)) if op.parts is not None else None
-        operands = [values[operand] for operand in _listed(instruction)]
-        out = values[instruction.outs[0]] if instruction.outs else None
-        if offsets is None or out is None or not _can_move(values, operands, out, method):
-            instructions.append(instruction)
-            continue
+    draft = Draft(method)
+
+    def joined(instruction: Instruction) -> tuple[Instruction, ...]:
+        op = None if instruction.op in NO_OPERATORS else _op(library, instruction)
+        offsets = None if op is None or op.parts is None else op.parts(node_of(draft.as_it_is(), instruction, op))
+        if offsets is None or not instruction.outs:
+            return (instruction,)
+        out = draft.values[instruction.outs[0]]
+        operands = [draft.values[operand] for operand in _listed(instruction)]
+        if not _can_move(operands, out, method):
+            return (instruction,)
         base = out.storage or Storage(out.id)
         for operand, offset in zip(operands, offsets, strict=True):
-            values = _moved(values, operand, Storage(base.base, base.offset + offset))
-    return replace(method, values=values, instructions=tuple(instructions))
+            lay_into(draft, operand.id, Storage(base.base, base.offset + offset))
+        return ()
+
+    draft.rewrite(joined)
+    return draft.done()
 
 
 def _listed(instruction: Instruction) -> Iterable[int]:
@@ -117,7 +116,7 @@ def _listed(instruction: Instruction) -> Iterable[int]:
                 yield item.id
 
 
-def _can_move(values: dict[int, Value], operands: list[Value], out: Value, method: Method) -> bool:
+def _can_move(operands: list[Value], out: Value, method: Method) -> bool:
     ids = [operand.id for operand in operands]
     made = {result for instruction in method.instructions for result in instruction.outs}
     return len(set(ids)) == len(ids) and all(
@@ -129,35 +128,25 @@ def _can_move(values: dict[int, Value], operands: list[Value], out: Value, metho
     )
 
 
-def _moved(values: dict[int, Value], moved: Value, to: Storage) -> dict[int, Value]:
-    """The values with `moved`, and all that lies in it, at a place inside another value."""
-    new = dict(values)
-    new[moved.id] = replace(moved, storage=to)
-    for value in values.values():
-        if value.storage is not None and value.storage.base == moved.id:
-            new[value.id] = replace(value, storage=Storage(to.base, to.offset + value.storage.offset))
-    return new
-
-
 def take_over(method: Method, library: Library) -> Method:
     """An elementwise result (or one with a residual) lies on an operand that has its size and dim order and dies
     there."""
-    values = dict(method.values)
+    draft = Draft(method)
     known = lives(method)
     for at, instruction in enumerate(method.instructions):
         if instruction.op in NO_OPERATORS:
             continue
-        out = values[instruction.outs[0]]
+        out = draft.values[instruction.outs[0]]
         if out.storage is not None or out.role is Role.STATE:
             continue
-        for operand in takes_over(replace(method, values=values), instruction, library):
+        for operand in takes_over(draft.as_it_is(), instruction, library):
             base = operand.base
-            lives_in_arena = values[base].role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
+            lives_in_arena = draft.values[base].role in (Role.INPUT, Role.ACTIVATION, Role.OUTPUT)
             if lives_in_arena and ends_where_begins(known[base], known[out.id], at):
-                values = _moved(values, out, Storage(base))
+                lay_into(draft, out.id, Storage(base))
                 known[base] |= known.pop(out.id)
                 break
-    return replace(method, values=values)
+    return draft.done()
 
 
 def ends_where_begins(operand: Life, result: Life, at: int) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from etexport.kernel.library import Library
+from etexport.program.draft import Draft
 from etexport.program.flow import Life, jump_targets, lives
 from etexport.program.model import BEGIN, JUMPS, MOVE, Instruction, Method, Ref, Role, Storage, Value
 from etexport.program.operators import CONVERT
@@ -30,7 +31,7 @@ def with_labels(method: Method) -> Method:
     wanted = sorted({target for target in targets if target is not None})
     if not wanted:
         return method
-    first = max(instruction.handle for instruction in method.instructions) + 1
+    first = method.next_handle()
     labels = {
         target: Instruction(LABEL, (), (), first + number, f"label_{number}") for number, target in enumerate(wanted)
     }
@@ -48,43 +49,39 @@ def with_labels(method: Method) -> Method:
 
 def without_labels(method: Method) -> Method:
     """Jumps lead to the instruction behind the label, or to the end."""
-    following: dict[int, int] = {}
-    behind = -1
-    for instruction in reversed(method.instructions):
-        behind = behind if instruction.op == LABEL else instruction.handle
-        following[instruction.handle] = behind
-    kept = (instruction for instruction in method.instructions if instruction.op != LABEL)
-    return replace(
-        method,
-        instructions=tuple(one.leading_to(following[one.destination]) if one.op in JUMPS else one for one in kept),
-    )
+    draft = Draft(method)
+    draft.rewrite(lambda instruction: () if instruction.op == LABEL else (instruction,))
+    return draft.done()
 
 
 def coalesce(method: Method, library: Library) -> Method:
     """What is moved lies where it is moved to; where it may not, the move is a copy."""
     if not any(instruction.op == MOVE for instruction in method.instructions):
         return method
-    values = dict(method.values)
+    draft = Draft(method)
     known = lives(method)
-    instructions = list(method.instructions)
-    for at, instruction in enumerate(instructions):
+    for at, instruction in enumerate(method.instructions):
         if instruction.op != MOVE:
             continue
-        source, out = values[instruction.reads[0]], values[instruction.outs[0]]
+        source, out = draft.values[instruction.reads[0]], draft.values[instruction.outs[0]]
         base, to = source.base, out.base
         if base == to or not source.spec.nbytes:
             continue
-        there = replace(method, values=values)
-        if _may_lie_there(values[base], source, out, values[to]) and _never_both(there, base, to, known, at, library):
-            for value in list(values.values()):
-                if value.id == base or (value.storage is not None and value.storage.base == base):
-                    values[value.id] = replace(
-                        value, storage=Storage(to, value.storage.offset if value.storage is not None else 0)
-                    )
+        may_lie_there = _may_lie_there(draft.values[base], source, out, draft.values[to])
+        if may_lie_there and _never_both(draft.as_it_is(), base, to, known, at, library):
+            lay_into(draft, base, Storage(to))
             known[to] |= known.pop(base)
         else:
-            instructions[at] = replace(instruction, op=CONVERT, args=(Ref(source.id), False, None))
-    return replace(method, values=values, instructions=tuple(instructions))
+            draft.put(at, replace(instruction, op=CONVERT, args=(Ref(source.id), False, None)))
+    return draft.done()
+
+
+def lay_into(draft: Draft, moved: int, to: Storage) -> None:
+    """Value `moved`, and all that lies in it, has its place inside another value."""
+    for value in tuple(draft.values.values()):
+        if value.base == moved:
+            offset = value.storage.offset if value.storage is not None else 0
+            draft.revise(replace(value, storage=Storage(to.base, to.offset + offset)))
 
 
 def _may_lie_there(base: Value, source: Value, out: Value, to: Value) -> bool:

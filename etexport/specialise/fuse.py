@@ -8,11 +8,11 @@ the handle of the instruction whose result it now gives.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from dataclasses import replace
 
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
+from etexport.program.draft import Draft
 from etexport.program.model import DType, Epilogue, Instruction, Method, Ref
 from etexport.program.operators import CONVOLUTION, PAD, QUANTIZED_CONVOLUTION, QUANTIZED_DEPTHWISE
 from etexport.specialise.branches import NO_OPERATORS
@@ -32,26 +32,19 @@ def fuse_padding(method: Method) -> Method:
     """Zeros round an image that only convolutions read are the convolutions' padding, which on this side may differ at
     the two ends of a dimension: `padding`, argument 4 of each, is then (before each dimension, after each
     dimension)."""
+    draft = Draft(method)
     pads = {instruction.outs[0]: instruction for instruction in method.instructions if instruction.op == PAD}
-    uses = _uses(method)
-    instructions: list[Instruction] = []
-    fused: dict[int, int] = {}
-    for instruction in method.instructions:
-        operand = (
-            instruction.args[0] if instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS else None
-        )
+    for at, instruction in enumerate(method.instructions):
+        convolves = instruction.op == CONVOLUTION or instruction.op in INTEGER_CONVOLUTIONS
+        operand = instruction.args[0] if convolves else None
         pad = pads.get(operand.id) if isinstance(operand, Ref) else None
         padding = None if pad is None else _joined_padding(method, pad, instruction)
         if pad is not None and padding is not None:
-            fused[pad.outs[0]] = fused.get(pad.outs[0], 0) + 1
-            instruction = replace(
-                instruction, args=(pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:])
-            )
-        instructions.append(instruction)
-    gone = {value for value, times in fused.items() if times == uses[value]}
-    return replace(
-        method, instructions=tuple(one for one in instructions if not (one.op == PAD and one.outs[0] in gone))
-    )
+            args = (pad.args[0], *instruction.args[1:4], padding, *instruction.args[5:])
+            draft.put(at, replace(instruction, args=args))
+    uses = draft.uses()
+    draft.rewrite(lambda one: () if one.op == PAD and not uses[one.outs[0]] else (one,))
+    return draft.done()
 
 
 def _joined_padding(method: Method, pad: Instruction, convolution: Instruction) -> tuple[int, ...] | None:
@@ -83,8 +76,9 @@ def fuse_residuals(method: Method, library: Library) -> Method:
     """add(a, b) of one shape where a or b is made for this addition only, by a kernel that can add a residual."""
     position = {out: at for at, instruction in enumerate(method.instructions) for out in instruction.outs}
     block = _blocks(method)
-    uses = _uses(method)
-    instructions: list[Instruction | None] = list(method.instructions)
+    uses = method.uses()
+    draft = Draft(method)
+    gone: set[int] = set()
     for at, add in enumerate(method.instructions):
         if add.op != ADD or add.args[2] not in (1, 1.0):
             continue
@@ -98,49 +92,42 @@ def fuse_residuals(method: Method, library: Library) -> Method:
         made, residual = sorted((left, right), key=lambda operand: position.get(operand.id, -1), reverse=True)
         if made.id not in position or uses[made.id] != 1 or block[position[made.id]] != block[at]:
             continue
-        producer = instructions[position[made.id]]
-        if (
-            producer is None
-            or producer.epilogue is not None
-            or len(producer.outs) != 1
-            or not _absorbs(library, producer, "residual")
-        ):
+        producer = draft.instructions[position[made.id]]
+        if producer.epilogue is not None or len(producer.outs) != 1 or not _absorbs(library, producer, "residual"):
             continue
-        instructions[position[made.id]] = replace(
-            producer, outs=add.outs, handle=add.handle, epilogue=Epilogue(residual=Ref(residual.id))
-        )
+        epilogue = Epilogue(residual=Ref(residual.id))
+        draft.put(position[made.id], replace(producer, outs=add.outs, handle=add.handle, epilogue=epilogue))
         position[add.outs[0]] = position.pop(made.id)
-        instructions[at] = None
-    return replace(method, instructions=tuple(instruction for instruction in instructions if instruction is not None))
+        gone.add(at)
+    draft.drop(gone)
+    return draft.done()
 
 
 def fuse_clamps(method: Method, library: Library) -> Method:
     """relu, relu6 and clamp of a value that nobody else reads, made by a kernel that can clamp."""
-    uses = _uses(method)
+    uses = method.uses()
     producer_at: dict[int, int] = {}
-    instructions: list[Instruction] = []
-    for instruction in method.instructions:
+    draft = Draft(method)
+    gone: set[int] = set()
+    for at, instruction in enumerate(method.instructions):
         if instruction.op in NO_OPERATORS:
             producer_at.clear()
         bounds = _clamp_bounds(method, instruction, library)
         operand = instruction.args[0] if instruction.args else None
         if bounds is not None and isinstance(operand, Ref) and uses[operand.id] == 1 and operand.id in producer_at:
-            at = producer_at.pop(operand.id)
-            producer = instructions[at]
+            place = producer_at[instruction.outs[0]] = producer_at.pop(operand.id)
+            producer = draft.instructions[place]
             # only the first result is clamped; a second one (indices) is another value and stays
-            instructions[at] = replace(
-                producer,
-                outs=(instruction.outs[0], *producer.outs[1:]),
-                handle=instruction.handle,
-                epilogue=_clamped(producer.epilogue or Epilogue(), *bounds),
-            )
-            producer_at[instruction.outs[0]] = at
+            outs = (instruction.outs[0], *producer.outs[1:])
+            epilogue = _clamped(producer.epilogue or Epilogue(), *bounds)
+            draft.put(place, replace(producer, outs=outs, handle=instruction.handle, epilogue=epilogue))
+            gone.add(at)
             continue
-        instructions.append(instruction)
         is_float = instruction.outs and method.values[instruction.outs[0]].spec.dtype is DType.FLOAT32
         if is_float and _absorbs(library, instruction, "clamp"):
-            producer_at[instruction.outs[0]] = len(instructions) - 1
-    return replace(method, instructions=tuple(instructions))
+            producer_at[instruction.outs[0]] = at
+    draft.drop(gone)
+    return draft.done()
 
 
 def _clamped(epilogue: Epilogue, low: float, high: float) -> Epilogue:
@@ -170,11 +157,3 @@ def _blocks(method: Method) -> list[int]:
     """For each instruction the number of its block: between two of the same number no jump leads in or out, and no
     value is moved."""
     return list(itertools.accumulate(instruction.op in NO_OPERATORS for instruction in method.instructions))
-
-
-def _uses(method: Method) -> Counter[int]:
-    """How often each value is read; being an output of the method counts as one."""
-    uses = Counter(method.outputs)
-    for instruction in method.instructions:
-        uses.update(instruction.reads)
-    return uses

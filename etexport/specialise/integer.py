@@ -22,6 +22,7 @@ from etexport.errors import EtError, ModelError, doing
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Fused, IntegerNode, QuantizedOutput
+from etexport.program.draft import Draft
 from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Ref, Role
 from etexport.program.operators import (
     CLONE,
@@ -47,27 +48,22 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
 
     What ExecuTorch's own flow left in float between `cortex_m::` quantise and dequantise is looked at alike.
     """
-    marks = [_marked(instruction) for instruction in method.instructions]
-    if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in marks):
+    draft = Draft(method)
+    draft.rewrite(lambda instruction: (_marked(instruction),))
+    if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in draft.instructions):
         return method, ()
     jump = next((instruction for instruction in method.instructions if instruction.op == JUMP_FALSE), None)
     if jump is not None:
         raise ModelError(
             "branches of a quantised program cannot be built yet", where=jump.where, hint="export it in float"
         )
-    method = integer_states(signed(replace(method, instructions=tuple(marks))))
-    graph = Graph(method, library)
-    instructions: list[Instruction] = []
-    for instruction in method.instructions:
-        with doing(instruction.where):
-            for done in _integers(graph, instruction):
-                instructions.append(done)
-                graph.made_by.update((out, done) for out in done.outs)
-    outputs = tuple(graph.same.get(out, out) for out in method.outputs)
-    instructions = _alive(graph, [_for_kernel(graph, one) for one in instructions], outputs)
-    instructions, outputs = without_second_masks(graph, instructions, outputs)
-    method = replace(method, values=graph.values, instructions=tuple(instructions), outputs=outputs)
-    return method, tuple(_in_float(graph, instructions))
+    graph = Graph(integer_states(signed(draft.done())), library)
+    graph.rewrite(lambda instruction: _made(graph, instruction))
+    graph.rename(graph.same)
+    graph.rewrite(lambda instruction: _for_kernel(graph, instruction))
+    graph.drop_dead()
+    without_second_masks(graph)
+    return graph.done(), tuple(_in_float(graph))
 
 
 def _marked(instruction: Instruction) -> Instruction:
@@ -81,9 +77,17 @@ def _marked(instruction: Instruction) -> Instruction:
     )
 
 
+def _made(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
+    """As `_integers`, each step known to the graph before the next."""
+    with doing(instruction.where):
+        for step in _integers(graph, instruction):
+            graph.made_by.update((out, step) for out in step.outs)
+            yield step
+
+
 def _integers(graph: Graph, instruction: Instruction) -> Iterator[Instruction]:
     """The instruction as far as it can be in integers, each step after those that it reads from."""
-    instruction = graph.renamed(instruction)
+    instruction = instruction.renamed(graph.same)
     if instruction.op != QUANTIZE:
         sunk = () if continues_chain(graph, instruction) else sink(graph, instruction)
         yield from sunk or (instruction,)
@@ -113,7 +117,7 @@ def _quantised(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
     content = graph.values[operand.id].data
     if content is not None and graph.values[operand.id].role is Role.CONSTANT and content.dtype.kind == "f":
         data = quantise_array(content, out).astype(out.spec.dtype.numpy)
-        graph.same[quantise.outs[0]] = graph.constant(graph.values[quantise.outs[0]].name, data).id
+        graph.same[quantise.outs[0]] = graph.add_constant(graph.values[quantise.outs[0]].name, data).id
         return ()
     graph.values[quantise.outs[0]] = replace(graph.values[quantise.outs[0]], spec=out.spec)
     return table(graph, quantise, out) or _rule(graph, quantise, out) or (quantise,)
@@ -157,7 +161,8 @@ def _saturated(graph: Graph, clamps: Sequence[Instruction], out: QuantizedOutput
 def _instruction(graph: Graph, made: Instruction, quantise: Instruction, fused: Fused) -> Instruction:
     name = made.name or graph.values[made.outs[0]].name
     args = tuple(
-        graph.constant(f"{name}_{at}", arg) if isinstance(arg, np.ndarray) else arg for at, arg in enumerate(fused.args)
+        graph.add_constant(f"{name}_{at}", arg) if isinstance(arg, np.ndarray) else arg
+        for at, arg in enumerate(fused.args)
     )
     assert graph.library.find(fused.op) is not None, f"the rule for {made.op} makes {fused.op}, which nobody declares"
     return replace(made, op=fused.op, args=args, outs=quantise.outs, handle=quantise.handle)
@@ -166,48 +171,32 @@ def _instruction(graph: Graph, made: Instruction, quantise: Instruction, fused: 
 # ---- the end ---------------------------------------------------------------------------------------------------------
 
 
-def _for_kernel(graph: Graph, instruction: Instruction) -> Instruction:
+def _for_kernel(graph: Graph, instruction: Instruction) -> tuple[Instruction, ...]:
     """Quantise and dequantise by the kernels' names; weights that a float kernel reads are dequantised on the host;
     conditions on int8 values compare these."""
     if instruction.op == QUANTIZE:
-        return replace(instruction, op=KERNEL_QUANTIZE)
+        return (replace(instruction, op=KERNEL_QUANTIZE),)
     if instruction.op not in (DEQUANTIZE, DEQUANTIZE_CHANNELS):
-        return condition(graph, instruction)
+        return (condition(graph, instruction),)
     known = graph.quantized(Ref(instruction.outs[0]))
-    if known is not None and known.value.data is not None:
-        out = graph.values[instruction.outs[0]]
-        shape = [-1 if dim == known.axis else 1 for dim in range(len(out.spec.shape))]
-        scales, zeros = (
-            np.reshape(part, shape) if known.axis is not None else part for part in (known.scales, known.zero_points)
-        )
-        data = ((known.value.data.astype(np.float32) - zeros.astype(np.float32)) * scales.astype(np.float32)).astype(
-            np.float32
-        )
-        graph.values[out.id] = replace(out, role=Role.CONSTANT, data=data)
-    elif instruction.op == DEQUANTIZE:
-        return replace(instruction, op=KERNEL_DEQUANTIZE, args=instruction.args[:6])
-    return instruction
+    if known is None or known.value.data is None:
+        kernel = replace(instruction, op=KERNEL_DEQUANTIZE, args=instruction.args[:6])
+        return (kernel if instruction.op == DEQUANTIZE else instruction,)
+    out = graph.values[instruction.outs[0]]
+    shape = [-1 if dim == known.axis else 1 for dim in range(len(out.spec.shape))]
+    scales, zeros = (
+        np.reshape(part, shape) if known.axis is not None else part for part in (known.scales, known.zero_points)
+    )
+    real = (known.value.data.astype(np.float32) - zeros.astype(np.float32)) * scales.astype(np.float32)
+    graph.revise(replace(out, role=Role.CONSTANT, data=real.astype(np.float32)))
+    return ()
 
 
-def _alive(graph: Graph, instructions: list[Instruction], outputs: tuple[int, ...]) -> list[Instruction]:
-    """Without what nobody reads; state write-backs stay."""
-    needed = set(outputs)
-    alive: list[Instruction] = []
-    for instruction in reversed(instructions):
-        outs = [graph.values[out] for out in instruction.outs]
-        if all(out.role is Role.CONSTANT for out in outs) and outs:
-            continue
-        if any(out.id in needed or out.role is Role.STATE for out in outs) or not outs:
-            needed.update(instruction.reads)
-            alive.append(instruction)
-    return alive[::-1]
-
-
-def _in_float(graph: Graph, instructions: list[Instruction]) -> list[InFloat]:
+def _in_float(graph: Graph) -> list[InFloat]:
     """The instructions that compute with float tensors: not the quantise and dequantise at the edges, nor conditions on
     inputs, nor another layout of these, nor views, which are addresses."""
     found = []
-    for instruction in instructions:
+    for instruction in graph.instructions:
         op = graph.op(instruction)
         if op is not None and op.layout is Layout.VIEW:
             continue

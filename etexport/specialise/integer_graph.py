@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -12,28 +11,22 @@ from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, carried
 from etexport.kernel.quantized import Quantized, QuantizedOutput
-from etexport.program.model import Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value, substitute
+from etexport.program.draft import Draft
+from etexport.program.model import Array, Instruction, Method, QParams, Ref, Role, TensorSpec, Value
 from etexport.program.operators import DEQUANTIZE, DEQUANTIZE_CHANNELS
 
 
-class Graph:
+class Graph(Draft):
     """`values` and `made_by` grow as the instructions are gone through; `same` names values that stand for others,
-    `reasons` says by handle why an instruction stayed in float."""
+    `reasons` says by handle why an instruction stayed in float, `read` how often each value was read at the start."""
 
     def __init__(self, method: Method, library: Library) -> None:
-        self.method = method
+        super().__init__(method)
         self.library = library
-        self.values = dict(method.values)
         self.made_by: dict[int, Instruction] = {}
         self.same: dict[int, int] = {}
         self.reasons: dict[int, str] = {}
-        self._uses = Counter(method.outputs)
-        for instruction in method.instructions:
-            self._uses.update(instruction.reads)
-        self._next_id = method.next_id()
-        self._next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
-
-    # ---- what is known -----------------------------------------------------------------------------------------------
+        self.read = method.uses()
 
     def op(self, instruction: Instruction) -> Op | None:
         return self.library.find(instruction.op)
@@ -45,13 +38,6 @@ class Graph:
 
     def spec(self, ref: Ref) -> TensorSpec:
         return self.values[ref.id].spec
-
-    def uses(self, value: int) -> int:
-        """How often it is read; to be an output counts as once."""
-        return self._uses[value]
-
-    def renamed(self, instruction: Instruction) -> Instruction:
-        return replace(instruction, args=tuple(substitute(arg, self.same) for arg in instruction.args))
 
     def quantized(self, ref: Ref) -> Quantized | None:
         """The integer value behind a float one, if it is a dequantisation."""
@@ -86,12 +72,7 @@ class Graph:
         if known is not None and known.axis is None and known.value.data is not None:
             real = (known.value.data.astype(np.float32) - np.float32(known.zero_point)) * np.float32(known.scale)
             return np.asarray(real, np.float32)  # arithmetic makes numbers of arrays without dimensions
-        return self.data(value)
-
-    def data(self, value: int) -> Array | None:
-        """The content of a constant, as it is stored."""
-        found = self.values[value]
-        return found.data if found.role is Role.CONSTANT else None
+        return self.constant(Ref(value))
 
     def clamp(self, instruction: Instruction) -> tuple[float, float] | None:
         """The bounds of an instruction that is nothing but a clamp, if they are in order."""
@@ -117,25 +98,6 @@ class Graph:
         single = float(np.float32(scale))  # as the scales of operands are
         qparams = QParams((single,), (zero_point,), low, high)
         return QuantizedOutput(replace(spec, qparams=qparams), single, zero_point, low, high)
-
-    # ---- making ------------------------------------------------------------------------------------------------------
-
-    def value(self, name: str, spec: TensorSpec, data: Array | None = None, *, uses: int = 0) -> Ref:
-        """A new value; `uses`, how often instructions that are still to come will read it."""
-        role = Role.ACTIVATION if data is None else Role.CONSTANT
-        value = Value(self._next_id, name, spec, role, data)
-        self.values[value.id] = value
-        self._uses[value.id] = uses
-        self._next_id += 1
-        return Ref(value.id)
-
-    def constant(self, name: str, data: Array) -> Ref:
-        data = np.ascontiguousarray(data).reshape(np.shape(data))
-        return self.value(name, TensorSpec(DType.of_numpy(data.dtype), data.shape), data)
-
-    def handle(self) -> int:
-        self._next_handle += 1
-        return self._next_handle - 1
 
 
 def quantise_array(real: Array, out: QuantizedOutput) -> Array:

@@ -3,15 +3,14 @@ integers."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from etexport.kernel.quantized import Masked
 from etexport.kernel.stored import INT8
-from etexport.program.model import DType, Instruction, Ref, Value, substitute
+from etexport.program.model import DType, Instruction, Ref, Value
 from etexport.program.operators import WHERE
 from etexport.specialise.integer_graph import Graph
 
@@ -45,33 +44,26 @@ def masked(graph: Graph, operand: object) -> Masked | None:
     return None
 
 
-def without_second_masks(
-    graph: Graph, instructions: Sequence[Instruction], outputs: tuple[int, ...]
-) -> tuple[list[Instruction], tuple[int, ...]]:
+def without_second_masks(graph: Graph) -> None:
     """where(mask, softmax with that mask, 0) says what a row gives that is masked whole: it is the softmax itself, with
     0 there."""
-    makers = {out: one for one in instructions for out in one.outs}
-    uses = Counter((*outputs, *(read for one in instructions for read in one.reads)))
-    same: dict[int, int] = {}
-    kept: list[Instruction] = []
-    for instruction in instructions:
-        softmax = _masked_again(graph, instruction, makers)
-        if softmax is not None and uses[softmax] == 1:
-            same[instruction.outs[0]] = softmax
-        else:
-            kept.append(replace(instruction, args=tuple(substitute(arg, same) for arg in instruction.args)))
+    makers = {out: one for one in graph.instructions for out in one.outs}
+    uses = graph.uses()
+    again = ((one.outs[0], _masked_again(graph, one, makers)) for one in graph.instructions if one.op == WHERE)
+    same = {out: softmax for out, softmax in again if softmax is not None and uses[softmax] == 1}
     zeroed = set(same.values())
-    done = [
-        replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if zeroed.intersection(one.outs) else one
-        for one in kept
-    ]
-    return done, tuple(same.get(out, out) for out in outputs)
+
+    def without(one: Instruction) -> tuple[Instruction, ...]:
+        if one.outs and one.outs[0] in same:
+            return ()
+        return (replace(one, args=(*one.args[:4], ZERO, *one.args[5:])) if zeroed.intersection(one.outs) else one,)
+
+    graph.rewrite(without)
+    graph.rename(same)
 
 
 def _masked_again(graph: Graph, instruction: Instruction, makers: Mapping[int, Instruction]) -> int | None:
     """The value that a softmax makes, if this is that value where its mask says so, and elsewhere 0."""
-    if instruction.op != WHERE:
-        return None
     condition, *sides = instruction.args
     for (side, other), keeps in ((sides, True), (sides[::-1], False)):
         made = makers.get(side.id) if isinstance(side, Ref) else None

@@ -86,19 +86,19 @@ def _dequantised(
     out = graph.values[move.outs[0]]
     done = replace(dequantise, outs=(out.id,), handle=graph.handle())
     op = graph.op(move)
-    contents = {value: graph.data(value) for value in move.reads}
+    contents = {value: graph.constant(Ref(value)) for value in move.reads}
     if (
         op is not None
         and op.reference is not None
         and len(move.outs) == 1
         and all(one is not None for one in contents.values())
     ):
-        moved = graph.constant(
+        moved = graph.add_constant(
             known.value.name, np.asarray(op.reference(*(_plain(arg, contents) for arg in move.args)))
         )
         return (replace(done, args=(moved, *args)),)
     spec = TensorSpec(known.value.spec.dtype, out.spec.shape, qparams=known.value.spec.qparams)
-    moved = graph.value(f"{out.name}_q", spec)
+    moved = Ref(graph.add_value(f"{out.name}_q", spec).id)
     return replace(move, outs=(moved.id, *move.outs[1:])), replace(done, args=(moved, *args))
 
 
@@ -113,7 +113,7 @@ def _stored(graph: Graph, sources: Sequence[Ref], like: Quantized) -> dict[int, 
     exactly does."""
     found: dict[int, int] = {}
     for source in sources:
-        known, content = graph.quantized(source), graph.data(source.id)
+        known, content = graph.quantized(source), graph.constant(source)
         if known is not None and known.axis is None:
             if (known.value.spec.dtype, known.scale, known.zero_point) != (
                 like.value.spec.dtype,
@@ -126,7 +126,7 @@ def _stored(graph: Graph, sources: Sequence[Ref], like: Quantized) -> dict[int, 
         integers = _exactly(like, content) if content is not None and known is None else None
         if integers is None:
             return None
-        found[source.id] = graph.constant(f"{graph.values[source.id].name}_q", integers).id
+        found[source.id] = graph.add_constant(f"{graph.values[source.id].name}_q", integers).id
     return found
 
 
@@ -166,10 +166,11 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
         real = source
         for clamp in clamps:
             args = (real, *clamp.args[1:])
-            real = graph.value(graph.values[clamp.outs[0]].name, graph.spec(source), uses=1)
+            real = Ref(graph.add_value(graph.values[clamp.outs[0]].name, graph.spec(source)).id)
+            graph.read[real.id] = 1
             steps.append(replace(clamp, args=args, outs=(real.id,), handle=graph.handle()))
         spec = TensorSpec(out.spec.dtype, graph.spec(source).shape, qparams=out.spec.qparams)
-        integers = graph.value(name or f"{graph.values[source.id].name}_q", spec)
+        integers = graph.add_value(name or f"{graph.values[source.id].name}_q", spec)
         steps.append(
             replace(
                 quantise,
@@ -183,7 +184,7 @@ def rise(graph: Graph, quantise: Instruction) -> tuple[Instruction, ...]:
     if made.op == PAD:
         move_args = _filled(move_args, _stored_fill(graph, move_args[PAD_FILL], clamps, out))
     graph.values[quantise.outs[0]] = replace(graph.values[quantise.outs[0]], spec=out.spec)
-    unread = (graph.value(graph.values[further].name, graph.values[further].spec).id for further in made.outs[1:])
+    unread = (graph.add_value(graph.values[further].name, graph.values[further].spec).id for further in made.outs[1:])
     outs = (*quantise.outs, *unread)
     return *steps, replace(made, args=move_args, outs=outs, handle=graph.handle() if is_view else quantise.handle)
 
@@ -193,7 +194,7 @@ def behind_clamps(graph: Graph, operand: Ref) -> tuple[list[Instruction], Instru
     once."""
     clamps: list[Instruction] = []
     made = graph.made_by.get(operand.id)
-    while made is not None and graph.clamp(made) is not None and graph.uses(made.outs[0]) == 1:
+    while made is not None and graph.clamp(made) is not None and graph.read[made.outs[0]] == 1:
         clamps.insert(0, made)
         source = made.args[0]
         assert isinstance(source, Ref)
@@ -203,7 +204,7 @@ def behind_clamps(graph: Graph, operand: Ref) -> tuple[list[Instruction], Instru
 
 def is_read_once(graph: Graph, made: Instruction) -> bool:
     """Its first result by one reader, any other by none."""
-    return graph.uses(made.outs[0]) == 1 and not any(graph.uses(out) for out in made.outs[1:])
+    return graph.read[made.outs[0]] == 1 and not any(graph.read[out] for out in made.outs[1:])
 
 
 def _stored_fill(graph: Graph, fill: Arg, clamps: Sequence[Instruction], out: QuantizedOutput) -> int:

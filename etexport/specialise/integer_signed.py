@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
+from etexport.program.draft import Draft
 from etexport.program.model import Arg, DType, Instruction, Method, Ref
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 
@@ -33,18 +34,20 @@ def signed(method: Method) -> Method:
     }
     if not stored:
         return method
-    values = dict(method.values)
+    draft = Draft(method)
     for one in stored:
-        values[one] = replace(values[one], spec=replace(values[one].spec, dtype=DType.INT8))
+        value = draft.values[one]
+        draft.revise(replace(value, spec=replace(value.spec, dtype=DType.INT8)))
 
-    def changed(instruction: Instruction) -> Instruction:
+    def shifted(instruction: Instruction) -> Instruction:
         source = instruction.args[0] if instruction.args else None
         if stored.isdisjoint(instruction.outs) and not (isinstance(source, Ref) and source.id in stored):
             return instruction
-        shifted = (_less(arg) for arg in instruction.args[2:5])
-        return replace(instruction, args=(*instruction.args[:2], *shifted, DType.INT8.code, *instruction.args[6:]))
+        less = (_less(arg) for arg in instruction.args[2:5])
+        return replace(instruction, args=(*instruction.args[:2], *less, DType.INT8.code, *instruction.args[6:]))
 
-    return replace(method, values=values, instructions=tuple(changed(one) for one in method.instructions))
+    draft.rewrite(lambda instruction: (shifted(instruction),))
+    return draft.done()
 
 
 def _less(arg: Arg) -> int:

@@ -6,24 +6,14 @@ In the board-neutral form such a state is float: what is written to it is dequan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from etexport.kernel.quantized import QuantizedOutput
-from etexport.program.model import (
-    Arg,
-    Array,
-    DType,
-    Instruction,
-    Method,
-    QParams,
-    Ref,
-    Role,
-    TensorSpec,
-    Value,
-    substitute,
-)
+from etexport.program.draft import Draft
+from etexport.program.model import Arg, Array, DType, Instruction, Method, QParams, Ref, Role, TensorSpec, Value
 from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE, WRITE_BACK
 from etexport.specialise.integer_graph import quantise_array
 
@@ -47,32 +37,32 @@ def integer_states(method: Method) -> Method:
     wanted = {source.id for source in sources.values()} | {
         read for one in method.instructions[first:] for read in one.reads
     }
-    values = dict(method.values)
+    draft = Draft(method)
     for number, out in quantised.items():
-        values[number] = replace(values[number], spec=out.spec, data=_initial(values[number], out))
+        state = draft.values[number]
+        draft.revise(replace(state, spec=out.spec, data=_initial(state, out)))
     same: dict[int, int] = {}
-    instructions: list[Instruction] = []
-    handle = max(one.handle for one in method.instructions) + 1
-    for one in method.instructions:
+
+    def of_integers(one: Instruction) -> Iterator[Instruction]:
         read = [number for number in dict.fromkeys(one.reads) if number in quantised]
         if one.handle in sources:
             one, read = replace(one, args=(one.args[0], sources[one.handle], *one.args[2:])), []
         elif read and one.op == QUANTIZE and one.outs[0] in wanted:
-            one, read = replace(one, op=CLONE, args=(one.args[0], False, values[read[0]].spec.dim_order)), []
+            one, read = replace(one, op=CLONE, args=(one.args[0], False, draft.values[read[0]].spec.dim_order)), []
         elif read and one.op == QUANTIZE:
             same[one.outs[0]] = read[0]
-            continue
+            return
         for state in read:
-            real = Value(max(values) + 1, f"{values[state].name}_real", method.values[state].spec, Role.ACTIVATION)
-            values[real.id] = real
+            real = draft.add_value(f"{draft.values[state].name}_real", method.values[state].spec)
             out = quantised[state]
             args = (Ref(state), out.scale, out.zero_point, out.low, out.high, out.spec.dtype.code, None)
-            instructions.append(Instruction(DEQUANTIZE, args, (real.id,), handle, real.name, one.source))
-            handle += 1
-            one = replace(one, args=tuple(substitute(arg, {state: real.id}) for arg in one.args))
-        instructions.append(replace(one, args=tuple(substitute(arg, same) for arg in one.args)))
-    values = {number: value for number, value in values.items() if number not in same}
-    return replace(method, values=values, instructions=tuple(instructions))
+            yield Instruction(DEQUANTIZE, args, (real.id,), draft.handle(), real.name, one.source)
+            one = one.renamed({state: real.id})
+        yield one
+
+    draft.rewrite(of_integers)
+    draft.rename(same)
+    return draft.done()
 
 
 def _scale(method: Method, made_by: dict[int, Instruction], state: Value) -> QuantizedOutput | None:

@@ -38,7 +38,7 @@ def table(graph: Graph, quantise: Instruction, out: QuantizedOutput) -> tuple[In
     if chain is None:
         return ()
     entries = quantise_array(np.broadcast_to(_evaluated(graph, chain), INT8.count), out).astype(np.int8)
-    lut = graph.constant(f"{graph.values[quantise.outs[0]].name}_table", entries)
+    lut = graph.add_constant(f"{graph.values[quantise.outs[0]].name}_table", entries)
     last = chain.instructions.get(operand.id, quantise)
     return (replace(last, op=TABLE, args=(chain.source.ref, lut), outs=quantise.outs, handle=quantise.handle),)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout, Op
+from etexport.program.draft import Draft
 from etexport.program.flow import changing
 from etexport.program.model import (
     MOVE,
@@ -42,19 +43,18 @@ def lay_out(method: Method, library: Library) -> Method:
 
 
 class _Pass:
-    """One run over the instructions: `values` and `instructions` grow as it goes."""
+    """One run over the instructions: those of the draft grow as it goes."""
 
     def __init__(self, method: Method, library: Library) -> None:
         self.method = method
         self.library = library
-        self.values = dict(method.values)
-        self.instructions: list[Instruction] = []
+        self.draft = Draft(method)
+        self.draft.instructions = []
+        self.values = self.draft.values
         self.moved: dict[int, int] = {}  # which value now stands for one whose instruction is gone
         self.revised: dict[int, Instruction] = {}  # instructions still to come that have other weights now, by handle
         self.converted: dict[tuple[int, tuple[int, ...]], int] = {}
         self.ordered: set[int] = set()  # results of branches whose order has been chosen
-        self.next_id = method.next_id()
-        self.next_handle = max((instruction.handle for instruction in method.instructions), default=-1) + 1
         self.readers: dict[int, list[Instruction]] = {}
         self.changing = changing(method)
         for instruction in self.method.instructions:
@@ -73,29 +73,25 @@ class _Pass:
             if copies and self._current(instruction.args[0]) not in self.changing:
                 self.moved[instruction.outs[0]] = self._current(instruction.args[0])
                 continue
-            instruction = replace(instruction, args=tuple(substitute(arg, self.moved) for arg in instruction.args))
-            if instruction.epilogue is not None and instruction.epilogue.residual is not None:
-                residual = Ref(self.moved.get(instruction.epilogue.residual.id, instruction.epilogue.residual.id))
-                instruction = replace(instruction, epilogue=replace(instruction.epilogue, residual=residual))
-            self._lay(instruction, op)
-        outputs = tuple(self._output(out) for out in self.method.outputs)
-        return replace(self.method, values=self.values, instructions=tuple(self.instructions), outputs=outputs)
+            self._lay(instruction.renamed(self.moved), op)
+        self.draft.outputs = tuple(self._output(out) for out in self.method.outputs)
+        self.draft.changed = True
+        return self.draft.done()
 
     def _between(self, instruction: Instruction) -> None:
         """A label, a jump, or a move: what a branch gives is converted to the order of the result there."""
         if instruction.op == LABEL:  # what was converted on the way before it need not be there
             self.converted = {key: new for key, new in self.converted.items() if self.values[new].role is Role.CONSTANT}
-        instruction = replace(instruction, args=tuple(substitute(arg, self.moved) for arg in instruction.args))
+        instruction = instruction.renamed(self.moved)
         if instruction.op == MOVE:
             (out,) = instruction.outs
             self.converted = {key: new for key, new in self.converted.items() if key[0] != out}
             if out not in self.ordered:
                 self.ordered.add(out)
-                value = self.values[out]
-                self.values[out] = replace(value, spec=value.spec.with_order(self._followed(instruction, out)))
+                self._order(out, self._followed(instruction, out))
             source = self._in_order(instruction.reads[0], self.values[out].spec.dim_order)
             instruction = replace(instruction, args=(Ref(source),))
-        self.instructions.append(instruction)
+        self.draft.instructions.append(instruction)
 
     def _lay(self, instruction: Instruction, op: Op) -> None:
         match op.layout:
@@ -132,12 +128,13 @@ class _Pass:
 
     def _emit(self, instruction: Instruction, orders: Iterable[tuple[int, ...] | None]) -> None:
         for out, order in zip(instruction.outs, orders, strict=True):
-            value = self.values[out]
-            if value.role is Role.STATE:
-                continue  # a state keeps its order: the write-back converts
-            order = order or contiguous(len(value.spec.shape))
-            self.values[out] = replace(value, spec=value.spec.with_order(order))
-        self.instructions.append(instruction)
+            if self.values[out].role is not Role.STATE:  # which keeps its order: the write-back converts
+                self._order(out, order or contiguous(self._rank(Ref(out))))
+        self.draft.instructions.append(instruction)
+
+    def _order(self, value_id: int, order: tuple[int, ...]) -> None:
+        value = self.values[value_id]
+        self.draft.revise(replace(value, spec=value.spec.with_order(order)))
 
     def _followed(self, instruction: Instruction, out: int) -> tuple[int, ...]:
         """The order for an output of a kernel that takes strides: what its readers want if they agree, else its first
@@ -209,9 +206,8 @@ class _Pass:
             old = self.values[argument.id]
             assert old.data is not None
             data = np.ascontiguousarray(np.take(old.data, order, axis=axis))
-            new = replace(old, id=self._new_id(), name=f"{old.name}_as_laid_out_{self.next_id}", data=data)
-            self.values[new.id] = new
-            args = tuple(Ref(new.id) if at == weight else arg for at, arg in enumerate(reader.args))
+            new = self.draft.add_constant(f"{old.name}_as_laid_out", data)
+            args = tuple(new if at == weight else arg for at, arg in enumerate(reader.args))
             self.revised[reader.handle] = replace(reader, args=args)
         return True
 
@@ -226,31 +222,27 @@ class _Pass:
         if known is not None:
             return known
         # a state changes between two reads of it, so its conversion is not kept
-        new = replace(
-            value,
-            id=self._new_id(),
-            name=f"{value.name}_{'last' if order == channels_last(len(order)) else 'first'}_{self.next_id}",
-            spec=spec,
-            role=Role.CONSTANT if value.role is Role.CONSTANT else Role.ACTIVATION,
-            data=value.data if value.role is Role.CONSTANT else None,
-        )
-        self.values[new.id] = new
+        new = self.draft.add_value(_in(order, value.name), spec)
         if value.role is not Role.STATE:
             self.converted[value_id, spec.physical_dims] = new.id
-        if value.role is not Role.CONSTANT:
-            source = next((one.source for one in reversed(self.instructions) if value_id in one.outs), None)
-            self.instructions.append(
-                Instruction(
-                    CONVERT, (Ref(value_id), False, order), (new.id,), self.next_handle, f"convert_{value.name}", source
-                )
-            )
-            self.next_handle += 1
+        if value.role is Role.CONSTANT:
+            self.draft.revise(replace(new, role=Role.CONSTANT, data=value.data))
+            return new.id
+        source = next((one.source for one in reversed(self.draft.instructions) if value_id in one.outs), None)
+        args = (Ref(value_id), False, order)
+        handle, name = self.draft.handle(), f"convert_{value.name}"
+        self.draft.instructions.append(Instruction(CONVERT, args, (new.id,), handle, name, source))
         return new.id
 
     def _output(self, out: int) -> int:
-        """The output in the order that the program states, as a value with the output's role."""
-        wanted = self.method.values[out].spec.dim_order
-        return self._in_order(self.moved.get(out, out), wanted)
+        """The output in the order that the program states, under its name."""
+        now = self.moved.get(out, out)
+        ordered = self._in_order(now, self.method.values[out].spec.dim_order)
+        if ordered != now and self.values[now].role in (Role.ACTIVATION, Role.OUTPUT):
+            name = self.values[now].name
+            self.draft.name(now, _in(self.values[now].spec.dim_order, name))
+            self.draft.name(ordered, name)
+        return ordered
 
     def _keeps_dtype(self, instruction: Instruction) -> bool:
         return self.values[_first(instruction)].spec.dtype is self.values[instruction.outs[0]].spec.dtype
@@ -262,9 +254,9 @@ class _Pass:
     def _rank(self, ref: Ref) -> int:
         return len(self.values[ref.id].spec.shape)
 
-    def _new_id(self) -> int:
-        self.next_id += 1
-        return self.next_id - 1
+
+def _in(order: tuple[int, ...], name: str) -> str:
+    return f"{name}_{'last' if order == channels_last(len(order)) else 'first'}"
 
 
 def view_order(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from etexport.errors import ModelError
-from etexport.program.model import Arg, Array, Instruction, Method, QParams, Ref, Role, TensorSpec, substitute
+from etexport.program.draft import Draft
+from etexport.program.model import Arg, Array, Instruction, Method, QParams, Ref, TensorSpec
 from etexport.program.operators import CLONE, DEQUANTIZE, QUANTIZE
 
 
@@ -21,13 +22,14 @@ def without_boundary(method: Method) -> Method:
     method = _layout_in_int8(method)
     made_by = {out: instruction for instruction in method.instructions for out in instruction.outs}
     same: dict[int, int] = {}
-    values = dict(method.values)
+    draft = Draft(method)
+    values = draft.values
     for value in method.inputs:
         readers = [one for one in method.instructions if value in one.reads]
         if readers and value not in method.outputs and len({_stored(method, one) for one in readers}) == 1:
             spec = _stored(method, readers[0])
             if spec is not None:
-                values[value] = replace(values[value], spec=replace(spec, dim_order=values[value].spec.dim_order))
+                draft.revise(replace(values[value], spec=replace(spec, dim_order=values[value].spec.dim_order)))
                 same.update({reader.outs[0]: value for reader in readers})
     outputs: list[int] = []
     for value in method.outputs:
@@ -36,34 +38,25 @@ def without_boundary(method: Method) -> Method:
         keeps_order = isinstance(source, Ref) and values[source.id].spec.dim_order == values[value].spec.dim_order
         if made is not None and isinstance(source, Ref) and keeps_order and source.id not in method.inputs:
             spec = values[source.id].spec
-            values[source.id] = replace(
-                values[source.id], spec=replace(spec, qparams=_qparams(made)), role=values[value].role
-            )
+            draft.revise(replace(values[source.id], spec=replace(spec, qparams=_qparams(made))))
             value = source.id
         outputs.append(value)
     if not same and tuple(outputs) == method.outputs:
         raise ModelError(
             "int8_io, but no input is quantised and no output dequantised", hint='quantize = "int8" does that'
         )
-    left = [one for one in method.instructions if not (one.outs and one.outs[0] in same)]
-    instructions = [replace(one, args=tuple(substitute(arg, same) for arg in one.args)) for one in left]
-    read = {value for one in instructions for value in one.reads} | set(outputs)
-    gone = {out for out in method.outputs if out not in read}
-    for value in set(method.outputs) - set(outputs) - gone:  # something else computes from the dequantised one
-        values[value] = replace(values[value], role=Role.ACTIVATION)
-    return replace(
-        method,
-        values={number: value for number, value in values.items() if number not in same and number not in gone},
-        instructions=tuple(one for one in instructions if not (one.outs and one.outs[0] in gone)),
-        outputs=tuple(same.get(out, out) for out in outputs),
-    )
+    draft.rewrite(lambda one: () if one.outs and one.outs[0] in same else (one,))
+    draft.outputs = tuple(outputs)
+    draft.rename(same)
+    draft.drop_dead()
+    return draft.done()
 
 
 def _layout_in_int8(method: Method) -> Method:
     """The method with the layout of an input changed behind its quantise, that of an output before its dequantise."""
     method = _with_own_dequantise(method)
-    values = dict(method.values)
-    instructions = list(method.instructions)
+    draft = Draft(method)
+    values = draft.values
     for at, layout in enumerate(method.instructions):
         if layout.op != CLONE:
             continue
@@ -75,41 +68,39 @@ def _layout_in_int8(method: Method) -> Method:
             # input -> layout -> quantise: the quantise reads the input, the layout what it gives
             (quantise,) = readers
             spec = replace(values[quantise.outs[0]].spec, dim_order=values[source.id].spec.dim_order)
-            values[out] = replace(values[out], spec=spec)
-            instructions[at] = replace(quantise, args=(source, *quantise.args[1:]), outs=(out,))
-            instructions[method.instructions.index(quantise)] = replace(
-                layout, args=(Ref(out), *layout.args[1:]), outs=quantise.outs
-            )
+            draft.revise(replace(values[out], spec=spec))
+            draft.put(at, replace(quantise, args=(source, *quantise.args[1:]), outs=(out,)))
+            later = replace(layout, args=(Ref(out), *layout.args[1:]), outs=quantise.outs)
+            draft.put(method.instructions.index(quantise), later)
         elif out in method.outputs and not readers and dequantise is not None and source.id not in method.outputs:
             # dequantise -> layout -> output: the layout changes what the dequantise reads
             stored = dequantise.args[0]
             assert isinstance(stored, Ref)
             spec = replace(values[stored.id].spec, dim_order=values[out].spec.dim_order)
-            values[source.id] = replace(values[source.id], spec=spec)
-            instructions[method.instructions.index(dequantise)] = replace(
-                layout, args=(stored, *layout.args[1:]), outs=(source.id,)
-            )
-            instructions[at] = replace(dequantise, args=(source, *dequantise.args[1:]), outs=(out,))
-    return replace(method, values=values, instructions=tuple(instructions))
+            draft.revise(replace(values[source.id], spec=spec))
+            earlier = replace(layout, args=(stored, *layout.args[1:]), outs=(source.id,))
+            draft.put(method.instructions.index(dequantise), earlier)
+            draft.put(at, replace(dequantise, args=(source, *dequantise.args[1:]), outs=(out,)))
+    return draft.done()
 
 
 def _with_own_dequantise(method: Method) -> Method:
     """The method in which a change of layout that gives an output reads a dequantised value that nothing else reads."""
-    values, instructions = dict(method.values), list(method.instructions)
-    handle = max((one.handle for one in instructions), default=0) + 1
-    for layout in [one for one in method.instructions if one.op == CLONE and one.outs[0] in method.outputs]:
-        source = layout.args[0]
-        assert isinstance(source, Ref)
-        dequantise = next((one for one in instructions if one.op == DEQUANTIZE and source.id in one.outs), None)
-        if dequantise is None or sum(source.id in one.reads for one in instructions) == 1:
-            continue
-        own = max(values) + 1
-        values[own] = replace(values[source.id], id=own, name=f"{values[source.id].name}_{own}")
-        place = instructions.index(layout)
-        copied = replace(dequantise, outs=(own,), handle=handle)
-        instructions[place : place + 1] = [copied, replace(layout, args=(Ref(own), *layout.args[1:]))]
-        handle += 1
-    return replace(method, values=values, instructions=tuple(instructions))
+    draft = Draft(method)
+    uses = method.uses()
+    dequantises = {one.outs[0]: one for one in method.instructions if one.op == DEQUANTIZE}
+
+    def with_own(layout: Instruction) -> tuple[Instruction, ...]:
+        source = layout.args[0] if layout.op == CLONE and layout.outs[0] in method.outputs else None
+        dequantise = dequantises.get(source.id) if isinstance(source, Ref) else None
+        if dequantise is None or not isinstance(source, Ref) or uses[source.id] == 1:
+            return (layout,)
+        own = draft.add_value(draft.values[source.id].name, draft.values[source.id].spec)
+        uses[source.id] -= 1
+        return replace(dequantise, outs=(own.id,), handle=draft.handle()), layout.renamed({source.id: own.id})
+
+    draft.rewrite(with_own)
+    return draft.done()
 
 
 def without_scales(method: Method) -> Method:
