@@ -3,6 +3,8 @@ comes."""
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +71,29 @@ def watch(
     watcher.verdict(seconds)
 
 
+def tell(stream: int, show: Say) -> None:
+    """Show what the bytes of an open file say, to its end."""
+    splitter = Splitter()
+    while True:
+        is_quiet = not select.select([stream], [], [], _LOOK_S)[0]
+        data = b"" if is_quiet else os.read(stream, 65536)
+        at_end = not is_quiet and not data
+        for piece in splitter.end() if at_end else splitter.feed(data) if data else splitter.idle():
+            show(_said(piece))
+        if at_end:
+            return
+
+
+def _said(piece: Piece) -> str:
+    """One line."""
+    if isinstance(piece, Text):
+        return piece.line
+    if isinstance(piece, Noise):
+        more = f" ... ({len(piece.data):,} bytes)" if len(piece.data) > _SHOWN_BYTES else ""
+        return f"? {piece.data[:_SHOWN_BYTES].hex(' ')}{more}"
+    return in_words(piece)
+
+
 class _Watcher:
     def __init__(self, board: Board | None, elf: Path | None, show: Say, notice: Say) -> None:
         self._board, self._elf, self._show, self._notice = board, elf, show, notice
@@ -119,19 +144,13 @@ class _Watcher:
             self._tell(piece)
 
     def _tell(self, piece: Piece) -> None:
+        self._show(self._fault(piece) if isinstance(piece, Message) and piece.kind == "FAULT" else _said(piece))
         if isinstance(piece, Text):
             self._text += 1
-            self._show(piece.line)
         elif isinstance(piece, Noise):
             self._noise += len(piece.data)
-            more = f" ... ({len(piece.data):,} bytes)" if len(piece.data) > _SHOWN_BYTES else ""
-            self._show(f"? {piece.data[:_SHOWN_BYTES].hex(' ')}{more}")
-        elif piece.kind == "FAULT":
-            self._frames += 1
-            self._show(self._fault(piece))
         else:
             self._frames += 1
-            self._show(in_words(piece))
             if piece.kind == "HELLO":
                 self._greeted(piece)
 

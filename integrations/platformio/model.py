@@ -13,7 +13,10 @@ from pathlib import Path
 
 Import("env")
 
-HERE = Path((lambda: None).__code__.co_filename).resolve().parent  # SCons sets no __file__
+# SCons sets no __file__
+sys.path.insert(0, str(Path((lambda: None).__code__.co_filename).resolve().parent))
+from which_python import python_with_etexport  # noqa: E402
+
 PROJECT = Path(env.subst("$PROJECT_DIR"))
 
 
@@ -24,21 +27,6 @@ def option(name, default=""):
 def stop(what, hint):
     sys.stderr.write(f"Error: {what}\n  hint: {hint}\n")
     env.Exit(1)
-
-
-def python_with_etexport():
-    """The one that platformio.ini names, else that of the environment in which this file lies, PlatformIO's own, or the
-    one on PATH."""
-    if option("python"):
-        return option("python")
-    clone, environment = HERE.parents[1], HERE.parents[min(6, len(HERE.parents) - 1)]
-    beside = [clone / ".venv/bin/python", environment / "bin/python3"]
-    for python in [*(str(path) for path in beside if path.is_file()), sys.executable, "python3"]:
-        if subprocess.run([python, "-m", "etexport", "--version"], capture_output=True, check=False).returncode == 0:
-            return python
-    return stop(
-        "no Python has etexport", "custom_etexport_python = PATH of the one in which it is installed, with torch"
-    )
 
 
 def made_of(depfile):
@@ -75,7 +63,9 @@ def library(script, name):
     return folder
 
 
-ETEXPORT = [python_with_etexport(), "-m", "etexport"]
+ETEXPORT = [option("python") or python_with_etexport(), "-m", "etexport"]
+if ETEXPORT[0] is None:
+    stop("no Python has etexport", "custom_etexport_python = PATH of the one in which it is installed, with torch")
 script = option("model")
 if not script:
     stop("platformio.ini names no model", "custom_etexport_model = model.py")

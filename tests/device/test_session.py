@@ -273,6 +273,16 @@ def test_monitor_lets_text_through_and_tells_frames() -> None:
     assert lines[4].startswith("? ")
 
 
+def test_monitor_tells_what_comes_on_standard_input() -> None:
+    """To its end, also what a pause cuts; and takes no other option."""
+    command = [sys.executable, "-m", "etexport", "monitor", "--port", "-"]
+    given = b"ready\r\n" + encode("BUSY", 7, run=3) + b"the end"
+    done = subprocess.run(command, input=given, capture_output=True, cwd=root(), check=True)
+    assert done.stdout.decode().splitlines() == ["ready", "BUSY      run 3", "the end"]
+    done = subprocess.run([*command, "--baud", "9600"], input=b"", capture_output=True, cwd=root(), check=False)
+    assert done.returncode == 1 and b"takes nothing beside it" in done.stderr
+
+
 def other_link() -> bytes:
     body = (
         bytes([0x81])

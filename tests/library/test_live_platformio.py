@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from etexport.__main__ import main
+from etexport.device.messages import encode
 from tests.conftest import Once
 from tests.installed import Installed
 from tests.library.test_library import ROOT, needs
@@ -22,9 +26,16 @@ from tests.pages import files
 
 SCONS = "4.41101.0"
 """PlatformIO's number for SCons 4.11.1, the version that it wants."""
-FIRMWARE = """
+BOARD_H = """
+#pragma once
 #include <cstdint>
-#include "gesture.h"
+
+void say(const char* text);
+void say(float number);  // its bits
+int program();           // the exit code of QEMU
+"""
+BOARD = """
+#include "board.h"
 
 extern "C" uint32_t stack_top[];
 extern "C" void reset();
@@ -32,21 +43,23 @@ extern "C" void reset();
 namespace {
 volatile uint32_t* const uart = reinterpret_cast<volatile uint32_t*>(0x40004000);
 
-void say(char letter) {
+void send(char letter) {
   while (uart[1] & 1) {
   }
   uart[0] = static_cast<uint32_t>(letter);
 }
-
-[[noreturn]] void leave(uint32_t code) {
-  const uint32_t block[] = {0x20026, code};
-  register uint32_t operation asm("r0") = 0x20;
-  register const void* argument asm("r1") = block;
-  asm volatile("bkpt 0xAB" : "+r"(operation) : "r"(argument) : "memory");
-  for (;;) {
-  }
-}
 }  // namespace
+
+void say(const char* text) {
+  while (*text) send(*text++);
+}
+
+void say(float number) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &number, 4);
+  for (int shift = 28; shift >= 0; shift -= 4) send("0123456789abcdef"[bits >> shift & 15]);
+  send('\\n');
+}
 
 struct Vectors {
   uint32_t* stack;
@@ -58,16 +71,40 @@ void reset() {
   *reinterpret_cast<volatile uint32_t*>(0xE000ED88) |= 0xF << 20;
   uart[4] = 16;
   uart[2] = 3;
+  const uint32_t block[] = {0x20026, static_cast<uint32_t>(program())};
+  register uint32_t operation asm("r0") = 0x20;
+  register const void* argument asm("r1") = block;
+  asm volatile("bkpt 0xAB" : "+r"(operation) : "r"(argument) : "memory");
+  for (;;) {
+  }
+}
+"""
+FIRMWARE = """
+#include "board.h"
+#include "gesture.h"
+
+#ifndef PIO_UNIT_TESTING
+int program() {
   gesture::init();
   for (int i = 0; i < 4; ++i) gesture::inputs::motion()[i] = 0.5f;
   gesture::run();
-  for (int i = 0; i < 3; ++i) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, gesture::outputs::last() + i, 4);
-    for (int shift = 28; shift >= 0; shift -= 4) say("0123456789abcdef"[bits >> shift & 15]);
-    say('\\n');
-  }
-  leave(7);
+  for (int i = 0; i < 3; ++i) say(gesture::outputs::last()[i]);
+  return 7;
+}
+#endif
+"""
+TESTING = """
+#include "board.h"
+#include "gesture.h"
+
+int program() {
+  gesture::init();
+  for (int i = 0; i < 4; ++i) gesture::inputs::motion()[i] = 0.5f;
+  gesture::run();
+  const float first = gesture::outputs::last()[0];
+  say(first == first ? "a number: PASS\\n" : "a number: FAIL\\n");
+  say(first > LARGEST ? "large: PASS\\n" : "large: FAIL too small\\n");
+  return 0;
 }
 """
 BUILDER = """
@@ -104,7 +141,18 @@ def pio(once: Once) -> Path:
     return folder / "bin/python"
 
 
-Pio = Callable[..., subprocess.CompletedProcess[str]]
+@dataclass(frozen=True)
+class Pio:
+    """PlatformIO in a project."""
+
+    command: tuple[str | Path, ...]
+    project: Path
+    environment: dict[str, str]
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.command, *words], cwd=self.project, env=self.environment, capture_output=True, text=True, check=False
+        )
 
 
 def _here(ini: str, folder: Path, script: str) -> str:
@@ -113,6 +161,7 @@ def _here(ini: str, folder: Path, script: str) -> str:
         "platform = ststm32": f"platform = symlink://{folder}/platform",
         "board = nucleo_f446re": "board = mps2",
         "/path/to/model.py": script,
+        "/path/to ": f"{Path(script).parent} ",
     }
     for word, place in places.items():
         assert word in ini
@@ -121,8 +170,8 @@ def _here(ini: str, folder: Path, script: str) -> str:
 
 
 @pytest.fixture
-def run(pio: Path, installed: Installed, tmp_path: Path) -> Pio:
-    """run(words) in a project with a platform of its own; etexport is found beside the script that platformio.ini
+def project(pio: Path, installed: Installed, tmp_path: Path) -> Pio:
+    """A project with a platform of its own; etexport is found beside the script that platformio.ini
     names."""
     needs("arm-none-eabi-g++", "qemu-system-arm")
     script = installed.run("etexport", "--platformio-script", cwd=tmp_path).strip()
@@ -148,6 +197,8 @@ def run(pio: Path, installed: Installed, tmp_path: Path) -> Pio:
         ),
         "platform/builder/main.py": BUILDER,
         "project/platformio.ini": _here(files("platformio.md")["platformio.ini"], tmp_path, script),
+        "project/test/test_custom_runner.py": files("platformio.md")["test/test_custom_runner.py"],
+        "project/src/board.h": BOARD_H, "project/src/board.cpp": BOARD, "project/src/main.cpp": FIRMWARE,
         "project/gesture.py": SCRIPT, "project/layers.py": LAYERS,
         "project/link.ld": (ROOT / "tests/examples/own_main.ld").read_text(),
     }  # fmt: skip
@@ -155,34 +206,59 @@ def run(pio: Path, installed: Installed, tmp_path: Path) -> Pio:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
 
-    def pio_run(*words: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "PLATFORMIO_CORE_DIR": str(tmp_path / "core"),
-            "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
-        }
-        command = [pio, "-m", "platformio", "run", *words]
-        return subprocess.run(
-            command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True, check=False
-        )
-
-    return pio_run
+    environment = {
+        **os.environ,
+        "PLATFORMIO_CORE_DIR": str(tmp_path / "core"),
+        "PLATFORMIO_SETTING_ENABLE_TELEMETRY": "no",
+    }
+    return Pio((pio, "-m", "platformio"), tmp_path / "project", environment)
 
 
-def test_a_model_in_a_project(run: Pio, tmp_path: Path) -> None:
-    """Built once and not again; simulated, with PyTorch's outputs and the firmware's exit code; anew when an imported
-    file changes."""
-    project, pte = tmp_path / "project", tmp_path / "gesture.pte"
-    assert main(["export", str(project / "gesture.py"), "-o", str(pte)]) == 0
-    (project / "src").mkdir()
-    (project / "src/main.cpp").write_text(FIRMWARE)
+def monitored(project: Pio, said: bytes) -> list[str]:
+    """What `pio device monitor` shows of a port at which this is said; it wants a terminal, and gets a pseudo one."""
+    board, port = pty.openpty()
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*project.command, "device", "monitor", "--port", os.ttyname(port)], cwd=project.project,
+        stdin=terminal, stdout=terminal, stderr=terminal, env=project.environment,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
 
-    first = run()
+    def wait_for(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            assert select.select([screen], [], [], 60)[0], shown.decode()
+            try:
+                shown += os.read(screen, 4096)
+            except OSError:  # it has ended
+                pytest.fail(shown.decode())
+
+    try:
+        wait_for(b"Quit:")
+        os.write(board, said + b"\nthe end\n")
+        wait_for(b"the end")
+        os.write(screen, b"\x03")  # Ctrl-C, by which one leaves it
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        for descriptor in (board, port, screen):
+            os.close(descriptor)
+    return [line.strip() for line in shown.decode().splitlines()]
+
+
+def test_a_model_in_a_project(project: Pio, tmp_path: Path) -> None:
+    """Built once and not again; simulated, with PyTorch's outputs and the firmware's exit code; tested, with what fails
+    in JUnit's file; watched; anew when an imported file changes."""
+    folder, pte = project.project, tmp_path / "gesture.pte"
+    assert main(["export", str(folder / "gesture.py"), "-o", str(pte)]) == 0
+
+    first = project("run")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "Making gesture of gesture.py" in first.stdout and "RAM:  " in first.stdout and "warning" not in first.stderr
-    again = run()
+    again = project("run")
     assert again.returncode == 0 and "Making" not in again.stdout and "Compiling" not in again.stdout
-    simulated = run("-t", "simulate")
+    simulated = project("run", "-t", "simulate")
     assert simulated.returncode == 1 and "[simulate] Error 7" in simulated.stderr, simulated.stdout + simulated.stderr
     words = [line for line in simulated.stdout.split() if len(line) == 8 and set(line) <= set("0123456789abcdef")]
     with np.load(pte.with_suffix(".npz")) as arrays:
@@ -190,12 +266,24 @@ def test_a_model_in_a_project(run: Pio, tmp_path: Path) -> None:
     outputs = np.array([int(word, 16) for word in words], np.uint32).view(np.float32)
     np.testing.assert_allclose(outputs, eager, rtol=1e-6)
 
-    (project / "layers.py").write_text(LAYERS.replace("HIDDEN = 8", "HIDDEN = 9"))
-    changed = run()
+    (folder / "test/test_gesture").mkdir()
+    for largest, code in ((eager[0] - 1, 0), (eager[0] + 1, 1)):
+        (folder / "test/test_gesture/test.cpp").write_text(TESTING.replace("LARGEST", f"{largest:.9g}f"))
+        tested = project("test", "--junit-output-path", "results.xml")
+        assert tested.returncode == code, tested.stdout + tested.stderr
+        cases = list(ElementTree.parse(folder / "results.xml").iter("testcase"))
+        failed = [one.find("failure") is not None for one in cases]
+        assert [one.get("name") for one in cases] == ["a number", "large"] and failed == [False, code == 1]
+
+    lines = monitored(project, b"ready\r\n" + encode("BUSY", 7, run=3) + b"and on")
+    assert lines[-4:] == ["ready", "BUSY      run 3", "and on", "the end"]
+
+    (folder / "layers.py").write_text(LAYERS.replace("HIDDEN = 8", "HIDDEN = 9"))
+    changed = project("run")
     assert "Making gesture" in changed.stdout and "Linking" in changed.stdout
 
-    (project / "gesture.py").write_text(SCRIPT.replace("return Net()", "return Nett()"))
-    wrong = run()
+    (folder / "gesture.py").write_text(SCRIPT.replace("return Net()", "return Nett()"))
+    wrong = project("run")
     assert (
         wrong.returncode == 1
         and "gesture.py" in wrong.stderr
