@@ -164,7 +164,8 @@ class MemoryMap:
     board: str
     program_hash: str
     quantization: str
-    """"int8" where values stand for reals by a scale, else "float32"."""
+    """"int8" where values stand for reals by a scale, "int8-weights" and its like where weights alone do, else
+    "float32"."""
     optimize: str
     rounding: str
     arena: Arena

@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantize", choices=QUANTIZATIONS, help="instead of what the scripts say")
     parser.add_argument(
         "--fail-below", type=decibels, metavar="DB", help="exit code 2, once the files are written, where an output of "
-            "int8 has "
-        "less signal to noise than this against the float network, or where that is not known"
+        "a quantised network has less signal to noise than this against the float network, or where that is not known"
     )  # fmt: skip
     depfile_argument(parser, "each X.pte")
     parser.add_argument(
@@ -78,8 +77,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
-    """Of an int8 network, what it loses against float on samples that it was not calibrated with: MismatchError below
-    `at_least_db`."""
+    """Of a quantised network, what it loses against float on samples that it was not calibrated with: MismatchError
+    below `at_least_db`."""
     from etexport.artifacts.reference import read_reference
     from etexport.judge.against_float import require_signal, signal_line, warning
     from etexport.judge.compare import converted_against_float
@@ -93,7 +92,8 @@ def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
     ):
         return
     found, missing = converted_against_float(reference)
-    print(f"{out}: int8: {signal_line(found, missing)}", flush=True)
+    word = reference.by.removeprefix("PyTorch in ") if reference.float_outputs else "quantised"
+    print(f"{out}: {word}: {signal_line(found, missing)}", flush=True)
     lost = warning(found, with_sources(quality(samples), method))
     if lost:
         print(f"warning: {script}: {lost}", file=sys.stderr)

@@ -27,7 +27,7 @@ from etexport.kernel.call import Read, RowRead
 from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer
 from etexport.program.model import Instruction, Method, Role, Value
-from etexport.specialise.model import Placed, scratch_name
+from etexport.specialise.model import Placed, Specialised, scratch_name
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep
 
 KINDS = {"call": CallStep, "begin": BeginStep, "next": NextStep, "jump": JumpStep, "move": MoveStep}
@@ -48,13 +48,13 @@ def memory_map(
     bound = sum(solution.bound.values())
     parts = [_part(placed, library, flash) for placed, flash in zip(methods, flashes, strict=True)]
     states = (value for value in methods[0].specialised.method.values.values() if value.role is Role.STATE)
-    scales = [_quantization(placed.specialised.method) for placed in methods]
+    words = [_quantization(placed.specialised) for placed in methods]
     named = [(placed.specialised.method.name, placed.first, part) for placed, part in zip(methods, parts, strict=True)]
     return MemoryMap(
         model=model,
         board=board,
         program_hash=f"{program_hash:016x}",
-        quantization="int8" if "int8" in scales else "float32",
+        quantization=next((word for word in words if word != "float32"), "float32"),
         optimize=target.optimize,
         rounding=target.rounding,
         arena=Arena(
@@ -126,10 +126,13 @@ def _part(placed: Placed, library: Library, flash: Flash) -> _Part:
     )
 
 
-def _quantization(method: Method) -> str:
+def _quantization(specialised: Specialised) -> str:
     """A program of ExecuTorch's Cortex-M operators has its scales in their arguments, any other one on its values."""
+    method = specialised.method
     scaled = any(value.spec.qparams is not None for value in method.values.values())
-    return "int8" if scaled or any(one.op.startswith("cortex_m::") for one in method.instructions) else "float32"
+    if scaled or any(one.op.startswith("cortex_m::") for one in method.instructions):
+        return "int8"
+    return f"{specialised.weights}-weights" if specialised.weights else "float32"
 
 
 def _buffer(placed: Placed, buffer: Buffer, uses: _Uses | None, user: Instruction | None) -> BufferUse:

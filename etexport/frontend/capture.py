@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from etexport.errors import ModelError
 from etexport.frontend.decompositions import decompositions
 from etexport.frontend.mistakes import explain
+from etexport.frontend.quantize.torchao_weights import dequantised
 from etexport.frontend.script import Script, silent
 
 aten = torch.ops.aten
@@ -39,12 +40,13 @@ def _exported(script: Script) -> ExportedProgram:
     """Torch's non-strict tracer refuses a convolution in a branch of torch.cond, for how its result lies in memory; the
     strict one does not."""
     assert isinstance(script.model, torch.nn.Module)
+    model = dequantised(script.model)
     try:
-        return torch.export.export(script.model, script.inputs, strict=False)
+        return torch.export.export(model, script.inputs, strict=False)
     except Exception as error:
         if _STRIDES not in str(error):
             raise
-        return torch.export.export(script.model, script.inputs, strict=True)
+        return torch.export.export(model, script.inputs, strict=True)
 
 
 def control_of(program: ExportedProgram) -> torch.fx.Node | None:

@@ -25,6 +25,8 @@ def decompositions(*, stock: bool) -> dict[Any, Callable[..., Any]]:
     table: dict[Any, Callable[..., Any]] = dict(torch.export.default_decompositions())
     table.update(get_decompositions(list(_THEIRS)))
     table.update(_OURS)
+    if hasattr(torch.ops.torchao, "dequantize_affine"):  # torchao is imported, by what made the network
+        table[torch.ops.torchao.dequantize_affine.default] = _dequantize_affine
     return table if stock else {**table, **recurrent()}
 
 
@@ -219,6 +221,35 @@ def _solution(a: Tensor, b: Tensor, *, left: bool = True) -> Tensor:
 
 def _cholesky(a: Tensor, *, upper: bool = False) -> Tensor:
     return torch.linalg.cholesky_ex(a, upper=upper)[0]  # type: ignore[no-any-return]
+
+
+# ---- weights in few bits ---------------------------------------------------------------------------------------------
+
+
+def _dequantize_affine(
+    stored: Tensor,
+    block_size: list[int],
+    scale: Tensor,
+    zero_point: Tensor | None,
+    input_dtype: torch.dtype,
+    quant_min: int | None = None,
+    quant_max: int | None = None,
+    output_dtype: torch.dtype = torch.float32,
+) -> Any:
+    """torchao's groups along rows as ExecuTorch's channels of shorter rows."""
+    if output_dtype is not torch.float32 or input_dtype is not torch.int8:
+        return NotImplemented
+
+    def of_groups(each: Tensor) -> Tensor:
+        each = each.reshape([full // size for full, size in zip(stored.shape, block_size, strict=True)])
+        for dim, size in enumerate(block_size[:-1]):
+            each = each if size == 1 else each.repeat_interleave(size, dim)
+        return each.reshape(-1)
+
+    low, high = -128 if quant_min is None else int(quant_min), 127 if quant_max is None else int(quant_max)
+    zeros = None if zero_point is None else of_groups(zero_point).to(torch.int64)
+    groups = (stored.reshape(-1, block_size[-1]), of_groups(scale), zeros, 0, low, high, input_dtype)
+    return torch.ops.quantized_decomposed.dequantize_per_channel.default(*groups).reshape(stored.shape)
 
 
 # ---- bags of embeddings ----------------------------------------------------------------------------------------------

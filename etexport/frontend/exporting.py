@@ -26,6 +26,7 @@ from etexport.frontend.naming import numbered
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
 from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
 from etexport.frontend.quantize.doubts import doubts
+from etexport.frontend.quantize.few_bits import BITS, in_few_bits
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
@@ -66,7 +67,7 @@ def export(
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
     `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that
-    ExecuTorch lacks are refused. `quantize`, "float32" or "int8", overrules the script's word. `check` sees the `.pte`
+    ExecuTorch lacks are refused. `quantize` overrules the script's word. `check` sees the `.pte`
     before it is written, and raises what is to be raised in its place. `inputs`, samples first, take the place of what
     the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
     unsupported operators, each with node, line of the script and a hint.
@@ -185,7 +186,10 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     if converted is not None:
         arrays.update(_warnings(original, samples, method))
         arrays.update(_float_arrays(original, converted, samples))
-        arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
+        if converted.observed is not None:
+            arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
+        else:
+            arrays["reference"] = np.array(f"PyTorch in {script.quantize}")
     arrays.update(_reasons(exported, nodes))
     first = [one[0] for one in samples.inputs]
     steps = trace(exported, first)
@@ -242,6 +246,8 @@ def _converted(script: Script) -> Converted | None:
             return converted(script.model)
         if script.quantize == "float32" or _is_quantized(script):
             return None
+        if script.quantize in BITS:
+            return _in_few_bits(script)
         if script.program is not None:
             raise ModelError("a .pt2 is quantised before it is saved", hint="prepare and convert it with torchao")
         if script.calibration is None:
@@ -259,6 +265,15 @@ def _converted(script: Script) -> Converted | None:
         if (control := _control(script)) is not None:
             raise _no_control(script, control) from None
         raise explain(error, script.path, "the model cannot be quantised") from None
+
+
+def _in_few_bits(script: Script) -> Converted:
+    assert isinstance(script.model, torch.nn.Module)
+    with torch.no_grad():
+        dry_run(script)
+    return Converted(
+        in_few_bits(script.model, script.inputs, BITS[script.quantize], settings_of(script).keep_float), None
+    )
 
 
 LABELLED = 100
@@ -328,7 +343,8 @@ def _with_int8_io(program: Program, script: Script) -> Program:
 def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dict[str, Array]:
     """What the network gives in float, and which samples served as calibration data, if it was there to run before the
     conversion."""
-    float_script = replace(script, model=without_observers(converted.observed)) if is_prepared(script.model) else script
+    observed = converted.observed if is_prepared(script.model) else None
+    float_script = script if observed is None else replace(script, model=without_observers(observed))
     arrays = {f"float_output_{at}": one for at, one in enumerate(eager_outputs(float_script, samples))}
     if script.calibration is not None:
         arrays["calibrated"] = _calibrated(script, samples)

@@ -1,10 +1,10 @@
 """How kernel folders are found.
 
-A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, and `INT8` and `RULES` where it can be quantised,
-further modules and the C++ headers that they name. Nothing registers itself and there is no list: `load_ops()` reads
-the folders, and those of installed packages through the entry point group `etexport.kernels` (each entry is a module or
-package whose folder holds kernel folders). A family is the package `etexport_kernels.<family>`: so its modules find one
-another, and another family's packing.
+A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, `INT8` and `RULES` where it can be quantised,
+`WEIGHTS` where it reads weights in few bits, further modules and the C++ headers that they name. Nothing registers
+itself and there is no list: `load_ops()` reads the folders, and those of installed packages through the entry point
+group `etexport.kernels` (each entry is a module or package whose folder holds kernel folders). A family is the package
+`etexport_kernels.<family>`: so its modules find one another, and another family's packing.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Library:
     rules: Mapping[str, Any] = field(default_factory=dict)
     """How float operators between dequantise and quantise are computed in integers (`etexport.kernel.quantized.Rule`),
     by operator name."""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """Which float operators read weights as they are stored (`etexport.kernel.weights.Weights`), by operator name."""
     int8: Mapping[str, Int8] = field(default_factory=dict)
     """What is said of how operators of a graph are quantised, by their names there."""
 
@@ -61,6 +63,7 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
     _as_packages(families)
     ops: dict[str, Op] = {}
     rules: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     int8: dict[str, Int8] = {}
     for family, path in families.items():
         module = _load(family, path)
@@ -72,6 +75,10 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
             if rule.op in rules:
                 raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))
             rules[rule.op] = rule
+        for reader in getattr(module, "WEIGHTS", ()):
+            if reader.op in weights:
+                raise ModelError(f"a second folder keeps the weights of {reader.op}", where=str(path))
+            weights[reader.op] = reader
         if not all(isinstance(one, Int8) for one in getattr(module, "INT8", ())):
             raise ModelError("INT8 holds no Int8(...)", where=str(path), hint="docs/kernels.md says what belongs there")
         for said in getattr(module, "INT8", ()):
@@ -84,7 +91,7 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
                 raise ModelError(f"{op.name} is declared in {ops[op.name].family} and in {family}", where=str(path))
             object.__setattr__(op, "family", family)
             ops[op.name] = op
-    return Library(ops, folders, rules, int8)
+    return Library(ops, folders, rules, weights, int8)
 
 
 def _as_packages(families: Mapping[str, Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from etexport.judge.against_float import signal_line
 from etexport.report.profile import slowest, unit_of
-from etexport.report.report import Report
+from etexport.report.report import Report, lost_bits
 from etexport.report.summary import accuracy_line, error_line
 
 _LISTED = 6
@@ -19,7 +19,7 @@ def markdown(report: Report) -> str:
         if compare.mismatched:
             agree = f"**{compare.mismatched} of {compare.samples} samples differ from {compare.against}**"
         facts += [("outputs", agree), ("accuracy", accuracy_line(compare)), ("error", error_line(compare))]
-        if report.quantization == "int8":
+        if lost_bits(report):
             facts.append(("signal", signal_line(compare.against_float, compare.snr_missing)))
     if report.exact is not None:
         facts.append(("operators", str(report.exact)))

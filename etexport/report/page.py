@@ -13,7 +13,7 @@ from etexport.judge.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.judge.compare import Comparison
 from etexport.report.chart import chart
 from etexport.report.profile import lost, shares, unit_of
-from etexport.report.report import Report, allowance, estimate, judge
+from etexport.report.report import Report, allowance, estimate, judge, lost_bits
 from etexport.report.summary import error_line
 from etexport.report.template import render
 
@@ -122,7 +122,7 @@ def page(
         lost=lost_line(report, unit_of(report.counter)),
         unit=unit_of(report.counter),
         signal=signal_line(report.compare.against_float, report.compare.snr_missing)
-        if report.compare and report.quantization == "int8"
+        if report.compare and lost_bits(report)
         else "",
         outputs=output_rows(report),
         layers=layer_rows(report),
@@ -152,9 +152,7 @@ def cards(report: Report) -> tuple[Card, ...]:
                 "good" if good else "bad",
             )
         )
-    float_network = (
-        report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
-    )
+    float_network = report.compare.against_float if report.compare is not None and lost_bits(report) else None
     if report.compare is not None and float_network is not None and not report.compare.snr_missing:
         low = float_network.lowest.snr_db
         tone = "" if low >= WARN_BELOW_DB else "bad"
@@ -222,7 +220,7 @@ class OutputRow:
 
 def output_rows(report: Report) -> tuple[OutputRow, ...]:
     """Each real output of an int8 network against the float network's."""
-    found = report.compare.against_float if report.compare is not None and report.quantization == "int8" else None
+    found = report.compare.against_float if report.compare is not None and lost_bits(report) else None
     return tuple(
         OutputRow(
             f"{one.output} {one.name}",

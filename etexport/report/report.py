@@ -59,8 +59,8 @@ class Compared:
     the accuracies among the `judged` ones."""
 
     against: str
-    """"PyTorch"; "PyTorch in int8" for what was quantised here; "the host board" for a program that came without eager
-    outputs."""
+    """"PyTorch"; "PyTorch in int8", "PyTorch in int4-weights" for what was quantised here; "the host board" for a
+    program that came without eager outputs."""
     samples: int
     judged: int
     """Samples that were not calibrated with; all of a float program."""
@@ -146,6 +146,12 @@ class Report:
     """What the user says that the core runs at."""
 
 
+def lost_bits(report: Report) -> bool:
+    """Whether it is a program of few bits, of which the float network is another one."""
+    ours = report.compare is not None and report.compare.against.startswith("PyTorch in ")
+    return report.quantization == "int8" or ours
+
+
 def estimate(report: Report) -> str:
     """How long an inference takes at the clock that the user names; "" where none is named, or what is counted are no
     steps of it."""
@@ -163,7 +169,7 @@ def compared(comparison: Comparison) -> Compared:
 
 def judge(compare: Compared) -> str:
     """Whose classes and accuracy those of the board are held against: the float network's, where it is known."""
-    return "float PyTorch" if compare.against == "PyTorch in int8" else compare.against
+    return "float PyTorch" if compare.against.startswith("PyTorch in ") else compare.against
 
 
 def allowance(compare: Compared) -> str:

@@ -101,7 +101,7 @@ def report(
     taken = ways(steps, ran)
     comparison = None if verdict is None else verdict.comparison
     activations = layers(memory, quality(samples)) if samples.is_file() else ()
-    lost = "" if comparison is None or quantization != "int8" else warning(comparison.against_float, activations)
+    lost = "" if comparison is None or quantization == "float32" else warning(comparison.against_float, activations)
     made = Report(
         model=memory.model,
         board=board.name,

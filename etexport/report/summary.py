@@ -12,7 +12,7 @@ from rich.text import Text
 from etexport.judge.against_float import decibels, signal_line
 from etexport.judge.replay import Exact
 from etexport.report.profile import lost, slowest, unit_of
-from etexport.report.report import Compared, Report, allowance, estimate, judge
+from etexport.report.report import Compared, Report, allowance, estimate, judge, lost_bits
 from etexport.report.ways import way_line
 
 WIDTH = 100
@@ -56,7 +56,7 @@ def facts(report: Report) -> RenderableType:
         table.add_row("error", Text(error_line(report.compare)))
         if report.exact is not None:
             table.add_row("operators", Text(_each(report.exact), style="bold red" if report.exact.wrong else "green"))
-        if report.quantization == "int8":
+        if lost_bits(report):
             table.add_row("signal", Text(signal_line(report.compare.against_float, report.compare.snr_missing)))
         for flag in report.compare.flags:
             table.add_row("note", Text(flag, style="yellow"))

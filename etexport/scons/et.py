@@ -23,7 +23,7 @@ from pathlib import Path
 
 from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
-QUANTIZATIONS = ("float32", "int8")
+QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights")
 GENERATED = (
     "program.h",
     "program_c.h",
@@ -132,7 +132,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
     """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to
     compare with.
 
-    `QUANTIZE` ("float32", "int8") overrules what the script says."""
+    `QUANTIZE` (one of `QUANTIZATIONS`) overrules what the script says."""
     script = _file(env, script)
     name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said

@@ -31,6 +31,8 @@ class Specialised:
     target: Target
     in_float: tuple[InFloat, ...] = ()
     """What of a quantised program is not computed in integers; empty for a program without quantisation."""
+    weights: str = ""
+    """In what weights lie that stay in few bits beside floats ("int4"), the fewest that there are; "" where none do."""
 
     @property
     def calls(self) -> Mapping[int, CallStep]:

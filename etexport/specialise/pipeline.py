@@ -24,6 +24,7 @@ from etexport.specialise.integer import fuse_integers
 from etexport.specialise.layout import lay_out
 from etexport.specialise.model import Specialised
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Schedule, Step
+from etexport.specialise.weights import keep_weights
 
 
 def specialise_all(program: Program, target: Target, library: Library) -> tuple[Specialised, ...]:
@@ -56,8 +57,11 @@ def specialise(program: Program, target: Target, library: Library, *, method: st
 
 def _specialised(graph: Method, target: Target, library: Library) -> Specialised:
     supported.check_declared(graph, library)  # what all that follows counts on
+    graph, in_float, weights = keep_weights(
+        graph, library
+    )  # where nothing but weights is quantised, they stay as they are
     # dequantise -> operators -> quantise becomes one integer instruction
-    graph, in_float = fuse_integers(graph, library)
+    graph, more_in_float = fuse_integers(graph, library)
     check_supported(graph, library)
     graph = with_labels(graph)  # where jumps lead to, until the last instruction stands
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
@@ -66,7 +70,7 @@ def _specialised(graph: Method, target: Target, library: Library) -> Specialised
     graph = without_labels(tidy(graph))  # unique names, no value that nobody uses
     schedule = choose_kernels(graph, target, library)
     check_contents(laid_out, graph, schedule)
-    return Specialised(graph, schedule, target, in_float)
+    return Specialised(graph, schedule, target, in_float + more_in_float, weights)
 
 
 def rounding_of(program: Program) -> str:

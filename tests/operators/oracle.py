@@ -93,10 +93,8 @@ def arguments(op: Op, args: tuple[Any, ...], *, wide: bool) -> list[Any]:
 def results(sample: Sample, *, wide: bool) -> tuple[Array, ...]:
     """What PyTorch computes, one array for each output that the schema names."""
     if not in_torch(sample.op.name):
-        assert sample.op.reference is not None and sample.op.exact, (
-            f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
-        )
-        returned = sample.op.reference(*(_plain(arg) for arg in sample.args))
+        assert sample.op.reference is not None, f"{sample.op.name}: PyTorch has no such operator, and op.py no meaning"
+        returned = sample.op.reference(*(_plain(arg, wide=wide) for arg in sample.args))
         return tuple(np.asarray(one) for one in (returned if isinstance(returned, tuple) else (returned,)))
     returned = called(sample, wide=wide)
     many = returned if isinstance(returned, (tuple, list)) else (returned,)
@@ -117,18 +115,21 @@ def called(sample: Sample, *, wide: bool) -> Any:
 
 
 def in_torch(name: str) -> bool:
-    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) are defined by the numpy meaning in `op.py`:
-    integers, bit for bit. The front end tells PyTorch of some of ours, which compute what PyTorch's whole layers do."""
+    """Operators of ExecuTorch's that PyTorch lacks (`cortex_m::`) and our own are defined by the numpy meaning in
+    `op.py`: integers bit for bit, floats in float64. The front end tells PyTorch of some of ours, which compute what
+    PyTorch's whole layers do."""
     operators()
     return name.startswith(("aten::", "dim_order_ops::")) or hasattr(
         torch.ops.etexport, name.partition("::")[2].partition(".")[0]
     )
 
 
-def _plain(arg: Any) -> Any:
+def _plain(arg: Any, *, wide: bool) -> Any:
     if isinstance(arg, tuple):
-        return [_plain(item) for item in arg]
-    return arg.data if isinstance(arg, Tensor) else arg
+        return [_plain(item, wide=wide) for item in arg]
+    if not isinstance(arg, Tensor):
+        return arg
+    return arg.data.astype(np.float64) if wide and arg.data.dtype == np.float32 else arg.data
 
 
 def expected(sample: Sample) -> tuple[Array, ...]:

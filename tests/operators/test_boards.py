@@ -78,7 +78,7 @@ def compare_fused(bench: Bench, library: Library, ops: list[Op]) -> None:
 
 
 def test_what_is_tried_on_top_is_what_was_meant() -> None:
-    own = ["binary", "convolution", "linear", "norm", "pooling", "quantize", "recurrent", "reduce"]
+    own = ["binary", "convolution", "few_bits", "linear", "norm", "pooling", "quantize", "recurrent", "reduce"]
     assert (own, ["convolution", "linear"]) == (OWN, WITHOUT_FPU)
 
 

@@ -22,10 +22,11 @@ _OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.", "etexport.
 @dataclass(frozen=True, eq=False)
 class Converted:
     """`model` has quantise and dequantise round what can compute in int8, a graph to export again. `observed` is the
-    same graph before: it computes in float, with an observer at each place where `model` quantises."""
+    same graph before: it computes in float, with an observer at each place where `model` quantises; None where only
+    weights are quantised."""
 
     model: nn.Module
-    observed: GraphModule
+    observed: GraphModule | None
 
 
 def quantized(

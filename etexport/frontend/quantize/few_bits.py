@@ -1,0 +1,100 @@
+"""Weights in few bits, activations in float: `quantize = "int8-weights"` and `"int4-weights"`, without calibration.
+
+A weight is stored as integers with a scale for each output channel, in 4 bits for each group of 32 elements of a linear
+layer's row; `quantized_decomposed::` dequantises it before it is read, so that the stock runtime can run the file. On
+the target side it stays as it is (`etexport/specialise/weights.py`).
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.ao.quantization.fx._decomposed  # defines the operators of quantized_decomposed
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from etexport.errors import ModelError
+from etexport.frontend.quantize import kept
+from etexport.frontend.quantize.declared import is_layer, weights_of
+from etexport.frontend.quantize.folding import folded
+from etexport.frontend.quantize.functional import functional
+
+aten = torch.ops.aten
+
+BITS: Mapping[str, int] = {"int8-weights": 8, "int4-weights": 4}
+GROUP = 32
+"""Elements of a row that have a scale in common, in 4 bits."""
+_TRIED = tuple(1 - step / 40 for step in range(12))
+"""Of the scale that holds a group's largest weight: smaller ones, which cut it off for the others' good."""
+
+
+def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_float: Sequence[str]) -> GraphModule:
+    """The network with every weight of a layer or an embedding in `bits` bits. ModelError where none has any, and for
+    names in `keep_float` that the network does not have."""
+    with torch.no_grad():
+        captured = folded(functional(torch.export.export(model, inputs, strict=False)))
+        kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
+        made: dict[tuple[str, int], Node] = {}
+        for node in list(captured.graph.nodes):
+            at = 0 if node.target is aten.embedding.default else 1
+            reads = is_layer(node) or at == 0
+            weight = node.args[at] if reads else None
+            if not isinstance(weight, Node) or weight.op != "get_attr" or kept.keeper(node, keep_float) is not None:
+                continue
+            channel = weights_of(node).channel_dim if is_layer(node) else 0
+            content = operator.attrgetter(str(weight.target))(captured)
+            if content.dtype is not torch.float32 or content.dim() < 2:
+                continue
+            key = (str(weight.target), channel)
+            if key not in made:
+                made[key] = _stored(captured, weight, content.detach(), channel, bits)
+            node.args = (*node.args[:at], made[key], *node.args[at + 1 :])
+    if not made:
+        raise ModelError("no layer has weights to be stored in few bits", hint='quantize = "float32"')
+    captured.graph.eliminate_dead_code()
+    captured.delete_all_unused_submodules()
+    captured.recompile()
+    return captured
+
+
+def _stored(model: GraphModule, weight: Node, content: Tensor, channel: int, bits: int) -> Node:
+    """What dequantises the weight, right behind it."""
+    grouped = bits == 4 and content.dim() == 2 and content.shape[1] % GROUP == 0
+    rows = content.reshape(-1, GROUP) if grouped else content
+    integers, scales = _rounded(rows.transpose(0, channel).reshape(rows.shape[channel], -1), bits)
+    swapped = rows.transpose(0, channel)
+    integers = integers.reshape(swapped.shape).transpose(0, channel).contiguous()
+    path, _, leaf = str(weight.target).rpartition(".")
+    module = model.get_submodule(path)
+    prefix = f"{path}." if path else ""
+    nodes = []
+    with model.graph.inserting_after(weight):
+        for name, one in (("stored", integers), ("scales", scales)):
+            module.register_buffer(f"{leaf}_{name}", one)
+            nodes.append(model.graph.get_attr(f"{prefix}{leaf}_{name}"))
+    limit = 1 << (bits - 1)
+    with model.graph.inserting_after(nodes[0]):
+        args = (*nodes, None, channel, -limit, limit - 1, torch.int8)
+        real = model.graph.call_function(torch.ops.quantized_decomposed.dequantize_per_channel.default, args)
+    if not grouped:
+        return real
+    with model.graph.inserting_after(real):
+        return model.graph.call_function(aten.reshape.default, (real, list(content.shape)))
+
+
+def _rounded(rows: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Integers and a scale for each row: of the scales tried, the one with the least squared error."""
+    limit = 1 << (bits - 1)
+    largest = rows.abs().amax(dim=1).clamp(min=2.0**-100)
+    best = torch.full_like(largest, torch.inf)
+    stored, scales = torch.zeros_like(rows, dtype=torch.int8), largest / (limit - 1)
+    for factor in _TRIED if bits < 8 else (1.0,):
+        scale = largest / (limit - 1) * factor
+        integers = (rows / scale[:, None]).round().clamp(-limit, limit - 1)
+        error = (integers * scale[:, None] - rows).square().sum(dim=1)
+        better = error < best
+        best, scales = torch.where(better, error, best), torch.where(better, scale, scales)
+        stored = torch.where(better[:, None], integers.to(torch.int8), stored)
+    return stored, scales

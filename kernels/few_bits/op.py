@@ -1,0 +1,275 @@
+"""Linear layers and embeddings whose weights stay in 4, 8 or 16 bits beside float activations.
+
+Made on the target side of a float operator that reads dequantised constants (`WEIGHTS`); no file has them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from etexport.kernel.call import Call, Const, GeometryField, Operand, Read, Scratch, Target, Write
+from etexport.kernel.cases import Case, Draw, T
+from etexport.kernel.node import Node
+from etexport.kernel.op import InferredSpec, Layout, Op
+from etexport.kernel.quantized import Fused
+from etexport.kernel.weights import Kept, Weights
+from etexport.program.model import Array, DType, Value
+
+_INF = float("inf")
+_STORED = {4: "Nibbles", 8: "Bytes"}
+_LONGEST = 128
+"""Elements of a block at most: its sum is that of unsigned weights until the zero point's share is taken off, so that
+it must not grow large beside the result."""
+
+
+# ---- how weights lie -------------------------------------------------------------------------------------------------
+
+
+def _packed(weight: Array, bits: int) -> Array:
+    """(rows, elements) -> the bytes that the kernels read, rows of whole eights."""
+    filled = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8)))
+    unsigned = (filled.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
+    return unsigned.reshape(-1) if bits == 8 else (unsigned[:, ::2] | unsigned[:, 1::2] << 4).reshape(-1)
+
+
+def _kind(node: Node) -> str:
+    return _STORED[node["bits"]]
+
+
+def _constants(node: Node) -> tuple[Const, Const, Const]:
+    """Weights, scales and zero points."""
+    scales, zeros = node["scales"], node["zero_points"]
+    return (
+        Const("weight", _packed(node["weight"].data, node["bits"])),
+        Const("scales", scales.data.reshape(-1)),
+        Const("zero_points", None if zeros is None else zeros.data.reshape(-1)),
+    )
+
+
+def _check(node: Node) -> tuple[int, int, int]:
+    """(rows, elements of a row, groups of a row), after checking weights and scales."""
+    weight, scales, zeros, bits = node["weight"], node["scales"], node["zero_points"], node["bits"]
+    if bits not in _STORED or weight.spec.dtype is not DType.INT8 or len(weight.spec.shape) != 2:
+        raise node.error(f"weights {weight.spec} in {bits} bits")
+    (rows, elements), shape = weight.spec.shape, scales.spec.shape
+    if scales.spec.dtype is not DType.FLOAT32 or len(shape) != 2 or shape[0] != rows or elements % max(shape[1], 1):
+        raise node.error(f"scales {scales.spec} of weights {weight.spec}")
+    if zeros is not None and (zeros.spec.dtype, zeros.spec.shape) != (DType.INT8, shape):
+        raise node.error(f"zero points {zeros.spec} beside scales {scales.spec}")
+    if any(one is not None and one.data is None for one in (weight, scales, zeros)):
+        raise node.error("the weights are no constants")
+    limit = 1 << (bits - 1)
+    if weight.data.size and not -limit <= weight.data.min() <= weight.data.max() < limit:
+        raise node.error(f"weights beyond {bits} bits")
+    return rows, elements, shape[1]
+
+
+def _real(weight: Array, scales: Array, zero_points: Array | None) -> Array:
+    """The weights, in the scales' type."""
+    grouped = weight.reshape(*scales.shape, -1).astype(scales.dtype)
+    if zero_points is not None:
+        grouped = grouped - zero_points[..., None]
+    return np.asarray((grouped * scales[..., None]).reshape(weight.shape))
+
+
+# ---- linear ----------------------------------------------------------------------------------------------------------
+
+
+def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
+    x, bias = node["input"].spec, node["bias"]
+    outputs, inputs, _ = _check(node)
+    if not x.shape or x.shape[-1] != inputs or (bias is not None and bias.spec.shape != (outputs,)):
+        raise node.error(f"linear of {x} with weights {node['weight'].spec}")
+    return ((x.dtype, (*x.shape[:-1], outputs)),)
+
+
+def _lower_linear(node: Node, target: Target) -> Call:
+    outputs, inputs, groups = _check(node)
+    x, bias, epilogue = node["input"], node["bias"], node.instruction.epilogue
+    weight, scales, zeros = _constants(node)
+    low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
+    positions = node.out.spec.numel // max(outputs, 1)
+    geometry: dict[str, GeometryField] = {
+        "positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high,
+    }  # fmt: skip
+    zero = 1 << (node["bits"] - 1)
+    added = Const("bias", None if bias is None else bias.data)
+    residual: Operand = Const("residual", None) if node.residual is None else Read(node.residual.id)
+    macs = positions * outputs * inputs
+    block = _block(inputs, groups)
+    if target.features >= {"arm", "dsp", "fpu"} and block and zeros.data is None:
+        blocks = inputs // block
+        geometry |= {"blocks": blocks, "eights": block // 8, "step": 4 if groups > 1 else 0, "zero": -zero * 2.0**-24}
+        operands = (Write(node.out.id), Read(x.id), weight, scales, added, residual, Scratch(DType.FLOAT32, 2 * blocks))
+        function = f"few_bits_linear_m4f<et::M4f{_kind(node)}>"
+        return Call(function, "few_bits/m4f.h", geometry, operands, None, macs, "m4f")
+    geometry |= {"group": inputs // groups, "zero": zero}
+    function = f"few_bits_linear<et::{_kind(node)}>"
+    portable = (Write(node.out.id), Read(x.id), weight, scales, zeros, added, residual)
+    return Call(function, "few_bits/few_bits.h", geometry, portable, None, macs)
+
+
+def _block(inputs: int, groups: int) -> int:
+    """How many elements the M4's kernel adds up before it multiplies by a scale; 0 where it cannot. Where a row has one
+    scale, that is taken several times."""
+    sizes = (inputs // groups,) if groups > 1 else range(8, _LONGEST + 1, 8)
+    return max((size for size in sizes if size % 8 == 0 and size <= _LONGEST and inputs % size == 0), default=0)
+
+
+def _reference_linear(
+    x: Array, weight: Array, scales: Array, zero_points: Array | None, bias: Array | None, bits: int
+) -> Array:
+    product: Array = np.matmul(x.astype(np.float64), _real(weight, scales.astype(np.float64), zero_points).T)
+    if bias is not None:
+        product = product + bias
+    return product.astype(x.dtype)
+
+
+def _keep_linear(node: Node, kept: Kept) -> Fused | str:
+    return _fused(node["input"], kept, node["bias"])
+
+
+def _keep_mm(node: Node, kept: Kept) -> Fused | str:
+    return _fused(node["self"], kept.transposed(), None)
+
+
+def _keep_addmm(node: Node, kept: Kept) -> Fused | str:
+    bias = node["self"]
+    outputs = node.out.spec.shape[1]
+    if (node["alpha"], node["beta"]) != (1, 1) or bias.data is None or bias.spec.numel not in (1, outputs):
+        return "its bias is no constant, or it is multiplied"
+    return _fused(node["mat1"], kept.transposed(), np.broadcast_to(bias.data.reshape(-1), (outputs,)))
+
+
+def _fused(x: Value, kept: Kept, bias: Any) -> Fused | str:
+    if bias is not None and not isinstance(bias, np.ndarray) and bias.data is None:
+        return "its bias is no constant"
+    rows = kept.in_rows()
+    if rows is None:
+        return "its scales are none of rows, or of groups of a row's elements"
+    return Fused("etexport::few_bits_linear.out", (x, rows.stored, rows.scales, rows.zero_points, bias, kept.bits))
+
+
+# ---- embedding -------------------------------------------------------------------------------------------------------
+
+
+def _infer_embedding(node: Node) -> tuple[InferredSpec, ...]:
+    _, elements, _ = _check(node)
+    if node["indices"].spec.dtype not in (DType.INT64, DType.INT32):
+        raise node.error(f"indices are {node['indices'].spec.dtype.numpy}")
+    return ((DType.FLOAT32, (*node["indices"].spec.shape, elements)),)
+
+
+def _lower_embedding(node: Node, target: Target) -> Call:
+    rows, elements, groups = _check(node)
+    geometry: dict[str, GeometryField] = {
+        "count": node["indices"].spec.numel, "rows": rows, "elements": elements, "group": elements // groups,
+        "zero": 1 << (node["bits"] - 1),
+    }  # fmt: skip
+    operands = (Write(node.out.id), *_constants(node), Read(node["indices"].id))
+    return Call(f"few_bits_embedding<et::{_kind(node)}>", "few_bits/few_bits.h", geometry, operands)
+
+
+def _reference_embedding(weight: Array, scales: Array, zero_points: Array | None, indices: Array, bits: int) -> Array:
+    return np.take(_real(weight, scales, zero_points), indices, axis=0)
+
+
+def _keep_embedding(node: Node, kept: Kept) -> Fused | str:
+    rows = kept.in_rows()
+    if rows is None:
+        return "its scales are none of rows, or of groups of a row's elements"
+    return Fused(
+        "etexport::few_bits_embedding.out", (rows.stored, rows.scales, rows.zero_points, node["indices"], kept.bits)
+    )
+
+
+# ---- cases -----------------------------------------------------------------------------------------------------------
+
+
+def _weights(rows: int, elements: int, groups: int, bits: int, zeros: bool) -> tuple[T, T, T | None]:
+    limit = 1 << (bits - 1)
+    return (
+        T((rows, elements), DType.INT8, -limit, limit, constant=True),
+        T((rows, groups), low=0.01, high=0.1, constant=True),
+        T((rows, groups), DType.INT8, -limit, limit, constant=True) if zeros else None,
+    )
+
+
+def _linear(
+    x: tuple[int, ...], outputs: int, groups: int, bits: int, note: str = "", *, zeros: bool = False, bias: bool = True
+) -> Case:
+    added = T((outputs,), constant=True) if bias else None
+    return Case((T(x), *_weights(outputs, x[-1], groups, bits, zeros), added, bits), note)
+
+
+def _draw_sizes(draw: Draw) -> tuple[int, int]:
+    """Groups of a row, and elements of each."""
+    return draw.choice((1, 1, 2, 3)), draw.choice((8, 32, draw.integer(1, 40)))
+
+
+def _draw_linear(draw: Draw) -> Case:
+    groups, size = _draw_sizes(draw)
+    batch = tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
+    zeros, bias = draw.integer(0, 3) == 0, draw.flag()
+    return _linear((*batch, groups * size), draw.integer(1, 12), groups, draw.choice((4, 8)), zeros=zeros, bias=bias)
+
+
+def _embedding(
+    indices: T, rows: int, elements: int, groups: int, bits: int, note: str = "", *, zeros: bool = False
+) -> Case:
+    return Case((*_weights(rows, elements, groups, bits, zeros), indices, bits), note)
+
+
+def _draw_embedding(draw: Draw) -> Case:
+    groups, size = _draw_sizes(draw)
+    rows, shape = draw.integer(1, 9), tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
+    indices = T(shape, draw.choice((DType.INT64, DType.INT32)), 0, rows)
+    return _embedding(indices, rows, groups * size, groups, draw.choice((4, 8)), zeros=draw.flag())
+
+
+_OF_WEIGHTS = "Tensor weight, Tensor scales, Tensor? zero_points"
+
+OPS = [
+    Op(
+        f"etexport::few_bits_linear.out(Tensor input, {_OF_WEIGHTS}, Tensor? bias, int bits, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
+        infer=_infer_linear,
+        lower=_lower_linear,
+        reference=_reference_linear,
+        layout=Layout.CONTIGUOUS,
+        absorbs=frozenset({"clamp", "residual"}),
+        sum_length=lambda node: int(node["weight"].spec.shape[1]) + 1,
+        cases=(
+            _linear((1, 64), 5, 1, 8, "a scale for each row"),
+            _linear((1, 64), 5, 2, 4, "groups of 32"),
+            _linear((3, 256), 4, 1, 8, "rows of several blocks, an odd number of positions"),
+            _linear((2, 17), 3, 1, 4, "an odd number of inputs"),
+            _linear((1, 64), 3, 2, 4, "zero points", zeros=True),
+            _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
+        ),
+        draw=_draw_linear,
+    ),
+    Op(
+        f"etexport::few_bits_embedding.out({_OF_WEIGHTS}, Tensor indices, int bits, *, Tensor(a!) out) -> Tensor(a!)",
+        infer=_infer_embedding,
+        lower=_lower_embedding,
+        reference=_reference_embedding,
+        layout=Layout.CONTIGUOUS,
+        dtypes=(DType.INT8,),
+        exact=True,
+        cases=(
+            _embedding(T((2, 3), DType.INT64, 0, 7), 7, 16, 1, 8, "a scale for each row"),
+            _embedding(T((4,), DType.INT32, 0, 7), 7, 64, 2, 4, "groups of 32", zeros=True),
+        ),
+        draw=_draw_embedding,
+    ),
+]
+
+WEIGHTS = [
+    Weights("aten::linear.out", "weight", _keep_linear),
+    Weights("aten::mm.out", "mat2", _keep_mm),
+    Weights("aten::addmm.out", "mat2", _keep_addmm),
+    Weights("aten::embedding.out", "weight", _keep_embedding),
+]

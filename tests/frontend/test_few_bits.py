@@ -1,0 +1,116 @@
+"""Weights in few bits from the script to what a core is given: they stay as they are stored, and the results are those
+of the same network in PyTorch."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.board import load_board
+from etexport.errors import ModelError
+from etexport.frontend import export
+from etexport.kernel.call import Const
+from etexport.kernel.library import load_ops
+from etexport.specialise.model import Placed
+from etexport.stages.place import place, planned
+from tests.frontend.scripts import read_back, script
+from tests.specialise.interpret import interpret
+
+M4 = load_board("qemu_mps2_an386")
+
+SCRIPT = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(20, 64)
+        self.first, self.last = nn.Linear(64, 24), nn.Linear(24, 6, bias=False)
+    def forward(self, x):
+        return self.last(torch.relu(self.first(self.table(x))))
+def model():
+    torch.manual_seed(4)
+    net = Net().eval()
+{more}
+    return net
+def example_inputs():
+    return (samples()[0],)
+def samples():
+    return torch.randint(0, 20, (8, 3), generator=torch.Generator().manual_seed(1))
+"""
+WEIGHTS = {"table": 20 * 64, "first": 24 * 64, "last": 6 * 24}
+
+
+def made(folder: Path, more: str = "", quantize: str = "float32", text: str = SCRIPT) -> Placed:
+    """What the M4 is given; its outputs, by the operators' numpy meanings, are PyTorch's."""
+    path = script(folder, text.format(more=textwrap.indent(more, "    ")))
+    out = folder / "model.pte"
+    export(path, out, quantize=quantize, stock=True)
+    library = load_ops()
+    [((placed,), _)] = place([out], M4, library, optimize="speed", planner=planned(None))
+    _, arrays = read_back(out)
+    for given, wanted in zip(arrays["input_0"], arrays["output_0"], strict=True):
+        (got,) = interpret(placed, library, [given])
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    return placed
+
+
+def constants(placed: Placed) -> int:
+    """Bytes of what the kernels read from flash."""
+    operands = [one for step in placed.specialised.calls.values() for one in step.call.operands]
+    return sum(one.data.nbytes for one in operands if isinstance(one, Const) and one.data is not None)
+
+
+@pytest.mark.parametrize(("word", "bits", "least_db"), [("int8-weights", 8, 36.0), ("int4-weights", 4, 15.0)])
+def test_script(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
+    placed = made(tmp_path, quantize=word)
+    # a scale for each row, in 4 bits for each 32 elements of one; rows of `last` have no whole 32
+    scales = 20 + 24 + 6 if bits == 8 else 2 * (20 + 24) + 6
+    assert constants(placed) == sum(WEIGHTS.values()) * bits // 8 + 4 * (scales + 24)
+    assert (placed.specialised.weights, placed.specialised.in_float) == (f"int{bits}", ())
+    _, arrays = read_back(tmp_path / "model.pte")
+    noise = arrays["output_0"] - arrays["float_output_0"]
+    assert 10 * np.log10((arrays["float_output_0"] ** 2).sum() / (noise**2).sum()) > least_db
+
+
+def test_layers_that_the_script_keeps_in_float(tmp_path: Path) -> None:
+    text = 'keep_float = ["first"]\n' + SCRIPT
+    placed = made(tmp_path, quantize="int8-weights", text=text)
+    kernels = [step.call.header for step in placed.specialised.calls.values()]
+    assert kernels == ["few_bits/few_bits.h", "convolution/m4f.h", "few_bits/m4f.h"]
+
+
+def test_network_without_weights(tmp_path: Path) -> None:
+    path = script(
+        tmp_path, "import torch\ndef model(): return torch.nn.ReLU()\ndef example_inputs(): return torch.ones(3)"
+    )
+    with pytest.raises(ModelError, match="no layer has weights to be stored in few bits"):
+        export(path, tmp_path / "model.pte", quantize="int4-weights")
+
+
+def test_torchao_groups(tmp_path: Path) -> None:
+    """Groups of a linear layer's row, with zero points; an embedding beside them in float."""
+    more = """\
+from torchao.quantization import quantize_, IntxWeightOnlyConfig, MappingType
+from torchao.quantization.granularity import PerGroup
+config = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(8), mapping_type=MappingType.ASYMMETRIC)
+quantize_(net, config)"""
+    placed = made(tmp_path, more)
+    assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["portable", "portable"]
+    groups = (WEIGHTS["first"] + WEIGHTS["last"]) // 8
+    assert constants(placed) <= groups * (4 + 4 + 1) + 4 * (24 + WEIGHTS["table"])
+
+
+@pytest.mark.parametrize("granularity", ["PerRow()", "PerTensor()"])
+def test_torchao_int8(granularity: str, tmp_path: Path) -> None:
+    more = f"""\
+from torchao.quantization import quantize_, Int8WeightOnlyConfig
+from torchao.quantization.granularity import PerRow, PerTensor
+quantize_(net, Int8WeightOnlyConfig(granularity={granularity}))"""
+    placed = made(tmp_path, more)
+    assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["m4f", "m4f"]
+    assert constants(placed) == WEIGHTS["first"] + WEIGHTS["last"] + 4 * (24 + 24 + 6)
