@@ -13,7 +13,7 @@ from etexport.artifacts.files import write_whole
 from etexport.artifacts.records import record_text
 from etexport.board import Board
 from etexport.emit import cpp
-from etexport.emit.blocks import Form, forms
+from etexport.emit.blocks import forms
 from etexport.emit.code import Code, Statement, Tensor, prepare
 from etexport.emit.constants import ALIGN, Flash, collect
 from etexport.emit.geometry import Geometry, geometry
@@ -193,13 +193,16 @@ def explained(model: Model, library: Library, board: Board) -> str:
 
 def _program(model: Model, stem: str, *, poison: bool, marks: bool = False, alone: tuple[str, ...] = ()) -> str:
     fills = [_poison(method.placed) for method in model.methods] if poison else None
-    forms = [_forms(method) for method in model.methods]
+    formed = [forms(method.placed.specialised.schedule.steps) for method in model.methods]
+    names = [_control_names(method) for method in model.methods]
     return render(
-        "program.cpp.j2", model=model, code=model.code, stem=stem, forms=forms, marks=marks, alone=alone, poisons=fills
+        "program.cpp.j2", model=model, code=model.code, stem=stem, forms=formed, names=names, marks=marks, alone=alone,
+        poisons=fills,
     )  # fmt: skip
 
 
-def _forms(method: Entry) -> tuple[Form, ...]:
+def _control_names(method: Entry) -> dict[int, str]:
+    """What run() calls the conditions and counts of control flow, by the value's id."""
     steps = method.placed.specialised.schedule.steps
     named: dict[int, str] = {}
     for step, made in zip(steps, method.code.statements, strict=True):
@@ -207,7 +210,7 @@ def _forms(method: Entry) -> tuple[Form, ...]:
             named[step.count] = cpp.named(made.count)
         elif isinstance(step, JumpStep) and step.condition is not None and made.jump and made.jump.condition:
             named[step.condition] = cpp.named(made.jump.condition)
-    return forms(steps, lambda id: f"*{named[id]}")
+    return named
 
 
 def _check_flash(flash: Flash, board: Board) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from etexport.board import load_board
 from etexport.device import run
-from etexport.emit import emit
+from etexport.emit import _templates, emit
 from etexport.emit.blocks import Form, forms
 from etexport.errors import ProgramError
 from etexport.kernel.call import Target
@@ -283,52 +283,73 @@ def _steps(*jumps: tuple[int, int, bool], count: int) -> list[Step]:
 
 
 def _text(steps: Sequence[Step]) -> list[str]:
-    lines = []
-    for at, form in enumerate(forms(steps, lambda id: f"v{id}")):
-        lines += ["  " * depth + text for depth, text in form.before]
-        jump = at < len(steps) and isinstance(steps[at], JumpStep)
-        lines += (
-            ["  " * depth + text for depth, text in form.lines]
-            if jump
-            else ["  " * form.depth + str(at)]
-            if at < len(steps)
-            else []
-        )
-    return lines
+    """The lines of `control.j2`, and each other step as its number."""
+    control = getattr(_templates().get_template("control.j2").module, "control")  # noqa: B009
+    lines: list[str] = []
+    for at, form in enumerate(forms(steps)):
+        lines += control(form.before, {1: "v"}).splitlines()
+        if at < len(steps) and not isinstance(steps[at], JumpStep):
+            lines.append("  " * (form.depth + 1) + str(at))
+        lines += control(form.control, {1: "v"}).splitlines()
+    return [line.removeprefix("  ") for line in lines]
 
 
 FORMS = {
-    "if": (_steps((0, 3, True), count=4), ["if (v1) {", "  1", "  2", "}", "3"]),
-    "if else to the end": (_steps((0, 3, True), (2, 4, False), count=4), ["if (v1) {", "  1", "} else {", "  3", "}"]),
+    "if": (_steps((0, 3, True), count=4), ["if (*v) {", "  1", "  2", "}", "3"]),
+    "if else to the end": (_steps((0, 3, True), (2, 4, False), count=4), ["if (*v) {", "  1", "} else {", "  3", "}"]),
     "nested": (
         _steps((0, 7, True), (1, 4, True), (3, 5, False), (6, 8, False), count=8),
-        ["if (v1) {", "  if (v1) {", "    2", "  } else {", "    4", "  }", "  5", "} else {", "  7", "}"],
+        ["if (*v) {", "  if (*v) {", "    2", "  } else {", "    4", "  }", "  5", "} else {", "  7", "}"],
     ),
-    "empty ways": (_steps((0, 2, True), (1, 2, False), count=3), ["if (v1) {", "} else {", "}", "2"]),
-    "do while": (_steps((2, 0, True), count=3), ["do {", "  0", "  1", "} while (!v1);"]),
+    "empty ways": (_steps((0, 2, True), (1, 2, False), count=3), ["if (*v) {", "} else {", "}", "2"]),
+    "do while": (_steps((2, 0, True), count=3), ["do {", "  0", "  1", "} while (!*v);"]),
     "while": (
         _steps((1, 4, True), (3, 0, False), count=5),
-        ["for (;;) {", "  0", "  if (!v1) {", "    break;", "  }", "  2", "}", "4"],
+        ["for (;;) {", "  0", "  if (!*v) {", "    break;", "  }", "  2", "}", "4"],
     ),
     "loops with one head": (
         _steps((1, 0, True), (3, 0, True), count=4),
-        ["do {", "  do {", "    0", "  } while (!v1);", "  2", "} while (!v1);"],
+        ["do {", "  do {", "    0", "  } while (!*v);", "  2", "} while (!*v);"],
     ),
     "if in a loop": (
         _steps((0, 3, True), (2, 4, False), (4, 0, True), count=5),
-        ["do {", "  if (v1) {", "    1", "  } else {", "    3", "  }", "} while (!v1);"],
+        ["do {", "  if (*v) {", "    1", "  } else {", "    3", "  }", "} while (!*v);"],
     ),
     "loop in an if": (
         _steps((0, 4, True), (3, 1, True), count=4),
-        ["if (v1) {", "  do {", "    1", "    2", "  } while (!v1);", "}"],
+        ["if (*v) {", "  do {", "    1", "    2", "  } while (!*v);", "}"],
     ),
     "into a loop": (
         _steps((0, 3, True), (4, 2, True), count=5),
-        ["if (!v1) {", "  goto step_3;", "}", "1", "step_2:", "2", "step_3:", "3", "if (!v1) {", "  goto step_2;", "}"],
+        [
+            "if (!*v) {",
+            "  goto step_3;",
+            "}",
+            "1",
+            "step_2:",
+            "2",
+            "step_3:",
+            "3",
+            "if (!*v) {",
+            "  goto step_2;",
+            "}",
+        ],
     ),
     "crossing": (
         _steps((0, 3, True), (1, 4, True), count=5),
-        ["if (!v1) {", "  goto step_3;", "}", "if (!v1) {", "  goto step_4;", "}", "2", "step_3:", "3", "step_4:", "4"],
+        [
+            "if (!*v) {",
+            "  goto step_3;",
+            "}",
+            "if (!*v) {",
+            "  goto step_4;",
+            "}",
+            "2",
+            "step_3:",
+            "3",
+            "step_4:",
+            "4",
+        ],
     ),
 }
 
@@ -340,7 +361,7 @@ def test_forms_of_jumps(name: str) -> None:
 
 
 def test_no_jumps_no_form() -> None:
-    assert set(forms(_steps(count=3), str)) == {Form()}
+    assert set(forms(_steps(count=3))) == {Form()}
 
 
 @pytest.mark.parametrize("optimize", ["speed", "size"])
