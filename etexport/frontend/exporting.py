@@ -165,7 +165,7 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     exported = capture(script, stock=stock)
     if converted is not None and (control := control_of(exported)) is not None:
         raise _no_control(script, control)
-    if converted is not None and not is_quantized(exported.graph):
+    if converted is not None and converted.observed is not None and not is_quantized(exported.graph):
         _in_float(script, exported)
         converted = None
     lowered = lower(exported, script, library)

@@ -22,7 +22,16 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from etexport.errors import EtError, ModelError, raise_all
-from etexport.frontend.operators import MEMORY_FORMATS, SCALAR_TYPES, arguments, dtype_of, out_name
+from etexport.frontend.operators import (
+    HALVES,
+    MEMORY_FORMATS,
+    SCALAR_TYPES,
+    arguments,
+    dtype_of,
+    out_name,
+    to_array,
+    to_tensor,
+)
 from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of, source_within
 from etexport.kernel.library import Library
@@ -255,7 +264,7 @@ class _Lowering:
 
     def _array(self, tensor: Tensor, name: str) -> Array:
         try:
-            dtype_of(tensor.dtype)
+            dtype_of(tensor.dtype, constant=True)
         except ValueError as error:
             raise ModelError(
                 f"{name}: {error}", where=str(self.script.path), hint="convert the model with .float()"
@@ -264,7 +273,7 @@ class _Lowering:
             raise ModelError(
                 f"{name}: {tensor.layout} is not supported", where=str(self.script.path), hint="write x.to_dense()"
             )
-        return tensor.contiguous().numpy().copy()
+        return to_array(tensor)
 
     def _constant(self, name: str, data: Array, role: Role = Role.CONSTANT) -> Ref:
         spec = TensorSpec(DType.of_numpy(data.dtype), tuple(data.shape))
@@ -498,7 +507,9 @@ class _Lowering:
 
     def _is_constant(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
         """Whether the node depends on constants only, and no kernel's numpy meaning could compute it in the passes
-        (weight_norm, indices made by arange)."""
+        (weight_norm, indices made by arange). Weights of 16 bits stay so."""
+        if overload is aten._to_copy.default and node.all_input_nodes[0].meta["val"].dtype in HALVES:
+            return False
         return bool(node.all_input_nodes) and not self._has_kernel(node, overload) and self._is_known(node)
 
     def _has_kernel(self, node: fx.Node, overload: torch._ops.OpOverload) -> bool:
@@ -525,7 +536,7 @@ class _Lowering:
         ref = self.lowered.get(node)
         data = self.values[ref.id].data if isinstance(ref, Ref) else None
         if data is not None:
-            return torch.from_numpy(data.copy())
+            return to_tensor(data)
         if node not in self.contents:
             assert callable(node.target), node
             self.contents[node] = node.target(
@@ -736,7 +747,8 @@ class _Lowering:
                 raise self._error(node, f"its shape {shape} is not fixed: it depends on what a tensor holds", MASK)
             raise self._error(node, f"its shape {shape} is not fixed", FIXED)
         try:
-            return TensorSpec(dtype_of(meta.dtype), tuple(int(size) for size in meta.shape))
+            constant = node.op == "call_function" and self._is_known(node)
+            return TensorSpec(dtype_of(meta.dtype, constant=constant), tuple(int(size) for size in meta.shape))
         except ValueError as error:
             raise self._error(node, str(error), PARTS if meta.dtype.is_complex else FLOAT) from None
 

@@ -7,9 +7,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from etexport.program.model import DType
+from etexport.program.model import Array, DType
 
 _NOT_IN_OUT = frozenset({"dtype", "layout", "device", "pin_memory"})
 """Arguments of factories that their out variants lack: the out tensor says it."""
@@ -87,11 +88,27 @@ MEMORY_FORMATS: dict[torch.memory_format, int] = {
 }
 
 
-def dtype_of(dtype: torch.dtype) -> DType:
-    """The project's type; ValueError where it has none (float16, bfloat16, complex)."""
-    if dtype not in SCALAR_TYPES:
+HALVES = (torch.float16, torch.bfloat16)
+
+
+def dtype_of(dtype: torch.dtype, *, constant: bool = False) -> DType:
+    """The project's type; ValueError where it has none (complex), or none but for constants (float16, bfloat16)."""
+    found = next((one for one in DType if one.code == SCALAR_TYPES.get(dtype)), None)
+    if found is None or (dtype in HALVES and not constant):
         raise ValueError(f"{dtype} is not supported")
-    try:
-        return DType.of_code(SCALAR_TYPES[dtype])
-    except ValueError:
-        raise ValueError(f"{dtype} is not supported") from None
+    return found
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """A copy of its elements."""
+    dense = tensor.contiguous()
+    if tensor.dtype is torch.bfloat16:
+        return dense.view(torch.uint16).numpy().view(DType.BFLOAT16.numpy).copy()
+    return dense.numpy().copy()
+
+
+def to_tensor(array: Array) -> torch.Tensor:
+    """A copy of its elements, for PyTorch."""
+    if array.dtype == DType.BFLOAT16.numpy:
+        return torch.from_numpy(array.view(np.uint16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())

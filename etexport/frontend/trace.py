@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from etexport.frontend.operators import to_array
 from etexport.program.model import Array
 
 
@@ -28,7 +29,7 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         first = result[0] if isinstance(result, (tuple, list)) and result else result
         if n.op == "call_function" and isinstance(first, Tensor):
-            self.seen[n.name] = first.detach().contiguous().numpy().copy()
+            self.seen[n.name] = to_array(first.detach())
             for at, one in enumerate(result[1:] if isinstance(result, (tuple, list)) else (), 1):
                 # places of maxima and the like: among equal ones a choice
                 if isinstance(one, Tensor) and not one.is_floating_point():

@@ -10,7 +10,9 @@ import numpy as np
 
 from etexport.kernel.node import Node
 from etexport.kernel.quantized import Fused
-from etexport.program.model import Array
+from etexport.program.model import Array, DType, widened
+
+_WORDS = {DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 
 LEAST_GROUP = 8
 """Elements that have a scale in common: with fewer the scales would be as large as the weights."""
@@ -19,16 +21,28 @@ LEAST_GROUP = 8
 @dataclass(frozen=True, eq=False)
 class Kept:
     """A constant, real = (stored - zero point) * scale, element by element: all three have its shape. `stored` and
-    `zero_points` are int8, and `stored` has numbers of `bits` bits."""
+    `zero_points` are int8, and `stored` has numbers of `bits` bits; or it has floats of 16, which need no scales."""
 
     stored: Array
     scales: Array
     zero_points: Array
     bits: int
 
+    @classmethod
+    def halves(cls, stored: Array) -> Kept:
+        one, none = np.ones((), np.float32), np.zeros((), np.int8)
+        return cls(stored, np.broadcast_to(one, stored.shape), np.broadcast_to(none, stored.shape), 16)
+
+    @property
+    def word(self) -> str:
+        """What they are called: "int4", "bf16"."""
+        return _WORDS.get(DType.of_numpy(self.stored.dtype), f"int{self.bits}")
+
     @property
     def real(self) -> Array:
         """As float32."""
+        if self.bits == 16:
+            return widened(self.stored)
         difference = self.stored.astype(np.float32) - self.zero_points.astype(np.float32)
         return np.asarray(difference * self.scales, np.float32)
 
@@ -42,6 +56,8 @@ class Kept:
     def in_rows(self) -> Rows | None:
         """Of two dimensions: with the scales of each row's groups, the longest that there are. None where these are
         short."""
+        if self.bits == 16:
+            return Rows(self.stored, None, None)
         changes = (_steps(self.scales) | _steps(self.zero_points)).any(axis=0)
         elements = self.stored.shape[1]
         group = gcd(elements, *(int(at) + 1 for at in np.flatnonzero(changes)))
@@ -57,10 +73,11 @@ def _steps(of: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """`stored` (rows, elements), `scales` and `zero_points` (rows, groups); no zero points where all are 0."""
+    """`stored` (rows, elements), `scales` and `zero_points` (rows, groups); no zero points where all are 0, and no
+    scales of floats."""
 
     stored: Array
-    scales: Array
+    scales: Array | None
     zero_points: Array | None
 
 

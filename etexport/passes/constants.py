@@ -11,7 +11,8 @@ import numpy as np
 from etexport.kernel.library import Library
 from etexport.kernel.supported import legal
 from etexport.program.draft import Draft
-from etexport.program.model import Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
+from etexport.program.model import HALVES, Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
+from etexport.program.operators import CONVERT
 
 FREE_BYTES = 64 * 1024
 GROWTH = 4
@@ -71,6 +72,9 @@ def _compute(
 ) -> tuple[Array, ...] | None:
     """The results as the kernel would store them, or None where they cannot or should not be computed here."""
     specs = [draft.values[out].spec for out in instruction.outs]
+    first = next((known[replaced.get(read, read)].spec.dtype for read in instruction.reads), None)
+    if instruction.op == CONVERT and first in HALVES:
+        return None  # weights stay in 16 bits
     if any(not spec.is_contiguous for spec in specs):
         return None  # an output or a stock program with a layout of its own: not worth a rule
 

@@ -23,7 +23,8 @@ Array = npt.NDArray[Any]
 
 
 class DType(enum.Enum):
-    """Element types, by ExecuTorch's ScalarType code, the numpy type, and the C++ type of a kernel's pointer."""
+    """Element types, by ExecuTorch's ScalarType code, the numpy type, and the C++ type of a kernel's pointer. Floats of
+    16 bits are for weights only (`COMPUTED` has the others); numpy has no bfloat16, so its elements are two bytes."""
 
     UINT8 = (0, "uint8", "uint8_t")
     INT8 = (1, "int8", "int8_t")
@@ -33,6 +34,8 @@ class DType(enum.Enum):
     FLOAT32 = (6, "float32", "float")
     FLOAT64 = (7, "float64", "double")
     BOOL = (11, "bool", "bool")
+    FLOAT16 = (5, "float16", "uint16_t")
+    BFLOAT16 = (15, "V2", "uint16_t")
 
     def __init__(self, code: int, numpy_name: str, cpp: str) -> None:
         self.code = code
@@ -58,6 +61,18 @@ class DType(enum.Enum):
             if member.numpy == np.dtype(dtype):
                 return member
         raise ValueError(f"{np.dtype(dtype)} is not supported")
+
+
+HALVES = (DType.FLOAT16, DType.BFLOAT16)
+COMPUTED = tuple(dtype for dtype in DType if dtype not in HALVES)
+"""What kernels may take."""
+
+
+def widened(halves: Array) -> Array:
+    """Floats of 16 bits as float32."""
+    if halves.dtype == DType.FLOAT16.numpy:
+        return halves.astype(np.float32)
+    return (halves.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,7 @@ class TensorSpec:
         return replace(self, dim_order=dim_order)
 
     def __str__(self) -> str:
-        return f"{self.dtype.numpy} {list(self.shape)}"
+        return f"{self.dtype.name.lower()} {list(self.shape)}"
 
 
 def contiguous(rank: int) -> tuple[int, ...]:

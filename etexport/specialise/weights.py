@@ -14,8 +14,8 @@ from etexport.kernel.node import node_of
 from etexport.kernel.quantized import Fused
 from etexport.kernel.weights import Kept
 from etexport.program.draft import Draft
-from etexport.program.model import Arg, Instruction, Method, Ref, Role, Value
-from etexport.program.operators import DEQUANTIZE, DEQUANTIZE_CHANNELS, PERMUTE, QUANTIZE, VIEW
+from etexport.program.model import HALVES, Arg, DType, Instruction, Method, Ref, Role, Value
+from etexport.program.operators import CONVERT, DEQUANTIZE, DEQUANTIZE_CHANNELS, PERMUTE, QUANTIZE, VIEW
 from etexport.specialise.model import InFloat
 
 
@@ -54,6 +54,12 @@ class _Weights:
             yield self._reader(instruction, known) if known else instruction
 
     def _dequantised(self, instruction: Instruction) -> Kept | None:
+        if instruction.op == CONVERT:
+            halves = self.draft.value(instruction.args[0])
+            wide = self.draft.values[instruction.outs[0]].spec.dtype is DType.FLOAT32
+            if not wide or halves is None or halves.data is None or halves.spec.dtype not in HALVES:
+                return None
+            return Kept.halves(halves.data)
         if instruction.op not in (DEQUANTIZE, DEQUANTIZE_CHANNELS):
             return None
         stored = self.draft.constant(instruction.args[0])
@@ -95,7 +101,7 @@ class _Weights:
             if isinstance(operand, Value) and known == [operand.id]:
                 made = rule.build(node, self.kept[operand.id])
                 if isinstance(made, Fused):
-                    self.stored.add(f"int{self.kept[operand.id].bits}")
+                    self.stored.add(self.kept[operand.id].word)
                     args = tuple(self._argument(instruction, at, arg) for at, arg in enumerate(made.args))
                     return replace(instruction, op=made.op, args=args)
                 reason = made

@@ -13,7 +13,7 @@ from etexport.artifacts.records import read_record, write_record
 from etexport.board import load_board
 from etexport.errors import BoardError, ModelError
 
-QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "int8")
+QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "bf16-weights", "int8")
 
 
 def model_name(path: Path, given: str | None) -> str:

@@ -13,7 +13,7 @@ from etexport.kernel.int8 import Int8, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
-from etexport.program.model import DType, Value
+from etexport.program.model import COMPUTED, Value
 
 
 def _is_nothing(value: Value) -> bool:
@@ -102,7 +102,7 @@ def _np_cat(tensors: tuple[Any, ...], dim: int) -> Any:
 def _draw(draw: Draw) -> Case:
     shape = [draw.integer(1, 5) for _ in range(draw.integer(1, 4))]
     dim = draw.integer(0, len(shape) - 1)
-    dtype = draw.choice(tuple(DType))
+    dtype = draw.choice(COMPUTED)
     parts = []
     for _ in range(draw.integer(1, 4)):
         shape[dim] = draw.integer(1, 4)
@@ -115,7 +115,7 @@ OPS = [
         "aten::cat.out(Tensor[] tensors, int dim=0, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=_np_cat,
         carries=("tensors",),
         parts=_parts,

@@ -14,9 +14,9 @@ from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
-from etexport.program.model import DType, TensorSpec
+from etexport.program.model import COMPUTED, HALVES, DType, TensorSpec
 
-_ALL = tuple(DType)
+_ALL = COMPUTED
 
 
 def _copy(node: Node, strides: tuple[int, ...], offset: int = 0, source: str = "self") -> Call:
@@ -244,6 +244,12 @@ def _lower_same(node: Node, target: Target) -> Call:
     return _copy(node, node["self"].spec.strides)
 
 
+def _lower_converted(node: Node, target: Target) -> Call:
+    if node["self"].spec.dtype in HALVES:
+        raise node.error("floats of 16 bits are for weights only", "make model and inputs float32: model.float()")
+    return _lower_same(node, target)
+
+
 def _alias_same(node: Node) -> int | None:
     return _alias(node, node["self"].spec.strides)
 
@@ -357,8 +363,8 @@ OPS = [
     Op(
         f"dim_order_ops::_to_dim_order_copy.out(Tensor self, {_ORDER}",
         infer=_converted,
-        lower=_lower_same,
-        dtypes=_ALL,
+        lower=_lower_converted,
+        dtypes=(*_ALL, *HALVES),
         reference=lambda x, non_blocking, dim_order: x,
         alias=_alias_same,
         exact=True,

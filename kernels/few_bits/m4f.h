@@ -102,15 +102,14 @@ ET_FEW_KIND(M4fBytes, Bytes, 0x1p24f, 0, ET_FEW_BYTES)
 ET_FEW_KIND(M4fFloat16, Float16, 1.0f, 0, ET_FEW_FLOAT16)
 ET_FEW_KIND(M4fBFloat16, BFloat16, 1.0f, 0xffff0000, ET_FEW_BFLOAT16)
 
-// G: positions, inputs, outputs, blocks, eights, step, zero (-2^-24 times what stands for 0); low, high. `sums` has
-// room for the sums of the inputs' blocks, of two positions.
+// G: positions, inputs, outputs, blocks, eights, step, scales (of a row), zero (-2^-24 times what stands for 0); low,
+// high. `sums` has room for the sums of the inputs' blocks, of two positions.
 template <class Kind, class G>
 __attribute__((noinline)) void few_bits_linear_m4f(const G& g, float* out, const float* x, const uint8_t* weight,
                                                    const float* scales, const float* bias, const float* residual,
                                                    float* sums) {
   const FewRow row{g.blocks, g.eights, g.step, Kind::kMask, g.zero};
   const int32_t bytes = row_bytes(g.inputs, Kind::kBytesOfEight);
-  const int32_t scales_of_row = g.step == 0 ? 1 : g.blocks;
   const auto store = [&](int32_t at, int32_t o, float total) {
     total = total * Kind::kUnit;
     total = bias == nullptr ? total : total + bias[o];
@@ -123,7 +122,7 @@ __attribute__((noinline)) void few_bits_linear_m4f(const G& g, float* out, const
       const float* from = x + p * g.inputs;
       for (int32_t block = 0; block < g.blocks; ++block) {
         float sum = 0.0f;
-        for (int32_t i = 0; i < g.eights * 8; ++i) {
+        for (int32_t i = 0; i < g.eights * 8 && g.zero != 0.0f; ++i) {
           sum += *from++;
         }
         sums[block * together + p] = sum;
@@ -132,7 +131,7 @@ __attribute__((noinline)) void few_bits_linear_m4f(const G& g, float* out, const
     for (int32_t o = 0; o < g.outputs; ++o) {
       const int32_t at = position * g.outputs + o;
       const uint8_t* const w = weight + o * bytes;
-      const float* const s = scales + o * scales_of_row;
+      const float* const s = scales + o * g.scales;
       if (together == 1) {
         store(at, o, Kind::one(row, x, w, sums, s));
       } else {

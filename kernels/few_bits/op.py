@@ -15,10 +15,15 @@ from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused
 from etexport.kernel.weights import Kept, Weights
-from etexport.program.model import Array, DType, Value
+from etexport.program.model import HALVES, Array, DType, Value, widened
 
 _INF = float("inf")
-_STORED = {4: "Nibbles", 8: "Bytes"}
+_STORED = {
+    (DType.INT8, 4): "Nibbles",
+    (DType.INT8, 8): "Bytes",
+    (DType.FLOAT16, 16): "Float16",
+    (DType.BFLOAT16, 16): "BFloat16",
+}
 _LONGEST = 128
 """Elements of a block at most: its sum is that of unsigned weights until the zero point's share is taken off, so that
 it must not grow large beside the result."""
@@ -29,13 +34,18 @@ it must not grow large beside the result."""
 
 def _packed(weight: Array, bits: int) -> Array:
     """(rows, elements) -> the bytes that the kernels read, rows of whole eights."""
+    if bits == 16:
+        weight = weight.view(np.uint16)
     filled = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8)))
+    if bits == 16:
+        return filled.astype("<u2").reshape(-1).view(np.uint8)
     unsigned = (filled.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
     return unsigned.reshape(-1) if bits == 8 else (unsigned[:, ::2] | unsigned[:, 1::2] << 4).reshape(-1)
 
 
 def _kind(node: Node) -> str:
-    return _STORED[node["bits"]]
+    """What the kernels call it."""
+    return _STORED[node["weight"].spec.dtype, node["bits"]]
 
 
 def _constants(node: Node) -> tuple[Const, Const, Const]:
@@ -43,7 +53,7 @@ def _constants(node: Node) -> tuple[Const, Const, Const]:
     scales, zeros = node["scales"], node["zero_points"]
     return (
         Const("weight", _packed(node["weight"].data, node["bits"])),
-        Const("scales", scales.data.reshape(-1)),
+        Const("scales", None if scales is None else scales.data.reshape(-1)),
         Const("zero_points", None if zeros is None else zeros.data.reshape(-1)),
     )
 
@@ -51,23 +61,27 @@ def _constants(node: Node) -> tuple[Const, Const, Const]:
 def _check(node: Node) -> tuple[int, int, int]:
     """(rows, elements of a row, groups of a row), after checking weights and scales."""
     weight, scales, zeros, bits = node["weight"], node["scales"], node["zero_points"], node["bits"]
-    if bits not in _STORED or weight.spec.dtype is not DType.INT8 or len(weight.spec.shape) != 2:
+    if (weight.spec.dtype, bits) not in _STORED or len(weight.spec.shape) != 2 or (scales is None) != (bits == 16):
         raise node.error(f"weights {weight.spec} in {bits} bits")
+    if any(one is not None and one.data is None for one in (weight, scales, zeros)):
+        raise node.error("the weights are no constants")
+    if scales is None:
+        return (*weight.spec.shape, 1)
     (rows, elements), shape = weight.spec.shape, scales.spec.shape
     if scales.spec.dtype is not DType.FLOAT32 or len(shape) != 2 or shape[0] != rows or elements % max(shape[1], 1):
         raise node.error(f"scales {scales.spec} of weights {weight.spec}")
     if zeros is not None and (zeros.spec.dtype, zeros.spec.shape) != (DType.INT8, shape):
         raise node.error(f"zero points {zeros.spec} beside scales {scales.spec}")
-    if any(one is not None and one.data is None for one in (weight, scales, zeros)):
-        raise node.error("the weights are no constants")
     limit = 1 << (bits - 1)
     if weight.data.size and not -limit <= weight.data.min() <= weight.data.max() < limit:
         raise node.error(f"weights beyond {bits} bits")
     return rows, elements, shape[1]
 
 
-def _real(weight: Array, scales: Array, zero_points: Array | None) -> Array:
+def _real(weight: Array, scales: Array | None, zero_points: Array | None) -> Array:
     """The weights, in the scales' type."""
+    if scales is None:
+        return widened(weight)
     grouped = weight.reshape(*scales.shape, -1).astype(scales.dtype)
     if zero_points is not None:
         grouped = grouped - zero_points[..., None]
@@ -94,15 +108,23 @@ def _lower_linear(node: Node, target: Target) -> Call:
     geometry: dict[str, GeometryField] = {
         "positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high,
     }  # fmt: skip
-    zero = 1 << (node["bits"] - 1)
+    zero = 0 if node["bits"] == 16 else 1 << (node["bits"] - 1)
     added = Const("bias", None if bias is None else bias.data)
     residual: Operand = Const("residual", None) if node.residual is None else Read(node.residual.id)
     macs = positions * outputs * inputs
-    block = _block(inputs, groups)
+    block = inputs if node["bits"] == 16 and inputs % 8 == 0 else _block(inputs, groups)
     if target.features >= {"arm", "dsp", "fpu"} and block and zeros.data is None:
         blocks = inputs // block
-        geometry |= {"blocks": blocks, "eights": block // 8, "step": 4 if groups > 1 else 0, "zero": -zero * 2.0**-24}
-        operands = (Write(node.out.id), Read(x.id), weight, scales, added, residual, Scratch(DType.FLOAT32, 2 * blocks))
+        geometry |= {
+            "blocks": blocks,
+            "eights": block // 8,
+            "step": 4 if groups > 1 else 0,
+            "scales": 0 if scales.data is None else groups,
+            "zero": -zero * 2.0**-24,
+        }
+        factors = scales if scales.data is not None else Const("scales", np.ones(1, np.float32))
+        sums = Scratch(DType.FLOAT32, 2 * blocks)
+        operands = (Write(node.out.id), Read(x.id), weight, factors, added, residual, sums)
         function = f"few_bits_linear_m4f<et::M4f{_kind(node)}>"
         return Call(function, "few_bits/m4f.h", geometry, operands, None, macs, "m4f")
     geometry |= {"group": inputs // groups, "zero": zero}
@@ -119,9 +141,10 @@ def _block(inputs: int, groups: int) -> int:
 
 
 def _reference_linear(
-    x: Array, weight: Array, scales: Array, zero_points: Array | None, bias: Array | None, bits: int
+    x: Array, weight: Array, scales: Array | None, zero_points: Array | None, bias: Array | None, bits: int
 ) -> Array:
-    product: Array = np.matmul(x.astype(np.float64), _real(weight, scales.astype(np.float64), zero_points).T)
+    wide = None if scales is None else scales.astype(np.float64)
+    product: Array = np.matmul(x.astype(np.float64), _real(weight, wide, zero_points).T)
     if bias is not None:
         product = product + bias
     return product.astype(x.dtype)
@@ -166,13 +189,15 @@ def _lower_embedding(node: Node, target: Target) -> Call:
     rows, elements, groups = _check(node)
     geometry: dict[str, GeometryField] = {
         "count": node["indices"].spec.numel, "rows": rows, "elements": elements, "group": elements // groups,
-        "zero": 1 << (node["bits"] - 1),
+        "zero": 0 if node["bits"] == 16 else 1 << (node["bits"] - 1),
     }  # fmt: skip
     operands = (Write(node.out.id), *_constants(node), Read(node["indices"].id))
     return Call(f"few_bits_embedding<et::{_kind(node)}>", "few_bits/few_bits.h", geometry, operands)
 
 
-def _reference_embedding(weight: Array, scales: Array, zero_points: Array | None, indices: Array, bits: int) -> Array:
+def _reference_embedding(
+    weight: Array, scales: Array | None, zero_points: Array | None, indices: Array, bits: int
+) -> Array:
     return np.take(_real(weight, scales, zero_points), indices, axis=0)
 
 
@@ -188,7 +213,11 @@ def _keep_embedding(node: Node, kept: Kept) -> Fused | str:
 # ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-def _weights(rows: int, elements: int, groups: int, bits: int, zeros: bool) -> tuple[T, T, T | None]:
+def _weights(
+    rows: int, elements: int, groups: int, bits: int, zeros: bool, half: DType
+) -> tuple[T, T | None, T | None]:
+    if bits == 16:
+        return T((rows, elements), half, constant=True), None, None
     limit = 1 << (bits - 1)
     return (
         T((rows, elements), DType.INT8, -limit, limit, constant=True),
@@ -198,10 +227,18 @@ def _weights(rows: int, elements: int, groups: int, bits: int, zeros: bool) -> t
 
 
 def _linear(
-    x: tuple[int, ...], outputs: int, groups: int, bits: int, note: str = "", *, zeros: bool = False, bias: bool = True
+    x: tuple[int, ...],
+    outputs: int,
+    groups: int,
+    bits: int,
+    note: str = "",
+    *,
+    zeros: bool = False,
+    bias: bool = True,
+    half: DType = DType.BFLOAT16,
 ) -> Case:
     added = T((outputs,), constant=True) if bias else None
-    return Case((T(x), *_weights(outputs, x[-1], groups, bits, zeros), added, bits), note)
+    return Case((T(x), *_weights(outputs, x[-1], groups, bits, zeros, half), added, bits), note)
 
 
 def _draw_sizes(draw: Draw) -> tuple[int, int]:
@@ -212,24 +249,33 @@ def _draw_sizes(draw: Draw) -> tuple[int, int]:
 def _draw_linear(draw: Draw) -> Case:
     groups, size = _draw_sizes(draw)
     batch = tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
-    zeros, bias = draw.integer(0, 3) == 0, draw.flag()
-    return _linear((*batch, groups * size), draw.integer(1, 12), groups, draw.choice((4, 8)), zeros=zeros, bias=bias)
+    zeros, bias, bits, half = draw.integer(0, 3) == 0, draw.flag(), draw.choice((4, 8, 16)), draw.choice(HALVES)
+    return _linear((*batch, groups * size), draw.integer(1, 12), groups, bits, zeros=zeros, bias=bias, half=half)
 
 
 def _embedding(
-    indices: T, rows: int, elements: int, groups: int, bits: int, note: str = "", *, zeros: bool = False
+    indices: T,
+    rows: int,
+    elements: int,
+    groups: int,
+    bits: int,
+    note: str = "",
+    *,
+    zeros: bool = False,
+    half: DType = DType.BFLOAT16,
 ) -> Case:
-    return Case((*_weights(rows, elements, groups, bits, zeros), indices, bits), note)
+    return Case((*_weights(rows, elements, groups, bits, zeros, half), indices, bits), note)
 
 
 def _draw_embedding(draw: Draw) -> Case:
     groups, size = _draw_sizes(draw)
     rows, shape = draw.integer(1, 9), tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
     indices = T(shape, draw.choice((DType.INT64, DType.INT32)), 0, rows)
-    return _embedding(indices, rows, groups * size, groups, draw.choice((4, 8)), zeros=draw.flag())
+    bits, zeros, half = draw.choice((4, 8, 16)), draw.flag(), draw.choice(HALVES)
+    return _embedding(indices, rows, groups * size, groups, bits, zeros=zeros, half=half)
 
 
-_OF_WEIGHTS = "Tensor weight, Tensor scales, Tensor? zero_points"
+_OF_WEIGHTS = "Tensor weight, Tensor? scales, Tensor? zero_points"
 
 OPS = [
     Op(
@@ -247,6 +293,8 @@ OPS = [
             _linear((3, 256), 4, 1, 8, "rows of several blocks, an odd number of positions"),
             _linear((2, 17), 3, 1, 4, "an odd number of inputs"),
             _linear((1, 64), 3, 2, 4, "zero points", zeros=True),
+            _linear((3, 40), 4, 1, 16, "bfloat16"),
+            _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
             _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
         ),
         draw=_draw_linear,
@@ -257,10 +305,11 @@ OPS = [
         lower=_lower_embedding,
         reference=_reference_embedding,
         layout=Layout.CONTIGUOUS,
-        dtypes=(DType.INT8,),
+        dtypes=(DType.INT8, *HALVES),
         exact=True,
         cases=(
             _embedding(T((2, 3), DType.INT64, 0, 7), 7, 16, 1, 8, "a scale for each row"),
+            _embedding(T((4,), DType.INT64, 0, 7), 7, 16, 1, 16, "float16", half=DType.FLOAT16),
             _embedding(T((4,), DType.INT32, 0, 7), 7, 64, 2, 4, "groups of 32", zeros=True),
         ),
         draw=_draw_embedding,

@@ -7,7 +7,7 @@ import numpy as np
 from etexport.kernel.cases import Case, Draw
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
-from etexport.program.model import DType
+from etexport.program.model import COMPUTED
 
 
 def _full(node: Node) -> tuple[InferredSpec, ...]:
@@ -24,7 +24,7 @@ OPS = [
     Op(
         "aten::full.out(SymInt[] size, Scalar fill_value, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_full,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=lambda size, value: np.full(size, value),
         exact=True,
         cases=(Case(((2, 3), 0.5)), Case(((), float("-inf")), "a mask"), Case(((4,), 3), "an integer")),

@@ -15,9 +15,9 @@ from etexport.kernel.int8 import Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import broadcast_shape, broadcast_strides, nest
-from etexport.program.model import DType, TensorSpec, Value
+from etexport.program.model import COMPUTED, DType, TensorSpec, Value
 
-_ALL = tuple(DType)
+_ALL = COMPUTED
 
 
 def _shape(node: Node, *names: str) -> tuple[int, ...]:
@@ -243,7 +243,7 @@ def _draw_odd(draw: Draw) -> Case:
 
 def _draw_where(draw: Draw) -> Case:
     condition, one, other = _draw_shapes(draw, 3)
-    dtype = draw.choice((*DType, DType.FLOAT32, DType.FLOAT32))
+    dtype = draw.choice((*COMPUTED, DType.FLOAT32, DType.FLOAT32))
     kind = draw.choice((dtype, dtype, DType.FLOAT32, DType.INT64))
     low = 0.0 if DType.UINT8 in (dtype, kind) else -5.0
     return Case((T(condition, DType.BOOL), T(one, dtype, low, 5.0), T(other, kind, low, 5.0, constant=draw.flag())))
@@ -339,7 +339,7 @@ OPS = [
     *_logical("xor", lambda x, y: np.logical_xor(x, y), lambda x, y: np.bitwise_xor(x, y)),
     _op(
         "logical_not.out(Tensor self", _infer_not, _lower_one("logical_not"), lambda x: np.logical_not(x),
-        (*_ONE, Case((T((3,), values=(0.0, -0.0, math.nan)),), "of numbers")), _draw_not(*DType),
+        (*_ONE, Case((T((3,), values=(0.0, -0.0, math.nan)),), "of numbers")), _draw_not(*COMPUTED),
     ),
     _op(
         "bitwise_not.out(Tensor self", _infer_not_bits, _lower_one("bitwise_not"), lambda x: np.invert(x),

@@ -12,7 +12,7 @@ from etexport.kernel.int8 import Channels, Int8, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
-from etexport.program.model import DType
+from etexport.program.model import COMPUTED, DType
 
 
 def _amounts(pad: tuple[int, ...], rank: int) -> list[tuple[int, int]]:
@@ -75,7 +75,7 @@ def _draw(draw: Draw) -> Case:
     for size in shape[::-1][: draw.integer(1, len(shape))]:
         before = draw.integer(-size + 1, 3)
         pad += [before, draw.integer(max(-size + 1, -size - before + 1), 3)]
-    dtype = draw.choice((*DType, DType.FLOAT32, DType.FLOAT32))
+    dtype = draw.choice((*COMPUTED, DType.FLOAT32, DType.FLOAT32))
     value = draw.choice((0, draw.number(-5.0, 5.0))) if dtype.numpy.kind == "f" else draw.integer(0, 1)
     return Case((T(shape, dtype, low=0.0, high=100.0), tuple(pad), value))
 
@@ -85,7 +85,7 @@ OPS = [
         "aten::constant_pad_nd.out(Tensor self, SymInt[] pad, Scalar value=0, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer,
         lower=_lower,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=_np_pad,
         carries=("self",),
         exact=True,

@@ -12,7 +12,7 @@ from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
-from etexport.program.model import DType
+from etexport.program.model import COMPUTED, DType
 
 _STORED = {dtype.code: dtype for dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)}
 _ZERO_POINTS = (DType.INT64, DType.INT32)
@@ -167,7 +167,7 @@ def _waist(name: str, arguments: str, infer: Callable[[Node], tuple[InferredSpec
     return Op(
         f"quantized_decomposed::{name}.out({arguments}, *, Tensor(a!) out) -> Tensor(a!)",
         infer=infer,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
     )
 
 

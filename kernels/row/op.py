@@ -15,9 +15,9 @@ from etexport.kernel.call import Call, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
-from etexport.program.model import DType, Value
+from etexport.program.model import COMPUTED, DType, Value
 
-_ALL = tuple(DType)
+_ALL = COMPUTED
 
 
 def _row(node: Node, table: Value) -> InferredSpec:

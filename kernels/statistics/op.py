@@ -15,7 +15,7 @@ from etexport.kernel.int8 import Int8, Mask, Scales
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Op
 from etexport.kernel.strided import nest
-from etexport.program.model import DType, TensorSpec
+from etexport.program.model import COMPUTED, DType, TensorSpec
 
 
 def _gone(node: Node) -> tuple[int, ...]:
@@ -229,7 +229,7 @@ def _draw_product(draw: Draw) -> Case:
 
 
 def _logical(draw: Draw, shape: tuple[int, ...]) -> T:
-    dtype = draw.choice(tuple(one for one in DType if one is not DType.UINT8))
+    dtype = draw.choice(tuple(one for one in COMPUTED if one is not DType.UINT8))
     # mostly the same, so that a single other one decides
     other = draw.integer(0, 1)
     values = tuple(float(other if draw.integer(0, 5) == 0 else 1 - other) for _ in range(math.prod(shape)))
@@ -261,7 +261,7 @@ _LAST = T((2, 8, 5, 6), dim_order=(0, 2, 3, 1))
 _MASK = T((3, 5), DType.BOOL)
 _EIGHT = T((3, 8), DType.INT8, -128, 128)
 _ORDERED = (DType.FLOAT32, DType.UINT8, DType.INT8, DType.INT16, DType.INT32, DType.INT64)
-_LOGIC = tuple(dtype for dtype in DType if dtype is not DType.UINT8)
+_LOGIC = tuple(dtype for dtype in COMPUTED if dtype is not DType.UINT8)
 
 
 def _logic_ops(name: str, reference: Callable[..., Any]) -> tuple[Op, ...]:

@@ -11,7 +11,7 @@ from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.int8 import Channels, Int8, Mask, Scales, State
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
-from etexport.program.model import DType
+from etexport.program.model import COMPUTED
 
 
 def _view(node: Node) -> tuple[InferredSpec, ...]:
@@ -65,20 +65,20 @@ def _draw_view(draw: Draw) -> Case:
             size.append(factor)
     if size and math.prod(size) > 0 and draw.flag():
         size[draw.integer(0, len(size) - 1)] = -1
-    return Case((T(shape, draw.choice(tuple(DType))), tuple(size)))
+    return Case((T(shape, draw.choice(COMPUTED)), tuple(size)))
 
 
 def _draw_squeeze(draw: Draw) -> Case:
     shape = _shape(draw, 1, 5)
     dims = tuple(dim - len(shape) * draw.integer(0, 1) for dim in range(len(shape)) if draw.flag())
-    return Case((T(shape, draw.choice(tuple(DType))), dims))
+    return Case((T(shape, draw.choice(COMPUTED)), dims))
 
 
 def _draw_dim(extra: int) -> Any:
     def drawn(draw: Draw) -> Case:
         shape = _shape(draw, 0, 4)
         rank = max(1, len(shape) + extra)
-        return Case((T(shape, draw.choice(tuple(DType))), draw.integer(-rank, rank - 1)))
+        return Case((T(shape, draw.choice(COMPUTED)), draw.integer(-rank, rank - 1)))
 
     return drawn
 
@@ -87,7 +87,7 @@ OPS = [
     Op(
         "aten::view_copy.out(Tensor self, SymInt[] size, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_view,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=lambda x, size: np.reshape(x, size),
         layout=Layout.VIEW,
         exact=True,
@@ -105,7 +105,7 @@ OPS = [
     Op(
         "aten::squeeze_copy.dims_out(Tensor self, int[] dim, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_squeeze,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=_np_squeeze,
         layout=Layout.VIEW,
         exact=True,
@@ -118,7 +118,7 @@ OPS = [
     Op(
         "aten::squeeze_copy.dim_out(Tensor self, int dim, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_squeeze,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=_np_squeeze,
         layout=Layout.VIEW,
         exact=True,
@@ -128,7 +128,7 @@ OPS = [
     Op(
         "aten::unsqueeze_copy.out(Tensor self, int dim, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_unsqueeze,
-        dtypes=tuple(DType),
+        dtypes=COMPUTED,
         reference=lambda x, dim: np.expand_dims(x, dim),
         layout=Layout.VIEW,
         exact=True,

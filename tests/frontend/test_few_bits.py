@@ -3,7 +3,6 @@ of the same network in PyTorch."""
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +34,7 @@ class Net(nn.Module):
 def model():
     torch.manual_seed(4)
     net = Net().eval()
-{more}
+    {more}
     return net
 def example_inputs():
     return (samples()[0],)
@@ -47,7 +46,7 @@ WEIGHTS = {"table": 20 * 64, "first": 24 * 64, "last": 6 * 24}
 
 def made(folder: Path, more: str = "", quantize: str = "float32", text: str = SCRIPT) -> Placed:
     """What the M4 is given; its outputs, by the operators' numpy meanings, are PyTorch's."""
-    path = script(folder, text.format(more=textwrap.indent(more, "    ")))
+    path = script(folder, text.replace("{more}", more.replace("\n", "\n    ")))
     out = folder / "model.pte"
     export(path, out, quantize=quantize, stock=True)
     library = load_ops()
@@ -65,13 +64,16 @@ def constants(placed: Placed) -> int:
     return sum(one.data.nbytes for one in operands if isinstance(one, Const) and one.data is not None)
 
 
-@pytest.mark.parametrize(("word", "bits", "least_db"), [("int8-weights", 8, 36.0), ("int4-weights", 4, 15.0)])
+@pytest.mark.parametrize(
+    ("word", "bits", "least_db"), [("int8-weights", 8, 36.0), ("int4-weights", 4, 15.0), ("bf16-weights", 16, 45.0)]
+)
 def test_script(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
     placed = made(tmp_path, quantize=word)
-    # a scale for each row, in 4 bits for each 32 elements of one; rows of `last` have no whole 32
-    scales = 20 + 24 + 6 if bits == 8 else 2 * (20 + 24) + 6
+    # a scale for each row, in 4 bits for each 32 elements of one; rows of `last` have no whole 32. The M4 multiplies
+    # what is a float by 1
+    scales = {8: 20 + 24 + 6, 4: 2 * (20 + 24) + 6, 16: 2}[bits]
     assert constants(placed) == sum(WEIGHTS.values()) * bits // 8 + 4 * (scales + 24)
-    assert (placed.specialised.weights, placed.specialised.in_float) == (f"int{bits}", ())
+    assert (placed.specialised.weights, placed.specialised.in_float) == (word.removesuffix("-weights"), ())
     _, arrays = read_back(tmp_path / "model.pte")
     noise = arrays["output_0"] - arrays["float_output_0"]
     assert 10 * np.log10((arrays["float_output_0"] ** 2).sum() / (noise**2).sum()) > least_db
@@ -114,3 +116,28 @@ quantize_(net, Int8WeightOnlyConfig(granularity={granularity}))"""
     placed = made(tmp_path, more)
     assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["m4f", "m4f"]
     assert constants(placed) == WEIGHTS["first"] + WEIGHTS["last"] + 4 * (24 + 24 + 6)
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16"])
+def test_weights_in_16_bits(kind: str, tmp_path: Path) -> None:
+    """A network that makes float32 of weights where it reads them; what else it does with them is computed before."""
+    text = """\
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(24, 16).{more}()), nn.Parameter(torch.randn(24).{more}())
+        self.norm = nn.LayerNorm(24)
+    def forward(self, x):
+        return self.norm(x @ self.w.t().float() + (self.b * 2).float())
+def model():
+    return Net()
+def example_inputs():
+    return (torch.ones(2, 16),)
+"""
+    placed = made(tmp_path, kind, text=text)
+    assert placed.specialised.weights == {"half": "f16", "bfloat16": "bf16"}[kind]
+    few = [step.call for step in placed.specialised.calls.values() if step.call.header == "few_bits/m4f.h"]
+    weights = [one.data for one in few[0].operands if isinstance(one, Const) and one.name == "weight"]
+    assert [one.nbytes for one in weights if one is not None] == [24 * 16 * 2]

@@ -141,6 +141,8 @@ def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
     if tensor.dtype is DType.BOOL:
         return np.asarray(random.integers(0, 2, tensor.shape), dtype)
     values = random.uniform(tensor.low, tensor.high, tensor.shape)
+    if tensor.dtype is DType.BFLOAT16:
+        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(dtype)
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
         return np.asarray(np.clip(np.floor(values), limits.min, limits.max), dtype)

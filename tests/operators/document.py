@@ -12,7 +12,7 @@ import jinja2
 from etexport.kernel.cases import T
 from etexport.kernel.library import Library, load_ops
 from etexport.kernel.op import Layout, Op
-from etexport.program.model import DType
+from etexport.program.model import COMPUTED, DType
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
 
@@ -85,7 +85,7 @@ def _row(op: Op) -> dict[str, Any]:
     return {
         "name": op.name,
         "schema": op.schema,
-        "dtypes": "all" if set(op.dtypes) == set(DType) else ", ".join(str(dtype.numpy) for dtype in op.dtypes),
+        "dtypes": "all" if set(op.dtypes) >= set(COMPUTED) else ", ".join(dtype.name.lower() for dtype in op.dtypes),
         "memory": "no code, gone before the firmware" if folded else LAYOUTS[op.layout],
         "inplace": ", ".join(op.inplace),
         "absorbs": ", ".join(sorted(op.absorbs)),
@@ -101,7 +101,7 @@ def _argument(arg: Any) -> str:
         return {math.inf: "inf", -math.inf: "-inf"}.get(arg, "nan")
     if not isinstance(arg, T):
         return repr(arg)
-    dtype = "" if arg.dtype is DType.FLOAT32 else f"{arg.dtype.numpy} "
+    dtype = "" if arg.dtype is DType.FLOAT32 else f"{arg.dtype.name.lower()} "
     order = f" in order {list(arg.dim_order)}" if arg.dim_order is not None else ""
     return f"{'constant ' if arg.constant else ''}{dtype}{list(arg.shape)}{order}"
 

@@ -14,13 +14,13 @@ from etexport.frontend.recurrent import operators
 from etexport.kernel.node import Node
 from etexport.kernel.op import Op
 from etexport.kernel.schema import Schema, parse_schema
-from etexport.program.model import Array, DType
+from etexport.program.model import COMPUTED, Array, DType
 
 from .cases import Sample, Tensor
 
 torch.set_num_threads(1)
 
-TORCH_DTYPES = {dtype: getattr(torch, str(dtype.numpy)) for dtype in DType}
+TORCH_DTYPES = {dtype: getattr(torch, str(dtype.numpy)) for dtype in COMPUTED}
 TOLERANCE = 2e-6
 SMALLEST = float(np.finfo(np.float32).tiny)
 

@@ -58,6 +58,8 @@ def test_element_types() -> None:
         "FLOAT": "FLOAT32",
         "DOUBLE": "FLOAT64",
         "BOOL": "BOOL",
+        "HALF": "FLOAT16",
+        "BFLOAT16": "BFLOAT16",
     }
     codes = {name: int(code) for name, code in re.findall(r"(\w+) = (\d+)", blocks("enum")["ScalarType"])}
     assert {names[name]: code for name, code in codes.items() if name in names} == {

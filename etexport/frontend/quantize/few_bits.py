@@ -1,4 +1,5 @@
-"""Weights in few bits, activations in float: `quantize = "int8-weights"` and `"int4-weights"`, without calibration.
+"""Weights in few bits, activations in float: `quantize = "int8-weights"`, `"int4-weights"` and `"bf16-weights"`,
+without calibration.
 
 A weight is stored as integers with a scale for each output channel, in 4 bits for each group of 32 elements of a linear
 layer's row; `quantized_decomposed::` dequantises it before it is read, so that the stock runtime can run the file. On
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.ao.quantization.fx._decomposed  # defines the operators of quantized_decomposed
@@ -23,7 +25,7 @@ from etexport.frontend.quantize.functional import functional
 
 aten = torch.ops.aten
 
-BITS: Mapping[str, int] = {"int8-weights": 8, "int4-weights": 4}
+BITS: Mapping[str, int] = {"int8-weights": 8, "int4-weights": 4, "bf16-weights": 16}
 GROUP = 32
 """Elements of a row that have a scale in common, in 4 bits."""
 _TRIED = tuple(1 - step / 40 for step in range(12))
@@ -49,7 +51,8 @@ def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_fl
                 continue
             key = (str(weight.target), channel)
             if key not in made:
-                made[key] = _stored(captured, weight, content.detach(), channel, bits)
+                stored = _halved if bits == 16 else partial(_stored, channel=channel, bits=bits)
+                made[key] = stored(captured, weight, content.detach())
             node.args = (*node.args[:at], made[key], *node.args[at + 1 :])
     if not made:
         raise ModelError("no layer has weights to be stored in few bits", hint='quantize = "float32"')
@@ -59,21 +62,21 @@ def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_fl
     return captured
 
 
-def _stored(model: GraphModule, weight: Node, content: Tensor, channel: int, bits: int) -> Node:
+def _halved(model: GraphModule, weight: Node, content: Tensor) -> Node:
+    """What makes float32 of the weight as bfloat16, right behind it."""
+    (half,) = _buffers(model, weight, {"bf16": content.to(torch.bfloat16)})
+    with model.graph.inserting_after(half):
+        return model.graph.call_function(aten.to.dtype, (half, torch.float32))
+
+
+def _stored(model: GraphModule, weight: Node, content: Tensor, *, channel: int, bits: int) -> Node:
     """What dequantises the weight, right behind it."""
     grouped = bits == 4 and content.dim() == 2 and content.shape[1] % GROUP == 0
     rows = content.reshape(-1, GROUP) if grouped else content
     integers, scales = _rounded(rows.transpose(0, channel).reshape(rows.shape[channel], -1), bits)
     swapped = rows.transpose(0, channel)
     integers = integers.reshape(swapped.shape).transpose(0, channel).contiguous()
-    path, _, leaf = str(weight.target).rpartition(".")
-    module = model.get_submodule(path)
-    prefix = f"{path}." if path else ""
-    nodes = []
-    with model.graph.inserting_after(weight):
-        for name, one in (("stored", integers), ("scales", scales)):
-            module.register_buffer(f"{leaf}_{name}", one)
-            nodes.append(model.graph.get_attr(f"{prefix}{leaf}_{name}"))
+    nodes = _buffers(model, weight, {"stored": integers, "scales": scales})
     limit = 1 << (bits - 1)
     with model.graph.inserting_after(nodes[0]):
         args = (*nodes, None, channel, -limit, limit - 1, torch.int8)
@@ -82,6 +85,18 @@ def _stored(model: GraphModule, weight: Node, content: Tensor, channel: int, bit
         return real
     with model.graph.inserting_after(real):
         return model.graph.call_function(aten.reshape.default, (real, list(content.shape)))
+
+
+def _buffers(model: GraphModule, weight: Node, contents: Mapping[str, Tensor]) -> list[Node]:
+    """Of the module that has the weight."""
+    path, _, leaf = str(weight.target).rpartition(".")
+    module, prefix = model.get_submodule(path), f"{path}." if path else ""
+    nodes = []
+    with model.graph.inserting_after(weight):
+        for name, content in contents.items():
+            module.register_buffer(f"{leaf}_{name}", content)
+            nodes.append(model.graph.get_attr(f"{prefix}{leaf}_{name}"))
+    return nodes
 
 
 def _rounded(rows: Tensor, bits: int) -> tuple[Tensor, Tensor]:
