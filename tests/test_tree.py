@@ -57,3 +57,10 @@ def test_tests_mirror_the_package() -> None:
 
 def test_sconstruct_is_short() -> None:
     assert len((ROOT / "SConstruct").read_text(encoding="utf-8").splitlines()) < 40
+
+
+def test_the_changelog_has_no_measurements() -> None:
+    """They belong to the docs, beside the commands that give them: here nobody would measure again."""
+    measured = re.compile(r"->\s*\d|\d,\d{3} (?:bytes|instructions)|\d dB [^w]|\d %|\d times (?:fewer|less|as)")
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if measured.search(line)]
