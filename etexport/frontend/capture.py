@@ -8,6 +8,7 @@ from torch.export import ExportedProgram
 from etexport.errors import ModelError
 from etexport.frontend.decompositions import decompositions
 from etexport.frontend.mistakes import explain
+from etexport.frontend.quantize.rows import round_rows
 from etexport.frontend.quantize.torchao_weights import dequantised
 from etexport.frontend.script import Script, silent
 
@@ -29,6 +30,8 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
             with silent():
                 if program is None:
                     program = _exported(script)
+                if not stock:
+                    round_rows(program)
                 decomposed: ExportedProgram = program.run_decompositions(decompositions(stock=stock))
             _fill_empty(decomposed.graph)
             return decomposed

@@ -10,7 +10,7 @@ import numpy as np
 
 from etexport.kernel.node import Node
 from etexport.kernel.quantized import Fused
-from etexport.program.model import Array, DType, widened
+from etexport.program.model import Array, DType, Value, widened
 
 _WORDS = {DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
 
@@ -81,6 +81,10 @@ class Rows:
     zero_points: Array | None
 
 
+Rounded = Callable[[Value], Value | None]
+"""What a value is with each row rounded to int8 (`ROUND_ROWS`); None for one that is not made so."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """`op` (a float operator's name) has an instruction that reads its operand `operand` in few bits: `build` gives it,
@@ -91,4 +95,4 @@ class Weights:
 
     op: str
     operand: str
-    build: Callable[[Node, Kept], Fused | str]
+    build: Callable[[Node, Kept, Rounded], Fused | str]

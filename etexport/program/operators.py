@@ -32,6 +32,9 @@ CONVERT = "dim_order_ops::_to_dim_order_copy.out"
 ET_VIEW = "executorch_prim::et_view.default"
 """A view as an instruction: (self, size, out) and nothing repeated; out gets self's pointer."""
 
+ROUND_ROWS = "etexport::round_rows.out"
+"""Each row of its operand as int8 with a scale of its own would have it, in float."""
+
 QUANTIZE = "quantized_decomposed::quantize_per_tensor.out"
 DEQUANTIZE = "quantized_decomposed::dequantize_per_tensor.out"
 DEQUANTIZE_CHANNELS = "quantized_decomposed::dequantize_per_channel.out"

@@ -15,7 +15,7 @@ from etexport.kernel.quantized import Fused
 from etexport.kernel.weights import Kept
 from etexport.program.draft import Draft
 from etexport.program.model import HALVES, Arg, DType, Instruction, Method, Ref, Role, Value
-from etexport.program.operators import CONVERT, DEQUANTIZE, DEQUANTIZE_CHANNELS, PERMUTE, QUANTIZE, VIEW
+from etexport.program.operators import CONVERT, DEQUANTIZE, DEQUANTIZE_CHANNELS, PERMUTE, QUANTIZE, ROUND_ROWS, VIEW
 from etexport.specialise.model import InFloat
 
 
@@ -30,6 +30,9 @@ def keep_weights(method: Method, library: Library) -> tuple[Method, tuple[InFloa
         return method, (), ""
     weights = _Weights(Draft(method), library)
     weights.draft.rewrite(weights.of)
+    uses = weights.draft.uses()
+    rounds = [at for at, one in enumerate(weights.draft.instructions) if one.op == ROUND_ROWS]
+    weights.draft.drop(at for at in rounds if not uses[weights.draft.instructions[at].outs[0]])
     return weights.draft.done(), tuple(weights.floats), min(weights.stored, default="")
 
 
@@ -40,6 +43,7 @@ class _Weights:
         self.draft = draft
         self.library = library
         self.kept: dict[int, Kept] = {}
+        self.rounded: dict[int, Value] = {}
         self.floats: list[InFloat] = []
         self.stored: set[str] = set()
 
@@ -50,6 +54,8 @@ class _Weights:
             if made is not None and instruction.outs[0] not in self.draft.outputs:
                 self.kept[instruction.outs[0]] = made
                 return
+            if instruction.op == ROUND_ROWS and (source := self.draft.value(instruction.args[0])) is not None:
+                self.rounded[instruction.outs[0]] = source
             known = [read for read in instruction.reads if read in self.kept]
             yield self._reader(instruction, known) if known else instruction
 
@@ -99,7 +105,7 @@ class _Weights:
             node = node_of(self.draft.as_it_is(), instruction, op)
             operand = node[rule.operand]
             if isinstance(operand, Value) and known == [operand.id]:
-                made = rule.build(node, self.kept[operand.id])
+                made = rule.build(node, self.kept[operand.id], lambda value: self.rounded.get(value.id))
                 if isinstance(made, Fused):
                     self.stored.add(self.kept[operand.id].word)
                     args = tuple(self._argument(instruction, at, arg) for at, arg in enumerate(made.args))

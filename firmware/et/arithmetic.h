@@ -11,6 +11,12 @@ inline T clamped(T value, T low, T high) {
   return value < low ? low : (value > high ? high : value);
 }
 
+// Rounds to the nearest integer, ties to even, for |v| < 2^22: the sum has no bits left for a fraction.
+inline __attribute__((always_inline)) float nearest(float v) {
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
+  return (v + kShift) - kShift;
+}
+
 inline bool is_nan(float value) { return value != value; }
 
 inline bool is_nan(double value) { return value != value; }

@@ -21,14 +21,16 @@ inline float float_of_bits(uint32_t bits) {
 
 struct Nibbles {
   static constexpr int32_t kBytesOfEight = 4;
-  static float at(const uint8_t* row, int32_t i, int32_t zero) {
-    return static_cast<float>((row[i / 2] >> (i % 2 * 4) & 15) - zero);
+  static int32_t integer(const uint8_t* row, int32_t i, int32_t zero) {
+    return (row[i / 2] >> (i % 2 * 4) & 15) - zero;
   }
+  static float at(const uint8_t* row, int32_t i, int32_t zero) { return static_cast<float>(integer(row, i, zero)); }
 };
 
 struct Bytes {
   static constexpr int32_t kBytesOfEight = 8;
-  static float at(const uint8_t* row, int32_t i, int32_t zero) { return static_cast<float>(row[i] - zero); }
+  static int32_t integer(const uint8_t* row, int32_t i, int32_t zero) { return row[i] - zero; }
+  static float at(const uint8_t* row, int32_t i, int32_t zero) { return static_cast<float>(integer(row, i, zero)); }
 };
 
 struct BFloat16 {

@@ -1,10 +1,12 @@
-"""Linear layers and embeddings whose weights stay in 4, 8 or 16 bits beside float activations.
+"""Linear layers and embeddings whose weights stay in 4, 8 or 16 bits beside float activations, or beside rows of them
+that are rounded to int8.
 
 Made on the target side of a float operator that reads dequantised constants (`WEIGHTS`); no file has them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused
-from etexport.kernel.weights import Kept, Weights
+from etexport.kernel.weights import Kept, Rounded, Weights
 from etexport.program.model import HALVES, Array, DType, Value, widened
+from etexport_kernels.few_bits.dynamic import LONGEST, ROWS, infer_rows, rounded
 
 _INF = float("inf")
 _STORED = {
@@ -99,38 +102,82 @@ def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
     return ((x.dtype, (*x.shape[:-1], outputs)),)
 
 
-def _lower_linear(node: Node, target: Target) -> Call:
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What the kernels of linear layers have in common. `zero` is what stands for 0 where no zero points are."""
+
+    node: Node
+    geometry: dict[str, GeometryField]
+    constants: tuple[Const, Const, Const]
+    groups: int
+    zero: int
+
+    def call(
+        self, function: str, header: str, more: dict[str, GeometryField], constants: tuple[Const, ...],
+        scratch: tuple[Scratch, ...], variant: str,
+    ) -> Call:  # fmt: skip
+        node, bias = self.node, self.node["bias"]
+        operands: list[Operand] = [Write(node.out.id), Read(node["input"].id), *constants]
+        operands.append(Const("bias", None if bias is None else bias.data))
+        operands.append(Const("residual", None) if node.residual is None else Read(node.residual.id))
+        macs = node.out.spec.numel * node["weight"].spec.shape[1]
+        function = f"{function}{_kind(node)}>"
+        return Call(function, header, {**self.geometry, **more}, (*operands, *scratch), None, macs, variant)
+
+
+def _layer(node: Node) -> _Layer:
     outputs, inputs, groups = _check(node)
-    x, bias, epilogue = node["input"], node["bias"], node.instruction.epilogue
-    weight, scales, zeros = _constants(node)
+    epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
-    positions = node.out.spec.numel // max(outputs, 1)
     geometry: dict[str, GeometryField] = {
-        "positions": positions, "inputs": inputs, "outputs": outputs, "low": low, "high": high,
+        "positions": node.out.spec.numel // max(outputs, 1), "inputs": inputs, "outputs": outputs, "low": low,
+        "high": high,
     }  # fmt: skip
-    zero = 0 if node["bits"] == 16 else 1 << (node["bits"] - 1)
-    added = Const("bias", None if bias is None else bias.data)
-    residual: Operand = Const("residual", None) if node.residual is None else Read(node.residual.id)
-    macs = positions * outputs * inputs
-    block = inputs if node["bits"] == 16 and inputs % 8 == 0 else _block(inputs, groups)
+    return _Layer(node, geometry, _constants(node), groups, 0 if node["bits"] == 16 else 1 << (node["bits"] - 1))
+
+
+def _lower_linear(node: Node, target: Target) -> Call:
+    layer, inputs, halves = _layer(node), node["weight"].spec.shape[1], node["bits"] == 16
+    weight, scales, zeros = layer.constants
+    block = inputs if halves and inputs % 8 == 0 else _block(inputs, layer.groups)
     if target.features >= {"arm", "dsp", "fpu"} and block and zeros.data is None:
         blocks = inputs // block
-        geometry |= {
-            "blocks": blocks,
-            "eights": block // 8,
-            "step": 4 if groups > 1 else 0,
-            "scales": 0 if scales.data is None else groups,
-            "zero": -zero * 2.0**-24,
-        }
-        factors = scales if scales.data is not None else Const("scales", np.ones(1, np.float32))
+        more: dict[str, GeometryField] = {
+            "blocks": blocks, "eights": block // 8, "step": 4 if layer.groups > 1 else 0,
+            "scales": 0 if halves else layer.groups, "zero": -layer.zero * 2.0**-24,
+        }  # fmt: skip
+        factors = Const("scales", np.ones(1, np.float32)) if halves else scales
         sums = Scratch(DType.FLOAT32, 2 * blocks)
-        operands = (Write(node.out.id), Read(x.id), weight, factors, added, residual, sums)
-        function = f"few_bits_linear_m4f<et::M4f{_kind(node)}>"
-        return Call(function, "few_bits/m4f.h", geometry, operands, None, macs, "m4f")
-    geometry |= {"group": inputs // groups, "zero": zero}
-    function = f"few_bits_linear<et::{_kind(node)}>"
-    portable = (Write(node.out.id), Read(x.id), weight, scales, zeros, added, residual)
-    return Call(function, "few_bits/few_bits.h", geometry, portable, None, macs)
+        return layer.call("few_bits_linear_m4f<et::M4f", "few_bits/m4f.h", more, (weight, factors), (sums,), "m4f")
+    more = {"group": inputs // layer.groups, "zero": layer.zero}
+    return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
+
+
+def _lower_dynamic(node: Node, target: Target) -> Call:
+    layer, inputs = _layer(node), node["weight"].spec.shape[1]
+    group, row = inputs // layer.groups, Scratch(DType.INT16, inputs)
+    more: dict[str, GeometryField] = {"group": group, "zero": layer.zero}
+    if target.features >= {"arm", "dsp"} and group % 8 == 0:
+        more |= {"eights": group // 8}
+        scratch = (row, Scratch(DType.INT32, layer.groups))
+        header = "few_bits/dynamic_dsp.h"
+        return layer.call("few_bits_dynamic_dsp<et::Dsp", header, more, layer.constants, scratch, "dsp")
+    return layer.call("few_bits_dynamic<et::", "few_bits/dynamic.h", more, layer.constants, (row,), "portable")
+
+
+def _infer_dynamic(node: Node) -> tuple[InferredSpec, ...]:
+    if node["scales"] is None:
+        raise node.error("rows of integers times floats")
+    infer_rows(node)
+    return _infer_linear(node)
+
+
+def _reference_dynamic(
+    x: Array, weight: Array, scales: Array, zero_points: Array | None, bias: Array | None, bits: int
+) -> Array:
+    integers, scale = rounded(x)
+    product = _reference_linear(integers.astype(np.float64), weight, scales, zero_points, None, bits) * scale
+    return np.asarray(product if bias is None else product + bias).astype(x.dtype)
 
 
 def _block(inputs: int, groups: int) -> int:
@@ -150,29 +197,33 @@ def _reference_linear(
     return product.astype(x.dtype)
 
 
-def _keep_linear(node: Node, kept: Kept) -> Fused | str:
-    return _fused(node["input"], kept, node["bias"])
+def _keep_linear(node: Node, kept: Kept, before: Rounded) -> Fused | str:
+    return _fused(node["input"], kept, node["bias"], before)
 
 
-def _keep_mm(node: Node, kept: Kept) -> Fused | str:
-    return _fused(node["self"], kept.transposed(), None)
+def _keep_mm(node: Node, kept: Kept, before: Rounded) -> Fused | str:
+    return _fused(node["self"], kept.transposed(), None, before)
 
 
-def _keep_addmm(node: Node, kept: Kept) -> Fused | str:
+def _keep_addmm(node: Node, kept: Kept, before: Rounded) -> Fused | str:
     bias = node["self"]
     outputs = node.out.spec.shape[1]
     if (node["alpha"], node["beta"]) != (1, 1) or bias.data is None or bias.spec.numel not in (1, outputs):
         return "its bias is no constant, or it is multiplied"
-    return _fused(node["mat1"], kept.transposed(), np.broadcast_to(bias.data.reshape(-1), (outputs,)))
+    return _fused(node["mat1"], kept.transposed(), np.broadcast_to(bias.data.reshape(-1), (outputs,)), before)
 
 
-def _fused(x: Value, kept: Kept, bias: Any) -> Fused | str:
+def _fused(x: Value, kept: Kept, bias: Any, before: Rounded) -> Fused | str:
     if bias is not None and not isinstance(bias, np.ndarray) and bias.data is None:
         return "its bias is no constant"
     rows = kept.in_rows()
     if rows is None:
         return "its scales are none of rows, or of groups of a row's elements"
-    return Fused("etexport::few_bits_linear.out", (x, rows.stored, rows.scales, rows.zero_points, bias, kept.bits))
+    row = before(x)
+    weights = (rows.stored, rows.scales, rows.zero_points, bias, kept.bits)
+    if row is not None and rows.scales is not None and rows.stored.shape[1] // rows.scales.shape[1] < LONGEST:
+        return Fused("etexport::few_bits_dynamic.out", (row, *weights))
+    return Fused("etexport::few_bits_linear.out", (x, *weights))
 
 
 # ---- embedding -------------------------------------------------------------------------------------------------------
@@ -201,7 +252,7 @@ def _reference_embedding(
     return np.take(_real(weight, scales, zero_points), indices, axis=0)
 
 
-def _keep_embedding(node: Node, kept: Kept) -> Fused | str:
+def _keep_embedding(node: Node, kept: Kept, before: Rounded) -> Fused | str:
     rows = kept.in_rows()
     if rows is None:
         return "its scales are none of rows, or of groups of a row's elements"
@@ -253,6 +304,12 @@ def _draw_linear(draw: Draw) -> Case:
     return _linear((*batch, groups * size), draw.integer(1, 12), groups, bits, zeros=zeros, bias=bias, half=half)
 
 
+def _draw_dynamic(draw: Draw) -> Case:
+    groups, size = _draw_sizes(draw)
+    zeros, bits, rows = draw.flag(), draw.choice((4, 8)), draw.integer(1, 3)
+    return _linear((rows, groups * size), draw.integer(1, 12), groups, bits, zeros=zeros, bias=draw.flag())
+
+
 def _embedding(
     indices: T,
     rows: int,
@@ -299,6 +356,23 @@ OPS = [
         ),
         draw=_draw_linear,
     ),
+    Op(
+        f"etexport::few_bits_dynamic.out(Tensor input, {_OF_WEIGHTS}, Tensor? bias, int bits, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
+        infer=_infer_dynamic,
+        lower=_lower_dynamic,
+        reference=_reference_dynamic,
+        layout=Layout.CONTIGUOUS,
+        absorbs=frozenset({"clamp", "residual"}),
+        sum_length=lambda node: int(node["weight"].spec.shape[1]) + 1,
+        cases=(
+            _linear((1, 64), 5, 2, 4, "groups of 32"),
+            _linear((3, 64), 5, 1, 8, "a scale for each row of weights"),
+            _linear((2, 3, 20), 3, 2, 4, "zero points, groups of no whole eights", zeros=True, bias=False),
+        ),
+        draw=_draw_dynamic,
+    ),
+    ROWS,
     Op(
         f"etexport::few_bits_embedding.out({_OF_WEIGHTS}, Tensor indices, int bits, *, Tensor(a!) out) -> Tensor(a!)",
         infer=_infer_embedding,

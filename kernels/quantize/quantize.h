@@ -9,12 +9,6 @@
 
 namespace et {
 
-// Rounds to the nearest integer, ties to even, for |v| < 2^22: the sum has no bits left for a fraction.
-inline __attribute__((always_inline)) float nearest(float v) {
-  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23
-  return (v + kShift) - kShift;
-}
-
 // low, high: the bounds minus zero_point. A NaN becomes 0, as PyTorch stores it.
 template <class Out>
 inline __attribute__((always_inline)) Out quantized(float real, float inverse, int32_t zero_point, int32_t low,

@@ -1,8 +1,7 @@
 """Weights in few bits, activations in float: `quantize = "int8-weights"`, `"int4-weights"` and `"bf16-weights"`,
 without calibration.
 
-A weight is stored as integers with a scale for each output channel, in 4 bits for each group of 32 elements of a linear
-layer's row; `quantized_decomposed::` dequantises it before it is read, so that the stock runtime can run the file. On
+A weight is stored as integers with a scale for each row, in 4 bits for each group of 32 elements of a row; `quantized_decomposed::` dequantises it before it is read, so that the stock runtime can run the file. On
 the target side it stays as it is (`etexport/specialise/weights.py`).
 """
 
@@ -33,29 +32,27 @@ _TRIED = tuple(1 - step / 40 for step in range(12))
 
 
 def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_float: Sequence[str]) -> GraphModule:
-    """The network with every weight of a layer or an embedding in `bits` bits. ModelError where none has any, and for
-    names in `keep_float` that the network does not have."""
+    """The network with the weights of linear layers and embeddings in `bits` bits, but for those that are not finite.
+    ModelError where none has any, and for names in `keep_float` that the network does not have."""
     with torch.no_grad():
         captured = folded(functional(torch.export.export(model, inputs, strict=False)))
         kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
-        made: dict[tuple[str, int], Node] = {}
+        made: dict[str, Node] = {}
         for node in list(captured.graph.nodes):
             at = 0 if node.target is aten.embedding.default else 1
-            reads = is_layer(node) or at == 0
-            weight = node.args[at] if reads else None
-            if not isinstance(weight, Node) or weight.op != "get_attr" or kept.keeper(node, keep_float) is not None:
+            reads = at == 0 or (is_layer(node) and weights_of(node).rows)
+            weight = node.args[at] if reads and kept.keeper(node, keep_float) is None else None
+            if not isinstance(weight, Node) or weight.op != "get_attr":
                 continue
-            channel = weights_of(node).channel_dim if is_layer(node) else 0
-            content = operator.attrgetter(str(weight.target))(captured)
-            if content.dtype is not torch.float32 or content.dim() < 2:
+            content = operator.attrgetter(str(weight.target))(captured).detach()
+            if content.dtype is not torch.float32 or content.dim() != 2 or not content.isfinite().all():
                 continue
-            key = (str(weight.target), channel)
-            if key not in made:
-                stored = _halved if bits == 16 else partial(_stored, channel=channel, bits=bits)
-                made[key] = stored(captured, weight, content.detach())
-            node.args = (*node.args[:at], made[key], *node.args[at + 1 :])
+            if weight.target not in made:
+                stored = _halved if bits == 16 else partial(_stored, bits=bits)
+                made[str(weight.target)] = stored(captured, weight, content)
+            node.args = (*node.args[:at], made[str(weight.target)], *node.args[at + 1 :])
     if not made:
-        raise ModelError("no layer has weights to be stored in few bits", hint='quantize = "float32"')
+        raise ModelError("no linear layer or embedding has weights to be stored in few bits", hint='quantize = "int8"')
     captured.graph.eliminate_dead_code()
     captured.delete_all_unused_submodules()
     captured.recompile()
@@ -69,26 +66,23 @@ def _halved(model: GraphModule, weight: Node, content: Tensor) -> Node:
         return model.graph.call_function(aten.to.dtype, (half, torch.float32))
 
 
-def _stored(model: GraphModule, weight: Node, content: Tensor, *, channel: int, bits: int) -> Node:
+def _stored(model: GraphModule, weight: Node, content: Tensor, *, bits: int) -> Node:
     """What dequantises the weight, right behind it."""
-    grouped = bits == 4 and content.dim() == 2 and content.shape[1] % GROUP == 0
-    rows = content.reshape(-1, GROUP) if grouped else content
-    integers, scales = _rounded(rows.transpose(0, channel).reshape(rows.shape[channel], -1), bits)
-    swapped = rows.transpose(0, channel)
-    integers = integers.reshape(swapped.shape).transpose(0, channel).contiguous()
-    nodes = _buffers(model, weight, {"stored": integers, "scales": scales})
+    rows = content.reshape(-1, GROUP) if bits == 4 and content.shape[1] % GROUP == 0 else content
+    integers, scales = _rounded(rows, bits)
+    stored, factors = _buffers(model, weight, {"stored": integers, "scales": scales})
     limit = 1 << (bits - 1)
-    with model.graph.inserting_after(nodes[0]):
-        args = (*nodes, None, channel, -limit, limit - 1, torch.int8)
+    with model.graph.inserting_after(stored):
+        args = (stored, factors, None, 0, -limit, limit - 1, torch.int8)
         real = model.graph.call_function(torch.ops.quantized_decomposed.dequantize_per_channel.default, args)
-    if not grouped:
+    if rows is content:
         return real
     with model.graph.inserting_after(real):
         return model.graph.call_function(aten.reshape.default, (real, list(content.shape)))
 
 
 def _buffers(model: GraphModule, weight: Node, contents: Mapping[str, Tensor]) -> list[Node]:
-    """Of the module that has the weight."""
+    """Of the module that has the weight: right behind it, the last one first."""
     path, _, leaf = str(weight.target).rpartition(".")
     module, prefix = model.get_submodule(path), f"{path}." if path else ""
     nodes = []
