@@ -1,8 +1,9 @@
 """Weights in few bits, activations in float: `quantize = "int8-weights"`, `"int4-weights"` and `"bf16-weights"`,
 without calibration.
 
-A weight is stored as integers with a scale for each row, in 4 bits for each group of 32 elements of a row; `quantized_decomposed::` dequantises it before it is read, so that the stock runtime can run the file. On
-the target side it stays as it is (`etexport/specialise/weights.py`).
+A weight is stored as integers with a scale for each row, in 4 bits for each group of 32 elements of a row, and
+dequantised by an operator of stock ExecuTorch's (`quantized_decomposed::`) before it is read. On the target side it
+stays as it is (`etexport/specialise/weights.py`).
 """
 
 from __future__ import annotations
