@@ -1,8 +1,8 @@
-"""etexport: a PyTorch model script in, a verified microcontroller firmware out. In Python: `build` and `Board`
-(docs/python.md)."""
+"""etexport: a PyTorch model script in, a verified microcontroller firmware out. In Python: `build`, `Board` and `sweep`
+(docs/python.md, docs/sweep.md)."""
 
 __version__ = "0.1.0"
-__all__ = ["Board", "Built", "build"]
+__all__ = ["Board", "Built", "Plan", "build", "sweep"]
 
 
 def __getattr__(name: str) -> object:
@@ -12,4 +12,5 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module("etexport.stages.notebook"), name)
+    room = "etexport.fleet" if name in ("Plan", "sweep") else "etexport.stages.notebook"
+    return getattr(importlib.import_module(room), name)

@@ -36,13 +36,17 @@ ROOMS = {
         "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device",
         "artifacts", "judge", "report", "kernel", "board",
     },
+    "fleet": {
+        "fleet", "stages", "program", "device", "artifacts", "report", "board", "script_files", "dask", "distributed",
+        "pandas", "pyarrow", "msgspec",
+    },
     "cli": {
-        "__version__", "cli", "stages", "frontend", "library", "passes", "program", "plan", "specialise", "emit",
-        "toolchain", "device", "artifacts", "judge", "report", "kernel", "board", "hardware", "platformio",
+        "__version__", "cli", "fleet", "stages", "frontend", "library", "passes", "program", "plan", "specialise",
+        "emit", "toolchain", "device", "artifacts", "judge", "report", "kernel", "board", "hardware", "platformio",
         "script_files", "rich",
     },
 }  # fmt: skip
-ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device"}
+ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device", "dask": "fleet", "distributed": "fleet"}
 """Packages that one room alone may import."""
 
 TOP = {"__main__.py": {"cli"}, "board.py": {"hardware"}}

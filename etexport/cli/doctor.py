@@ -74,6 +74,7 @@ COSTS = {
     "": "`export` and the stages after it",
     "examples": "the example `digits`, which is the demo",
     "dev": "the tests and checks of a clone",
+    "sweep": "`etexport sweep`",
     "prove": "the planner `etexport.plan.prove:prove`",
 }
 """What is lost without a dependency, by the extra that brings it ("": every installation)."""

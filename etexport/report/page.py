@@ -1,4 +1,5 @@
-"""`report.html`: one self-contained page about one report. No script, no font, no address outside the file."""
+"""`report.html`: one self-contained page about one report. No script, no font, no address outside the file. Its style
+is `page.css.j2`."""
 
 from __future__ import annotations
 
