@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from etexport.errors import ModelError
+from etexport.frontend.operators import out_name
 from etexport.frontend.quantize import kept
-from etexport.frontend.quantize.declared import is_layer, weights_of
+from etexport.frontend.quantize.declared import operand
 from etexport.frontend.quantize.folding import folded
 from etexport.frontend.quantize.functional import functional
+from etexport.kernel.library import load_ops
 
 aten = torch.ops.aten
 
@@ -40,9 +42,7 @@ def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_fl
         kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
         made: dict[str, Node] = {}
         for node in list(captured.graph.nodes):
-            at = 0 if node.target is aten.embedding.default else 1
-            reads = at == 0 or (is_layer(node) and weights_of(node).rows)
-            weight = node.args[at] if reads and kept.keeper(node, keep_float) is None else None
+            weight = operand(node, "weight") if _reads(node) and kept.keeper(node, keep_float) is None else None
             if not isinstance(weight, Node) or weight.op != "get_attr":
                 continue
             content = operator.attrgetter(str(weight.target))(captured).detach()
@@ -51,13 +51,21 @@ def in_few_bits(model: nn.Module, inputs: tuple[Tensor, ...], bits: int, keep_fl
             if weight.target not in made:
                 stored = _halved if bits == 16 else partial(_stored, bits=bits)
                 made[str(weight.target)] = stored(captured, weight, content)
-            node.args = (*node.args[:at], made[str(weight.target)], *node.args[at + 1 :])
+            node.replace_input_with(weight, made[str(weight.target)])
     if not made:
         raise ModelError("no linear layer or embedding has weights to be stored in few bits", hint='quantize = "int8"')
     captured.graph.eliminate_dead_code()
     captured.delete_all_unused_submodules()
     captured.recompile()
     return captured
+
+
+def _reads(node: Node) -> bool:
+    """Whether a kernel folder says that the operator's `weight` may be in few bits, in rows."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    said = load_ops().weights.get(out_name(node.target))
+    return said is not None and said.operand == "weight"
 
 
 def _halved(model: GraphModule, weight: Node, content: Tensor) -> Node:
