@@ -7,7 +7,8 @@ import itertools
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from etexport.errors import PackageError
+from etexport.errors import ModelError, PackageError
+from etexport.project import NOTHING, Project
 
 
 def root() -> Path:
@@ -17,9 +18,14 @@ def root() -> Path:
     return here / "data" if (here / "data").is_dir() else here.parent
 
 
-def kernel_folders() -> tuple[Path, ...]:
-    """Our own `kernels/`, then those of installed packages, by entry point name."""
-    return (root() / "kernels", *installed_folders("etexport.kernels", "*/op.py"))
+def kernel_folders(project: Project = NOTHING) -> tuple[Path, ...]:
+    """Our own `kernels/`, those of installed packages, by entry point name, then the project's. ModelError where one of
+    these holds none."""
+    for folder in project.kernels:
+        if not any(folder.glob("*/op.py")):
+            hint = "a folder of kernels has a folder with op.py for each: docs/kernels.md"
+            raise ModelError("holds no */op.py" if folder.is_dir() else "no such folder", where=str(folder), hint=hint)
+    return (root() / "kernels", *installed_folders("etexport.kernels", "*/op.py"), *project.kernels)
 
 
 def board_folders() -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from etexport.artifacts.records import read_record
+from etexport.project import NOTHING, Project, at
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,9 @@ class MemoryMap:
     "float32"."""
     optimize: str
     rounding: str
+    kernels: tuple[str, ...]
+    """Folders of the model's own project, as paths from this folder; and files with its passes."""
+    passes: tuple[str, ...]
     arena: Arena
     regions: tuple[RegionUse, ...]
     methods: tuple[MethodUse, ...]
@@ -177,6 +181,14 @@ class MemoryMap:
     steps: tuple[Step, ...]
     in_float: tuple[InFloat, ...]
     constants: Constants
+
+
+def project_in(folder: Path) -> Project:
+    """Whose kernels and passes the program in a build folder has; nobody's where no sources were generated there."""
+    if not (folder / "memory.json").is_file():
+        return NOTHING
+    memory = read_memory(folder)
+    return at(folder, memory.kernels, memory.passes)
 
 
 def read_memory(folder: Path) -> MemoryMap:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_argument, name_argument, optimize_argument, planner_argument, rounding_argument
+from etexport.cli.options import (
+    board_argument,
+    name_argument,
+    optimize_argument,
+    planner_argument,
+    project_arguments,
+    project_given,
+    rounding_argument,
+)
 
 EXAMPLE = "etexport build model.pte --board qemu_mps2_an386 -o build/m4"
 
@@ -32,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     optimize_argument(parser)
     rounding_argument(parser)
     name_argument(parser)
+    project_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
         made = build(
             args.program, args.board, args.out, name=model_name(args.program, args.name), optimize=args.optimize,
             rounding=args.rounding, planner=args.planner, sources=args.sources, probes=args.probes, trace=args.trace,
-            sanitize=args.sanitize, poison=args.poison, jobs=args.jobs,
+            sanitize=args.sanitize, poison=args.poison, jobs=args.jobs, project=project_given(args),
         )  # fmt: skip
         print(f"{made.elf}: {made.bin.stat().st_size:,} bytes to load")
     return 0

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from etexport.cli.options import decibels, depfile_argument
+from etexport.cli.options import decibels, depfile_argument, project_arguments, project_given
 from etexport.stages.origin import QUANTIZATIONS
 
 EXAMPLE = "etexport export model.py -o build/model/gesture-int8/model.pte --quantize int8"
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a quantised network has less signal to noise than this against the float network, or where that is not known"
     )  # fmt: skip
     depfile_argument(parser, "each X.pte")
+    project_arguments(parser)
     parser.add_argument(
         "--stock", action="store_true", help="refuse what the stock ExecuTorch runtime cannot load, with the reason"
     )
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from etexport.artifacts.files import write_whole
     from etexport.errors import EtError, ModelError, raise_all
+    from etexport.project import beside, joined
     from etexport.script_files import depfile, local_files
 
     jobs = _jobs(args.script)
@@ -61,17 +63,24 @@ def main(args: argparse.Namespace) -> int:
     from etexport.stages.check import check_buildable
 
     errors: list[EtError] = []
+    project = project_given(args)
     for (script, weights), out in zip(jobs, outs, strict=True):
         print(f"export {script}", flush=True)
         try:
-            export(script, out, stock=args.stock, weights=weights, quantize=args.quantize, check=check_buildable)
+            export(
+                script, out, stock=args.stock, weights=weights, quantize=args.quantize, check=check_buildable,
+                project=project,
+            )  # fmt: skip
             _tell_cost(script, out, args.fail_below)
         except EtError as error:  # one that fails does not stop the others
             errors.append(error)
     raise_all(errors)
     if args.depfile is not None:
         made = [([out, out.with_suffix(".npz")], script) for (script, _), out in zip(jobs, outs, strict=True)]
-        rules = [depfile(targets, [script, *local_files(script, Path())]) for targets, script in made]
+        rules = [
+            depfile(targets, [script, *local_files(script, Path()), *joined(beside(script), project).declarations])
+            for targets, script in made
+        ]
         write_whole(args.depfile, "".join(rules).encode())
     return 0
 

@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple[bool, str]:
     """Whether it fits one board, and what it takes there or what it lacks."""
-    from etexport.artifacts.memory import read_memory
+    from etexport.artifacts.memory import project_in, read_memory
     from etexport.board import load_board
     from etexport.errors import EtError, PlanError, ToolMissingError
     from etexport.resources import kernel_folders
@@ -66,7 +66,7 @@ def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple
                 f"constants {constants:,} of {flash:,} bytes of flash; arena and stack {arena + board.stack:,} of "
                 f"{ram:,} of RAM",
             )
-        made = gcc.build(out, board, kernel_folders(), build_dir=out)
+        made = gcc.build(out, board, kernel_folders(project_in(out)), build_dir=out)
         found = footprint(made.elf, made.map, made.objects, board).sizes
     except ToolMissingError:
         raise

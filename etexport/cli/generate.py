@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from etexport.cli.options import board_argument, name_argument, optimize_argument, planner_argument, rounding_argument
+from etexport.cli.options import (
+    board_argument,
+    name_argument,
+    optimize_argument,
+    planner_argument,
+    project_arguments,
+    project_given,
+    rounding_argument,
+)
 
 EXAMPLE = "etexport generate model.pte --board qemu_mps2_an386 -o build/generated"
 
@@ -19,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     optimize_argument(parser)
     rounding_argument(parser)
     name_argument(parser)
+    project_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -29,6 +38,6 @@ def main(args: argparse.Namespace) -> int:
     with alone_in(args.out):
         generate(
             args.program, args.board, args.out, optimize=args.optimize, name=model_name(args.program, args.name),
-            poison=args.poison, planner=args.planner, rounding=args.rounding,
+            poison=args.poison, planner=args.planner, rounding=args.rounding, project=project_given(args),
         )  # fmt: skip
     return 0

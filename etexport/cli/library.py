@@ -9,8 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from etexport.cli.options import depfile_argument, name_argument, optimize_argument, planner_argument, rounding_argument
-from etexport.stages.origin import existing, model_name
+from etexport.cli.options import (
+    depfile_argument,
+    name_argument,
+    optimize_argument,
+    planner_argument,
+    project_arguments,
+    project_given,
+    rounding_argument,
+)
+from etexport.stages.origin import existing, model_name, project_of
 
 if TYPE_CHECKING:
     from etexport.board import Board
@@ -41,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     planner_argument(parser)
     depfile_argument(parser, "DIR/README.md")
     name_argument(parser)
+    project_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -51,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.errors import ModelError
     from etexport.kernel.library import load_ops
     from etexport.library import README, library
+    from etexport.project import joined
     from etexport.script_files import depfile, local_files
     from etexport.stages.place import place, planned
 
@@ -59,6 +69,7 @@ def main(args: argparse.Namespace) -> int:
     if args.name and len(args.program) > 1:
         raise ModelError("names one program, and here are several", where="--name", hint="their files name them")
     board = load_board(args.board) if args.board else _with_core(args.core)
+    project = project_given(args)
     names = [model_name(program, args.name) for program in args.program]
     if len(set(map(identifier, names))) < len(names):
         raise ModelError(
@@ -70,10 +81,11 @@ def main(args: argparse.Namespace) -> int:
             if program.suffix != ".pte":
                 from etexport.frontend import export
 
-                export(program, Path(aside) / str(at) / "model.pte")
+                export(program, Path(aside) / str(at) / "model.pte", project=project)
                 program = Path(aside) / str(at) / "model.pte"
             programs.append(program)
-        kernels = load_ops()
+        project = joined(*(project_of(program, project) for program in programs))
+        kernels = load_ops(project)
         placed = place(
             programs, board, kernels, optimize=args.optimize, planner=planned(args.planner), rounding=args.rounding
         )
@@ -89,6 +101,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{', '.join(names)}: one arena of {sum(first[0].solution.size.values()):,} bytes")
     if args.depfile is not None:
         made_of = [file for program in args.program for file in (program, *local_files(program, Path()))]
+        made_of += project.files
         write_whole(args.depfile, depfile([folder / README for folder in folders], made_of).encode())
     return 0
 

@@ -7,25 +7,29 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from etexport.cli.options import project_arguments, project_given
+
 EXAMPLE = "etexport ops model.pte"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", nargs="?", type=Path, metavar="X.pte", help="only the operators of this program")
     parser.add_argument("--json", action="store_true")
+    project_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     from etexport.kernel.library import load_ops
-    from etexport.stages.origin import existing
+    from etexport.stages.origin import existing, project_of
 
-    library = load_ops()
+    project = project_given(args)
+    library = load_ops(project if args.program is None else project_of(existing(args.program), project))
     if args.program is None:
         used = dict.fromkeys(library.ops, 0)
     else:
         from etexport.program import pte
 
-        methods = pte.load(existing(args.program)).methods
+        methods = pte.load(args.program).methods
         used = dict(Counter(instruction.op for method in methods for instruction in method.instructions))
     rows = []
     for name in sorted(used):

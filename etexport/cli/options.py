@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from etexport.errors import ModelError
+from etexport.project import Project, project_at
+
 OPTIMIZE = ("speed", "size")
 ROUNDINGS = ("nearest", "tflm")
 
@@ -58,6 +61,26 @@ def planner_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--planner", metavar="MODULE:FUNCTION", help="another planner, Problem -> Solution (the module on PYTHONPATH)"
     )
+
+
+def project_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `project_given` reads."""
+    parser.add_argument(
+        "--kernels", type=Path, action="append", default=[], metavar="DIR",
+        help="a folder of kernels of your own, beside those in kernels/ beside the script (docs/kernels.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--passes", type=Path, action="append", default=[], metavar="DIR",
+        help="a folder or file with passes of your own, behind those in passes/ beside the script (docs/passes.md)",
+    )  # fmt: skip
+
+
+def project_given(args: argparse.Namespace) -> Project:
+    """ModelError for a folder that is not there."""
+    for path in (*args.kernels, *args.passes):
+        if not path.exists():
+            raise ModelError("no such file or folder", where=str(path))
+    return project_at(args.kernels, args.passes)
 
 
 def depfile_argument(parser: argparse.ArgumentParser, of: str) -> None:

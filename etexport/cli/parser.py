@@ -14,8 +14,8 @@ from etexport import __version__
 
 VERBS = (
     "export", "train", "quantize", "reference", "generate", "build", "size", "run", "robot", "mlperf", "furthest",
-    "validate", "report", "profile", "compare", "bench", "sweep", "flash", "capture", "ports", "monitor", "library",
-    "boards", "fits", "ops", "doctor", "completion",
+    "validate", "trace", "report", "profile", "compare", "bench", "sweep", "flash", "capture", "ports", "monitor",
+    "library", "boards", "fits", "ops", "doctor", "completion",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 

@@ -26,6 +26,7 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
 
     from etexport.artifacts.files import npz, write_whole
+    from etexport.artifacts.memory import project_in
     from etexport.board import load_board
     from etexport.device import run
     from etexport.program import pte
@@ -40,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generate(args.program, "host", folder, optimize="speed", name="model")
-        done = run(gcc.build(folder, board, kernel_folders()).elf, board, inputs)
+        done = run(gcc.build(folder, board, kernel_folders(project_in(folder))).elf, board, inputs)
     arrays: dict[str, Array] = {f"input_{at}": np.stack(column) for at, column in enumerate(zip(*inputs, strict=True))}
     arrays |= {f"output_{at}": np.stack(column) for at, column in enumerate(zip(*done.outputs, strict=True))}
     arrays["origin"] = np.array("seeded inputs, outputs of the host board: not eager PyTorch's")

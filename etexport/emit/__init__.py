@@ -159,7 +159,7 @@ def emit(
         "constants.S": render("constants.S.j2", model=model, align=ALIGN),
     }
     if explain:
-        texts["memory.json"] = explained(model, library, board)
+        texts["memory.json"] = explained(model, library, board, out)
     if "host" not in board.features:
         texts["link.ld"] = _link_script(board, model)
     files = [write_whole(out / file, text.encode()) for file, text in texts.items()]
@@ -176,8 +176,8 @@ def sources(model: Model, stem: str, *, poison: bool = False, alone: tuple[str, 
     }
 
 
-def explained(model: Model, library: Library, board: Board) -> str:
-    """`memory.json`."""
+def explained(model: Model, library: Library, board: Board, out: Path) -> str:
+    """`memory.json` of the folder `out`."""
     methods, flashes = [one.placed for one in model.methods], [one.flash for one in model.methods]
     map = memory_map(
         methods,
@@ -187,6 +187,7 @@ def explained(model: Model, library: Library, board: Board) -> str:
         board=board.name,
         program_hash=model.program_hash,
         arena_bytes=model.arena_bytes,
+        out=out,
     )
     return record_text(map)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from etexport.artifacts.memory import (
     Arena,
@@ -21,7 +22,7 @@ from etexport.artifacts.memory import (
     Symbol,
     TensorType,
 )
-from etexport.emit.code import in_flash, traced_results, values_by_base
+from etexport.emit.code import header_of, in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
 from etexport.kernel.call import Read, RowRead
 from etexport.kernel.library import Library
@@ -29,6 +30,7 @@ from etexport.plan.problem import Buffer
 from etexport.program.model import Instruction, Method, Role, Value
 from etexport.specialise.model import Placed, Specialised, scratch_name
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep
+from etexport.specialise.schedule import Step as ScheduledStep
 
 KINDS = {"call": CallStep, "begin": BeginStep, "next": NextStep, "jump": JumpStep, "move": MoveStep}
 
@@ -42,8 +44,10 @@ def memory_map(
     board: str,
     program_hash: int,
     arena_bytes: int,
+    out: Path,
 ) -> MemoryMap:
-    """The content of `memory.json`."""
+    """The content of `memory.json` in the folder `out`."""
+    kernels, passes = library.project.relative_to(out)
     solution, regions, target = methods[0].solution, methods[0].problem.regions, methods[0].specialised.target
     bound = sum(solution.bound.values())
     parts = [_part(placed, library, flash) for placed, flash in zip(methods, flashes, strict=True)]
@@ -57,6 +61,8 @@ def memory_map(
         quantization=next((word for word in words if word != "float32"), "float32"),
         optimize=target.optimize,
         rounding=target.rounding,
+        kernels=kernels,
+        passes=passes,
         arena=Arena(
             size=arena_bytes,
             bound=bound,
@@ -166,7 +172,6 @@ def _step(
     step = placed.specialised.schedule.steps[index]
     instruction, values = step.instruction, placed.specialised.method.values
     source = instruction.source
-    op = library.find(instruction.op)
     call = step.call if isinstance(step, CallStep) else None
     live = [buffer for buffer in buffers if any(first <= index < last for first, last in buffer.live)]
     return Step(
@@ -175,7 +180,7 @@ def _step(
         name=instruction.name,
         op=instruction.op,
         kind=next(kind for kind, type in KINDS.items() if isinstance(step, type)),
-        family=op.family if op is not None else "",
+        family=_family(step, library),
         kernel=call.function if call else "",
         variant=call.variant if call else "",
         source=str(source) if source else "",
@@ -188,6 +193,14 @@ def _step(
         target=step.target if isinstance(step, JumpStep) else None,
         condition=values[step.condition].name if isinstance(step, JumpStep) and step.condition is not None else "",
     )
+
+
+def _family(step: ScheduledStep, library: Library) -> str:
+    """The folder of the kernel that is called, else of what the operator is declared in."""
+    if isinstance(step, CallStep):
+        return header_of(step, library).partition("/")[0]
+    op = library.find(step.instruction.op)
+    return op.family if op is not None else ""
 
 
 def _live(placed: Placed, buffer: Buffer, uses: dict[str, _Uses], index: int) -> LiveBuffer:

@@ -25,6 +25,7 @@ from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
 from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
+from etexport.frontend.quantize.declared import known
 from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.few_bits import BITS, in_few_bits
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
@@ -50,6 +51,7 @@ from etexport.program.interface import literals
 from etexport.program.model import Array, Method, Program
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
+from etexport.project import NOTHING, Project, beside, joined
 
 REPEATED = 3
 """Samples that the model has to give the same for when it is asked again."""
@@ -57,12 +59,15 @@ REPEATED = 3
 if TYPE_CHECKING:
     from etexport.frontend.quantize.search import Found
 
+Check = Callable[[bytes, Library], None]
+"""Sees a `.pte` before it is written, and the operators that were known."""
+
 STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "quantized_decomposed", "cortex_m")
 
 
 def export(
     script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None,
-    check: Callable[[bytes], None] | None = None, inputs: Sequence[Array] | None = None,
+    check: Check | None = None, inputs: Sequence[Array] | None = None, project: Project = NOTHING,
 ) -> None:  # fmt: skip
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
@@ -70,7 +75,8 @@ def export(
     ExecuTorch lacks are refused. `quantize` overrules the script's word. `check` sees the `.pte`
     before it is written, and raises what is to be raised in its place. `inputs`, samples first, take the place of what
     the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
-    unsupported operators, each with node, line of the script and a hint.
+    unsupported operators, each with node, line of the script and a hint. `project` adds kernels and passes to those
+    beside the script.
     """
     out = out.absolute()
 
@@ -81,7 +87,7 @@ def export(
                 if inputs is None
                 else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
             )
-            _export(given, out, stock, check)
+            _export(given, out, stock, check, joined(beside(script.absolute()), project))
 
     _warm()
     if quantize == "int8" or (quantize is None and script.suffix == ".py" and b"int8" in _content(script)):
@@ -95,7 +101,8 @@ def export_network(
     out: Path,
     *,
     said: Mapping[str, Any],
-    check: Callable[[bytes], None] | None = None,
+    check: Check | None = None,
+    project: Project = NOTHING,
 ) -> None:
     """As `export`, of a network that is there already, in this process: it is copied, and nothing of it or of torch is
     changed.
@@ -103,15 +110,31 @@ def export_network(
     `said` has what a script would say beside `model()`: `quantize`, `calibration`, `samples`, `keep_float`, `int8_io`,
     `channels_last`, `min_snr_db`, the functions as what they would return."""
     with of_network(network, example_inputs, said) as script:
-        _export(script, out.absolute(), False, check)
+        _export(script, out.absolute(), False, check, project)
 
 
-def _export(script: Script, out: Path, stock: bool, check: Callable[[bytes], None] | None) -> None:
-    program, arrays = _made(script, load_ops(), stock)
+def _export(script: Script, out: Path, stock: bool, check: Check | None, project: Project) -> None:
+    library = load_ops(_chosen(project, script))
+    with known(library):
+        program, arrays = _made(script, library, stock)
     content = write(program)
     if check is not None:
-        check(content)
+        check(content, library)
+    lists = zip(("kernels", "passes"), library.project.relative_to(out.parent), strict=True)
+    arrays |= {name: np.array(paths, np.str_) for name, paths in lists if paths}
     _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
+
+
+def _chosen(project: Project, script: Script) -> Project:
+    """The passes that the script names, in its order; all where it names none."""
+    if script.passes is None:
+        return project
+    found = {path.stem: path for path in project.passes}
+    for name in script.passes:
+        if name not in found:
+            hint = f"there are: {', '.join(sorted(found))}" if found else "passes/ beside the script has none"
+            raise ModelError(f"passes: there is no {name}", where=str(script.path), hint=hint)
+    return replace(project, passes=tuple(found[name] for name in script.passes))
 
 
 @functools.cache
@@ -303,7 +326,7 @@ def search_settings(
                 (row, int(label)) for row, label, new in zip(_rows(samples), samples.labels, fresh, strict=True) if new
             ][:LABELLED]
         kept = tuple(script.keep_float)
-        with quiet():
+        with quiet(), known(load_ops(beside(path.absolute()))):
             return search(
                 script.model, script.inputs, calibration, labelled, kept, target_db, progress
             ), settings.path_of(path)

@@ -300,6 +300,8 @@ class _Lowering:
             self.lowered[node] = self.lowered[source]
         elif isinstance(target, torch._ops.OpOverload):
             self._operator(node, target)
+        elif target is torch.ops.higher_order.auto_functionalized_v2:
+            self._writing(node)
         elif isinstance(target, torch._ops.HigherOrderOperator):
             self._control(node)
         elif target in ARITHMETIC:
@@ -325,6 +327,33 @@ class _Lowering:
         outs = tuple(ref.id for ref in (results if isinstance(results, tuple) else (results,)))
         self._append(op, args, outs, node)
         self.lowered[node] = results
+
+    def _writing(self, node: fx.Node) -> None:
+        """An operator of a user's that writes arguments: what they hold afterwards are further results, in the order of
+        the arguments. Torch gives what the operator returns (None for nothing), then each tensor that was written."""
+        (overload,), bases = node.args, node.kwargs["_all_bases"]
+        assert isinstance(overload, torch._ops.OpOverload) and isinstance(bases, (list, tuple))
+        places = {}
+        for argument in overload._schema.arguments:
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                told = [key for key in node.kwargs if key.startswith(f"_{argument.name}_")]
+                if told != [f"_{argument.name}_base_index"] or not isinstance(node.kwargs[told[0]], int):
+                    what = f"{overload} writes a part of a tensor or a list of them: {argument.name}"
+                    raise self._error(node, what, "give it whole tensors, and copy the part back with slices")
+                places[argument.name] = int(str(node.kwargs[told[0]]))
+        given = {**node.kwargs, **{name: bases[place] for name, place in places.items()}}
+        args = [self._argument(node, kind, value, None) for _, kind, value in arguments(overload, (), given)]
+        val = node.meta["val"]
+        returned = [one for one in val[: len(val) - len(bases)] if one is not None]
+        if not all(isinstance(one, Tensor) for one in returned) or len(set(places.values())) < len(places):
+            raise self._error(node, f"{overload} returns what is no tensor, or writes one tensor twice")
+        name = overload._schema.name.partition("::")[2]
+        written = [val[len(val) - len(bases) + place] for place in places.values()]
+        refs = [Ref(self._value(name, self._spec(one, node), Role.ACTIVATION).id) for one in (*returned, *written)]
+        self._append(out_name(overload), tuple(args), tuple(ref.id for ref in refs), node)
+        after = dict(zip(places.values(), refs[len(returned) :], strict=True))
+        kept = [after.get(at, self.lowered.get(base)) for at, base in enumerate(bases)]
+        self.lowered[node] = (*(refs[: len(returned)] if returned else (None,)), *kept)
 
     # ---- branches and loops ------------------------------------------------------------------------------------------
 

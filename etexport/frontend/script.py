@@ -34,7 +34,7 @@ Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
-SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes")
+SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes")
 
 
 REFUSED = {
@@ -71,6 +71,8 @@ class Script:
     """What the elements of the first output are called."""
     min_snr_db: float | None = None
     """The least ratio of signal to noise that each output must have on the board, against the float network."""
+    passes: tuple[str, ...] | None = None
+    """Which of the project's passes run, in this order; None: all."""
     samples_from: str = "samples()"
     """Which function gave `samples`, for messages."""
 
@@ -319,6 +321,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         classes = ()
     if not isinstance(classes, (tuple, list)) or len(classes) == 1 or not all(isinstance(one, str) for one in classes):
         raise ModelError(f"classes = {classes!r} is no list of at least two names", where=str(path))
+    passes = getattr(module, "passes", None)
+    if passes is not None and not (isinstance(passes, (tuple, list)) and all(isinstance(one, str) for one in passes)):
+        raise ModelError(f"passes = {passes!r} is no list of names", where=str(path), hint="those of files in passes/")
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(
@@ -354,6 +359,7 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         int8_io=int8_io,
         classes=tuple(classes),
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
+        passes=None if passes is None else tuple(passes),
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from etexport.artifacts.files import Array, opened
-from etexport.artifacts.memory import MemoryMap, TensorType, read_memory
+from etexport.artifacts.memory import MemoryMap, TensorType, project_in, read_memory
 from etexport.artifacts.reference import first, read_reference
 from etexport.artifacts.runs import RunRecord, image_of, read_outputs, read_run
 from etexport.errors import ModelError
@@ -50,7 +50,7 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
     return Question(
         method=method,
-        library=load_ops(),
+        library=load_ops(project_in(folder)),
         reference=against,
         got=got,
         keeps_state=any(value.role is Role.STATE for value in method.values.values()),

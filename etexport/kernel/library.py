@@ -1,10 +1,11 @@
 """How kernel folders are found.
 
 A folder `kernels/<family>/` holds `op.py` with `OPS = [Op(...)]`, `INT8` and `RULES` where it can be quantised,
-`WEIGHTS` where it reads weights in few bits, further modules and the C++ headers that they name. Nothing registers
-itself and there is no list: `load_ops()` reads the folders, and those of installed packages through the entry point
-group `etexport.kernels` (each entry is a module or package whose folder holds kernel folders). A family is the package
-`etexport_kernels.<family>`: so its modules find one another, and another family's packing.
+`WEIGHTS` where it reads weights in few bits, `REPLACES` where it has a kernel for what others declare, further modules
+and the C++ headers that they name. Nothing registers itself and there is no list: `load_ops()` reads the folders, those
+of installed packages through the entry point group `etexport.kernels` (each entry is a module or package whose folder
+holds kernel folders), and those of a model's own project. A family is the package `etexport_kernels.<family>`: so its
+modules find one another, and another family's packing.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, NoneType
+from typing import Any, TypeVar
 
-from etexport.errors import ModelError
+from etexport.errors import EtError, ModelError
+from etexport.kernel.call import Call, Target
 from etexport.kernel.int8 import Int8
-from etexport.kernel.op import Op
-from etexport.resources import kernel_folders
+from etexport.kernel.node import Node
+from etexport.kernel.op import Op, Replacement
+from etexport.project import NOTHING, Project
+from etexport.resources import kernel_folders, root
 
 _PACKAGE = "etexport_kernels"
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +45,22 @@ class Library:
     """Which float operators read weights as they are stored (`etexport.kernel.weights.Weights`), by operator name."""
     int8: Mapping[str, Int8] = field(default_factory=dict)
     """What is said of how operators of a graph are quantised, by their names there."""
+    project: Project = NOTHING
+    """Whose folders and passes are among these."""
 
     def find(self, name: str) -> Op | None:
         return self.ops.get(name)
 
 
 @functools.cache
-def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
+def load_ops(project: Project = NOTHING) -> Library:
     """Read every `op.py`. One that cannot be read, and two with the same operator or the same folder name, are errors
     that name them."""
-    folders = folders or kernel_folders()
+    return library_of(kernel_folders(project), project)
+
+
+def library_of(folders: tuple[Path, ...], project: Project = NOTHING) -> Library:
+    """As `load_ops`, of these folders."""
     families: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.glob("*/op.py")):
@@ -65,12 +76,10 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
     rules: dict[str, Any] = {}
     weights: dict[str, Any] = {}
     int8: dict[str, Int8] = {}
+    replaced: list[tuple[Path, Replacement]] = []
     for family, path in families.items():
         module = _load(family, path)
-        if not all(isinstance(op, Op) for op in getattr(module, "OPS", (None,))):
-            raise ModelError(
-                "declares no OPS = [Op(...), ...]", where=str(path), hint="docs/kernels.md says what belongs there"
-            )
+        _check_lists(module, path)
         for rule in getattr(module, "RULES", ()):
             if rule.op in rules:
                 raise ModelError(f"a second folder has an integer rule for {rule.op}", where=str(path))
@@ -79,19 +88,71 @@ def load_ops(folders: tuple[Path, ...] | None = None) -> Library:
             if reader.op in weights:
                 raise ModelError(f"a second folder keeps the weights of {reader.op}", where=str(path))
             weights[reader.op] = reader
-        if not all(isinstance(one, Int8) for one in getattr(module, "INT8", ())):
-            raise ModelError("INT8 holds no Int8(...)", where=str(path), hint="docs/kernels.md says what belongs there")
         for said in getattr(module, "INT8", ()):
             for name in said.operators:
                 if name in int8:
                     raise ModelError(f"a second folder says how {name} is quantised", where=str(path))
                 int8[name] = said
-        for op in module.OPS:
+        for op in getattr(module, "OPS", ()):
             if op.name in ops:
                 raise ModelError(f"{op.name} is declared in {ops[op.name].family} and in {family}", where=str(path))
             object.__setattr__(op, "family", family)
-            ops[op.name] = op
-    return Library(ops, folders, rules, weights, int8)
+            ops[op.name] = op if path.is_relative_to(root() / "kernels") else _guarded(op, path)
+        replaced += [(path, one) for one in getattr(module, "REPLACES", ())]
+    for path, one in replaced:
+        ops[one.op] = _with(one, ops.get(one.op), path)
+    return Library(ops, folders, rules, weights, int8, project)
+
+
+def _check_lists(module: ModuleType, path: Path) -> None:
+    lists = {"OPS": ("declares no OPS = [Op(...), ...]", Op), "INT8": ("INT8 holds no Int8(...)", Int8)}
+    lists["REPLACES"] = ("REPLACES holds no Replacement(...)", Replacement)
+    for name, (what, kind) in lists.items():
+        default = () if name != "OPS" or hasattr(module, "REPLACES") else (None,)
+        if not all(isinstance(one, kind) for one in getattr(module, name, default)):
+            raise ModelError(what, where=str(path), hint="docs/kernels.md says what belongs there")
+
+
+def _with(new: Replacement, op: Op | None, path: Path) -> Op:
+    """The operator with another kernel where that is wanted."""
+    if op is None or op.lower is None:
+        hint = "`etexport ops` lists the operators that have one"
+        raise ModelError(f"replaces the kernel of {new.op}, which has none", where=str(path), hint=hint)
+    before, theirs = op.lower, _telling(new.lower, path, (Call, NoneType))
+
+    def lower(node: Node, target: Target) -> Call:
+        call = theirs(node, target) if new.fits(node, target) else None
+        if call is None:
+            return before(node, target)
+        return call if "/" in call.header else replace(call, header=f"{path.parent.name}/{call.header}")
+
+    return replace(op, lower=lower)
+
+
+def _guarded(op: Op, path: Path) -> Op:
+    """An operator of others: what goes wrong in its functions is told with their line."""
+    lower = None if op.lower is None else _telling(op.lower, path, Call)
+    return replace(op, infer=_telling(op.infer, path, tuple), lower=lower)
+
+
+def _telling(function: Callable[..., Made], path: Path, kind: type | tuple[type, ...]) -> Callable[..., Made]:
+    """The function; a ModelError where it fails or gives no `kind`."""
+
+    @functools.wraps(function)
+    def told(node: Node, *others: Any) -> Made:
+        try:
+            made = function(node, *others)
+        except EtError:
+            raise  # what it has to say about the program
+        except Exception as error:
+            what = f"fails on {node.instruction.op} ({node.instruction.where}): {type(error).__name__}: {error}"
+            raise ModelError(what, where=_line_in(path, error)) from error
+        if not isinstance(made, kind):
+            what = f"{function.__name__} gives a {type(made).__name__} for {node.instruction.op}"
+            raise ModelError(what, where=str(path), hint="docs/kernels.md says what belongs there")
+        return made
+
+    return told
 
 
 def _as_packages(families: Mapping[str, Path]) -> None:
@@ -111,10 +172,14 @@ def _load(family: str, path: Path) -> Any:
     try:
         return importlib.import_module(f"{_PACKAGE}.{family}.op")
     except Exception as error:
-        frames = [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
-        frames += [(frame.filename, frame.lineno) for frame in reversed(traceback.extract_tb(error.__traceback__))]
-        where = next(
-            (f"{file}:{line}" for file, line in frames if file and Path(file).parent == path.parent), str(path)
-        )
         said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
-        raise ModelError(f"the operators cannot be read: {said}", where=where) from None
+        raise ModelError(f"the operators cannot be read: {said}", where=_line_in(path, error)) from None
+
+
+def _line_in(path: Path, error: Exception) -> str:
+    """The innermost line of a kernel folder's files at which it happened."""
+    frames = [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
+    frames += [(frame.filename, frame.lineno) for frame in reversed(traceback.extract_tb(error.__traceback__))]
+    folder = path.parent.resolve()
+    inside = (f"{path.parent / Path(file).name}:{at}" for file, at in frames if file and Path(file).parent == folder)
+    return next(inside, str(path))

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 from etexport.kernel.call import Call, Target
@@ -38,6 +40,27 @@ class Layout(Enum):
 
 
 InferredSpec = tuple[DType, tuple[int, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """A kernel in place of another folder's, in `REPLACES = [...]` of the folder that has it.
+
+    op        the operator: "aten::convolution.out"; of an int8 network the integer one, as `etexport ops` lists it
+    lower     as of an `Op`, with what the instruction has absorbed (`node.instruction.epilogue`); None leaves it to the
+              kernel before
+    layers    only instructions with such a name ("conv1", "block_*") or at such a line of the script ("model.py:12")
+    features  what the core must have: {"dsp"}
+    """
+
+    op: str
+    lower: Callable[[Node, Target], Call | None]
+    layers: tuple[str, ...] = ("*",)
+    features: frozenset[str] = frozenset()
+
+    def fits(self, node: Node, target: Target) -> bool:
+        names = (node.instruction.name, str(node.instruction.source))
+        return self.features <= target.features and any(fnmatchcase(*one) for one in product(names, self.layers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,7 @@ def library(
         **{f"src/{name}": text for name, text in code.items()},
         **{name.format(space=space): _render(template, facts) for template, name in _TEMPLATES.items()},
         "LICENSE": (root() / "LICENSE").read_text("utf-8"),
-        "memory.json": explained(model, kernels, board),
+        "memory.json": explained(model, kernels, board, out),
     }
     for name, text in texts.items():
         if name != README and not ((out / name).is_file() and (out / name).read_bytes() == text.encode()):

@@ -1,16 +1,18 @@
 """The board-neutral passes in their order, until nothing changes: so running the pipeline twice changes nothing.
 
 Passes of installed packages (entry point group `etexport.passes`, each names a function) come behind ours, by entry
-point name.
+point name, then those of the model's own project: each a file with a function of its name.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint
+from pathlib import Path
 
-from etexport.errors import EtError, ProgramError
+from etexport.errors import EtError, ModelError, ProgramError
 from etexport.kernel.library import Library
 from etexport.passes.batch_norm import fold_batch_norms
 from etexport.passes.constants import fold_constants
@@ -44,19 +46,20 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class Stage:
-    """A pass in the pipeline; `entry` says which installed package it is from (None: ours)."""
+    """A pass in the pipeline; `refused` makes the error that blames whoever wrote it (None: us)."""
 
     run: Pass
-    entry: EntryPoint | None = None
+    refused: Callable[[str], EtError] | None = None
 
 
 def run(program: Program, library: Library) -> Program:
     """The program after all passes; the very same object where they change nothing.
 
-    AssertionError names a pass of ours that broke it, PackageError one of an installed package.
+    AssertionError names a pass of ours that broke it, PackageError one of an installed package, ModelError one of the
+    project's.
     """
     verify(program)
-    stages = (*(Stage(one) for one in PASSES), *installed())
+    stages = (*(Stage(one) for one in PASSES), *installed(), *map(_own, library.project.passes))
     methods = tuple(_run(method, library, stages) for method in program.methods)
     if all(new is old for new, old in zip(methods, program.methods, strict=True)):
         return program
@@ -76,8 +79,27 @@ def installed() -> tuple[Stage, ...]:
         one = load(entry)
         if not callable(one):
             raise refused(entry, f"is a {type(one).__name__}; a function (method, library) -> method belongs there")
-        stages.append(Stage(one, entry))
+        stages.append(Stage(one, functools.partial(refused, entry)))
     return tuple(stages)
+
+
+def _own(path: Path) -> Stage:
+    """The pass in a file of the project's."""
+
+    def blamed(what: str) -> ModelError:
+        return ModelError(f"{path.stem} {what}", where=str(path), hint="docs/passes.md says what belongs there")
+
+    spec = importlib.util.spec_from_file_location(f"etexport_pass_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise blamed(f"cannot be read: {type(error).__name__}: {error}") from None
+    found = getattr(module, path.stem, None)
+    if not callable(found):
+        raise blamed("is no function of this file; (method, library) -> method belongs there")
+    return Stage(found, blamed)
 
 
 def _run(method: Method, library: Library, stages: tuple[Stage, ...]) -> Method:
@@ -91,27 +113,25 @@ def _run(method: Method, library: Library, stages: tuple[Stage, ...]) -> Method:
             method = after
         if method is before:
             return method
-    for entry in (stage.entry for stage in changed if stage.entry is not None):
-        raise refused(
-            entry,
-            f"finds something to do for ever on method {method.name}; where nothing is left it gives its argument back",
+    for blame in (stage.refused for stage in changed if stage.refused is not None):
+        raise blame(
+            f"finds something to do for ever on method {method.name}; where nothing is left it gives its argument back"
         )
     raise AssertionError(f"the passes do not come to an end on method {method.name}")
 
 
 def _after(stage: Stage, method: Method, library: Library) -> Method:
-    """The method after one pass. What goes wrong in a package's pass is that package's: a PackageError that names
-    it."""
-    if stage.entry is None:
+    """The method after one pass. What goes wrong in a pass of others is told as theirs."""
+    if stage.refused is None:
         return stage.run(method, library)
     try:
         after: object = stage.run(method, library)
     except EtError:
         raise  # what a pass has to say about the program
     except Exception as error:
-        raise refused(stage.entry, f"failed on method {method.name}: {type(error).__name__}: {error}") from error
+        raise stage.refused(f"failed on method {method.name}: {type(error).__name__}: {error}") from error
     if not isinstance(after, Method):
-        raise refused(stage.entry, f"gave a {type(after).__name__} for method {method.name}; a Method belongs there")
+        raise stage.refused(f"gave a {type(after).__name__} for method {method.name}; a Method belongs there")
     return after
 
 
@@ -119,6 +139,6 @@ def _check(method: Method, stage: Stage) -> None:
     try:
         verify(Program((method,)), stage=getattr(stage.run, "__name__", ""))
     except ProgramError as error:
-        if stage.entry is not None:
-            raise refused(stage.entry, f"broke the program: {error}") from error
+        if stage.refused is not None:
+            raise stage.refused(f"broke the program: {error}") from error
         raise AssertionError(f"a pass broke the program: {error}") from error

@@ -76,7 +76,16 @@ def generate(env):
     gc.set_threshold(1_000_000)
     for tool in ("cc", "cxx", "as", "link"):  # the generic ones: those of gcc start the compiler to ask for its version
         env.Tool(tool)
-    env.SetDefault(BOARD="qemu_mps2_an386", OPTIMIZE="speed", QUANTIZE="", SAMPLES="", VERBOSE=False, ET_BUILD="#build")
+    env.SetDefault(
+        BOARD="qemu_mps2_an386",
+        OPTIMIZE="speed",
+        QUANTIZE="",
+        SAMPLES="",
+        KERNELS="",
+        PASSES="",
+        VERBOSE=False,
+        ET_BUILD="#build",
+    )
     # The etexport that this file belongs to, also where another one is installed.
     env["ENV"] = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))}
     env.Replace(ETEXPORT_PYTHON=sys.executable)
@@ -117,22 +126,24 @@ def _hold(env):
 def _module(name):
     """A file of etexport that needs nothing of it, nor of what it is installed with."""
     spec = importlib.util.spec_from_file_location(f"etexport_{name}", _ROOT / "etexport" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
 
 
 _SCRIPT_FILES = _module("script_files")
+_PROJECT = _module("project")
 
 
 # ---- builders --------------------------------------------------------------------------------------------------------
 
 
-def EtProgram(env, script, NAME=None, QUANTIZE=None):
+def EtProgram(env, script, NAME=None, QUANTIZE=None, KERNELS=None, PASSES=None):
     """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to
     compare with.
 
-    `QUANTIZE` (one of `QUANTIZATIONS`) overrules what the script says."""
+    `QUANTIZE` (one of `QUANTIZATIONS`) overrules what the script says. `KERNELS` and `PASSES` name folders of the
+    project's own beside those in the script's folder."""
     script = _file(env, script)
     name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
@@ -143,6 +154,10 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
             f"two models are called {name}: {_programs[folder.abspath]} and {script}",
             "give one of them another name: NAME=",
         )
+    given = [env.Split(env.subst(one or "")) for one in (KERNELS or "$KERNELS", PASSES or "$PASSES")]
+    project = _PROJECT.project_at(*([env.Dir(path).abspath for path in paths] for paths in given))
+    words = _words(env, project)
+    project = _PROJECT.joined(_PROJECT.beside(Path(script.get_abspath())), project)
     if script.path.endswith(".pte"):
         if quantization != said:
             _stop(env, f"{script.path} is {said}, not {quantization}", "a program is quantised when it is exported")
@@ -153,8 +168,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
             ),
         ]
         env.Depends(made[1], [_verb(env, "reference")])
-        return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1])
-    files = _SCRIPT_FILES.local_files(Path(script.get_abspath()), Path(env.Dir("#").abspath))
+        return _tag(made, name=name, quantization=said, pte=made[0], npz=made[1], project=project)
+    files = _SCRIPT_FILES.local_files(Path(script.get_abspath()), Path(env.Dir("#").abspath)) + project.declarations
     sources, imported = [script], [env.File(str(file)) for file in files]
     if _has_function(script, "train"):
         train = _action(env, "TRAIN", "$ETEXPORT train $SOURCE -o $TARGET")
@@ -163,8 +178,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
         sources += weights
     # One action object for all models with the same word: its batch key makes one start of torch of all that are out of
     # date.
-    overrule = f" --quantize {quantization}" if quantization != said else ""
-    action = f"ET_EXPORT{overrule.replace(' --', '_').replace(' ', '_').upper()}"
+    overrule = (f" --quantize {quantization}" if quantization != said else "") + words
+    action = f"ET_EXPORT{re.sub(r'[^A-Za-z0-9]', '_', overrule).upper()}"
     if action not in env:
         command = f"$ETEXPORT export $CHANGED_SOURCES -o $CHANGED_TARGETS{overrule}"
         env[action] = _action(env, "EXPORT", command, batch_key=True, targets="$CHANGED_TARGETS")
@@ -177,7 +192,7 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None):
         env.AlwaysBuild(made)  # of a batch, SCons asks about the first target alone
     # Not a scanner: SCons gives what it finds for one node of a batch to all of them.
     env.Depends(made, [*imported, _verb(env, "export"), *_torch(env)])
-    return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1])
+    return _tag(made, name=name, quantization=quantization, pte=made[0], npz=made[1], project=project)
 
 
 def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
@@ -188,12 +203,14 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     folder = env.Dir(
         f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}"
     )
-    here = _board_environment(env, board)
+    here = _board_environment(env, board, of["project"].kernels)
 
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
     step = f"$ETEXPORT generate $SOURCE -o ${{TARGET.dir}} --board $ET_BOARD --optimize {optimize} --name {of['name']}"
+    step += _words(env, of["project"])
     sources = here.Command([folder.File(file) for file in files], of["pte"], _action(here, "GENERATE", step))
-    here.Depends(sources, [_verb(env, "generate"), env.File(board["file"])])
+    own = [env.File(str(file)) for file in of["project"].declarations]
+    here.Depends(sources, [_verb(env, "generate"), env.File(board["file"]), *own])
     made = {node.name: node for node in sources}
 
     objects = [_object(here, made[file], folder) for file in build["generated"]]
@@ -212,7 +229,16 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     size = "$ETEXPORT size ${TARGET.dir} --board $ET_BOARD --objects ${SOURCES[2:]} -o $TARGET"
     sizes = here.Command(folder.File("sizes.json"), [*elf, *objects], _action(here, "SIZE", size))
     here.Depends(sizes, _verb(env, "size"))
-    facts = {**of, "board": board, "folder": folder, "env": here, "sources": made, "image": image[0], "sizes": sizes[0]}
+    facts = {
+        **of,
+        "board": board,
+        "folder": folder,
+        "env": here,
+        "sources": made,
+        "own": own,
+        "image": image[0],
+        "sizes": sizes[0],
+    }
     return _tag([image[0], *elf, image[1], *sizes], **facts)
 
 
@@ -232,11 +258,12 @@ def EtLibrary(env, program, BOARD=None, OPTIMIZE=None):
     sources = [folder.File(f"src/{name}{end}") for end in (".cpp", "_constants.c", ".h")]
     command = (
         f"$ETEXPORT library $SOURCE -o ${{TARGET.dir.dir}} --board {shlex.quote(board['argument'])} --optimize "
-        f"{optimize} --name {name}"
+        f"{optimize} --name {name}{_words(env, of['project'])}"
     )
     made = env.Command([*sources, folder.File("memory.json")], of["pte"], _action(env, "LIBRARY", command))
     env.Precious(made)  # headers beside them are no targets, and what stays the same is not written again
-    env.Depends(made, [_verb(env, "library"), env.File(board["file"])])
+    own = [env.File(str(file)) for file in of["project"].files]
+    env.Depends(made, [_verb(env, "library"), env.File(board["file"]), *own])
     env.AppendUnique(CPPPATH=[folder.Dir("src")])
     flags = [
         flag
@@ -296,7 +323,7 @@ def EtValidate(env, run):
         *of["profile"],
     ]
     made = of["env"].Command(of["folder"].File("validate.json"), sources, _action(env, "VALIDATE", command))
-    env.Depends(made, _verb(env, "validate"))
+    env.Depends(made, [_verb(env, "validate"), *of["own"]])
     env.SideEffect(of["folder"].Dir("trace").File("run.json"), made)  # by the report too: not both at once
     return _tag(made, **of)
 
@@ -311,7 +338,7 @@ def EtReport(env, run):
     sources = [of["pte"], of["npz"], of["image"], of["sizes"], of["sources"]["memory.json"], *of["run"], *of["profile"]]
     targets = [folder.File(f"report.{suffix}") for suffix in ("json", "html", "txt")]
     made = here.Command(targets, sources, _action(here, "REPORT", command))
-    here.Depends(made, [_verb(env, "report"), env.File(of["board"]["file"])])
+    here.Depends(made, [_verb(env, "report"), env.File(of["board"]["file"]), *of["own"]])
     here.SideEffect(folder.Dir("trace").File("run.json"), made)
     return _tag(made, **of)
 
@@ -556,22 +583,38 @@ def _state(paths):
 # ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
-def _board_environment(env, board):
-    """The compiler of a board. One for all its models: SCons looks for the includes of a header once for each
-    environment."""
+def _words(env, project):
+    """The arguments that name a project's kernels and passes, by paths from the folder in which SCons runs."""
+    top = Path(env.Dir("#").abspath)
+    lists = zip(("--kernels", "--passes"), project.relative_to(top), strict=True)
+    return "".join(f" {option} {shlex.quote(path)}" for option, paths in lists for path in paths)
+
+
+def _board_environment(env, board, kernels=()):
+    """The compiler of a board, with the kernels of a project. One for all its models: SCons looks for the includes of a
+    header once for each environment."""
     known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
     _check_name(env, board["argument"])
-    if board["file"] in known:
-        return known[board["file"]]
-    here = known[board["file"]] = env.Clone()
+    key = (board["file"], kernels)
+    if key in known:
+        return known[key]
+    here = known[key] = env.Clone()
+    include = [*build["include"], *map(str, kernels)]
+    maps = [f"-ffile-prefix-map={folder.parent}=kernels" for folder in kernels]
     here.Replace(
         CXX=build["compiler"],
         CC=build["driver"],
-        CXXFLAGS=[*build["flags"], "$(", *build["maps"], "$)"],  # where the folders lie is no reason to compile again
+        CXXFLAGS=[
+            *build["flags"],
+            "$(",
+            *maps,
+            *build["maps"],
+            "$)",
+        ],  # where the folders lie is no reason to compile again
         ASPPFLAGS=_filled(build["assembler_flags"], folder="${SOURCE.dir}"),
-        CPPPATH=[*map(env.Dir, build["include"])],
+        CPPPATH=[*map(env.Dir, include)],
         # As SCons would make them of CPPPATH and CPPDEFINES, once and not for each object.
-        _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in build["include"]), "$)"],
+        _CPPINCFLAGS=["$(", *(f"-I{env.Dir(folder)}" for folder in include), "$)"],
         _CPPDEFFLAGS=[f"-D{name}={value}" for name, value in build["defines"].items()],
         OBJSUFFIX=".o",
         ET_LINK=_filled(

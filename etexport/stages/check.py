@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from etexport.errors import doing
 from etexport.kernel.call import Target
-from etexport.kernel.library import load_ops
+from etexport.kernel.library import Library
 from etexport.passes import pipeline as board_neutral
 from etexport.program import pte
 from etexport.specialise.pipeline import rounding_of, specialise
 
 
-def check_buildable(content: bytes) -> None:
+def check_buildable(content: bytes, library: Library) -> None:
     """What a build would refuse on every board is refused at export: the file as it will be read, for a core that has
     nothing special. ProgramError, ModelError."""
-    library = load_ops()
     with doing("reading what export has made"):
         program = board_neutral.run(pte.read(content), library)
     with doing("choosing kernels for what export has made"):

@@ -8,15 +8,18 @@ from etexport.board import load_board
 from etexport.emit import emit
 from etexport.errors import doing
 from etexport.kernel.library import load_ops
+from etexport.project import NOTHING, Project
+from etexport.stages.origin import project_of
 from etexport.stages.place import place, planned
 
 
 def generate(
     pte: Path, board_name: str, out: Path, *, optimize: str, name: str, poison: bool = False,
-    planner: str | None = None, rounding: str | None = None,
+    planner: str | None = None, rounding: str | None = None, project: Project = NOTHING,
 ) -> list[Path]:  # fmt: skip
-    """The whole target side in order; writes sources and memory.json into `out` and returns their paths."""
-    board, library = load_board(board_name), load_ops()
+    """The whole target side in order; writes sources and memory.json into `out` and returns their paths. `project` adds
+    to what is noted beside the program."""
+    board, library = load_board(board_name), load_ops(project_of(pte, project))
     ((placed, program_hash),) = place(
         [pte], board, library, optimize=optimize, planner=planned(planner), rounding=rounding
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from etexport.artifacts.files import numbered, opened, write_whole
-from etexport.artifacts.memory import read_memory
+from etexport.artifacts.memory import project_in, read_memory
 from etexport.board import Board, count_of
 from etexport.device.mlperf import Inferred, dut
 from etexport.device.session import Line
@@ -106,7 +106,9 @@ def build_benchmark(
     tick, clock = tick_of(board, clock_hz)
     text = mlperf_source(name, what.id, what.encoding, what.into, what.out, tick, clock)
     source = write_whole(out / "mlperf.cpp", text.encode())
-    made = gcc.build(folder, board, kernel_folders(), build_dir=out, front="mlperf", generated=[source])
+    made = gcc.build(
+        folder, board, kernel_folders(project_in(folder)), build_dir=out, front="mlperf", generated=[source]
+    )
     footprint(made.elf, made.map, made.objects, board)
     return made
 

@@ -7,7 +7,7 @@ import functools
 import html
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from etexport.device.wire_log import WireLog
 from etexport.errors import DeviceFaultError, ModelError, ToolMissingError
 from etexport.judge.verdict import Verdict, require_right
 from etexport.program.model import Array
+from etexport.project import project_at
 from etexport.report.profile import shares
 from etexport.report.report import Report
 from etexport.report.results import memory_picture
@@ -36,6 +37,7 @@ from etexport.stages.check import check_buildable
 from etexport.stages.origin import model_name
 from etexport.stages.report import report_in
 from etexport.stages.run import run_in
+from etexport.stages.trace import traced_in
 from etexport.stages.verdict import furthest, run_traced
 
 if TYPE_CHECKING:
@@ -101,6 +103,14 @@ class Built:
             }
             for step, op in enumerate(self.report.ops)
         ]  # fmt: skip
+
+    def gaps(self, samples: int = 8) -> list[dict[str, Any]]:
+        """A row for each operator: its results on the board against what the program means (docs/look-inside.md)."""
+        reference = self.program.with_suffix(".npz")
+        assert self._told, "the outputs that a run with traces stands beside"
+        with alone_in(self.folder):
+            _, rows = traced_in(self.folder, self.program, reference, self.board, samples)
+        return [asdict(row) for row in rows]
 
     def dataframe(self) -> Any:
         """`rows()` as a pandas.DataFrame; ToolMissingError without pandas."""
@@ -205,14 +215,15 @@ def build(
     network: Network, example_inputs: Tensors, *, board: str = "qemu_mps2_an386", quantize: str = "float32",
     calibration: Any = None, samples: Any = None, name: str = "", optimize: str = "speed",
     keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
-    folder: str | Path = "build",
+    folder: str | Path = "build", kernels: Sequence[str | Path] = (), passes: Sequence[str | Path] = (),
 ) -> Built:  # fmt: skip
     """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
     stays as it is.
 
     `example_inputs` is a tensor or a tuple of them, one for each argument of `forward()`. `quantize` is "float32" or
     "int8"; int8 needs `calibration`, inputs that show the ranges. `samples` are run on the board and compared with
-    PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. All of these, and the rest,
+    PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. `kernels` and `passes` are
+    folders of your own (docs/kernels.md). All of these, and the rest,
     are as a model script has them (docs/capture.md).
 
     Below `folder` it writes what `etexport export` and `etexport build` write, at the same places. EtError for whatever
@@ -236,6 +247,7 @@ def build(
         example_inputs,
         program,
         check=check_buildable,
+        project=project_at(kernels, passes),
         said={key: one for key, one in said.items() if one is not None},
     )
     out = Path(folder) / known.name / f"{called}-{quantize}{'-size' if optimize == 'size' else ''}"

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etexport.alone import alone_in
+from etexport.artifacts.files import opened
 from etexport.artifacts.memory import read_memory
 from etexport.artifacts.records import read_record, write_record
 from etexport.board import load_board
 from etexport.errors import BoardError, ModelError
+from etexport.project import NOTHING, Project, at, joined
 
 QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "bf16-weights", "int8")
 
@@ -83,6 +85,16 @@ def board_of(folder: Path, given: str | None) -> str:
         return built
     board = _origin(folder, "--board").board
     return os.path.normpath(folder / board) if board.endswith(".toml") else board
+
+
+def project_of(program: Path, given: Project = NOTHING) -> Project:
+    """Whose kernels and passes a program was exported with, as is noted beside it, and those given."""
+    beside = program.with_suffix(".npz")
+    if not beside.is_file():
+        return given
+    with opened(beside) as arrays:
+        lists = [arrays[name].tolist() if name in arrays else [] for name in ("kernels", "passes")]
+    return joined(at(beside.parent, *lists), given)
 
 
 def existing(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from etexport.artifacts.memory import read_memory
+from etexport.artifacts.memory import project_in, read_memory
 from etexport.board import Board
 from etexport.judge.verdict import Verdict
 from etexport.kernel.library import load_ops
@@ -39,5 +39,7 @@ def _plan_seconds(folder: Path, program: Path, board: Board) -> float:
         took = time.perf_counter() - start
         return solution
 
-    place([program], board, load_ops(), optimize=built.optimize, planner=timed, rounding=built.rounding)
+    place(
+        [program], board, load_ops(project_in(folder)), optimize=built.optimize, planner=timed, rounding=built.rounding
+    )
     return round(took, 6)

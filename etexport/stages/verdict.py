@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from etexport.artifacts.memory import read_memory
+from etexport.artifacts.memory import project_in, read_memory
 from etexport.artifacts.reference import read_samples
 from etexport.artifacts.runs import read_run
 from etexport.board import Board
@@ -61,7 +61,7 @@ def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int
     `outputs.npz`, `trace.npz`."""
     steps = len(read_memory(folder).steps)
     out = folder / "trace"
-    gcc.build(folder, board, kernel_folders(), build_dir=out, probe_count=steps + 1, trace=True)
+    gcc.build(folder, board, kernel_folders(project_in(folder)), build_dir=out, probe_count=steps + 1, trace=True)
     given = read_samples(reference, None)
     run_in(out, board, [given[sample] for sample in wanted], probes=True, trace=True, traced=wanted, beside=folder)
     return out

@@ -99,7 +99,7 @@ def path_maps(board: Board, out: Path, library_dirs: Sequence[Path] = ()) -> tup
     maps = {
         str(Path.cwd()): ".",
         **{str(source.parent): "board" for source in own_sources(board) if not source.is_relative_to(root())},
-        **{str(folder.parent): f"kernels{index}" for index, folder in enumerate(library_dirs)},
+        **{str(folder.parent): f"kernels{index}" for index, folder in enumerate(library_dirs) if folder.is_absolute()},
         str(root()): "etexport",
         str(out.resolve()): ".",
     }
@@ -246,6 +246,9 @@ def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
 
 _OVERFLOW = re.compile(r"region `?'?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 
+_HEADER = re.compile(r"^(?P<place>\S+\.h:\d+):\d+: (?:error|note):", re.MULTILINE)
+"""Where a kernel is wrong, or is declared in another way than it is called."""
+
 
 def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | PlanError:
     """The tool's words as an error of ours; a full memory is told in bytes of the board."""
@@ -262,8 +265,11 @@ def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | 
         )
     said = [line for line in text.strip().splitlines() if not line.startswith("collect2:")]
     lines = [line for line in said if "error" in line.lower() or "undefined reference" in line] or said
+    header = _HEADER.search(text)
+    where = header["place"] if header else f"board {board.name}"
     return BuildError(
-        "\n".join(lines[:8]) or f"{Path(command[0]).name} failed without a word",
-        where=f"board {board.name}",
+        "\n".join(re.sub(rf"^{re.escape(where)}:\d+: ", "", line) for line in lines[:8])
+        or f"{Path(command[0]).name} failed without a word",
+        where=where,
         hint=f"the command was: {' '.join(command)}",
     )

@@ -12,7 +12,7 @@ from etexport.board import load_board
 from etexport.emit.code import header_of
 from etexport.errors import ModelError
 from etexport.kernel.call import Target
-from etexport.kernel.library import Library, load_ops
+from etexport.kernel.library import Library, library_of
 from etexport.specialise.pipeline import specialise
 from etexport.toolchain import gcc
 
@@ -34,7 +34,7 @@ def folder_with(tmp_path: Path, family: str, *changes: tuple[str, str]) -> Libra
         assert old in text, f"{family}/op.py has no {old!r}"
         text = text.replace(old, new)
     path.write_text(text)
-    return load_ops((tmp_path / "kernels",))
+    return library_of((tmp_path / "kernels",))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_two_folders_with_one_operator_are_refused(tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parents[2] / "kernels" / "full", tmp_path / "kernels" / "full")
     shutil.copytree(tmp_path / "kernels" / "full", tmp_path / "kernels" / "full_again")
     with pytest.raises(ModelError, match=re.escape("aten::full.out is declared in full and in full_again")):
-        load_ops((tmp_path / "kernels",))
+        library_of((tmp_path / "kernels",))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     ours = Path(__file__).parents[2] / "kernels"
     shutil.copytree(ours / "softmax", tmp_path / "softmax")
     with pytest.raises(ModelError, match="has the same name"):
-        load_ops((ours, tmp_path))
+        library_of((ours, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["host", "qemu_mps2_an385", "qemu_mps2_an386", "qemu_virt_rv32"])

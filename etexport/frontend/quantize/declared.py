@@ -3,7 +3,10 @@ alone."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -11,19 +14,42 @@ from torch.fx import Node
 
 from etexport.frontend.operators import out_name
 from etexport.kernel.int8 import NOTHING_SAID, Int8, Weights
-from etexport.kernel.library import load_ops
+from etexport.kernel.library import Library, load_ops
+
+_LIBRARY: ContextVar[Library] = ContextVar("what an export knows")
+
+
+@contextlib.contextmanager
+def known(library: Library) -> Iterator[None]:
+    """The operators that are known while the block lasts: a graph's nodes are asked about all over this room."""
+    token = _LIBRARY.set(library)
+    try:
+        yield
+    finally:
+        _LIBRARY.reset(token)
+
+
+def library() -> Library:
+    """Outside of a `known` block ours, and those of installed packages."""
+    return _LIBRARY.get(None) or load_ops()
 
 
 def int8_of(node: Node) -> Int8:
     """What is said of it; of what is no operator, or of one that no folder knows, nothing."""
-    return _said(node.target) if isinstance(node.target, torch._ops.OpOverload) else NOTHING_SAID
+    return (
+        library().int8.get(name_of(node.target), NOTHING_SAID)
+        if isinstance(node.target, torch._ops.OpOverload)
+        else NOTHING_SAID
+    )
 
 
 def is_elementwise(node: Node) -> bool:
     """Whether one element of the result depends on the same element of each operand, by PyTorch's word or a kernel
     folder's."""
     target = node.target
-    return isinstance(target, torch._ops.OpOverload) and (torch.Tag.pointwise in target.tags or _is_elementwise(target))
+    return isinstance(target, torch._ops.OpOverload) and (
+        torch.Tag.pointwise in target.tags or _is_elementwise(library(), target)
+    )
 
 
 def operand(node: Node, name: str) -> Any:
@@ -53,6 +79,7 @@ def groups_of(layer: Node) -> int:
     return int(operand(layer, "groups") or 1)
 
 
+@functools.cache
 def name_of(overload: torch._ops.OpOverload) -> str:
     """`aten::max.dim`, and `aten::relu` where the overload is the default one: as its schema is printed."""
     schema = overload._schema
@@ -60,11 +87,6 @@ def name_of(overload: torch._ops.OpOverload) -> str:
 
 
 @functools.cache
-def _said(overload: torch._ops.OpOverload) -> Int8:
-    return load_ops().int8.get(name_of(overload), NOTHING_SAID)
-
-
-@functools.cache
-def _is_elementwise(overload: torch._ops.OpOverload) -> bool:
-    op = load_ops().find(out_name(overload))
+def _is_elementwise(library: Library, overload: torch._ops.OpOverload) -> bool:
+    op = library.find(out_name(overload))
     return op is not None and op.elementwise

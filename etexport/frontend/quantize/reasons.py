@@ -9,8 +9,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, Node
 
-from etexport.frontend.quantize.declared import name_of
-from etexport.kernel.library import load_ops
+from etexport.frontend.quantize.declared import library, name_of
+from etexport.kernel.library import Library
 
 _CUSTOM, _KEY = "custom", "left_in_float"
 """What stands there in a node's meta stays with all that becomes of the node: conversion, export, decomposition."""
@@ -30,12 +30,12 @@ BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no plac
 def no_integer_form(node: Node) -> str:
     """What the kernel folders say of the operator, whatever its overload and whether it is done in place."""
     name = _plain(name_of(node.target)) if isinstance(node.target, torch._ops.OpOverload) else str(node.target)
-    return _said().get(name, f"{name.rpartition('::')[2]} has no integer form")
+    return _said(library()).get(name, f"{name.rpartition('::')[2]} has no integer form")
 
 
 @functools.cache
-def _said() -> dict[str, str]:
-    return {_plain(name): one.reason for name, one in load_ops().int8.items() if one.reason}
+def _said(library: Library) -> dict[str, str]:
+    return {_plain(name): one.reason for name, one in library.int8.items() if one.reason}
 
 
 def _plain(name: str) -> str:
