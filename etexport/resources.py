@@ -3,7 +3,10 @@ them."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sys
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -31,6 +34,16 @@ def kernel_folders(project: Project = NOTHING) -> tuple[Path, ...]:
 def board_folders() -> tuple[Path, ...]:
     """Our own `boards/`, then those of installed packages, by entry point name."""
     return (root() / "boards", *installed_folders("etexport.boards", "*.toml"))
+
+
+@contextlib.contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """What is imported while the block lasts leaves no bytecode beside itself: the folder is somebody's project."""
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = kept
 
 
 def declared(group: str) -> list[EntryPoint]:

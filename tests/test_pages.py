@@ -47,6 +47,7 @@ def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_write_a_kernel(kernels: Path) -> None:
+    assert not list(kernels.rglob("__pycache__")), "a build leaves nothing beside the script"
     report = json.loads((kernels / "build/m4/report.json").read_text())
     by_kernel = {row["kernel"] for row in report["ops"]}
     assert {"wave", "push", "near_tanh"} <= {kernel.split()[0] for kernel in by_kernel}, by_kernel
@@ -158,6 +159,7 @@ def test_a_gap_is_where_a_kernel_is_wrong(kernels: Path) -> None:
 
 def test_write_a_pass(tmp_path: Path) -> None:
     folder = done("write-a-pass.md", tmp_path)
+    assert not list(folder.rglob("__pycache__"))
     model = (folder / "model.py").read_text()
     relus = {"passes = []\n": "2x  aten::relu.out", 'passes = ["one_relu"]\n': "1x  aten::relu.out"}
     for said, words in relus.items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from etexport import resources
 from etexport.board import board_files, load_board, own_sources
+from etexport.project import beside
 from etexport.script_files import local_files
 
 
@@ -25,7 +26,7 @@ def key_of(*parts: bytes | str | Path) -> str:
 
 def script_key(script: Path) -> str:
     """Of a model script and all that it is read to be made of."""
-    return key_of(script, *_named(local_files(script, Path.cwd()), script.parent))
+    return key_of(script, *_named([*local_files(script, Path.cwd()), *beside(script).files], script.parent))
 
 
 def board_key(name: str) -> str:

@@ -10,6 +10,7 @@ modules find one another, and another family's packing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
@@ -26,7 +27,7 @@ from etexport.kernel.int8 import Int8
 from etexport.kernel.node import Node
 from etexport.kernel.op import Op, Replacement
 from etexport.project import NOTHING, Project
-from etexport.resources import kernel_folders, root
+from etexport.resources import kernel_folders, leaving_nothing, root
 
 _PACKAGE = "etexport_kernels"
 Made = TypeVar("Made")
@@ -169,8 +170,10 @@ def _as_packages(families: Mapping[str, Path]) -> None:
 
 
 def _load(family: str, path: Path) -> Any:
+    quietly = contextlib.nullcontext() if path.is_relative_to(root()) else leaving_nothing()
     try:
-        return importlib.import_module(f"{_PACKAGE}.{family}.op")
+        with quietly:
+            return importlib.import_module(f"{_PACKAGE}.{family}.op")
     except Exception as error:
         said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the operators cannot be read: {said}", where=_line_in(path, error)) from None

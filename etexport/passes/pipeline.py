@@ -24,7 +24,7 @@ from etexport.passes.views import simplify_views
 from etexport.program.constants import share_constants
 from etexport.program.model import Method, Program
 from etexport.program.verify import verify
-from etexport.resources import declared, load, refused
+from etexport.resources import declared, leaving_nothing, load, refused
 
 Pass = Callable[[Method, Library], Method]
 """Gives the very same object back where there is nothing to do."""
@@ -93,7 +93,8 @@ def _own(path: Path) -> Stage:
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        with leaving_nothing():
+            spec.loader.exec_module(module)
     except Exception as error:
         raise blamed(f"cannot be read: {type(error).__name__}: {error}") from None
     found = getattr(module, path.stem, None)

@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, Built, copied, scons
 
 from etexport.alone import alone_in
+from tests import pages
 from tests.installed import Installed
 from tests.test_alone import HOLD
 
@@ -298,6 +299,28 @@ def test_a_file_that_a_script_names_exports_again(house: Path, tmp_path: Path) -
     assert scons(house, *words, "-n").verbs() == []
     (tmp_path / "w.txt").write_text("2", encoding="utf-8")
     assert scons(house, *words).verbs() == ["EXPORT"]
+
+
+def test_kernels_of_ones_own_are_sources(house: Path, tmp_path: Path) -> None:
+    """Those of docs/write-a-kernel.md: some beside the script, some named."""
+    for name, text in pages.files("write-a-kernel.md").items():
+        path = tmp_path / name.replace("kernels/mine/", "more/mine/").replace("model.py", "ring.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(', features=frozenset({"dsp"})', ""), encoding="utf-8")
+    words = ("BOARD=host", f"MODEL={tmp_path}/ring.py", "firmware")
+    done = scons(house, *words, f"KERNELS={tmp_path}/more")
+    assert done.code == 0, done.text
+    memory = json.loads((house / "build/host/ring-float32/memory.json").read_text(encoding="utf-8"))
+    assert {"wave", "push", "near_tanh"} <= {step["kernel"] for step in memory["steps"]}
+    assert scons(house, *words, f"KERNELS={tmp_path}/more", "-n").verbs() == []
+    assert "EXPORT" in scons(house, *words, "-n").verbs(), "the tanh is ours again"
+    changes = {"kernels/wave/wave.h": {"CXX"}, "more/mine/op.py": {"EXPORT", "GENERATE"}}
+    for name, wanted in changes.items():
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
+        verbs = set(scons(house, *words, f"KERNELS={tmp_path}/more", "-n").verbs())
+        assert wanted <= verbs and ("EXPORT" in verbs) == ("EXPORT" in wanted), (name, verbs)
+        (tmp_path / name).write_text(text, encoding="utf-8")
 
 
 def test_of_two_at_once_one_waits(house: Path) -> None:

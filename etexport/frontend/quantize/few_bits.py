@@ -20,10 +20,9 @@ from torch.fx import GraphModule, Node
 from etexport.errors import ModelError
 from etexport.frontend.operators import out_name
 from etexport.frontend.quantize import kept
-from etexport.frontend.quantize.declared import operand
+from etexport.frontend.quantize.declared import library, operand
 from etexport.frontend.quantize.folding import folded
 from etexport.frontend.quantize.functional import functional
-from etexport.kernel.library import load_ops
 
 aten = torch.ops.aten
 
@@ -64,7 +63,7 @@ def _reads(node: Node) -> bool:
     """Whether a kernel folder says that the operator's `weight` may be in few bits, in rows."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return False
-    said = load_ops().weights.get(out_name(node.target))
+    said = library().weights.get(out_name(node.target))
     return said is not None and said.operand == "weight"
 
 
