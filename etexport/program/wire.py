@@ -25,6 +25,7 @@ from etexport.errors import ProgramError
 Table = dict[str, Any]
 
 IDENTIFIER = b"ET12"
+BUNDLE_IDENTIFIER = b"BP08"
 HEADER_MAGIC = b"eh00"
 HEADER_BYTES = 32
 SEGMENT_ALIGNMENT = 128
@@ -114,6 +115,12 @@ TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "DataSegment": (("offset", "u64"), ("size", "u64")),
     "SubsegmentOffsets": (("segment_index", "u32"), ("offsets", "[u64]")),
     "NamedData": (("key", "str"), ("segment_index", "u32")),
+    # The root of a bundled program, a file of its own.
+    "BundledProgram": (("version", "u32"), ("method_test_suites", "[BundledSuite]"), ("program", "[u8]32")),
+    "BundledSuite": (("method_name", "str"), ("test_cases", "[BundledCase]")),
+    "BundledCase": (("inputs", "[BundledValue]"), ("expected_outputs", "[BundledValue]")),
+    "BundledValue": (("val", "BundledUnion"),),
+    "BundledTensor": (("scalar_type", "i8"), ("sizes", "[i32]"), ("data", "[u8]16"), ("dim_order", "[u8]")),
 }
 
 UNIONS: Mapping[str, tuple[str, ...]] = {
@@ -122,6 +129,7 @@ UNIONS: Mapping[str, tuple[str, ...]] = {
         *("Null", "Int", "Bool", "Double", "Tensor", "String"),
         *("IntList", "DoubleList", "BoolList", "TensorList", "OptionalTensorList"),
     ),
+    "BundledUnion": ("BundledTensor", "Int", "Bool", "Double"),
     "InstructionArguments": ("KernelCall", "DelegateCall", "MoveCall", "JumpFalseCall", "FreeCall"),
 }
 
@@ -206,11 +214,21 @@ def read(data: bytes) -> Container:
     if data[4:8] != IDENTIFIER:
         raise ProgramError(
             f"the file identifier is {data[4:8]!r} and not {IDENTIFIER!r}",
-            hint="only ExecuTorch programs of schema ET12 can be read",
+            hint="`etexport bundle X.bpte -o X.pte` takes a bundled program apart"
+            if data[4:8] == BUNDLE_IDENTIFIER
+            else "only ExecuTorch programs of schema ET12 can be read",
         )
     program_bytes, base, segment_bytes = _read_header(data)
     root = _Reader(data, program_bytes).root()
     return Container(root, _segments(data, root, base, segment_bytes))
+
+
+def read_bundle(data: bytes) -> Table:
+    """The root of a bundled program; ProgramError as of `read`."""
+    if data[4:8] != BUNDLE_IDENTIFIER:
+        raise ProgramError(f"the file identifier is {data[4:8]!r} and not {BUNDLE_IDENTIFIER!r}")
+    reader = _Reader(data, len(data))
+    return reader.table("BundledProgram", reader.follow(0, "the root"))
 
 
 def _read_header(data: bytes) -> tuple[int, int, int]:
@@ -429,6 +447,13 @@ def write(program: Table, segments: Sequence[tuple[int, bytes]]) -> bytes:
             file += bytes(base + entry["offset"] - len(file))
             file += content
     return bytes(file)
+
+
+def write_bundle(root: Table) -> bytes:
+    """The file of a bundled program."""
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(_build(builder, "BundledProgram", root), file_identifier=BUNDLE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _build(builder: Any, name: str, table: Table) -> int:

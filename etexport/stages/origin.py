@@ -90,7 +90,7 @@ def board_of(folder: Path, given: str | None) -> str:
 def project_of(program: Path, given: Project = NOTHING) -> Project:
     """Whose kernels and passes a program was exported with, as is noted beside it, and those given."""
     beside = program.with_suffix(".npz")
-    if not beside.is_file():
+    if beside == program or not beside.is_file():
         return given
     with opened(beside) as arrays:
         lists = [arrays[name].tolist() if name in arrays else [] for name in ("kernels", "passes")]
