@@ -155,3 +155,17 @@ quantize_(net, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, we
     assert [(one.header, one.variant) for one in calls[1:]] == [("few_bits/dynamic_dsp.h", "dsp")] * 2
     groups = (WEIGHTS["first"] + WEIGHTS["last"]) // 8
     assert constants(placed) == groups * (4 + 4) + 4 * 24
+
+
+def test_decoder(tmp_path: Path) -> None:
+    """The one that docs/bench.md has figures of: every matrix stays in 4 bits, and a scale is 4 bytes for 32."""
+    out, words, width, hidden = tmp_path / "model.pte", 256, 64, 192
+    export(Path("benchmarks/few_bits/decoder.py"), out, quantize="int4-weights")
+    [((placed,), _)] = place([out], M4, load_ops(), optimize="speed", planner=planned(None))
+    numbers = 2 * words * width + 4 * width * width + 3 * width * hidden
+    assert placed.specialised.in_float == ()
+    few = [step.call for step in placed.specialised.calls.values() if step.call.header.startswith("few_bits")]
+    stored = [
+        one.data.nbytes for call in few for one in call.operands if isinstance(one, Const) and one.data is not None
+    ]
+    assert sum(stored) == numbers // 2 + numbers // 32 * 4
