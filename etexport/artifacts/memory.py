@@ -169,9 +169,6 @@ class MemoryMap:
     "float32"."""
     optimize: str
     rounding: str
-    kernels: tuple[str, ...]
-    """Folders of the model's own project, as paths from this folder; and files with its passes."""
-    passes: tuple[str, ...]
     arena: Arena
     regions: tuple[RegionUse, ...]
     methods: tuple[MethodUse, ...]
@@ -181,6 +178,10 @@ class MemoryMap:
     steps: tuple[Step, ...]
     in_float: tuple[InFloat, ...]
     constants: Constants
+    kernels: tuple[str, ...] = ()
+    """Folders of the model's own project, as paths from this folder."""
+    passes: tuple[str, ...] = ()
+    """Files with its passes."""
 
 
 def project_in(folder: Path) -> Project:

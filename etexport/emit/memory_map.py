@@ -61,8 +61,6 @@ def memory_map(
         quantization=next((word for word in words if word != "float32"), "float32"),
         optimize=target.optimize,
         rounding=target.rounding,
-        kernels=kernels,
-        passes=passes,
         arena=Arena(
             size=arena_bytes,
             bound=bound,
@@ -101,6 +99,8 @@ def memory_map(
             len(flashes[0].content),
             tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants),
         ),
+        kernels=kernels,
+        passes=passes,
     )
 
 
