@@ -425,7 +425,7 @@ class _MethodReader:
         if table["storage_offset"]:
             raise fail(f"its storage offset is {table['storage_offset']} and not 0")
         try:
-            dtype = DType.of_code(table["scalar_type"])
+            dtype = DType.of_code(table["scalar_type"], halves=True)
         except ValueError:
             raise fail(f"its element type is ScalarType {table['scalar_type']}, which is not supported") from None
         spec = TensorSpec(dtype, sizes, tuple(order))

@@ -47,10 +47,11 @@ class DType(enum.Enum):
         return self.numpy.itemsize
 
     @classmethod
-    def of_code(cls, code: int) -> DType:
-        """The type with this ScalarType code; ValueError where the project has none."""
+    def of_code(cls, code: int, *, halves: bool = False) -> DType:
+        """The type with this ScalarType code, of 16 bits where `halves` says so; ValueError where the project has
+        none."""
         for dtype in cls:
-            if dtype.code == code:
+            if dtype.code == code and (halves or dtype in COMPUTED):
                 return dtype
         raise ValueError(f"ScalarType {code} is not supported")
 
