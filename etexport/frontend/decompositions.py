@@ -43,6 +43,20 @@ def _var_mean(
     return aten.var.correction(x, every, correction=correction, keepdim=keepdim), aten.mean.dim(x, every, keepdim)
 
 
+def _roll(x: Tensor, shifts: list[int], dims: list[int] | None = None) -> Any:
+    """In pieces, which are addresses or rows: PyTorch's own is an index for each element of a dimension."""
+    if not dims:
+        return _roll(x.reshape(-1), shifts, [0]).reshape(x.shape)
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = x.shape[dim] if x.dim() else 0
+        if not isinstance(size, int) or not isinstance(shift, int):
+            return NotImplemented  # sizes that only the device knows
+        if size and shift % size:
+            kept = size - shift % size
+            x = torch.cat([x.narrow(dim, kept, size - kept), x.narrow(dim, 0, kept)], dim)
+    return x.clone()
+
+
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
@@ -391,6 +405,7 @@ _OURS: Mapping[Any, Callable[..., Any]] = {
     aten._trilinear.default: _trilinear,
     aten.rrelu_with_noise_functional.default: _rrelu,
     aten.var_mean.correction: _var_mean,
+    aten.roll.default: _roll,
     aten.linear.default: _linear,
     aten.mv.default: _mv,
     aten.addmv.default: _addmv,

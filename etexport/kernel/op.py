@@ -79,6 +79,8 @@ class Op:
     clamp       (low, high) where this instruction is nothing but a clamp of its first operand, else None
     inplace     names of operands whose memory output 0 may take over: same size and dim order, element i read before i
                 is written
+    over        whether output 0 may be made over a buffer of its size (by id) in which operands lie: what is read there
+                is read before it is written
     alias       byte offset at which output 0 lies inside the first operand as it is now laid out, or None where it must
                 be copied
     parts       for a concatenation: byte offset of each operand inside output 0, or None where it must be copied
@@ -103,6 +105,7 @@ class Op:
     absorbs: frozenset[str] = frozenset()
     clamp: Callable[[Node], tuple[float, float] | None] | None = None
     inplace: tuple[str, ...] = ()
+    over: Callable[[Node, int], bool] | None = None
     alias: Callable[[Node], int | None] | None = None
     parts: Callable[[Node], tuple[int, ...] | None] | None = None
     elementwise: bool = False

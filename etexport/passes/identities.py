@@ -8,7 +8,7 @@ from etexport.kernel.supported import legal
 from etexport.passes.views import is_identity_view
 from etexport.program.draft import Draft
 from etexport.program.model import Instruction, Method, Ref
-from etexport.program.operators import CLONE, CONVERT, PAD
+from etexport.program.operators import CAT, CLONE, CONVERT, PAD
 
 COPIES = frozenset(
     {
@@ -21,6 +21,9 @@ COPIES = frozenset(
         CONVERT,
     }
 )
+
+COPY_OVER = "aten::copy.out"
+"""(self, src, non_blocking): src with the type and, repeated, the shape of self."""
 
 
 def remove_identities(method: Method, library: Library) -> Method:
@@ -48,11 +51,13 @@ def _identity_of(draft: Draft, instruction: Instruction, library: Library) -> in
     if len(instruction.outs) != 1 or not instruction.args:
         return None
     first = instruction.args[0]
-    if instruction.op == "aten::cat.out" and isinstance(first, tuple) and len(first) == 1:
+    if instruction.op == CAT and isinstance(first, tuple) and len(first) == 1:
         first = first[0]
     elif instruction.op == PAD and legal(draft, instruction, library):
         if any(_pads(instruction)):
             return None
+    elif instruction.op == COPY_OVER and len(instruction.args) == 3:
+        first = instruction.args[1]  # what the other operand holds is not read
     elif instruction.op not in COPIES:
         operand = draft.value(first)
         if operand is None or not is_identity_view(instruction, operand, draft.values[instruction.outs[0]]):

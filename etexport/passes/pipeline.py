@@ -19,6 +19,7 @@ from etexport.passes.constants import fold_constants
 from etexport.passes.dead import remove_dead
 from etexport.passes.forms import use_one_form
 from etexport.passes.identities import remove_identities
+from etexport.passes.overwritten import join_what_stays
 from etexport.passes.splits import split_into_slices
 from etexport.passes.views import simplify_views
 from etexport.program.constants import share_constants
@@ -35,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     simplify_views,  # one form for all views, so that the passes below and the target know one
     # clones, casts to the same type, dropout: what they hide (a transpose of a weight) comes to light
     remove_identities,
+    join_what_stays,  # of a concatenation, once slices and copies between are gone
     fold_constants,  # weight transposes, scalars cast to float
     fold_batch_norms,  # needs the weights as constants
     remove_dead,  # what the passes above left behind

@@ -21,6 +21,7 @@ SPLIT = "aten::split_copy.Tensor_out"
 SPLIT_WITH_SIZES = "aten::split_with_sizes_copy.out"
 UNBIND = "aten::unbind_copy.int_out"
 PAD = "aten::constant_pad_nd.out"
+CAT = "aten::cat.out"
 WHERE = "aten::where.self_out"
 
 WRITE_BACK = "aten::copy_"

@@ -20,11 +20,13 @@ from etexport.program.model import Instruction, Method, Ref, Role, Storage, Valu
 from etexport.program.operators import CONVERT
 from etexport.specialise.branches import NO_OPERATORS, coalesce, lay_into
 from etexport.specialise.in_place import takes_over
+from etexport.specialise.states import write_in_place
 
 
 def address(method: Method, library: Library) -> Method:
     """The method without instructions that only name memory; their results have a `storage`."""
-    return take_over(join_parts(coalesce(alias_views(method, library), library), library), library)
+    joined = join_parts(coalesce(alias_views(method, library), library), library)
+    return take_over(write_in_place(joined, library), library)
 
 
 def alias_views(method: Method, library: Library) -> Method:

@@ -68,7 +68,7 @@ def coalesce(method: Method, library: Library) -> Method:
         if base == to or not source.spec.nbytes:
             continue
         may_lie_there = _may_lie_there(draft.values[base], source, out, draft.values[to])
-        if may_lie_there and _never_both(draft.as_it_is(), base, to, known, at, library):
+        if may_lie_there and never_both(draft.as_it_is(), base, to, known, at, library):
             lay_into(draft, base, Storage(to))
             known[to] |= known.pop(base)
         else:
@@ -94,9 +94,9 @@ def _may_lie_there(base: Value, source: Value, out: Value, to: Value) -> bool:
     )
 
 
-def _never_both(method: Method, source: int, out: int, known: Mapping[int, Life], at: int, library: Library) -> bool:
-    """Is at most one of the two there, but at the move, and where a kernel makes the source over what the result held
-    before: a carry's next content."""
+def never_both(method: Method, source: int, out: int, known: Mapping[int, Life], at: int, library: Library) -> bool:
+    """Is at most one of the two there, but at position `at`, which moves the source, and where a kernel makes the
+    source over what the result held before: a carry's next content."""
 
     def makes_over(place: int) -> bool:
         instruction = method.instructions[place] if place < len(method.instructions) else None

@@ -18,6 +18,9 @@ def takes_over(method: Method, instruction: Instruction, library: Library) -> tu
         return ()
     node = node_of(method, instruction, op)
     found = [operand for name in op.inplace if _fits(method.values, node, operand := node[name], False)]
+    if op.over is not None:
+        bases = dict.fromkeys(method.values[operand.base] for operand in node.tensors)
+        found += [base for base in bases if base.spec.nbytes == node.out.spec.nbytes and op.over(node, base.id)]
     return (
         (*found, node.residual)
         if _fits(method.values, node, node.residual, True) and node.residual is not None

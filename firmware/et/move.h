@@ -26,7 +26,7 @@ inline __attribute__((always_inline)) void put_word(uint8_t* to, uint32_t word) 
   __builtin_memcpy(kWordsAnywhere ? to : __builtin_assume_aligned(to, 4), &word, sizeof word);
 }
 
-// To another place, or the same.
+// To another place, the same, or one before it that overlaps.
 inline __attribute__((noinline)) void move_bytes(uint8_t* to, const uint8_t* from, int32_t count) {
   const uint8_t* const end = from + count;
   if (words_at(to, from)) {

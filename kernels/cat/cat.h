@@ -27,7 +27,7 @@ inline __attribute__((always_inline)) void cat_part(const G& g, int32_t index, T
 }
 
 // G: offsets (in out, one an operand); sizes, out_strides, self_strides: those of operand 0, then those of operand 1,
-// ...
+// ... An operand may lie in out, at its place there or behind it.
 template <class G, class T, class... Parts>
 void cat(const G& g, T* out, const Parts*... parts) {
   constexpr int32_t kRank = extent_of<decltype(G::sizes)> / static_cast<int32_t>(sizeof...(Parts));

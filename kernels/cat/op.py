@@ -88,6 +88,15 @@ def _parts(node: Node) -> tuple[int, ...] | None:
     return tuple(start * out.strides[dim] * out.dtype.itemsize for start in _starts(node))
 
 
+def _over(node: Node, buffer: int) -> bool:
+    """What lies there is moved down, or stays, part for part: a window that slides."""
+    there = [(one.storage.offset if one.storage else 0, one.base == buffer) for one in node["tensors"]]
+    offsets = _parts(node)
+    return offsets is not None and all(
+        at >= offset for (at, inside), offset in zip(there, offsets, strict=True) if inside
+    )
+
+
 def _lies_alike(value: Value, node: Node) -> bool:
     """The operand's elements lie as they will in the output."""
     spec = value.spec
@@ -118,6 +127,7 @@ OPS = [
         dtypes=COMPUTED,
         reference=_np_cat,
         carries=("tensors",),
+        over=_over,
         parts=_parts,
         exact=True,
         cases=(

@@ -107,11 +107,15 @@ class Graph:
         return Program((method,))
 
 
-def evaluate(program: Program, library: Library, inputs: list[Array]) -> list[Array]:
-    """Outputs by the operators' numpy meanings, value by value: no memory, no layout."""
+def evaluate(
+    program: Program, library: Library, inputs: list[Array], states: dict[int, Array] | None = None
+) -> list[Array]:
+    """Outputs by the operators' numpy meanings, value by value: no memory, no layout. `states` as `interpret` has
+    them."""
     method = program.method()
     known: dict[int, Any] = {value.id: value.data for value in method.values.values() if value.data is not None}
     known.update(zip(method.inputs, inputs, strict=True))
+    known.update(states or {})
 
     def resolve(arg: Any) -> Any:
         if isinstance(arg, Ref):
@@ -124,4 +128,6 @@ def evaluate(program: Program, library: Library, inputs: list[Array]) -> list[Ar
         results = op.reference(*(resolve(arg) for arg in instruction.args))
         for out, result in zip(instruction.outs, results if isinstance(results, tuple) else (results,), strict=False):
             known[out] = result
+    if states is not None:
+        states.update({id: known[id] for id in program.states})
     return [known[out] for out in method.outputs]

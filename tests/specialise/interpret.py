@@ -7,7 +7,7 @@ writes the result back. Bytes of buffers that are not live are overwritten with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,11 @@ def interpret(
     placed: Placed,
     library: Library,
     inputs: Sequence[Array],
-    state: Mapping[int, Array] | None = None,
+    states: dict[int, Array] | None = None,
     watch: Watch | None = None,
 ) -> list[Array]:
-    """Outputs of one run, logical order. `watch` sees each result and says what is stored in its place."""
+    """Outputs of one run, logical order. `states` hold what the run before left, and then what this one leaves;
+    without, they begin as the program says. `watch` sees each result and says what is stored in its place."""
     method = placed.specialised.method
     arena = np.full(max(placed.solution.size.get("ram", 0), 1), POISON, dtype=np.uint8)
 
@@ -51,7 +52,8 @@ def interpret(
 
     for value in method.values.values():
         if value.role is Role.STATE:
-            view(value)[...] = value.data if value.data is not None else 0
+            first = value.data if value.data is not None else 0
+            view(value)[...] = first if states is None else states.get(value.id, first)
     for value_id, array in zip(method.inputs, inputs, strict=True):
         if method.values[value_id].spec.nbytes:
             view(method.values[value_id])[...] = array
@@ -81,6 +83,8 @@ def interpret(
             if index == 0:
                 result = finish(node, result, read)
             view(out)[...] = result if watch is None else watch(out, np.asarray(result))
+    if states is not None:
+        states.update({value.id: read(value) for value in method.values.values() if value.role is Role.STATE})
     return [read(method.values[out]) for out in method.outputs]
 
 
