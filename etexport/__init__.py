@@ -2,7 +2,7 @@
 (docs/python.md, docs/sweep.md)."""
 
 __version__ = "0.1.0"
-__all__ = ["Board", "Built", "Plan", "build", "sweep"]
+__all__ = ["Board", "Built", "Plan", "build", "compare", "sweep"]
 
 
 def __getattr__(name: str) -> object:

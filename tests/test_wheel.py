@@ -12,9 +12,10 @@ DATA = ("kernels", "firmware", "boards", "renode", "integrations", "schema", "be
 NOTEBOOK = """
 import torch, etexport
 from gesture import example_inputs, model
-built = etexport.build(model(), example_inputs(), board="host", samples=torch.rand(8, 1, 4))
+built = etexport.build(model(), example_inputs(), board="host", samples=torch.rand(8, 1, 4), classes=("a", "b", "c"))
 assert built.validate().comparison.samples == 8 and built.report.compare.mismatched == 0
 assert built.run(torch.zeros(5, 4)).shape == (5, 3) and len(built.rows()) == 2
+assert '_classes[] = {"a", "b", "c"}' in (built.folder / "program.h").read_text()
 """
 
 

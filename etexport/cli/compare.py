@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from etexport.report.builds import builds
+    from etexport.report.builds import compared
 
-    print(builds(args.before, args.after), end="")
+    print(compared(args.before, args.after), end="")
     return 0

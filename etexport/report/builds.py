@@ -4,6 +4,7 @@ other."""
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,20 +47,35 @@ class Side:
     ops: tuple[Operator, ...]
 
 
-def builds(before: Path, after: Path) -> str:
-    """Two build folders, or files of that form, as plain lines. A change is of the second against the first; none is
-    told between counts of different counters. ModelError for what is no report."""
+@dataclass(frozen=True)
+class Compared:
+    """What both are, and what the second takes more or less than the first: a line each of what, before, after, and the
+    change. No change is told between counts of different counters."""
+
+    figures: tuple[Cells, ...]
+    operators: tuple[Cells, ...]
+    units: tuple[str, str]
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
+        with console.capture() as capture:
+            console.print(_table(("", "before", "after", "change"), self.figures))
+            console.print()
+            console.print(_table(("operator", *self.units, "change"), self.operators))
+        return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def compared(before: Path, after: Path) -> Compared:
+    """Two build folders, or files of the form of `report.json`. ModelError for what is no report."""
     one, other = (
         read_record(path / "report.json" if path.is_dir() else path, Side, "`etexport report` writes it")
         for path in (before, after)
     )
     units = (f"before, {unit_of(one.counter)}", f"after, {unit_of(other.counter)}")
-    console = Console(file=io.StringIO(), width=200, no_color=True, highlight=False, force_terminal=False)
-    with console.capture() as capture:
-        console.print(_table(("", "before", "after", "change"), figures(one, other)))
-        console.print()
-        console.print(_table(("operator", *units, "change"), operators(one, other)))
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    return Compared(tuple(figures(one, other)), tuple(operators(one, other)), units)
 
 
 def figures(before: Side, after: Side) -> Iterator[Cells]:

@@ -16,14 +16,16 @@ Row = Mapping[str, Any]
 
 # Pixels.
 _WIDTH, _HEIGHT = 620, 300
-_LEFT, _RIGHT, _TOP, _FOOT = 66, 150, 14, 40
+_LEFT, _RIGHT, _TOP = 66, 30, 14
 
 
 @dataclass(frozen=True)
 class Dot:
+    """`number` is that of its line in the table below."""
+
     x: float
     y: float
-    text: str
+    number: int
     title: str
     front: bool
 
@@ -58,7 +60,8 @@ def pareto(rows: Sequence[Row]) -> str:
         ("count", unit_of(unit), [row for row in judged if row["counter"] == unit and row["count"] is not None])
         for unit in units
     ]
-    pictures = [_picture(key, title, cost, unit, some, best) for cost, unit, some in costs if some]
+    numbers = {id(row): at for at, row in enumerate(rows, 1)}
+    pictures = [_picture(key, title, cost, unit, some, best, numbers) for cost, unit, some in costs if some]
     marked = [(row, any(row is one for one in best)) for row in rows]
     return render("sweep.html.j2", rows=marked, pictures=pictures, worth=title)
 
@@ -74,7 +77,9 @@ def front(rows: Sequence[Row], key: str, costs: Sequence[str] = ("ram", "flash",
     return [row for row in rows if not any(beats(other, row) for other in rows)]
 
 
-def _picture(key: str, worth: str, cost: str, unit: str, rows: Sequence[Row], best: Sequence[Row]) -> Picture:
+def _picture(
+    key: str, worth: str, cost: str, unit: str, rows: Sequence[Row], best: Sequence[Row], numbers: Mapping[int, int]
+) -> Picture:
     costs, worths = [row[cost] for row in rows], [row[key] for row in rows]
     across, upwards = _scale(0, max(costs)), _scale(min(worths), max(worths))
 
@@ -88,7 +93,7 @@ def _picture(key: str, worth: str, cost: str, unit: str, rows: Sequence[Row], be
         Dot(
             x(row[cost]),
             y(row[key]),
-            f"{row['model']} {row['quantization']}{' size' if row['optimize'] == 'size' else ''}",
+            numbers[id(row)],
             f"{row['model']} {row['quantization']} on {row['board']}, {row['optimize']}: {row[key]:.4g} {worth}, "
             f"{row[cost]:,} {unit}",
             any(row is one for one in best),

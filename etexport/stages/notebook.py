@@ -29,6 +29,7 @@ from etexport.errors import DeviceFaultError, ModelError, ToolMissingError
 from etexport.judge.verdict import Verdict, require_right
 from etexport.program.model import Array
 from etexport.project import project_at
+from etexport.report.builds import Compared, compared
 from etexport.report.profile import shares
 from etexport.report.report import Report
 from etexport.report.results import memory_picture
@@ -215,7 +216,8 @@ def build(
     network: Network, example_inputs: Tensors, *, board: str = "qemu_mps2_an386", quantize: str = "float32",
     calibration: Any = None, samples: Any = None, name: str = "", optimize: str = "speed",
     keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
-    folder: str | Path = "build", kernels: Sequence[str | Path] = (), passes: Sequence[str | Path] = (),
+    classes: Sequence[str] | None = None, folder: str | Path = "build", kernels: Sequence[str | Path] = (),
+    passes: Sequence[str | Path] = (),
 ) -> Built:  # fmt: skip
     """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
     stays as it is.
@@ -240,7 +242,7 @@ def build(
     program = Path(folder) / "model" / f"{called}-{quantize}" / "model.pte"
     said = {
         "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float,
-        "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db,
+        "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db, "classes": classes,
     }  # fmt: skip
     export_network(
         network,
@@ -258,6 +260,17 @@ def build(
 
 def _board_called(name: str) -> boards.Board | None:
     return boards.load_board(name) if name in boards.board_names() else None
+
+
+def compare(before: Built | str | Path, after: Built | str | Path) -> Compared:
+    """Two builds side by side, as `etexport compare` has them: of one that has no report yet all samples are run.
+    ModelError for a path without a report."""
+    sides = []
+    for one in (before, after):
+        if isinstance(one, Built):
+            assert one.report, "which writes report.json"
+        sides.append(one.folder if isinstance(one, Built) else Path(one))
+    return compared(*sides)
 
 
 def _samples(given: Any, inputs: Sequence[Tensor]) -> tuple[list[tuple[Array, ...]], Any]:

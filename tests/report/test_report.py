@@ -23,7 +23,7 @@ from etexport.errors import ModelError
 from etexport.judge.replay import Replayed, summed_up
 from etexport.program.model import Source
 from etexport.report import bench, summary
-from etexport.report.builds import builds
+from etexport.report.builds import compared
 from etexport.report.chart import chart
 from etexport.report.page import layer_rows, page
 from etexport.report.peers import bests, network_of, networks, peers, peers_of
@@ -449,16 +449,18 @@ def test_two_builds_stand_side_by_side(tmp_path: Path) -> None:
     for name, report in (("before", before), ("after", replace(after, ops=ops, count=30_000))):
         (tmp_path / name).mkdir()
         (tmp_path / name / "report.json").write_text(to_json(report))
-    lines = [line.split() for line in builds(tmp_path / "before", tmp_path / "after" / "report.json").splitlines()]
+    lines = [
+        line.split() for line in str(compared(tmp_path / "before", tmp_path / "after" / "report.json")).splitlines()
+    ]
     assert ["an", "inference", "49,260", "30,000", "-19,260", "(-39.1%)"] in lines
     assert ["flash,", "total", "20,410", "20,410"] in lines
     assert ["features_0", "12,310", "6,155", "-6,155", "(-50.0%)"] in lines
     assert [line[1] for line in lines if line[:1] == ["softmax"]] == ["911"] and ["head", "911"] in lines
     (tmp_path / "after" / "report.json").write_text(to_json(replace(after, counter="cycles (dwt)", count=30_000)))
-    text = builds(tmp_path / "before", tmp_path / "after")
+    text = str(compared(tmp_path / "before", tmp_path / "after"))
     assert "before, instructions" in text and "after, cycles" in text
     assert [line.split() for line in text.splitlines() if line.startswith("an inference")] == [
         ["an", "inference", "49,260", "30,000"]
     ]
     with pytest.raises(ModelError, match="no such file"):
-        builds(tmp_path, tmp_path)
+        compared(tmp_path, tmp_path)

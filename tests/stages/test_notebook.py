@@ -141,6 +141,22 @@ def test_the_verdict_is_that_of_the_command_line(built: etexport.Built) -> None:
         reference.write_bytes(kept)
 
 
+def test_two_builds_side_by_side(built: etexport.Built) -> None:
+    """Of one that has no report yet it is made; here both are the same build."""
+    found = etexport.compare(built, built.folder)
+    count = f"{built.report.count:,}"
+    assert ("an inference", count, count, "") in found.figures and not any(change for *_, change in found.figures)
+    assert [name for name, *_ in found.operators] == [row["name"] for row in built.rows()]
+    assert found._repr_html_().startswith("<pre>") and count in str(found)
+    with pytest.raises(ModelError, match="no such file"):
+        etexport.compare(built, "nowhere")
+
+
+def test_as_many_classes_as_the_output_has_elements(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="2 classes are named, and the first output has 3 elements"):
+        etexport.build(torch.nn.Linear(4, 3), torch.zeros(1, 4), board="host", classes=("a", "b"), folder=tmp_path)
+
+
 def test_a_dataframe_or_what_to_install(built: etexport.Built) -> None:
     try:
         import pandas
