@@ -26,7 +26,12 @@ def key_of(*parts: bytes | str | Path) -> str:
 
 def script_key(script: Path) -> str:
     """Of a model script and all that it is read to be made of."""
-    return key_of(script, *_named([*local_files(script, Path.cwd()), *beside(script).files], script.parent))
+    return key_of(script, *_named([*local_files(script, Path.cwd()), *beside(script).declarations], script.parent))
+
+
+def project_key(script: Path) -> str:
+    """Of the kernels and passes beside a script."""
+    return key_of(*_named(beside(script).files, script.parent))
 
 
 def board_key(name: str) -> str:
@@ -39,7 +44,9 @@ def board_key(name: str) -> str:
 def code_key() -> str:
     """Of etexport itself, its kernels and firmware, and torch."""
     folders = [Path(__file__).parents[1], resources.root() / "firmware", *resources.kernel_folders()]
-    files = sorted(path for folder in folders for path in folder.rglob("*.*") if path.suffix != ".pyc")
+    files = sorted(
+        path for folder in folders for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"
+    )
     return key_of(*map(importlib.metadata.version, ("torch", "torchao")), *_named(files, folders[0].parent))
 
 

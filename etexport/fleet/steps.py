@@ -22,10 +22,11 @@ from etexport.artifacts.runs import read_outputs, read_run, write_run
 from etexport.board import load_board
 from etexport.device import record, run
 from etexport.errors import EtError, ModelError
-from etexport.fleet.keys import board_key, code_key, key_of
+from etexport.fleet.keys import board_key, code_key, key_of, project_key
 from etexport.fleet.plan import Job
 from etexport.program import pte
 from etexport.program.model import Role
+from etexport.project import beside
 from etexport.report.report import Report
 from etexport.stages.build import build
 from etexport.stages.report import report_in
@@ -94,14 +95,11 @@ def firmware(out: Path, job: Job, samples: int | None, share: int, code: str) ->
     program, folder = out / job.program, out / job.folder
 
     def made() -> None:
-        build(program, job.board, folder, optimize=job.optimize, name=job.name, jobs=1)
+        beside_it = beside(job.model)
+        build(program, job.board, folder, optimize=job.optimize, name=job.name, jobs=1, project=beside_it)
 
-    _once(
-        folder,
-        key_of(program, board_key(job.board), job.optimize, code),
-        ("firmware.elf", "memory.json", "sizes.json"),
-        made,
-    )
+    key = key_of(program, board_key(job.board), project_key(job.model), job.optimize, code)
+    _once(folder, key, ("firmware.elf", "memory.json", "sizes.json"), made)
     reference = program.with_suffix(".npz")
     given, calls = read_samples(reference, samples), read_calls(reference, samples)
     methods = pte.read(program.read_bytes()).methods
