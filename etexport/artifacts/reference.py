@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +47,8 @@ class Reference:
     noise: tuple[float | None, ...] = ()
     """Root mean square of what lies between `outputs` and `float_outputs`, in the unit of the output, of stored
     integers in steps."""
+    calls: tuple[int, ...] = ()
+    """Which calls the samples are, where these are calls of one method among several."""
 
     @property
     def samples(self) -> int:
@@ -131,6 +133,30 @@ def read_calls(path: Path, limit: int | None) -> list[tuple[str, tuple[Array, ..
         while (name := f"call_{len(found)}") + "_name" in arrays and (limit is None or len(found) < limit):
             found.append((str(arrays[f"{name}_name"]), numbered(arrays, f"{name}_input")))
     return found
+
+
+def read_called(path: Path, methods: Mapping[str, Sequence[int]]) -> dict[str, Reference]:
+    """By method what its calls, of these numbers, are to give: these are the samples, and the steps are of the first
+    one."""
+    with opened(path) as arrays:
+        return {name: _reference_of(arrays, name, tuple(calls)) for name, calls in methods.items()}
+
+
+def _reference_of(arrays: Mapping[str, Array], name: str, calls: tuple[int, ...]) -> Reference:
+    inputs, outputs = ([numbered(arrays, f"call_{at}_{what}") for at in calls] for what in ("input", "output"))
+    first = f"call_{calls[0]}_step_"
+    numbers = {one: one.removeprefix(first).split("_") for one in arrays if one.startswith(first)}
+    names = f"output_names_of_{name}"
+    return Reference(
+        tuple(np.stack(column) for column in zip(*inputs, strict=True)),
+        tuple(np.stack(column) for column in zip(*outputs, strict=True)),
+        steps={int(number[0]): arrays[one] for one, number in numbers.items() if len(number) == 1},
+        choices={(int(number[0]), int(number[1])): arrays[one] for one, number in numbers.items() if len(number) == 2},
+        by=str(arrays["reference"]) if "reference" in arrays else "PyTorch",
+        origin=str(arrays["origin"]) if "origin" in arrays else "calls()",
+        names=tuple(map(str, arrays[names])) if names in arrays else (),
+        calls=calls,
+    )
 
 
 def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:

@@ -107,6 +107,12 @@ def read_outputs(path: Path) -> tuple[Array, ...]:
         return numbered(arrays, "output")
 
 
+def read_call_outputs(path: Path, calls: Sequence[int]) -> list[tuple[Array, ...]]:
+    """Of `outputs.npz`: what each of these calls gave, `call_<i>_output_<j>`."""
+    with opened(path) as arrays:
+        return [numbered(arrays, f"call_{call}_output") for call in calls]
+
+
 Trace = Mapping[tuple[int, int], bytes]
 """What each step of one run gave, by step and number of the result."""
 

@@ -95,15 +95,14 @@ def _tell_cost(script: Path, out: Path, at_least_db: float | None) -> None:
     from etexport.report.quality import quality, with_sources
 
     samples = out.with_suffix(".npz")
-    method, reference = pte.load(out).method(), read_reference(samples)
-    if not reference.float_outputs and not any(
-        one.op.startswith("quantized_decomposed::") for one in method.instructions
-    ):
+    program, reference = pte.load(out), read_reference(samples)
+    every = (one.op for method in program.methods for one in method.instructions)
+    if not reference.float_outputs and not any(op.startswith("quantized_decomposed::") for op in every):
         return
     found, missing = converted_against_float(reference)
     word = reference.by.removeprefix("PyTorch in ") if reference.float_outputs else "quantised"
     print(f"{out}: {word}: {signal_line(found, missing)}", flush=True)
-    lost = warning(found, with_sources(quality(samples), method))
+    lost = warning(found, with_sources(quality(samples), program.method()))
     if lost:
         print(f"warning: {script}: {lost}", file=sys.stderr)
     if at_least_db is not None:

@@ -59,14 +59,13 @@ def _run(args: argparse.Namespace) -> int:
     inputs = existing(args.inputs or program_of(folder, None, "--inputs and --board").with_suffix(".npz"))
     samples = read_samples(inputs, args.samples)
     calls = read_calls(inputs, args.samples)
-    if calls and args.only is not None:
-        raise ModelError("names samples, and the inputs are calls of methods", where="--only", hint="leave it out")
     if calls:
         samples = [given for _, given in calls]
     traced: tuple[int, ...] = (0,)
     if args.only is not None:
         traced = listed(args.only, len(samples))
         samples = [samples[sample] for sample in traced]
+        calls = [calls[call] for call in traced] if calls else []
     board = load_board(board_of(folder, args.board))
     with progress(f"{folder.name} on {board.name}") as report:
         run_in(

@@ -16,12 +16,10 @@ from etexport.device.link import Result
 from etexport.device.session import IDENTIFY_S, Line, session
 from etexport.errors import DeviceLostError, EtError, ModelError, raise_all
 from etexport.program.model import Array
+from etexport.program.names import INIT
 
 Sample = Mapping[str, Array] | Sequence[Array]
 """The inputs of one run, by name or in order, in the script's order of dimensions."""
-
-INIT = "init"
-"""In a sequence of calls: no method, but the state gets its first content again."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ def dry_run(script: Script) -> None:
     try:
         model(*script.inputs)
     except BaseException as error:
-        raise explain(error, script.path, "model() fails on example_inputs()") from None
+        raise explain(error, script.path, f"model() fails on {script.inputs_from}") from None
     finally:
         for name, buffer in model.named_buffers():
             if name in before and buffer.shape == before[name].shape:

@@ -19,8 +19,9 @@ import torch
 from etexport.alone import alone_in
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
+from etexport.frontend.calls import call_arrays, calls_of, check_calls_repeat, eager_calls
 from etexport.frontend.capture import capture, control_of, dry_run
-from etexport.frontend.lower import lower
+from etexport.frontend.lower import Stored, lower, mutated
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
 from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
@@ -48,7 +49,7 @@ from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.program.interface import literals
-from etexport.program.model import Array, Method, Program
+from etexport.program.model import Array, Method, Program, Role
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
 from etexport.project import NOTHING, Project, beside, joined
@@ -116,7 +117,8 @@ def export_network(
 def _export(script: Script, out: Path, stock: bool, check: Check | None, project: Project) -> None:
     library = load_ops(_chosen(project, script))
     with known(library):
-        program, arrays = _made(script, library, stock)
+        made = _made_of_methods if script.methods else _made
+        program, arrays = made(script, library, stock)
     content = write(program)
     if check is not None:
         check(content, library)
@@ -214,21 +216,62 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         else:
             arrays["reference"] = np.array(f"PyTorch in {script.quantize}")
     arrays.update(_reasons(exported, nodes))
-    first = [one[0] for one in samples.inputs]
-    steps = trace(exported, first)
-    arrays.update({f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps})
-    for handle, node in nodes.items():
-        arrays.update(
-            {
-                f"step_{handle}_{at}": chosen
-                for at in (1, 2, 3)
-                if (chosen := steps.get(f"{node}_{at}_chosen")) is not None
-            }
-        )
+    arrays.update(_step_arrays(trace(exported, [one[0] for one in samples.inputs]), nodes))
     if script.min_snr_db is not None:
         arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     said = {**program.constant_methods, **literals(method, script.classes)}
     return replace(program, methods=(without_scales(method),), constant_methods=said), arrays
+
+
+def _step_arrays(steps: Mapping[str, Array], nodes: Mapping[int, str]) -> dict[str, Array]:
+    """What each instruction gives in eager PyTorch, and the places that it chooses."""
+    found = {f"step_{handle}": steps[node] for handle, node in nodes.items() if node in steps}
+    for handle, node in nodes.items():
+        for at in (1, 2, 3):
+            if (chosen := steps.get(f"{node}_{at}_chosen")) is not None:
+                found[f"step_{handle}_{at}"] = chosen
+    return found
+
+
+def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
+    """Of a script with `methods()`: what they share in PyTorch they share in the program."""
+    if script.quantize != "float32":
+        hint = 'quantize = "float32", or a script for each method'
+        raise ModelError("several methods cannot be quantised yet", where=str(script.path), hint=hint)
+    calls, origin = calls_of(script)
+    scripts = [
+        replace(
+            script, model=entry.network, inputs=entry.inputs, inputs_from=f"the example inputs of {name}", method=name
+        )
+        for name, entry in script.methods.items()
+    ]
+    exported = [capture(one, stock=stock) for one in scripts]
+    called = tuple(eager_calls(script, calls))
+    check_calls_repeat(script, called)
+    stored = Stored(frozenset().union(*map(mutated, exported)))
+    lowered = [lower(graph, one, library, stored) for graph, one in zip(exported, scripts, strict=True)]
+    passed = pipeline.run(Program(tuple(one.program.method() for one in lowered)), library)
+    supported.check(passed, library)
+    if stock:
+        _refuse_own_operators(passed)
+    arrays = {**call_arrays(called), "origin": np.array(origin)}
+    methods = []
+    for method, made, graph in zip(passed.methods, lowered, exported, strict=True):
+        program, nodes = numbered(Program((method,)), made)
+        methods.append(program.method())
+        arrays[f"output_names_of_{method.name}"] = np.array(
+            [method.values[one].name for one in method.outputs], np.str_
+        )
+        for at, one in enumerate(called):
+            if one.call.name != method.name:
+                continue
+            _check_form(script, methods[-1], [(output.dtype, output.shape) for output in one.outputs])
+            if one.states is not None:
+                steps = _step_arrays(trace(graph, one.call.inputs, one.states), nodes)
+                arrays |= {f"call_{at}_{name}": step for name, step in steps.items()}
+    texts = {name: one[0] for name, one in script.literals.items() if len(one) == 1 and isinstance(one[0], str)}
+    numbers = {name: one for name, one in script.literals.items() if name not in texts}
+    return Program(tuple(methods), metadata=texts, constant_methods=numbers), arrays
 
 
 def _control(script: Script) -> torch.fx.Node | None:
@@ -462,12 +505,17 @@ def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dic
 def _check_outputs(script: Script, method: Method, arrays: dict[str, Array]) -> None:
     """That eager PyTorch and the program agree on how many outputs there are, and on their shapes and types."""
     outputs = [arrays[name] for at in range(len(arrays)) if (name := f"output_{at}") in arrays]
-    eager = [(array.dtype, array.shape[1:]) for array in outputs]
-    if not method.outputs:
-        raise ModelError("forward() returns no tensor", where=str(script.path), hint="a forgotten return?")
+    _check_form(script, method, [(array.dtype, array.shape[1:]) for array in outputs])
+
+
+def _check_form(script: Script, method: Method, eager: list[tuple[Any, tuple[int, ...]]]) -> None:
+    called = f"{method.name}()"
+    changes = script.methods and any(value.role is Role.STATE for value in method.values.values())
+    if not method.outputs and not changes:
+        raise ModelError(f"{called} returns no tensor", where=str(script.path), hint="a forgotten return?")
     planned = [(method.values[one].spec.dtype.numpy, method.values[one].spec.shape) for one in method.outputs]
     if eager != planned:
-        raise ModelError(f"forward() returns {eager} in eager PyTorch and {planned} as a graph", where=str(script.path))
+        raise ModelError(f"{called} returns {eager} in eager PyTorch and {planned} as a graph", where=str(script.path))
 
 
 def _refuse_own_operators(program: Program) -> None:

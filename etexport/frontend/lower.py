@@ -146,13 +146,39 @@ class Lowered:
     tuple or alone."""
 
 
-def lower(exported: ExportedProgram, script: Script, library: Library) -> Lowered:
+@dataclass(eq=False)
+class Stored:
+    """The states and constants of a program's methods so far: one that several have is the same tensor in PyTorch."""
+
+    mutated: frozenset[Identity] = frozenset()
+    """What any method writes: a state also where another one only reads it."""
+    values: dict[Identity, Value] = field(default_factory=dict)
+    next_id: int = 0
+    """The first id that no method has."""
+
+
+Identity = tuple[int, torch.dtype, tuple[int, ...], tuple[int, ...]]
+"""Where a tensor lies in PyTorch, and how: equal for what is one tensor under several names."""
+
+
+def identity(tensor: Tensor) -> Identity:
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+
+
+def mutated(exported: ExportedProgram) -> frozenset[Identity]:
+    """The tensors that the graph writes to."""
+    tensors = {**exported.constants, **exported.state_dict}
+    writes = (spec for spec in exported.graph_signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION)
+    return frozenset(identity(tensors[str(spec.target)]) for spec in writes)
+
+
+def lower(exported: ExportedProgram, script: Script, library: Library, stored: Stored | None = None) -> Lowered:
     """What depends on constants only is computed here where `library` has no kernel for it; the passes compute the
-    rest.
+    rest. Of a method among several, `stored` has what those before it keep, and gets what this one does.
 
     ModelError, or `Errors` of all of them: dynamic shapes, types without a counterpart, inputs or outputs that are no
     tensors."""
-    return _Lowering(exported, script, library).run()
+    return _Lowering(exported, script, library, stored or Stored(mutated(exported))).run()
 
 
 @dataclass
@@ -160,9 +186,9 @@ class _Lowering:
     exported: ExportedProgram
     script: Script
     library: Library
+    stored: Stored
     values: dict[int, Value] = field(default_factory=dict)
     instructions: list[Instruction] = field(default_factory=list)
-    names: Names = field(default_factory=Names)
     lowered: dict[fx.Node, Any] = field(default_factory=dict)
     """Ref, None, or a tuple of these for each node."""
     nodes: dict[int, str] = field(default_factory=dict)
@@ -178,8 +204,9 @@ class _Lowering:
     def __post_init__(self) -> None:
         self.fallback = line(self.script.path, self.script.model_line)
         self.signature = self.exported.graph_signature
-        self.mutated = {spec.target for spec in self.signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION}
         self.tensors = {**self.exported.constants, **self.exported.state_dict}
+        self.names = Names(value.name for value in self.stored.values.values())
+        self.next_id = self.stored.next_id
 
     def run(self) -> Lowered:
         graph = self.exported.graph
@@ -193,7 +220,10 @@ class _Lowering:
             else value
             for value in self.values.values()
         }
-        method = Method("forward", values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs))
+        self.stored.next_id = self.next_id
+        method = Method(
+            self.script.method, values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs)
+        )
         return Lowered(Program((method,)), self.nodes, self.modules, _output_names(self.exported))
 
     def _graph(self, graph: fx.Graph) -> None:
@@ -225,8 +255,9 @@ class _Lowering:
                 if spec.kind is InputKind.USER_INPUT:
                     inputs.append(self._user_input(node))
                 elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-                    if node.users or spec.target in self.mutated:
-                        self.lowered[node] = self._stored(str(spec.target), spec.target in self.mutated)
+                    known = identity(self.tensors[str(spec.target)])
+                    if node.users or known in self.stored.mutated:
+                        self.lowered[node] = self._stored(str(spec.target), known)
                 else:
                     raise ModelError(
                         f"{node.name} is a {spec.kind.name.lower()}, not a tensor", where=str(self.script.path)
@@ -252,9 +283,16 @@ class _Lowering:
             self.lowered[node] = self._helper(CLONE, Ref(value.id), spec, f"{node.name}_contiguous", node)
         return value.id
 
-    def _stored(self, target: str, mutated: bool) -> Ref:
-        tensor = self.tensors[target].detach().cpu().contiguous()
-        return self._constant(target, self._array(tensor, target), Role.STATE if mutated else Role.CONSTANT)
+    def _stored(self, target: str, known: Identity) -> Ref:
+        """A parameter or buffer: the value that an earlier method has of it, or a new one."""
+        value = self.stored.values.get(known)
+        if value is None:
+            tensor = self.tensors[target].detach().cpu().contiguous()
+            role = Role.STATE if known in self.stored.mutated else Role.CONSTANT
+            value = self.values[self._constant(target, self._array(tensor, target), role).id]
+            self.stored.values[known] = value
+        self.values[value.id] = value
+        return Ref(value.id)
 
     def _attribute(self, node: fx.Node) -> Any:
         tensor = getattr(node.graph.owning_module, str(node.target), None)
@@ -280,7 +318,8 @@ class _Lowering:
         return Ref(self._value(name, spec, role, data).id)
 
     def _value(self, name: str, spec: TensorSpec, role: Role, data: Array | None = None) -> Value:
-        value = Value(len(self.values), self.names.new(name), spec, role, data)
+        value = Value(self.next_id, self.names.new(name), spec, role, data)
+        self.next_id += 1
         self.values[value.id] = value
         return value
 

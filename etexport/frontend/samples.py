@@ -52,7 +52,7 @@ def samples_of(script: Script) -> Samples:
     if script.samples is None:
         drawn = torch.Generator().manual_seed(SEED)
         inputs = tuple(
-            torch.stack([example, *(_draw(example, drawn) for _ in range(DRAWN))]) for example in script.inputs
+            torch.stack([example, *(drawn_like(example, drawn) for _ in range(DRAWN))]) for example in script.inputs
         )
         return Samples(inputs, None, f"example_inputs() and {DRAWN} seeded random inputs in their range")
     given, labels = _parts(script)
@@ -179,7 +179,7 @@ def check_classes(script: Script, outputs: tuple[Array, ...]) -> None:
         raise _wrong(script, f"{len(script.classes)} classes are named, and the first output has {count} elements")
 
 
-def _draw(example: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_like(example: Tensor, generator: torch.Generator) -> Tensor:
     """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one
     more."""
     if example.dtype is torch.bool:

@@ -15,7 +15,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,22 +26,30 @@ from torch import Tensor, nn
 
 from etexport.errors import Errors, EtError, ModelError
 from etexport.frontend.mistakes import explain, in_user_code, is_foreign
-from etexport.program.model import Array
+from etexport.program.model import Array, Scalar
+from etexport.program.names import INIT, is_identifier
 
 Weights = Mapping[str, Array]
 Network = nn.Module
 Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
-FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train")
+FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
 SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes")
 
 
 REFUSED = {
     "dynamic_shapes": ("sizes known at run time are not supported", "leave it out: each size is a program of its own"),
-    "methods": ("several methods are not read from a script", "a script a method, or a .pte of ExecuTorch with all"),
 }
 """Names by which a script asks for what is not there: what it says, and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A method of a script: the module that it runs, and its example inputs."""
+
+    network: nn.Module
+    inputs: tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +83,15 @@ class Script:
     """Which of the project's passes run, in this order; None: all."""
     samples_from: str = "samples()"
     """Which function gave `samples`, for messages."""
+    inputs_from: str = "example_inputs()"
+    method: str = "forward"
+    """What the network is called in the program."""
+    methods: Mapping[str, Entry] = field(default_factory=dict)
+    """What `methods()` gives, by name: `model` is then the list of all their modules. Empty for a script of one."""
+    literals: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    """What else it gives: plain numbers, constant methods in ExecuTorch's words."""
+    calls: Any = None
+    """The result of `calls()`: methods and their inputs in the order in which they are called."""
 
     @property
     def folder(self) -> Path:
@@ -284,7 +301,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         if callable(getattr(module, name)) or name == "dynamic_shapes":
             what, hint = REFUSED[name]
             raise ModelError(f"{name}: {what}", where=_line_of(path, module, name), hint=hint)
-    missing = [name for name in ("model", "example_inputs") if not callable(getattr(module, name, None))]
+    several = callable(getattr(module, "methods", None))
+    wanted = () if several else ("model", "example_inputs")
+    missing = [name for name in wanted if not callable(getattr(module, name, None))]
     if missing:
         lacks = " and ".join(f"{name}()" for name in missing)
         near = "".join(f"; did you mean {found}()?" for name in missing for found in _near(module, name))
@@ -324,6 +343,9 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     passes = getattr(module, "passes", None)
     if passes is not None and not (isinstance(passes, (tuple, list)) and all(isinstance(one, str) for one in passes)):
         raise ModelError(f"passes = {passes!r} is no list of names", where=str(path), hint="those of files in passes/")
+    passes = None if passes is None else tuple(passes)
+    if several:
+        return replace(_of_methods(path, module, weights), quantize=quantize, passes=passes)
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(
@@ -333,23 +355,17 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     if not isinstance(network, nn.Module):
         what = f"model() returns {type(network).__name__}, not a torch.nn.Module"
         raise ModelError(what, where=_line_of(path, module, "model"))
-    inputs = _call(path, module, "example_inputs")
-    inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs) if isinstance(inputs, (tuple, list)) else None
-    if not inputs or not all(isinstance(value, Tensor) for value in inputs):
-        what = "example_inputs() must return a tensor, or a tuple of tensors, one for each argument of forward()"
-        raise ModelError(what, where=_line_of(path, module, "example_inputs"))
-    for at, value in enumerate(inputs):
-        if value.layout is not torch.strided or value.is_complex() or value.device.type != "cpu":
-            what = f"example input {at} is {value.dtype}, {value.layout}, on {value.device}"
-            hint = "dense tensors of real numbers, on the cpu"
-            raise ModelError(what, where=_line_of(path, module, "example_inputs"), hint=hint)
+    where = _line_of(path, module, "example_inputs")
+    inputs = _example(_call(path, module, "example_inputs"), where)
+    if not inputs:
+        raise ModelError(f"example_inputs() must return {_EXAMPLE}", where=where)
     channels_last = getattr(module, "channels_last", False)
     if not isinstance(channels_last, bool):
         raise ModelError(f"channels_last = {channels_last!r} is neither True nor False", where=str(path))
     return Script(
         path,
         _evaluating(network),
-        tuple(value.detach() for value in inputs),
+        inputs,
         _inputs(path, module, "samples"),
         channels_last,
         module.model.__code__.co_firstlineno if hasattr(module.model, "__code__") else 0,
@@ -359,8 +375,69 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         int8_io=int8_io,
         classes=tuple(classes),
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
-        passes=None if passes is None else tuple(passes),
+        passes=passes,
     )
+
+
+_EXAMPLE = "a tensor, or a tuple of tensors, one for each argument of forward()"
+
+
+def _example(given: Any, where: str) -> tuple[Tensor, ...]:
+    """Example inputs; none where they are in another form."""
+    inputs = (given,) if isinstance(given, Tensor) else tuple(given) if isinstance(given, (tuple, list)) else ()
+    if not all(isinstance(value, Tensor) for value in inputs):
+        return ()
+    for at, value in enumerate(inputs):
+        if value.layout is not torch.strided or value.is_complex() or value.device.type != "cpu":
+            what = f"example input {at} is {value.dtype}, {value.layout}, on {value.device}"
+            raise ModelError(what, where=where, hint="dense tensors of real numbers, on the cpu")
+    return tuple(value.detach() for value in inputs)
+
+
+def _of_methods(path: Path, module: ModuleType, weights: Weights | None) -> Script:
+    """What a script with `methods()` says: a module and its example inputs for each name, or plain numbers."""
+    where = _line_of(path, module, "methods")
+    for name in ("samples", "calibration"):
+        if callable(getattr(module, name, None)):
+            hint = "calls() returns [(name of a method, inputs), ...]"
+            raise ModelError(f"{name}() does not say of which method", where=_line_of(path, module, name), hint=hint)
+    given = _call(path, module, "methods") if weights is None else _call(path, module, "methods", dict(weights))
+    if not isinstance(given, Mapping) or not given:
+        what = f"methods() returns {type(given).__name__ if not isinstance(given, Mapping) else 'nothing'}"
+        raise ModelError(what, where=where, hint="a dict: {name: (module, example inputs)}")
+    entries: dict[str, Entry] = {}
+    literals: dict[str, tuple[Scalar, ...]] = {}
+    for name, said in given.items():
+        if not isinstance(name, str) or not is_identifier(name) or name == INIT:
+            what = "is what begins anew is called" if name == INIT else "is no identifier"
+            raise ModelError(f"methods(): the name {name!r} {what}", where=where, hint="choose another name")
+        if (plain := _plain(said)) is not None:
+            literals[name] = plain
+        elif isinstance(said, (tuple, list)) and len(said) == 2 and isinstance(said[0], nn.Module):
+            inputs = _example(said[1], where)
+            if not inputs and not (isinstance(said[1], (tuple, list)) and not said[1]):
+                raise ModelError(f"methods(): the example inputs of {name} must be {_EXAMPLE}", where=where)
+            entries[name] = Entry(_evaluating(said[0]), inputs)
+        else:
+            what = f"methods(): {name} is {type(said).__name__}"
+            raise ModelError(what, where=where, hint="(module, example inputs), or plain numbers")
+    if not entries:
+        raise ModelError("methods() gives numbers only", where=where, hint="{name: (module, example inputs)}")
+    return Script(
+        path,
+        nn.ModuleList([one.network for one in entries.values()]).eval(),
+        (),
+        model_line=module.methods.__code__.co_firstlineno if hasattr(module.methods, "__code__") else 0,
+        methods=entries,
+        literals=literals,
+        calls=_inputs(path, module, "calls"),
+    )
+
+
+def _plain(said: Any) -> tuple[Scalar, ...] | None:
+    """A number or text, or a tuple of these; None for anything else."""
+    every = tuple(said) if isinstance(said, (tuple, list)) else (said,)
+    return every if every and all(isinstance(one, (bool, int, float, str)) for one in every) else None
 
 
 def _inputs(path: Path, module: ModuleType, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,16 +37,20 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-def trace(exported: ExportedProgram, inputs: Sequence[Tensor]) -> dict[str, Array]:
-    """The first result of every node by its name, for these user inputs and the states' initial content; further ones
-    that are whole numbers as `<name>_<result>_chosen`."""
-    return next(traces(exported, [inputs]))
+def trace(
+    exported: ExportedProgram, inputs: Sequence[Tensor], states: Mapping[str, Tensor] | None = None
+) -> dict[str, Array]:
+    """The first result of every node by its name, for these user inputs and the states' initial content, or the given
+    one; further ones that are whole numbers as `<name>_<result>_chosen`."""
+    return next(traces(exported, [inputs], states))
 
 
-def traces(exported: ExportedProgram, samples: Iterable[Sequence[Tensor]]) -> Iterator[dict[str, Array]]:
+def traces(
+    exported: ExportedProgram, samples: Iterable[Sequence[Tensor]], states: Mapping[str, Tensor] | None = None
+) -> Iterator[dict[str, Array]]:
     """The same for one sample after the other: states live on."""
     signature = exported.graph_signature
-    stored = {**exported.constants, **exported.state_dict}
+    stored = {**exported.constants, **exported.state_dict, **(states or {})}
     for inputs in samples:
         given = iter(inputs)
         arguments = [

@@ -46,10 +46,13 @@ class Difference:
     tolerance: float
     instruction: str = ""
     source: Source | None = None
+    method: str = ""
+    """That was called, where samples are calls of several."""
 
     def __str__(self) -> str:
         place = f"[{', '.join(map(str, self.index))}]" if self.index else ""
-        text = f"sample {self.sample}, output {self.output}{place}: got {self.got:.9g}, expected {self.expected:.9g}"
+        which = f"call {self.sample} ({self.method})" if self.method else f"sample {self.sample}"
+        text = f"{which}, output {self.output}{place}: got {self.got:.9g}, expected {self.expected:.9g}"
         text += f" (tolerance {self.tolerance:.2g})"
         if self.instruction:
             text += f"; first wrong in {self.instruction}" + (f" at {self.source}" if self.source else "")
@@ -109,8 +112,13 @@ class Comparison:
         return None if self.against_float is None or self.snr_missing else self.against_float.snr_db
 
 
-def relative_tolerance(method: Method, library: Library) -> float:
-    """How far the program's float results may be off, relative to the largest: 0 where every operator is exact."""
+def relative_tolerance(method: Method, library: Library, feeding: Sequence[Method] = ()) -> float:
+    """How far the program's float results may be off, relative to the largest: 0 where every operator is exact.
+    `feeding` are the methods that leave their results in states for this one."""
+    return UNIT * math.sqrt(sum(_terms(one, library) for one in (method, *feeding)))
+
+
+def _terms(method: Method, library: Library) -> int:
     terms = 0
     for instruction in method.instructions:
         op = library.find(instruction.op)
@@ -120,7 +128,7 @@ def relative_tolerance(method: Method, library: Library) -> float:
         if op.exact or op.lower is None:
             continue
         terms += max(1, op.sum_length(node)) if op.sum_length else 1
-    return UNIT * math.sqrt(terms)
+    return terms
 
 
 def compare(

@@ -7,21 +7,23 @@ A folder `build/<board>/<model>-<quantization>[-size]/` has `memory.json` (from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from etexport.artifacts.files import Array, opened
 from etexport.artifacts.memory import MemoryMap, TensorType, project_in, read_memory
-from etexport.artifacts.reference import first, read_reference
-from etexport.artifacts.runs import RunRecord, image_of, read_outputs, read_run
+from etexport.artifacts.reference import Reference, first, read_called, read_reference
+from etexport.artifacts.runs import RunRecord, image_of, read_call_outputs, read_outputs, read_run
 from etexport.errors import ModelError
+from etexport.judge.calls import Calls, by_outputs_of, verdict_of_calls, wanted_of
 from etexport.judge.compare import Traced, check_form
 from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
 from etexport.kernel.library import load_ops
 from etexport.program import pte
-from etexport.program.model import Role, Source
+from etexport.program.model import Method, Role, Source
 
 Trace = Callable[[tuple[int, ...]], Path]
 """Runs these samples (of a program with a state these and no others, in order) on an image with traces, and says in
@@ -34,18 +36,53 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     Only the samples that were run are compared (`run --samples N` runs the first N). ModelError where a file is missing
     or does not fit.
     """
-    expected = reference or program.with_suffix(".npz")
+    expected, outputs = _files(folder, program, reference)
+    got = read_outputs(outputs)
+    against = first(read_reference(expected), len(got[0]) if got else 0)
+    return _question(folder, pte.read(program.read_bytes()).method(), against, got)
+
+
+def calls_of(folder: Path, program: Path, reference: Path | None = None) -> Calls | None:
+    """The same for a run of calls of methods; None for one of samples."""
+    names = read_run(folder).calls if (folder / "run.json").is_file() else ()
+    if not names:
+        return None
+    expected, outputs = _files(folder, program, reference)
+    methods = {one.name: one for one in pte.read(program.read_bytes()).methods}
+    called = {name: [at for at, one in enumerate(names) if one == name] for name in names if name in methods}
+    questions = []
+    for name, against in read_called(expected, called).items():
+        each = read_call_outputs(outputs, against.calls)
+        got = [np.stack(column) for column in zip(*each, strict=True)]
+        question = _question(folder, methods[name], against, got)
+        questions.append(replace(question, feeding=_feeding(methods[name], methods.values())))
+    return Calls(names, tuple(questions))
+
+
+def _feeding(method: Method, methods: Iterable[Method]) -> tuple[Method, ...]:
+    """The others from which a state leads to this one, through whichever methods."""
+    found, left = [method], list(methods)
+    for one in found:
+        more = [other for other in left if other not in found and other.shared & one.shared]
+        found += more
+        left = [other for other in left if other not in more]
+    return tuple(found[1:])
+
+
+def _files(folder: Path, program: Path, reference: Path | None) -> tuple[Path, Path]:
+    """What is expected, and what came."""
+    expected, outputs = reference or program.with_suffix(".npz"), folder / "outputs.npz"
     if not expected.is_file():
         raise ModelError(
             "there is nothing to compare with", where=str(expected), hint="`etexport export` writes it beside the .pte"
         )
-    outputs = folder / "outputs.npz"
     if not outputs.is_file():
         raise ModelError("there are no outputs", where=str(outputs), hint="`etexport run` writes them")
-    got = read_outputs(outputs)
-    against = first(read_reference(expected), len(got[0]) if got else 0)
+    return expected, outputs
+
+
+def _question(folder: Path, method: Method, against: Reference, got: Sequence[Array]) -> Question:
     check_form(got, against.outputs)
-    method = pte.read(program.read_bytes()).method()
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
     return Question(
@@ -59,17 +96,20 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     )
 
 
-def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew: bool = False) -> Verdict:
+def judged(question: Question | Calls, folder: Path, trace: Trace | None = None, *, anew: bool = False) -> Verdict:
     """The verdict on the run in `folder`. What runs with traces left there is used where it is of this image and has
     the samples that are needed; else, or `anew`, `trace` makes it. Without `trace`, what cannot be seen is said in
     `missing`."""
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
-    comparison = by_outputs(question)
+    comparison = by_outputs_of(question) if isinstance(question, Calls) else by_outputs(question)
     if memory is None:
         return Verdict(comparison, None, f"there is no {folder / 'memory.json'}, so no operator was computed again")
-    samples = wanted(question, comparison, most_traced(memory))
-    if anew and not question.keeps_state and comparison.beyond:
-        samples = tuple(sorted({0, *samples}))  # sample 0 tells which instruction is the first that differs
+    if isinstance(question, Calls):
+        samples = wanted_of(question, comparison, most_traced(memory))
+    else:
+        samples = wanted(question, comparison, most_traced(memory))
+        if anew and not question.keeps_state and comparison.beyond:
+            samples = tuple(sorted({0, *samples}))  # sample 0 tells which instruction is the first that differs
     if not samples:
         return Verdict(comparison)
     made = (
@@ -79,7 +119,8 @@ def judged(question: Question, folder: Path, trace: Trace | None = None, *, anew
         made = trace(samples)
     if made is None:
         return Verdict(comparison, None, "no run with probes is there, so no operator was computed again")
-    return verdict(question, read_evidence(made, memory))
+    evidence = read_evidence(made, memory)
+    return verdict_of_calls(question, evidence) if isinstance(question, Calls) else verdict(question, evidence)
 
 
 TRACED = ("profile", "trace")
@@ -109,7 +150,12 @@ def covers(made: Path, folder: Path, memory: MemoryMap, samples: Sequence[int]) 
 def read_evidence(made: Path, memory: MemoryMap) -> Evidence:
     """What a run with traces left: `run.json` says of which samples, `outputs.npz` has their outputs, `trace.npz` the
     results of steps."""
-    samples = read_run(made).traced
+    run = read_run(made)
+    samples = run.traced
+    if run.calls:
+        each = zip(samples, read_call_outputs(made / "outputs.npz", samples), strict=True)
+        with opened(made / "trace.npz") as arrays:
+            return Evidence({call: read_trace(arrays, memory, call) for call in samples}, dict(each))
     outputs = read_outputs(made / "outputs.npz")
     if any(len(one) != len(samples) for one in outputs):
         raise ModelError(

@@ -64,6 +64,8 @@ class Question:
     rounding: str
     handles: Collection[int]
     """Of the board's steps that the program has as well."""
+    feeding: tuple[Method, ...] = ()
+    """The methods that leave their results in states for this one."""
 
     @property
     def steps(self) -> Steps | None:
@@ -71,7 +73,7 @@ class Question:
 
     @property
     def tolerance(self) -> float:
-        return relative_tolerance(self.method, self.library)
+        return relative_tolerance(self.method, self.library, self.feeding)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ def share_constants(methods: Sequence[Method]) -> tuple[Method, ...]:
     """
     next_id = max((method.next_id() for method in methods), default=0)
     known: dict[int, Value] = {}
+    states = {one.id for method in methods for one in method.values.values() if one.role is Role.STATE}
     found: dict[tuple[TensorSpec, bytes], Value] = {}
     done = []
     for method in methods:
@@ -31,7 +32,7 @@ def share_constants(methods: Sequence[Method]) -> tuple[Method, ...]:
             if equal is not None and free and (equal.name == value.name or equal.name not in names):
                 names.add(equal.name)
                 new[value.id] = equal
-            elif before is not None:
+            elif before is not None or value.id in states:
                 new[value.id] = replace(value, id=next_id)
                 next_id += 1
         method = _with(method, new)

@@ -9,6 +9,9 @@ from etexport.program.operators import PERMUTE, TRANSPOSE
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+INIT = "init"
+"""In a sequence of calls: no method, but every state has its first content again."""
+
 KEYWORDS = frozenset(
     """
     alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t class compl const

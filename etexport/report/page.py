@@ -15,7 +15,7 @@ from etexport.judge.compare import Comparison
 from etexport.report.chart import chart
 from etexport.report.profile import lost, shares, unit_of
 from etexport.report.report import Report, allowance, estimate, judge, lost_bits
-from etexport.report.summary import error_line
+from etexport.report.summary import error_line, method_line
 from etexport.report.template import render
 
 
@@ -130,6 +130,7 @@ def page(
         loss=Markup(chart([one.name for one in report.quality], [one.snr_db for one in report.quality], "dB")),
         weights=Markup(chart([op.name for op in report.ops], [op.bytes_constants for op in report.ops], "bytes")),
         confusion=confusion_rows(report),
+        methods=[method_line(one, unit_of(report.counter)) for one in report.methods],
         samples=sample_rows(comparison),
         provenance=provenance,
         peak=peak_line(memory),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from etexport.artifacts.memory import Step
 from etexport.artifacts.runs import RunRecord
 from etexport.errors import ModelError, raise_all
+from etexport.program.names import INIT
 from etexport.report.peers import best_per_mac
 
 
@@ -61,10 +62,25 @@ def profile(
 
 
 def measured(run: RunRecord) -> int | None:
-    """The count of one inference from `run.json`: the median over samples, as data may change a few instructions. None
-    without samples."""
-    counters = sorted(run.counters)
-    return counters[(len(counters) - 1) // 2] if counters else None
+    """The count of one inference from `run.json`: the median over samples, as data may change a few instructions; of
+    several methods that of one call of each, together. None without samples."""
+    by_method = counts_by_method(run)
+    return sum(map(median, by_method.values())) if by_method else None
+
+
+def counts_by_method(run: RunRecord) -> dict[str, tuple[int, ...]]:
+    """The counts of each method's calls; "" for the only one."""
+    if not run.calls:
+        return {"": run.counters} if run.counters else {}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, count in zip((one for one in run.calls if one != INIT), run.counters, strict=False):
+        found[name] = (*found.get(name, ()), count)
+    return found
+
+
+def median(counts: Sequence[int]) -> int:
+    """The lower one of two in the middle."""
+    return sorted(counts)[(len(counts) - 1) // 2]
 
 
 def unit_of(counter: str) -> str:

@@ -107,6 +107,18 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class MethodFigures:
+    """One method among several: how often it was called, the median and the largest count of a call, and how many of
+    the calls differ from what is expected (None where nothing was compared)."""
+
+    name: str
+    calls: int
+    count: int | None
+    largest: int | None
+    mismatched: int | None
+
+
+@dataclass(frozen=True)
 class Report:
     model: str
     board: str
@@ -119,8 +131,8 @@ class Report:
     """What `count` counts, and who counted: "instructions (qemu icount)", "cycles (dwt)", "nanoseconds (host
     clock)"."""
     count: int | None
-    """From the call of `run()` to its return, without probes. None for times of a clock, which are not the same twice:
-    `timing.json`."""
+    """From the call of `run()` to its return, without probes; of several methods, of one call of each. None for times
+    of a clock, which are not the same twice: `timing.json`."""
     count_per_mac: float | None
     init_count: int | None
     """From the reset vector until HELLO could be answered."""
@@ -129,6 +141,8 @@ class Report:
     plan: Plan
     compare: Compared | None
     ops: tuple[OpFigures, ...]
+    methods: tuple[MethodFigures, ...] = ()
+    """Of a program of several, which are called in turn; empty for one that is given samples."""
     ways: tuple[Way, ...] = ()
     """Which samples took which way; empty where nothing is decided on the board, and without a run with probes."""
     in_float: tuple[InFloat, ...] = ()

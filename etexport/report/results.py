@@ -21,6 +21,7 @@ from etexport.artifacts.sizes import SizeRecord, read_sizes
 from etexport.board import Board
 from etexport.errors import ModelError
 from etexport.judge.against_float import warning
+from etexport.judge.compare import Comparison
 from etexport.judge.folder import profiled
 from etexport.judge.verdict import Verdict
 from etexport.plan.picture import picture
@@ -29,9 +30,10 @@ from etexport.report import bench as bench_room
 from etexport.report import summary
 from etexport.report.bench import Benched
 from etexport.report.page import layer_names, page
-from etexport.report.profile import check_counts, measured, profile, same_twice
+from etexport.report.profile import check_counts, counts_by_method, measured, median, profile, same_twice
 from etexport.report.quality import quality, reasons, warned
 from etexport.report.report import (
+    MethodFigures,
     Report,
     compared,
     in_float,
@@ -98,7 +100,7 @@ def report(
         check_counts(count, counts, init_count, [step.name for step in steps], run.counter, str(folder / "run.json"))
     probing = profiled(folder, memory)
     ran = () if probing is None or probing.traced != tuple(range(len(probing.traced))) else probing.executions
-    taken = ways(steps, ran)
+    taken = () if run.calls else ways(steps, ran)
     comparison = None if verdict is None else verdict.comparison
     activations = layers(memory, quality(samples)) if samples.is_file() else ()
     lost = "" if comparison is None or quantization == "float32" else warning(comparison.against_float, activations)
@@ -117,6 +119,7 @@ def report(
         flash=sizes.flash,
         ram=ram_figures(memory, sizes),
         plan=plan_figures(memory),
+        methods=method_figures(run, comparison) if run.calls else (),
         compare=compared(comparison) if comparison else None,
         ops=profile(steps, counts, board.core, quantization, run.counter, executions),
         in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
@@ -137,6 +140,21 @@ def report(
     shown = page(made, memory, comparison, memory_picture(memory), provenance(made, run, sizes, memory, origin))
     write_whole(folder / "report.html", shown.encode())
     return made
+
+
+def method_figures(run: RunRecord, comparison: Comparison | None) -> tuple[MethodFigures, ...]:
+    """Of each method in the order of its first call."""
+    stays, beyond = same_twice(run.counter), () if comparison is None else comparison.beyond
+    return tuple(
+        MethodFigures(
+            name=name,
+            calls=len(counts),
+            count=median(counts) if stays else None,
+            largest=max(counts) if stays else None,
+            mismatched=None if comparison is None else sum(run.calls[call] == name for call in beyond),
+        )
+        for name, counts in counts_by_method(run).items()
+    )
 
 
 @dataclass(frozen=True)
@@ -184,8 +202,13 @@ def per_step(folder: Path, memory: MemoryMap) -> tuple[Sequence[int] | None, Seq
     run = profiled(folder, memory)
     if run is None:
         return None, None
+    if not run.executions or len(run.executions[0]) != len(memory.steps):
+        return None, None
+    # a step of a method among several ran in a call of that one
+    first = [next((at for at, ran in enumerate(run.executions) if ran[step]), 0) for step in range(len(memory.steps))]
     counts, executions = (
-        all[0] if all and len(all[0]) == len(memory.steps) else None for all in (run.probes, run.executions)
+        [every[at][step] for step, at in enumerate(first)] if run.calls and every else next(iter(every), None)
+        for every in (run.probes, run.executions)
     )
     return counts, executions
 

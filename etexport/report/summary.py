@@ -12,7 +12,7 @@ from rich.text import Text
 from etexport.judge.against_float import decibels, signal_line
 from etexport.judge.replay import Exact
 from etexport.report.profile import lost, slowest, unit_of
-from etexport.report.report import Compared, Report, allowance, estimate, judge, lost_bits
+from etexport.report.report import Compared, MethodFigures, Report, allowance, estimate, judge, lost_bits
 from etexport.report.ways import way_line
 
 WIDTH = 100
@@ -83,6 +83,8 @@ def facts(report: Report) -> RenderableType:
         table.add_row("inference", Text(f"{report.count:,} {unit}{per_mac}"))
         if told := estimate(report):
             table.add_row("", Text(told))
+    for method in report.methods:
+        table.add_row("method", Text(method_line(method, unit), style="bold red" if method.mismatched else ""))
     above = lost(report.ops, 1)
     if above is not None:
         where = f", most in {above.most[0].op.name}" if above.most else ""
@@ -110,6 +112,15 @@ def _weakest(report: Report) -> str:
         else "the network came quantised"
     )
     return f"not known: {why}"
+
+
+def method_line(method: MethodFigures, unit: str) -> str:
+    """`decode: 5 calls, 1,204 instructions, at most 1,310; 1 differs`."""
+    text = f"{method.name}: {method.calls} call{'s' if method.calls > 1 else ''}"
+    if method.count is not None:
+        text += f", {method.count:,} {unit}"
+        text += f", at most {method.largest:,}" if method.largest != method.count else ""
+    return text + (f"; {method.mismatched} differ{'s' if method.mismatched == 1 else ''}" if method.mismatched else "")
 
 
 def accuracy_line(compare: Compared) -> str:

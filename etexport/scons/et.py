@@ -465,7 +465,7 @@ def EtExamples(env, folder):
     """Model scripts below `folder` by name: the file's own, unless it is model.py, then its folder's."""
     found = {}
     for path in sorted(Path(env.Dir(folder).abspath).glob("*/*.py")):
-        if _has_function(env.File(str(path)), "model"):
+        if any(_has_function(env.File(str(path)), name) for name in ("model", "methods")):
             name = _model_name(path)
             if name in found:
                 _stop(env, f"two examples are called {name}: {found[name]} and {path}")

@@ -7,7 +7,7 @@ from etexport.kernel.call import Target
 from etexport.kernel.library import Library
 from etexport.passes import pipeline as board_neutral
 from etexport.program import pte
-from etexport.specialise.pipeline import rounding_of, specialise
+from etexport.specialise.pipeline import rounding_of, specialise_all
 
 
 def check_buildable(content: bytes, library: Library) -> None:
@@ -16,4 +16,4 @@ def check_buildable(content: bytes, library: Library) -> None:
     with doing("reading what export has made"):
         program = board_neutral.run(pte.read(content), library)
     with doing("choosing kernels for what export has made"):
-        specialise(program, Target(rounding=rounding_of(program)), library)
+        specialise_all(program, Target(rounding=rounding_of(program)), library)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from etexport.artifacts.memory import read_memory
@@ -13,6 +14,7 @@ from etexport.board import Board
 from etexport.device import Run, Sample, record, run
 from etexport.device.elf import program_hash
 from etexport.errors import ModelError
+from etexport.program.names import INIT
 
 
 def run_in(
@@ -35,7 +37,8 @@ def run_in(
     found = record(done, board)
     if probes and len(traced) == len(samples):
         found = replace(found, traced=tuple(traced), beside=None if beside is None else image_of(beside))
-    write_run(folder, found, done.outputs, dict(zip(traced, done.trace, strict=False)) if probes else None)
+    ran = [at for at, name in zip_longest(traced, calls) if at is not None and name != INIT]
+    write_run(folder, found, done.outputs, dict(zip(ran, done.trace, strict=False)) if probes else None)
     return done
 
 

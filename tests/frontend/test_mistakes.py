@@ -26,6 +26,11 @@ def message(path: Path) -> str:
     return text
 
 
+METHODS = """import torch
+ONES = torch.ones(2, 3)
+def methods():
+    return {"one": (torch.nn.ReLU(), (ONES,)), "many": 3}
+"""
 ENCODER = """\
 import torch
 class Net(torch.nn.Module):
@@ -69,7 +74,22 @@ INT8 = 'quantize = "int8"\ndef calibration():\n    return '
         ),
         ("def dynamic_shapes():\n    return ({0: 3},)\n" + RELU, 1, "dynamic_shapes: sizes known at run time are not"),
         (RELU + "dynamic_shapes = {}\n", 0, "dynamic_shapes: sizes known at run time are not supported"),
-        ("def methods():\n    return {}\n" + RELU, 1, "methods: several methods are not read from a script"),
+        ("def methods():\n    return {}\n" + RELU, 1, "methods() returns nothing"),
+        (METHODS.replace('"one"', '"a b"'), 3, "methods(): the name 'a b' is no identifier"),
+        (METHODS.replace('"one"', '"init"'), 3, "methods(): the name 'init' is what begins anew is called"),
+        (METHODS.replace("ONES,)", "3,)"), 3, "methods(): the example inputs of one must be a tensor, or a tuple"),
+        (METHODS.replace("(torch.nn.ReLU(), (ONES,))", "torch.nn.ReLU()"), 3, "methods(): one is ReLU"),
+        (METHODS + "def samples():\n    return 1\n", 5, "samples() does not say of which method"),
+        (METHODS + "def calls():\n    return [('two', ())]\n", 0, "calls(): call 0 is of 'two', the methods are one"),
+        (
+            METHODS + "def calls():\n    return [('one', ())]\n",
+            0,
+            "calls(): call 0 gives 0 inputs to one, which takes 1",
+        ),
+        (METHODS + "def calls():\n    return [('one', ONES[:1])]\n", 0, "has shape [1, 3], the example [2, 3]"),
+        (METHODS + "def calls():\n    return [1]\n", 0, "calls(): call 0 is no pair of a name and inputs"),
+        (METHODS + "quantize = 'int8'\n", 0, "several methods cannot be quantised yet"),
+        (METHODS.replace("torch.nn.ReLU()", "torch.nn.Linear(4, 2)"), 0, "model() fails on the example inputs of one"),
         (ENCODER, 7, "hint: say so beside the mask: is_causal=True"),
         (
             RELU.replace("torch.nn.ReLU()", "torch.ao.nn.quantized.dynamic.Linear(3, 2)"),

@@ -33,7 +33,7 @@ from tests.report import handmade
 
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram "
-    "plan compare ops"
+    "plan compare ops methods"
     " ways in_float quality exact missing warnings clock_hz",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
