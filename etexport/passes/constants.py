@@ -72,7 +72,8 @@ def _compute(
 ) -> tuple[Array, ...] | None:
     """The results as the kernel would store them, or None where they cannot or should not be computed here."""
     specs = [draft.values[out].spec for out in instruction.outs]
-    first = next((known[replaced.get(read, read)].spec.dtype for read in instruction.reads), None)
+    # a factory (full_like of a state) may read what is not known
+    first = next((draft.values[read].spec.dtype for read in instruction.reads), None)
     if instruction.op == CONVERT and first in HALVES:
         return None  # weights stay in 16 bits
     if any(not spec.is_contiguous for spec in specs):
