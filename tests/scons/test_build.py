@@ -197,32 +197,46 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_two_folders_give_the_same_bytes(house: Path, tmp_path: Path) -> None:
-    one, two = (copied(tmp_path / name, ("linear",)) for name in ("a", "quite_another"))
-    for folder in (one, two):
-        assert scons(folder, "BOARD=host", "MODEL=linear", "firmware").code == 0
-    first, second = digests(one / "build"), digests(two / "build")
-    assert len(first) == 8 and first == second
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
 
 
-def test_a_cache_brings_everything_back_in_another_folder(tmp_path: Path) -> None:
-    houses = [copied(tmp_path / name, ("linear",)) for name in ("a", "quite_another")]
-    for folder in houses:
-        with (folder / "SConstruct").open("a", encoding="utf-8") as file:
-            file.write(f"\nCacheDir({str(tmp_path / 'cache')!r})\n")
-    assert scons(houses[0], "BOARD=host", "MODEL=linear", "firmware").code == 0
-    done = scons(houses[1], "BOARD=host", "MODEL=linear", "firmware")
+def with_cache(folder: Path, cache: Path) -> Path:
+    """A house that takes what it would make from there, and leaves there what it made."""
+    copied(folder, ("linear",))
+    with (folder / "SConstruct").open("a", encoding="utf-8") as file:
+        file.write(f"\nCacheDir({str(cache)!r})\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def filling(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """A house that made everything itself, for an empty cache."""
+    folder = with_cache(tmp_path_factory.mktemp("filling") / "a", cache)
+    done = scons(folder, "BOARD=host", "MODEL=linear", "firmware")
+    assert done.code == 0 and {"EXPORT", "CXX", "LINK"} <= set(done.verbs()), done.text
+    return folder
+
+
+def test_two_folders_give_the_same_bytes(filling: Path, tmp_path: Path) -> None:
+    """The second has no cache to take anything from; then all that it made is removed."""
+    second = copied(tmp_path / "quite_another", ("linear",))
+    assert scons(second, "BOARD=host", "MODEL=linear", "firmware").code == 0
+    ours, theirs = digests(filling / "build"), digests(second / "build")
+    assert len(ours) == 8 and ours == theirs
+    assert scons(second, "BOARD=host", "MODEL=linear", "-c").code == 0
+    left = [path for path in (second / "build").rglob("*") if path.is_file() and path.parent.name != "boards"]
+    assert not left
+
+
+def test_a_cache_brings_everything_back_in_another_folder(filling: Path, cache: Path, tmp_path: Path) -> None:
+    another = with_cache(tmp_path / "quite_another", cache)
+    done = scons(another, "BOARD=host", "MODEL=linear", "firmware")
     assert done.code == 0 and done.verbs() == [], done.text
     assert "Retrieved `build/host/linear-float32/firmware.elf' from cache" in done.text
-    assert (houses[1] / "build/host/linear-float32/obj/program.su").exists()
-
-
-def test_clean_removes_what_was_made(tmp_path: Path) -> None:
-    folder = copied(tmp_path / "house", ("add",))
-    assert scons(folder, "BOARD=host", "MODEL=add", "firmware").code == 0
-    assert scons(folder, "BOARD=host", "MODEL=add", "-c").code == 0
-    left = [path for path in (folder / "build").rglob("*") if path.is_file() and path.parent.name != "boards"]
-    assert not left
+    assert (another / "build/host/linear-float32/obj/program.su").exists()
+    assert digests(another / "build") == digests(filling / "build")
 
 
 def test_a_project_of_ones_own_takes_three_lines(installed: Installed, tmp_path: Path) -> None:
