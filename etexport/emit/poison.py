@@ -8,6 +8,7 @@ leads: so all that hold nothing as a block begins are overwritten there.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,17 +45,21 @@ def poison(
     before: list[tuple[Fill, ...]] = []
     after: list[tuple[Fill, ...]] = []
     jumps = any(isinstance(step, JumpStep) for step in steps)
+    born: dict[int, list[Buffer]] = defaultdict(list)
+    dead: dict[int, list[Buffer]] = defaultdict(list)
+    for buffer in problem.buffers:
+        for first, last in buffer.live:
+            born[first].append(buffer)
+            dead[last].append(buffer)
     for at, step in enumerate(steps):
-        born = [buffer for buffer in problem.buffers if any(first == at for first, _ in buffer.live)]
-        dead = [buffer for buffer in problem.buffers if any(last == at + 1 for _, last in buffer.live)]
         kept = entered.get(at)
         if kept is None or not jumps:
             before.append(
-                _fills([buffer for buffer in born if not (kept and buffer.name in kept)], at, problem, solution)
+                _fills([buffer for buffer in born[at] if not (kept and buffer.name in kept)], at, problem, solution)
             )
         else:
             before.append(_all_but(kept, problem, solution) if at else ())
-        after.append(() if isinstance(step, JumpStep) else _fills(dead, at + 1, problem, solution))
+        after.append(() if isinstance(step, JumpStep) else _fills(dead[at + 1], at + 1, problem, solution))
     return Poison(_all_but(entered[0], problem, solution), tuple(before), tuple(after))
 
 
@@ -84,16 +89,14 @@ def _apart(region: str, extent: tuple[int, int], others: list[tuple[int, int]]) 
 
 def _partners(buffer: Buffer, step: int, problem: Problem, solution: Solution) -> list[tuple[int, int]]:
     """Extents of the buffers alive in `step` that may, where they lie, share bytes with this one."""
-    named = {other.name: other for other in problem.buffers}
-    extents = []
+    names = set()
     for overlap in problem.overlaps:
         if buffer.name in (overlap.low, overlap.high):
-            other = named[overlap.high if buffer.name == overlap.low else overlap.low]
             high, low = solution.places[overlap.high], solution.places[overlap.low]
-            allowed = high.region == low.region and high.offset - low.offset >= overlap.distance
-            if allowed and any(first <= step < last for first, last in other.live):
-                extents.append(_extent(other, solution))
-    return extents
+            if high.region == low.region and high.offset - low.offset >= overlap.distance:
+                names.add(overlap.high if buffer.name == overlap.low else overlap.low)
+    others = [other for other in problem.buffers if other.name in names] if names else []
+    return [_extent(other, solution) for other in others if any(first <= step < last for first, last in other.live)]
 
 
 def _extent(buffer: Buffer, solution: Solution) -> tuple[int, int]:

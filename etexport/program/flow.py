@@ -161,17 +161,22 @@ def lives(method: Method) -> dict[int, Life]:
     after = [frozenset().union(*(before[then] for then in follow[at])) for at in range(count)]
     taken = [before[at] | after[at] | reads[at] | writes[at] for at in range(count)] + [before[count]]
     taken[0] |= at_start
-    found = {
-        id_: Life(*(_positions(id_, sets) for sets in (taken, before, after))) for id_ in frozenset().union(*taken)
-    }
+    none = frozenset[int]()
+    there, begins, ends = _positions(taken), _positions(before), _positions(after)
+    found = {id_: Life(positions, begins.get(id_, none), ends.get(id_, none)) for id_, positions in there.items()}
     for value in method.values.values():
         if value.role is Role.STATE:
             found[value.id] = Life(frozenset(range(count + 1)), frozenset(range(count + 1)), frozenset(range(count)))
     return found
 
 
-def _positions(id_: int, sets: Sequence[frozenset[int]]) -> frozenset[int]:
-    return frozenset(at for at, one in enumerate(sets) if id_ in one)
+def _positions(sets: Sequence[frozenset[int]]) -> dict[int, frozenset[int]]:
+    """Where each value is in the set of a position."""
+    found: dict[int, list[int]] = {}
+    for at, ids in enumerate(sets):
+        for id_ in ids:
+            found.setdefault(id_, []).append(at)
+    return {id_: frozenset(positions) for id_, positions in found.items()}
 
 
 def _written(
