@@ -122,7 +122,7 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
     [
         (["demoo"], "nothing is called demoo\n  hint: did you mean demo? known: "),
         (["BORD=host"], "did you mean BOARD?"),
-        (["FOO=1"], "known: AT, BOARD, MODEL, OPTIMIZE"),
+        (["FOO=1"], "known: AT, BOARD, KERNELS, MODEL, OPTIMIZE, PASSES"),
         (["QUANTIZE=int4"], "int4"),
         (["MODEL=digit", "BOARD=host"], "no model is called digit"),
         (["MODEL=", "BOARD=host"], "no model is called"),
