@@ -72,8 +72,8 @@ def never(found: Sequence[Way], samples: int) -> tuple[str, ...]:
 
 
 def way_line(way: Way) -> str:
-    """`net.py:31 cond: held in 0, 3; failed in 1, 2`."""
-    rounds = f", {way.rounds[0]} to {way.rounds[1]} rounds" if way.rounds else ""
+    """`net.py:31 cond: held in 0, 3; failed in 1, 2`. Of a loop the rounds of the samples, which bound no others."""
+    rounds = f", {way.rounds[0]} to {way.rounds[1]} rounds, unbounded" if way.rounds else ""
     return f"{way.source} {way.name}: held in {_listed(way.held)}; failed in {_listed(way.failed)}{rounds}"
 
 

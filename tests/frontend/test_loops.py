@@ -12,7 +12,7 @@ import pytest
 
 from etexport.artifacts.memory import read_memory
 from etexport.program.model import BEGIN, JUMP_FALSE, NEXT
-from etexport.report.ways import never, ways
+from etexport.report.ways import never, way_line, ways
 from etexport.stages.generate import generate
 from tests.frontend.structured import check
 from tests.frontend.test_branches import net, refused
@@ -99,6 +99,7 @@ def test_loops_on_the_host(name: str, tmp_path: Path) -> None:
         assert (
             loop.held == tuple(np.flatnonzero(rounds)) and loop.failed == tuple(range(12)) and numbers.rounds == (2, 2)
         )
+        assert way_line(loop).endswith("0 to 5 rounds, unbounded") and "rounds" not in way_line(inner)
         assert inner.rounds is None and inner.held and inner.failed and not never((loop, inner, numbers), 12)
         assert never((replace(loop, failed=()),), 12)[0].startswith("the condition of while_loop_jump (net.py:")
     else:
