@@ -4,11 +4,13 @@ port of a real one. What the board gives is what it is given next; its cache sta
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from model import LENGTH, PROMPT, codes
 
 import etexport
+from etexport.errors import EtError
 
 
 def generate(url: str, prompt: str = PROMPT) -> str:
@@ -23,4 +25,9 @@ def generate(url: str, prompt: str = PROMPT) -> str:
 
 
 if __name__ == "__main__":
-    print(generate(sys.argv[1]))
+    parser = argparse.ArgumentParser(description="Text from a board, a character at a time.")
+    parser.add_argument("url", help="qemu://BOARD?elf=FILE, host://host?elf=FILE, or a serial port")
+    try:
+        print(generate(parser.parse_args().url))
+    except EtError as error:
+        sys.exit(f"error: {error}")
