@@ -31,6 +31,16 @@ def kernel_folders(project: Project = NOTHING) -> tuple[Path, ...]:
     return (root() / "kernels", *installed_folders("etexport.kernels", "*/op.py"), *project.kernels)
 
 
+def backend_folders() -> tuple[Path, ...]:
+    """The folders of delegates, of installed packages, by entry point name."""
+    return installed_folders("etexport.backends", "*/backend.py")
+
+
+def include_folders(project: Project = NOTHING) -> tuple[Path, ...]:
+    """Where C++ finds the headers of kernels and delegates."""
+    return (*kernel_folders(project), *backend_folders())
+
+
 def board_folders() -> tuple[Path, ...]:
     """Our own `boards/`, then those of installed packages, by entry point name."""
     return (root() / "boards", *installed_folders("etexport.boards", "*.toml"))

@@ -18,7 +18,8 @@ EVERYONE = {"alone", "errors", "project", "resources", "numpy"}
 ROOMS = {
     "program": {"program", "flatbuffers"},
     "kernel": {"kernel", "program"},
-    "frontend": {"frontend", "program", "kernel", "passes", "torch", "torchao"},
+    "delegate": {"delegate", "backend", "program", "kernel"},
+    "frontend": {"frontend", "program", "kernel", "passes", "delegate", "torch", "torchao"},
     "passes": {"passes", "program", "kernel"},
     "plan": {"plan", "jinja2"},
     "specialise": {"specialise", "program", "kernel", "board", "plan"},
@@ -26,7 +27,7 @@ ROOMS = {
     "toolchain": {"toolchain", "artifacts", "board", "elftools"},
     "device": {"device", "artifacts", "board", "program", "serial", "cobs", "elftools"},
     "artifacts": {"artifacts", "msgspec"},
-    "judge": {"judge", "program", "kernel", "artifacts"},
+    "judge": {"judge", "program", "kernel", "delegate", "artifacts"},
     "report": {
         "report", "judge", "artifacts", "program", "kernel", "plan", "board", "toolchain", "jinja2", "rich",
         "markupsafe", "elftools",
@@ -34,7 +35,7 @@ ROOMS = {
     "library": {"library", "emit", "specialise", "kernel", "artifacts", "board", "toolchain", "jinja2", "__version__"},
     "stages": {
         "stages", "pandas", "frontend", "passes", "program", "plan", "specialise", "emit", "toolchain", "device",
-        "artifacts", "judge", "report", "kernel", "board",
+        "artifacts", "judge", "report", "kernel", "delegate", "board",
     },
     "fleet": {
         "fleet", "stages", "program", "device", "artifacts", "report", "board", "script_files", "dask", "distributed",
@@ -42,14 +43,15 @@ ROOMS = {
     },
     "cli": {
         "__version__", "cli", "fleet", "stages", "frontend", "library", "passes", "program", "plan", "specialise",
-        "emit", "toolchain", "device", "artifacts", "judge", "report", "kernel", "board", "hardware", "platformio",
+        "emit", "toolchain", "device", "artifacts", "judge", "report", "kernel", "delegate", "board", "hardware",
+        "platformio",
         "script_files", "rich",
     },
 }  # fmt: skip
 ONLY = {"torch": "frontend", "torchao": "frontend", "serial": "device", "dask": "fleet", "distributed": "fleet"}
 """Packages that one room alone may import."""
 
-TOP = {"__main__.py": {"cli"}, "board.py": {"hardware"}}
+TOP = {"__main__.py": {"cli"}, "board.py": {"hardware"}, "backend.py": {"kernel", "program"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

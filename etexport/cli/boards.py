@@ -140,7 +140,7 @@ def _build(board: Board) -> dict[str, object]:
     """What a build tool needs. Words in braces are for it to fill in: names of files, for `{objects}` as many as there
     are."""
     from etexport.board import firmware_defines, firmware_sources
-    from etexport.resources import kernel_folders, root
+    from etexport.resources import include_folders, root
     from etexport.toolchain import gcc
 
     return {
@@ -153,8 +153,8 @@ def _build(board: Board) -> dict[str, object]:
         "link": gcc.link_command(board, ["{objects}"], "{elf}", "{map}", "{script}"),
         "link_script": gcc.has_script(board),
         "images": {suffix: gcc.image_command(board, suffix, "{elf}", "{image}") for suffix in gcc.IMAGES},
-        "include": [str(path) for path in (root() / "firmware", *kernel_folders())],
-        "maps": gcc.path_maps(board, Path(), kernel_folders()),
+        "include": [str(path) for path in (root() / "firmware", *include_folders())],
+        "maps": gcc.path_maps(board, Path(), include_folders()),
         "sources": [str(path) for path in firmware_sources(board)],
         "generated": gcc.GENERATED,
     }

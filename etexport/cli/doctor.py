@@ -132,6 +132,7 @@ def _added() -> list[Tool]:
         "etexport.boards": _read_boards,
         "etexport.kernels": _read_kernels,
         "etexport.passes": _read_passes,
+        "etexport.backends": _read_backends,
     }.items():
         try:
             check()
@@ -166,6 +167,12 @@ def _read_passes() -> None:
     from etexport.passes.pipeline import installed
 
     installed()
+
+
+def _read_backends() -> None:
+    from etexport.delegate import load_backends
+
+    load_backends()
 
 
 def _programs() -> list[Tool]:

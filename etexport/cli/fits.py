@@ -48,7 +48,7 @@ def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple
     from etexport.artifacts.memory import project_in, read_memory
     from etexport.board import load_board
     from etexport.errors import EtError, PlanError, ToolMissingError
-    from etexport.resources import kernel_folders
+    from etexport.resources import include_folders
     from etexport.stages.generate import generate
     from etexport.toolchain import gcc
     from etexport.toolchain.check import footprint
@@ -66,7 +66,7 @@ def _tried(pte: Path, name: str, out: Path, optimize: str, quick: bool) -> tuple
                 f"constants {constants:,} of {flash:,} bytes of flash; arena and stack {arena + board.stack:,} of "
                 f"{ram:,} of RAM",
             )
-        made = gcc.build(out, board, kernel_folders(project_in(out)), build_dir=out)
+        made = gcc.build(out, board, include_folders(project_in(out)), build_dir=out)
         found = footprint(made.elf, made.map, made.objects, board).sizes
     except ToolMissingError:
         raise

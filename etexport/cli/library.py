@@ -85,9 +85,13 @@ def main(args: argparse.Namespace) -> int:
                 program = Path(aside) / str(at) / "model.pte"
             programs.append(program)
         project = joined(*(project_of(program, project) for program in programs))
-        kernels = load_ops(project)
-        placed = place(
-            programs, board, kernels, optimize=args.optimize, planner=planned(args.planner), rounding=args.rounding
+        placed, kernels = place(
+            programs,
+            board,
+            load_ops(project),
+            optimize=args.optimize,
+            planner=planned(args.planner),
+            rounding=args.rounding,
         )
         folders = [args.out / identifier(name) for name in names] if len(names) > 1 else [args.out]
         for name, folder, (methods, program_hash) in zip(names, folders, placed, strict=True):

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from etexport.delegate import library_for
     from etexport.kernel.library import load_ops
     from etexport.stages.origin import existing, project_of
 
@@ -29,8 +30,9 @@ def main(args: argparse.Namespace) -> int:
     else:
         from etexport.program import pte
 
-        methods = pte.load(args.program).methods
-        used = dict(Counter(instruction.op for method in methods for instruction in method.instructions))
+        program = pte.load(args.program)
+        library = library_for(program, library)
+        used = dict(Counter(instruction.op for method in program.methods for instruction in method.instructions))
     rows = []
     for name in sorted(used):
         op = library.find(name)
@@ -50,6 +52,7 @@ def main(args: argparse.Namespace) -> int:
     width = max((len(str(row["name"])) for row in rows), default=0)
     for row in rows:
         times = f"{row['used']:4}x  " if args.program else ""
-        where = f"kernels/{row['family']}" if row["family"] else "no kernel"
+        room = "backends" if str(row["name"]).startswith("delegate::") else "kernels"
+        where = f"{room}/{row['family']}" if row["family"] else "no kernel"
         print(f"{times}{row['name']:{width}}  {where:22}  {', '.join(row['dtypes'])}")  # type: ignore[arg-type]
     return 0

@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
     from etexport.board import load_board
     from etexport.device import run
     from etexport.program import pte
-    from etexport.resources import kernel_folders
+    from etexport.resources import include_folders
     from etexport.stages.generate import generate
     from etexport.toolchain import gcc
 
@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generate(args.program, "host", folder, optimize="speed", name="model")
-        done = run(gcc.build(folder, board, kernel_folders(project_in(folder))).elf, board, inputs)
+        done = run(gcc.build(folder, board, include_folders(project_in(folder))).elf, board, inputs)
     arrays: dict[str, Array] = {f"input_{at}": np.stack(column) for at, column in enumerate(zip(*inputs, strict=True))}
     arrays |= {f"output_{at}": np.stack(column) for at, column in enumerate(zip(*done.outputs, strict=True))}
     arrays["origin"] = np.array("seeded inputs, outputs of the host board: not eager PyTorch's")

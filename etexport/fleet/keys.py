@@ -43,7 +43,7 @@ def board_key(name: str) -> str:
 @functools.cache
 def code_key() -> str:
     """Of etexport itself, its kernels and firmware, and torch."""
-    folders = [Path(__file__).parents[1], resources.root() / "firmware", *resources.kernel_folders()]
+    folders = [Path(__file__).parents[1], resources.root() / "firmware", *resources.include_folders()]
     files = sorted(
         path for folder in folders for path in folder.rglob("*.*") if path.is_file() and path.suffix != ".pyc"
     )

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from etexport.alone import alone_in
+from etexport.delegate import delegated, library_for
 from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
 from etexport.frontend.calls import call_arrays, calls_of, check_calls_repeat, eager_calls
@@ -195,6 +196,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
         converted = None
     lowered = lower(exported, script, library)
     passed = pipeline.run(lowered.program, library)
+    if script.delegates:
+        passed, library = _with_delegates(passed, script, library, stock)
     supported.check(passed, library)
     if stock:
         _refuse_own_operators(passed)
@@ -238,6 +241,10 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
     if script.quantize != "float32":
         hint = 'quantize = "float32", or a script for each method'
         raise ModelError("several methods cannot be quantised yet", where=str(script.path), hint=hint)
+    if script.delegates:
+        raise ModelError(
+            "several methods have no delegates yet", where=str(script.path), hint="a script for each method"
+        )
     calls, origin = calls_of(script)
     scripts = [
         replace(
@@ -272,6 +279,27 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
     texts = {name: one[0] for name, one in script.literals.items() if len(one) == 1 and isinstance(one[0], str)}
     numbers = {name: one for name, one in script.literals.items() if name not in texts}
     return Program(tuple(methods), metadata=texts, constant_methods=numbers), arrays
+
+
+def _with_delegates(program: Program, script: Script, library: Library, stock: bool) -> tuple[Program, Library]:
+    """The program with calls of the delegates that the script asks for, and the operators with these; what each takes
+    and leaves, on the screen."""
+    if stock:
+        raise ModelError(
+            "stock ExecuTorch has none of these delegates, so its runtime refuses the file",
+            where=str(script.path),
+            hint="export without stock: its readers open the file, and a runtime with the delegate runs it",
+        )
+    try:
+        program, left, calls = delegated(program, script.delegates, library)
+    except EtError as error:
+        raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
+    for name in script.delegates:
+        taken = [one.name for one in program.method().instructions if calls.get(one.handle) == name]
+        print(f"delegate {name}: {f'{len(taken)} calls: ' if taken else 'takes nothing'}{', '.join(taken)}", flush=True)
+    for one in left:
+        print(f"delegate {one.by}: not {one}", flush=True)
+    return program, library_for(program, library)
 
 
 def _control(script: Script) -> torch.fx.Node | None:

@@ -35,7 +35,7 @@ Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
-SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes")
+SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates")
 
 
 REFUSED = {
@@ -81,6 +81,8 @@ class Script:
     """The least ratio of signal to noise that each output must have on the board, against the float network."""
     passes: tuple[str, ...] | None = None
     """Which of the project's passes run, in this order; None: all."""
+    delegates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Which backends take parts of the network, in this order, and what each is told."""
     samples_from: str = "samples()"
     """Which function gave `samples`, for messages."""
     inputs_from: str = "example_inputs()"
@@ -344,8 +346,16 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     if passes is not None and not (isinstance(passes, (tuple, list)) and all(isinstance(one, str) for one in passes)):
         raise ModelError(f"passes = {passes!r} is no list of names", where=str(path), hint="those of files in passes/")
     passes = None if passes is None else tuple(passes)
+    delegates = getattr(module, "delegates", ())
+    if isinstance(delegates, (tuple, list)) and all(isinstance(name, str) for name in delegates):
+        delegates = {name: {} for name in delegates}
+    if not isinstance(delegates, Mapping) or not all(
+        isinstance(name, str) and isinstance(options, Mapping) for name, options in delegates.items()
+    ):
+        what = f"delegates = {delegates!r} is neither a list of names nor options by name"
+        raise ModelError(what, where=str(path), hint='delegates = ["acme"], or {"acme": {"bits": 4}}')
     if several:
-        return replace(_of_methods(path, module, weights), quantize=quantize, passes=passes)
+        return replace(_of_methods(path, module, weights), quantize=quantize, passes=passes, delegates=delegates)
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(
@@ -374,6 +384,7 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         keep_float=tuple(keep_float),
         int8_io=int8_io,
         classes=tuple(classes),
+        delegates=delegates,
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
         passes=passes,
     )

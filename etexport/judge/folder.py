@@ -17,13 +17,14 @@ from etexport.artifacts.files import Array, opened
 from etexport.artifacts.memory import MemoryMap, TensorType, project_in, read_memory
 from etexport.artifacts.reference import Reference, first, read_called, read_reference
 from etexport.artifacts.runs import RunRecord, image_of, read_call_outputs, read_outputs, read_run
+from etexport.delegate import library_for
 from etexport.errors import ModelError
 from etexport.judge.calls import Calls, by_outputs_of, verdict_of_calls, wanted_of
 from etexport.judge.compare import Traced, check_form
 from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
 from etexport.kernel.library import load_ops
 from etexport.program import pte
-from etexport.program.model import Method, Role, Source
+from etexport.program.model import Method, Program, Role, Source
 
 Trace = Callable[[tuple[int, ...]], Path]
 """Runs these samples (of a program with a state these and no others, in order) on an image with traces, and says in
@@ -39,7 +40,8 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     expected, outputs = _files(folder, program, reference)
     got = read_outputs(outputs)
     against = first(read_reference(expected), len(got[0]) if got else 0)
-    return _question(folder, pte.read(program.read_bytes()).method(), against, got)
+    content = pte.read(program.read_bytes())
+    return _question(folder, content, content.method(), against, got)
 
 
 def calls_of(folder: Path, program: Path, reference: Path | None = None) -> Calls | None:
@@ -48,13 +50,14 @@ def calls_of(folder: Path, program: Path, reference: Path | None = None) -> Call
     if not names:
         return None
     expected, outputs = _files(folder, program, reference)
-    methods = {one.name: one for one in pte.read(program.read_bytes()).methods}
+    content = pte.read(program.read_bytes())
+    methods = {one.name: one for one in content.methods}
     called = {name: [at for at, one in enumerate(names) if one == name] for name in names if name in methods}
     questions = []
     for name, against in read_called(expected, called).items():
         each = read_call_outputs(outputs, against.calls)
         got = [np.stack(column) for column in zip(*each, strict=True)]
-        question = _question(folder, methods[name], against, got)
+        question = _question(folder, content, methods[name], against, got)
         questions.append(replace(question, feeding=_feeding(methods[name], methods.values())))
     return Calls(names, tuple(questions))
 
@@ -81,13 +84,13 @@ def _files(folder: Path, program: Path, reference: Path | None) -> tuple[Path, P
     return expected, outputs
 
 
-def _question(folder: Path, method: Method, against: Reference, got: Sequence[Array]) -> Question:
+def _question(folder: Path, content: Program, method: Method, against: Reference, got: Sequence[Array]) -> Question:
     check_form(got, against.outputs)
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
     return Question(
         method=method,
-        library=load_ops(project_in(folder)),
+        library=library_for(content, load_ops(project_in(folder))),
         reference=against,
         got=got,
         keeps_state=any(value.role is Role.STATE for value in method.values.values()),

@@ -6,6 +6,7 @@ is said outright in the Program: see `sharing.py` and `calls.py`.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from etexport.program.model import (
     SET_ROW,
     Arg,
     Array,
+    Delegate,
     DType,
     Instruction,
     Method,
@@ -53,6 +55,9 @@ MAX_OPERATOR_NAME = 99
 STATIC = 0
 DYNAMIC_BOUND = 1
 EXTERNAL = 1
+INLINE = 0
+IN_SEGMENT = 1
+"""Where a delegate's blob lies."""
 
 _OPERATOR = re.compile(r"[A-Za-z_]\w*::\w+(\.\w+)?", re.ASCII)
 
@@ -88,7 +93,7 @@ def decode(data: bytes) -> Program:
         except ProgramError as error:
             where = f"{name}: {error.where}" if error.where else name
             raise ProgramError(error.what, where=where, hint=error.hint) from None
-    program = Program(tuple(methods), metadata, literals)
+    program = Program(tuple(methods), metadata, literals, file.delegates)
     verify(program, "reading the file")
     return program
 
@@ -185,6 +190,10 @@ class _Store:
 class _File:
     constants: _Store
     initial: _Store
+    segments: tuple[memoryview, ...]
+    inline: tuple[bytes, ...]
+    delegates: dict[str, Delegate] = field(default_factory=dict)
+    """Those that were called so far."""
 
     @classmethod
     def of(cls, container: wire.Container) -> _File:
@@ -208,7 +217,18 @@ class _File:
         return cls(
             _store("constants", container, program["constant_segment"]),
             _store("initial states", container, mutable[0] if mutable else None),
+            tuple(container.segments),
+            tuple(entry["data"] or b"" for entry in program["backend_delegate_data"] or ()),
         )
+
+    def blob(self, delegate: Table, where: str) -> bytes:
+        place = delegate["processed"]
+        if place is None or place["location"] not in (INLINE, IN_SEGMENT):
+            raise ProgramError("it does not say where the delegate's data is", where=where)
+        stores: Sequence[bytes | memoryview] = self.segments if place["location"] == IN_SEGMENT else self.inline
+        if place["index"] >= len(stores):
+            raise ProgramError(f"the delegate's data is entry {place['index']} of {len(stores)}", where=where)
+        return bytes(stores[place["index"]])
 
 
 def _store(kind: str, container: wire.Container, entry: Table | None) -> _Store:
@@ -348,7 +368,7 @@ class _MethodReader:
             elif kind == "JumpFalseCall":
                 found.append((counting.JUMP, (content["cond_value_index"], content["destination_instruction"])))
             else:
-                found.append(("", ()))
+                found.append(("", tuple(content.get("args") or ())))
         return found
 
     def read_values(self, calls: Sequence[counting.Call]) -> None:
@@ -518,14 +538,47 @@ class _MethodReader:
                 raise ProgramError(f"it jumps to {destination}", where=where)
             return Instruction(JUMP_FALSE, (arg, destination if destination < count else -1), (), index)
         if kind == "DelegateCall":
-            delegates, number = self.plan["delegates"], content["delegate_index"]
-            name = delegates[number]["id"] if 0 <= number < len(delegates) else f"number {number}"
-            raise ProgramError(
-                f"it calls the delegate {name!r}; delegates are not supported",
-                where=where,
-                hint="export without a partitioner",
-            )
+            return self.delegate_call(index, content)
         raise ProgramError("it frees a tensor of unbounded shape, which is not supported", where=where)
+
+    def delegate_call(self, index: int, call: Table) -> Instruction:
+        """Its results are the last arguments: those that the program has not made before."""
+        where = f"instruction {index}"
+        number, args = call["delegate_index"], call["args"] or ()
+        if not 0 <= number < len(self.plan["delegates"]):
+            raise ProgramError(f"it calls delegate {number} of {len(self.plan['delegates'])}", where=where)
+        table = self.plan["delegates"][number]
+        self.budget.spend(len(args))
+        if any(id_ not in self.tensors for id_ in args):
+            raise ProgramError(f"it gives the delegate {table['id']!r} what is no tensor", where=where)
+        first = next((at for at in reversed(range(len(args))) if self.is_given(args[at], index)), -1) + 1
+        inputs, outs = args[:first], args[first:]
+        if not table["id"] or not outs or len(set(outs)) < len(outs):
+            raise ProgramError(f"the delegate {table['id']!r} gives no results, or one twice", where=where)
+        specs = tuple((one["key"] or "", bytes(one["value"] or b"")) for one in table["compile_specs"] or ())
+        sides = (tuple(self.tensors[id_].spec for id_ in side) for side in (inputs, outs))
+        delegate = Delegate(table["id"], self.file.blob(table, where), specs, *sides)
+        self.file.delegates[delegate.op] = delegate
+        return Instruction(delegate.op, self.arguments(inputs), outs, index)
+
+    def is_given(self, id_: int, index: int) -> bool:
+        """Whether the value holds something as instruction `index` begins: an input, a constant, a state, or what
+        instructions before had to do with."""
+        tensor = self.tensors[id_]
+        return id_ in self.plan["inputs"] or tensor.place is None or bool(tensor.entry) or self.first[id_] < index
+
+    @functools.cached_property
+    def first(self) -> dict[int, int]:
+        """The instruction that first has to do with a value; -1 of what one changes in place, which is a state."""
+        found: dict[int, int] = {}
+        for at, (op, args) in enumerate(self.calls(self.plan["chains"][0])):
+            for arg in args:
+                listed = self.others.get(arg)
+                for id_ in listed.ids if isinstance(listed, _List) else (arg,):
+                    found.setdefault(id_, at)
+            if op and is_in_place(op):
+                found[args[-1]] = -1
+        return found
 
     def operator(self, number: int, where: str) -> str:
         operators = self.plan["operators"]

@@ -11,7 +11,7 @@ from etexport.errors import ProgramError
 from etexport.program import counting, wire
 from etexport.program.arena import ALIGNMENT, offsets, shared_offsets
 from etexport.program.calls import LIST_OUT, is_in_place, split_name
-from etexport.program.decode import DYNAMIC_BOUND, MAX_OPERATOR_NAME, VALUE_FRAME
+from etexport.program.decode import DYNAMIC_BOUND, IN_SEGMENT, INLINE, MAX_OPERATOR_NAME, VALUE_FRAME
 from etexport.program.flow import jump_targets
 from etexport.program.model import (
     BEGIN,
@@ -21,6 +21,7 @@ from etexport.program.model import (
     ROW,
     SET_ROW,
     Arg,
+    Delegate,
     Instruction,
     Method,
     Program,
@@ -46,7 +47,8 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
         _refuse_own_operators(program)
     constants, initial = _Pool(CONSTANT_ALIGNMENT), _Pool(1)
     shared = shared_offsets(program)
-    plans = [_MethodWriter(method, constants, initial, *shared).plan() for method in program.methods]
+    writers = [_MethodWriter(method, program.delegates, constants, initial, *shared) for method in program.methods]
+    plans = [writer.plan() for writer in writers]
     plans += [_literal_plan(name, (text,)) for name, text in program.metadata.items()]
     plans += [_literal_plan(name, literals) for name, literals in program.constant_methods.items()]
     segments = [(CONSTANT_ALIGNMENT, bytes(constants.content))]
@@ -60,7 +62,21 @@ def encode(program: Program, *, stock: bool = False) -> bytes:
     if len(initial.offsets) > 1:
         root["mutable_data_segments"] = [{"segment_index": 1, "offsets": initial.offsets}]
         segments.append((1, bytes(initial.content)))
-    return wire.write(root, segments)
+    blobs = dict.fromkeys(called.blob for writer in writers for called in writer.called)
+    indices = {blob: len(segments) + at for at, blob in enumerate(blob for blob in blobs if blob)}
+    for plan, writer in zip(plans, writers, strict=False):
+        plan["delegates"] = [_backend_delegate(called, indices) for called in writer.called]
+    if b"" in blobs:
+        root["backend_delegate_data"] = [{"data": b""}]
+    return wire.write(root, [*segments, *((CONSTANT_ALIGNMENT, blob) for blob in indices)])
+
+
+def _backend_delegate(delegate: Delegate, segments: Mapping[bytes, int]) -> Table:
+    """A segment a blob; an empty one stays in the tables, as ExecuTorch has it."""
+    index = segments.get(delegate.blob)
+    place = {"location": INLINE, "index": 0} if index is None else {"location": IN_SEGMENT, "index": index}
+    specs = [{"key": key, "value": value} for key, value in delegate.specs]
+    return {"id": delegate.id, "processed": place, "compile_specs": specs}
 
 
 def carried(method: Method) -> frozenset[int]:
@@ -151,6 +167,7 @@ class _MethodWriter:
     argument."""
 
     method: Method
+    delegates: Mapping[str, Delegate]
     constants: _Pool
     initial: _Pool
     shared_places: Mapping[int, int]
@@ -159,6 +176,8 @@ class _MethodWriter:
     index: dict[int, int] = field(default_factory=dict)
     known: dict[tuple[object, ...], int] = field(default_factory=dict)
     operators: dict[str, int] = field(default_factory=dict)
+    called: list[Delegate] = field(default_factory=list)
+    """The delegate of each call, in order."""
 
     def __post_init__(self) -> None:
         begun = [instruction.outs for instruction in self.method.instructions if instruction.op == BEGIN]
@@ -274,6 +293,11 @@ class _MethodWriter:
                 "op_index": self.operator(counting.COPY_INDEX),
                 "args": [self.argument(arg) for arg in instruction.args],
             }
+        if instruction.op in self.delegates:
+            self.called.append(self.delegates[instruction.op])
+            outs = [self.index[id_] for id_ in instruction.outs]
+            args = [self.argument(arg) for arg in instruction.args]
+            return "DelegateCall", {"delegate_index": len(self.called) - 1, "args": [*args, *outs]}
         if len(instruction.op) > MAX_OPERATOR_NAME:
             raise ProgramError(
                 f"ExecuTorch takes {MAX_OPERATOR_NAME} characters for the name of an operator", where=instruction.where

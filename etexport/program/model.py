@@ -7,7 +7,9 @@ values cannot change behind the back of one of them.
 from __future__ import annotations
 
 import enum
+import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -334,6 +336,25 @@ def substitute(arg: Arg, new: Mapping[int, int]) -> Arg:
     return arg
 
 
+@dataclass(frozen=True)
+class Delegate:
+    """What the backend called `id` made of a part of a program, ExecuTorch's BackendDelegate: `blob`, and `specs` by
+    name, mean something to that backend alone. `inputs` and `outputs` are those of a call.
+
+    Equal ones have one `op`, which is the operator of the instructions that call it."""
+
+    id: str
+    blob: bytes
+    specs: tuple[tuple[str, bytes], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @cached_property
+    def op(self) -> str:
+        said = repr((self.id, self.blob, self.specs, self.inputs, self.outputs)).encode()
+        return f"delegate::{re.sub(r'[^A-Za-z0-9_]', '_', self.id)[:64]}_{hashlib.sha256(said).hexdigest()[:8]}.out"
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input
@@ -372,12 +393,14 @@ class Program:
     that has them. Ids of other values are their method's own.
 
     `metadata` and `constant_methods` are what ExecuTorch calls constant methods: named literals that travel in the file
-    (a text alone is metadata). Their names and those of `methods` differ.
+    (a text alone is metadata). Their names and those of `methods` differ. `delegates` are by the operator that calls
+    them.
     """
 
     methods: tuple[Method, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
     constant_methods: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    delegates: Mapping[str, Delegate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         users = Counter(

@@ -781,7 +781,8 @@ def _within(module):
 
 @functools.cache
 def _operators():
-    """The Python files of the kernel folders, and of installed packages that add kernels or passes."""
+    """The Python files of the kernel folders, and of installed packages that add kernels, passes or
+    delegates."""
     data = _ROOT / "etexport" / "data"
     ours = (data if data.is_dir() else _ROOT).glob("kernels/*/*.py")
     return {*ours, *itertools.chain.from_iterable(map(_python_files, _added_modules()))}
@@ -792,7 +793,7 @@ def _added_modules():
     for noted in (file for folder in sys.path for file in Path(folder or ".").glob("*.dist-info/entry_points.txt")):
         text = noted.read_text("utf-8", "replace")
         for group in (
-            re.findall(r"^\[etexport\.(?:kernels|passes)\]$([^\[]*)", text, re.MULTILINE)
+            re.findall(r"^\[etexport\.(?:kernels|passes|backends)\]$([^\[]*)", text, re.MULTILINE)
             if "[etexport." in text
             else ()
         ):

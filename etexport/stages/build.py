@@ -8,7 +8,7 @@ from etexport.artifacts.memory import project_in, read_memory
 from etexport.artifacts.records import write_record
 from etexport.board import load_board
 from etexport.project import NOTHING, Project
-from etexport.resources import kernel_folders
+from etexport.resources import include_folders
 from etexport.stages.generate import generate
 from etexport.stages.origin import existing, note_origin
 from etexport.toolchain import gcc
@@ -35,7 +35,7 @@ def build(
         )  # fmt: skip
     memory = read_memory(sources or out)
     made = gcc.build(
-        sources or out, board, kernel_folders(project_in(sources or out)), build_dir=out,
+        sources or out, board, include_folders(project_in(sources or out)), build_dir=out,
         probe_count=len(memory.steps) + 1 if probes else 0,
         trace=trace or (probes and memory.quantization == "int8"), sanitize=sanitize, jobs=jobs,
     )  # fmt: skip

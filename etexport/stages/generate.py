@@ -19,9 +19,9 @@ def generate(
 ) -> list[Path]:  # fmt: skip
     """The whole target side in order; writes sources and memory.json into `out` and returns their paths. `project` adds
     to what is noted beside the program."""
-    board, library = load_board(board_name), load_ops(project_of(pte, project))
-    ((placed, program_hash),) = place(
-        [pte], board, library, optimize=optimize, planner=planned(planner), rounding=rounding
+    board = load_board(board_name)
+    ((placed, program_hash),), library = place(
+        [pte], board, load_ops(project_of(pte, project)), optimize=optimize, planner=planned(planner), rounding=rounding
     )
     with doing(f"{pte}: sources"):
         return emit(placed, board, library, program_hash=program_hash, model_name=name, out=out, poison=poison)

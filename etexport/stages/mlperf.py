@@ -18,7 +18,7 @@ from etexport.emit.mlperf import ENCODINGS, ERROR, RAW, SCORES, Encoding, Stored
 from etexport.errors import DeviceLostError, ModelError
 from etexport.program.model import Array
 from etexport.report.peers import network_of
-from etexport.resources import kernel_folders
+from etexport.resources import include_folders
 from etexport.toolchain import gcc
 from etexport.toolchain.check import footprint
 
@@ -107,7 +107,7 @@ def build_benchmark(
     text = mlperf_source(name, what.id, what.encoding, what.into, what.out, tick, clock)
     source = write_whole(out / "mlperf.cpp", text.encode())
     made = gcc.build(
-        folder, board, kernel_folders(project_in(folder)), build_dir=out, front="mlperf", generated=[source]
+        folder, board, include_folders(project_in(folder)), build_dir=out, front="mlperf", generated=[source]
     )
     footprint(made.elf, made.map, made.objects, board)
     return made

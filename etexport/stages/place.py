@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from etexport.board import Board
+from etexport.delegate import library_for
 from etexport.errors import doing
 from etexport.kernel.call import Target
 from etexport.kernel.library import Library
@@ -30,13 +31,15 @@ def place(
     optimize: str,
     planner: Callable[[Problem], Solution],
     rounding: str | None = None,
-) -> tuple[tuple[tuple[Placed, ...], int], ...]:
-    """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it."""
+) -> tuple[tuple[tuple[tuple[Placed, ...], int], ...], Library]:
+    """The methods of each program with an address for every byte, all on one arena, and its hash as emit wants it; and
+    the operators, those of delegates among them."""
     contents = [existing(pte).read_bytes() for pte in ptes]
     programs, specialised = [], []
     for pte in ptes:
         with doing(f"{pte}: reading"):
             program = wire.load(pte)
+            library = library_for(program, library)
         with doing(f"{pte}: passes"):
             programs.append(board_neutral.run(program, library))
         target = Target(board.features, optimize, rounding or for_board.rounding_of(programs[-1]))
@@ -52,7 +55,7 @@ def place(
             for one, method in zip(methods, program.methods, strict=True)
         )
         found.append((tuple(said), int.from_bytes(hashlib.sha256(content).digest()[:8], "big")))
-    return tuple(found)
+    return tuple(found), library
 
 
 def planned(planner: str | None) -> Callable[[Problem], Solution]:

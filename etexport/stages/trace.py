@@ -12,6 +12,7 @@ from pathlib import Path
 from etexport.artifacts.memory import project_in, read_memory
 from etexport.artifacts.reference import read_samples
 from etexport.board import Board
+from etexport.delegate import library_for
 from etexport.errors import ModelError
 from etexport.judge.folder import TRACED, covers, most_traced, read_evidence
 from etexport.judge.gaps import Gap, Inside, gaps, inside
@@ -38,9 +39,9 @@ def traced_in(
             raise ModelError("there is no run with traces", where=str(folder), hint=hint)
         made = run_traced(folder, reference, board, chosen)
     steps = read_evidence(made, memory).traced
-    found = inside(
-        pte.load(program).method(), load_ops(project_in(folder)), {one: steps[one] for one in chosen}, inputs
-    )
+    content = pte.load(program)
+    library = library_for(content, load_ops(project_in(folder)))
+    found = inside(content.method(), library, {one: steps[one] for one in chosen}, inputs)
     lost = {one.handle: one.snr_db for one in quality(reference)}
     return found, gaps(found, chosen, lost)
 

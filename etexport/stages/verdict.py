@@ -14,7 +14,7 @@ from etexport.errors import ToolMissingError
 from etexport.judge.calls import Calls
 from etexport.judge.folder import Trace, calls_of, judged, most_traced, question_of
 from etexport.judge.verdict import Verdict, by_outputs, wanted
-from etexport.resources import kernel_folders
+from etexport.resources import include_folders
 from etexport.stages.origin import existing
 from etexport.stages.run import run_in
 from etexport.toolchain import gcc
@@ -66,7 +66,7 @@ def run_traced(folder: Path, reference: Path, board: Board, wanted: Sequence[int
     `outputs.npz`, `trace.npz`."""
     steps = len(read_memory(folder).steps)
     out = folder / "trace"
-    gcc.build(folder, board, kernel_folders(project_in(folder)), build_dir=out, probe_count=steps + 1, trace=True)
+    gcc.build(folder, board, include_folders(project_in(folder)), build_dir=out, probe_count=steps + 1, trace=True)
     calls = read_calls(reference, None)
     given = [inputs for _, inputs in calls] or read_samples(reference, None)
     names = [calls[at][0] for at in wanted] if calls else ()

@@ -50,7 +50,7 @@ def made(folder: Path, more: str = "", quantize: str = "float32", text: str = SC
     out = folder / "model.pte"
     export(path, out, quantize=quantize, stock=stock)
     library = load_ops()
-    [((placed,), _)] = place([out], M4, library, optimize="speed", planner=planned(None))
+    (((placed,), _),), _ = place([out], M4, library, optimize="speed", planner=planned(None))
     _, arrays = read_back(out)
     for given, wanted in zip(arrays["input_0"], arrays["output_0"], strict=True):
         (got,) = interpret(placed, library, [given])
@@ -161,7 +161,7 @@ def test_decoder(tmp_path: Path) -> None:
     """The one that docs/bench.md has figures of: every matrix stays in 4 bits, and a scale is 4 bytes for 32."""
     out, words, width, hidden = tmp_path / "model.pte", 256, 64, 192
     export(Path("benchmarks/few_bits/decoder.py"), out, quantize="int4-weights")
-    [((placed,), _)] = place([out], M4, load_ops(), optimize="speed", planner=planned(None))
+    (((placed,), _),), _ = place([out], M4, load_ops(), optimize="speed", planner=planned(None))
     numbers = 2 * words * width + 4 * width * width + 3 * width * hidden
     assert placed.specialised.in_float == ()
     few = [step.call for step in placed.specialised.calls.values() if step.call.header.startswith("few_bits")]

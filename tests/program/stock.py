@@ -118,9 +118,11 @@ def define_cortex_m(calls: Sequence[tuple[str, Sequence[Any]]], folder: Path) ->
         return [refused.get(str(number)) or results[str(number)] for number in range(len(calls))]
 
 
-def special(folder: Path) -> None:
-    """What `stock_special.py` makes: files with delegates, external data, dynamic shapes and more."""
-    _run("stock_special.py", str(folder))
+def special(folder: Path, *files: Path) -> Any:
+    """What `stock_special.py` makes: files with delegates, external data, dynamic shapes and more. By name, the
+    delegates and calls that ExecuTorch's reader sees in `files`."""
+    _run("stock_special.py", str(folder), *map(str, files))
+    return json.loads((folder / "seen.json").read_text())
 
 
 def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Path, list[list[Array]]]:

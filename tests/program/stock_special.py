@@ -1,7 +1,10 @@
-"""Programs that ExecuTorch writes when it is asked for more than the default: `stock_special.py FOLDER`."""
+"""Programs that ExecuTorch writes when it is asked for more than the default, and what its reader sees in files:
+`stock_special.py FOLDER [X.pte ...]`."""
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,11 @@ from typing import Any
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import ExecutorchBackendConfig, to_edge, to_edge_transform_and_lower
+from executorch.exir._serialize._program import deserialize_pte_binary
+from executorch.exir.backend.backend_details import BackendDetails, PreprocessResult
+from executorch.exir.backend.compile_spec_schema import CompileSpec
+from executorch.exir.backend.partitioner import DelegationSpec, Partitioner, PartitionResult
+from executorch.exir.backend.utils import tag_constant_data
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from torch import Tensor, nn
@@ -56,6 +64,40 @@ def exported(model: nn.Module, *inputs: Any, **more: Any) -> torch.export.Export
     return export(model.eval(), inputs, **more)
 
 
+class AcmeDense(BackendDetails):  # type: ignore[misc]
+    """ExecuTorch's half of the delegate of docs/delegates.md: the bytes of one dense layer."""
+
+    @staticmethod
+    def preprocess(program: Any, specs: Any) -> PreprocessResult:
+        named = {name.rpartition(".")[2]: tensor.detach().numpy() for name, tensor in program.state_dict.items()}
+        outputs, inputs = named["weight"].shape
+        blob = b"ACM1" + struct.pack("<4i", 1, inputs, outputs, 0)
+        return PreprocessResult(blob + named["bias"].tobytes() + named["weight"].tobytes())
+
+
+class DenseLayers(Partitioner):  # type: ignore[misc]
+    def ops_to_not_decompose(self, program: Any) -> Any:
+        return [torch.ops.aten.linear.default], None
+
+    def partition(self, program: Any) -> PartitionResult:
+        spec = DelegationSpec("AcmeDense", [CompileSpec("made by", b"stock")])
+        found = [node for node in program.graph.nodes if "linear" in str(node.target)]
+        for node in found:
+            node.meta["delegation_tag"] = node.name
+        tag_constant_data(program)
+        return PartitionResult(program, {node.name: spec for node in found})
+
+
+class SineBetween(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.sin(self.first(x)))
+
+
 ROW = torch.ones(1, 4)
 UNPLANNED = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)
 INITIAL = ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(["total"])])
@@ -63,6 +105,9 @@ CONSTANT = {"version": 3, "name": "hello", "rate": 0.5, "flag": True, "table": t
 
 PROGRAMS = {
     "delegate": to_edge_transform_and_lower(exported(Dense(), ROW), partitioner=[XnnpackPartitioner()]).to_executorch(),
+    "dense delegates": to_edge_transform_and_lower(
+        exported(SineBetween(), torch.ones(1, 6)), partitioner=[DenseLayers()]
+    ).to_executorch(),
     "external": to_edge(exported(Dense(), ROW)).to_executorch(ExecutorchBackendConfig(external_constants=True)),
     "half": to_edge(exported(nn.ReLU(), ROW.half())).to_executorch(),
     "dynamic": to_edge(
@@ -80,3 +125,10 @@ PROGRAMS = {
 
 for name, program in PROGRAMS.items():
     (Path(sys.argv[1]) / f"{name}.pte").write_bytes(program.buffer)
+
+seen = {}
+for path in map(Path, sys.argv[2:]):
+    plan = deserialize_pte_binary(path.read_bytes()).program.execution_plan[0]
+    calls = [type(one.instr_args).__name__ for one in plan.chains[0].instructions]
+    seen[path.name] = {"delegates": [one.id for one in plan.delegates], "calls": calls}
+(Path(sys.argv[1]) / "seen.json").write_text(json.dumps(seen))

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from etexport.errors import ProgramError
+from etexport.delegate import library_for
+from etexport.errors import ModelError, ProgramError
 from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
@@ -308,7 +309,6 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
 # ---- what ExecuTorch writes when it is asked for more than the default -----------------------------------------------
 
 SPECIAL = {
-    "delegate": "instruction 0: it calls the delegate 'XnnpackBackend'; delegates are not supported",
     "external": "lies in an external data file",
     "half": "element type is ScalarType 5",
     "dynamic": "its shape is dynamic",
@@ -329,6 +329,12 @@ def special(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_not_supported_is_refused_by_name(special: Path, name: str) -> None:
     with pytest.raises(ProgramError, match=SPECIAL[name]):
         pte.read((special / f"{name}.pte").read_bytes())
+
+
+def test_a_delegate_that_is_not_installed_is_refused_by_name(special: Path) -> None:
+    program = pte.read((special / "delegate.pte").read_bytes())
+    with pytest.raises(ModelError, match="the program calls the delegate 'XnnpackBackend', and no installed backend"):
+        library_for(program, load_ops())
 
 
 def test_initial_state_of_executorch(special: Path) -> None:

@@ -352,7 +352,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         relu_file(
             delegates=[DELEGATE], chains=[{"instructions": [{"instr_args": ("DelegateCall", {"args": (0, 1)})}]}]
         ),
-        "instruction 0: it calls the delegate 'XnnpackBackend'",
+        "instruction 0: the delegate's data is entry 1 of 1",
     ),
     "a free call": (relu_calls({"instr_args": ("FreeCall", {"value_index": 1})}), "unbounded shape"),
     "an empty instruction": (relu_calls({}), "instruction 0: it holds nothing"),

@@ -1,0 +1,209 @@
+"""The delegate of docs/delegates.md and a second one, in int8, as an installed package: from script to report, and
+through ExecuTorch's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.program import pte
+from tests import pages
+from tests.program import stock
+from tests.test_packages import etexport, installed
+
+BACKEND = """
+    import numpy as np
+
+    from etexport.backend import Backend, Claims, Compiled
+    from etexport.kernel.call import Call, Const, Read, Write
+
+    BETWEEN = ("quantized_decomposed::dequantize_per_tensor.out", "aten::sigmoid.out", "quantized_decomposed::quantize_per_tensor.out")
+
+    def claim(nodes, options):
+        # a sigmoid, what makes its operand float and what stores its result
+        makers = {node.out.id: node for node in nodes}
+        groups = []
+        for node in nodes:
+            chain = [node]
+            while chain[0].tensors and chain[0].tensors[0].id in makers and len(chain) < 3:
+                chain.insert(0, makers[chain[0].tensors[0].id])
+            if tuple(one.instruction.op for one in chain) == BETWEEN:
+                groups.append([one.instruction.handle for one in chain])
+        return Claims(groups)
+
+    def compile(part, options):
+        before, _, after = part.instructions
+        real = (np.arange(-128, 128) - before.args[2]).astype(np.float32) * np.float32(before.args[1])
+        stored = np.rint(1 / (1 + np.exp(-real.astype(np.float64))) / after.args[1]) + after.args[2]
+        return Compiled(np.clip(stored, -128, 127).astype(np.int8).tobytes(), {"kind": b"sigmoid"})
+
+    def run(node, delegate, target):
+        assert dict(delegate.specs)["kind"] == b"sigmoid"
+        table = Const("blob", np.frombuffer(delegate.blob, np.int8))
+        operands = (Write(node.out.id), Read(node.tensors[0].id), table)
+        return Call("acme_table", "acme_table.h", {"count": node.out.spec.numel}, operands, overlaps={node.tensors[0].id: 0})
+
+    BACKEND = Backend("AcmeTable", run, claim, compile)
+"""  # noqa: E501
+HEADER = """
+    #pragma once
+    #include <stdint.h>
+    namespace et {
+    template <class G>
+    inline void acme_table(const G& g, int8_t* out, const int8_t* x, const int8_t* table) {
+      for (int32_t i = 0; i < g.count; ++i) {
+        out[i] = table[x[i] + 128];
+      }
+    }
+    }  // namespace et
+"""
+INT8 = """
+    import torch
+    from torch import nn
+    def model():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(8, 12), nn.Sigmoid(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 4))
+    def example_inputs():
+        return (torch.randn(1, 8),)
+    def calibration():
+        return torch.randn(32, 1, 8)
+    quantize = "int8"
+    keep_float = ["4"]
+    delegates = {"acme_table": {}, "acme_dense": {"longest": 99}}
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    files = pages.files("delegates.md")
+    assert set(files) == {
+        "acme_backends/acme_dense/backend.py",
+        "acme_backends/acme_dense/acme_dense.h",
+        "model.py",
+    }
+    more = {"acme_table/backend.py": BACKEND, "acme_table/acme_table.h": HEADER}
+    files |= {f"acme_backends/{name}": text for name, text in more.items()}
+    installed(
+        folder,
+        "acme",
+        "[etexport.backends]\nacme = acme_backends\n",
+        {"acme_backends/__init__.py": "", "int8.py": INT8, "whole.py": whole(files["model.py"]), **files},
+    )
+    return folder
+
+
+def whole(text: str) -> str:
+    """The page's model without its sine."""
+    assert "torch.sin(self.first(x))" in text
+    return text.replace("torch.sin(self.first(x))", "self.first(x)")
+
+
+def run(site: Path, *words: object, code: int = 0) -> str:
+    done = etexport(site, *words)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def rows(site: Path, folder: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((site / folder / "report.json").read_text())["ops"]
+    return found
+
+
+def test_the_commands_of_the_page(site: Path) -> None:
+    said = ""
+    for command in pages.commands("delegates.md"):
+        said += run(site, *command.removeprefix("etexport ").split())
+    assert "delegate acme_dense: 2 calls: addmm_1, addmm_2" in said, said
+    assert "delegate acme_dense: not sin (aten::sin.out) at model.py:12: no dense layer" in said
+    assert "all 8 samples agree with PyTorch" in said
+    steps = [row for row in rows(site, "build/acme") if str(row["op"]).startswith(("delegate::", "aten::sin"))]
+    assert [row["kernel"] for row in steps] == ["acme_dense", "sin", "acme_dense"]
+    assert all(str(row["source"]).startswith("model.py:") for row in steps)
+    assert [row["macs"] for row in steps] == [2 * (6 * 10 + 10 * 5), 0, 2 * 5 * 3]
+    assert all(int(str(row["count"])) > 100 for row in steps), "each call is counted as one step"
+
+
+def test_a_whole_graph_is_one_call_with_its_scratch_planned(site: Path) -> None:
+    run(site, "export", "whole.py", "-o", "w.pte")
+    run(site, "build", "w.pte", "--board", "host", "-o", "w", "--sanitize", "--poison")
+    run(site, "run", "w")
+    assert "all 8 samples agree" in run(site, "validate", "w")
+    memory = json.loads((site / "w" / "memory.json").read_text())
+    (step,) = memory["steps"]
+    assert step["op"].startswith("delegate::AcmeDense_") and step["family"] == "acme_dense"
+    scratch = [buffer["size"] for buffer in memory["buffers"] if "scratch" in buffer["name"]]
+    assert scratch == [2 * 10 * 4], "two halves as wide as the widest layer inside"
+    assert step["bytes_constants"] == 8 + sum(12 + 4 * o * (1 + i) for i, o in ((6, 10), (10, 5), (5, 3)))
+
+
+def test_two_delegates_in_int8_give_the_same_bytes_everywhere(site: Path) -> None:
+    said = run(site, "export", "int8.py", "-o", "q.pte")
+    assert "delegate acme_table: 1 calls" in said and "delegate acme_dense: 1 calls" in said, said
+    outputs = []
+    for board in ("host", "qemu_mps2_an386"):
+        run(site, "build", "q.pte", "--board", board, "-o", board)
+        run(site, "run", board)
+        verdict = run(site, "validate", board)
+        assert "operators agree with exact arithmetic" in verdict and "could not be computed" not in verdict, verdict
+        steps = json.loads((site / board / "memory.json").read_text())["steps"]
+        kernels = [step["kernel"] for step in steps]
+        assert kernels.count("acme_table") == kernels.count("acme_dense") == 1, kernels
+        outputs.append(np.load(site / board / "outputs.npz")["output_0"])
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_wrong_call_is_seen(site: Path, tmp_path: Path) -> None:
+    """What the C++ computes is held against the blob's meaning, though it be off by one step in one place."""
+    header = site / "acme_backends" / "acme_table" / "acme_table.h"
+    right = header.read_text()
+    header.write_text(right.replace("table[x[i] + 128]", "table[x[i] + 128] + (i == 3)"))
+    try:
+        run(site, "build", "q.pte", "--board", "host", "-o", "wrong")
+        run(site, "run", "wrong")
+        assert "1 of 12 results" in run(site, "validate", "wrong", code=2)
+    finally:
+        header.write_text(right)
+
+
+def test_mistakes_are_named(site: Path) -> None:
+    text = (site / "model.py").read_text()
+    for name, line, words in (
+        ("unknown", 'delegates = ["acme_dens"]', "no delegate is called acme_dens"),
+        ("kind", "delegates = 3", "neither a list of names nor options by name"),
+        ("raises", 'delegates = {"acme_dense": {"longest": "x"}}', "acme_dense failed to claim operators: TypeError"),
+    ):
+        (site / f"{name}.py").write_text(text.replace('delegates = ["acme_dense"]', line))
+        said = run(site, "export", f"{name}.py", "-o", f"{name}.pte", code=1)
+        assert words in said and "Traceback" not in said, said
+    said = run(site, "export", "--stock", "model.py", "-o", "stock.pte", code=1)
+    assert "stock ExecuTorch has none of these delegates" in said
+
+
+def test_executorch_reads_our_calls_and_we_build_its(site: Path, tmp_path: Path) -> None:
+    """Its files with a known id are built as they are: blob and calls are its own."""
+    seen = stock.special(tmp_path, site / "model.pte", site / "w.pte")
+    assert seen["w.pte"] == {"delegates": ["AcmeDense"], "calls": ["DelegateCall"]}
+    assert seen["model.pte"] == {
+        "delegates": ["AcmeDense"] * 2,
+        "calls": ["DelegateCall", "KernelCall", "DelegateCall"],
+    }
+    program = pte.read((tmp_path / "dense delegates.pte").read_bytes())
+    first, _, second = program.method().instructions
+    blobs = [program.delegates[one.op].blob for one in (first, second)]
+    assert pte.read(pte.write(program)).delegates == program.delegates
+    said = run(site, "build", tmp_path / "dense delegates.pte", "--board", "host", "-o", "s")
+    assert "bytes to load" in said
+    x = np.random.default_rng(0).normal(size=(4, 1, 6)).astype(np.float32)
+    expected = x
+    for blob in blobs:
+        inputs, outputs = np.frombuffer(blob, "<i4", 2, 8)
+        numbers = np.frombuffer(blob, "<f4", offset=20)
+        expected = np.sin(expected) if expected is not x else expected
+        expected = expected @ numbers[outputs:].reshape(outputs, inputs).T + numbers[:outputs]
+    np.savez(tmp_path / "x.npz", input_0=x)
+    run(site, "run", "s", "--inputs", tmp_path / "x.npz")
+    np.testing.assert_allclose(np.load(site / "s" / "outputs.npz")["output_0"], expected, rtol=1e-5, atol=1e-6)
