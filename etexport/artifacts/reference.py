@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from etexport.artifacts.files import Array, numbered, opened
+from etexport.artifacts.sized import padded, runs, sizes
 from etexport.errors import ModelError
 
 OUR_SAMPLES = "samples()"
@@ -49,6 +50,8 @@ class Reference:
     integers in steps."""
     calls: tuple[int, ...] = ()
     """Which calls the samples are, where these are calls of one method among several."""
+    sizes: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    """Shapes of the outputs of each sample, where these differ: then zeros fill the arrays."""
 
     @property
     def samples(self) -> int:
@@ -69,9 +72,10 @@ def read_reference(path: Path) -> Reference:
             if "float_output_0" in arrays
             else "PyTorch"
         )
+        given, made = runs(arrays, "input"), runs(arrays, "output")
         return Reference(
-            numbered(arrays, "input"),
-            numbered(arrays, "output"),
+            padded(given) if given else numbered(arrays, "input"),
+            padded(made) if made else numbered(arrays, "output"),
             arrays.get("labels"),
             steps,
             choices,
@@ -83,6 +87,7 @@ def read_reference(path: Path) -> Reference:
             _scales(arrays),
             float(arrays["min_snr_db"]) if "min_snr_db" in arrays else None,
             noise_of(arrays),
+            sizes=sizes(made),
         )
 
 
@@ -122,6 +127,7 @@ def first(reference: Reference, samples: int) -> Reference:
         labels=None if reference.labels is None else reference.labels[:samples],
         float_outputs=tuple(array[:samples] for array in reference.float_outputs),
         calibrated=None if reference.calibrated is None else reference.calibrated[:samples],
+        sizes=reference.sizes[:samples],
     )
 
 
@@ -164,6 +170,8 @@ def read_samples(path: Path, limit: int | None) -> list[tuple[Array, ...]]:
     inputs: list[Array] = []
     try:
         with np.load(path, allow_pickle=False) as file:
+            if given := runs(file, "input"):
+                return given[:limit]
             while f"input_{len(inputs)}" in file:
                 inputs.append(file[f"input_{len(inputs)}"])
         count = min((len(one) for one in inputs), default=1)

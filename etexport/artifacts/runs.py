@@ -11,6 +11,7 @@ import numpy as np
 from etexport.artifacts.files import Array, npz, numbered, opened, write_whole
 from etexport.artifacts.memory import TensorType
 from etexport.artifacts.records import read_record, write_record
+from etexport.artifacts.sized import named, padded, runs, sizes
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class RunRecord:
     """The CRC of the image whose outputs those samples were chosen by."""
     calls: tuple[str, ...] = ()
     """The method of each sample, where these are calls of several; the tensors above are then those of all methods."""
+    sized: bool = False
+    """Samples may have different sizes; those of the tensors above are the largest."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,14 @@ def image_of(folder: Path) -> str | None:
 def read_outputs(path: Path) -> tuple[Array, ...]:
     """Read `outputs.npz`: arrays `output_<i>`, samples first."""
     with opened(path) as arrays:
-        return numbered(arrays, "output")
+        made = runs(arrays, "output")
+        return padded(made) if made else numbered(arrays, "output")
+
+
+def read_sizes(path: Path) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Of `outputs.npz` the shapes of each sample's outputs; () where all are alike."""
+    with opened(path) as arrays:
+        return sizes(runs(arrays, "output"))
 
 
 def read_call_outputs(path: Path, calls: Sequence[int]) -> list[tuple[Array, ...]]:
@@ -121,17 +131,20 @@ def write_run(
     folder: Path, record: RunRecord, outputs: Sequence[Sequence[Array]], traces: Mapping[int, Trace] | None = None
 ) -> None:
     """Write `outputs.npz` (arrays `output_<i>` of each output, samples first; of calls of methods
-    `call_<i>_output_<j>`), `trace.npz` where there are `traces`, by sample (arrays `step_<n>_<result>_of_<sample>` of
-    bytes), and last `run.json`: where it is, the others are of the same run."""
+    `call_<i>_output_<j>`, of samples of different sizes `run_<i>_output_<j>`), `trace.npz` where there are `traces`,
+    by sample (arrays `step_<n>_<result>_of_<sample>` of bytes), and last `run.json`: where it is, the others are of
+    the same run."""
     (folder / "run.json").unlink(missing_ok=True)
     if record.calls:
         arrays = {f"call_{call}_output_{at}": one for call, given in enumerate(outputs) for at, one in enumerate(given)}
+    elif record.sized:
+        arrays = named(outputs, "output")
     else:
         arrays = {f"output_{at}": np.stack([sample[at] for sample in outputs]) for at in range(len(record.outputs))}
     write_whole(folder / "outputs.npz", npz(arrays))
     if traces is not None:
-        named = {
+        stepwise = {
             f"step_{step}_{at}_of_{sample}": data for sample, one in traces.items() for (step, at), data in one.items()
         }
-        write_whole(folder / "trace.npz", npz({name: np.frombuffer(data, np.uint8) for name, data in named.items()}))
+        write_whole(folder / "trace.npz", npz({name: np.frombuffer(data, np.uint8) for name, data in stepwise.items()}))
     write_record(folder / "run.json", record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,12 @@ class Tensor:
     dim_order: tuple[int, ...]
     size: int
     """Bytes."""
+    least: tuple[int, ...] = ()
+    """The least sizes, where these are not those of `shape`."""
+
+    def sized(self, shape: tuple[int, ...]) -> Tensor:
+        """The tensor as it is for these sizes."""
+        return replace(self, shape=shape, size=math.prod(shape) * self.dtype.itemsize)
 
     @property
     def memory_shape(self) -> tuple[int, ...]:
@@ -45,6 +51,11 @@ class Entry:
     name: str
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether any of its sizes is known at run time only."""
+        return any(tensor.least for tensor in (*self.inputs, *self.outputs))
 
 
 @dataclass(frozen=True)
@@ -139,12 +150,13 @@ def tensor_of(told: Mapping[str, Any], what: str, most_bytes: int | None, where:
         )
     if most_bytes is not None and size > most_bytes:
         raise impossible(f"it has {size:,} bytes, but all of the firmware with its memory has {most_bytes:,}")
-    return Tensor(told["name"], dtype, shape, order, size)
+    return Tensor(told["name"], dtype, shape, order, size, () if least in (None, told["sizes"]) else tuple(least))
 
 
 def in_memory(tensor: Tensor, array: Array) -> Array:
     """A tensor in logical order as it lies in the board's memory."""
-    return np.ascontiguousarray(array.reshape(tensor.shape).transpose(tensor.dim_order))
+    shape = array.shape if tensor.least else tensor.shape
+    return np.ascontiguousarray(array.reshape(shape).transpose(tensor.dim_order))
 
 
 def in_logical_order(tensor: Tensor, data: bytes) -> Array:

@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import operator
 import time
 import zlib
 from collections import deque
@@ -463,7 +464,16 @@ class Link:
 
     def run(self, hello: Hello, number: int, inputs: Sequence[Array], timeout_s: float, *, method: int = 0) -> Result:
         """Send the inputs (logical order) of a method, run it as run `number`, and bring what it made."""
-        arrays = [in_memory(tensor, array) for tensor, array in zip(hello.methods[method].inputs, inputs, strict=True)]
+        entry = hello.methods[method]
+        arrays = [in_memory(tensor, array) for tensor, array in zip(entry.inputs, inputs, strict=True)]
+        # the board says whether it takes these sizes
+        given = tuple(
+            tensor.sized(array.shape) if tensor.least else tensor
+            for tensor, array in zip(entry.inputs, inputs, strict=True)
+        )
+        methods = list(hello.methods)
+        methods[method] = replace(entry, inputs=given)
+        hello = replace(hello, methods=tuple(methods))
         for _ in range(_ATTEMPTS):
             try:
                 self._send_inputs(hello, number, method, arrays)
@@ -506,10 +516,15 @@ class Link:
             )
             crc = zlib.crc32(array.tobytes(), zlib.crc32(head, crc))
         parts = [_Parts(tensor.size) for tensor in entry.outputs]
+        shapes = [_Parts(4 * len(tensor.shape) * entry.is_sized) for tensor in entry.outputs]
         trace: dict[tuple[int, int], _Traced] = {}
-        done = self._wait_for_run(hello, number, method, crc, parts, trace, timeout_s)
+        done = self._wait_for_run(hello, number, method, crc, {"output": parts, "sizes": shapes}, trace, timeout_s)
         if any(len(result.data) % result.size for result in trace.values()):
             raise DeviceLostError(f"results of run {number} did not come whole", where=self._port.url)
+        if entry.is_sized:
+            entry = self._in_use(number, entry, shapes)
+            for part, tensor in zip(parts, entry.outputs, strict=True):
+                part.cut(tensor.size)
         for _ in range(_ATTEMPTS):
             self._fetch_missing(number, "output", parts)
             if zlib.crc32(b"".join(part.data for part in parts)) == done["crc"]:
@@ -534,13 +549,30 @@ class Link:
             outputs, done["ticks"], done["overhead"], probes, {key: bytes(result.data) for key, result in trace.items()}
         )
 
+    def _in_use(self, number: int, entry: Entry, shapes: Sequence[_Parts]) -> Entry:
+        """The method with the sizes that its outputs have; DeviceLostError for those that cannot be."""
+        self._fetch_missing(number, "sizes", shapes)
+        outputs = []
+        for tensor, part in zip(entry.outputs, shapes, strict=True):
+            sizes = tuple(np.frombuffer(bytes(part.data), "<i4").tolist())
+            least = tensor.least or tensor.shape
+            if (
+                part.missing()
+                or not all(map(operator.le, least, sizes))
+                or not all(map(operator.le, sizes, tensor.shape))
+            ):
+                what = f"output {tensor.name} of run {number} has sizes {list(sizes)}, of at most {list(tensor.shape)}"
+                raise DeviceLostError(what, where=self._port.url)
+            outputs.append(tensor.sized(sizes))
+        return replace(entry, outputs=tuple(outputs))
+
     def _wait_for_run(
         self,
         hello: Hello,
         number: int,
         method: int,
         crc: int,
-        parts: Sequence[_Parts],
+        parts: Mapping[str, Sequence[_Parts]],
         trace: dict[tuple[int, int], _Traced],
         timeout_s: float,
     ) -> Message:
@@ -601,8 +633,9 @@ class Link:
                 useful = begun == 1
                 if begun > 1 and asked and not traced:  # it began twice, unless the line doubled the frame
                     self._was_reset(hello, number, _RESET_S)
-            elif message.kind == "DATA" and message["run"] == number and message["index"] < len(parts):
-                self._unasked_bytes *= not parts[message["index"]].add(message["offset"], message["data"])
+            elif message.kind == "DATA" and message["run"] == number and message["index"] < len(parts["output"]):
+                told = parts["sizes" if message["role"] == layout().roles["sizes"] else "output"]
+                self._unasked_bytes *= not told[message["index"]].add(message["offset"], message["data"])
                 pause = self._pause()  # it has ended, and DONE comes at once
                 ask_at = now + pause
             if useful:
@@ -669,7 +702,12 @@ class Link:
         message = refused.message
         name, meaning = layout().reasons.get(message["reason"], ("?", "for a reason that this version does not know"))
         sides = f"{meaning} (item {message['item']}): {message['board']} on the board, {message['host']} here"
-        if name in ("dtype", "rank", "size", "order"):
+        if name == "size":
+            what = (
+                f"the board refuses the inputs: size {message['item']} is {message['host']}, where {message['board']} "
+            )
+            return DeviceLostError(what + "is the nearest that it takes", where=self._port.url)
+        if name in ("dtype", "rank", "order"):
             return ModelError(f"the board refuses an input: {sides}", where=self._port.url)
         return DeviceLostError(
             f"the board refuses: {sides}", where=self._port.url, hint="board and host are of different versions?"
@@ -709,6 +747,10 @@ class _Parts:
         self.data[offset:end] = piece
         self._known[offset:end] = b"\1" * len(piece)
         return True
+
+    def cut(self, size: int) -> None:
+        """It is no longer than that."""
+        del self.data[size:], self._known[size:]
 
     def missing(self) -> list[tuple[int, int]]:
         """(offset, length) of what has not come, in pieces that one READ may ask for."""

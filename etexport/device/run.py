@@ -151,6 +151,7 @@ def record(run: Run, board: Board) -> RunRecord:
         inputs=tuple(_described(tensor) for method in methods for tensor in method.inputs),
         outputs=tuple(_described(tensor) for method in methods for tensor in method.outputs),
         calls=run.calls,
+        sized=any(method.is_sized for method in methods),
         samples=len(run.outputs),
         counter=run.unit,
         counters=run.counters,
@@ -180,7 +181,8 @@ def match(sample: Sample, tensors: Sequence[Tensor], index: int) -> list[Array]:
         raise ModelError(f"{len(arrays)} inputs where {len(tensors)} belong", where=where)
     errors: list[EtError] = []
     for tensor, array in zip(tensors, arrays, strict=True):
-        if np.dtype(array.dtype) != tensor.dtype.numpy or array.shape != tensor.shape:
+        fits = array.ndim == len(tensor.shape) if tensor.least else array.shape == tensor.shape
+        if np.dtype(array.dtype) != tensor.dtype.numpy or not fits:
             what = (
                 f"input {tensor.name} is {array.dtype}{list(array.shape)} here and "
                 f"{tensor.dtype.numpy}{list(tensor.shape)} on the board"

@@ -89,6 +89,16 @@ class Model:
         return sum(arena.bytes for arena in self.code.arenas.values())
 
     @property
+    def sized(self) -> bool:
+        """Whether any method has sizes that are known at run time."""
+        return any(method.code.symbols for method in self.methods)
+
+    @property
+    def answers(self) -> bool:
+        """Whether run() says that it ran: sizes may be outside their range, or the firmware's function ends it."""
+        return self.between or self.sized
+
+    @property
     def headers(self) -> tuple[str, ...]:
         """Those that program.cpp includes, in order."""
         kernels = sorted({header for method in self.methods for header in method.code.headers})
@@ -110,6 +120,9 @@ def modelled(
     arena = identifier(arena) if arena else space
     methods = [directed(placed) for placed in methods]
     optimize = methods[0].specialised.target.optimize
+    sized = any(placed.specialised.method.symbols for placed in methods)
+    # a table in flash holds no number that another run changes
+    optimize = "speed" if sized else optimize
     shapes = geometry(
         {placed.first + at: step for placed in methods for at, step in placed.specialised.calls.items()}, optimize
     )

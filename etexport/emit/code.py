@@ -5,15 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from etexport.emit.arenas import Arena, arenas
 from etexport.emit.constants import Constant, Flash, pad_key
-from etexport.emit.geometry import Geometry, Object
+from etexport.emit.geometry import Geometry, Instance, Object, depends
 from etexport.emit.names import comment, layout_note, unique
 from etexport.kernel.call import Const, Operand, Read, RowRead, RowWrite, Scratch, Write
 from etexport.kernel.library import Library
 from etexport.plan.problem import Place
-from etexport.program.model import SET_ROW, DType, Instruction, Method, QParams, Role, TensorSpec, Value
+from etexport.program.model import SET_ROW, DType, Extent, Instruction, Method, QParams, Role, Symbol, TensorSpec, Value
 from etexport.specialise.model import Placed
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep, Step
 
@@ -75,6 +76,9 @@ class Tensor:
     note: str
     qparams: QParams | None = None
     classes: tuple[str, ...] = ()
+    extents: tuple[str, ...] = ()
+    """Expressions of its sizes, where any is known at run time; `sizes` are the largest then, `least` the least."""
+    least: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -162,6 +166,17 @@ class Code:
     states: tuple[State, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    symbols: tuple[Symbol, ...] = ()
+    """Sizes that run() is given."""
+    asked: tuple[Extent, ...] = ()
+    """Where each is found in the inputs' sizes."""
+    varying: tuple[Instance, ...] = ()
+    """Geometry that it makes of them."""
+
+    @property
+    def parameters(self) -> str:
+        """Of run(), in C too."""
+        return ", ".join(f"int32_t {symbol.name}" for symbol in self.symbols)
 
 
 def traced_results(placed: Placed, instruction: Instruction) -> list[Value]:
@@ -186,6 +201,7 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry, 
     method = placed.specialised.method
     found = arenas(placed, space)
     own = {name for arena in found.values() for name in (arena.name, arena.symbol)}
+    own |= {symbol.name for symbol in method.symbols}
     names = _Names(
         placed, flash, own | {one.name for one in geometry.structs} | {one.name for one in geometry.instances}
     )
@@ -204,7 +220,22 @@ def prepare(placed: Placed, library: Library, flash: Flash, geometry: Geometry, 
     outputs = _tensors(placed, flash, method.outputs, set(own), said.outputs)
     if said.classes:
         outputs = (replace(outputs[0], classes=said.classes), *outputs[1:])
-    return Code(found, tuple(names.given.values()), statements, tuple(headers), states, inputs, outputs)
+    used = {one.geometry.instance for one in statements if one.geometry is not None}
+    used |= {one.sweep.window.instance for one in statements if one.sweep is not None}
+    asked = tuple(next(one for one in method.extents if one.symbol == symbol) for symbol in range(len(method.symbols)))
+    varying = tuple(one for one in geometry.instances if one.varies and one.name in used)
+    return Code(
+        found,
+        tuple(names.given.values()),
+        statements,
+        tuple(headers),
+        states,
+        inputs,
+        outputs,
+        method.symbols,
+        asked,
+        varying,
+    )
 
 
 def header_of(step: CallStep, library: Library) -> str:
@@ -340,7 +371,18 @@ def _sweep(index: int, step: CallStep, method: Method, names: _Names, geometry: 
     )
 
 
-FACTS = ("elements", "bytes", "sizes", "dim_order", "scale", "zero_point", "quantize", "dequantize", "classes")
+FACTS = (
+    "elements",
+    "bytes",
+    "sizes",
+    "sizes_of",
+    "dim_order",
+    "scale",
+    "zero_point",
+    "quantize",
+    "dequantize",
+    "classes",
+)
 """What the headers say of a tensor, in names behind its own."""
 
 
@@ -362,8 +404,18 @@ def _tensor(placed: Placed, flash: Flash, value: Value, taken: set[str], qparams
     place = None if constant else placed.place(value)
     return Tensor(
         name, value.name, spec.dtype, spec.numel, spec.nbytes, spec.shape, spec.dim_order, place, constant,
-        order_note(spec), qparams
+        order_note(spec), qparams, **_extents(placed, value.id),
     )  # fmt: skip
+
+
+def _extents(placed: Placed, id: int) -> dict[str, Any]:
+    shape = placed.specialised.shapes.get(id, ())
+    if not any(map(depends, shape)):
+        return {}
+    return {
+        "extents": tuple(str(getattr(size, "text", size)) for size in shape),
+        "least": placed.specialised.least[id],
+    }
 
 
 def order_note(spec: TensorSpec) -> str:

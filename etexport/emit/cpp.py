@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from etexport.emit.arenas import Arena
-from etexport.emit.code import Argument, InFlash, InRam, Statement, Where
-from etexport.emit.geometry import Member, Object
+from etexport.emit.code import Argument, InFlash, InRam, Statement, Sweep, Where
+from etexport.emit.geometry import Member, Object, depends
 from etexport.emit.table import Case, Record, Rounds, Slot, Target, Word
 from etexport.plan.problem import Place
 from etexport.program.model import DType, QParams
@@ -19,7 +19,7 @@ NULL = "nullptr"
 
 
 def literal(member: Member) -> str:
-    texts = [_number(value) for value in member.values]
+    texts = list(member.texts) or [_number(value) for value in member.values]
     return texts[0] if member.count is None else f"{{{', '.join(texts)}}}"
 
 
@@ -82,10 +82,14 @@ def call(statement: Statement) -> tuple[str, ...]:
     """The function and what it is given, as they stand inside the run() that calls it by name."""
     assert statement.geometry is not None
     sweep = statement.sweep
-    row = f" + index * {sweep.row}" if sweep else ""
+    row = f" + index * {_row_of(sweep)}" if sweep else ""
     own = ("out", "rows", *sweep.given) if sweep else ()
     given = (_argument(argument) + (row if argument.by_row else "") for argument in statement.arguments)
     return (f"et::{statement.function}", made(statement.geometry), *own, *given)
+
+
+def _row_of(sweep: Sweep) -> str:
+    return f"{sweep.window.instance}.out_row" if depends(sweep.row) else str(sweep.row)
 
 
 def swept(statement: Statement) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from etexport.emit.names import identifier, type_name, unique
 from etexport.kernel.call import GeometryField, Window
+from etexport.specialise.formulas import Varying, VaryingReal
 from etexport.specialise.schedule import CallStep
 
 MOST_ROWS = "most_rows"
@@ -26,6 +27,8 @@ class Member:
     type: np.dtype[Any]
     count: int | None
     content: bytes
+    texts: tuple[str, ...] = ()
+    """Expressions of its numbers, where any depends on sizes."""
 
     @property
     def values(self) -> tuple[Any, ...]:
@@ -52,6 +55,8 @@ class Instance:
     type: str
     name: str
     fields: tuple[Member, ...]
+    varies: bool = False
+    """It is made anew in each run, of the sizes of that."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +90,29 @@ def _member(name: str, value: GeometryField) -> Member:
     with np.errstate(over="ignore"):
         stored = np.array(values).astype(kind)
     assert kind.kind == "f" or np.array_equal(stored, values), f"{name} = {value} is no int32_t"
-    return Member(name, kind, count, stored.tobytes())
+    texts = tuple(str(getattr(one, "text", one)) for one in values) if any(map(depends, values)) else ()
+    return Member(name, kind, count, stored.tobytes(), texts)
+
+
+def depends(number: object) -> bool:
+    """Whether the number is another one for other sizes."""
+    return isinstance(number, (Varying, VaryingReal))
 
 
 def window_fields(window: Window) -> dict[str, GeometryField]:
     names = ("batch", "in_rows", "in_row", "out_rows", "out_row", "kernel", "stride", "pad", "dilation")
     return {
         **{name: getattr(window, name) for name in names},
-        "begin_row": window.calls[-1] if window.upward else 0,
+        "begin_row": _last_call(window) if window.upward else 0,
         "row_step": -window.rows_per_call if window.upward else window.rows_per_call,
     }
+
+
+def _last_call(window: Window) -> int:
+    last, rows = window.calls[-1], window.out_rows
+    return Varying(last, f"({rows.text} - 1) / {window.rows_per_call} * {window.rows_per_call}") if isinstance(
+        rows, Varying
+    ) else last  # fmt: skip
 
 
 MOST_FIXED = 16
@@ -112,13 +130,17 @@ def _fixed(calls: Mapping[int, CallStep]) -> Geometry:
     taken: set[str] = set()
     known: dict[tuple[str, tuple[Member, ...]], Object] = {}
     structs: list[Struct] = []
+    instances: list[Instance] = []
     of_step: dict[int, Object] = {}
     of_window: dict[int, Object] = {}
 
     def object_of(key: str, name: str, fields: tuple[Member, ...]) -> Object:
         if (key, fields) not in known:
-            known[key, fields] = Object(unique(type_name(name), taken))
-            structs.append(Struct(known[key, fields].type, fields))
+            varying = tuple(field for field in fields if field.texts)
+            made = known[key, fields] = Object(unique(type_name(name), taken), unique(name, taken) if varying else "")
+            structs.append(Struct(made.type, tuple(field for field in fields if not field.texts), varying))
+            if varying:
+                instances.append(Instance(made.type, made.instance, varying, varies=True))
         return known[key, fields]
 
     for index, step in calls.items():
@@ -127,7 +149,7 @@ def _fixed(calls: Mapping[int, CallStep]) -> Geometry:
         if step.call.window is not None:
             fields = {**window_fields(step.call.window), MOST_ROWS: step.call.window.seen}
             of_window[index] = object_of("window", f"{name}_window", members(fields))
-    return Geometry(tuple(structs), (), of_step, of_window)
+    return Geometry(tuple(structs), tuple(instances), of_step, of_window)
 
 
 _NARROW = tuple(map(np.dtype, ("<u1", "<i1", "<u2", "<i2")))

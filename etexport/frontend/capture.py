@@ -45,11 +45,11 @@ def _exported(script: Script) -> ExportedProgram:
     assert isinstance(script.model, torch.nn.Module)
     model = dequantised(script.model)
     try:
-        return torch.export.export(model, script.inputs, strict=False)
+        return torch.export.export(model, script.inputs, dynamic_shapes=script.dynamic_shapes, strict=False)
     except Exception as error:
         if _STRIDES not in str(error):
             raise
-        return torch.export.export(model, script.inputs, strict=True)
+        return torch.export.export(model, script.inputs, dynamic_shapes=script.dynamic_shapes, strict=True)
 
 
 def control_of(program: ExportedProgram) -> torch.fx.Node | None:

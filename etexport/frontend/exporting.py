@@ -40,8 +40,11 @@ from etexport.frontend.samples import (
     check_classes,
     check_labels,
     eager_outputs,
+    eager_runs,
+    is_sized,
     npz_bytes,
     samples_of,
+    sized_samples,
 )
 from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
 from etexport.frontend.sources import source_within
@@ -49,7 +52,7 @@ from etexport.frontend.trace import trace
 from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
-from etexport.program.interface import literals
+from etexport.program.interface import literals, size_texts
 from etexport.program.model import Array, Method, Program, Role
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
@@ -182,7 +185,32 @@ def _read_weights(path: Path) -> dict[str, Array]:
         return {name: arrays[name] for name in arrays.files}
 
 
+def _made_sized(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
+    """As `_made`, of a network with sizes that are known at run time. The passes need these, so they come later."""
+    if script.quantize != "float32":
+        hint = 'quantize = "float32", or a program for each size'
+        raise ModelError("int8 with sizes known at run time cannot be built", where=str(script.path), hint=hint)
+    lowered = lower(capture(script, stock=stock), script, library)
+    program, _ = numbered(lowered.program, lowered)
+    supported.check(pipeline.run(program, library), library)
+    if stock:
+        _refuse_own_operators(program)
+    method = program.method()
+    samples = sized_samples(script, method)
+    arrays: dict[str, Array] = {"origin": np.array(samples.origin)}
+    outputs = eager_runs(script, samples)
+    for at, (given, made) in enumerate(zip(samples.inputs, outputs, strict=True)):
+        arrays |= {f"run_{at}_input_{number}": one.contiguous().numpy() for number, one in enumerate(given)}
+        arrays |= {f"run_{at}_output_{number}": one for number, one in enumerate(made)}
+    arrays["input_names"] = np.array([method.values[one].name for one in method.inputs])
+    arrays["output_names"] = np.array([method.values[one].name for one in method.outputs])
+    said = {**program.constant_methods, **literals(method, script.classes)}
+    return replace(program, constant_methods=said, metadata={**program.metadata, **size_texts(method)}), arrays
+
+
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
+    if is_sized(script):
+        return _made_sized(script, library, stock)
     samples = samples_of(script)
     if script.program is None and not is_prepared(script.model):
         check_repeats(script, [script.inputs, *_rows(samples)[:REPEATED]])

@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
 
 from etexport.errors import EtError, ModelError, raise_all
+from etexport.frontend.dynamic import Known
 from etexport.frontend.operators import (
     HALVES,
     MEMORY_FORMATS,
@@ -57,7 +58,7 @@ from etexport.program.model import (
     contiguous,
 )
 from etexport.program.names import Names
-from etexport.program.operators import CLONE, CONVERT, WRITE_BACK
+from etexport.program.operators import CLONE, CONVERT, SIZE, WRITE_BACK
 
 aten = torch.ops.aten
 
@@ -129,6 +130,23 @@ ARITHMETIC: dict[object, torch._ops.OpOverload] = {
 }
 """What a loop may do with the Python numbers that it carries."""
 
+SIZES: dict[object, str] = {
+    operator.add: "executorch_prim::add.Scalar",
+    operator.sub: "executorch_prim::sub.Scalar",
+    operator.mul: "executorch_prim::mul.Scalar",
+    operator.floordiv: "executorch_prim::floordiv.Scalar",
+    operator.mod: "executorch_prim::mod.Scalar",
+    operator.neg: "executorch_prim::neg.Scalar",
+    torch.sym_max: "executorch_prim::sym_max.Scalar",
+    torch.sym_min: "executorch_prim::sym_min.Scalar",
+    operator.eq: "executorch_prim::eq.Scalar",
+    operator.gt: "executorch_prim::gt.Scalar",
+    operator.lt: "executorch_prim::lt.Scalar",
+    operator.ge: "executorch_prim::ge.Scalar",
+    operator.le: "executorch_prim::le.Scalar",
+}
+"""What is computed with sizes, by ExecuTorch's operators on numbers."""
+
 NUMBERS = TensorSpec(DType.INT64, ())
 """What a Python number is that is not known before: a tensor without dimensions."""
 
@@ -198,6 +216,10 @@ class _Lowering:
     errors: list[EtError] = field(default_factory=list)
     failed: set[fx.Node] = field(default_factory=set)
     known: dict[fx.Node, bool] = field(default_factory=dict)
+    bounded: set[int] = field(default_factory=set)
+    """Values whose shapes depend on sizes that are known at run time."""
+    numbers: set[int] = field(default_factory=set)
+    """Values that are such sizes, and what is computed with them."""
     contents: dict[fx.Node, Any] = field(default_factory=dict)
     """What PyTorch computed here: a tensor, or a tuple of them, for each node."""
 
@@ -210,7 +232,11 @@ class _Lowering:
 
     def run(self) -> Lowered:
         graph = self.exported.graph
-        inputs = self._inputs([node for node in graph.nodes if node.op == "placeholder"])
+        placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+        specs = zip(placeholders, self.signature.input_specs, strict=True)
+        given = [node for node, spec in specs if spec.kind is InputKind.USER_INPUT]
+        self.sizes = Known(self.exported, self.script, given)
+        inputs = self._inputs(placeholders)
         self._graph(graph)
         outputs = self._outputs(next(node for node in graph.nodes if node.op == "output"))
         raise_all(self.errors)
@@ -222,8 +248,10 @@ class _Lowering:
         }
         self.stored.next_id = self.next_id
         method = Method(
-            self.script.method, values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs)
-        )
+            self.script.method, values, tuple(map(self._within, self.instructions)), tuple(inputs), tuple(outputs),
+            symbols=tuple(self.sizes.symbols.values()), extents=tuple(self.sizes.extents),
+            bounded=frozenset(self.bounded),
+        )  # fmt: skip
         return Lowered(Program((method,)), self.nodes, self.modules, _output_names(self.exported))
 
     def _graph(self, graph: fx.Graph) -> None:
@@ -278,6 +306,7 @@ class _Lowering:
         rank = len(spec.shape)
         order = channels_last(rank) if self.script.channels_last else _dim_order(meta)
         value = self._value(node.name, spec.with_order(order), Role.INPUT)
+        self._note(value.id, meta)
         self.lowered[node] = Ref(value.id)
         if not value.spec.is_contiguous:
             self.lowered[node] = self._helper(CLONE, Ref(value.id), spec, f"{node.name}_contiguous", node)
@@ -343,6 +372,8 @@ class _Lowering:
             self._writing(node)
         elif isinstance(target, torch._ops.HigherOrderOperator):
             self._control(node)
+        elif target in SIZES and self._of_sizes(node):
+            self._size(node, SIZES[target])
         elif target in ARITHMETIC:
             self._number(node, ARITHMETIC[target])
         else:
@@ -350,7 +381,26 @@ class _Lowering:
                 node, f"{getattr(target, '__name__', target)} computes with a size that is not fixed", FIXED
             )
 
+    def _of_sizes(self, node: fx.Node) -> bool:
+        refs = [self.lowered.get(one) for one in node.all_input_nodes]
+        return all(isinstance(ref, Ref) and ref.id in self.numbers for ref in refs)
+
+    def _size(self, node: fx.Node, op: str) -> None:
+        """A number that is computed from sizes."""
+        args: tuple[Any, ...] = tuple(self.lowered[one] if isinstance(one, fx.Node) else one for one in node.args)
+        value = self._value(node.name, NUMBERS, Role.ACTIVATION)
+        self.numbers.add(value.id)
+        self._append(op, args, (value.id,), None)  # torch puts many of them where no line asks
+        self.lowered[node] = Ref(value.id)
+
+    def _note(self, id_: int, meta: object) -> None:
+        if isinstance(meta, Tensor) and any(isinstance(size, torch.SymInt) for size in meta.shape):
+            self.bounded.add(id_)
+
     def _operator(self, node: fx.Node, overload: torch._ops.OpOverload) -> None:
+        if overload is aten.sym_size.int:
+            self._size(node, SIZE)
+            return
         if self._is_constant(node, overload):
             self.lowered[node] = self._computed(node)
             return
@@ -652,7 +702,10 @@ class _Lowering:
     def _results(self, node: fx.Node) -> Any:
         """New values for what the node gives."""
         refs = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in self._specs(node))
-        return refs if isinstance(node.meta.get("val"), (tuple, list)) else refs[0]
+        meta = node.meta.get("val")
+        for ref, one in zip(refs, meta if isinstance(meta, (tuple, list)) else (meta,), strict=True):
+            self._note(ref.id, one)
+        return refs if isinstance(meta, (tuple, list)) else refs[0]
 
     def _argument(self, node: fx.Node, kind: str, value: Any, common: torch.dtype | None) -> Arg:
         """An argument of the graph as an operand: tensors as Refs, torch's enumerations as ExecuTorch's codes."""
@@ -662,6 +715,8 @@ class _Lowering:
                 if isinstance(value.meta.get("val"), torch.SymInt):
                     raise self._error(node, f"it depends on the size {value.name}, which is not fixed", FIXED)
                 raise self._error(node, f"it reads {value.name}, which has no value here")
+            if "Tensor" not in kind and lowered.id in self.numbers:
+                return lowered
             if "Tensor" not in kind:
                 raise self._error(node, f"it depends on the number {value.name}, which a loop computes", TENSORS)
             return self._cast(node, lowered, common) if kind == "Tensor" and common is not None else lowered
@@ -809,20 +864,24 @@ class _Lowering:
         return tuple(self._spec(one, node) for one in every)
 
     def _spec(self, meta: Tensor, node: fx.Node) -> TensorSpec:
-        if not all(isinstance(size, int) for size in meta.shape):
-            shape = "x".join(str(size) for size in meta.shape)
+        sizes = [size if isinstance(size, int) else self.sizes.largest(size) for size in meta.shape]
+        if None in sizes:
+            told = "x".join(str(size) for size in meta.shape)
             if any(isinstance(size, torch.SymInt) and free_unbacked_symbols(size) for size in meta.shape):
-                raise self._error(node, f"its shape {shape} is not fixed: it depends on what a tensor holds", MASK)
-            raise self._error(node, f"its shape {shape} is not fixed", FIXED)
+                raise self._error(node, f"its shape {told} is not fixed: it depends on what a tensor holds", MASK)
+            raise self._error(node, f"its shape {told} is not fixed", FIXED)
         try:
             constant = node.op == "call_function" and self._is_known(node)
-            return TensorSpec(dtype_of(meta.dtype, constant=constant), tuple(int(size) for size in meta.shape))
+            shape = tuple(size for size in sizes if size is not None)
+            return TensorSpec(dtype_of(meta.dtype, constant=constant), shape)
         except ValueError as error:
             raise self._error(node, str(error), PARTS if meta.dtype.is_complex else FLOAT) from None
 
     def _helper(self, op: str, operand: Ref, spec: TensorSpec, name: str, node: fx.Node | None) -> Ref:
         """A copy or a cast that stands in the program and not in the graph; `node` is what it is there for."""
         value = self._value(name, spec, Role.ACTIVATION)
+        if operand.id in self.bounded:
+            self.bounded.add(value.id)
         self._append(op, (operand, False, spec.dim_order), (value.id,), node, computes=False)
         return Ref(value.id)
 
@@ -860,6 +919,8 @@ def _dim_order(tensor: Tensor) -> tuple[int, ...]:
     rank = tensor.dim()
     strides = tensor.stride()
     order = tuple(sorted(range(rank), key=lambda dim: (-strides[dim], dim)))
+    if any(isinstance(size, torch.SymInt) for size in tensor.shape):
+        return contiguous(rank) if tensor.is_contiguous() else channels_last(rank)
     shape = tuple(int(size) for size in tensor.shape)
     if 0 in shape:
         return contiguous(rank)

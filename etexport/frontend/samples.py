@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from etexport.errors import ModelError
 from etexport.frontend.mistakes import explain
 from etexport.frontend.script import Script
-from etexport.program.model import Array
+from etexport.program.model import Array, Method
 
 DRAWN = 7
 """How many random inputs join the example inputs where a script has no samples."""
@@ -65,6 +65,76 @@ def samples_of(script: Script) -> Samples:
     if count == 0:
         raise _wrong(script, "there are no samples")
     return Samples(inputs, None if labels is None else _labels(script, labels, count), "samples()")
+
+
+@dataclass(frozen=True, eq=False)
+class SizedSamples:
+    """The inputs of each sample, whose sizes differ."""
+
+    inputs: tuple[tuple[Tensor, ...], ...]
+    origin: str
+
+
+def is_sized(script: Script) -> bool:
+    """Whether sizes of the network's inputs are known at run time only."""
+    return script.dynamic_shapes is not None or (
+        script.program is not None and any(script.program.range_constraints.values())
+    )
+
+
+def sized_samples(script: Script, method: Method) -> SizedSamples:
+    """The script's samples, a tuple of inputs each; without samples(), the example inputs and random ones of the least
+    sizes, the largest, and some between."""
+    if script.samples is not None:
+        given = script.samples
+        if not isinstance(given, list) or not given:
+            hint = "return a list with a tuple of inputs for each sample"
+            raise ModelError("samples(): with dynamic_shapes the samples differ", where=str(script.path), hint=hint)
+        listed = [tuple(map(torch.as_tensor, one if isinstance(one, (tuple, list)) else (one,))) for one in given]
+        for at, one in enumerate(listed):
+            _check_row(script, method, at, one)
+        return SizedSamples(tuple(listed), "samples()")
+    drawn = torch.Generator().manual_seed(SEED)
+    rows = [script.inputs]
+    ranges = [(symbol.least, symbol.most) for symbol in method.symbols]
+    for part in (4, 0, 2, 1, 3):
+        sizes = [low + (high - low) * part // 4 for low, high in ranges]
+        row = []
+        for at, example in enumerate(script.inputs):
+            shape = list(example.shape)
+            for extent in method.extents:
+                if extent.input == at:
+                    shape[extent.dim] = extent.of(sizes[extent.symbol])
+            row.append(drawn_like(example, drawn, shape))
+        rows.append(tuple(row))
+    return SizedSamples(tuple(rows), f"example_inputs() and {len(rows) - 1} seeded random inputs of other sizes")
+
+
+def _check_row(script: Script, method: Method, at: int, row: tuple[Tensor, ...]) -> None:
+    if len(row) != len(script.inputs):
+        raise _wrong(script, f"sample {at} has {len(row)} inputs, the example {len(script.inputs)}")
+    for number, (one, example) in enumerate(zip(row, script.inputs, strict=True)):
+        free = {extent.dim for extent in method.extents if extent.input == number}
+        same = one.dim() == example.dim() and all(
+            dim in free or one.shape[dim] == example.shape[dim] for dim in range(one.dim())
+        )
+        if not same or one.dtype != example.dtype:
+            raise _wrong(script, f"input {number} of sample {at} is {one.dtype} {list(one.shape)}")
+
+
+def eager_runs(script: Script, samples: SizedSamples) -> list[list[Array]]:
+    """What the network gives for each sample, one after the other."""
+    model = copy.deepcopy(script.program.module() if script.program is not None else script.model)
+    results = []
+    with torch.no_grad():
+        for at, row in enumerate(samples.inputs):
+            try:
+                outputs = model(*row)
+            except BaseException as error:
+                raise explain(error, script.path, f"the model fails on sample {at}") from None
+            leaves = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor)]
+            results.append([leaf.detach().contiguous().numpy().copy() for leaf in leaves])
+    return results
 
 
 def _parts(script: Script) -> tuple[tuple[Any, ...], Any]:
@@ -179,19 +249,18 @@ def check_classes(script: Script, outputs: tuple[Array, ...]) -> None:
         raise _wrong(script, f"{len(script.classes)} classes are named, and the first output has {count} elements")
 
 
-def drawn_like(example: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_like(example: Tensor, generator: torch.Generator, sizes: list[int] | None = None) -> Tensor:
     """Like the example, uniformly between its smallest and largest number; round a constant one, one less to one
     more."""
+    shape = example.shape if sizes is None else sizes
     if example.dtype is torch.bool:
-        return torch.rand(example.shape, generator=generator) < 0.5
+        return torch.rand(shape, generator=generator) < 0.5
     finite = example[torch.isfinite(example)] if example.is_floating_point() else example
     low, high = (finite.min().item(), finite.max().item()) if finite.numel() else (0, 0)
     if example.is_floating_point():
         low, high = (low - 1, high + 1) if low == high else (low, high)
-        return (low + (high - low) * torch.rand(example.shape, generator=generator)).to(example.dtype)
-    return torch.randint(int(low), int(high) + 1, example.shape, generator=generator, dtype=torch.int64).to(
-        example.dtype
-    )
+        return (low + (high - low) * torch.rand(shape, generator=generator)).to(example.dtype)
+    return torch.randint(int(low), int(high) + 1, shape, generator=generator, dtype=torch.int64).to(example.dtype)
 
 
 def eager_outputs(script: Script, samples: Samples) -> tuple[Array, ...]:

@@ -35,13 +35,10 @@ Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
 QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
-SETTINGS = ("quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates")
-
-
-REFUSED = {
-    "dynamic_shapes": ("sizes known at run time are not supported", "leave it out: each size is a program of its own"),
-}
-"""Names by which a script asks for what is not there: what it says, and what to do."""
+SETTINGS = (
+    "quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates",
+    "dynamic_shapes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +80,10 @@ class Script:
     """Which of the project's passes run, in this order; None: all."""
     delegates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Which backends take parts of the network, in this order, and what each is told."""
+    dynamic_shapes: Any = None
+    """Which sizes of inputs are known at run time only, as torch.export takes them."""
+    shapes_line: int = 0
+    """Where dynamic_shapes() begins."""
     samples_from: str = "samples()"
     """Which function gave `samples`, for messages."""
     inputs_from: str = "example_inputs()"
@@ -299,10 +300,6 @@ def _load_script(path: Path, given: Path, weights: Weights | None) -> Script:
 
 def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | None) -> Script:
     """What the module says; ModelError for what no script may say."""
-    for name in sorted(REFUSED.keys() & vars(module).keys()):
-        if callable(getattr(module, name)) or name == "dynamic_shapes":
-            what, hint = REFUSED[name]
-            raise ModelError(f"{name}: {what}", where=_line_of(path, module, name), hint=hint)
     several = callable(getattr(module, "methods", None))
     wanted = () if several else ("model", "example_inputs")
     missing = [name for name in wanted if not callable(getattr(module, name, None))]
@@ -354,6 +351,10 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     ):
         what = f"delegates = {delegates!r} is neither a list of names nor options by name"
         raise ModelError(what, where=str(path), hint='delegates = ["acme"], or {"acme": {"bits": 4}}')
+    if several and hasattr(module, "dynamic_shapes"):
+        what = "dynamic_shapes: the sizes of several methods are fixed"
+        hint = "a script with model() for what has sizes known at run time"
+        raise ModelError(what, where=_line_of(path, module, "dynamic_shapes"), hint=hint)
     if several:
         return replace(_of_methods(path, module, weights), quantize=quantize, passes=passes, delegates=delegates)
     if isinstance(module.model, nn.Module):
@@ -369,6 +370,7 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     inputs = _example(_call(path, module, "example_inputs"), where)
     if not inputs:
         raise ModelError(f"example_inputs() must return {_EXAMPLE}", where=where)
+    shapes = getattr(module, "dynamic_shapes", None)
     channels_last = getattr(module, "channels_last", False)
     if not isinstance(channels_last, bool):
         raise ModelError(f"channels_last = {channels_last!r} is neither True nor False", where=str(path))
@@ -387,6 +389,8 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         delegates=delegates,
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
         passes=passes,
+        dynamic_shapes=_call(path, module, "dynamic_shapes") if callable(shapes) else shapes,
+        shapes_line=getattr(getattr(shapes, "__code__", None), "co_firstlineno", 0),
     )
 
 

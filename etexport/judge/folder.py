@@ -16,13 +16,14 @@ import numpy as np
 from etexport.artifacts.files import Array, opened
 from etexport.artifacts.memory import MemoryMap, TensorType, project_in, read_memory
 from etexport.artifacts.reference import Reference, first, read_called, read_reference
-from etexport.artifacts.runs import RunRecord, image_of, read_call_outputs, read_outputs, read_run
+from etexport.artifacts.runs import RunRecord, image_of, read_call_outputs, read_outputs, read_run, read_sizes
 from etexport.delegate import library_for
-from etexport.errors import ModelError
+from etexport.errors import MismatchError, ModelError
 from etexport.judge.calls import Calls, by_outputs_of, verdict_of_calls, wanted_of
 from etexport.judge.compare import Traced, check_form
 from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
 from etexport.kernel.library import load_ops
+from etexport.kernel.sizes import largest
 from etexport.program import pte
 from etexport.program.model import Method, Program, Role, Source
 
@@ -38,8 +39,12 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     or does not fit.
     """
     expected, outputs = _files(folder, program, reference)
-    got = read_outputs(outputs)
+    got, there = read_outputs(outputs), read_sizes(outputs)
     against = first(read_reference(expected), len(got[0]) if got else 0)
+    for sample, (board, right) in enumerate(zip(there, against.sizes, strict=True)):
+        if board != right:
+            told, wanted_sizes = (", ".join(str(list(one)) for one in shapes) for shapes in (board, right))
+            raise MismatchError(f"sample {sample} has outputs {told} on the board, and {wanted_sizes} in PyTorch")
     content = pte.read(program.read_bytes())
     return _question(folder, content, content.method(), against, got)
 
@@ -86,11 +91,13 @@ def _files(folder: Path, program: Path, reference: Path | None) -> tuple[Path, P
 
 def _question(folder: Path, content: Program, method: Method, against: Reference, got: Sequence[Array]) -> Question:
     check_form(got, against.outputs)
+    library = library_for(content, load_ops(project_in(folder)))
+    method = largest(method, library)
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
     return Question(
         method=method,
-        library=library_for(content, load_ops(project_in(folder))),
+        library=library,
         reference=against,
         got=got,
         keeps_state=any(value.role is Role.STATE for value in method.values.values()),

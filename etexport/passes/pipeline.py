@@ -14,6 +14,7 @@ from pathlib import Path
 
 from etexport.errors import EtError, ModelError, ProgramError
 from etexport.kernel.library import Library
+from etexport.kernel.sizes import largest
 from etexport.passes.batch_norm import fold_batch_norms
 from etexport.passes.constants import fold_constants
 from etexport.passes.dead import remove_dead
@@ -55,12 +56,15 @@ class Stage:
 
 
 def run(program: Program, library: Library) -> Program:
-    """The program after all passes; the very same object where they change nothing.
+    """The program after all passes; the very same object where they change nothing. Sizes that are known at run time
+    are the largest.
 
     AssertionError names a pass of ours that broke it, PackageError one of an installed package, ModelError one of the
     project's.
     """
     verify(program)
+    if any(method.bounded for method in program.methods):
+        program = replace(program, methods=tuple(largest(method, library) for method in program.methods))
     stages = (*(Stage(one) for one in PASSES), *installed(), *map(_own, library.project.passes))
     methods = tuple(_run(method, library, stages) for method in program.methods)
     if all(new is old for new, old in zip(methods, program.methods, strict=True)):

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-SIZE = "aten::sym_size.int"
+from etexport.program.operators import SIZE
+
 ADD = "executorch_prim::add.Scalar"
 SUB = "executorch_prim::sub.Scalar"
 EQUAL = "executorch_prim::eq.Scalar"

@@ -18,6 +18,7 @@ from etexport.errors import ProgramError
 from etexport.program import counting, wire
 from etexport.program.calls import LIST_OUT, SCRATCH, is_in_place
 from etexport.program.flow import forward
+from etexport.program.interface import with_sizes
 from etexport.program.model import (
     BEGIN,
     JUMP_FALSE,
@@ -42,7 +43,7 @@ from etexport.program.model import (
     substitute,
 )
 from etexport.program.names import OPERAND_NAMES, TRANSPOSES, Names, base_name, short_name
-from etexport.program.operators import ET_VIEW, SELECT, VIEW, WRITE_BACK
+from etexport.program.operators import ET_VIEW, SELECT, VIEW, WRITE_BACK, is_number
 from etexport.program.sharing import AT_START, Place, View, find_views
 from etexport.program.verify import MAX_RANK, MAX_TENSOR_BYTES, extent_bytes, verify
 from etexport.program.wire import Table
@@ -93,7 +94,7 @@ def decode(data: bytes) -> Program:
         except ProgramError as error:
             where = f"{name}: {error.where}" if error.where else name
             raise ProgramError(error.what, where=where, hint=error.hint) from None
-    program = Program(tuple(methods), metadata, literals, file.delegates)
+    program = with_sizes(Program(tuple(methods), metadata, literals, file.delegates))
     verify(program, "reading the file")
     return program
 
@@ -148,7 +149,8 @@ class _Belongings:
             for one in method.instructions
         )
         inputs, outputs = (tuple(ids[id_] for id_ in end) for end in (method.inputs, method.outputs))
-        return Method(method.name, values, instructions, inputs, outputs)
+        bounded = frozenset(ids[id_] for id_ in method.bounded)
+        return Method(method.name, values, instructions, inputs, outputs, bounded=bounded)
 
 
 @dataclass
@@ -305,6 +307,8 @@ class _MethodReader:
     belongings: _Belongings
     tensors: dict[int, _Tensor] = field(default_factory=dict)
     others: dict[int, Arg | _List] = field(default_factory=dict)
+    bounded: set[int] = field(default_factory=set)
+    """Tensors whose sizes are the largest that they may have."""
     counted: counting.Counting = field(default_factory=lambda: counting.Counting({}, (), frozenset(), {}))
 
     def method(self) -> Method:
@@ -377,7 +381,9 @@ class _MethodReader:
         for index, value in enumerate(self.plan["values"]):
             kind, content = _member(value, index)
             if kind == "Tensor":
-                self.tensors[index] = self.tensor(content, f"value {index}", grows=index in stacked)
+                self.tensors[index] = self.tensor(content, f"value {index}")
+                if content["shape_dynamism"] == DYNAMIC_BOUND and index not in stacked:
+                    self.bounded.add(index)
             elif kind in _LITERALS:
                 self.others[index] = _literal(kind, content, f"value {index}")
             elif content["items"] is None:
@@ -386,16 +392,26 @@ class _MethodReader:
                 self.others[index] = tuple(content["items"])
             else:
                 lists.append((index, kind, content))
+        numbers = {args[-1] for op, args in calls if is_number(op) and args and args[-1] in self.others}
         ints = {index: one for index, one in self.others.items() if isinstance(one, int) and not isinstance(one, bool)}
-        self.counted = counting.find(calls, ints, {index: tensor.spec.shape for index, tensor in self.tensors.items()})
+        self.counted = counting.find(
+            calls,
+            ints,
+            {index: tensor.spec.shape for index, tensor in self.tensors.items() if index not in self.bounded},
+        )
         self.others |= self.counted.sizes
+        numbers -= self.counted.sizes.keys() | {one for at in self.counted.parts for one in calls[at][1][-1:]}
+        for number in numbers - {loop.count for loop in self.counted.loops}:
+            del self.others[number]
+            self.tensors[number] = _Tensor(TensorSpec(DType.INT64, ()), None, 0, "")
         for loop in self.counted.loops:
             del self.others[loop.count]
             self.tensors[loop.count] = _Tensor(TensorSpec(DType.INT32, ()), None, 0, "")
         for index, kind, content in lists:
             where = f"value {index} ({kind})"
             if kind == "IntList":
-                self.others[index] = tuple(self.integer(item, where) for item in content["items"])
+                items = content["items"]
+                self.others[index] = tuple(Ref(one) if one in numbers else self.integer(one, where) for one in items)
                 continue
             for item in content["items"]:
                 if not (0 <= item < index and item in self.tensors) and not (
@@ -410,9 +426,7 @@ class _MethodReader:
             raise ProgramError(f"it lists value {index}, which is no Int", where=where)
         return found
 
-    def tensor(self, table: Table, where: str, *, grows: bool) -> _Tensor:
-        """`grows`: a loop writes it row by row, and its shape is that of the end."""
-
+    def tensor(self, table: Table, where: str) -> _Tensor:
         def fail(what: str, hint: str = "") -> ProgramError:
             return ProgramError(what, where=where, hint=hint)
 
@@ -427,10 +441,10 @@ class _MethodReader:
             raise fail(
                 f"its data has location {extra['location']} on device type {extra['device_type']}, which are not known"
             )
-        if table["shape_dynamism"] != STATIC and not (grows and table["shape_dynamism"] == DYNAMIC_BOUND):
+        if table["shape_dynamism"] not in (STATIC, DYNAMIC_BOUND):
             raise fail(
-                f"its shape is dynamic (at most {list((table['sizes'] or ())[:MAX_RANK])}), which is not supported",
-                "export with fixed shapes: the memory of a microcontroller is planned for them",
+                "its shape has no bound",
+                "export with Dim(..., max=...): the memory of a microcontroller is planned for the largest sizes",
             )
         sizes, order = table["sizes"], table["dim_order"]
         if sizes is None or order is None:
@@ -613,12 +627,12 @@ class _MethodReader:
             and {args[0], args[1]} <= self.tensors.keys()
         ):
             return Instruction(SET_ROW, self.arguments(args), (args[0],), index)
-        if op.startswith("executorch_prim::") or op == counting.SIZE:
-            raise ProgramError(
-                "it computes with sizes at run time, which is not supported",
-                where=where,
-                hint="export with fixed shapes",
-            )
+        if is_number(op):
+            if not args or args[-1] not in self.tensors:
+                raise ProgramError("it computes no number", where=where)
+            return Instruction(op, self.arguments(args[:-1]), args[-1:], index)
+        if op.startswith("executorch_prim::"):
+            raise ProgramError("it is not known", where=where, hint="export with fixed shapes")
         count, outs = self.outs(op, args, where)
         scratch = min(SCRATCH.get(op, 0), count)
         return Instruction(op, (*self.arguments(args[: count - scratch]), *[None] * scratch), outs, index)
@@ -793,7 +807,8 @@ class _Namer:
             instructions = tuple(
                 one.leading_to(handles.get(one.destination, -1)) if one.op in JUMPS else one for one in instructions
             )
-        method = Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs)
+        bounded = frozenset(self.reader.bounded & values.keys())
+        method = Method(self.reader.plan["name"], values, instructions, self.inputs, self.outputs, bounded=bounded)
         return self.reader.belongings.add(self.reader, method, shared)
 
     def named(self, instruction: Instruction, frames: Sequence[Sequence[Table]], ours: bool) -> Instruction:

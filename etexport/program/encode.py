@@ -30,7 +30,7 @@ from etexport.program.model import (
     Scalar,
     Value,
 )
-from etexport.program.operators import SELECT, WRITE_BACK
+from etexport.program.operators import SELECT, WRITE_BACK, is_number
 from etexport.program.verify import verify
 from etexport.program.wire import Table
 
@@ -184,6 +184,7 @@ class _MethodWriter:
         self.counts = {count for count, *_ in begun}
         self.stacked = {out for _, *outs in begun for out in outs}
         self.carried = carried(self.method)
+        self.numbers = {out for one in self.method.instructions if is_number(one.op) for out in one.outs}
 
     def plan(self) -> Table:
         method = self.method
@@ -195,7 +196,7 @@ class _MethodWriter:
             self.values.append(
                 {
                     "val": ("Int", {"int_val": 0})
-                    if id_ in self.counts
+                    if id_ in self.counts or id_ in self.numbers
                     else ("Tensor", self.tensor(method.values[id_], places))
                 }
             )
@@ -237,7 +238,8 @@ class _MethodWriter:
             "sizes": value.spec.shape,
             "dim_order": bytes(value.spec.dim_order),
         }
-        if value.id in self.stacked:  # et_copy_index lets it grow row by row
+        # et_copy_index lets it grow row by row
+        if value.id in self.stacked or value.id in self.method.bounded:
             table["shape_dynamism"] = DYNAMIC_BOUND
         if value.role is Role.CONSTANT:
             return {**table, "data_buffer_idx": self.constants.add(value.physical_bytes)}
@@ -311,6 +313,8 @@ class _MethodWriter:
     def results(self, instruction: Instruction) -> list[int]:
         """The end of a call: see `calls.py`."""
         outs = [self.index[id_] for id_ in instruction.outs]
+        if is_number(instruction.op):
+            return outs
         if is_in_place(instruction.op):
             if not instruction.args or instruction.args[0] != Ref(instruction.outs[0]) or len(outs) != 1:
                 raise ProgramError(
@@ -328,6 +332,9 @@ class _MethodWriter:
         if not isinstance(arg, tuple):
             kind, table = _scalar(arg)
             return self.value(kind, table, (_exact(arg),))
+        if any(isinstance(item, Ref) and item.id in self.numbers for item in arg):
+            items = [self.argument(item) for item in arg]
+            return self.value("IntList", {"items": items}, ("numbers", *items))
         if any(isinstance(item, Ref) for item in arg):
             return self.list_of([None if item is None else self.argument(item) for item in arg])
         exact = tuple(_exact(item) for item in arg)

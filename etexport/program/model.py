@@ -355,6 +355,29 @@ class Delegate:
         return f"delegate::{re.sub(r'[^A-Za-z0-9_]', '_', self.id)[:64]}_{hashlib.sha256(said).hexdigest()[:8]}.out"
 
 
+@dataclass(frozen=True)
+class Symbol:
+    """A size that is known at run time: the least and the most that it may be."""
+
+    name: str
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Dimension `dim` of input number `input` is `factor` times symbol number `symbol`, and `offset` more."""
+
+    input: int
+    dim: int
+    symbol: int
+    factor: int = 1
+    offset: int = 0
+
+    def of(self, size: int) -> int:
+        return self.factor * size + self.offset
+
+
 @dataclass(frozen=True, eq=False)
 class Method:
     """A graph in execution order. `inputs` and `outputs` are value ids in the script's order; an output may be an input
@@ -368,6 +391,12 @@ class Method:
     outputs: tuple[int, ...]
     shared: frozenset[int] = frozenset()
     """States that other methods have too, so that what is written to them is a result. Set by `Program`."""
+    symbols: tuple[Symbol, ...] = ()
+    """Sizes that are known at run time. Shapes of values are the largest then."""
+    extents: tuple[Extent, ...] = ()
+    """The sizes of inputs that they are, a symbol at one place or at several."""
+    bounded: frozenset[int] = frozenset()
+    """Values whose shapes depend on symbols."""
 
     def next_id(self) -> int:
         return max(self.values, default=-1) + 1

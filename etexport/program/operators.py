@@ -45,3 +45,14 @@ KERNEL_DEQUANTIZE = "cortex_m::dequantize_per_tensor.out"
 """What is left of it on a board, where integers begin and end."""
 QUANTIZED_CONVOLUTION = "cortex_m::quantized_conv2d.out"
 QUANTIZED_DEPTHWISE = "cortex_m::quantized_depthwise_conv2d.out"
+
+SIZE = "aten::sym_size.int"
+"""One size of a tensor, as a number: its result is an int64 without dimensions here, an Int in a file."""
+
+
+def is_number(op: str) -> bool:
+    """Whether the operator computes numbers from numbers, as sizes are: ExecuTorch's own that make no tensors."""
+    return op == SIZE or (op.startswith("executorch_prim::") and not op.startswith(_OF_TENSORS))
+
+
+_OF_TENSORS = ("executorch_prim::et_",)

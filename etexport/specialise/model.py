@@ -33,6 +33,10 @@ class Specialised:
     """What of a quantised program is not computed in integers; empty for a program without quantisation."""
     weights: str = ""
     """In what weights lie that stay in few bits beside floats ("int4"), the fewest that there are; "" where none do."""
+    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Of inputs and outputs whose sizes are known at run time: `formulas.Varying` where a size is."""
+    least: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """The least sizes of these."""
 
     @property
     def calls(self) -> Mapping[int, CallStep]:

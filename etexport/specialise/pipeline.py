@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,10 +28,14 @@ from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep
 from etexport.specialise.weights import keep_weights
 
 
-def specialise_all(program: Program, target: Target, library: Library) -> tuple[Specialised, ...]:
-    """Every method of the program, in order. Each has all states of the program, for none may lie over another
-    method's."""
-    found = tuple(specialise(program, target, library, method=method.name) for method in program.methods)
+def specialise_all(
+    program: Program, target: Target, library: Library, done: Mapping[str, Specialised] = MappingProxyType({})
+) -> tuple[Specialised, ...]:
+    """Every method of the program, in order, but for those that are `done`. Each has all states of the program, for
+    none may lie over another method's."""
+    found = tuple(
+        done.get(method.name) or specialise(program, target, library, method=method.name) for method in program.methods
+    )
     states = {value.name: value for one in found for value in one.method.values.values() if value.role is Role.STATE}
     return tuple(_with_states(one, states) for one in found)
 

@@ -12,14 +12,17 @@ from etexport.delegate import library_for
 from etexport.errors import doing
 from etexport.kernel.call import Target
 from etexport.kernel.library import Library
+from etexport.kernel.sizes import with_symbols
 from etexport.passes import pipeline as board_neutral
 from etexport.plan import plan, validate
 from etexport.plan.problem import Problem, Solution
 from etexport.program import pte as wire
 from etexport.program.interface import interface
+from etexport.program.model import Method, Program
 from etexport.specialise import memory
 from etexport.specialise import pipeline as for_board
-from etexport.specialise.model import Placed
+from etexport.specialise.model import Placed, Specialised
+from etexport.specialise.sizes import over_sizes
 from etexport.stages.origin import existing
 
 
@@ -40,11 +43,15 @@ def place(
         with doing(f"{pte}: reading"):
             program = wire.load(pte)
             library = library_for(program, library)
+        with doing(f"{pte}: sizes"):
+            program = replace(program, methods=tuple(with_symbols(method, library) for method in program.methods))
         with doing(f"{pte}: passes"):
             programs.append(board_neutral.run(program, library))
         target = Target(board.features, optimize, rounding or for_board.rounding_of(programs[-1]))
         with doing(f"{pte}: kernels for {board.name}"):
-            specialised.append(for_board.specialise_all(programs[-1], target, library))
+            specialised.append(
+                for_board.specialise_all(programs[-1], target, library, _over_sizes(program, target, library))
+            )
     with doing(f"{', '.join(map(str, ptes))}: memory"):
         placed = memory.place(specialised, memory.regions(board), planner)
     memory.check_fit([one for methods in placed for one in methods], board)
@@ -56,6 +63,17 @@ def place(
         )
         found.append((tuple(said), int.from_bytes(hashlib.sha256(content).digest()[:8], "big")))
     return tuple(found), library
+
+
+def _over_sizes(program: Program, target: Target, library: Library) -> dict[str, Specialised]:
+    """The methods whose sizes are known at run time, by name."""
+
+    def specialised(method: Method) -> Specialised:
+        methods = tuple(method if one.name == method.name else one for one in program.methods)
+        neutral = board_neutral.run(replace(program, methods=methods), library)
+        return for_board.specialise(neutral, target, library, method=method.name)
+
+    return {one.name: over_sizes(one, library, specialised) for one in program.methods if one.extents}
 
 
 def planned(planner: str | None) -> Callable[[Problem], Solution]:

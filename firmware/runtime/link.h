@@ -31,7 +31,7 @@ enum Kind : uint8_t {
   kMethod = 0x8B,
 };
 
-enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2, kRoleMethod = 3 };
+enum Role : uint8_t { kRoleInput = 0, kRoleOutput = 1, kRoleProbes = 2, kRoleMethod = 3, kRoleSizes = 4 };
 
 enum Feature : uint8_t { kFeatureProbes = 1, kFeatureTrace = 2, kFeatureResetClock = 4 };
 

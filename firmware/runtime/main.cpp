@@ -8,12 +8,20 @@
 #include "runtime/link.h"
 #include "runtime/session.h"
 #include "runtime/setup.h"
+#if defined(ET_SIZED)
+#include "runtime/sized.h"
+#endif
 #include "uart/uart.h"
 
 namespace et {
 
+#if defined(ET_SIZED)
+namespace sized {
+void answer_identify(uint16_t sequence);
+#else
 volatile uint32_t current_run;
 volatile uint32_t current_step;
+#endif
 
 namespace {
 
@@ -104,9 +112,17 @@ void answer_describe() {
   send_u16(static_cast<uint16_t>(index));
   send_u8(info.dtype);
   send_u8(info.rank);
+#if defined(ET_SIZED)
+  const int32_t* const least = info.sizes + info.rank;
+  const int32_t* const largest = least + info.rank;
+  send_u32(bytes_of(info, largest));
+#else
+  const int32_t* const least = info.sizes;
+  const int32_t* const largest = info.sizes;
   send_u32(info.bytes);
-  send_bytes(info.sizes, 4U * info.rank);  // the least sizes
-  send_bytes(info.sizes, 4U * info.rank);
+#endif
+  send_bytes(least, 4U * info.rank);
+  send_bytes(largest, 4U * info.rank);
   send_bytes(info.dim_order, info.rank);
   send_text(info.name);
   send_end();
@@ -157,9 +173,18 @@ void answer_input() {
   }
   for (uint32_t i = 0; i < rank; ++i) {
     const uint32_t size = read_u32(told + 2 + 4 * i);
+#if defined(ET_SIZED)
+    const int32_t* const range = info.sizes + info.rank + i;
+    const uint32_t least = static_cast<uint32_t>(range[0]);
+    const uint32_t most = static_cast<uint32_t>(range[info.rank]);
+    if (size < least || size > most) {
+      return refuse(kReasonSize, i, size < least ? least : most, size);
+    }
+#else
     if (size != static_cast<uint32_t>(info.sizes[i])) {
       return refuse(kReasonSize, i, static_cast<uint32_t>(info.sizes[i]), size);
     }
+#endif
   }
   for (uint32_t i = 0; i < rank; ++i) {
     const uint32_t dimension = told[2 + 4 * rank + i];
@@ -167,6 +192,12 @@ void answer_input() {
       return refuse(kReasonOrder, i, info.dim_order[i], dimension);
     }
   }
+#if defined(ET_SIZED)
+  for (uint32_t i = 0; i < rank; ++i) {
+    const_cast<int32_t*>(info.sizes)[i] = static_cast<int32_t>(read_u32(told + 2 + 4 * i));
+  }
+  measure(const_cast<TensorInfo*>(&info));
+#endif
   say(kAccepted, state.runs + 1);
 }
 
@@ -216,6 +247,13 @@ void answer_read() {
     data = static_cast<const uint8_t*>(info.data);
     size = info.bytes;
   }
+#if defined(ET_SIZED)
+  if (role == kRoleSizes && index < count_of(state.method, kRoleOutput)) {
+    const TensorInfo& info = program::methods[state.method].outputs[index];
+    data = reinterpret_cast<const uint8_t*>(info.sizes);
+    size = 4U * info.rank;
+  }
+#endif
 #if defined(ET_PROBES)
   if (role == kRoleProbes && index == 0) {
     data = reinterpret_cast<const uint8_t*>(&probes);
@@ -267,6 +305,9 @@ void send_outputs() {
   for (uint32_t i = 0; i < count_of(state.method, kRoleOutput); ++i) {
     const TensorInfo& info = program::methods[state.method].outputs[i];
     const uint8_t* const data = static_cast<const uint8_t*>(info.data);
+#if defined(ET_SIZED)
+    send_data(kRoleSizes, i, reinterpret_cast<const uint8_t*>(info.sizes), 0, 4U * info.rank);
+#endif
     state.output_crc = crc32(state.output_crc, data, info.bytes);
     for (uint32_t offset = 0; offset < info.bytes; offset += kSendChunk) {
       const uint32_t left = info.bytes - offset;
@@ -288,6 +329,13 @@ void answer_run() {
     if (ours != crc) {
       return refuse(kReasonCrc, 0, ours, crc);
     }
+#if defined(ET_SIZED)
+    int32_t differs[3];
+    if (!program::settle(method, differs)) {
+      return refuse(kReasonSize, static_cast<uint32_t>(differs[0]), static_cast<uint32_t>(differs[1]),
+                    static_cast<uint32_t>(differs[2]));
+    }
+#endif
     say(kBusy, run);
     current_run = run;
     state.method = method;
@@ -399,6 +447,9 @@ void answer_identify(uint16_t sequence) {
   send_end();
 }
 
+#if !defined(ET_SIZED)
+__attribute__((weak))
+#endif
 void serve() {
   current_run = kNoRun;  // here, for no other data need be copied from flash at the start
   current_step = kNoStep;
@@ -413,4 +464,7 @@ void serve() {
   }
 }
 
+#if defined(ET_SIZED)
+}  // namespace sized
+#endif
 }  // namespace et

@@ -311,7 +311,6 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
 SPECIAL = {
     "external": "lies in an external data file",
     "half": "element type is ScalarType 5",
-    "dynamic": "its shape is dynamic",
     "number": "input 1 is 3 and no tensor",
     "none": "output 1 is None and no tensor",
     "changed input": "it writes input_0, which is input",

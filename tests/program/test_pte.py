@@ -314,7 +314,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an input twice": (relu_file(inputs=(0, 0)), "a value is two inputs"),
     "an output that is nothing": (relu_file(outputs=(-1,)), "output 0 is value -1"),
     "an empty value": (relu_values(X, {}), "value 1: it holds nothing"),
-    "a dynamic shape": (relu_values(X, tensor(4, at=64, shape_dynamism=1)), "value 1: its shape is dynamic"),
+    "a dynamic shape": (relu_values(X, tensor(4, at=64, shape_dynamism=2)), "value 1: its shape has no bound"),
     "an external tensor": (
         relu_values(X, tensor(4, extra_tensor_info={"fully_qualified_name": "fc.weight", "location": 1})),
         r"value 1: the tensor 'fc.weight' lies in an external data file",
@@ -366,10 +366,13 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         relu_calls({"instr_args": ("JumpFalseCall", {"cond_value_index": 0, "destination_instruction": -3})}),
         "it jumps to -3",
     ),
-    "sizes at run time": (relu_calls(kernel(0, 0, 4, 4), operators=("aten::sym_size.int",)), "sizes at run time"),
-    "arithmetic on sizes": (
-        relu_calls(kernel(0, 4, 4, 4), operators=("executorch_prim::add.Scalar",)),
-        "sizes at run time",
+    "an operator on numbers without a result": (
+        relu_calls(kernel(0), operators=("executorch_prim::add.Scalar",)),
+        "it computes no number",
+    ),
+    "an operator of ExecuTorch's own": (
+        relu_calls(kernel(0, 0, 4, 4), operators=("executorch_prim::et_other.default",)),
+        "it is not known",
     ),
     "a result that is an input": (
         relu_calls(kernel(0, 0, 1, 1), kernel(0, 1, 0, 0)),

@@ -1,0 +1,191 @@
+"""Sizes known at run time, from the script to outputs of the board: every result as eager PyTorch has it at that size,
+and sizes that cannot be are refused before anything is computed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from etexport.artifacts.reference import read_reference, read_samples
+from etexport.board import load_board
+from etexport.device import Run, run
+from etexport.errors import DeviceLostError, EtError, ModelError
+from etexport.frontend import export
+from etexport.kernel.library import load_ops
+from etexport.kernel.sizes import at, with_symbols
+from etexport.program import pte
+from etexport.program.model import Array, Extent, Symbol
+from etexport.resources import kernel_folders
+from etexport.specialise.formulas import formula
+from etexport.stages.generate import generate
+from etexport.toolchain import gcc
+from tests.conftest import Once
+
+NET = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU())
+        self.wave = nn.Conv1d(2, 4, 5, stride=2, padding=2)
+        self.names = nn.Embedding(9, 8)
+
+    def forward(self, x, ids, wave):
+        h = self.rows(x) + self.names(ids)
+        near = (h @ h.transpose(0, 1)).softmax(-1) @ h
+        heard = torch.relu(self.wave(wave))
+        return near.reshape(-1, 2, 4), h.sum(0), heard, heard.mean(-1), wave[:, :, 1:]
+
+def model():
+    torch.manual_seed(0)
+    return Net()
+
+def inputs(n, t):
+    g = torch.Generator().manual_seed(10 * n + t)
+    return torch.randn(n, 6, generator=g), torch.arange(n) % 9, torch.randn(1, 2, t, generator=g)
+
+def example_inputs():
+    return inputs(3, 7)
+
+def samples():
+    return [inputs(n, t) for n, t in ((5, 20), (1, 4), (2, 5), (5, 4), (1, 20), (4, 11))]
+
+def dynamic_shapes():
+    n, t = torch.export.Dim("n", min=1, max=5), torch.export.Dim("t", min=4, max=20)
+    return ({0: n}, {0: n}, {2: t})
+"""
+
+BOARDS = ("host", "qemu_mps2_an386")
+
+
+@pytest.fixture(scope="module")
+def program(once: Once) -> Path:
+    def make(folder: Path) -> None:
+        (folder / "net.py").write_text(NET)
+        export(folder / "net.py", folder / "net.pte")
+
+    return once("sizes", make) / "net.pte"
+
+
+def built(program: Path, board: str, folder: Path, *, poison: bool = False) -> Path:
+    optimize = "speed" if board == "host" else "size"
+    generate(program, board, folder, optimize=optimize, name="net", poison=poison)
+    return gcc.build(folder, load_board(board), kernel_folders()).elf
+
+
+def check(done: Run, program: Path) -> None:
+    reference = read_reference(program.with_suffix(".npz"))
+    assert len(done.outputs) == reference.samples
+    for sample, given in enumerate(done.outputs):
+        assert tuple(one.shape for one in given) == reference.sizes[sample]
+        for one, whole in zip(given, reference.outputs, strict=True):
+            wanted = whole[(sample, *(slice(size) for size in one.shape))]
+            np.testing.assert_allclose(one, wanted, rtol=2e-5, atol=2e-5, err_msg=f"sample {sample}")
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_size_is_right(program: Path, board: str, tmp_path: Path) -> None:
+    """With what is dead overwritten: memory is planned for the largest, whatever the sizes of a run."""
+    elf = built(program, board, tmp_path, poison=True)
+    check(run(elf, load_board(board), read_samples(program.with_suffix(".npz"), None)), program)
+    header = (tmp_path / "program.h").read_text()
+    assert "bool run(int32_t n, int32_t t);" in header and "n_most = 5" in header
+    good = read_samples(program.with_suffix(".npz"), 1)[0]
+    for inputs, told in (
+        (small(good, 0, 4), "size 0 is 5, where 4"),
+        (small(good, 2, 3), "size 2 is 3, where 4"),
+        ((good[0], good[1], np.zeros((1, 2, 21), np.float32)), "size 2 is 21, where 20"),
+        ((good[0], good[1], np.zeros((1, 3, 20), np.float32)), "size 1 is 3, where 2"),
+    ):
+        with pytest.raises(DeviceLostError, match=told):
+            run(elf, load_board(board), [inputs])
+
+
+def small(inputs: Sequence[Array], number: int, size: int) -> tuple[Array, ...]:
+    """The inputs, one of them cut."""
+    one = inputs[number]
+    cut = one[..., :size] if number else one[:size]
+    return (*inputs[:number], cut, *inputs[number + 1 :])
+
+
+def test_the_file_says_the_sizes(program: Path) -> None:
+    method = pte.read(program.read_bytes()).method()
+    assert method.symbols == (Symbol("n", 1, 5), Symbol("t", 4, 20))
+    assert method.extents == (Extent(0, 0, 0), Extent(1, 0, 0), Extent(2, 2, 1))
+    small = at(method, load_ops(), (2, 5))
+    assert [small.values[one].spec.shape for one in small.outputs] == [(2, 2, 4), (8,), (1, 4, 3), (1, 4), (1, 2, 4)]
+    with pytest.raises(EtError, match="for n = 2, t = 0"):
+        at(method, load_ops(), (2, 0))
+
+
+SCRIPT = """\
+import torch
+from torch.export import Dim
+
+class Net(torch.nn.Module):
+    def forward(self, a, b):
+        return {result}
+
+def model():
+    return Net()
+
+def example_inputs():
+    return torch.ones({a}), torch.ones({b})
+
+def dynamic_shapes():
+    {shapes}
+"""
+
+
+def exported(folder: Path, result: str, shapes: str, a: str = "3, 4", b: str = "3, 4") -> Path:
+    script = folder / "net.py"
+    script.write_text(SCRIPT.format(result=result, shapes=textwrap.dedent(shapes), a=a, b=b))
+    export(script, folder / "net.pte")
+    return folder / "net.pte"
+
+
+@pytest.mark.parametrize(
+    ("result", "shapes", "told"),
+    [
+        ("a + b", 'n = Dim("n", min=1); return ({0: n}, {0: n})', 'n, size 0 of a, has no largest value.*Dim."n"'),
+        ("a * 2, b[torch.nonzero(b[:, 0])]", 'return ({0: Dim("n", min=2, max=8)}, None)', "depends on what a tensor"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(tmp_path: Path, result: str, shapes: str, told: str) -> None:
+    with pytest.raises(ModelError, match=f"(?s){told}"):
+        exported(tmp_path, result, shapes)
+
+
+def test_a_multiple_of_a_size(tmp_path: Path) -> None:
+    """The board checks that it is divided without a rest."""
+    shapes = 'n = Dim("n", min=1, max=3); return ({0: 2 * n}, {0: n})'
+    program = exported(tmp_path, "a.reshape(-1, 8) + b", shapes, a="4, 4", b="2, 8")
+    elf = built(program, "host", tmp_path / "host")
+    check(run(elf, load_board("host"), read_samples(program.with_suffix(".npz"), None)), program)
+    with pytest.raises(DeviceLostError, match="size 0 is 3, where 2"):
+        run(elf, load_board("host"), [(np.ones((3, 4), np.float32), np.ones((1, 8), np.float32))])
+
+
+def test_a_file_that_says_only_bounds(program: Path) -> None:
+    """Stock ExecuTorch's: which sizes vary, and together, follows from what operators allow."""
+    method = pte.read(program.read_bytes()).method()
+    bare = type(method)(
+        method.name, method.values, method.instructions, method.inputs, method.outputs, bounded=method.bounded
+    )
+    found = with_symbols(bare, load_ops())
+    assert [(one.input, one.dim, one.symbol) for one in found.extents] == [(0, 0, 1), (1, 0, 1), (2, 2, 0)]
+
+
+def test_formulas() -> None:
+    sizes = [(n,) for n in range(2, 20)]
+    assert formula({one: 3 * one[0] + 4 for one in sizes}, {}, ["n"]) == "n * 3 + 4"
+    assert formula({one: (one[0] + 1) // 2 * 4 for one in sizes}, {}, ["n"]) == "(n + 1) / 2 * 4"
+    assert formula({one: one[0] for one in sizes}, {(1,): 7}, ["n"]) == "(n == 1 ? 7 : n)"
+    assert formula({one: one[0] ** 3 % 7 for one in sizes}, {}, ["n"]) is None
+    assert formula({(2,): 2, (3,): 3}, {}, ["n"]) is None, "two points lie on any line"
