@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from etexport.errors import ProgramError
 from etexport.program.model import Extent, Method, Program, QParams, Scalar, Symbol
+from etexport.program.names import is_identifier
 
 Literals = Mapping[str, tuple[Scalar, ...]]
 
@@ -87,7 +88,7 @@ def _with_sizes(program: Program, method: Method) -> Method:
     symbols = []
     for text in program.metadata[where].split(", "):
         match = _SYMBOL.fullmatch(text)
-        if match is None or int(match[2]) >= int(match[3]):
+        if match is None or not is_identifier(match[1]) or int(match[2]) >= int(match[3]):
             raise ProgramError(f"{text!r} is no size with a least and a largest value", where=where)
         symbols.append(Symbol(match[1], int(match[2]), int(match[3])))
     names = [symbol.name for symbol in symbols]

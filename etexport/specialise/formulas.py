@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -61,13 +62,16 @@ def formula(seen: Mapping[Sizes, int], edges: Mapping[Sizes, int], names: Sequen
 
 
 def _value(text: str, names: Sequence[str], sizes: Sizes) -> int:
-    """C++'s division of numbers that are not negative is Python's //; its choice is turned round."""
+    """C++'s division of numbers that are not negative is Python's //; its choice is turned round. Names are numbers
+    before Python reads any: they are the file's."""
+    known = {name: str(size) for name, size in zip(names, sizes, strict=True)}
+    text = re.sub(r"[A-Za-z_]\w*", lambda name: known[name[0]], text)
     while " ? " in text:
         begin = text.index("(")
         condition, rest = text[begin + 1 : -1].split(" ? ", 1)
         yes, no = _split(rest)
-        text = yes if eval(condition, {}, dict(zip(names, sizes, strict=True))) else no
-    return int(eval(text.replace("/", "//"), {}, dict(zip(names, sizes, strict=True))))
+        text = yes if eval(condition) else no
+    return int(eval(text.replace("/", "//")))
 
 
 def _split(rest: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import pytest
 from etexport.artifacts.reference import read_reference, read_samples
 from etexport.board import load_board
 from etexport.device import Run, run
-from etexport.errors import DeviceLostError, EtError, ModelError
+from etexport.errors import DeviceLostError, EtError, ModelError, ProgramError
 from etexport.frontend import export
 from etexport.kernel.library import load_ops
 from etexport.kernel.sizes import at, with_symbols
 from etexport.program import pte
+from etexport.program.interface import with_sizes
 from etexport.program.model import Array, Extent, Symbol
 from etexport.resources import kernel_folders
 from etexport.specialise.formulas import formula
@@ -122,6 +124,16 @@ def test_the_file_says_the_sizes(program: Path) -> None:
     assert [small.values[one].spec.shape for one in small.outputs] == [(2, 2, 4), (8,), (1, 4, 3), (1, 4), (1, 2, 4)]
     with pytest.raises(EtError, match="for n = 2, t = 0"):
         at(method, load_ops(), (2, 0))
+
+
+def test_names_of_sizes_are_those_of_c(program: Path) -> None:
+    """They come from a file: C++ gets what it can read, and Python none of them."""
+    read = pte.read(program.read_bytes())
+    said = {**read.metadata, "forward_sizes": "static from 1 to 5, t from 4 to 20"}
+    with pytest.raises(ProgramError, match="'static from 1 to 5' is no size"):
+        with_sizes(replace(read, metadata=said))
+    seen = {(size,): 3 * size for size in range(2, 8)}
+    assert formula(seen, {**seen, (1,): 3}, ["lambda"]) == "lambda * 3"
 
 
 SCRIPT = """\
