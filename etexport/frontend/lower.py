@@ -36,6 +36,7 @@ from etexport.frontend.operators import (
 from etexport.frontend.script import Script
 from etexport.frontend.sources import line, source_of, source_within
 from etexport.kernel.library import Library
+from etexport.kernel.sizes import COMPUTED
 from etexport.program.model import (
     BEGIN,
     JUMP_FALSE,
@@ -131,19 +132,8 @@ ARITHMETIC: dict[object, torch._ops.OpOverload] = {
 """What a loop may do with the Python numbers that it carries."""
 
 SIZES: dict[object, str] = {
-    operator.add: "executorch_prim::add.Scalar",
-    operator.sub: "executorch_prim::sub.Scalar",
-    operator.mul: "executorch_prim::mul.Scalar",
-    operator.floordiv: "executorch_prim::floordiv.Scalar",
-    operator.mod: "executorch_prim::mod.Scalar",
-    operator.neg: "executorch_prim::neg.Scalar",
-    torch.sym_max: "executorch_prim::sym_max.Scalar",
-    torch.sym_min: "executorch_prim::sym_min.Scalar",
-    operator.eq: "executorch_prim::eq.Scalar",
-    operator.gt: "executorch_prim::gt.Scalar",
-    operator.lt: "executorch_prim::lt.Scalar",
-    operator.ge: "executorch_prim::ge.Scalar",
-    operator.le: "executorch_prim::le.Scalar",
+    {max: torch.sym_max, min: torch.sym_min}.get(function, function): f"executorch_prim::{name}.Scalar"
+    for name, function in COMPUTED.items()
 }
 """What is computed with sizes, by ExecuTorch's operators on numbers."""
 

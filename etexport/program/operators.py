@@ -52,7 +52,4 @@ SIZE = "aten::sym_size.int"
 
 def is_number(op: str) -> bool:
     """Whether the operator computes numbers from numbers, as sizes are: ExecuTorch's own that make no tensors."""
-    return op == SIZE or (op.startswith("executorch_prim::") and not op.startswith(_OF_TENSORS))
-
-
-_OF_TENSORS = ("executorch_prim::et_",)
+    return op == SIZE or (op.startswith("executorch_prim::") and not op.startswith("executorch_prim::et_"))

@@ -14,6 +14,7 @@ import pytest
 
 from etexport.delegate import library_for
 from etexport.errors import ModelError, ProgramError
+from etexport.kernel import supported
 from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
@@ -310,7 +311,6 @@ def test_other_programs_of_executorch_survive(tmp_path: Path) -> None:
 
 SPECIAL = {
     "external": "lies in an external data file",
-    "half": "element type is ScalarType 5",
     "number": "input 1 is 3 and no tensor",
     "none": "output 1 is None and no tensor",
     "changed input": "it writes input_0, which is input",
@@ -328,6 +328,13 @@ def special(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_not_supported_is_refused_by_name(special: Path, name: str) -> None:
     with pytest.raises(ProgramError, match=SPECIAL[name]):
         pte.read((special / f"{name}.pte").read_bytes())
+
+
+def test_what_is_computed_in_16_bits_is_refused_by_name(special: Path) -> None:
+    """Constants may have 16 bits; nothing computes with them."""
+    program = pte.read((special / "half.pte").read_bytes())
+    with pytest.raises(ModelError, match=r"relu.*the kernel takes .*float32.*, not float16"):
+        supported.check(program, load_ops())
 
 
 def test_a_delegate_that_is_not_installed_is_refused_by_name(special: Path) -> None:
