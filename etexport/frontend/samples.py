@@ -120,6 +120,17 @@ def _check_row(script: Script, method: Method, at: int, row: tuple[Tensor, ...])
         )
         if not same or one.dtype != example.dtype:
             raise _wrong(script, f"input {number} of sample {at} is {one.dtype} {list(one.shape)}")
+    known: dict[str, int] = {}
+    for extent in method.extents:
+        size, symbol = row[extent.input].shape[extent.dim], method.symbols[extent.symbol]
+        number, rest = divmod(size - extent.offset, extent.factor)
+        there = f"size {extent.dim} of input {extent.input} of sample {at} is {size}"
+        if rest or not symbol.least <= number <= symbol.most:
+            least, most = extent.of(symbol.least), extent.of(symbol.most)
+            steps = f", in steps of {extent.factor}" if extent.factor > 1 else ""
+            raise _wrong(script, f"{there}, and {symbol.name} allows {least} to {most}{steps}")
+        if known.setdefault(symbol.name, number) != number:
+            raise _wrong(script, f"{there}, and {symbol.name} is {known[symbol.name]} in another input")
 
 
 def eager_runs(script: Script, samples: SizedSamples) -> list[list[Array]]:

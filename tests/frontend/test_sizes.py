@@ -174,6 +174,26 @@ def test_what_cannot_be_planned_is_refused(tmp_path: Path, result: str, shapes: 
         exported(tmp_path, result, shapes)
 
 
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ("(8, 4), (4, 8)", r"size 0 of input 0 of sample 0 is 8, and n allows 2 to 6, in steps of 2"),
+        ("(3, 4), (1, 8)", r"size 0 of input 0 of sample 0 is 3, and n allows"),
+        ("(4, 4), (3, 8)", r"size 0 of input 1 of sample 0 is 3, and n is 2 in another input"),
+    ],
+)
+def test_samples_beyond_the_bounds_are_refused(tmp_path: Path, samples: str, told: str) -> None:
+    """At export, where they are made."""
+    shapes = f"""\
+        n = Dim("n", min=1, max=3); return ({{0: 2 * n}}, {{0: n}})
+
+        def samples():
+            return [tuple(map(torch.ones, [{samples}]))]
+        """
+    with pytest.raises(ModelError, match=told):
+        exported(tmp_path, "a.reshape(-1, 8) + b", shapes, "4, 4", "2, 8")
+
+
 def test_a_multiple_of_a_size(tmp_path: Path) -> None:
     """The board checks that it is divided without a rest."""
     shapes = 'n = Dim("n", min=1, max=3); return ({0: 2 * n}, {0: n})'
