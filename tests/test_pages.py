@@ -8,6 +8,8 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from runpy import run_path
 
@@ -33,6 +35,18 @@ def done(page: str, folder: Path) -> Path:
         ran = typed(command, folder)
         assert ran.returncode == 0, f"{command}: {ran.stdout}{ran.stderr}"
     return folder
+
+
+@contextmanager
+def changed(path: Path, old: str, new: str) -> Iterator[None]:
+    """The file with the first `old` as `new`, while this lasts."""
+    right = path.read_text()
+    assert old in right
+    path.write_text(right.replace(old, new, 1))
+    try:
+        yield
+    finally:
+        path.write_text(right)
 
 
 def typed(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -95,26 +109,17 @@ WRONG = {
 def test_a_mistake_is_told_with_its_line(
     kernels: Path, file: str, old: str, new: str, command: str, words: str
 ) -> None:
-    right = (kernels / file).read_text()
-    assert old in right
-    (kernels / file).write_text(right.replace(old, new, 1))
-    try:
+    with changed(kernels / file, old, new):
         ran = typed(command.replace("/m4", "/wrong"), kernels)
-    finally:
-        (kernels / file).write_text(right)
     assert ran.returncode == 1 and ran.stderr.startswith("error: ") and words in ran.stderr, ran.stderr
     assert "mistake of etexport's" not in ran.stderr
 
 
 def test_a_wrong_result_is_found(kernels: Path) -> None:
-    right = (kernels / HEADER).read_text()
-    (kernels / HEADER).write_text(right.replace("sinf(", "cosf("))
-    try:
+    with changed(kernels / HEADER, "sinf(", "cosf("):
         for command in (f"{BUILD}w".replace("qemu_mps2_an386", "host"), "etexport run build/m4w"):
             assert typed(command, kernels).returncode == 0
         ran = typed("etexport validate build/m4w --trace", kernels)
-    finally:
-        (kernels / HEADER).write_text(right)
     assert ran.returncode == 2 and "first wrong in wave at model.py:24" in ran.stderr, ran.stderr
 
 
@@ -144,14 +149,10 @@ def test_look_inside(tmp_path: Path) -> None:
 
 def test_a_gap_is_where_a_kernel_is_wrong(kernels: Path) -> None:
     """All operators behind it are off as well, the one before is not."""
-    right = (kernels / HEADER).read_text()
-    (kernels / HEADER).write_text(right.replace("memcpy(out + g.kept, x,", "memcpy(out + g.kept, ring,"))
-    try:
+    with changed(kernels / HEADER, "memcpy(out + g.kept, x,", "memcpy(out + g.kept, ring,"):
         for command in (f"{BUILD}g".replace("qemu_mps2_an386", "host"), "etexport run build/m4g"):
             assert typed(command, kernels).returncode == 0
         ran = typed("etexport trace build/m4g --csv gaps.csv", kernels)
-    finally:
-        (kernels / HEADER).write_text(right)
     assert ran.returncode == 0, ran.stderr
     snr = {row["name"]: float(row["snr_db"]) for row in csv.DictReader((kernels / "gaps.csv").open())}
     assert snr["wave"] > 100 and max(snr["push"], snr["mean"], snr["tanh"]) < 10, snr

@@ -19,6 +19,7 @@ from etexport.emit.constants import ALIGN, Flash, collect
 from etexport.emit.geometry import Geometry, geometry
 from etexport.emit.memory_map import memory_map
 from etexport.emit.names import comment, identifier, quoted, unique
+from etexport.emit.poison import Poison
 from etexport.emit.poison import poison as poison_of
 from etexport.emit.table import Table, table
 from etexport.errors import PlanError
@@ -41,6 +42,12 @@ class Entry:
     placed: Placed
     flash: Flash
     code: Code
+
+    @functools.cached_property
+    def poison(self) -> Poison:
+        """What overwrites worthless bytes round its steps: program.cpp and marked.cpp ask for it."""
+        specialised = self.placed.specialised
+        return poison_of(self.placed.problem, self.placed.solution, specialised.schedule.steps, entered(specialised))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +213,7 @@ def explained(model: Model, library: Library, board: Board, out: Path) -> str:
 
 
 def _program(model: Model, stem: str, *, poison: bool, marks: bool = False, alone: tuple[str, ...] = ()) -> str:
-    fills = [_poison(method.placed) for method in model.methods] if poison else None
+    fills = [method.poison for method in model.methods] if poison else None
     formed = [forms(method.placed.specialised.schedule.steps) for method in model.methods]
     names = [_control_names(method) for method in model.methods]
     return render(
@@ -247,10 +254,6 @@ def _link_script(board: Board, model: Model) -> str:
     return render("link.ld.j2", name=model.name, board=board, arenas=tuple(model.code.arenas.values()), **regions)
 
 
-def _poison(placed: Placed) -> object:
-    return poison_of(placed.problem, placed.solution, placed.specialised.schedule.steps, entered(placed.specialised))
-
-
 def render(template: str, **data: object) -> str:
     """The text of one of the templates."""
     return _templates().get_template(template).render(**data)
@@ -268,8 +271,9 @@ def _templates() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters |= {"comment": comment, "quoted": quoted}  # for what others have named: files, boards, tensors
-    expressions = (cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.literal,
-        cpp.named, cpp.parameters,
-                   cpp.record, cpp.swept, cpp.word, cpp.inverse, cpp.float_literal, cpp.inside)  # fmt: skip
+    expressions = (
+        cpp.address, cpp.call, cpp.case_call, cpp.case_swept, cpp.constant, cpp.declared, cpp.float_literal, cpp.inside,
+        cpp.inverse, cpp.literal, cpp.named, cpp.parameters, cpp.record, cpp.swept, cpp.word,
+    )  # fmt: skip
     environment.filters |= {function.__name__: function for function in expressions}
     return environment

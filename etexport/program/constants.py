@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from etexport.program.model import Method, Role, TensorSpec, Value, substitute
+from etexport.program.model import Method, Role, TensorSpec, Value
 
 
 def share_constants(methods: Sequence[Method]) -> tuple[Method, ...]:
@@ -50,10 +50,7 @@ def _with(method: Method, new: dict[int, Value]) -> Method:
         return method
     ids = {old: value.id for old, value in new.items()}
     values = {ids.get(id_, id_): new.get(id_, value) for id_, value in method.values.items()}
-    instructions = tuple(
-        one if not ids.keys() & set(one.reads) else replace(one, args=tuple(substitute(arg, ids) for arg in one.args))
-        for one in method.instructions
-    )
+    instructions = tuple(one.renamed(ids) for one in method.instructions)
     return replace(
         method, values=values, instructions=instructions, outputs=tuple(ids.get(id_, id_) for id_ in method.outputs)
     )
