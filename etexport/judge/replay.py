@@ -360,7 +360,8 @@ class Replaying:
         moved = carried(op, instruction)
         if instruction.op == WRITE_BACK and isinstance(instruction.args[1], Ref):
             moved = (instruction.args[1],)  # into a state, whatever that held
-        scales = {self.stored.get(one.id) for one in moved}
+        # a constant is in int8 what the others are, where it can be exactly
+        scales = {self.stored.get(one.id) for one in moved if one.id not in self.constants}
         return scales.pop() if len(scales) == 1 else None
 
     def _moved(self, instruction: Instruction, spec: TensorSpec) -> Traced | None:
