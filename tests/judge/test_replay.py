@@ -89,6 +89,24 @@ def test_right_programs_are_right(name: str, more: str, int8_net: Int8Net) -> No
     assert any(one.in_steps for one in checked) and max(one.worst for one in checked if one.in_steps) <= 0.52
 
 
+def test_what_is_moved_into_a_constant_is_computed_again(int8_net: Int8Net) -> None:
+    """Circular padding writes into nothing yet: a constant that has no scale of its own, for int8 says it exactly."""
+    built = build(
+        int8_net(
+            Net(
+                ("self.conv = nn.Conv1d(4, 3, 3, padding=1, padding_mode='circular')",),
+                ("return self.conv(torch.tanh(x))",),
+                (1, 4, 8),
+            )
+        )
+    )
+    values = built.specialised.method.values
+    written = [one.instruction for one in built.specialised.calls.values() if "slice_scatter" in one.instruction.op]
+    assert any(values[one.reads[0]].data is not None for one in written), written
+    exact = summed_up(built.run(), built.handles())
+    assert exact.proven, exact
+
+
 # ---- planted errors --------------------------------------------------------------------------------------------------
 
 Change = Callable[[Any], Any]
