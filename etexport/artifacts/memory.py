@@ -157,6 +157,8 @@ class MethodUse:
     steps: int
     inputs: int
     outputs: int
+    wires: tuple[tuple[int | str, int | str], ...] = ()
+    """(who made it, who may read it): a step by its number, an input, output or state by its name."""
 
 
 @dataclass(frozen=True)

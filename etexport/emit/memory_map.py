@@ -24,6 +24,7 @@ from etexport.artifacts.memory import (
 )
 from etexport.emit.code import header_of, in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
+from etexport.emit.wires import wires
 from etexport.kernel.call import Read, RowRead
 from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer
@@ -53,7 +54,6 @@ def memory_map(
     parts = [_part(placed, library, flash) for placed, flash in zip(methods, flashes, strict=True)]
     states = (value for value in methods[0].specialised.method.values.values() if value.role is Role.STATE)
     words = [_quantization(placed.specialised) for placed in methods]
-    named = [(placed.specialised.method.name, placed.first, part) for placed, part in zip(methods, parts, strict=True)]
     return MemoryMap(
         model=model,
         board=board,
@@ -78,7 +78,15 @@ def memory_map(
             for region in regions
         ),
         methods=tuple(
-            MethodUse(name, first, len(part.steps), len(part.inputs), len(part.outputs)) for name, first, part in named
+            MethodUse(
+                name=placed.specialised.method.name,
+                first=placed.first,
+                steps=len(part.steps),
+                inputs=len(part.inputs),
+                outputs=len(part.outputs),
+                wires=wires(placed),
+            )
+            for placed, part in zip(methods, parts, strict=True)
         ),
         inputs=tuple(one for part in parts for one in part.inputs),
         outputs=tuple(one for part in parts for one in part.outputs),

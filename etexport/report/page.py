@@ -13,6 +13,7 @@ from etexport.artifacts.memory import MemoryMap
 from etexport.judge.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.judge.compare import Comparison
 from etexport.report.chart import chart
+from etexport.report.graph import graph
 from etexport.report.profile import lost, shares, unit_of
 from etexport.report.report import Report, allowance, estimate, judge, lost_bits
 from etexport.report.summary import error_line, method_line
@@ -117,6 +118,7 @@ def page(
         report=report,
         cards=cards(report),
         accuracy=accuracy_bars(report),
+        graphs=graphs(report, memory),
         picture=Markup(picture),
         bars=(flash_bar(report), ram_bar(report)),
         operators=operator_rows(report, memory),
@@ -137,6 +139,12 @@ def page(
         judge=judge(report.compare) if report.compare else "",
         allowance=allowance_sentence(report),
     )
+
+
+def graphs(report: Report, memory: MemoryMap) -> list[tuple[str, Markup]]:
+    """The picture of each method."""
+    taken = {share.op.handle: f"{share.fraction:.1%}" for share in shares(report.ops)}
+    return [(method.name, Markup(graph(memory, method, taken))) for method in memory.methods]
 
 
 def cards(report: Report) -> tuple[Card, ...]:

@@ -133,6 +133,9 @@ def test_memory_map_says_what_lives_where_and_why(tmp_path: Path) -> None:
         "size": 128, "bound": 120, "gap": 8, "optimal": False, "proof": "by hand", "io": 48 + 16 + 24, "state": 24,
         "scratch": 24,
     }  # fmt: skip
+    assert found["methods"][0]["wires"] == [
+        ["image", 0], ["memory", 2], [0, 1], [1, 2], [2, "memory"], [2, 3], [3, "logits"],
+    ]  # fmt: skip
     step = found["steps"][1]
     assert (step["handle"], step["name"], step["kernel"], step["source"]) == (5, "fc", "toy_linear", "toy.py:15")
     assert step["bytes_constants"] == toy.FC.nbytes

@@ -15,6 +15,7 @@ from etexport.board import load_board
 from etexport.device import run
 from etexport.emit import _templates, emit
 from etexport.emit.blocks import Form, forms
+from etexport.emit.wires import wires
 from etexport.errors import ProgramError
 from etexport.kernel.call import Target
 from etexport.kernel.library import load_ops
@@ -159,6 +160,15 @@ def test_lives_are_sets_of_steps() -> None:
     assert known[FIRST].taken == {13, 14} and known[SECOND].taken == {14, 15}
     assert known[KEPT].taken == {15, 16, 17} | set(range(18, 25)), "on both ways to where they meet"
     assert known[X].taken == frozenset(range(25)), "the loop does not end it"
+
+
+def test_wires_follow_every_way() -> None:
+    """A step reads what the round before made, and what was made on either of two ways."""
+    found = wires(placed())
+    makers = {reader: {maker for maker, to in found if to == reader} for _, reader in found}
+    assert makers[4] == {2, 6} and makers[10] == {6}, "the loop runs once at least"
+    assert makers[18] == {6} and makers[22] == {16, 19} and makers[24] == {"x", 16, 19, 23}
+    assert makers["result"] == {24} and makers[8] == {"rounds", 7}
 
 
 def test_exclusive_ways_share_bytes() -> None:

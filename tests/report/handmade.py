@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.artifacts.memory import Arena, Constants, InFloat, LiveBuffer, MemoryMap, MethodUse, Step, TensorType
+from etexport.artifacts.memory import (
+    Arena,
+    Constants,
+    InFloat,
+    LiveBuffer,
+    MemoryMap,
+    MethodUse,
+    PlacedTensor,
+    Step,
+    TensorType,
+)
 from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.compare import Comparison, Reference, compare
 from etexport.judge.replay import Replayed, summed_up
@@ -57,14 +67,30 @@ def memory() -> MemoryMap:
         rounding="nearest",
         arena=Arena(size=2_304, bound=2_304, gap=0, optimal=True, proof="live sets", io=296, state=0, scratch=0),
         regions=(),
-        methods=(MethodUse("forward", 0, len(steps), 0, 0),),
-        inputs=(),
-        outputs=(),
+        methods=(MethodUse("forward", 0, len(steps), 1, 1, wires(len(steps))),),
+        inputs=(PlacedTensor("image", "float32", (1, 64), (0, 1), 256, "ram", 0),),
+        outputs=(PlacedTensor("softmax", "float32", (1, 10), (0, 1), 40, "ram", 0),),
         buffers=(),
         steps=tuple(steps),
         in_float=(),
         constants=Constants(7_944, ()),
     )
+
+
+def wires(steps: int) -> tuple[tuple[int | str, int | str], ...]:
+    """One step behind the other, with a way round the third of each five."""
+    around = [(at + 1, at + 3) for at in range(0, steps - 3, 5)]
+    return (("image", 0), *around, *((at, at + 1) for at in range(steps - 1)), (steps - 1, "softmax"))
+
+
+def deep(layers: int) -> MemoryMap:
+    """So many layers with long names."""
+    made = memory()
+    steps = tuple(
+        replace(made.steps[at % 6], step=at, handle=at, name=f"blocks_{at}_depthwise_convolution_of_all_channels")
+        for at in range(layers)
+    )
+    return replace(made, steps=steps, methods=(MethodUse("forward", 0, layers, 1, 1, wires(layers)),))
 
 
 def sizes() -> SizeRecord:

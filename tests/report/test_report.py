@@ -25,6 +25,7 @@ from etexport.program.model import Source
 from etexport.report import bench, summary
 from etexport.report.builds import compared
 from etexport.report.chart import chart
+from etexport.report.graph import graph
 from etexport.report.page import layer_rows, page
 from etexport.report.peers import bests, network_of, networks, peers, peers_of
 from etexport.report.profile import best_known, kind_of, lost, profile, shares, slowest
@@ -162,11 +163,33 @@ def test_a_chart_has_a_bar_for_each_figure() -> None:
     ]
 
 
+def test_the_graph_has_a_line_for_each_step_and_a_way_for_each_read() -> None:
+    """Straight on in one column; what passes by another step has its own; a jump and a state lead back."""
+    made = handmade.memory()
+    loop = replace(made.steps[3], kind="jump", op="executorch::jump_false", target=1, condition="done", results=())
+    steps = (*made.steps[:3], loop, replace(made.steps[4], op="delegate::acme.out"), made.steps[5])
+    wires = (("image", 0), ("kept", 2), (0, 1), (1, 2), (1, 4), (2, 3), (2, "kept"), (4, 5), (5, "softmax"))
+    method = replace(made.methods[0], wires=wires)
+    drawn = graph(replace(made, steps=steps, methods=(method,)), method, {1: "12.5%"})
+    ways = re.findall(r'<path class="(\w+)" d="M(\d+) (\d+)([^"]*)"', drawn)
+    assert [kind for kind, *_ in ways].count("data") == 8
+    assert [(kind, int(y) // 26) for kind, _, y, _ in ways if kind in ("back", "jump")] == [("back", 4), ("jump", 5)]
+    assert [line for *_, line in ways if "C" not in line], "some go straight on"
+    assert drawn.count("<circle") == 7 and drawn.count("<rect") == 1 and 'class="node"' in drawn
+    for kind, x, y, line in ways:  # no straight line leads through another step's mark
+        if kind == "data" and (behind := re.search(r"V(\d+)", line)):
+            between = range(int(y) + 26, int(behind[1]), 26)
+            assert not any(f'cx="{x}" cy="{at}"' in drawn for at in between)
+    assert "where not done: to features_3" in drawn and ">12.5%<" in drawn and "state, kept" in drawn
+
+
 MEASURE = """<script>
 const cut = [...document.querySelectorAll("td, th, p, h1, h2, .card")].filter(one => one.scrollWidth > one.clientWidth + 1);
 const labels = [...document.querySelectorAll(".rows td")].filter(one => getComputedStyle(one, "::before").content !== "none");
+const one = document.querySelector(".graph");
 document.title = JSON.stringify([innerWidth, document.documentElement.scrollWidth, cut.map(one => one.textContent), labels.length,
-  getComputedStyle(document.body).backgroundColor]);
+  getComputedStyle(document.body).backgroundColor, one.clientHeight, one.querySelectorAll("circle").length,
+  [...one.querySelectorAll("text")].filter(text => text.getBBox().x + text.getBBox().width > one.viewBox.baseVal.width).length]);
 </script>"""  # noqa: E501
 
 
@@ -178,13 +201,10 @@ def test_nothing_is_cut_in_a_browser(layers: int, width: int, tmp_path: Path) ->
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium here to look with")
-    made = handmade.report()
-    ops = [
-        replace(made.ops[at % 6], handle=at, name=f"blocks_{at}_depthwise_convolution_of_all_channels")
-        for at in range(layers)
-    ]
+    made, memory = handmade.report(), handmade.deep(layers)
+    ops = profile(memory.steps, [1_000 + step.step for step in memory.steps], "Cortex-M4F", "float32")
     drawn = chart([op.name for op in ops], [float(op.bytes_constants) for op in ops], "bytes")
-    text = page(replace(made, ops=tuple(ops)), handmade.memory(), handmade.comparison(), drawn, [("simulator", "qemu")])
+    text = page(replace(made, ops=ops), memory, handmade.comparison(), drawn, [("simulator", "qemu")])
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{MEASURE}</body>"))
     seen = {}
     for scheme in (0, 1):  # dark, light
@@ -202,8 +222,10 @@ def test_nothing_is_cut_in_a_browser(layers: int, width: int, tmp_path: Path) ->
             (tmp_path / "page.html").as_uri(),
         ]
         dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
-        inner, wide, cut, named, seen[scheme] = json.loads(html.unescape(re.search(r"<title>(.*)</title>", dom)[1]))  # type: ignore[index]
+        (measured,) = re.findall(r"<title>(\[.*)</title>", dom)
+        inner, wide, cut, named, seen[scheme], tall, dots, beyond = json.loads(html.unescape(measured))
         assert inner == width and wide <= width and cut == [] and (named > layers) == (width < 760)
+        assert dots == layers + 2 and tall > 20 * layers and beyond == 0, "each step has a line of the graph"
     assert seen[0] != seen[1]
 
 
