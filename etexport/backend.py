@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from etexport.kernel.call import Call, Target
@@ -60,8 +61,13 @@ class Backend:
     sum_length: Callable[[Delegate], int] | None = None
     exact: bool = False
     layout: Layout = Layout.CONTIGUOUS
-    family: str = field(default="", compare=False)
-    """Name of the folder; filled in when it is loaded."""
+    file: Path = Path()
+    """The `backend.py`; filled in when it is loaded."""
+
+    @property
+    def family(self) -> str:
+        """The folder's name, by which scripts ask for it."""
+        return self.file.parent.name
 
 
 __all__ = ["Array", "Backend", "Claims", "Compiled", "Delegate", "Options"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -24,21 +24,28 @@ def root() -> Path:
 def kernel_folders(project: Project = NOTHING) -> tuple[Path, ...]:
     """Our own `kernels/`, those of installed packages, by entry point name, then the project's. ModelError where one of
     these holds none."""
-    for folder in project.kernels:
-        if not any(folder.glob("*/op.py")):
-            hint = "a folder of kernels has a folder with op.py for each: docs/kernels.md"
-            raise ModelError("holds no */op.py" if folder.is_dir() else "no such folder", where=str(folder), hint=hint)
+    _check_folders(project.kernels, "op.py", "a folder of kernels", "docs/kernels.md")
     return (root() / "kernels", *installed_folders("etexport.kernels", "*/op.py"), *project.kernels)
 
 
-def backend_folders() -> tuple[Path, ...]:
-    """The folders of delegates, of installed packages, by entry point name."""
-    return installed_folders("etexport.backends", "*/backend.py")
+def backend_folders(project: Project = NOTHING) -> tuple[Path, ...]:
+    """The folders of delegates of installed packages, by entry point name, then the project's. ModelError where one of
+    these holds none."""
+    _check_folders(project.backends, "backend.py", "a folder of delegates", "docs/delegates.md")
+    return (*installed_folders("etexport.backends", "*/backend.py"), *project.backends)
+
+
+def _check_folders(folders: Sequence[Path], file: str, kind: str, page: str) -> None:
+    for folder in folders:
+        if not any(folder.glob(f"*/{file}")):
+            hint = f"{kind} has a folder with {file} for each: {page}"
+            what = f"holds no */{file}" if folder.is_dir() else "no such folder"
+            raise ModelError(what, where=str(folder), hint=hint)
 
 
 def include_folders(project: Project = NOTHING) -> tuple[Path, ...]:
     """Where C++ finds the headers of kernels and delegates."""
-    return (*kernel_folders(project), *backend_folders())
+    return (*kernel_folders(project), *backend_folders(project))
 
 
 def board_folders() -> tuple[Path, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -180,18 +181,17 @@ class MemoryMap:
     steps: tuple[Step, ...]
     in_float: tuple[InFloat, ...]
     constants: Constants
-    kernels: tuple[str, ...] = ()
-    """Folders of the model's own project, as paths from this folder."""
-    passes: tuple[str, ...] = ()
-    """Files with its passes."""
+    project: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Folders and files of the model's own project by kind (`etexport.project.LISTS`), as paths from this folder."""
 
 
 def project_in(folder: Path) -> Project:
-    """Whose kernels and passes the program in a build folder has; nobody's where no sources were generated there."""
+    """Whose kernels, passes and delegates the program in a build folder has; nobody's where no sources were generated
+    there."""
     if not (folder / "memory.json").is_file():
         return NOTHING
     memory = read_memory(folder)
-    return at(folder, memory.kernels, memory.passes)
+    return at(folder, memory.project)
 
 
 def read_memory(folder: Path) -> MemoryMap:

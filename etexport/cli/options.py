@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from etexport.errors import ModelError
-from etexport.project import Project, project_at
+from etexport.project import LISTS, Project, project_at
 
 OPTIMIZE = ("speed", "size")
 ROUNDINGS = ("nearest", "tflm")
@@ -73,14 +73,19 @@ def project_arguments(parser: argparse.ArgumentParser) -> None:
         "--passes", type=Path, action="append", default=[], metavar="DIR",
         help="a folder or file with passes of your own, behind those in passes/ beside the script (docs/passes.md)",
     )  # fmt: skip
+    parser.add_argument(
+        "--backends", type=Path, action="append", default=[], metavar="DIR",
+        help="a folder of delegates of your own, beside those in backends/ beside the script (docs/delegates.md)",
+    )  # fmt: skip
 
 
 def project_given(args: argparse.Namespace) -> Project:
     """ModelError for a folder that is not there."""
-    for path in (*args.kernels, *args.passes):
+    lists = {name: getattr(args, name) for name in LISTS}
+    for path in (path for paths in lists.values() for path in paths):
         if not path.exists():
             raise ModelError("no such file or folder", where=str(path))
-    return project_at(args.kernels, args.passes)
+    return project_at(**lists)
 
 
 def depfile_argument(parser: argparse.ArgumentParser, of: str) -> None:

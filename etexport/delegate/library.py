@@ -30,17 +30,18 @@ def library_for(program: Program, library: Library) -> Library:
     there."""
     if not program.delegates:
         return library
-    backends = {backend.id: backend for backend in load_backends().values()}
+    backends = {backend.id: backend for backend in load_backends(library.project).values()}
     ops, errors = dict(library.ops), list[EtError]()
     for name, delegate in program.delegates.items():
         if (backend := backends.get(delegate.id)) is None:
             known = ", ".join(sorted(backends)) or "none"
-            what = f"the program calls the delegate {delegate.id!r}, and no installed backend runs it"
-            errors.append(ModelError(what, where=_where(program, name), hint=f"installed: {known}"))
+            what = f"the program calls the delegate {delegate.id!r}, and no backend that is known here runs it"
+            hint = f"known: {known}; --backends DIR names a folder of delegates"
+            errors.append(ModelError(what, where=_where(program, name), hint=hint))
         else:
             ops[name] = _op(delegate, backend, library)
     raise_all(errors)
-    return replace(library, ops=ops, include_dirs=(*library.include_dirs, *backend_folders()))
+    return replace(library, ops=ops, include_dirs=(*library.include_dirs, *backend_folders(library.project)))
 
 
 def _where(program: Program, op: str) -> str:
@@ -52,11 +53,11 @@ def _op(delegate: Delegate, backend: Backend, library: Library) -> Op:
     subgraph = None if backend.reference else _subgraph(delegate)
 
     def lower(node: Node, target: Target) -> Call:
-        with told(backend.family, f"{backend.family} failed to run {node.instruction.name}"):
+        with told(backend, f"failed to run {node.instruction.name}"):
             return backend.run(node, delegate, target)
 
     def reference(*inputs: Array) -> tuple[Array, ...]:
-        with told(backend.family, f"{backend.family} failed to compute its reference"):
+        with told(backend, "failed to compute its reference"):
             if subgraph is not None:
                 return computed(subgraph, inputs, library)
             assert backend.reference is not None

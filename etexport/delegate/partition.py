@@ -32,6 +32,7 @@ from etexport.program.model import (
     Role,
     Source,
 )
+from etexport.project import Project
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def delegated(
     left: list[Left] = []
     by: dict[int, str] = {}
     for name, options in asked.items():
-        backend = _known(name)
+        backend = _known(name, library.project)
         methods = []
         for method in program.methods:
             splitting = _Splitting(method, backend, options, library)
@@ -69,13 +70,11 @@ def delegated(
     return program, tuple(left), by
 
 
-def _known(name: str) -> Backend:
-    backends = load_backends()
+def _known(name: str, project: Project) -> Backend:
+    backends = load_backends(project)
     if name not in backends or backends[name].claim is None:
         known = ", ".join(known for known, one in backends.items() if one.claim is not None) or "none"
-        raise ModelError(
-            f"no delegate is called {name}", hint=f"installed: {known}; docs/delegates.md has how to add one"
-        )
+        raise ModelError(f"no delegate is called {name}", hint=f"known: {known}; docs/delegates.md has how to add one")
     return backends[name]
 
 
@@ -128,9 +127,8 @@ class _Splitting:
         return node_of(self.method, instruction, op)
 
     def claims(self, nodes: Sequence[Node]) -> Claims:
-        family = self.backend.family
         assert self.backend.claim is not None
-        with told(family, f"{family} failed to claim operators"):
+        with told(self.backend, "failed to claim operators"):
             claims = self.backend.claim(nodes, self.options)
             offered = {node.instruction.handle for node in nodes}
             named = Counter(handle for group in claims.groups for handle in group)
@@ -180,9 +178,8 @@ class _Splitting:
         return replace(last, op=delegate.op, args=tuple(map(Ref, inputs)), outs=outs)
 
     def compiled(self, part: Method) -> Delegate:
-        family = self.backend.family
         assert self.backend.compile is not None
-        with told(family, f"{family} failed to compile {part.instructions[-1].name}"):
+        with told(self.backend, f"failed to compile {part.instructions[-1].name}"):
             made = self.backend.compile(part, self.options)
             if not isinstance(made, Compiled):
                 raise TypeError(f"compile() gave a {type(made).__name__}")

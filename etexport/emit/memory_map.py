@@ -48,7 +48,6 @@ def memory_map(
     out: Path,
 ) -> MemoryMap:
     """The content of `memory.json` in the folder `out`."""
-    kernels, passes = library.project.relative_to(out)
     solution, regions, target = methods[0].solution, methods[0].problem.regions, methods[0].specialised.target
     bound = sum(solution.bound.values())
     parts = [_part(placed, library, flash) for placed, flash in zip(methods, flashes, strict=True)]
@@ -107,8 +106,7 @@ def memory_map(
             len(flashes[0].content),
             tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants),
         ),
-        kernels=kernels,
-        passes=passes,
+        project=library.project.relative_to(out),
     )
 
 

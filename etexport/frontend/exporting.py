@@ -80,8 +80,8 @@ def export(
     ExecuTorch lacks are refused. `quantize` overrules the script's word. `check` sees the `.pte`
     before it is written, and raises what is to be raised in its place. `inputs`, samples first, take the place of what
     the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
-    unsupported operators, each with node, line of the script and a hint. `project` adds kernels and passes to those
-    beside the script.
+    unsupported operators, each with node, line of the script and a hint. `project` adds kernels, passes and delegates
+    to those beside the script.
     """
     out = out.absolute()
 
@@ -126,8 +126,7 @@ def _export(script: Script, out: Path, stock: bool, check: Check | None, project
     content = write(program)
     if check is not None:
         check(content, library)
-    lists = zip(("kernels", "passes"), library.project.relative_to(out.parent), strict=True)
-    arrays |= {name: np.array(paths, np.str_) for name, paths in lists if paths}
+    arrays |= {name: np.array(paths, np.str_) for name, paths in library.project.relative_to(out.parent).items()}
     _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
 
 

@@ -10,11 +10,7 @@ modules find one another, and another family's packing.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import importlib
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +19,12 @@ from typing import Any, TypeVar
 
 from etexport.errors import EtError, ModelError
 from etexport.kernel.call import Call, Target
+from etexport.kernel.folders import as_packages, by_name, line_in, read
 from etexport.kernel.int8 import Int8
 from etexport.kernel.node import Node
 from etexport.kernel.op import Op, Replacement
 from etexport.project import NOTHING, Project
-from etexport.resources import kernel_folders, leaving_nothing, root
+from etexport.resources import kernel_folders, root
 
 _PACKAGE = "etexport_kernels"
 Made = TypeVar("Made")
@@ -62,24 +59,15 @@ def load_ops(project: Project = NOTHING) -> Library:
 
 def library_of(folders: tuple[Path, ...], project: Project = NOTHING) -> Library:
     """As `load_ops`, of these folders."""
-    families: dict[str, Path] = {}
-    for folder in folders:
-        for path in sorted(folder.glob("*/op.py")):
-            other = families.setdefault(path.parent.name, path)
-            if other != path:  # its headers would be found in place of these
-                raise ModelError(
-                    f"{other.parent} has the same name",
-                    where=str(path.parent),
-                    hint="give the folder a name of its own",
-                )
-    _as_packages(families)
+    families = by_name(folders, "op.py")
+    as_packages(_PACKAGE, families)
     ops: dict[str, Op] = {}
     rules: dict[str, Any] = {}
     weights: dict[str, Any] = {}
     int8: dict[str, Int8] = {}
     replaced: list[tuple[Path, Replacement]] = []
     for family, path in families.items():
-        module = _load(family, path)
+        module: Any = read(_PACKAGE, path, "the operators")
         _check_lists(module, path)
         for rule in getattr(module, "RULES", ()):
             if rule.op in rules:
@@ -147,42 +135,10 @@ def _telling(function: Callable[..., Made], path: Path, kind: type | tuple[type,
             raise  # what it has to say about the program
         except Exception as error:
             what = f"fails on {node.instruction.op} ({node.instruction.where}): {type(error).__name__}: {error}"
-            raise ModelError(what, where=_line_in(path, error)) from error
+            raise ModelError(what, where=line_in(path, error)) from error
         if not isinstance(made, kind):
             what = f"{function.__name__} gives a {type(made).__name__} for {node.instruction.op}"
             raise ModelError(what, where=str(path), hint="docs/kernels.md says what belongs there")
         return made
 
     return told
-
-
-def _as_packages(families: Mapping[str, Path]) -> None:
-    """What was loaded under a family's name from other folders is forgotten."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-        del sys.modules[name]
-    for name, folders in {
-        _PACKAGE: [],
-        **{f"{_PACKAGE}.{family}": [str(path.parent)] for family, path in families.items()},
-    }.items():
-        package = ModuleType(name)
-        package.__path__ = folders
-        sys.modules[name] = package
-
-
-def _load(family: str, path: Path) -> Any:
-    quietly = contextlib.nullcontext() if path.is_relative_to(root()) else leaving_nothing()
-    try:
-        with quietly:
-            return importlib.import_module(f"{_PACKAGE}.{family}.op")
-    except Exception as error:
-        said = error.msg if isinstance(error, SyntaxError) else f"{type(error).__name__}: {error}"
-        raise ModelError(f"the operators cannot be read: {said}", where=_line_in(path, error)) from None
-
-
-def _line_in(path: Path, error: Exception) -> str:
-    """The innermost line of a kernel folder's files at which it happened."""
-    frames = [(error.filename, error.lineno)] if isinstance(error, SyntaxError) else []
-    frames += [(frame.filename, frame.lineno) for frame in reversed(traceback.extract_tb(error.__traceback__))]
-    folder = path.parent.resolve()
-    inside = (f"{path.parent / Path(file).name}:{at}" for file, at in frames if file and Path(file).parent == folder)
-    return next(inside, str(path))

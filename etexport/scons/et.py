@@ -83,6 +83,7 @@ def generate(env):
         SAMPLES="",
         KERNELS="",
         PASSES="",
+        BACKENDS="",
         VERBOSE=False,
         ET_BUILD="#build",
     )
@@ -138,12 +139,12 @@ _PROJECT = _module("project")
 # ---- builders --------------------------------------------------------------------------------------------------------
 
 
-def EtProgram(env, script, NAME=None, QUANTIZE=None, KERNELS=None, PASSES=None):
+def EtProgram(env, script, NAME=None, QUANTIZE=None, KERNELS=None, PASSES=None, BACKENDS=None):
     """`model.pte` and `model.npz` of a model script or a `.pt2`; of a `.pte`, itself and outputs of the host board to
     compare with.
 
-    `QUANTIZE` (one of `QUANTIZATIONS`) overrules what the script says. `KERNELS` and `PASSES` name folders of the
-    project's own beside those in the script's folder."""
+    `QUANTIZE` (one of `QUANTIZATIONS`) overrules what the script says. `KERNELS`, `PASSES` and `BACKENDS` name
+    folders of the project's own beside those in the script's folder."""
     script = _file(env, script)
     name, said = _plain(NAME or _model_name(Path(script.path))), _quantization(Path(script.get_abspath()))
     quantization = QUANTIZE or env.subst("$QUANTIZE") or said
@@ -154,7 +155,8 @@ def EtProgram(env, script, NAME=None, QUANTIZE=None, KERNELS=None, PASSES=None):
             f"two models are called {name}: {_programs[folder.abspath]} and {script}",
             "give one of them another name: NAME=",
         )
-    given = [env.Split(env.subst(one or "")) for one in (KERNELS or "$KERNELS", PASSES or "$PASSES")]
+    folders = (KERNELS or "$KERNELS", PASSES or "$PASSES", BACKENDS or "$BACKENDS")
+    given = [env.Split(env.subst(one or "")) for one in folders]
     project = _PROJECT.project_at(*([env.Dir(path).abspath for path in paths] for paths in given))
     words = _words(env, project)
     project = _PROJECT.joined(_PROJECT.beside(Path(script.get_abspath())), project)
@@ -203,7 +205,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
     folder = env.Dir(
         f"$ET_BUILD/{_plain(board['name'])}/{of['name']}-{of['quantization']}{'-size' if optimize == 'size' else ''}"
     )
-    here = _board_environment(env, board, of["project"].kernels)
+    here = _board_environment(env, board, of["project"].include)
 
     files = [*GENERATED, *(["link.ld"] if build["link_script"] else [])]
     step = f"$ETEXPORT generate $SOURCE -o ${{TARGET.dir}} --board $ET_BOARD --optimize {optimize} --name {of['name']}"
@@ -584,23 +586,22 @@ def _state(paths):
 
 
 def _words(env, project):
-    """The arguments that name a project's kernels and passes, by paths from the folder in which SCons runs."""
-    top = Path(env.Dir("#").abspath)
-    lists = zip(("--kernels", "--passes"), project.relative_to(top), strict=True)
-    return "".join(f" {option} {shlex.quote(path)}" for option, paths in lists for path in paths)
+    """The arguments that name a project's parts, by paths from the folder in which SCons runs."""
+    lists = project.relative_to(Path(env.Dir("#").abspath))
+    return "".join(f" --{name} {shlex.quote(path)}" for name, paths in lists.items() for path in paths)
 
 
-def _board_environment(env, board, kernels=()):
-    """The compiler of a board, with the kernels of a project. One for all its models: SCons looks for the includes of a
-    header once for each environment."""
+def _board_environment(env, board, folders=()):
+    """The compiler of a board, with the kernels and delegates of a project. One for all its models: SCons looks for the
+    includes of a header once for each environment."""
     known, build = _environments.setdefault(id(env), (env, {}))[1], board["build"]
     _check_name(env, board["argument"])
-    key = (board["file"], kernels)
+    key = (board["file"], folders)
     if key in known:
         return known[key]
     here = known[key] = env.Clone()
-    include = [*build["include"], *map(str, kernels)]
-    maps = [f"-ffile-prefix-map={folder.parent}=kernels" for folder in kernels]
+    include = [*build["include"], *map(str, folders)]
+    maps = [f"-ffile-prefix-map={folder.parent}=kernels" for folder in folders]
     here.Replace(
         CXX=build["compiler"],
         CC=build["driver"],

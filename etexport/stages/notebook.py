@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -217,16 +217,17 @@ def build(
     calibration: Any = None, samples: Any = None, name: str = "", optimize: str = "speed",
     keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
     classes: Sequence[str] | None = None, folder: str | Path = "build", kernels: Sequence[str | Path] = (),
-    passes: Sequence[str | Path] = (),
+    passes: Sequence[str | Path] = (), backends: Sequence[str | Path] = (),
+    delegates: Sequence[str] | Mapping[str, Mapping[str, Any]] = (),
 ) -> Built:  # fmt: skip
     """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
     stays as it is.
 
     `example_inputs` is a tensor or a tuple of them, one for each argument of `forward()`. `quantize` is "float32" or
     "int8"; int8 needs `calibration`, inputs that show the ranges. `samples` are run on the board and compared with
-    PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. `kernels` and `passes` are
-    folders of your own (docs/kernels.md). All of these, and the rest,
-    are as a model script has them (docs/capture.md).
+    PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. `kernels`, `passes` and
+    `backends` are folders of your own (docs/kernels.md, docs/delegates.md). All of these, and the rest, are as a model
+    script has them (docs/capture.md).
 
     Below `folder` it writes what `etexport export` and `etexport build` write, at the same places. EtError for whatever
     is wrong.
@@ -243,13 +244,14 @@ def build(
     said = {
         "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float,
         "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db, "classes": classes,
+        "delegates": delegates,
     }  # fmt: skip
     export_network(
         network,
         example_inputs,
         program,
         check=check_buildable,
-        project=project_at(kernels, passes),
+        project=project_at(kernels, passes, backends),
         said={key: one for key, one in said.items() if one is not None},
     )
     out = Path(folder) / known.name / f"{called}-{quantize}{'-size' if optimize == 'size' else ''}"

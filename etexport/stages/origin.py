@@ -13,7 +13,7 @@ from etexport.artifacts.memory import read_memory
 from etexport.artifacts.records import read_record, write_record
 from etexport.board import load_board
 from etexport.errors import BoardError, ModelError
-from etexport.project import NOTHING, Project, at, joined
+from etexport.project import LISTS, NOTHING, Project, at, joined
 
 QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "bf16-weights", "int8")
 
@@ -88,13 +88,13 @@ def board_of(folder: Path, given: str | None) -> str:
 
 
 def project_of(program: Path, given: Project = NOTHING) -> Project:
-    """Whose kernels and passes a program was exported with, as is noted beside it, and those given."""
+    """Whose kernels, passes and delegates a program was exported with, as is noted beside it, and those given."""
     beside = program.with_suffix(".npz")
     if beside == program or not beside.is_file():
         return given
     with opened(beside) as arrays:
-        lists = [arrays[name].tolist() if name in arrays else [] for name in ("kernels", "passes")]
-    return joined(at(beside.parent, *lists), given)
+        lists = {name: arrays[name].tolist() for name in LISTS if name in arrays}
+    return joined(at(beside.parent, lists), given)
 
 
 def existing(path: Path) -> Path:

@@ -1,5 +1,5 @@
-"""The delegate of docs/delegates.md and a second one, in int8, as an installed package: from script to report, and
-through ExecuTorch's files."""
+"""The delegate of docs/delegates.md, beside the script, and a second one, in int8, as an installed package: from script
+to report, and through ExecuTorch's files."""
 
 from __future__ import annotations
 
@@ -80,11 +80,7 @@ INT8 = """
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     files = pages.files("delegates.md")
-    assert set(files) == {
-        "acme_backends/acme_dense/backend.py",
-        "acme_backends/acme_dense/acme_dense.h",
-        "model.py",
-    }
+    assert set(files) == {"backends/acme_dense/backend.py", "backends/acme_dense/acme_dense.h", "model.py"}
     more = {"acme_table/backend.py": BACKEND, "acme_table/acme_table.h": HEADER}
     files |= {f"acme_backends/{name}": text for name, text in more.items()}
     installed(
@@ -195,7 +191,9 @@ def test_executorch_reads_our_calls_and_we_build_its(site: Path, tmp_path: Path)
     first, _, second = program.method().instructions
     blobs = [program.delegates[one.op].blob for one in (first, second)]
     assert pte.read(pte.write(program)).delegates == program.delegates
-    said = run(site, "build", tmp_path / "dense delegates.pte", "--board", "host", "-o", "s")
+    built = ("build", tmp_path / "dense delegates.pte", "--board", "host", "-o", "s")
+    assert "no backend that is known here runs it" in run(site, *built, code=1)
+    said = run(site, *built, "--backends", "backends")
     assert "bytes to load" in said
     x = np.random.default_rng(0).normal(size=(4, 1, 6)).astype(np.float32)
     expected = x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,13 +57,15 @@ def no_code(*_: object) -> Call:
     raise AssertionError("nothing is built here")
 
 
-TAKES_ALL = Backend("All", no_code, everything, lambda part, options: Compiled(part.name.encode()), family="all")
+TAKES_ALL = Backend(
+    "All", no_code, everything, lambda part, options: Compiled(part.name.encode()), file=Path("all/backend.py")
+)
 
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (partition, operators):
-        monkeypatch.setattr(module, "load_backends", lambda: {"all": TAKES_ALL})
+        monkeypatch.setattr(module, "load_backends", lambda _: {"all": TAKES_ALL})
 
 
 def split(program: Program) -> Program:
@@ -131,7 +134,7 @@ def test_states_stay_outside() -> None:
 
 def test_claims_of_what_was_not_offered_are_the_backends_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = replace(TAKES_ALL, claim=lambda nodes, options: Claims([[77]]))
-    monkeypatch.setattr(partition, "load_backends", lambda: {"all": wrong})
+    monkeypatch.setattr(partition, "load_backends", lambda _: {"all": wrong})
     graph = Graph(LIBRARY)
     with pytest.raises(ModelError, match="all failed to claim operators: ValueError"):
         delegated(graph.program(graph.call("aten::relu.out", graph.input(2))), {"all": {}}, LIBRARY)
@@ -140,7 +143,7 @@ def test_claims_of_what_was_not_offered_are_the_backends_mistake(monkeypatch: py
 def test_an_unknown_id_is_named_with_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = Graph(LIBRARY)
     made = split(graph.program(graph.call("aten::relu.out", graph.input(2))))
-    monkeypatch.setattr(operators, "load_backends", lambda: {"other": replace(TAKES_ALL, id="Other")})
-    with pytest.raises(ModelError, match="delegate 'All', and no installed backend runs it") as error:
+    monkeypatch.setattr(operators, "load_backends", lambda _: {"other": replace(TAKES_ALL, id="Other")})
+    with pytest.raises(ModelError, match="delegate 'All', and no backend that is known here runs it") as error:
         library_for(made, LIBRARY)
-    assert error.value.hint == "installed: Other"
+    assert error.value.hint.startswith("known: Other;")

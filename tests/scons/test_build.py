@@ -122,7 +122,7 @@ def test_a_broken_script_is_told_once_and_leaves_no_half_target(house: Path) -> 
     [
         (["demoo"], "nothing is called demoo\n  hint: did you mean demo? known: "),
         (["BORD=host"], "did you mean BOARD?"),
-        (["FOO=1"], "known: AT, BOARD, KERNELS, MODEL, OPTIMIZE, PASSES"),
+        (["FOO=1"], "known: AT, BACKENDS, BOARD, KERNELS, MODEL, OPTIMIZE, PASSES"),
         (["QUANTIZE=int4"], "int4"),
         (["MODEL=digit", "BOARD=host"], "no model is called digit"),
         (["MODEL=", "BOARD=host"], "no model is called"),
@@ -315,9 +315,14 @@ def test_a_file_that_a_script_names_exports_again(house: Path, tmp_path: Path) -
     assert scons(house, *words).verbs() == ["EXPORT"]
 
 
-def test_kernels_of_ones_own_are_sources(house: Path, tmp_path: Path) -> None:
-    """Those of docs/write-a-kernel.md: some beside the script, some named."""
-    for name, text in pages.files("write-a-kernel.md").items():
+def test_kernels_and_delegates_of_ones_own_are_sources(house: Path, tmp_path: Path) -> None:
+    """Those of docs/write-a-kernel.md, some beside the script, some named, and the delegate of docs/delegates.md."""
+    files = pages.files("write-a-kernel.md")
+    delegate = {name: text for name, text in pages.files("delegates.md").items() if name.startswith("backends/acme")}
+    layer = "super().__init__()\n        self.layer = torch.nn.Linear(4, 4)"
+    files["model.py"] = files["model.py"].replace("super().__init__()", layer).replace("wave(x,", "wave(self.layer(x),")
+    files["model.py"] += 'delegates = ["acme_dense"]\n'
+    for name, text in {**files, **delegate}.items():
         path = tmp_path / name.replace("kernels/mine/", "more/mine/").replace("model.py", "ring.py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text.replace(', features=frozenset({"dsp"})', ""), encoding="utf-8")
@@ -325,10 +330,11 @@ def test_kernels_of_ones_own_are_sources(house: Path, tmp_path: Path) -> None:
     done = scons(house, *words, f"KERNELS={tmp_path}/more")
     assert done.code == 0, done.text
     memory = json.loads((house / "build/host/ring-float32/memory.json").read_text(encoding="utf-8"))
-    assert {"wave", "push", "near_tanh"} <= {step["kernel"] for step in memory["steps"]}
+    assert {"wave", "push", "near_tanh", "acme_dense"} <= {step["kernel"] for step in memory["steps"]}
     assert scons(house, *words, f"KERNELS={tmp_path}/more", "-n").verbs() == []
     assert "EXPORT" in scons(house, *words, "-n").verbs(), "the tanh is ours again"
     changes = {"kernels/wave/wave.h": {"CXX"}, "more/mine/op.py": {"EXPORT", "GENERATE"}}
+    changes |= {"backends/acme_dense/acme_dense.h": {"CXX"}, "backends/acme_dense/backend.py": {"EXPORT", "GENERATE"}}
     for name, wanted in changes.items():
         text = (tmp_path / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(f"{text}\n", encoding="utf-8")
