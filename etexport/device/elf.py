@@ -26,11 +26,13 @@ _FUNCTION = 2
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the source: `function` is as in C++, `line` 0 where the compiler left none."""
+    """A place in the source: `function` is as in C++, `line` 0 where the compiler left none; `folder` is the name of
+    that in which the file lies."""
 
     function: str
     file: str
     line: int
+    folder: str = ""
 
     def __str__(self) -> str:
         return f"{self.function} at {self.file}:{self.line}" if self.line else self.function
@@ -163,4 +165,4 @@ def places(elf: Path, board: Board, addresses: Sequence[int]) -> list[tuple[Plac
 
 def _place(function: str, place: str) -> Place:
     file, _, line = place.split(" (discriminator", 1)[0].rpartition(":")
-    return Place(function, Path(file).name, int(line) if line.isdigit() else 0)
+    return Place(function, Path(file).name, int(line) if line.isdigit() else 0, Path(file).parent.name)

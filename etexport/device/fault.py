@@ -3,6 +3,7 @@ script."""
 
 from __future__ import annotations
 
+import bisect
 import re
 import signal
 import struct
@@ -17,9 +18,13 @@ from etexport.device.messages import Message, layout
 from etexport.errors import DeviceFaultError
 
 _NOTHING = 0xFFFFFFFF
-_PROGRAM = "program.cpp"
+PROGRAM = "program.cpp"
 _STEP = re.compile(r" +// (\d+)  \S")
 """What every step of run() in program.cpp begins with."""
+_RUN = re.compile(r"(?:void|bool) (?:\w+::)*(?:run|walk)\(.*\) \{")
+_CALLS = re.compile(r" kCalls\[\d*\] = \{([\d, ]+)\};")
+"""Where the steps are a table: which case each is."""
+_CASE = re.compile(r" +(?:case (\d+):|default:  // (\d+))")
 _SHOWN_CALLERS = 6
 
 _CFSR = {
@@ -69,8 +74,10 @@ def decode(message: Message, elf: Path, board: Board) -> Fault:
     found = places(elf, board, addresses)
     own = bool(addresses) and addresses[0] == _address(core, registers.get("pc", 0))
     callers = tuple(chain for chain in (found[1:] if own else found) if chain)
-    called = step_of([place for chain in found for place in chain], step_marks(elf.parent / _PROGRAM))
-    at = message["step"] if message["step"] != _NOTHING else called and called[1]
+    called = step_of([place for chain in found for place in chain], step_marks(elf.parent / PROGRAM))
+    at = message["step"]
+    if at == _NOTHING:
+        at = called[1][0] if called is not None and len(called[1]) == 1 else None
     return Fault(
         core=core,
         cause=_cause(core, registers, table, elf),
@@ -130,31 +137,40 @@ def _code_addresses(core: str, registers: Mapping[str, int], stack: bytes, table
             yield back
 
 
-Marks = Sequence[tuple[int, int]]
-"""(line, step) of each step in program.cpp."""
+Marks = Sequence[tuple[int, tuple[int, ...]]]
+"""(line, steps) in program.cpp: from there on the code is that of these steps, of none where they end."""
 
 
 def step_marks(program: Path) -> Marks:
-    """Where each step of run() begins, and behind the last one where run() ends; () where there is no such file."""
-    marks: list[tuple[int, int]] = []
+    """Where each step begins: in run(), or as a case of the loop over a table, which several steps may share; () where
+    there is no such file."""
+    marks: list[tuple[int, tuple[int, ...]]] = []
+    cases: list[int] = []
     inside = False
     lines = program.read_text(encoding="utf-8").splitlines() if program.is_file() else []
     for number, line in enumerate(lines, 1):
-        if line.endswith(" run() {"):
+        if match := _CALLS.search(line):
+            cases = [int(case) for case in match[1].split(",")]
+        elif _RUN.fullmatch(line):
             inside = True
         elif inside and line == "}":
-            return [*marks, (number, marks[-1][1] + 1)] if marks else ()
+            marks.append((number, ()))
+            inside = False
         elif inside and (match := _STEP.match(line)):
-            marks.append((number, int(match[1])))
-    return ()
+            marks.append((number, (int(match[1]),)))
+        elif inside and (match := _CASE.match(line)):
+            marks.append((number, tuple(at for at, case in enumerate(cases) if case == int(match[1] or match[2]))))
+    return marks
 
 
-def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, int] | None:
-    """The frame (innermost first) that a step's statement called the next inner one from, and that step; None outside
-    the steps."""
+def step_of(frames: Sequence[Place], marks: Marks) -> tuple[int, tuple[int, ...]] | None:
+    """The frame (innermost first) that a step's statement called the next inner one from, and that step, or those that
+    share the statement; None outside the steps."""
     for at, place in enumerate(frames):
-        if place.file == _PROGRAM and marks and marks[0][0] <= place.line < marks[-1][0]:
-            return at, max(step for number, step in marks if number <= place.line)
+        if place.file == PROGRAM:
+            before = bisect.bisect_right(marks, place.line, key=lambda mark: mark[0])
+            if before and marks[before - 1][1]:
+                return at, marks[before - 1][1]
     return None
 
 

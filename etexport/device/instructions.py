@@ -13,7 +13,7 @@ from pathlib import Path
 
 from etexport.board import Board, Simulator
 from etexport.device.elf import Place, functions, places, symbols
-from etexport.device.fault import step_marks, step_of
+from etexport.device.fault import PROGRAM, step_marks, step_of
 from etexport.device.run import Run, Sample, run
 from etexport.errors import BoardError, BuildError, DeviceLostError, ToolMissingError
 
@@ -120,14 +120,15 @@ def _placed(counts: Sequence[tuple[int, tuple[int, ...], tuple[int, ...]]], elf:
     """Addresses as functions, equal ones together."""
     wanted = sorted({address for _, calls, block in counts for address in (*(call - 2 for call in calls), *block)})
     chains = dict(zip(wanted, places(elf, board, wanted), strict=True))
-    marks = step_marks(elf.parent / "program.cpp")
+    marks = step_marks(elf.parent / PROGRAM)
     found: dict[tuple[int | None, tuple[str, ...]], int] = {}
     for count, calls, block in counts:
         for address in block:
             chain = [chains[address], *(chains[call - 2] for call in reversed(calls))]
             called = step_of([place for inlined in chain for place in inlined], marks)
             names = [name for inlined in chain for name in _names(inlined)]
-            key = called and called[1], tuple(reversed(names[: called[0] if called is not None else None]))
+            step = called[1][0] if called is not None and len(called[1]) == 1 else None
+            key = step, tuple(reversed(names[: called[0] if called is not None and step is not None else None]))
             found[key] = found.get(key, 0) + count
     return tuple(Ran(count, step, functions) for (step, functions), count in found.items())
 

@@ -19,12 +19,14 @@ _LONGEST = 24
 
 @dataclass(frozen=True)
 class Bar:
-    """`height` is 0 where there is no figure."""
+    """`height` is 0 where there is no figure; `top` and `more` are where the second part begins, and its height."""
 
     x: float
     width: float
     y: float
     height: float
+    top: float
+    more: float
     text: str
     title: str
 
@@ -35,23 +37,32 @@ class Tick:
     text: str
 
 
-def chart(names: Sequence[str], figures: Sequence[float | None], unit: str) -> str:
-    """SVG text of figures from 0 up; one that is infinite reaches to the top, and None is a gap."""
+def chart(
+    names: Sequence[str], figures: Sequence[float | None], unit: str, second: Sequence[float] | None = None
+) -> str:
+    """SVG text of figures from 0 up; one that is infinite reaches to the top, and None is a gap. `second` stands on top
+    of each in another colour."""
+    on_top = second if second is not None else [0.0] * len(figures)
     count = max(len(names), 1)
     width = max(_WIDTH, _LEFT + _RIGHT + _COLUMN * count)
     column = (width - _LEFT - _RIGHT) / count
-    most = max((one for one in figures if one is not None and math.isfinite(one)), default=0.0) or 1.0
+    finite = (one + more for one, more in zip(figures, on_top, strict=True) if one is not None and math.isfinite(one))
+    most = max(finite, default=0.0) or 1.0
     apart = _round(most)
     bars = []
-    for at, (name, figure) in enumerate(zip(names, figures, strict=True)):
+    for at, (name, figure, more) in enumerate(zip(names, figures, on_top, strict=True)):
         share = 0.0 if figure is None else min(max(figure, 0.0) / most, 1.0)
         said = "not known" if figure is None else f"{figure:,.4g} {unit}" if math.isfinite(figure) else "exact"
+        if second is not None:
+            said += f" and {more:,.4g}"
         bars.append(
             Bar(
                 x=round(_LEFT + at * column + 0.15 * column, 1),
                 width=round(0.7 * column, 1),
                 y=round(_TOP + _HEIGHT * (1 - share), 1),
                 height=round(_HEIGHT * share, 1),
+                top=round(_TOP + _HEIGHT * (1 - share - more / most), 1),
+                more=round(_HEIGHT * more / most, 1),
                 text=name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…",
                 title=f"{name}: {said}",
             )

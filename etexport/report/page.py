@@ -13,6 +13,7 @@ from etexport.artifacts.memory import MemoryMap
 from etexport.judge.against_float import WARN_BELOW_DB, decibels, signal_line
 from etexport.judge.compare import Comparison
 from etexport.report.chart import chart
+from etexport.report.code import by_kernel, of_layer
 from etexport.report.graph import graph
 from etexport.report.profile import lost, shares, unit_of
 from etexport.report.report import Report, allowance, estimate, judge, lost_bits
@@ -69,6 +70,15 @@ class OperatorRow:
     best: str
     lost: str
     constants: str
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    kernel: str
+    functions: str
+    code: str
+    constants: str
+    layers: str
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,8 @@ def page(
         outputs=output_rows(report),
         layers=layer_rows(report),
         loss=Markup(chart([one.name for one in report.quality], [one.snr_db for one in report.quality], "dB")),
-        weights=Markup(chart([op.name for op in report.ops], [op.bytes_constants for op in report.ops], "bytes")),
+        flash=Markup(flash_by_layer(report, memory)),
+        kernels=kernel_rows(report, memory),
         confusion=confusion_rows(report),
         methods=[method_line(one, unit_of(report.counter)) for one in report.methods],
         samples=sample_rows(comparison),
@@ -145,6 +156,36 @@ def graphs(report: Report, memory: MemoryMap) -> list[tuple[str, Markup]]:
     """The picture of each method."""
     taken = {share.op.handle: f"{share.fraction:.1%}" for share in shares(report.ops)}
     return [(method.name, Markup(graph(memory, method, taken))) for method in memory.methods]
+
+
+def flash_by_layer(report: Report, memory: MemoryMap) -> str:
+    """Bars of constants, and on them the code that a step alone runs."""
+    code = of_layer(report.code)
+    calls = [step for step in memory.steps if step.kind == "call"]
+    return chart(
+        [step.name for step in calls],
+        [step.bytes_constants for step in calls],
+        "bytes of constants",
+        [code.get(step.step, 0) for step in calls],
+    )
+
+
+def kernel_rows(report: Report, memory: MemoryMap) -> tuple[KernelRow, ...]:
+    """What each kernel takes in flash, the largest first."""
+    return tuple(
+        KernelRow(
+            kernel=one.kernel,
+            functions=_listed([f"{name} {size:,}" for name, size in one.functions]),
+            code=f"{one.code:,}",
+            constants=f"{one.constants:,}" if one.constants else "",
+            layers=_listed(one.layers),
+        )
+        for one in (by_kernel(report.code, memory.steps) if report.code else ())
+    )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def cards(report: Report) -> tuple[Card, ...]:

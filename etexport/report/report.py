@@ -19,6 +19,7 @@ from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.against_float import AgainstFloat
 from etexport.judge.compare import Comparison, Difference
 from etexport.judge.replay import Exact
+from etexport.report.code import Code
 from etexport.report.profile import OpFigures, unit_of
 from etexport.report.quality import ActivationQuality
 from etexport.report.ways import Way
@@ -158,6 +159,8 @@ class Report:
     """What a person should do something about: an output that int8 lost, odd calibration data."""
     clock_hz: int | None = None
     """What the user says that the core runs at."""
+    code: tuple[Code, ...] = ()
+    """What `flash.kernels` consists of; empty where the toolchain is not there to tell."""
 
 
 def lost_bits(report: Report) -> bool:

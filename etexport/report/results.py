@@ -29,6 +29,7 @@ from etexport.plan.problem import Buffer, Place, Problem, Region, Solution
 from etexport.report import bench as bench_room
 from etexport.report import summary
 from etexport.report.bench import Benched
+from etexport.report.code import Code
 from etexport.report.page import layer_names, page
 from etexport.report.profile import check_counts, counts_by_method, measured, median, profile, same_twice
 from etexport.report.quality import quality, reasons, warned
@@ -77,6 +78,7 @@ def report(
     reference: Path | None = None,
     verdict: Verdict | None = None,
     clock_hz: int | None = None,
+    code: Sequence[Code] = (),
 ) -> Report:
     """Write `report.json`, `report.html` and `report.txt` into the folder. What was not run or compared is None in the
     report; `verdict` is that on the run there, None where there is nothing to compare with. The same build and run give
@@ -133,6 +135,7 @@ def report(
             *(warned(samples) if samples.is_file() else ()),
         ),
         clock_hz=clock_hz,
+        code=tuple(code),
     )
     write_whole(folder / "report.json", to_json(made).encode())
     write_whole(folder / "report.txt", summary.text(made).encode())

@@ -56,14 +56,13 @@ def of_steps(model: str, steps: Sequence[Step], counts: Sequence[int]) -> tuple[
 def short_name(function: str) -> str:
     """A C++ function without its types: `column_dsp` for `void et::column_dsp<(et::Paired8)0>(et::Store8 const&,
     long)`."""
-    text, last = function.replace("(anonymous namespace)", "anonymous").replace("::operator()", ""), ""
+    plain = re.sub(r" \[clone [^]]*\]", "", function)
+    text, last = plain.replace("(anonymous namespace)", "anonymous").replace("::operator()", ""), ""
     while text != last:  # innermost brackets first
         text, last = re.sub(r"\([^()<>]*\)|<[^()<>]*>", "", text), text
     if any(bracket in text for bracket in "()<>"):  # an operator of that name
         text = function
-    return (
-        text.removesuffix(" const").rpartition(" ")[2].replace("et::", "").replace("anonymous::", "").replace(";", ",")
-    )
+    return re.sub(r"\b(?:et|et_size|anonymous)::", "", text.removesuffix(" const").rpartition(" ")[2]).replace(";", ",")
 
 
 def by_function(found: Sequence[Stack]) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from etexport.plan import plan
 from etexport.plan.problem import Problem, Solution
 from etexport.report.report import Report
 from etexport.report.results import Timing, report, timing
+from etexport.stages.code import code_of
 from etexport.stages.place import place
 from etexport.stages.verdict import verdict_of
 
@@ -24,7 +25,7 @@ def report_in(
     to compare with)."""
     can = (reference or program.with_suffix(".npz")).is_file()
     judged = verdict_of(folder, program, reference, board) if can else None
-    made = report(folder, program, board, reference, judged, clock_hz)
+    made = report(folder, program, board, reference, judged, clock_hz, code_of(folder, board))
     return made, timing(folder, _plan_seconds(folder, program, board)), judged
 
 

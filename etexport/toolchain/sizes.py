@@ -8,7 +8,7 @@ section claims is padding, and is counted with what lies before it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path, PurePath
@@ -78,6 +78,31 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
     if not pieces:
         raise BuildError("this is no map of GNU ld", where=map_file.name, hint="link with -Wl,-Map=FILE")
     own = {path.name for path in objects}
+    loaded, writable, in_memory, code = _extents(elf)
+    pieces = [piece for piece in pieces if piece.output in in_memory]  # debug information has addresses too, from 0 up
+
+    def part(piece: Piece) -> Part:
+        return _part(piece, own, is_code=_is_code(piece, code))
+
+    # A board's script gives each arena a section, a host's own leaves it in .bss.
+    arenas = [extent for name, extent in writable if name.split(".")[1:2] == ["arena"]]
+    arenas += [_Extent(piece.address, piece.size) for piece in pieces if piece.section.startswith(_ARENA)]
+    stacks = [extent for name, extent in writable if name == _STACK]
+    stack = sum(extent.size for extent in stacks)
+    flash = _split(loaded, pieces, part)
+    static = _split([rest for _, extent in writable for rest in _without(extent, [*arenas, *stacks])], pieces, part)
+    return Sizes(
+        flash=flash,
+        flash_total=sum(extent.size for extent in loaded),
+        static=static,
+        static_total=sum(static.values()),
+        arena=sum(extent.size for _, extent in writable) - sum(static.values()) - stack,
+        stack=stack,
+    )
+
+
+def _extents(elf: Path) -> tuple[list[_Extent], list[tuple[str, _Extent]], set[str], set[str]]:
+    """What is loaded; sections that are written; names of all sections in memory, and of those that are executed."""
     try:
         with elf.open("rb") as stream:
             file = ELFFile(stream)
@@ -98,28 +123,23 @@ def sizes(elf: Path, map_file: Path, objects: Sequence[Path]) -> Sizes:
             code = {section.name for section in file.iter_sections() if section["sh_flags"] & SH_FLAGS.SHF_EXECINSTR}
     except (ELFError, OSError) as error:
         raise BuildError(f"cannot be read: {error}", where=elf.name) from error
+    return loaded, writable, in_memory, code
 
-    pieces = [piece for piece in pieces if piece.output in in_memory]  # debug information has addresses too, from 0 up
 
-    def part(piece: Piece) -> Part:
-        generated = piece.section.startswith((".text", _TABLE))
-        return _part(piece, own, is_code=generated or (piece.output in code and piece.section.startswith(".init")))
+def program_code(elf: Path, map_file: Path) -> list[tuple[int, int]]:
+    """(address, bytes) of all that `Part.KERNELS` counts in flash, ascending: input sections, and
+    the padding behind them."""
+    pieces = read_map(map_file.read_text(errors="replace"))
+    own = {name for piece in pieces if (name := PurePath(piece.object).name).split(".")[0] in _PROGRAM}
+    loaded, _, in_memory, code = _extents(elf)
+    pieces = [piece for piece in pieces if piece.output in in_memory]
+    owned = _owned(loaded, pieces, lambda piece: _part(piece, own, is_code=_is_code(piece, code)))
+    return [(extent.address, extent.size) for part, extent in owned if part is Part.KERNELS]
 
-    # A board's script gives each arena a section, a host's own leaves it in .bss.
-    arenas = [extent for name, extent in writable if name.split(".")[1:2] == ["arena"]]
-    arenas += [_Extent(piece.address, piece.size) for piece in pieces if piece.section.startswith(_ARENA)]
-    stacks = [extent for name, extent in writable if name == _STACK]
-    stack = sum(extent.size for extent in stacks)
-    flash = _split(loaded, pieces, part)
-    static = _split([rest for _, extent in writable for rest in _without(extent, [*arenas, *stacks])], pieces, part)
-    return Sizes(
-        flash=flash,
-        flash_total=sum(extent.size for extent in loaded),
-        static=static,
-        static_total=sum(static.values()),
-        arena=sum(extent.size for _, extent in writable) - sum(static.values()) - stack,
-        stack=stack,
-    )
+
+def _is_code(piece: Piece, code: set[str]) -> bool:
+    """`code` are the output sections that are executed."""
+    return piece.section.startswith((".text", _TABLE)) or (piece.output in code and piece.section.startswith(".init"))
 
 
 def _part(piece: Piece, own: set[str], *, is_code: bool) -> Part:
@@ -146,8 +166,17 @@ def _without(extent: _Extent, holes: Iterable[_Extent]) -> Iterable[_Extent]:
 
 
 def _split(extents: Iterable[_Extent], pieces: Sequence[Piece], part: Callable[[Piece], Part]) -> dict[Part, int]:
-    """Bytes of the extents by part. Every byte is counted once: the parts add up to the extents."""
+    """Bytes of the extents by part."""
     found = dict.fromkeys(Part, 0)
+    for owner, extent in _owned(extents, pieces, part):
+        found[owner] += extent.size
+    return found
+
+
+def _owned(
+    extents: Iterable[_Extent], pieces: Sequence[Piece], part: Callable[[Piece], Part]
+) -> Iterator[tuple[Part, _Extent]]:
+    """The extents in stretches of one part. Every byte is in one of them: they add up to the extents."""
     ordered = sorted((piece for piece in pieces if piece.size), key=lambda piece: (piece.address, piece.size))
     for extent in extents:
         cursor, end = extent.address, extent.address + extent.size
@@ -156,15 +185,15 @@ def _split(extents: Iterable[_Extent], pieces: Sequence[Piece], part: Callable[[
         owner: Part = part(inside[0]) if inside else Part.RUNTIME
         for piece in inside:
             if piece.address > cursor:
-                found[owner] += piece.address - cursor
+                yield owner, _Extent(cursor, piece.address - cursor)
                 cursor = piece.address
             owner = part(piece)
             stop = min(piece.address + piece.size, end)
             if stop > cursor:
-                found[owner] += stop - cursor
+                yield owner, _Extent(cursor, stop - cursor)
                 cursor = stop
-        found[owner] += end - cursor
-    return found
+        if end > cursor:
+            yield owner, _Extent(cursor, end - cursor)
 
 
 _OUTPUT = re.compile(r"^([.\w]\S*)(?:\s+0x([0-9a-f]+)\s+0x([0-9a-f]+).*)?$")

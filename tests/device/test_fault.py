@@ -11,7 +11,8 @@ import pytest
 from etexport.artifacts.records import write_record
 from etexport.board import Board
 from etexport.device import run
-from etexport.device.fault import cause_by_instruction
+from etexport.device.elf import Place
+from etexport.device.fault import cause_by_instruction, step_marks, step_of
 from etexport.errors import DeviceFaultError
 from tests.device.building import TINY
 from tests.device.conftest import BOARDS, IN_QEMU, Firmware
@@ -43,6 +44,44 @@ def fault(board: Board, elf: Path, first: float) -> DeviceFaultError:
     with pytest.raises(DeviceFaultError) as caught:
         run(elf, board, [sample(0), sample(1, first)])
     return caught.value
+
+
+METHODS = """\
+void encode::run() {
+  // 0  fc: aten::addmm.out
+  linear();
+}
+
+bool decode::run(int32_t rows) {
+
+  // 1  head: aten::addmm.out
+  linear();
+}
+"""
+TABLE = """\
+ET_TABLE constexpr uint8_t kCalls[] = {0, 1, 0};
+void run() {
+    switch (kCalls[step]) {
+      case 0:
+        linear();
+      default:  // 1
+        softmax();
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [(METHODS, {3: (0,), 5: None, 9: (1,), 11: None}), (TABLE, {3: None, 5: (0, 2), 7: (1,)})]
+)
+def test_a_line_of_the_program_is_a_step_s(text: str, steps: dict[int, tuple[int, ...] | None], tmp_path: Path) -> None:
+    """In several methods; where steps are a table, of all that share a case."""
+    (tmp_path / "program.cpp").write_text(text)
+    marks = step_marks(tmp_path / "program.cpp")
+    for line, expected in steps.items():
+        found = step_of([Place("linear", "linear.h", line), Place("run", "program.cpp", line)], marks)
+        assert found == (None if expected is None else (1, expected)), line
+    assert step_marks(tmp_path / "none.cpp") == []
 
 
 @pytest.mark.parametrize("probes", [False, True])

@@ -22,6 +22,7 @@ from etexport.artifacts.sizes import Parts, SizeRecord
 from etexport.judge.compare import Comparison, Reference, compare
 from etexport.judge.replay import Replayed, summed_up
 from etexport.judge.steps import Steps
+from etexport.report.code import Code
 from etexport.report.profile import profile
 from etexport.report.quality import ActivationQuality
 from etexport.report.report import Plan, Report, compared, layers, ram_figures
@@ -136,6 +137,12 @@ def report(*, wrong: bool = False, core: str = "Cortex-M4F", model: str = "digit
         plan=Plan(2_304, 2_304, 0, True),
         compare=compared(comparison(wrong=wrong)),
         ops=ops,
+        code=(
+            Code("convolution", "convolution_row", 3_000, (0, 2)),
+            Code("softmax", "digits::run", 376, (5,)),
+            Code("pooling", "pool_row", 560, (1,)),
+            Code("generated", "digits::run", 160, ()),
+        ),
     )
 
 

@@ -65,6 +65,16 @@ def test_flash_adds_up_to_the_loadable_bytes(folder: Path, report: dict[str, Any
     assert flash["constants"] >= weights > 0
 
 
+def test_every_byte_of_code_has_a_kernel_and_steps(folder: Path, report: dict[str, Any]) -> None:
+    memory = json.loads((folder / "memory.json").read_text())
+    code = report["code"]
+    assert sum(one["bytes"] for one in code) == report["flash"]["kernels"]
+    used = {at for one in code for at in one["steps"]}
+    assert used == {step["step"] for step in memory["steps"] if step["kind"] == "call"}, "each step runs some"
+    for step in memory["steps"]:  # and some of the kernel that it calls
+        assert any(step["step"] in one["steps"] and one["kernel"] == step["family"] for one in code), step["name"]
+
+
 def test_ram_adds_up_to_what_the_elf_reserves(folder: Path, report: dict[str, Any]) -> None:
     ram = report["ram"]
     assert ram["total"] == ram["arena"] + ram["static"] + ram["stack"]

@@ -25,6 +25,7 @@ from etexport.program.model import Source
 from etexport.report import bench, summary
 from etexport.report.builds import compared
 from etexport.report.chart import chart
+from etexport.report.code import by_kernel
 from etexport.report.graph import graph
 from etexport.report.page import layer_rows, page
 from etexport.report.peers import bests, network_of, networks, peers, peers_of
@@ -35,7 +36,7 @@ from tests.report import handmade
 KEYS = {
     "": "model board core program_hash quantization optimize macs counter count count_per_mac init_count flash ram "
     "plan compare ops methods"
-    " ways in_float quality exact missing warnings clock_hz",
+    " ways in_float quality exact missing warnings clock_hz code",
     "flash": "runtime kernels constants libc total",
     "ram": "arena io state scratch static stack total total_without_link",
     "plan": "arena bound gap optimal",
@@ -161,6 +162,19 @@ def test_a_chart_has_a_bar_for_each_figure() -> None:
         "40",
         "50",
     ]
+
+
+def test_flash_is_told_by_layer_and_by_kernel() -> None:
+    """Code that several steps run is in the table; a bar has constants and what its step alone runs."""
+    made, memory = handmade.report(), handmade.memory()
+    found = {one.kernel: one for one in by_kernel(made.code, memory.steps)}
+    assert (found["convolution"].code, found["convolution"].constants) == (3_000, 352 + 320 + 4_672)
+    assert found["convolution"].layers == ("features_0", "depthwise") and found["generated"].layers == ()
+    assert found["linear"].code == 0 and found["linear"].constants == 2_600
+    text = page(made, memory, None, "", ())
+    assert "features_0: 352 bytes of constants and 0<" in text and "softmax: 0 bytes of constants and 376<" in text
+    assert "convolution_row 3,000" in text and "features_0, depthwise" in text
+    assert "convolution_row" not in page(replace(made, code=()), memory, None, "", ())
 
 
 def test_the_graph_has_a_line_for_each_step_and_a_way_for_each_read() -> None:
