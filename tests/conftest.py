@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,8 @@ from tests.installed import Installed, install
 if TYPE_CHECKING:
     from tests.frontend.nets import Net
 
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # hundreds of processes would each compile us anew
+    sys.dont_write_bytecode = False
 load_ops()  # makes the kernel folders packages, `etexport_kernels.<family>`, which tests of their packing import
 
 LONG = ("scons", "examples", "program", "operators")

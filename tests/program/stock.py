@@ -63,7 +63,7 @@ def cortex_m() -> Path:
 
 def _run(program: str, *arguments: str, tool: Callable[[], Path] = executorch) -> str:
     path = os.pathsep.join((str(tool()), str(ROOT)))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / program), *arguments],
         env=environment,
