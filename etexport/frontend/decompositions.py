@@ -250,20 +250,23 @@ def _dequantize_affine(
     quant_max: int | None = None,
     output_dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """torchao's groups along rows as ExecuTorch's channels of shorter rows."""
+    """torchao's groups, along the dimension in which they are longest, as ExecuTorch's channels of shorter rows."""
     if output_dtype is not torch.float32 or input_dtype is not torch.int8:
         return NotImplemented
 
     def of_groups(each: Tensor) -> Tensor:
         each = each.reshape([full // size for full, size in zip(stored.shape, block_size, strict=True)])
-        for dim, size in enumerate(block_size[:-1]):
-            each = each if size == 1 else each.repeat_interleave(size, dim)
-        return each.reshape(-1)
+        for dim, size in enumerate(block_size):
+            each = each if size == 1 or dim == along else each.repeat_interleave(size, dim)
+        return each.movedim(along, -1).reshape(-1)
 
+    along = max(range(len(block_size)), key=lambda dim: (block_size[dim], dim))
     low, high = -128 if quant_min is None else int(quant_min), 127 if quant_max is None else int(quant_max)
     zeros = None if zero_point is None else of_groups(zero_point).to(torch.int64)
-    groups = (stored.reshape(-1, block_size[-1]), of_groups(scale), zeros, 0, low, high, input_dtype)
-    return torch.ops.quantized_decomposed.dequantize_per_channel.default(*groups).reshape(stored.shape)
+    rows = stored.movedim(along, -1)
+    groups = (rows.reshape(-1, block_size[along]), of_groups(scale), zeros, 0, low, high, input_dtype)
+    real = torch.ops.quantized_decomposed.dequantize_per_channel.default(*groups)
+    return real.reshape(rows.shape).movedim(-1, along)
 
 
 # ---- bags of embeddings ----------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from etexport.frontend.quantize import Converted, converted, is_prepared, is_qua
 from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
 from etexport.frontend.quantize.declared import known
 from etexport.frontend.quantize.doubts import doubts
-from etexport.frontend.quantize.few_bits import BITS, in_few_bits
+from etexport.frontend.quantize.few_bits import STORED, in_few_bits
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
@@ -367,7 +367,7 @@ def _converted(script: Script) -> Converted | None:
             return converted(script.model)
         if script.quantize == "float32" or _is_quantized(script):
             return None
-        if script.quantize in BITS:
+        if script.quantize in STORED:
             return _in_few_bits(script)
         if script.program is not None:
             raise ModelError("a .pt2 is quantised before it is saved", hint="prepare and convert it with torchao")
@@ -393,7 +393,7 @@ def _in_few_bits(script: Script) -> Converted:
     with torch.no_grad():
         dry_run(script)
     return Converted(
-        in_few_bits(script.model, script.inputs, BITS[script.quantize], settings_of(script).keep_float), None
+        in_few_bits(script.model, script.inputs, STORED[script.quantize], settings_of(script).keep_float), None
     )
 
 

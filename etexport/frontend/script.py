@@ -33,7 +33,7 @@ Weights = Mapping[str, Array]
 Network = nn.Module
 Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 
-QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
+QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights", "fp16-weights")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
 SETTINGS = (
     "quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates",

@@ -12,7 +12,10 @@ from etexport.kernel.node import Node
 from etexport.kernel.quantized import Fused
 from etexport.program.model import Array, DType, Value, widened
 
-_WORDS = {DType.FLOAT16: "f16", DType.BFLOAT16: "bf16"}
+_WORDS = {DType.FLOAT16: "fp16", DType.BFLOAT16: "bf16"}
+
+NO_ROWS = "its scales are none of rows, or of groups of a row's elements"
+"""A reason of `Weights.build`."""
 
 LEAST_GROUP = 8
 """Elements that have a scale in common: with fewer the scales would be as large as the weights."""
@@ -90,9 +93,12 @@ class Weights:
     """`op` (a float operator's name) has an instruction that reads its operand `operand` in few bits: `build` gives it,
     or the reason why this one has none, and the weights are float32 in flash.
 
+    `layers`: by what names a model has the operator where it has others for it ("aten::conv2d").
+
     A kernel folder declares `WEIGHTS = [Weights(...)]` beside its `OPS`.
     """
 
     op: str
     operand: str
     build: Callable[[Node, Kept, Rounded], Fused | str]
+    layers: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from SCons.Script import ARGUMENTS, COMMAND_LINE_TARGETS, Action
 
-QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights")
+QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights", "fp16-weights")
 GENERATED = (
     "program.h",
     "program_c.h",

@@ -15,7 +15,7 @@ from etexport.board import load_board
 from etexport.errors import BoardError, ModelError
 from etexport.project import LISTS, NOTHING, Project, at, joined
 
-QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "bf16-weights", "int8")
+QUANTIZATIONS = ("float32", "int8-weights", "int4-weights", "bf16-weights", "fp16-weights", "int8")
 
 
 def model_name(path: Path, given: str | None) -> str:

@@ -47,37 +47,44 @@ inline void each_span(const ConvolutionShape& shape, const Body& body) {
   }
 }
 
+// The positions of a span, of one group from its first output channel on; without weights.
+inline __attribute__((always_inline)) Strip strip_of(const ConvolutionShape& shape, const Span& span, int32_t group,
+                                                     float* out, const float* const* rows, const float* residual) {
+  const int32_t in_channels = shape.groups * shape.inputs;
+  const int32_t out_channels = shape.groups * shape.outputs;
+  const bool merged = shape.groups == 1 && shape.dilation == 1;  // neighbouring taps are neighbours in memory
+  const int32_t taps = span.last_tap - span.first_tap;
+  const int32_t left = span.begin * shape.stride - shape.pad + span.first_tap * shape.dilation;
+  const int32_t at = span.begin * out_channels + group * shape.outputs;
+  Strip strip;
+  strip.rows = rows;
+  strip.kernel_rows = taps > 0 ? shape.kernel_rows : 0;
+  strip.offset = left * in_channels + group * shape.inputs;
+  strip.step = shape.stride * in_channels;
+  strip.positions = span.end - span.begin;
+  strip.taps = merged ? 1 : taps;
+  strip.tap_step = shape.dilation * in_channels;
+  strip.length = merged ? taps * shape.inputs : shape.inputs;
+  strip.out = out + at;
+  strip.out_step = out_channels;
+  strip.residual = residual == nullptr ? nullptr : residual + at;
+  strip.low = shape.low;
+  strip.high = shape.high;
+  return strip;
+}
+
 // One output row, (out_width, groups * outputs).
 template <class Core>
 __attribute__((noinline)) void convolution_row(const ConvolutionShape& shape, float* out, const float* const* rows,
                                                const float* weight, const float* bias, const float* residual) {
-  const int32_t in_channels = shape.groups * shape.inputs;
-  const int32_t out_channels = shape.groups * shape.outputs;
   const int32_t elements = shape.kernel_rows * shape.kernel_width * shape.inputs;
   const int32_t padded = (shape.outputs + 3) / 4 * 4;
-  const bool merged = shape.groups == 1 && shape.dilation == 1;  // neighbouring taps are neighbours in memory
   each_span(shape, [&](const Span& span) {
     const int32_t taps = span.last_tap - span.first_tap;
-    const int32_t left = span.begin * shape.stride - shape.pad + span.first_tap * shape.dilation;
     for (int32_t group = 0; group < shape.groups; ++group) {
-      Strip strip;
-      strip.rows = rows;
-      strip.kernel_rows = taps > 0 ? shape.kernel_rows : 0;
-      strip.offset = left * in_channels + group * shape.inputs;
-      strip.step = shape.stride * in_channels;
-      strip.positions = span.end - span.begin;
-      strip.taps = merged ? 1 : taps;
-      strip.tap_step = shape.dilation * in_channels;
-      strip.length = merged ? taps * shape.inputs : shape.inputs;
-      const int32_t at = span.begin * out_channels + group * shape.outputs;
-      strip.out = out + at;
-      strip.out_step = out_channels;
-      strip.residual = residual == nullptr ? nullptr : residual + at;
-      strip.low = shape.low;
-      strip.high = shape.high;
-      each_block<Core>(
-          strip, {weight + group * padded * elements, bias + group * padded * Core::kBiasWords, shape.outputs, elements,
-                  span.first_tap * shape.inputs, (shape.kernel_width - taps) * shape.inputs});
+      each_block<Core>(strip_of(shape, span, group, out, rows, residual),
+                       {weight + group * padded * elements, bias + group * padded * Core::kBiasWords, shape.outputs,
+                        elements, span.first_tap * shape.inputs, (shape.kernel_width - taps) * shape.inputs});
     }
   });
 }

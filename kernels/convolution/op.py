@@ -44,18 +44,19 @@ def _dimensions(node: Node) -> tuple[Axis, ...] | tuple[Phases, ...]:
         raise node.error(f"a weight {list(weight.shape)} cannot be split into {groups} groups")
     if bias is not None and bias.spec.shape != (outputs,):
         raise node.error(f"a bias {list(bias.spec.shape)} for {outputs} output channels")
-    return phases_of(node, weight.shape[2:], outputs) if node["transposed"] else _axes(node)
+    return phases_of(node, weight.shape[2:], outputs) if node["transposed"] else axes(node)
 
 
-def _axes(node: Node) -> tuple[Axis, ...]:
+def axes(node: Node) -> tuple[Axis, ...]:
+    """The spatial dimensions of a layer that is not transposed."""
     x, weight = node["input"].spec, node["weight"].spec
     per_axis(node, "output_padding", len(x.shape) - 2, 0)  # means nothing here, yet PyTorch checks it
-    axes = axes_of(node, weight.shape[2:])
-    if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.padded for axis in axes))) > LIMIT:
+    found = axes_of(node, weight.shape[2:])
+    if prod((x.shape[0], x.shape[1] * weight.shape[0], *(axis.padded for axis in found))) > LIMIT:
         raise node.error(
             f"an input {list(x.shape)} with padding {list(node['padding'])} is too large for 32-bit offsets"
         )
-    return axes
+    return found
 
 
 def _channels(node: Node) -> tuple[int, int]:
@@ -65,13 +66,13 @@ def _channels(node: Node) -> tuple[int, int]:
     return (first, second * node["groups"]) if node["transposed"] else (second * node["groups"], first)
 
 
-def _infer(node: Node) -> tuple[InferredSpec, ...]:
+def infer(node: Node) -> tuple[InferredSpec, ...]:
     x = node["input"].spec
     dimensions = _dimensions(node)  # first: it says whether the weight is one
     return ((x.dtype, (x.shape[0], _channels(node)[1], *(axis.out for axis in dimensions))),)
 
 
-def _sum_length(node: Node) -> int:
+def sum_length(node: Node) -> int:
     shape: tuple[int, ...] = node["weight"].spec.shape
     return prod(shape[2:]) * (shape[0] // int(node["groups"]) if node["transposed"] else shape[1]) + 1
 
@@ -86,7 +87,7 @@ def _lower(node: Node, target: Target) -> Call:
         )
     if node["transposed"]:
         return _lower_transposed(node, target)
-    rows, columns = (ONE, *_axes(node))[-2:]
+    rows, columns = (ONE, *axes(node))[-2:]
     weight: Array = node["weight"].data
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     bias: Array = np.zeros(weight.shape[0], np.float32) if node["bias"] is None else node["bias"].data
@@ -95,27 +96,15 @@ def _lower(node: Node, target: Target) -> Call:
     ):
         return pointwise(node, x, target, weight.reshape(weight.shape[0], inputs), bias)
     depthwise = inputs == 1 and groups > 1
-    # a depthwise layer is packed as one group whose channels each have one input
-    per_group = 1 if depthwise else groups
-    matrix = (
-        weight.reshape(weight.shape[0], inputs, -1)
-        .transpose(0, 2, 1)
-        .reshape(per_group, weight.shape[0] // per_group, -1)
-    )
+    matrix = rows_of(weight, groups)
     variant, core, lanes = (
-        _depthwise_tiles(target, matrix, bias, outputs) if depthwise else tiles_for(target, matrix, bias)
+        depthwise_tiles(target, matrix, bias, outputs) if depthwise else tiles_for(target, matrix, bias)
     )
-    weights, biases = pack_layer(matrix, bias.reshape(per_group, -1), variant, lanes)
+    weights, biases = pack_layer(matrix, bias.reshape(len(matrix), -1), variant, lanes)
     constants = (Const("weight", weights), Const("bias", biases))
-    low, high = _bounds(node)
     macs = out.spec.numel * inputs * rows.kernel * columns.kernel
     header = _header(variant, "depthwise")
-    geometry = {
-        "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
-        "kernel_rows": rows.kernel, "kernel_width": columns.kernel, "stride": columns.stride, "pad": columns.before,
-        "dilation": columns.dilation, "inner_begin": columns.inner[0], "inner_end": columns.inner[1], "low": low,
-        "high": high,
-    }  # fmt: skip
+    geometry = geometry_of(node, rows, columns)
     window = window_over(node, rows, columns, 0.0)
     if (
         depthwise
@@ -125,6 +114,7 @@ def _lower(node: Node, target: Target) -> Call:
         and node.residual is None
         and variant != "fixed"
     ):
+        low, high = bounds(node)
         geometry = {"width": columns.size, "channels": groups, "low": low, "high": high}
         packed = np.concatenate([weight.reshape(groups // 4, 4, 9).transpose(0, 2, 1), bias.reshape(-1, 1, 4)], axis=1)
         return swept_call(
@@ -138,10 +128,29 @@ def _lower(node: Node, target: Target) -> Call:
             variant,
         )
     function = f"{'depthwise' if depthwise else 'convolution'}<et::{core}>"
-    return swept_call(node, function, header, geometry, window, (*constants, _residual(node, RowRead)), macs, variant)
+    return swept_call(node, function, header, geometry, window, (*constants, residual(node, RowRead)), macs, variant)
 
 
-def _depthwise_tiles(target: Target, matrix: Array, bias: Array, outputs: int = 1) -> tuple[str, str, int]:
+def rows_of(weight: Array, groups: int) -> Array:
+    """(out, in / groups, ...) -> (groups, out / groups, k), k in the order in which a window reads its inputs, channels
+    last. A depthwise layer is packed as one group whose channels each have one input."""
+    outputs, inputs = weight.shape[:2]
+    packed = 1 if inputs == 1 and groups > 1 else groups
+    return weight.reshape(outputs, inputs, -1).transpose(0, 2, 1).reshape(packed, outputs // packed, -1)
+
+
+def geometry_of(node: Node, rows: Axis, columns: Axis) -> dict[str, GeometryField]:
+    """What the kernels know of a row of a layer that is not transposed."""
+    weight, groups, (low, high) = node["weight"].spec.shape, node["groups"], bounds(node)
+    return {
+        "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": weight[1],
+        "outputs": weight[0] // groups, "kernel_rows": rows.kernel, "kernel_width": columns.kernel,
+        "stride": columns.stride, "pad": columns.before, "dilation": columns.dilation, "inner_begin": columns.inner[0],
+        "inner_end": columns.inner[1], "low": low, "high": high,
+    }  # fmt: skip
+
+
+def depthwise_tiles(target: Target, matrix: Array, bias: Array, outputs: int = 1) -> tuple[str, str, int]:
     """As `tiles_for`, of a layer whose channels have `outputs` results each."""
     variant, core, lanes = tiles_for(target, matrix, bias)
     if variant == "fixed" and (outputs > 1 or len(bias) % 4):  # its blocks are fours of channels with one result each
@@ -150,45 +159,61 @@ def _depthwise_tiles(target: Target, matrix: Array, bias: Array, outputs: int = 
 
 
 def _lower_transposed(node: Node, target: Target) -> Call:
-    rows, columns = (ROW, *phases_of(node, node["weight"].spec.shape[2:], _channels(node)[1]))[-2:]
-    x, groups = node["input"].spec, node["groups"]
-    inputs, outputs = x.shape[1] // groups, node["weight"].spec.shape[1]
-    weight: Array = (
-        node["weight"].data.reshape(groups, inputs, outputs, rows.kernel, columns.kernel).transpose(0, 2, 3, 4, 1)
-    )
+    rows, columns = phases(node)
+    groups, (inputs, outputs) = node["groups"], node["weight"].spec.shape[:2]
     bias: Array = np.zeros(groups * outputs, np.float32) if node["bias"] is None else node["bias"].data
-    # what a phase sees is one stretch, phase behind phase
+    matrix = rows_of_phases(node["weight"].data, groups, rows, columns)
+    depthwise = groups > 1 and inputs == groups and outputs == 1
+    variant, core, lanes = depthwise_tiles(target, matrix, bias) if depthwise else tiles_for(target, matrix, bias)
+    weights, biases = pack_layer(matrix, bias.reshape(len(matrix), -1), variant, lanes)
+    core = "M4fShort" if variant == "m4f" and not depthwise else core
+    operands = (Const("weight", weights), Const("bias", biases), residual(node, RowRead))
+    function = f"transposed_{'depthwise' if depthwise else 'convolution'}<et::{core}>"
+    geometry, window = geometry_of_phases(node, rows, columns), window_of(node, rows, columns, 0.0)
+    return swept_call(
+        node, function, _header(variant, "transposed"), geometry, window, operands, macs_of_phases(node), variant
+    )
+
+
+def phases(node: Node) -> tuple[Phases, Phases]:
+    """Of a transposed layer: rows and columns."""
+    rows, columns = (ROW, *phases_of(node, node["weight"].spec.shape[2:], _channels(node)[1]))[-2:]
+    return rows, columns
+
+
+def rows_of_phases(weight: Array, groups: int, rows: Phases, columns: Phases) -> Array:
+    """Of a transposed layer: (in, out / groups, ...) -> (groups, out / groups, k), as `rows_of`. What a phase sees is
+    one stretch, phase behind phase."""
+    inputs, outputs = weight.shape[0] // groups, weight.shape[1]
+    apart = weight.reshape(groups, inputs, outputs, rows.kernel, columns.kernel).transpose(0, 2, 3, 4, 1)
     parts = [
-        weight[:, :, y][:, :, :, x].reshape(groups, outputs, -1)
+        apart[:, :, y][:, :, :, x].reshape(groups, outputs, -1)
         for y in map(list, rows.taps)
         for x in map(list, columns.taps)
     ]
     matrix = np.concatenate(parts, axis=2)
     if matrix.shape[2] == 0:  # no result sees an input
-        matrix = np.zeros((groups, outputs, 1), np.float32)
-    depthwise = groups > 1 and inputs == outputs == 1
-    if depthwise:
-        matrix = matrix.reshape(1, groups, -1)
-    variant, core, lanes = _depthwise_tiles(target, matrix, bias) if depthwise else tiles_for(target, matrix, bias)
-    weights, biases = pack_layer(matrix, bias.reshape(len(matrix), -1), variant, lanes)
-    core = "M4fShort" if variant == "m4f" and not depthwise else core
-    low, high = _bounds(node)
+        matrix = np.zeros((groups, outputs, 1), weight.dtype)
+    return matrix.reshape(1, groups, -1) if groups > 1 and inputs == outputs == 1 else matrix
+
+
+def geometry_of_phases(node: Node, rows: Phases, columns: Phases) -> dict[str, GeometryField]:
+    """What the kernels know of a row of a transposed layer."""
+    groups, (low, high) = node["groups"], bounds(node)
+    inputs, outputs = node["weight"].spec.shape[0] // groups, node["weight"].spec.shape[1]
     seen = [len(taps) for taps in rows.taps]
     across = [len(taps) for taps in columns.taps]
     before = [sum(seen[:phase]) * sum(across) * inputs for phase in range(len(seen))]
-    geometry: dict[str, GeometryField] = {
+    return {
         "in_width": columns.size, "out_width": columns.out, "groups": groups, "inputs": inputs, "outputs": outputs,
         "window_rows": rows.most, "stride_y": rows.count, "stride_x": columns.count, "back": columns.back,
-        "elements": matrix.shape[2], "count_y": tuple(seen), "weights_y": tuple(before), "count_x": tuple(across),
-        "left": columns.lefts, "low": low, "high": high,
+        "elements": max(sum(seen) * sum(across) * inputs, 1), "count_y": tuple(seen), "weights_y": tuple(before),
+        "count_x": tuple(across), "left": columns.lefts, "low": low, "high": high,
     }  # fmt: skip
-    operands = (Const("weight", weights), Const("bias", biases), _residual(node, RowRead))
-    macs = x.numel * outputs * rows.kernel * columns.kernel
-    function, header = (
-        f"transposed_{'depthwise' if depthwise else 'convolution'}<et::{core}>",
-        _header(variant, "transposed"),
-    )
-    return swept_call(node, function, header, geometry, window_of(node, rows, columns, 0.0), operands, macs, variant)
+
+
+def macs_of_phases(node: Node) -> int:
+    return int(node["input"].spec.numel * prod(node["weight"].spec.shape[1:]))
 
 
 def _header(variant: str, portable: str) -> str:
@@ -196,7 +221,8 @@ def _header(variant: str, portable: str) -> str:
     return f"convolution/{portable if variant == 'portable' else variant}.h"
 
 
-def _bounds(node: Node) -> tuple[float, float]:
+def bounds(node: Node) -> tuple[float, float]:
+    """What results are clamped to."""
     epilogue = node.instruction.epilogue
     return (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
 
@@ -212,11 +238,11 @@ def _is_3x3(rows: Axis, columns: Axis) -> bool:
     )
 
 
-def _residual(node: Node, read: type[Read] | type[RowRead]) -> Operand:
+def residual(node: Node, read: type[Read] | type[RowRead]) -> Operand:
     return Const("residual", None) if node.residual is None else read(node.residual.id)
 
 
-def _reference(
+def reference(
     x: Array,
     weight: Array,
     bias: Array | None,
@@ -282,7 +308,7 @@ def _np_transposed(
 # ---- cases -----------------------------------------------------------------------------------------------------------
 
 
-def _case(
+def case(
     x: tuple[int, ...],
     weight: tuple[int, ...],
     note: str,
@@ -301,7 +327,7 @@ def _case(
     )
 
 
-def _turned(
+def turned(
     x: tuple[int, ...],
     weight: tuple[int, ...],
     note: str,
@@ -314,7 +340,7 @@ def _turned(
     groups: int = 1,
 ) -> Case:
     """Transposed: the weight is (in, out / groups, ...)."""
-    plain = _case(x, weight, note, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    plain = case(x, weight, note, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
     biases = T((weight[1] * groups,), constant=True) if bias else None
     added = output_padding * (len(x) - 2) if len(output_padding) == 1 else output_padding
     return replace(plain, args=(*plain.args[:2], biases, *plain.args[3:6], True, added, groups))
@@ -324,20 +350,20 @@ _SPECIAL = T((1, 1, 3, 3), values=(1.0, float("nan"), -0.0, _INF, 1.0, 1.0, 1.0,
 _TINY = T((1, 1, 3, 3), values=(1e-36, 3e-38, 0.0, -2e-37, -0.0, 1e-40, 2e-38, 3e-36, 5e-37))
 
 _CASES = (
-    _case((1, 3, 8, 8), (8, 3, 3, 3), "dense, padded by one", padding=(1,)),
-    _case((1, 4, 6, 6), (4, 4, 3, 3), "no padding, no bias", bias=False),
-    _case((2, 3, 7, 5), (6, 3, 3, 3), "a batch, stride 2", stride=(2,), padding=(1,)),
-    _case((1, 5, 9, 4), (7, 5, 1, 1), "pointwise: 5 -> 7 channels"),
-    _case((3, 16, 5, 5), (12, 16, 1, 1), "pointwise over a batch, an odd number of positions"),
-    _case((1, 8, 6, 6), (9, 8, 1, 1), "1x1 of stride 2 is no pointwise", stride=(2,)),
-    _case((1, 4, 4, 4), (5, 4, 1, 1), "1x1 with padding: the border is the bias", padding=(1,)),
-    _case((1, 1, 49, 10), (16, 1, 10, 4), "one input channel, 10x4, stride 2", stride=(2,), padding=(4, 1)),
-    _case((1, 4, 5, 6), (3, 4, 3, 3), "padding wider than the kernel's reach", padding=(4, 5)),
-    _case((1, 2, 3, 3), (4, 2, 5, 5), "a kernel larger than the image", padding=(2,)),
-    _case((1, 3, 9, 9), (5, 3, 3, 2), "dilation", dilation=(2, 3), padding=(2, 1)),
-    _case((1, 3, 2, 7), (5, 3, 2, 3), "dilation beyond the padding", dilation=(1, 5), padding=(0, 4)),
-    _case((1, 6, 5, 5), (9, 2, 3, 3), "three groups", groups=3, padding=(1,)),
-    _case(
+    case((1, 3, 8, 8), (8, 3, 3, 3), "dense, padded by one", padding=(1,)),
+    case((1, 4, 6, 6), (4, 4, 3, 3), "no padding, no bias", bias=False),
+    case((2, 3, 7, 5), (6, 3, 3, 3), "a batch, stride 2", stride=(2,), padding=(1,)),
+    case((1, 5, 9, 4), (7, 5, 1, 1), "pointwise: 5 -> 7 channels"),
+    case((3, 16, 5, 5), (12, 16, 1, 1), "pointwise over a batch, an odd number of positions"),
+    case((1, 8, 6, 6), (9, 8, 1, 1), "1x1 of stride 2 is no pointwise", stride=(2,)),
+    case((1, 4, 4, 4), (5, 4, 1, 1), "1x1 with padding: the border is the bias", padding=(1,)),
+    case((1, 1, 49, 10), (16, 1, 10, 4), "one input channel, 10x4, stride 2", stride=(2,), padding=(4, 1)),
+    case((1, 4, 5, 6), (3, 4, 3, 3), "padding wider than the kernel's reach", padding=(4, 5)),
+    case((1, 2, 3, 3), (4, 2, 5, 5), "a kernel larger than the image", padding=(2,)),
+    case((1, 3, 9, 9), (5, 3, 3, 2), "dilation", dilation=(2, 3), padding=(2, 1)),
+    case((1, 3, 2, 7), (5, 3, 2, 3), "dilation beyond the padding", dilation=(1, 5), padding=(0, 4)),
+    case((1, 6, 5, 5), (9, 2, 3, 3), "three groups", groups=3, padding=(1,)),
+    case(
         (2, 8, 5, 4),
         (24, 4, 2, 3),
         "two groups of 12, strides differ",
@@ -346,14 +372,14 @@ _CASES = (
         dilation=(1, 2),
         stride=(2, 1),
     ),
-    _case((1, 8, 7, 5), (8, 1, 3, 3), "depthwise", groups=8, padding=(1,)),
-    _case((1, 16, 7, 8), (16, 1, 3, 3), "depthwise, stride 2", groups=16, padding=(1,), stride=(2,)),
-    _case((2, 5, 6, 6), (5, 1, 5, 3), "depthwise 5x3, five channels", groups=5, padding=(2, 1)),
-    _case((1, 8, 6, 6), (8, 1, 3, 3), "depthwise, dilated", groups=8, padding=(2,), dilation=(2,)),
-    _case((1, 3, 6, 6), (9, 1, 3, 3), "depthwise, three results a channel", groups=3, padding=(1,)),
-    _case((1, 20, 1, 1), (20, 1, 3, 3), "depthwise, one pixel", groups=20, padding=(1,)),
-    _case((1, 16, 9), (8, 16, 3), "a sequence", padding=(1,)),
-    _case(
+    case((1, 8, 7, 5), (8, 1, 3, 3), "depthwise", groups=8, padding=(1,)),
+    case((1, 16, 7, 8), (16, 1, 3, 3), "depthwise, stride 2", groups=16, padding=(1,), stride=(2,)),
+    case((2, 5, 6, 6), (5, 1, 5, 3), "depthwise 5x3, five channels", groups=5, padding=(2, 1)),
+    case((1, 8, 6, 6), (8, 1, 3, 3), "depthwise, dilated", groups=8, padding=(2,), dilation=(2,)),
+    case((1, 3, 6, 6), (9, 1, 3, 3), "depthwise, three results a channel", groups=3, padding=(1,)),
+    case((1, 20, 1, 1), (20, 1, 3, 3), "depthwise, one pixel", groups=20, padding=(1,)),
+    case((1, 16, 9), (8, 16, 3), "a sequence", padding=(1,)),
+    case(
         (2, 4, 11),
         (6, 2, 4),
         "sequences in two groups, stride 3, dilated",
@@ -362,12 +388,12 @@ _CASES = (
         dilation=(2,),
         padding=(2,),
     ),
-    _case((1, 12, 9), (12, 1, 3), "depthwise along a sequence", groups=12, padding=(1,)),
-    _case((1, 16, 8), (24, 16, 1), "pointwise along a sequence"),
-    _turned((1, 4, 5, 5), (4, 6, 2, 2), "transposed: twice the size", stride=(2,)),
-    _turned((2, 3, 4, 5), (3, 5, 3, 3), "transposed, windows overlap", stride=(2,), padding=(1,), output_padding=(1,)),
-    _turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
-    _turned(
+    case((1, 12, 9), (12, 1, 3), "depthwise along a sequence", groups=12, padding=(1,)),
+    case((1, 16, 8), (24, 16, 1), "pointwise along a sequence"),
+    turned((1, 4, 5, 5), (4, 6, 2, 2), "transposed: twice the size", stride=(2,)),
+    turned((2, 3, 4, 5), (3, 5, 3, 3), "transposed, windows overlap", stride=(2,), padding=(1,), output_padding=(1,)),
+    turned((1, 6, 4, 3), (6, 2, 4, 3), "transposed, groups", groups=3, stride=(2, 1), padding=(1, 0), bias=False),
+    turned(
         (1, 4, 7),
         (4, 3, 5),
         "transposed, a sequence, dilated",
@@ -376,8 +402,8 @@ _CASES = (
         padding=(4,),
         output_padding=(2,),
     ),
-    _turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
-    _turned(
+    turned((1, 8, 3, 3), (8, 1, 3, 3), "transposed, depthwise", groups=8, stride=(2,), padding=(1,)),
+    turned(
         (2, 3, 3, 2),
         (3, 9, 2, 2),
         "transposed, a stride beyond the window: some outputs are the bias",
@@ -394,7 +420,7 @@ _CASES = (
 )
 
 
-def _draw(draw: Draw) -> Case:
+def draw_layer(draw: Draw) -> Case:
     rank = draw.integer(1, 2)
     groups = draw.choice((1, 1, 1, 2, 3, 8))
     depthwise = draw.integer(0, 3) == 0
@@ -411,7 +437,7 @@ def _draw(draw: Draw) -> Case:
         max(draw.integer(1, 10), far * (size - 1) + 1 - 2 * around)
         for size, far, around in zip(kernel, dilation, padding, strict=True)
     )
-    return _case(
+    return case(
         (draw.choice((1, 1, 2)), inputs * groups, *sizes),
         (outputs, inputs, *kernel),
         "",
@@ -435,7 +461,7 @@ def _draw_turned(
     padding = tuple(draw.integer(0, far * (size - 1) // 2) for size, far in zip(kernel, dilation, strict=True))
     added = tuple(draw.integer(0, max(pair) - 1) for pair in zip(stride, dilation, strict=True))
     sizes = tuple(draw.integer(1, 6) for _ in kernel)
-    return _turned(
+    return turned(
         (draw.choice((1, 1, 2)), inputs, *sizes), (inputs, outputs, *kernel), "",
         bias=draw.flag(), stride=stride, padding=padding, output_padding=added, dilation=dilation, groups=groups,
     )  # fmt: skip
@@ -446,14 +472,14 @@ OPS = [
         schema="aten::convolution.out(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, "
         "SymInt[] dilation,"
         " bool transposed, SymInt[] output_padding, SymInt groups, *, Tensor(a!) out) -> Tensor(a!)",
-        infer=_infer,
+        infer=infer,
         lower=_lower,
-        reference=_reference,
+        reference=reference,
         layout=Layout.CHANNELS_LAST,
         absorbs=frozenset({"clamp", "residual"}),
-        sum_length=_sum_length,
+        sum_length=sum_length,
         cases=_CASES,
-        draw=_draw,
+        draw=draw_layer,
     ),
     *quantized.OPS,
 ]

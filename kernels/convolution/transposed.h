@@ -155,11 +155,11 @@ using MakeSpan = void (*)(const TransposedShape& shape, const ConvolutionShape& 
                           const PhaseOut& to, const float* const* rows, const float* weight, int32_t others,
                           const float* bias);
 
-// One output row, (out_width, groups * outputs), the row-th of its image, which sees the last ones of `rows`.
-template <MakeSpan kSpan>
-__attribute__((noinline)) void transposed_row(const TransposedShape& shape, float* out, const float* const* rows,
-                                              int32_t row, const float* weight, const float* bias,
-                                              const float* residual) {
+// Calls body(phase, span, to, rows, others) for the spans of the row-th row of an image, phase by phase, with the rows
+// that it sees, the last ones of `rows`.
+template <class Body>
+inline void each_phase(const TransposedShape& shape, float* out, const float* const* rows, int32_t row,
+                       const float* residual, const Body& body) {
   const int32_t y = row % shape.stride_y;
   const int32_t seen = shape.count_y[y];
   const int32_t pixel = shape.groups * shape.outputs;
@@ -167,11 +167,19 @@ __attribute__((noinline)) void transposed_row(const TransposedShape& shape, floa
   for (int32_t x = 0; x < shape.stride_x; ++x) {
     const ConvolutionShape phase = phase_of(shape, seen, x);
     const PhaseOut to = {out + x * pixel, residual == nullptr ? nullptr : residual + x * pixel};
-    each_span(phase, [&](const Span& span) {
-      kSpan(shape, phase, span, to, rows + shape.window_rows - seen, weight, others, bias);
-    });
+    each_span(phase, [&](const Span& span) { body(phase, span, to, rows + shape.window_rows - seen, others); });
     others += seen * phase.kernel_width * shape.inputs;
   }
+}
+
+// One output row, (out_width, groups * outputs).
+template <MakeSpan kSpan>
+__attribute__((noinline)) void transposed_row(const TransposedShape& shape, float* out, const float* const* rows,
+                                              int32_t row, const float* weight, const float* bias,
+                                              const float* residual) {
+  each_phase(shape, out, rows, row, residual,
+             [&](const ConvolutionShape& phase, const Span& span, const PhaseOut& to, const float* const* seen,
+                 int32_t others) { kSpan(shape, phase, span, to, seen, weight, others, bias); });
 }
 
 template <class Core, class G>

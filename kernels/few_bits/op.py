@@ -1,5 +1,5 @@
-"""Linear layers and embeddings whose weights stay in 4, 8 or 16 bits beside float activations, or beside rows of them
-that are rounded to int8.
+"""Layers and embeddings whose weights stay in 4, 8 or 16 bits beside float activations, or beside rows of them that are
+rounded to int8. Convolutions are in convolution.py.
 
 Made on the target side of a float operator that reads dequantised constants (`WEIGHTS`); no file has them.
 """
@@ -16,79 +16,31 @@ from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused
-from etexport.kernel.weights import Kept, Rounded, Weights
-from etexport.program.model import HALVES, Array, DType, Value, widened
+from etexport.kernel.weights import NO_ROWS, Kept, Rounded, Weights
+from etexport.program.model import HALVES, Array, DType, Value
+from etexport_kernels.few_bits import convolution, stored
 from etexport_kernels.few_bits.dynamic import LONGEST, ROWS, infer_rows, rounded
 
 _INF = float("inf")
-_STORED = {
-    (DType.INT8, 4): "Nibbles",
-    (DType.INT8, 8): "Bytes",
-    (DType.FLOAT16, 16): "Float16",
-    (DType.BFLOAT16, 16): "BFloat16",
-}
 _LONGEST = 128
 """Elements of a block at most: its sum is that of unsigned weights until the zero point's share is taken off, so that
 it must not grow large beside the result."""
 
 
-# ---- how weights lie -------------------------------------------------------------------------------------------------
-
-
-def _packed(weight: Array, bits: int) -> Array:
-    """(rows, elements) -> the bytes that the kernels read, rows of whole eights."""
-    if bits == 16:
-        weight = weight.view(np.uint16)
-    filled = np.pad(weight, ((0, 0), (0, -weight.shape[1] % 8)))
-    if bits == 16:
-        return filled.astype("<u2").reshape(-1).view(np.uint8)
-    unsigned = (filled.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
-    return unsigned.reshape(-1) if bits == 8 else (unsigned[:, ::2] | unsigned[:, 1::2] << 4).reshape(-1)
-
-
-def _kind(node: Node) -> str:
-    """What the kernels call it."""
-    return _STORED[node["weight"].spec.dtype, node["bits"]]
+def _rows(node: Node) -> tuple[int, int, int]:
+    """(rows, elements of a row, groups of a row), after checking weights and scales."""
+    weight = node["weight"].spec
+    if len(weight.shape) != 2:
+        raise node.error(f"weights {weight}")
+    return (*weight.shape, stored.groups_of(node, weight.shape[0]))
 
 
 def _constants(node: Node) -> tuple[Const, Const, Const]:
-    """Weights, scales and zero points."""
-    scales, zeros = node["scales"], node["zero_points"]
-    return (
-        Const("weight", _packed(node["weight"].data, node["bits"])),
-        Const("scales", None if scales is None else scales.data.reshape(-1)),
-        Const("zero_points", None if zeros is None else zeros.data.reshape(-1)),
-    )
-
-
-def _check(node: Node) -> tuple[int, int, int]:
-    """(rows, elements of a row, groups of a row), after checking weights and scales."""
-    weight, scales, zeros, bits = node["weight"], node["scales"], node["zero_points"], node["bits"]
-    if (weight.spec.dtype, bits) not in _STORED or len(weight.spec.shape) != 2 or (scales is None) != (bits == 16):
-        raise node.error(f"weights {weight.spec} in {bits} bits")
-    if any(one is not None and one.data is None for one in (weight, scales, zeros)):
-        raise node.error("the weights are no constants")
-    if scales is None:
-        return (*weight.spec.shape, 1)
-    (rows, elements), shape = weight.spec.shape, scales.spec.shape
-    if scales.spec.dtype is not DType.FLOAT32 or len(shape) != 2 or shape[0] != rows or elements % max(shape[1], 1):
-        raise node.error(f"scales {scales.spec} of weights {weight.spec}")
-    if zeros is not None and (zeros.spec.dtype, zeros.spec.shape) != (DType.INT8, shape):
-        raise node.error(f"zero points {zeros.spec} beside scales {scales.spec}")
-    limit = 1 << (bits - 1)
-    if weight.data.size and not -limit <= weight.data.min() <= weight.data.max() < limit:
-        raise node.error(f"weights beyond {bits} bits")
-    return rows, elements, shape[1]
-
-
-def _real(weight: Array, scales: Array | None, zero_points: Array | None) -> Array:
-    """The weights, in the scales' type."""
-    if scales is None:
-        return widened(weight)
-    grouped = weight.reshape(*scales.shape, -1).astype(scales.dtype)
-    if zero_points is not None:
-        grouped = grouped - zero_points[..., None]
-    return np.asarray((grouped * scales[..., None]).reshape(weight.shape))
+    """Weights, in rows of whole eights, scales and zero points."""
+    numbers = stored.integers(node["weight"].data, node["bits"])
+    filled = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % 8))).reshape(-1)
+    factors = (None if one is None else one.data.reshape(-1) for one in (node["scales"], node["zero_points"]))
+    return stored.constants(stored.in_bytes(filled, node["bits"]), *factors)
 
 
 # ---- linear ----------------------------------------------------------------------------------------------------------
@@ -96,7 +48,7 @@ def _real(weight: Array, scales: Array | None, zero_points: Array | None) -> Arr
 
 def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
     x, bias = node["input"].spec, node["bias"]
-    outputs, inputs, _ = _check(node)
+    outputs, inputs, _ = _rows(node)
     if not x.shape or x.shape[-1] != inputs or (bias is not None and bias.spec.shape != (outputs,)):
         raise node.error(f"linear of {x} with weights {node['weight'].spec}")
     return ((x.dtype, (*x.shape[:-1], outputs)),)
@@ -121,19 +73,19 @@ class _Layer:
         operands.append(Const("bias", None if bias is None else bias.data))
         operands.append(Const("residual", None) if node.residual is None else Read(node.residual.id))
         macs = node.out.spec.numel * node["weight"].spec.shape[1]
-        function = f"{function}{_kind(node)}>"
+        function = f"{function}{stored.kind(node)}>"
         return Call(function, header, {**self.geometry, **more}, (*operands, *scratch), None, macs, variant)
 
 
 def _layer(node: Node) -> _Layer:
-    outputs, inputs, groups = _check(node)
+    outputs, inputs, groups = _rows(node)
     epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
     geometry: dict[str, GeometryField] = {
         "positions": node.out.spec.numel // max(outputs, 1), "inputs": inputs, "outputs": outputs, "low": low,
         "high": high,
     }  # fmt: skip
-    return _Layer(node, geometry, _constants(node), groups, 0 if node["bits"] == 16 else 1 << (node["bits"] - 1))
+    return _Layer(node, geometry, _constants(node), groups, stored.zero_of(node))
 
 
 def _lower_linear(node: Node, target: Target) -> Call:
@@ -191,7 +143,7 @@ def _reference_linear(
     x: Array, weight: Array, scales: Array | None, zero_points: Array | None, bias: Array | None, bits: int
 ) -> Array:
     wide = None if scales is None else scales.astype(np.float64)
-    product: Array = np.matmul(x.astype(np.float64), _real(weight, wide, zero_points).T)
+    product: Array = np.matmul(x.astype(np.float64), stored.real(weight, wide, zero_points).T)
     if bias is not None:
         product = product + bias
     return product.astype(x.dtype)
@@ -218,7 +170,7 @@ def _fused(x: Value, kept: Kept, bias: Any, before: Rounded) -> Fused | str:
         return "its bias is no constant"
     rows = kept.in_rows()
     if rows is None:
-        return "its scales are none of rows, or of groups of a row's elements"
+        return NO_ROWS
     row = before(x)
     weights = (rows.stored, rows.scales, rows.zero_points, bias, kept.bits)
     if row is not None and rows.scales is not None and rows.stored.shape[1] // rows.scales.shape[1] < LONGEST:
@@ -230,51 +182,38 @@ def _fused(x: Value, kept: Kept, bias: Any, before: Rounded) -> Fused | str:
 
 
 def _infer_embedding(node: Node) -> tuple[InferredSpec, ...]:
-    _, elements, _ = _check(node)
+    _, elements, _ = _rows(node)
     if node["indices"].spec.dtype not in (DType.INT64, DType.INT32):
         raise node.error(f"indices are {node['indices'].spec.dtype.numpy}")
     return ((DType.FLOAT32, (*node["indices"].spec.shape, elements)),)
 
 
 def _lower_embedding(node: Node, target: Target) -> Call:
-    rows, elements, groups = _check(node)
+    rows, elements, groups = _rows(node)
     geometry: dict[str, GeometryField] = {
         "count": node["indices"].spec.numel, "rows": rows, "elements": elements, "group": elements // groups,
-        "zero": 0 if node["bits"] == 16 else 1 << (node["bits"] - 1),
+        "zero": stored.zero_of(node),
     }  # fmt: skip
     operands = (Write(node.out.id), *_constants(node), Read(node["indices"].id))
-    return Call(f"few_bits_embedding<et::{_kind(node)}>", "few_bits/few_bits.h", geometry, operands)
+    return Call(f"few_bits_embedding<et::{stored.kind(node)}>", "few_bits/few_bits.h", geometry, operands)
 
 
 def _reference_embedding(
     weight: Array, scales: Array | None, zero_points: Array | None, indices: Array, bits: int
 ) -> Array:
-    return np.take(_real(weight, scales, zero_points), indices, axis=0)
+    return np.take(stored.real(weight, scales, zero_points), indices, axis=0)
 
 
 def _keep_embedding(node: Node, kept: Kept, before: Rounded) -> Fused | str:
     rows = kept.in_rows()
     if rows is None:
-        return "its scales are none of rows, or of groups of a row's elements"
+        return NO_ROWS
     return Fused(
         "etexport::few_bits_embedding.out", (rows.stored, rows.scales, rows.zero_points, node["indices"], kept.bits)
     )
 
 
 # ---- cases -----------------------------------------------------------------------------------------------------------
-
-
-def _weights(
-    rows: int, elements: int, groups: int, bits: int, zeros: bool, half: DType
-) -> tuple[T, T | None, T | None]:
-    if bits == 16:
-        return T((rows, elements), half, constant=True), None, None
-    limit = 1 << (bits - 1)
-    return (
-        T((rows, elements), DType.INT8, -limit, limit, constant=True),
-        T((rows, groups), low=0.01, high=0.1, constant=True),
-        T((rows, groups), DType.INT8, -limit, limit, constant=True) if zeros else None,
-    )
 
 
 def _linear(
@@ -289,7 +228,9 @@ def _linear(
     half: DType = DType.BFLOAT16,
 ) -> Case:
     added = T((outputs,), constant=True) if bias else None
-    return Case((T(x), *_weights(outputs, x[-1], groups, bits, zeros, half), added, bits), note)
+    return Case(
+        (T(x), *stored.of_case((outputs, x[-1]), outputs, groups, bits, zeros=zeros, half=half), added, bits), note
+    )
 
 
 def _draw_sizes(draw: Draw) -> tuple[int, int]:
@@ -321,7 +262,7 @@ def _embedding(
     zeros: bool = False,
     half: DType = DType.BFLOAT16,
 ) -> Case:
-    return Case((*_weights(rows, elements, groups, bits, zeros, half), indices, bits), note)
+    return Case((*stored.of_case((rows, elements), rows, groups, bits, zeros=zeros, half=half), indices, bits), note)
 
 
 def _draw_embedding(draw: Draw) -> Case:
@@ -332,49 +273,45 @@ def _draw_embedding(draw: Draw) -> Case:
     return _embedding(indices, rows, groups * size, groups, bits, zeros=zeros, half=half)
 
 
-_OF_WEIGHTS = "Tensor weight, Tensor? scales, Tensor? zero_points"
+def _linear_op(name: str, infer: Any, lower: Any, reference: Any, draw: Any, cases: tuple[Case, ...]) -> Op:
+    return Op(
+        f"etexport::{name}.out(Tensor input, {stored.OF_WEIGHTS}, Tensor? bias, int bits, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
+        infer=infer,
+        lower=lower,
+        reference=reference,
+        layout=Layout.CONTIGUOUS,
+        absorbs=frozenset({"clamp", "residual"}),
+        sum_length=lambda node: int(node["weight"].spec.shape[1]) + 1,
+        cases=cases,
+        draw=draw,
+    )
+
+
+_CASES = (
+    _linear((1, 64), 5, 1, 8, "a scale for each row"),
+    _linear((1, 64), 5, 2, 4, "groups of 32"),
+    _linear((3, 256), 4, 1, 8, "rows of several blocks, an odd number of positions"),
+    _linear((2, 17), 3, 1, 4, "an odd number of inputs"),
+    _linear((1, 64), 3, 2, 4, "zero points", zeros=True),
+    _linear((3, 40), 4, 1, 16, "bfloat16"),
+    _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
+    _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
+)
+_DYNAMIC_CASES = (
+    _linear((1, 64), 5, 2, 4, "groups of 32"),
+    _linear((3, 64), 5, 1, 8, "a scale for each row of weights"),
+    _linear((2, 3, 20), 3, 2, 4, "zero points, groups of no whole eights", zeros=True, bias=False),
+)
 
 OPS = [
-    Op(
-        f"etexport::few_bits_linear.out(Tensor input, {_OF_WEIGHTS}, Tensor? bias, int bits, *, Tensor(a!) out) -> "
-        "Tensor(a!)",
-        infer=_infer_linear,
-        lower=_lower_linear,
-        reference=_reference_linear,
-        layout=Layout.CONTIGUOUS,
-        absorbs=frozenset({"clamp", "residual"}),
-        sum_length=lambda node: int(node["weight"].spec.shape[1]) + 1,
-        cases=(
-            _linear((1, 64), 5, 1, 8, "a scale for each row"),
-            _linear((1, 64), 5, 2, 4, "groups of 32"),
-            _linear((3, 256), 4, 1, 8, "rows of several blocks, an odd number of positions"),
-            _linear((2, 17), 3, 1, 4, "an odd number of inputs"),
-            _linear((1, 64), 3, 2, 4, "zero points", zeros=True),
-            _linear((3, 40), 4, 1, 16, "bfloat16"),
-            _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
-            _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
-        ),
-        draw=_draw_linear,
-    ),
-    Op(
-        f"etexport::few_bits_dynamic.out(Tensor input, {_OF_WEIGHTS}, Tensor? bias, int bits, *, Tensor(a!) out) -> "
-        "Tensor(a!)",
-        infer=_infer_dynamic,
-        lower=_lower_dynamic,
-        reference=_reference_dynamic,
-        layout=Layout.CONTIGUOUS,
-        absorbs=frozenset({"clamp", "residual"}),
-        sum_length=lambda node: int(node["weight"].spec.shape[1]) + 1,
-        cases=(
-            _linear((1, 64), 5, 2, 4, "groups of 32"),
-            _linear((3, 64), 5, 1, 8, "a scale for each row of weights"),
-            _linear((2, 3, 20), 3, 2, 4, "zero points, groups of no whole eights", zeros=True, bias=False),
-        ),
-        draw=_draw_dynamic,
-    ),
+    _linear_op("few_bits_linear", _infer_linear, _lower_linear, _reference_linear, _draw_linear, _CASES),
+    _linear_op("few_bits_dynamic", _infer_dynamic, _lower_dynamic, _reference_dynamic, _draw_dynamic, _DYNAMIC_CASES),
     ROWS,
+    convolution.OP,
     Op(
-        f"etexport::few_bits_embedding.out({_OF_WEIGHTS}, Tensor indices, int bits, *, Tensor(a!) out) -> Tensor(a!)",
+        f"etexport::few_bits_embedding.out({stored.OF_WEIGHTS}, Tensor indices, int bits, *, Tensor(a!) out) -> "
+        "Tensor(a!)",
         infer=_infer_embedding,
         lower=_lower_embedding,
         reference=_reference_embedding,
@@ -394,5 +331,6 @@ WEIGHTS = [
     Weights("aten::linear.out", "weight", _keep_linear),
     Weights("aten::mm.out", "mat2", _keep_mm),
     Weights("aten::addmm.out", "mat2", _keep_addmm),
+    convolution.WEIGHTS,
     Weights("aten::embedding.out", "weight", _keep_embedding),
 ]

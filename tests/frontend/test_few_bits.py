@@ -3,6 +3,7 @@ of the same network in PyTorch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from etexport.errors import ModelError
 from etexport.frontend import export
 from etexport.kernel.call import Const
 from etexport.kernel.library import load_ops
+from etexport.kernel.weights import NO_ROWS
+from etexport.program.model import Array
 from etexport.specialise.model import Placed
 from etexport.stages.place import place, planned
 from tests.frontend.scripts import read_back, script
@@ -41,6 +44,31 @@ def example_inputs():
 def samples():
     return torch.randint(0, 20, (8, 3), generator=torch.Generator().manual_seed(1))
 """
+IMAGES = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.each = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, 2, padding=1, groups=32)
+        self.norm, self.across = nn.BatchNorm2d(32), nn.Conv2d(32, 8, 1)
+        self.up, self.along = nn.ConvTranspose2d(8, 4, 2, stride=2), nn.Conv1d(16, 4, 3)
+    def forward(self, x):
+        x = self.across(torch.relu(self.norm(self.each(torch.relu(self.first(x))))))
+        return self.along(self.up(x).reshape(1, 16, -1))
+def model():
+    torch.manual_seed(4)
+    net = Net().eval()
+    {more}
+    return net
+def example_inputs():
+    return (torch.ones(1, 3, 5, 7),)
+def samples():
+    return torch.randn(3, 1, 3, 5, 7, generator=torch.Generator().manual_seed(1))
+"""
+IN_IMAGES = {"first": 32 * 27, "each": 32 * 9, "across": 8 * 32, "up": 8 * 4 * 4, "along": 4 * 48}
+CHANNELS = 32 + 32 + 8 + 4 + 4
 WEIGHTS = {"table": 20 * 64, "first": 24 * 64, "last": 6 * 24}
 
 
@@ -64,8 +92,15 @@ def constants(placed: Placed) -> int:
     return sum(one.data.nbytes for one in operands if isinstance(one, Const) and one.data is not None)
 
 
+def signal(arrays: Mapping[str, Array]) -> float:
+    """Against float PyTorch, in dB."""
+    noise = arrays["output_0"] - arrays["float_output_0"]
+    return float(10 * np.log10((arrays["float_output_0"] ** 2).sum() / (noise**2).sum()))
+
+
 @pytest.mark.parametrize(
-    ("word", "bits", "least_db"), [("int8-weights", 8, 36.0), ("int4-weights", 4, 15.0), ("bf16-weights", 16, 45.0)]
+    ("word", "bits", "least_db"),
+    [("int8-weights", 8, 36.0), ("int4-weights", 4, 15.0), ("bf16-weights", 16, 45.0), ("fp16-weights", 16, 60.0)],
 )
 def test_script(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
     placed = made(tmp_path, quantize=word)
@@ -75,8 +110,18 @@ def test_script(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
     assert constants(placed) == sum(WEIGHTS.values()) * bits // 8 + 4 * (scales + 24)
     assert (placed.specialised.weights, placed.specialised.in_float) == (word.removesuffix("-weights"), ())
     _, arrays = read_back(tmp_path / "model.pte")
-    noise = arrays["output_0"] - arrays["float_output_0"]
-    assert 10 * np.log10((arrays["float_output_0"] ** 2).sum() / (noise**2).sum()) > least_db
+    assert signal(arrays) > least_db
+
+
+@pytest.mark.parametrize(("word", "bits", "least_db"), [("int4-weights", 4, 15.0), ("fp16-weights", 16, 60.0)])
+def test_convolutions(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
+    """Dense, depthwise, 1x1, transposed, of images and of a sequence, behind each a bias."""
+    placed = made(tmp_path, quantize=word, text=IMAGES)
+    assert placed.specialised.in_float == ()
+    scales = CHANNELS if bits == 4 else 0
+    assert constants(placed) == sum(IN_IMAGES.values()) * bits // 8 + 4 * (scales + CHANNELS)
+    _, arrays = read_back(tmp_path / "model.pte")
+    assert signal(arrays) > least_db
 
 
 def test_layers_that_the_script_keeps_in_float(tmp_path: Path) -> None:
@@ -90,7 +135,7 @@ def test_network_without_weights(tmp_path: Path) -> None:
     path = script(
         tmp_path, "import torch\ndef model(): return torch.nn.ReLU()\ndef example_inputs(): return torch.ones(3)"
     )
-    with pytest.raises(ModelError, match="no linear layer or embedding has weights to be stored in few bits"):
+    with pytest.raises(ModelError, match="no layer or embedding has weights to be stored in few bits"):
         export(path, tmp_path / "model.pte", quantize="int4-weights")
 
 
@@ -105,6 +150,23 @@ quantize_(net, config)"""
     assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["portable", "portable"]
     groups = (WEIGHTS["first"] + WEIGHTS["last"]) // 8
     assert constants(placed) == groups * (4 + 4 + 1) + 4 * 24
+
+
+def test_torchao_groups_of_convolutions(tmp_path: Path) -> None:
+    """Groups of a tap's inputs. With fewer than 8 of them a scale would be as large as they are: that layer is in
+    float."""
+    more = """\
+from torchao.quantization import quantize_, IntxWeightOnlyConfig
+from torchao.quantization.granularity import PerGroup
+config = IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(16))
+quantize_(net, config, lambda layer, name: name == "across")
+quantize_(net, IntxWeightOnlyConfig(weight_dtype=torch.int4), lambda layer, name: name == "first")"""
+    placed = made(tmp_path, more, text=IMAGES)
+    (first,) = placed.specialised.in_float
+    assert (first.instruction.op, first.reason) == ("aten::convolution.out", f"its weights are float32: {NO_ROWS}")
+    groups = IN_IMAGES["across"] // 16
+    in_float = sum(IN_IMAGES.values()) - IN_IMAGES["across"]
+    assert constants(placed) == groups * (8 + 4) + 4 * (in_float + CHANNELS)
 
 
 @pytest.mark.parametrize("granularity", ["PerRow()", "PerTensor()"])
@@ -137,7 +199,7 @@ def example_inputs():
     return (torch.ones(2, 16),)
 """
     placed = made(tmp_path, kind, text=text)
-    assert placed.specialised.weights == {"half": "f16", "bfloat16": "bf16"}[kind]
+    assert placed.specialised.weights == {"half": "fp16", "bfloat16": "bf16"}[kind]
     few = [step.call for step in placed.specialised.calls.values() if step.call.header == "few_bits/m4f.h"]
     weights = [one.data for one in few[0].operands if isinstance(one, Const) and one.name == "weight"]
     assert [one.nbytes for one in weights if one is not None] == [24 * 16 * 2]

@@ -1,0 +1,4 @@
+#pragma once
+
+#include "convolution/m4f.h"
+#include "few_bits/convolution.h"
