@@ -39,6 +39,13 @@ class Tensor:
         """The tensor as it is for these sizes."""
         return replace(self, shape=shape, size=math.prod(shape) * self.dtype.itemsize)
 
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape can be one; sizes that depend on each other the board compares."""
+        least = self.least or self.shape
+        return len(shape) == len(least) and all(
+            low <= size <= most for low, size, most in zip(least, shape, self.shape, strict=True)
+        )
+
     @property
     def memory_shape(self) -> tuple[int, ...]:
         return tuple(self.shape[dimension] for dimension in self.dim_order)

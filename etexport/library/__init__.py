@@ -14,7 +14,6 @@ from etexport.artifacts.files import write_whole
 from etexport.board import Board
 from etexport.emit import explained, modelled, sources
 from etexport.emit.cpp import inside
-from etexport.errors import ModelError
 from etexport.kernel.library import Library
 from etexport.resources import root
 from etexport.specialise.model import Placed
@@ -50,9 +49,6 @@ def library(
     Nothing in it names this machine, and the same program gives the same bytes. Returns the paths.
     """
     model = modelled(methods, kernels, model_name=model_name, program_hash=program_hash, between=between, arena=arena)
-    if model.sized:
-        hint = "`etexport generate` writes its program.cpp and program.h"
-        raise ModelError("a program with sizes known at run time makes no library yet", where=model_name, hint=hint)
     space = model.space
     facts = {
         "model": model,

@@ -218,7 +218,7 @@ def build(
     keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
     classes: Sequence[str] | None = None, folder: str | Path = "build", kernels: Sequence[str | Path] = (),
     passes: Sequence[str | Path] = (), backends: Sequence[str | Path] = (),
-    delegates: Sequence[str] | Mapping[str, Mapping[str, Any]] = (),
+    delegates: Sequence[str] | Mapping[str, Mapping[str, Any]] = (), dynamic_shapes: Any = None,
 ) -> Built:  # fmt: skip
     """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
     stays as it is.
@@ -226,8 +226,8 @@ def build(
     `example_inputs` is a tensor or a tuple of them, one for each argument of `forward()`. `quantize` is "float32" or
     "int8"; int8 needs `calibration`, inputs that show the ranges. `samples` are run on the board and compared with
     PyTorch: inputs, or (inputs, labels); without them the examples and random numbers are. `kernels`, `passes` and
-    `backends` are folders of your own (docs/kernels.md, docs/delegates.md). All of these, and the rest, are as a model
-    script has them (docs/capture.md).
+    `backends` are folders of your own (docs/kernels.md, docs/delegates.md). `dynamic_shapes` are sizes known at run
+    time, as `torch.export` takes them. All of these, and the rest, are as a model script has them (docs/capture.md).
 
     Below `folder` it writes what `etexport export` and `etexport build` write, at the same places. EtError for whatever
     is wrong.
@@ -244,7 +244,7 @@ def build(
     said = {
         "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float,
         "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db, "classes": classes,
-        "delegates": delegates,
+        "delegates": delegates, "dynamic_shapes": dynamic_shapes,
     }  # fmt: skip
     export_network(
         network,
@@ -283,10 +283,11 @@ def _samples(given: Any, inputs: Sequence[Tensor]) -> tuple[list[tuple[Array, ..
         raise ModelError(
             f"{len(arrays)} inputs where {len(inputs)} belong", where="run", hint="a tuple with an array for each"
         )
-    forms = [_form(array.shape, tensor.shape) for array, tensor in zip(arrays, inputs, strict=True)]
+    forms = [_form(array.shape, tensor) for array, tensor in zip(arrays, inputs, strict=True)]
     counts = {len(array) for array, form in zip(arrays, forms, strict=True) if form != "one"}
     if None in forms or len(set(forms)) != 1 or len(counts) > 1 or 0 in counts:
-        here, there = (", ".join(str(list(one.shape)) for one in side) for side in (arrays, inputs))
+        here = ", ".join(str(list(array.shape)) for array in arrays)
+        there = ", ".join(map(_sizes, inputs))
         raise ModelError(
             f"inputs of shapes {here} where {there} belong", where="run", hint="or each with an axis of samples before"
         )
@@ -298,11 +299,17 @@ def _samples(given: Any, inputs: Sequence[Tensor]) -> tuple[list[tuple[Array, ..
     return rows, lambda column: np.concatenate(column) if column[0].shape[:1] == (1,) else np.stack(column)
 
 
-def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+def _form(shape: tuple[int, ...], tensor: Tensor) -> str | None:
     """How an array stands to an input: `one` of it, several `stacked` on a further axis, a `batch` along its first one;
     None: not."""
-    if shape == wanted:
+    if tensor.takes(shape):
         return "one"
-    if shape[1:] == wanted and len(shape) > len(wanted):
+    if tensor.takes(shape[1:]):
         return "stacked"
-    return "batch" if wanted[:1] == (1,) and len(shape) == len(wanted) and shape[1:] == wanted[1:] else None
+    return "batch" if shape and tensor.shape[:1] == (1,) and tensor.takes((1, *shape[1:])) else None
+
+
+def _sizes(tensor: Tensor) -> str:
+    least = tensor.least or tensor.shape
+    sizes = (str(most) if low == most else f"{low} to {most}" for low, most in zip(least, tensor.shape, strict=True))
+    return f"[{', '.join(sizes)}]"

@@ -344,6 +344,111 @@ def test_the_same_bytes_and_nothing_of_this_machine(programs: dict[str, Path], t
     assert kernels <= {"et", "convolution", "copy"}, "kernels that the model does not call are not there"
 
 
+SIZED = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, x, wave):
+        return self.layer(x), torch.nn.functional.avg_pool1d(wave, 2)
+
+def model():
+    torch.manual_seed(0)
+    return Net()
+
+def example_inputs():
+    return torch.ones(3, 3), torch.ones(1, 2, 6)
+
+def samples():
+    return [(torch.rand(n, 3), torch.rand(1, 2, t)) for n, t in ((4, 8), (1, 4), (2, 7))]
+
+def dynamic_shapes():
+    return {0: torch.export.Dim("n", min=1, max=4)}, {2: torch.export.Dim("t", min=4, max=8)}
+"""
+
+SIZED_MAIN = """
+#include <stdio.h>
+#include "sized{header}"
+int main(void) {{
+  {init}();
+  if ({run}(5, 8) || {run}(0, 8) || {run}(4, 3)) return 1;
+  const int32_t sizes[][2] = {{{{4, 8}}, {{1, 4}}, {{2, 7}}}};
+  FILE* const given = fopen("input.bin", "rb");
+  FILE* const made = fopen("output.bin", "wb");
+  for (int at = 0; at < 3; ++at) {{
+    const int32_t n = sizes[at][0], t = sizes[at][1];
+    int32_t out[3];
+    if (fread({input}x(), 12, (size_t)n, given) != (size_t)n) return 2;
+    if (fread({input}wave(), 8, (size_t)t, given) != (size_t)t) return 3;
+    if (!{run}(n, t)) return 4;
+    {output}layer_1_sizes_of(n, t, out);
+    if (out[0] != n || out[1] != 2) return 5;
+    fwrite({output}layer_1(), 4, (size_t)(out[0] * out[1]), made);
+    {output}squeeze_sizes_of(n, t, out);
+    if (out[0] != 1 || out[1] != 2 || out[2] != t / 2) return 6;
+    fwrite({output}squeeze(), 4, (size_t)(out[1] * out[2]), made);
+  }}
+  return fclose(given) + fclose(made);
+}}
+"""
+
+
+def test_sizes_known_at_run_time(tmp_path: Path) -> None:
+    """They are arguments of run() in C++ and C, each refused outside its range; the bundled firmware gives the same
+    bytes."""
+    needs("g++", "gcc", "arm-none-eabi-g++")
+    (tmp_path / "sized.py").write_text(SIZED)
+    program = tmp_path / "sized.pte"
+    assert main(["export", str(tmp_path / "sized.py"), "-o", str(program)]) == 0
+    assert main(["build", str(program), "--board", "host", "-o", str(tmp_path / "built")]) == 0
+    assert main(["run", str(tmp_path / "built")]) == 0
+    with np.load(program.with_suffix(".npz")) as arrays, np.load(tmp_path / "built" / "outputs.npz") as outputs:
+        inputs = [arrays[f"run_{at}_input_{one}"] for at in range(3) for one in range(2)]
+        wanted = [outputs[f"run_{at}_output_{one}"] for at in range(3) for one in range(2)]
+    (tmp_path / "input.bin").write_bytes(b"".join(one.tobytes() for one in inputs))
+    made(program, tmp_path / "lib")
+    command("g++", *STRICT, "-std=c++17", "-Ilib/src", "-c", "lib/src/sized.cpp", cwd=tmp_path)
+    command("gcc", *STRICT, "-Ilib/src", "-c", "lib/src/sized_constants.c", cwd=tmp_path)
+    plain = {"run": "sized::run", "init": "sized::init", "input": "sized::inputs::", "output": "sized::outputs::"}
+    for name, compiler, own in (
+        ("main.cpp", ("g++", "-std=c++17"), {**plain, "header": ".h"}),
+        (
+            "main.c",
+            ("gcc", "-std=c11"),
+            {
+                **{key: f"sized_{key}" for key in ("run", "init")},
+                "input": "sized_input_",
+                "output": "sized_output_",
+                "header": "_c.h",
+            },
+        ),
+    ):
+        (tmp_path / name).write_text(SIZED_MAIN.format(**own))
+        command(*compiler, *STRICT, "-Ilib/src", name, "sized.o", "sized_constants.o", "-lm", "-o", "app", cwd=tmp_path)
+        command("./app", cwd=tmp_path)
+        assert (tmp_path / "output.bin").read_bytes() == b"".join(one.tobytes() for one in wanted)
+        (tmp_path / "output.bin").unlink()
+    library = made(program, tmp_path / "m4f", "m4f", "--optimize", "size")
+    for source in ("src/sized.cpp", "examples/once/main.cpp"):
+        command(
+            "arm-none-eabi-g++",
+            *ARM,
+            *STRICT,
+            "-Os",
+            "-std=c++17",
+            "-Isrc",
+            "-c",
+            source,
+            "-o",
+            tmp_path / "x.o",
+            cwd=library,
+        )
+    assert "`n` from 1 to 4, `t` from 4 to 8" in (library / "README.md").read_text()
+
+
 def test_manifests(programs: dict[str, Path], tmp_path: Path) -> None:
     """What PlatformIO (library.json) and Arduino (library specification 1.5) ask for."""
     library = made(programs["lstm"], tmp_path / "lib", "m4f")

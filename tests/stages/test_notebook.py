@@ -157,6 +157,24 @@ def test_as_many_classes_as_the_output_has_elements(tmp_path: Path) -> None:
         etexport.build(torch.nn.Linear(4, 3), torch.zeros(1, 4), board="host", classes=("a", "b"), folder=tmp_path)
 
 
+def test_sizes_known_at_run_time(tmp_path: Path) -> None:
+    """Each run has its own; what no run can have is refused before it is sent."""
+    net = torch.nn.Linear(4, 3)
+    rows = torch.export.Dim("rows", min=2, max=5)
+    built = etexport.build(
+        net, torch.zeros(3, 4), board="host", dynamic_shapes=({0: rows},), name="rows", folder=tmp_path
+    )
+    built.validate()
+    with built.on() as board:
+        for size in (5, 2, 4):
+            given = torch.randn(size, 4)
+            np.testing.assert_allclose(board.run(given), net(given).detach(), atol=1e-6)
+        assert board.run(torch.zeros(2, 3, 4)).shape == (2, 3, 3)
+        for wrong in (torch.zeros(6, 4), torch.zeros(1, 4), torch.zeros(3, 5)):
+            with pytest.raises(ModelError, match=r"where \[2 to 5, 4\] belong"):
+                board.run(wrong)
+
+
 def test_a_dataframe_or_what_to_install(built: etexport.Built) -> None:
     try:
         import pandas
