@@ -2,7 +2,7 @@
 (docs/python.md, docs/sweep.md)."""
 
 __version__ = "0.1.0"
-__all__ = ["Board", "Built", "Plan", "build", "compare", "sweep"]
+__all__ = ["Board", "Built", "Plan", "bisect", "build", "compare", "sweep"]
 
 
 def __getattr__(name: str) -> object:
@@ -12,5 +12,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    room = "etexport.fleet" if name in ("Plan", "sweep") else "etexport.stages.notebook"
+    rooms = {"Plan": "etexport.fleet", "sweep": "etexport.fleet", "bisect": "etexport.stages.bisect"}
+    room = rooms.get(name, "etexport.stages.notebook")
     return getattr(importlib.import_module(room), name)

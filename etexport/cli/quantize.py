@@ -4,7 +4,6 @@ best."""
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from etexport.artifacts.files import write_whole
     from etexport.frontend.exporting import search_settings
+    from etexport.frontend.quantize.layers import decibels
     from etexport.frontend.quantize.settings import text
 
     found, beside = search_settings(
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     said = text(
         found.best,
         (
-            f"by etexport quantize {args.script.name}: {_db(found.verified.snr_db)} on {found.held_out} held-out "
+            f"by etexport quantize {args.script.name}: {decibels(found.verified.snr_db)} on {found.held_out} held-out "
             "samples",
         ),
     )
@@ -58,6 +58,8 @@ def main(args: argparse.Namespace) -> int:
 def _show(found: Found) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from etexport.frontend.quantize.layers import decibels
 
     judged = (
         f"{found.held_out} held-out samples" if found.held_out else "the calibration samples (too few to hold any out)"
@@ -74,10 +76,12 @@ def _show(found: Found) -> None:
             "corrected" if say.correct_bias else "as they are",
         ]
         is_best = row.settings == found.best
-        table.add_row(*cells, _db(row.snr_db), *([str(row.right)] if labels else []), style="bold" if is_best else None)
+        table.add_row(
+            *cells, decibels(row.snr_db), *([str(row.right)] if labels else []), style="bold" if is_best else None
+        )
     layers = Table("kept in float alone", "dB", title="what hurts most")
     for layer in found.layers[:SHOWN]:
-        layers.add_row(layer.name, _db(layer.snr_db))
+        layers.add_row(layer.name, decibels(layer.figure.snr_db))
     console = Console(highlight=False)
     console.print(table)
     if found.layers:
@@ -86,9 +90,5 @@ def _show(found: Found) -> None:
     console.print(
         f"recommended: layers {'equalised' if found.best.equalize else 'as they are'}, ranges by {found.best.ranges}, "
         "biases "
-        f"{'corrected' if found.best.correct_bias else 'as they are'}{kept}: {_db(found.verified.snr_db)}"
+        f"{'corrected' if found.best.correct_bias else 'as they are'}{kept}: {decibels(found.verified.snr_db)}"
     )
-
-
-def _db(figure: float) -> str:
-    return "no float output" if math.isnan(figure) else f"{figure:.1f} dB"

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +25,21 @@ from etexport.frontend.capture import capture, control_of, dry_run
 from etexport.frontend.lower import Stored, lower, mutated
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
-from etexport.frontend.quantize import Converted, converted, is_prepared, is_quantized, quantized, quiet, settings
+from etexport.frontend.quantize import (
+    Converted,
+    converted,
+    is_prepared,
+    is_quantized,
+    quantized,
+    quiet,
+    settings,
+    subject_of,
+)
 from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
 from etexport.frontend.quantize.declared import known
 from etexport.frontend.quantize.doubts import doubts
 from etexport.frontend.quantize.few_bits import STORED, in_few_bits
+from etexport.frontend.quantize.layers import Accept, Bisected, Figure, decibels
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
 from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
 from etexport.frontend.quantize.settings import Settings
@@ -63,6 +73,7 @@ REPEATED = 3
 
 if TYPE_CHECKING:
     from etexport.frontend.quantize.search import Found
+    from etexport.frontend.quantize.variants import Trial
 
 Check = Callable[[bytes, Library], None]
 """Sees a `.pte` before it is written, and the operators that were known."""
@@ -73,12 +84,14 @@ STOCK_NAMESPACES = ("aten", "dim_order_ops", "executorch_prim", "executorch", "q
 def export(
     script: Path, out: Path, *, stock: bool = False, weights: Path | None = None, quantize: str | None = None,
     check: Check | None = None, inputs: Sequence[Array] | None = None, project: Project = NOTHING,
+    in_float: Sequence[str] | None = None,
 ) -> None:  # fmt: skip
     """Write `out` (a `.pte`) and the `.npz` of the same name beside it; both appear whole or not at all.
 
     `script` is a model script or a saved `.pt2`; `weights` an `.npz` for `model(weights)`. With `stock`, operators that
     ExecuTorch lacks are refused. `quantize` overrules the script's word. `check` sees the `.pte`
-    before it is written, and raises what is to be raised in its place. `inputs`, samples first, take the place of what
+    before it is written, and raises what is to be raised in its place. `in_float` stays in float beside what the script
+    keeps, in place of what it accepts. `inputs`, samples first, take the place of what
     the script's `samples()` gives: then the `.npz` says what PyTorch makes of these. ModelError, or `Errors` of all
     unsupported operators, each with node, line of the script and a hint. `project` adds kernels, passes and delegates
     to those beside the script.
@@ -92,6 +105,8 @@ def export(
                 if inputs is None
                 else replace(opened_script, samples=tuple(map(torch.from_numpy, inputs)))
             )
+            if in_float is not None:
+                given = replace(given, keep_float=(*given.keep_float, *in_float), accept=None)
             _export(given, out, stock, check, joined(beside(script.absolute()), project))
 
     _warm()
@@ -247,10 +262,22 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
             arrays["reference"] = np.array(f"PyTorch in {script.quantize}")
     arrays.update(_reasons(exported, nodes))
     arrays.update(_step_arrays(trace(exported, [one[0] for one in samples.inputs]), nodes))
-    if script.min_snr_db is not None:
-        arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
+    if (least := _least_snr_db(script)) is not None:
+        arrays["min_snr_db"] = np.array(least, np.float64)
     said = {**program.constant_methods, **literals(method, script.classes)}
     return replace(program, methods=(without_scales(method),), constant_methods=said), arrays
+
+
+def _least_snr_db(script: Script) -> float | None:
+    """What the board is held to: what the script says, or what it accepts of int8."""
+    if (
+        script.min_snr_db is None
+        and script.accept is not None
+        and script.quantize == "int8"
+        and script.samples is not None
+    ):
+        return script.accept.snr_db
+    return script.min_snr_db
 
 
 def _step_arrays(steps: Mapping[str, Array], nodes: Mapping[int, str]) -> dict[str, Array]:
@@ -363,6 +390,8 @@ def _converted(script: Script) -> Converted | None:
     """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it
     is."""
     try:
+        if script.accept is not None and (is_prepared(script.model) or script.quantize in STORED):
+            raise ModelError("accept is a loss of int8, by etexport's own quantizer", hint="leave it out")
         if is_prepared(script.model):
             return converted(script.model)
         if script.quantize == "float32" or _is_quantized(script):
@@ -379,6 +408,8 @@ def _converted(script: Script) -> Converted | None:
             dry_run(script)
         inputs = calibration_of(script).inputs
         calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
+        if script.accept is not None:
+            return _within(script, script.accept, calibration)
         return quantized(script.model, script.inputs, calibration, settings_of(script), small=script.int8_io)
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
@@ -397,37 +428,136 @@ def _in_few_bits(script: Script) -> Converted:
     )
 
 
-LABELLED = 100
-"""So many labelled samples judge the settings at most: a network of 80 operators takes 0.5 s for them."""
+JUDGED = 100
+"""So many samples judge a network at most: one of 80 operators takes 0.5 s for them."""
 
 
 def search_settings(
     path: Path, weights: Path | None, target_db: float, progress: Callable[[str], None]
 ) -> tuple[Found, Path]:
     """What quantises the script's network best, and where export looks for that. ModelError as of `export`."""
-    given = None if weights is None else _read_weights(weights)
-    with opened(path, given, "int8") as script:
-        if script.program is not None or script.calibration is None:
-            raise ModelError("settings are sought for a script with calibration()", where=str(path))
-        assert isinstance(script.model, torch.nn.Module)
+    with _int8_script(path, weights) as script:
         with quiet():
             from etexport.frontend.quantize.search import search
 
-        with torch.no_grad():
-            dry_run(script)
+        assert isinstance(script.model, torch.nn.Module)
         calibration = _rows(calibration_of(script))
-        samples = samples_of(script)
-        labelled: list[tuple[list[torch.Tensor], int]] = []
-        if samples.labels is not None:
-            fresh = ~_calibrated(script, samples)
-            labelled = [
-                (row, int(label)) for row, label, new in zip(_rows(samples), samples.labels, fresh, strict=True) if new
-            ][:LABELLED]
+        trial, rows = _trial(script), []
+        if trial.labels is not None:
+            fresh = [one for one, counts in zip(trial.samples, trial.counted, strict=True) if counts]
+            rows = list(zip(fresh, trial.labels, strict=True))
         kept = tuple(script.keep_float)
         with quiet(), known(load_ops(beside(path.absolute()))):
-            return search(
-                script.model, script.inputs, calibration, labelled, kept, target_db, progress
-            ), settings.path_of(path)
+            return search(script.model, script.inputs, calibration, rows, kept, target_db, progress), settings.path_of(
+                path
+            )
+
+
+def bisect(path: Path, weights: Path | None, progress: Callable[[str], None]) -> Bisected:
+    """What each layer of the script's network costs int8: the network with that alone in float, in PyTorch. ModelError
+    as of `export`."""
+    with _int8_script(path, weights) as script, known(load_ops(beside(path.absolute()))):
+        return _bisected(script, progress)
+
+
+def bisect_network(
+    network: Network, example_inputs: Tensors, said: Mapping[str, Any], progress: Callable[[str], None]
+) -> Bisected:
+    """As `bisect`, of a network that is there already; `said` as of `export_network`."""
+    with of_network(network, example_inputs, said) as script, known(load_ops()):
+        _check_int8(script)
+        return _bisected(script, progress)
+
+
+def _bisected(script: Script, progress: Callable[[str], None]) -> Bisected:
+    with quiet():
+        from etexport.frontend.quantize.variants import bisected, judge_of, layers_of
+
+    assert isinstance(script.model, torch.nn.Module)
+    with quiet():
+        subject = subject_of(script.model, script.inputs, _rows(calibration_of(script)), settings_of(script))
+        trial = _trial(script)
+        return bisected(subject, trial, judge_of(subject, trial, progress), layers_of(subject.variant()))
+
+
+def _within(script: Script, accept: Accept, calibration: Sequence[Sequence[torch.Tensor]]) -> Converted:
+    """The network in int8 with the fewest layers in float for what the script accepts; said on the screen. ModelError,
+    with the best that was found, where no layers are enough."""
+    with quiet():
+        from etexport.frontend.quantize.variants import (
+            LEEWAYS_DB,
+            accepted,
+            bisected,
+            figure_of,
+            is_within,
+            judge_of,
+            layers_of,
+        )
+
+    assert isinstance(script.model, torch.nn.Module)
+    trial = _trial(script)
+    if accept.lost_points is not None and trial.labels is None:
+        what = "accept: points of accuracy are of labelled samples"
+        raise ModelError(what, where=str(script.path), hint="samples() returns (inputs, labels)")
+
+    def told(what: str) -> None:
+        print(f"{script.path.name}: {what}", flush=True)
+
+    with quiet():
+        subject = subject_of(script.model, script.inputs, calibration, settings_of(script))
+        judge = judge_of(subject, trial, told)
+        whole = bisected(subject, trial, judge, layers_of(subject.variant()))
+        for leeway_db in LEEWAYS_DB:
+            found = accepted(whole, judge, accept, leeway_db)
+            if not found.found:
+                break
+            made = converted(subject.variant(found.names))
+            figure = figure_of(made.model, subject, trial)
+            if is_within(figure, whole, accept, LEEWAYS_DB[0]):
+                names = f" ({', '.join(found.names)})" if found.names else ""
+                kept = f"{len(found.names)} of {found.of} layers stay in float{names}"
+                told(f"{accept} accepted: {kept}: {_figures(figure, whole)}")
+                return made
+    best = f"with {', '.join(found.names) or 'none'} in float, {_figures(found.figure, whole)}"
+    what = f"accept: no layers in float are enough for {accept}"
+    raise ModelError(what, where=str(script.path), hint=f"the best found of {found.of} layers: {best}")
+
+
+def _figures(figure: Figure, found: Bisected) -> str:
+    right = "" if figure.right is None else f", {figure.right} of {found.labelled} right (float {found.in_float})"
+    return f"{decibels(figure.output_db)}{right}, on {found.judged_on}"
+
+
+@contextlib.contextmanager
+def _int8_script(path: Path, weights: Path | None) -> Iterator[Script]:
+    """A script whose network is to be int8, and runs. ModelError as of `export`."""
+    with opened(path, None if weights is None else _read_weights(weights), "int8") as script:
+        _check_int8(script)
+        yield script
+
+
+def _check_int8(script: Script) -> None:
+    if script.methods or is_sized(script) or script.program is not None or script.calibration is None:
+        what = "int8 is looked into of a script with model() and calibration(), of fixed sizes"
+        raise ModelError(what, where=str(script.path))
+    with torch.no_grad():
+        dry_run(script)
+
+
+def _trial(script: Script) -> Trial:
+    """The samples that judge what int8 costs: the first of samples() that are none of calibration()'s; all, where there
+    are no others, or calibration() where there are none."""
+    with quiet():
+        from etexport.frontend.quantize.variants import Trial
+
+    samples = calibration_of(script) if script.samples is None else samples_of(script)
+    fresh, origin = ~_calibrated(script, samples), f"{samples.origin} not calibrated with"
+    if not fresh.any():
+        fresh, origin = np.ones(len(samples), np.bool_), samples.origin
+    last = int(np.flatnonzero(fresh)[:JUDGED][-1]) + 1
+    fresh = fresh[:last]
+    labels = None if samples.labels is None else np.asarray(samples.labels).reshape(-1)[:last][fresh].tolist()
+    return Trial(_rows(samples)[:last], fresh.tolist(), labels, f"{int(fresh.sum())} of {origin}")
 
 
 def settings_of(script: Script) -> Settings:

@@ -15,7 +15,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from etexport.errors import Errors, EtError, ModelError
 from etexport.frontend.mistakes import explain, in_user_code, is_foreign
+from etexport.frontend.quantize.layers import Accept
 from etexport.program.model import Array, Scalar
 from etexport.program.names import INIT, is_identifier
 
@@ -36,7 +37,7 @@ Tensors = Tensor | tuple[Tensor, ...] | list[Tensor]
 QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weights", "fp16-weights")
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
 SETTINGS = (
-    "quantize", "keep_float", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates",
+    "quantize", "keep_float", "accept", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates",
     "dynamic_shapes",
 )  # fmt: skip
 
@@ -70,6 +71,8 @@ class Script:
     """The result of `calibration()`: inputs that show the ranges of activations, in the form of `samples()`."""
     keep_float: tuple[str, ...] = ()
     """What stays in float: module paths, lines of the script, names of operators."""
+    accept: Accept | None = None
+    """The loss for which export finds the fewest layers to keep in float as well."""
     int8_io: bool = False
     """Inputs and outputs of an int8 network are int8 too."""
     classes: tuple[str, ...] = ()
@@ -384,6 +387,7 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         quantize=quantize,
         calibration=_inputs(path, module, "calibration"),
         keep_float=tuple(keep_float),
+        accept=_accept(path, getattr(module, "accept", None)),
         int8_io=int8_io,
         classes=tuple(classes),
         delegates=delegates,
@@ -392,6 +396,20 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         dynamic_shapes=_call(path, module, "dynamic_shapes") if callable(shapes) else shapes,
         shapes_line=getattr(getattr(shapes, "__code__", None), "co_firstlineno", 0),
     )
+
+
+def _accept(path: Path, said: Any) -> Accept | None:
+    if said is None:
+        return None
+    known = [one.name for one in fields(Accept)]
+    numbers = isinstance(said, Mapping) and all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in said.values()
+    )
+    if not numbers or not set(said) <= set(known) or not {"snr_db", "lost_points"} & set(said):
+        what = f"accept = {said!r} is no loss of int8"
+        hint = '{"snr_db": 30} or {"lost_points": 1.0}, and "layers": the most to keep in float'
+        raise ModelError(what, where=str(path), hint=hint)
+    return Accept(**said)
 
 
 _EXAMPLE = "a tensor, or a tuple of tensors, one for each argument of forward()"

@@ -215,10 +215,11 @@ class Board:
 def build(
     network: Network, example_inputs: Tensors, *, board: str = "qemu_mps2_an386", quantize: str = "float32",
     calibration: Any = None, samples: Any = None, name: str = "", optimize: str = "speed",
-    keep_float: Sequence[str] = (), int8_io: bool = False, channels_last: bool = False, min_snr_db: float | None = None,
-    classes: Sequence[str] | None = None, folder: str | Path = "build", kernels: Sequence[str | Path] = (),
-    passes: Sequence[str | Path] = (), backends: Sequence[str | Path] = (),
-    delegates: Sequence[str] | Mapping[str, Mapping[str, Any]] = (), dynamic_shapes: Any = None,
+    keep_float: Sequence[str] = (), accept: Mapping[str, float] | None = None, int8_io: bool = False,
+    channels_last: bool = False, min_snr_db: float | None = None, classes: Sequence[str] | None = None,
+    folder: str | Path = "build", kernels: Sequence[str | Path] = (), passes: Sequence[str | Path] = (),
+    backends: Sequence[str | Path] = (), delegates: Sequence[str] | Mapping[str, Mapping[str, Any]] = (),
+    dynamic_shapes: Any = None,
 ) -> Built:  # fmt: skip
     """Firmware for `board` (a name of `etexport boards`, or a path to a .toml) from a network in this process, which
     stays as it is.
@@ -243,8 +244,8 @@ def build(
     program = Path(folder) / "model" / f"{called}-{quantize}" / "model.pte"
     said = {
         "quantize": quantize, "calibration": calibration, "samples": samples, "keep_float": keep_float,
-        "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db, "classes": classes,
-        "delegates": delegates, "dynamic_shapes": dynamic_shapes,
+        "accept": accept, "int8_io": int8_io, "channels_last": channels_last, "min_snr_db": min_snr_db,
+        "classes": classes, "delegates": delegates, "dynamic_shapes": dynamic_shapes,
     }  # fmt: skip
     export_network(
         network,

@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,12 @@ from torch.fx import GraphModule
 
 from etexport.frontend.quantize.observe import kept_states
 from etexport.frontend.quantize.settings import Settings
+
+if TYPE_CHECKING:
+    from etexport.frontend.quantize.variants import Subject
+
+Prepare = Callable[..., GraphModule]
+"""Puts the observers into a copy of a network, of which what is named stays in float."""
 
 _OBSERVERS = ("torchao.quantization.pt2e.", "torch.ao.quantization.", "etexport.frontend.quantize.ranges")
 
@@ -51,6 +57,17 @@ def quantized(
     return converted(found.prepared)
 
 
+def subject_of(
+    model: nn.Module, inputs: tuple[Tensor, ...], calibration: Sequence[Sequence[Tensor]], settings: Settings
+) -> Subject:
+    """The network with all settings decided, of which variants can be made that keep more in float."""
+    from etexport.frontend.quantize.tune import tuned
+    from etexport.frontend.quantize.variants import Subject
+
+    captured, prepare = preparation(model, inputs, calibration, settings.keep_float)
+    return Subject(captured, prepare, calibration, tuned(captured, prepare, calibration, settings).settings)
+
+
 def preparation(
     model: nn.Module,
     inputs: tuple[Tensor, ...],
@@ -58,9 +75,9 @@ def preparation(
     keep_float: Sequence[str],
     *,
     small: bool = True,
-) -> tuple[GraphModule, Callable[[GraphModule], GraphModule]]:
+) -> tuple[GraphModule, Prepare]:
     """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a
-    graph."""
+    graph, of which more may be kept in float."""
     from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
     from etexport.frontend.quantize import kept, reasons
@@ -78,10 +95,12 @@ def preparation(
     wide = accumulators(captured, calibration)
     leave = "" if small or not is_small_filter(captured.graph) else reasons.SMALL_FILTER
 
-    def prepare(network: GraphModule) -> GraphModule:
+    def prepare(network: GraphModule, more: Sequence[str] = ()) -> GraphModule:
+        network = copy.deepcopy(network)
+        kept.mark(network.graph, more, "{} stays in float for what the script accepts")
         quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide, leave=leave)
         with groups_that_end():
-            return prepare_pt2e(copy.deepcopy(network), quantizer)  # type: ignore[no-any-return]
+            return prepare_pt2e(network, quantizer)  # type: ignore[no-any-return]
 
     return captured, prepare
 

@@ -17,12 +17,12 @@ _CUSTOM, _KEY = "custom", "kept_in_float"
 _LINE = re.compile(r"(?P<file>.+\.py):(?P<line>\d+)")
 
 
-def mark(graph: Graph, names: Sequence[str]) -> None:
+def mark(graph: Graph, names: Sequence[str], why: str = "the script keeps {} in float") -> None:
     """Note at each operator that a name keeps in float that it does."""
     for node in graph.nodes:
         name = keeper(node, names)
         if name is not None:
-            leave(node, f"the script keeps {name} in float")
+            leave(node, why.format(name))
 
 
 def leave(node: Node, reason: str) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.fx import Node
 
 from etexport.frontend.quantize import correct, preparation
 from etexport.frontend.quantize.equalize import equalized, pairs
+from etexport.frontend.quantize.layers import Layer, alone, by_gain, fewest
 from etexport.frontend.quantize.ranges import choose
 from etexport.frontend.quantize.settings import RANGES, Settings
 from etexport.frontend.quantize.simulate import Sample, outputs, snr_db
 from etexport.frontend.quantize.tune import BIAS_MARGIN_DB, MARGIN_DB, calibrated, split
-from etexport.frontend.sources import lines_of
+from etexport.frontend.quantize.variants import Subject, Trial, judge_of, layers_of, right_of
 
 MOST_LAYERS = 40
 """How many layers are tried in float alone."""
@@ -31,15 +30,6 @@ class Row:
     settings: Settings
     snr_db: float
     right: int | None
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What stays in float, by module path, by line or by operator; and what the network gives with that alone in
-    float."""
-
-    name: str
-    snr_db: float
 
 
 @dataclass(frozen=True)
@@ -70,12 +60,13 @@ def search(
     captured, prepare = preparation(model, inputs, calibration, keep_float)
     seen, held = split(calibration, captured)
     judges = held or seen
+    labels = [label for _, label in labelled]
     real = outputs(prepare(captured), judges, in_int8=False)
-    right = _right(outputs(prepare(captured), [one for one, _ in labelled], in_int8=False), labelled)
+    right = right_of(outputs(prepare(captured), [one for one, _ in labelled], in_int8=False), labels)
 
     def row(settings: Settings, prepared: torch.fx.GraphModule) -> Row:
         got = outputs(prepared, [one for one, _ in labelled], in_int8=True) if labelled else []
-        return Row(settings, snr_db(real, outputs(prepared, judges, in_int8=True)), _right(got, labelled))
+        return Row(settings, snr_db(real, outputs(prepared, judges, in_int8=True)), right_of(got, labels))
 
     rows, networks = [], {}
     for equalize in (False, True) if pairs(captured) else (False,):
@@ -91,25 +82,16 @@ def search(
                 rows.append(row(Settings(equalize, ranges, True, keep_float), prepared))
                 correct.apply(prepared, before)
     best = _recommended(rows)
-    chosen = networks[bool(best.settings.equalize)]
-    choose(chosen, best.settings.ranges or RANGES[0])
-    plain = next(one for one in rows if replace(best.settings, correct_bias=False) == one.settings)
-    layers = _by_gain(chosen, real, judges, progress)
+    subject = Subject(captured, prepare, seen, best.settings)
+    judge = judge_of(subject, Trial(judges, [True] * len(judges), None, ""), progress)
+    found = alone(judge, layers_of(networks[bool(best.settings.equalize)])[:MOST_LAYERS])
     verified = best
-    for layer in layers[:MOST_KEPT] if verified.snr_db < target_db else ():
-        if layer.snr_db < plain.snr_db + MARGIN_DB / 2 or verified.snr_db >= target_db:
-            break
-        progress(f"{layer.name} in float")
-        settings = replace(verified.settings, keep_float=(*verified.settings.keep_float, layer.name))
-        network, prepare_so = preparation(model, inputs, calibration, settings.keep_float)
-        prepared = calibrated(prepare_so(equalized(network) if settings.equalize else network), seen)
-        choose(prepared, settings.ranges or RANGES[0])
-        if settings.correct_bias:
-            correct.apply(prepared, correct.corrected(prepared, seen))
-        verified = max(verified, row(settings, prepared), key=lambda one: one.snr_db)
-    if verified is not best and verified.snr_db < best.snr_db + MARGIN_DB:
-        verified = best
-    return Found(tuple(rows), tuple(layers), verified.settings, verified, len(held), len(labelled), right)
+    if best.snr_db < target_db:
+        kept = fewest(judge, found, lambda one: one.snr_db >= target_db, MOST_KEPT)
+        settings = replace(best.settings, keep_float=(*keep_float, *kept.names))
+        in_float = row(settings, subject.variant(kept.names))
+        verified = in_float if in_float.snr_db >= best.snr_db + MARGIN_DB else best
+    return Found(tuple(rows), tuple(by_gain(found)), verified.settings, verified, len(held), len(labelled), right)
 
 
 def _recommended(rows: Sequence[Row]) -> Row:
@@ -120,41 +102,3 @@ def _recommended(rows: Sequence[Row]) -> Row:
         if one.snr_db >= best.snr_db + (BIAS_MARGIN_DB if is_bias_alone else MARGIN_DB):
             best = one
     return best
-
-
-def _right(got: Sequence[Sequence[Tensor]], labelled: Sequence[tuple[Sample, int]]) -> int | None:
-    if not labelled or not got or not got[0] or got[0][0].numel() < 2:
-        return None
-    return sum(int(one[0].argmax()) == label for one, (_, label) in zip(got, labelled, strict=True))
-
-
-def _by_gain(
-    prepared: torch.fx.GraphModule, real: list[list[Tensor]], judges: Sequence[Sample], progress: Callable[[str], None]
-) -> list[Layer]:
-    """Each layer alone in float: what it makes is not rounded, neither are its weights."""
-    groups: dict[str, set[Node]] = {}
-    for node in prepared.graph.nodes:
-        if node.op != "call_module" or "activation_post_process" not in str(node.target):
-            continue
-        (source,) = node.all_input_nodes[:1]
-        maker = next(iter(node.users), source) if source.op in ("get_attr", "placeholder") else source
-        name = _name(maker)
-        if name:
-            groups.setdefault(name, set()).add(node)
-    progress(f"{min(len(groups), MOST_LAYERS)} layers in float, one after the other")
-    found = []
-    for name, exact in list(groups.items())[:MOST_LAYERS]:
-        found.append(Layer(name, snr_db(real, outputs(prepared, judges, in_int8=True, exact=exact))))
-    return sorted(found, key=lambda one: -one.snr_db if math.isfinite(one.snr_db) else 0.0)
-
-
-def _name(node: Node) -> str:
-    """By which the operator can be kept in float: its layer's path; where it stands in forward(), its line."""
-    if node.op != "call_function":
-        return ""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]).removeprefix("L['self'].") if stack else ""
-    if path and path != "L['self']" and "torch.nn" in str(stack[-1][1]):
-        return path
-    lines = lines_of(node.meta)
-    return f"{lines[-1][0].rpartition('/')[2]}:{lines[-1][1]}" if lines else path.removeprefix("L['self']")

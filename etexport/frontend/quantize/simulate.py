@@ -4,7 +4,7 @@ would."""
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,11 @@ Sample = Sequence[Tensor]
 
 
 class Network(Interpreter):
-    """Runs the graph in float, or as int8 with the ranges that its observers have seen, but for the observers in
-    `exact`. Observes nothing."""
+    """Runs the graph in float, or as int8 with the ranges that its observers have seen. Observes nothing."""
 
-    def __init__(self, prepared: GraphModule, *, in_int8: bool, exact: Collection[Node] = ()) -> None:
+    def __init__(self, prepared: GraphModule, *, in_int8: bool) -> None:
         super().__init__(prepared)
         self.in_int8 = in_int8
-        self.exact = exact
         self.observers = {
             name: one for name, one in prepared.named_modules(remove_duplicate=False) if isinstance(one, ObserverBase)
         }
@@ -48,7 +46,7 @@ class Network(Interpreter):
 
     def through(self, node: Node, observer: Any, x: Tensor) -> Tensor:
         """What the observed tensor is in this network; of parameters once."""
-        if not self.in_int8 or node in self.exact or not x.is_floating_point():
+        if not self.in_int8 or not x.is_floating_point():
             return x
         if node not in self.rounded:
             if id(observer) not in self.scales:
@@ -86,20 +84,25 @@ def judged(prepared: GraphModule) -> list[Node]:
     return found
 
 
-def outputs(
-    prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool, exact: Collection[Node] = ()
-) -> list[list[Tensor]]:
+def outputs(prepared: GraphModule, samples: Sequence[Sample], *, in_int8: bool) -> list[list[Tensor]]:
     """The float results of each sample (`judged`), the samples as the sequence that they are; states are as before
     afterwards."""
-    network = Network(prepared, in_int8=in_int8, exact=exact)
-    network.judged = dict.fromkeys(judged(prepared))
+    made = results(prepared, samples, judged(prepared), in_int8=in_int8)
+    return [[one for one in row.values() if isinstance(one, Tensor) and one.is_floating_point()] for row in made]
+
+
+def results(
+    prepared: GraphModule, samples: Sequence[Sample], nodes: Sequence[Node], *, in_int8: bool
+) -> list[dict[Node, Any]]:
+    """What the nodes give for each sample, the samples as the sequence that they are; states are as before
+    afterwards."""
+    network = Network(prepared, in_int8=in_int8)
     found = []
     with torch.no_grad(), kept_states(prepared):
         for sample in samples:
+            network.judged = dict.fromkeys(nodes)
             network.run(*sample)
-            found.append(
-                [one for one in network.judged.values() if isinstance(one, Tensor) and one.is_floating_point()]
-            )
+            found.append(network.judged)
     return found
 
 

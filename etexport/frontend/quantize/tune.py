@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.fx import GraphModule
 
-from etexport.frontend.quantize import correct
+from etexport.frontend.quantize import Prepare, correct
 from etexport.frontend.quantize.equalize import equalized, pairs, spread
 from etexport.frontend.quantize.observe import kept_states
 from etexport.frontend.quantize.ranges import choose, give_headroom
@@ -37,8 +37,6 @@ MOST_HELD_OUT = 32
 MOST_NODES = 8000
 """That many operators of all held-out samples together: a run takes some 0.3 s then."""
 
-Prepare = Callable[[GraphModule], GraphModule]
-
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
@@ -51,7 +49,6 @@ class Tuned:
 
 
 def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample], settings: Settings) -> Tuned:
-    """`prepare` puts the observers into a network."""
     seen, held = split(calibration, captured)
     plain = calibrated(prepare(captured), seen) if settings.equalize is not True else None
     real = outputs(plain or prepare(captured), held, in_int8=False)
@@ -70,6 +67,18 @@ def tuned(captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample]
     if corrects:
         correct.apply(best.prepared, correct.corrected(best.prepared, calibration))
     return replace(best, settings=replace(best.settings, correct_bias=corrects))
+
+
+def variant(
+    captured: GraphModule, prepare: Prepare, calibration: Sequence[Sample], settings: Settings, more: Sequence[str] = ()
+) -> GraphModule:
+    """The prepared network by settings that leave nothing open, with `more` of it in float."""
+    assert settings.ranges is not None
+    prepared = calibrated(prepare(equalized(captured) if settings.equalize else captured, more), calibration)
+    choose(prepared, settings.ranges)
+    if settings.correct_bias:
+        correct.apply(prepared, correct.corrected(prepared, calibration))
+    return prepared
 
 
 def split(samples: Sequence[Sample], model: GraphModule) -> tuple[Sequence[Sample], Sequence[Sample]]:
