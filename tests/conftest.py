@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import re
@@ -131,6 +132,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return LONG.index(folder) if folder in LONG else len(LONG)
 
     items.sort(key=order)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is there now stays: tests, and torch, which Python's collector would walk again and again
 
 
 @pytest.hookimpl(optionalhook=True)

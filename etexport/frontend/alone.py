@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import io
 import os
 import pickle
@@ -32,9 +33,13 @@ def alone(work: Callable[[], None], script: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with tempfile.TemporaryFile() as told:
+        frozen = gc.get_freeze_count()
+        gc.freeze()  # the collector of the copy would walk all that is there, and so have each page of it copied
         copy = os.fork()
         if copy == 0:
             _be_the_copy(work, told)
+        if not frozen:  # by whoever called us
+            gc.unfreeze()
         try:
             _, status = os.waitpid(copy, 0)
         except BaseException:  # interrupted: the copy may not have been

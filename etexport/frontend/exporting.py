@@ -22,6 +22,7 @@ from etexport.errors import EtError, ModelError, raise_all
 from etexport.frontend.alone import alone
 from etexport.frontend.calls import call_arrays, calls_of, check_calls_repeat, eager_calls
 from etexport.frontend.capture import capture, control_of, dry_run
+from etexport.frontend.collector import nothing_collected
 from etexport.frontend.lower import Stored, lower, mutated
 from etexport.frontend.mistakes import explain
 from etexport.frontend.naming import numbered
@@ -161,13 +162,13 @@ def _chosen(project: Project, script: Script) -> Project:
 def _warm() -> None:
     """Have what torch imports and makes at the first export done before the process is copied, not in each copy."""
     script = Script(Path("warm.py"), torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
-    with unchanged_torch(), contextlib.suppress(Exception):
+    with nothing_collected(), unchanged_torch(), contextlib.suppress(Exception):
         lower(capture(script), script, load_ops())
 
 
 @functools.cache
 def _warm_int8() -> None:
-    with unchanged_torch(), contextlib.suppress(Exception):
+    with nothing_collected(), unchanged_torch(), contextlib.suppress(Exception):
         quantized(torch.nn.Linear(2, 2), (torch.zeros(1, 2),), [(torch.ones(1, 2),)])
 
 
