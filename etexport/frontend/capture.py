@@ -30,8 +30,7 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
             with silent():
                 if program is None:
                     program = _exported(script)
-                if not stock:
-                    round_rows(program)
+                round_rows(program, stock=stock)
                 decomposed: ExportedProgram = program.run_decompositions(decompositions(stock=stock))
             _fill_empty(decomposed.graph)
             return decomposed

@@ -18,55 +18,12 @@ from etexport.kernel.weights import NO_ROWS
 from etexport.program.model import Array
 from etexport.specialise.model import Placed
 from etexport.stages.place import place, planned
+from tests.frontend.few_bits import IMAGES, ROWS_IN_INTEGERS, SCRIPT, with_more
 from tests.frontend.scripts import read_back, script
 from tests.specialise.interpret import interpret
 
 M4 = load_board("qemu_mps2_an386")
 
-SCRIPT = """\
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.table = nn.Embedding(20, 64)
-        self.first, self.last = nn.Linear(64, 24), nn.Linear(24, 6, bias=False)
-    def forward(self, x):
-        return self.last(torch.relu(self.first(self.table(x))))
-def model():
-    torch.manual_seed(4)
-    net = Net().eval()
-    {more}
-    return net
-def example_inputs():
-    return (samples()[0],)
-def samples():
-    return torch.randint(0, 20, (8, 3), generator=torch.Generator().manual_seed(1))
-"""
-IMAGES = """\
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first, self.each = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 32, 3, 2, padding=1, groups=32)
-        self.norm, self.across = nn.BatchNorm2d(32), nn.Conv2d(32, 8, 1)
-        self.up, self.along = nn.ConvTranspose2d(8, 4, 2, stride=2), nn.Conv1d(16, 4, 3)
-    def forward(self, x):
-        x = self.across(torch.relu(self.norm(self.each(torch.relu(self.first(x))))))
-        return self.along(self.up(x).reshape(1, 16, -1))
-def model():
-    torch.manual_seed(4)
-    net = Net().eval()
-    {more}
-    return net
-def example_inputs():
-    return (torch.ones(1, 3, 5, 7),)
-def samples():
-    return torch.randn(3, 1, 3, 5, 7, generator=torch.Generator().manual_seed(1))
-"""
 IN_IMAGES = {"first": 32 * 27, "each": 32 * 9, "across": 8 * 32, "up": 8 * 4 * 4, "along": 4 * 48}
 CHANNELS = 32 + 32 + 8 + 4 + 4
 WEIGHTS = {"table": 20 * 64, "first": 24 * 64, "last": 6 * 24}
@@ -74,7 +31,7 @@ WEIGHTS = {"table": 20 * 64, "first": 24 * 64, "last": 6 * 24}
 
 def made(folder: Path, more: str = "", quantize: str = "float32", text: str = SCRIPT, stock: bool = True) -> Placed:
     """What the M4 is given; its outputs, by the operators' numpy meanings, are PyTorch's."""
-    path = script(folder, text.replace("{more}", more.replace("\n", "\n    ")))
+    path = script(folder, with_more(text, more))
     out = folder / "model.pte"
     export(path, out, quantize=quantize, stock=stock)
     library = load_ops()
@@ -208,11 +165,7 @@ def example_inputs():
 def test_torchao_dynamic_activations(tmp_path: Path) -> None:
     """Rows of int8 with scales of their own, weights in 4 bits: sums are integers. torchao's own arithmetic is traced,
     ours is what PyTorch is told of the operator."""
-    more = """\
-from torchao.quantization import quantize_, Int8DynamicActivationIntxWeightConfig
-from torchao.quantization.granularity import PerGroup
-quantize_(net, Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4, weight_granularity=PerGroup(8)))"""
-    placed = made(tmp_path, more, stock=False)
+    placed = made(tmp_path, ROWS_IN_INTEGERS, stock=False)
     calls = [step.call for step in placed.specialised.calls.values()]
     assert [(one.header, one.variant) for one in calls[1:]] == [("few_bits/dynamic_dsp.h", "dsp")] * 2
     groups = (WEIGHTS["first"] + WEIGHTS["last"]) // 8

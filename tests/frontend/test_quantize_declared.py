@@ -47,7 +47,10 @@ ALLOWED: dict[str, dict[str, str]] = {
     "few_bits.py": {
         "reshape.default permute.default to.dtype": "what stands behind a constant that is stored in few bits"
     },
-    "rows.py": {"reshape.default": "rows round an operator of rows"},
+    "rows.py": {
+        "reshape.default": "rows round an operator of rows",
+        "to.dtype sub.Tensor mul.Tensor": "what torchao's dequantisation of rows is in float",
+    },
     "states.py": {"copy_.default": "how PyTorch writes a state at the end of a graph"},
 }  # fmt: skip
 """By file, operators of PyTorch that are named there, and why that says nothing about how they are quantised: these are

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etexport.frontend import export
 from etexport.program.model import Array
 from tests.conftest import Int8Net
+from tests.frontend.few_bits import IMAGES, ROWS_IN_INTEGERS, SCRIPT, with_more
 from tests.frontend.nets import NETS
-from tests.frontend.scripts import read_back
+from tests.frontend.scripts import read_back, script
 from tests.program import stock
 
 RUNS = 3
@@ -45,3 +47,27 @@ def test_int8_programs_run_in_executorch(tmp_path: Path, int8_net: Int8Net) -> N
                 assert apart.max() <= 1.001 * step and (apart > 0).mean() <= 0.02, (
                     f"{path.stem}: {apart.max()} of {step}"
                 )
+
+
+def test_weights_in_few_bits_run_in_executorch(tmp_path: Path) -> None:
+    """Tables, linear layers and convolutions, in integers and in 16 bits, and torchao's rows of int8: PyTorch's
+    results of the same weights. Rows as the one operator that boards have are refused by its name."""
+    runs: dict[Path, list[list[Array]]] = {}
+    wanted = {}
+    for name, text, more, word, is_stock in (
+        ("integers", IMAGES, "", "int4-weights", True),
+        ("halves", SCRIPT, "", "fp16-weights", True),
+        ("rows", SCRIPT, ROWS_IN_INTEGERS, "float32", True),
+        ("one_operator", SCRIPT, ROWS_IN_INTEGERS, "float32", False),
+    ):
+        model = script(tmp_path / name, with_more(text, more))
+        out = tmp_path / f"{name}.pte"
+        export(model, out, quantize=word, stock=is_stock)
+        _, arrays = read_back(out)
+        runs[out], wanted[out] = [[one] for one in arrays["input_0"]], arrays["output_0"]
+    refused = tmp_path / "one_operator.pte"
+    with pytest.raises(AssertionError, match=r"kernel 'etexport::round_rows.out' not found"):
+        stock.run({refused: runs.pop(refused)}, tmp_path)
+    for path, found in stock.run(runs, tmp_path).items():
+        for (got,), want in zip(found, wanted[path], strict=True):
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * np.abs(wanted[path]).max(), err_msg=path.stem)

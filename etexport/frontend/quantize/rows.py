@@ -32,22 +32,35 @@ def _rounded(x: Tensor) -> Tensor:
     return (((x * (1 / scale)).round() + zero).clamp(-128, 127) - zero) * scale
 
 
-def round_rows(program: ExportedProgram) -> None:
-    """In the program's own graph."""
+def round_rows(program: ExportedProgram, *, stock: bool) -> None:
+    """In the program's own graph. With `stock` torchao's own steps stay, the last one written in float: as an operator
+    it would take scales that are computed, for which nothing but this rule has a kernel."""
     if not hasattr(torch.ops.torchao, "choose_qparams_affine"):
         return
     for node in list(program.graph.nodes):
         source = _source(node)
-        if source is None:
-            continue
-        operators()
-        with program.graph.inserting_before(node):
-            width = node.meta["val"].shape[-1]
-            rows = _call(program.graph, node, aten.reshape.default, source, [-1, width])
-            rounded = _call(program.graph, node, torch.ops.etexport.round_rows.default, rows)
-            whole = _call(program.graph, node, aten.reshape.default, rounded, list(node.meta["val"].shape))
-        node.replace_all_uses_with(whole)
+        if source is not None:
+            with program.graph.inserting_before(node):
+                made = _in_float(program.graph, node) if stock else _one_operator(program.graph, node, source)
+            node.replace_all_uses_with(made)
     program.graph.eliminate_dead_code()
+
+
+def _one_operator(graph: Graph, node: Node, source: Node) -> Node:
+    shape = list(node.meta["val"].shape)
+    operators()
+    rows = _call(graph, node, aten.reshape.default, source, [-1, shape[-1]])
+    rounded = _call(graph, node, torch.ops.etexport.round_rows.default, rows)
+    return _call(graph, node, aten.reshape.default, rounded, shape)
+
+
+def _in_float(graph: Graph, node: Node) -> Node:
+    """(integers - zero point) * scale."""
+    integers, _, scale, zero = node.args[:4]
+    column = [*node.meta["val"].shape[:-1], 1]
+    scale, zero = (_call(graph, node, aten.reshape.default, one, column) for one in (scale, zero))
+    integers, zero = (_call(graph, node, aten.to.dtype, one, torch.float32) for one in (integers, zero))
+    return _call(graph, node, aten.mul.Tensor, _call(graph, node, aten.sub.Tensor, integers, zero), scale)
 
 
 def _call(graph: Graph, like: Node, target: torch._ops.OpOverload, *args: object) -> Node:
