@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.pages import DOCS, commands, files
+from tests.program import stock
 
 BUILD = "etexport build build/m.pte --board qemu_mps2_an386 -o build/m4"
 
@@ -143,6 +144,15 @@ def test_look_inside(tmp_path: Path) -> None:
     assert np.abs(real - wanted).max() < 2 * scale + 0.05, "of the layer in float"
     rows = list(csv.DictReader((folder / "gaps.csv").open()))
     assert [row["name"] for row in rows] == ["first"] and rows[0]["snr_db"] == "inf" and rows[0]["samples"] == "4"
+    seen = stock.inspected(folder / "inside.etdp", folder / "inside.bin")
+    (whole, other), (at, _) = (
+        np.flatnonzero(seen["names"] == "Method::execute"),
+        np.flatnonzero(seen["names"] == "first"),
+    )
+    assert seen["counts"][whole] == seen["counts"][whole + 1 : other].sum() and list(np.unique(seen["runs"])) == [0, 1]
+    np.testing.assert_allclose(seen[f"value_{at}"], real[0], rtol=1e-6)
+    run = json.loads((folder / "build/m4/trace/run.json").read_text())
+    assert seen["counts"][whole] == sum(run["probes"][run["traced"].index(0)])
     ran = typed("etexport trace build/m4 --at nothing", folder)
     assert ran.returncode == 1 and "nothing that the board computes is called nothing" in ran.stderr
 

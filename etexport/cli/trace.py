@@ -22,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=positive, default=8, metavar="N", help="the first N (default: 8)")
     parser.add_argument("-o", "--out", type=Path, metavar="X.npz", help="write the board's values, samples first")
     parser.add_argument("--csv", type=Path, metavar="X.csv", help="write the table of gaps")
+    parser.add_argument(
+        "--etdump",
+        type=Path,
+        metavar="X.etdp",
+        help="write counts and values for ExecuTorch's Inspector; values in X.bin",
+    )
     parser.add_argument("--modules", action="store_true", help="a line a layer instead of one an operator")
 
 
@@ -36,7 +42,7 @@ def _trace(args: argparse.Namespace) -> int:
     from etexport.judge.against_float import decibels
     from etexport.judge.gaps import by_module
     from etexport.stages.origin import existing
-    from etexport.stages.trace import at, table, traced_in, values
+    from etexport.stages.trace import at, etdump, table, traced_in, values
 
     program, board = program_of(args.folder, args.program), load_board(board_of(args.folder, args.board))
     reference = existing(args.reference or program.with_suffix(".npz"))
@@ -48,6 +54,10 @@ def _trace(args: argparse.Namespace) -> int:
         write_whole(args.out, npz(values(found)))
     if args.csv is not None:
         write_whole(args.csv, table(rows).encode())
+    if args.etdump is not None:
+        dump, inside = etdump(args.folder, reference, board, found)
+        write_whole(args.etdump, dump)
+        write_whole(args.etdump.with_suffix(".bin"), inside)
     if args.modules:
         width = max((len(name) for name, *_ in by_module(rows, found)), default=6)
         print(f"{'layer':{width}}  operators  signal to noise  worst element")

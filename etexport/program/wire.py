@@ -26,13 +26,14 @@ Table = dict[str, Any]
 
 IDENTIFIER = b"ET12"
 BUNDLE_IDENTIFIER = b"BP08"
+DUMP_IDENTIFIER = b"ED00"
 HEADER_MAGIC = b"eh00"
 HEADER_BYTES = 32
 SEGMENT_ALIGNMENT = 128
 
 TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     # One entry a field, in slot order: (name, type). `[T]` is a vector, `[u8]16` one whose bytes start at a multiple of
-    # 16.
+    # 16, `i32=-1` a number that is -1 where it is absent.
     "Program": (
         ("version", "u32"),
         ("execution_plan", "[ExecutionPlan]"),
@@ -121,6 +122,41 @@ TABLES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "BundledCase": (("inputs", "[BundledValue]"), ("expected_outputs", "[BundledValue]")),
     "BundledValue": (("val", "BundledUnion"),),
     "BundledTensor": (("scalar_type", "i8"), ("sizes", "[i32]"), ("data", "[u8]16"), ("dim_order", "[u8]")),
+    # The root of what ExecuTorch's Inspector reads of a run, a file of its own.
+    "Dump": (("version", "u32"), ("run_data", "[DumpRun]")),
+    "DumpRun": (
+        ("name", "str"),
+        ("bundled_input_index", "i32=-1"),
+        ("allocators", "[DumpAllocator]"),
+        ("events", "[DumpEvent]"),
+    ),
+    "DumpAllocator": (("name", "str"),),
+    "DumpEvent": (
+        ("profile_event", "DumpProfile"),
+        ("allocation_event", "DumpAllocation"),
+        ("debug_event", "DumpDebug"),
+    ),
+    "DumpAllocation": (("allocator_id", "i32"), ("allocation_size", "u64")),
+    "DumpProfile": (
+        ("name", "str"),
+        ("chain_index", "i32"),
+        ("instruction_id", "i32=-1"),
+        ("delegate_debug_id_int", "i32=-1"),
+        ("delegate_debug_id_str", "str"),
+        ("delegate_debug_metadata", "[u8]"),
+        ("start_time", "u64"),
+        ("end_time", "u64"),
+    ),
+    "DumpDebug": (
+        ("chain_index", "u64"),
+        ("instruction_id", "i32=-1"),
+        ("debug_entry", "DumpValue"),
+        ("delegate_debug_id_int", "i32=-1"),
+        ("delegate_debug_id_str", "str"),
+        ("name", "str"),
+    ),
+    "DumpValue": (("val", "i8"), ("tensor", "DumpTensor")),
+    "DumpTensor": (("scalar_type", "i8"), ("sizes", "[i64]"), ("strides", "[i64]"), ("offset", "i64")),
 }
 
 UNIONS: Mapping[str, tuple[str, ...]] = {
@@ -170,18 +206,16 @@ class Field:
 def _fields(table: str) -> tuple[Field, ...]:
     found: list[Field] = []
     slot = 0
-    for name, text in TABLES[table]:
+    for name, said in TABLES[table]:
         full = f"{table}.{name}"
+        text, _, default = said.partition("=")
         if text in UNIONS:
             found.append(Field(name, full, slot, "union", text))
             slot += 1  # a union takes two slots: the type, then the value
         elif text in SCALARS:
             code, size = SCALARS[text]
-            found.append(
-                Field(
-                    name, full, slot, "scalar", text, "<" + code, size, absent={"bool": False, "f64": 0.0}.get(text, 0)
-                )
-            )
+            absent = int(default) if default else {"bool": False, "f64": 0.0}.get(text, 0)
+            found.append(Field(name, full, slot, "scalar", text, "<" + code, size, absent=absent))
         elif text == "str":
             found.append(Field(name, full, slot, "string", text))
         elif text.startswith("["):
@@ -430,9 +464,7 @@ def write(program: Table, segments: Sequence[tuple[int, bytes]]) -> bytes:
         entries.append({"offset": offset, "size": len(content)})
         if content:
             end = offset + len(content)
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(_build(builder, "Program", {**program, "segments": entries}), file_identifier=IDENTIFIER)
-    plain = bytes(builder.Output())
+    plain = _written("Program", {**program, "segments": entries}, IDENTIFIER)
     program_bytes = len(plain) + HEADER_BYTES
     base = -(-program_bytes // SEGMENT_ALIGNMENT) * SEGMENT_ALIGNMENT if end else 0
     (root,) = struct.unpack_from("<I", plain, 0)
@@ -451,8 +483,18 @@ def write(program: Table, segments: Sequence[tuple[int, bytes]]) -> bytes:
 
 def write_bundle(root: Table) -> bytes:
     """The file of a bundled program."""
+    return _written("BundledProgram", root, BUNDLE_IDENTIFIER)
+
+
+def write_dump(root: Table) -> bytes:
+    """An ETDump, which begins with its own length."""
+    return _written("Dump", root, DUMP_IDENTIFIER, sized=True)
+
+
+def _written(name: str, root: Table, identifier: bytes, *, sized: bool = False) -> bytes:
     builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(_build(builder, "BundledProgram", root), file_identifier=BUNDLE_IDENTIFIER)
+    finish = builder.FinishSizePrefixed if sized else builder.Finish
+    finish(_build(builder, name, root), file_identifier=identifier)
     return bytes(builder.Output())
 
 
@@ -505,7 +547,7 @@ def _prepend_scalar(builder: Any, entry: Field, slot: int, value: Any) -> None:
         builder.PrependFloat64(value)
         builder.Slot(slot)
         return
-    prepend(slot, value, 0)
+    prepend(slot, value, entry.absent)
 
 
 def _build_vector(builder: Any, entry: Field, value: Any) -> int:

@@ -25,6 +25,7 @@ from etexport.program.model import Array
 
 ROOT = Path(__file__).parents[2]
 PINS = ("executorch==1.5.1", "ruamel.yaml==0.19.1", "pyyaml==6.0.3", "tabulate==0.10.0")
+INSPECTOR = ("pandas==3.0.5", "python-dateutil==2.9.0.post0", "six==1.17.0")
 NETRON = ("netron==9.3.3",)
 CORTEX_M = (*PINS, "tosa-tools==2026.5.0", "ml_dtypes==0.5.1", "numpy==2.1.3", "flatbuffers==25.2.10")
 
@@ -53,6 +54,10 @@ def executorch() -> Path:
     return installed("executorch", PINS)
 
 
+def pandas() -> Path:
+    return installed("pandas", INSPECTOR)
+
+
 def netron() -> Path:
     return installed("netron", NETRON)
 
@@ -61,8 +66,8 @@ def cortex_m() -> Path:
     return installed("executorch-cortex-m", CORTEX_M)
 
 
-def _run(program: str, *arguments: str, tool: Callable[[], Path] = executorch) -> str:
-    path = os.pathsep.join((str(tool()), str(ROOT)))
+def _run(program: str, *arguments: str, tool: Callable[[], Path] = executorch, more: Sequence[Path] = ()) -> str:
+    path = os.pathsep.join(map(str, (tool(), *more, ROOT)))
     environment = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / program), *arguments],
@@ -125,6 +130,14 @@ def special(folder: Path, *files: Path) -> Any:
     return json.loads((folder / "seen.json").read_text())
 
 
+def inspected(dump: Path, values: Path) -> dict[str, Array]:
+    """What `stock_inspect.py` says of an ETDump."""
+    out = dump.with_suffix(".npz")
+    _run("stock_inspect.py", f"{dump}={values}={out}", more=[pandas()])
+    with np.load(out) as arrays:
+        return dict(arrays)
+
+
 def run(jobs: Mapping[Path, Sequence[Sequence[Array]]], folder: Path) -> dict[Path, list[list[Array]]]:
     """The outputs, [run][output], of each file for its inputs, [run][input], in ExecuTorch's runtime with its C++
     checks of the file."""
@@ -144,3 +157,4 @@ if __name__ == "__main__":
     print(executorch())
     print(cortex_m())
     print(netron())
+    print(pandas())

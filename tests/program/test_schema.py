@@ -36,8 +36,10 @@ def test_tables() -> None:
 
     found = {
         name: tuple(
-            (field, kind(text, align))
-            for field, text, align in re.findall(r"(\w+): ([\w\[\]]+)(?: \(force_align: (\d+)\))?;", body)
+            (field, kind(text, align) + default.replace(" ", ""))
+            for field, text, default, align in re.findall(
+                r"(\w+): ([\w\[\]]+)( = -1)?(?: \(force_align: (\d+)\))?;", body
+            )
         )
         for name, body in blocks("table").items()
     }
