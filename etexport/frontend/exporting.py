@@ -143,6 +143,8 @@ def _export(script: Script, out: Path, stock: bool, check: Check | None, project
     if check is not None:
         check(content, library)
     arrays |= {name: np.array(paths, np.str_) for name, paths in library.project.relative_to(out.parent).items()}
+    if script.memory_rules:
+        arrays["memory_rules"] = np.array(script.memory_rules, np.str_)
     _write_all({out: content, out.with_suffix(".npz"): npz_bytes(arrays)})
 
 

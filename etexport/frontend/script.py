@@ -38,7 +38,7 @@ QUANTIZATIONS = ("float32", "int8", "int8-weights", "int4-weights", "bf16-weight
 FUNCTIONS = ("model", "example_inputs", "samples", "calibration", "train", "methods", "calls")
 SETTINGS = (
     "quantize", "keep_float", "accept", "int8_io", "channels_last", "min_snr_db", "classes", "passes", "delegates",
-    "dynamic_shapes",
+    "dynamic_shapes", "memory_rules",
 )  # fmt: skip
 
 
@@ -81,6 +81,8 @@ class Script:
     """The least ratio of signal to noise that each output must have on the board, against the float network."""
     passes: tuple[str, ...] | None = None
     """Which of the project's passes run, in this order; None: all."""
+    memory_rules: tuple[tuple[str, str, str], ...] = ()
+    """Board, name of what lies in RAM, region."""
     delegates: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Which backends take parts of the network, in this order, and what each is told."""
     dynamic_shapes: Any = None
@@ -354,12 +356,14 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
     ):
         what = f"delegates = {delegates!r} is neither a list of names nor options by name"
         raise ModelError(what, where=str(path), hint='delegates = ["acme"], or {"acme": {"bits": 4}}')
+    rules = _memory_rules(path, getattr(module, "memory_rules", {}))
     if several and hasattr(module, "dynamic_shapes"):
         what = "dynamic_shapes: the sizes of several methods are fixed"
         hint = "a script with model() for what has sizes known at run time"
         raise ModelError(what, where=_line_of(path, module, "dynamic_shapes"), hint=hint)
     if several:
-        return replace(_of_methods(path, module, weights), quantize=quantize, passes=passes, delegates=delegates)
+        made = _of_methods(path, module, weights)
+        return replace(made, quantize=quantize, passes=passes, delegates=delegates, memory_rules=rules)
     if isinstance(module.model, nn.Module):
         hint = "def model(): return ..., so that each export makes it anew"
         raise ModelError(
@@ -393,9 +397,23 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         delegates=delegates,
         min_snr_db=None if min_snr_db is None else float(min_snr_db),
         passes=passes,
+        memory_rules=rules,
         dynamic_shapes=_call(path, module, "dynamic_shapes") if callable(shapes) else shapes,
         shapes_line=getattr(getattr(shapes, "__code__", None), "co_firstlineno", 0),
     )
+
+
+def _memory_rules(path: Path, said: Any) -> tuple[tuple[str, str, str], ...]:
+    boards = said.items() if isinstance(said, Mapping) else [("", said)]
+    rows: list[tuple[Any, ...]] = [
+        (board, name, region)
+        for board, rules in boards
+        for name, region in (rules.items() if isinstance(rules, Mapping) else [(rules, None)])
+    ]
+    if not all(isinstance(one, str) for row in rows for one in row):
+        hint = '{"board": {"name of a result or a layer": "region of the board"}}'
+        raise ModelError(f"memory_rules = {said!r} says nothing", where=str(path), hint=hint)
+    return tuple((board, name, region) for board, name, region in rows)
 
 
 def _accept(path: Path, said: Any) -> Accept | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import accumulate
 from math import lcm
 
 from etexport.board import Board
-from etexport.errors import PlanError
+from etexport.errors import EtError, PlanError, raise_all
 from etexport.kernel.call import Call, RowWrite, Scratch, Write
 from etexport.kernel.node import needed_values
 from etexport.plan.problem import Buffer, Overlap, Problem, Region, Solution
@@ -73,12 +74,21 @@ def problem(specialised: Specialised, regions: tuple[Region, ...] = (Region("ram
 
 
 def place(
-    programs: Sequence[Sequence[Specialised]], regions: tuple[Region, ...], planner: Callable[[Problem], Solution]
+    programs: Sequence[Sequence[Specialised]],
+    regions: tuple[Region, ...],
+    planner: Callable[[Problem], Solution],
+    rules: Sequence[Mapping[str, str]] = (),
 ) -> tuple[tuple[Placed, ...], ...]:
     """The methods of programs on one arena, planned together: they never run at the same time, and the states of all
-    are there in all. A state has one place for the methods of its program."""
+    are there in all. A state has one place for the methods of its program. `rules` say of each program which buffers
+    lie in which region: `pinned`."""
     methods = [(number, one) for number, program in enumerate(programs) for one in program]
     problems = [problem(one, regions) for _, one in methods]
+    for number, said in enumerate(rules):
+        places = [at for at, (of, _) in enumerate(methods) if of == number]
+        without = [(problems[at], _makers(methods[at][1])) for at in places]
+        for at, made in zip(places, pinned(without, said), strict=True):
+            problems[at] = made
     if len(problems) == 1:
         return ((Placed(methods[0][1], problems[0], planner(problems[0])),),)
     names = [_told(number, one, own) for (number, one), own in zip(methods, problems, strict=True)]
@@ -92,11 +102,12 @@ def place(
         for buffer in own.buffers:
             name = told[buffer.name]
             live = tuple((begin + first, begin + last) for first, last in buffer.live)
-            align, touched = buffer.align, buffer.touched
+            align, touched, region = buffer.align, buffer.touched, buffer.region
             if name in states:
                 before = buffers.get(name, replace(buffer, touched=0))
                 live, align, touched = ((0, begins[-1]),), lcm(align, before.align), touched + before.touched
-            buffers[name] = replace(buffer, name=name, live=live, align=align, touched=touched)
+                region = region or before.region
+            buffers[name] = replace(buffer, name=name, live=live, align=align, region=region, touched=touched)
     overlaps = (
         replace(one, low=told[one.low], high=told[one.high])
         for own, told in zip(problems, names, strict=True)
@@ -113,6 +124,47 @@ def place(
         firsts = accumulate((len(one.schedule.steps) for one in program), initial=0)
         found.append(tuple(Placed(*next(placed), first) for first, _ in zip(firsts, program, strict=False)))
     return tuple(found)
+
+
+def pinned(made: Sequence[tuple[Problem, Mapping[str, set[str]]]], rules: Mapping[str, str]) -> list[Problem]:
+    """The problems of a program's methods with the buffers that have these names, or that steps of these names make, in
+    these regions; the first rule that fits a buffer counts. PlanError for a region that the board lacks, and a name
+    that nothing has."""
+    called = [{one.name: {one.name, *makers.get(one.name, ())} for one in problem.buffers} for problem, makers in made]
+    regions = [region.name for problem, _ in made for region in problem.regions]
+    known = sorted(set().union(*(names for of in called for names in of.values())))
+    errors: list[EtError] = []
+    for name, region in rules.items():
+        if region not in regions:
+            hint = f"it has {', '.join(dict.fromkeys(regions))}"
+            errors.append(PlanError(f"memory_rules: the board has no RAM called {region}", hint=hint))
+        if not any(fnmatchcase(one, name) for one in known):
+            errors.append(
+                PlanError(f"memory_rules: nothing in RAM is called {name}", hint=f"there are {', '.join(known)}")
+            )
+    raise_all(errors)
+
+    def region_of(names: set[str]) -> str | None:
+        fits = (region for name, region in rules.items() if any(fnmatchcase(one, name) for one in names))
+        return next(fits, None)
+
+    return [
+        replace(problem, buffers=tuple(replace(one, region=region_of(of[one.name])) for one in problem.buffers))
+        for (problem, _), of in zip(made, called, strict=True)
+    ]
+
+
+def _makers(specialised: Specialised) -> dict[str, set[str]]:
+    """The steps that make what lies in each buffer, by name: of a layer in int8 the layer."""
+    values = specialised.method.values
+    found: dict[str, set[str]] = {}
+    for step in specialised.calls.values():
+        for out in step.instruction.outs:
+            value = values[out]
+            while value.storage is not None:
+                value = values[value.storage.base]
+            found.setdefault(value.name, set()).add(step.instruction.name)
+    return found
 
 
 def _states(method: Method) -> set[str]:

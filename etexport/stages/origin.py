@@ -97,6 +97,16 @@ def project_of(program: Path, given: Project = NOTHING) -> Project:
     return joined(at(beside.parent, lists), given)
 
 
+def rules_of(program: Path, board: str) -> dict[str, str]:
+    """What lies in which region of a board, as the script says: `memory_rules` beside the program."""
+    beside = program.with_suffix(".npz")
+    if beside == program or not beside.is_file():
+        return {}
+    with opened(beside) as arrays:
+        rows = arrays["memory_rules"].tolist() if "memory_rules" in arrays else []
+    return {name: region for of, name, region in rows if of == board}
+
+
 def existing(path: Path) -> Path:
     """The path; ModelError where there is no file."""
     if not path.is_file():

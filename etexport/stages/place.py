@@ -23,7 +23,7 @@ from etexport.specialise import memory
 from etexport.specialise import pipeline as for_board
 from etexport.specialise.model import Placed, Specialised
 from etexport.specialise.sizes import over_sizes
-from etexport.stages.origin import existing
+from etexport.stages.origin import existing, rules_of
 
 
 def place(
@@ -53,7 +53,8 @@ def place(
                 for_board.specialise_all(programs[-1], target, library, _over_sizes(program, target, library))
             )
     with doing(f"{', '.join(map(str, ptes))}: memory"):
-        placed = memory.place(specialised, memory.regions(board), planner)
+        rules = [rules_of(pte, board.name) for pte in ptes]
+        placed = memory.place(specialised, memory.regions(board), planner, rules)
     memory.check_fit([one for methods in placed for one in methods], board)
     found = []
     for content, program, methods in zip(contents, programs, placed, strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from etexport.__main__ import main
+from etexport.board import load_board
 from tests.conftest import Once
 
 ROOT = Path(__file__).parents[2]
@@ -96,3 +97,36 @@ def test_what_fits_nowhere_is_told_before_compiling(
     assert main(["build", str(program), "--board", str(less), "-o", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert "region fast needs" in said or "region slow needs" in said, said
+
+
+def test_rules_of_a_script(program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a script wants elsewhere lies there, on the board that it names; what cannot be is told in a line."""
+    where, pte = board(tmp_path, SLOW + "\n" + FAST), tmp_path / "kws.pte"
+
+    def built(*rules: tuple[str, str, str]) -> dict[str, str]:
+        shutil.copy(program, pte)
+        with np.load(program.with_suffix(".npz")) as arrays:
+            np.savez(pte.with_suffix(".npz"), **arrays, memory_rules=np.array(rules))
+        generated = main(["generate", str(pte), "--board", str(where), "-o", str(tmp_path / "rules")])
+        if generated:
+            return {}
+        memory = json.loads((tmp_path / "rules" / "memory.json").read_text())
+        return {one["name"]: one["region"] for one in memory["buffers"]}
+
+    plain = built(("another", "*", "nowhere"))
+    moved = next(name for name, region in plain.items() if region == "fast" and "scratch" not in name)
+    name = load_board(str(where)).name
+    assert built((name, moved, "slow"))[moved] == "slow"
+    assert set(built((name, "*", "slow")).values()) == {"slow"}
+    layer = built((name, "fc", "slow"), (name, "fc.scratch", "fast"), (name, "*", "slow"))
+    assert layer.pop("fc.scratch") == "fast" and set(layer.values()) == {"slow"}
+    layer = built((name, "fc", "fast"), (name, "*", "slow"))
+    assert [region for region in layer.values() if region == "fast"] == ["fast"], "the result of the layer"
+    for rules, words in {
+        ((name, moved, "tcm"),): "the board has no RAM called tcm",
+        ((name, "nothing", "fast"),): "nothing in RAM is called nothing",
+        ((name, "*", "fast"),): "region fast needs",
+    }.items():
+        assert not built(*rules)
+        said = capsys.readouterr().err
+        assert words in said and len(said.splitlines()) < 12, said

@@ -435,3 +435,13 @@ def test_a_pte_read_again_does_not_change_under_the_passes(network: Path) -> Non
     export(network, network.parent / "model.pte")
     program = read((network.parent / "model.pte").read_bytes())
     assert pipeline.run(program, load_ops()) is program
+
+
+def test_rules_of_memory(tmp_path: Path) -> None:
+    """They go with the program, for the boards that they name."""
+    said = 'memory_rules = {"one": {"relu": "fast", "x": "slow"}, "other": {}}'
+    _, arrays = exported(forward_script(tmp_path, "torch.relu(x)", "torch.rand(4)", more=said))
+    assert arrays["memory_rules"].tolist() == [["one", "relu", "fast"], ["one", "x", "slow"]]
+    for wrong in ('"fast"', '{"relu": "fast"}', '{"one": {"relu": 1}}'):
+        with pytest.raises(ModelError, match="memory_rules = "):
+            exported(forward_script(tmp_path, "torch.relu(x)", "torch.rand(4)", more=f"memory_rules = {wrong}"))
