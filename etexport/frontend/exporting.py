@@ -554,9 +554,9 @@ def _trial(script: Script) -> Trial:
         from etexport.frontend.quantize.variants import Trial
 
     samples = calibration_of(script) if script.samples is None else samples_of(script)
-    fresh, origin = ~_calibrated(script, samples), f"{samples.origin} not calibrated with"
+    fresh, origin = ~_calibrated(script, samples), "samples() not calibrated with"
     if not fresh.any():
-        fresh, origin = np.ones(len(samples), np.bool_), samples.origin
+        fresh, origin = np.ones(len(samples), np.bool_), "calibration()" if script.samples is None else "samples()"
     last = int(np.flatnonzero(fresh)[:JUDGED][-1]) + 1
     fresh = fresh[:last]
     labels = None if samples.labels is None else np.asarray(samples.labels).reshape(-1)[:last][fresh].tolist()
