@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):  # hundreds of processes would each compile us anew
     sys.dont_write_bytecode = False
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of torch wait by turning, on cores that other workers want
 load_ops()  # makes the kernel folders packages, `etexport_kernels.<family>`, which tests of their packing import
 
 LONG = ("scons", "examples", "program", "operators")
