@@ -52,6 +52,7 @@ class Reference:
     """Which calls the samples are, where these are calls of one method among several."""
     sizes: tuple[tuple[tuple[int, ...], ...], ...] = ()
     """Shapes of the outputs of each sample, where these differ: then zeros fill the arrays."""
+    input_sizes: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
     @property
     def samples(self) -> int:
@@ -69,10 +70,10 @@ def read_reference(path: Path) -> Reference:
             str(arrays["reference"])
             if "reference" in arrays
             else "PyTorch in int8"
-            if "float_output_0" in arrays
+            if "float_output_0" in arrays or "run_0_float_output_0" in arrays
             else "PyTorch"
         )
-        given, made = runs(arrays, "input"), runs(arrays, "output")
+        given, made, real = (runs(arrays, what) for what in ("input", "output", "float_output"))
         return Reference(
             padded(given) if given else numbered(arrays, "input"),
             padded(made) if made else numbered(arrays, "output"),
@@ -80,7 +81,7 @@ def read_reference(path: Path) -> Reference:
             steps,
             choices,
             by,
-            numbered(arrays, "float_output"),
+            padded(real) if real else numbered(arrays, "float_output"),
             arrays.get("calibrated"),
             str(arrays["origin"]) if "origin" in arrays else OUR_SAMPLES,
             tuple(str(name) for name in arrays["output_names"]) if "output_names" in arrays else (),
@@ -88,6 +89,7 @@ def read_reference(path: Path) -> Reference:
             float(arrays["min_snr_db"]) if "min_snr_db" in arrays else None,
             noise_of(arrays),
             sizes=sizes(made),
+            input_sizes=sizes(given),
         )
 
 
@@ -101,7 +103,7 @@ def _scales(arrays: Mapping[str, Array]) -> tuple[tuple[float, int], ...]:
 def noise_of(arrays: Mapping[str, Array]) -> tuple[float | None, ...]:
     """`Reference.noise` of the arrays of a `model.npz`; None for indices, and for what was never float."""
     found: list[float | None] = []
-    outputs, reals = numbered(arrays, "output"), numbered(arrays, "float_output")
+    outputs, reals = [_whole(arrays, what) for what in ("output", "float_output")]
     for at, (output, real) in enumerate(zip(outputs, reals, strict=False)):
         if real.dtype.kind != "f":
             found.append(None)
@@ -116,6 +118,16 @@ def noise_of(arrays: Mapping[str, Array]) -> tuple[float | None, ...]:
     return tuple(found)
 
 
+def _whole(arrays: Mapping[str, Array], what: str) -> tuple[Array, ...]:
+    """All elements of each output; of samples whose sizes differ behind one another."""
+    each = runs(arrays, what)
+    return (
+        tuple(np.concatenate([one.reshape(-1) for one in column]) for column in zip(*each, strict=True))
+        if each
+        else numbered(arrays, what)
+    )
+
+
 def first(reference: Reference, samples: int) -> Reference:
     """The reference cut down to its first samples."""
     if samples >= reference.samples:
@@ -128,6 +140,7 @@ def first(reference: Reference, samples: int) -> Reference:
         float_outputs=tuple(array[:samples] for array in reference.float_outputs),
         calibrated=None if reference.calibrated is None else reference.calibrated[:samples],
         sizes=reference.sizes[:samples],
+        input_sizes=reference.input_sizes[:samples],
     )
 
 

@@ -33,6 +33,11 @@ def padded(each: Sequence[Sequence[Array]]) -> tuple[Array, ...]:
     return tuple(columns)
 
 
+def cut(array: Array, shape: tuple[int, ...]) -> Array:
+    """One of the arrays without the zeros behind it."""
+    return np.asarray(array[tuple(slice(size) for size in shape)])
+
+
 def sizes(each: Sequence[Sequence[Array]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """The shapes of each run."""
     return tuple(tuple(one.shape for one in given) for given in each)

@@ -38,7 +38,7 @@ from etexport.frontend.quantize import (
 )
 from etexport.frontend.quantize.boundary import stored, without_boundary, without_scales
 from etexport.frontend.quantize.declared import known
-from etexport.frontend.quantize.doubts import doubts
+from etexport.frontend.quantize.doubts import Rows, doubts
 from etexport.frontend.quantize.few_bits import STORED, in_few_bits
 from etexport.frontend.quantize.layers import Accept, Bisected, Figure, decibels
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
@@ -55,6 +55,7 @@ from etexport.frontend.samples import (
     is_sized,
     npz_bytes,
     samples_of,
+    sized_calibration,
     sized_samples,
 )
 from etexport.frontend.script import Network, Script, Tensors, of_network, opened, trained, unchanged_torch
@@ -64,7 +65,7 @@ from etexport.kernel import supported
 from etexport.kernel.library import Library, load_ops
 from etexport.passes import pipeline
 from etexport.program.interface import literals, size_texts
-from etexport.program.model import Array, Method, Program, Role
+from etexport.program.model import Array, Method, Program, Role, TensorSpec
 from etexport.program.operators import DEQUANTIZE, QUANTIZE
 from etexport.program.pte import write
 from etexport.project import NOTHING, Project, beside, joined
@@ -204,25 +205,68 @@ def _read_weights(path: Path) -> dict[str, Array]:
 
 def _made_sized(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
     """As `_made`, of a network with sizes that are known at run time. The passes need these, so they come later."""
-    if script.quantize != "float32":
-        hint = 'quantize = "float32", or a program for each size'
-        raise ModelError("int8 with sizes known at run time cannot be built", where=str(script.path), hint=hint)
-    lowered = lower(capture(script, stock=stock), script, library)
-    program, _ = numbered(lowered.program, lowered)
+    if script.quantize not in ("float32", "int8"):
+        what = f"{script.quantize} with sizes known at run time cannot be built"
+        hint = 'quantize = "int8" or "float32", or a program for each size'
+        raise ModelError(what, where=str(script.path), hint=hint)
+    exported = capture(script, stock=stock)
+    lowered = lower(exported, script, library)
+    samples = sized_samples(script, lowered.program.method())
+    original, converted = script, None
+    calibration: tuple[tuple[torch.Tensor, ...], ...] = ()
+    if script.quantize == "int8" and not _is_quantized(script):
+        if script.calibration is not None:
+            calibration = sized_calibration(script, lowered.program.method())
+        converted = _converted(script, calibration)
+    if converted is not None:
+        if (control := control_of(exported)) is not None:
+            raise _no_control(script, control)
+        script = replace(script, model=converted.model)
+        exported = capture(script, stock=stock)
+        if not is_quantized(exported.graph):
+            _in_float(script, exported)
+            converted = None
+        lowered = lower(exported, script, library)
+    program, nodes = numbered(lowered.program, lowered)
     supported.check(pipeline.run(program, library), library)
     if stock:
         _refuse_own_operators(program)
+    if script.int8_io and (converted is not None or _is_quantized(script)):
+        program = _with_int8_io(program, script)
     method = program.method()
-    samples = sized_samples(script, method)
-    arrays: dict[str, Array] = {"origin": np.array(samples.origin)}
-    outputs = eager_runs(script, samples)
-    for at, (given, made) in enumerate(zip(samples.inputs, outputs, strict=True)):
-        arrays |= {f"run_{at}_input_{number}": one.contiguous().numpy() for number, one in enumerate(given)}
-        arrays |= {f"run_{at}_output_{number}": one for number, one in enumerate(made)}
-    arrays["input_names"] = np.array([method.values[one].name for one in method.inputs])
-    arrays["output_names"] = np.array([method.values[one].name for one in method.outputs])
+    arrays = _sized_arrays(method, samples.inputs, eager_runs(script, samples))
+    arrays["origin"] = np.array(samples.origin)
+    if converted is not None:
+        assert converted.observed is not None
+        given = None if original.samples is None else list(zip(*samples.inputs, strict=True))
+        arrays |= _warnings(original, list(zip(*calibration, strict=True)), given, method)
+        floats = eager_runs(original, samples)
+        arrays |= {
+            f"run_{at}_float_output_{number}": one for at, run in enumerate(floats) for number, one in enumerate(run)
+        }
+        arrays["calibrated"] = _calibrated(calibration, samples.inputs)
+        arrays |= _quality_arrays(method, nodes, measured(converted.observed, exported, samples.inputs))
+        arrays |= _reasons(exported, nodes)
+        arrays |= _step_arrays(trace(exported, samples.inputs[0]), nodes)
+    if script.min_snr_db is not None:
+        arrays["min_snr_db"] = np.array(script.min_snr_db, np.float64)
     said = {**program.constant_methods, **literals(method, script.classes)}
-    return replace(program, constant_methods=said, metadata={**program.metadata, **size_texts(method)}), arrays
+    metadata = {**program.metadata, **size_texts(method)}
+    return replace(program, methods=(without_scales(method),), constant_methods=said, metadata=metadata), arrays
+
+
+def _sized_arrays(
+    method: Method, inputs: Sequence[Sequence[torch.Tensor]], outputs: Sequence[Sequence[Array]]
+) -> dict[str, Array]:
+    """As `_arrays`, of samples whose sizes differ."""
+    arrays = _facts(method)
+    reals = {"input": [[one.contiguous().numpy() for one in row] for row in inputs], "output": outputs}
+    for what, ids in (("input", method.inputs), ("output", method.outputs)):
+        specs = [method.values[one].spec for one in ids]
+        for at, row in enumerate(reals[what]):
+            for number, (real, spec) in enumerate(zip(row, specs, strict=True)):
+                arrays[f"run_{at}_{what}_{number}"] = _as_stored(real, spec)
+    return arrays
 
 
 def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[str, Array]]:
@@ -257,7 +301,8 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     arrays = _arrays(method, samples, outputs)
     _check_outputs(script, method, arrays)
     if converted is not None:
-        arrays.update(_warnings(original, samples, method))
+        given = samples.inputs if original.samples is not None else None
+        arrays.update(_warnings(original, _calibration(original), given, method))
         arrays.update(_float_arrays(original, converted, samples))
         if converted.observed is not None:
             arrays.update(_quality_arrays(method, nodes, measured(converted.observed, exported, _rows(samples))))
@@ -389,9 +434,9 @@ def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
     print(f"warning: {script.path}: {what}, so that it is exported in float: {reason}", file=sys.stderr)
 
 
-def _converted(script: Script) -> Converted | None:
-    """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it
-    is."""
+def _converted(script: Script, sized: Sequence[tuple[torch.Tensor, ...]] = ()) -> Converted | None:
+    """The script's network in int8, if it asks for that, or if torchao has prepared it; None where it stays as it is.
+    `sized` is the calibration data of one with `dynamic_shapes`."""
     try:
         if script.accept is not None and (is_prepared(script.model) or script.quantize in STORED):
             raise ModelError("accept is a loss of int8, by etexport's own quantizer", hint="leave it out")
@@ -409,11 +454,15 @@ def _converted(script: Script) -> Converted | None:
         assert isinstance(script.model, torch.nn.Module)
         with torch.no_grad():
             dry_run(script)
-        inputs = calibration_of(script).inputs
-        calibration = list(zip(*(tuple(one) for one in inputs), strict=True))
+        if sized and script.accept is not None:
+            raise ModelError("accept is a loss of a network of fixed sizes", hint="leave it out")
+        calibration = sized or list(zip(*map(tuple, calibration_of(script).inputs), strict=True))
         if script.accept is not None:
             return _within(script, script.accept, calibration)
-        return quantized(script.model, script.inputs, calibration, settings_of(script), small=script.int8_io)
+        return quantized(
+            script.model, script.inputs, calibration, settings_of(script), small=script.int8_io,
+            dynamic_shapes=script.dynamic_shapes,
+        )  # fmt: skip
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except BaseException as error:
@@ -554,7 +603,7 @@ def _trial(script: Script) -> Trial:
         from etexport.frontend.quantize.variants import Trial
 
     samples = calibration_of(script) if script.samples is None else samples_of(script)
-    fresh, origin = ~_calibrated(script, samples), "samples() not calibrated with"
+    fresh, origin = ~_calibrated(_rows(calibration_of(script)), _rows(samples)), "samples() not calibrated with"
     if not fresh.any():
         fresh, origin = np.ones(len(samples), np.bool_), "calibration()" if script.samples is None else "samples()"
     last = int(np.flatnonzero(fresh)[:JUDGED][-1]) + 1
@@ -569,12 +618,17 @@ def settings_of(script: Script) -> Settings:
     return replace(said, keep_float=tuple(dict.fromkeys((*script.keep_float, *said.keep_float))))
 
 
-def _warnings(script: Script, samples: Samples, method: Method) -> dict[str, Array]:
+def _calibration(script: Script) -> Sequence[torch.Tensor]:
+    return () if script.calibration is None else calibration_of(script).inputs
+
+
+def _warnings(
+    script: Script, calibration: Sequence[Rows], samples: Sequence[Rows] | None, method: Method
+) -> dict[str, Array]:
     """What is doubtful about the calibration data, on the screen and for the report."""
-    if script.calibration is None:
+    if not calibration:
         return {}
-    given = samples.inputs if script.samples is not None else None
-    lines = doubts(calibration_of(script).inputs, given, [method.values[one].name for one in method.inputs])
+    lines = doubts(calibration, samples, [method.values[one].name for one in method.inputs])
     for line in lines:
         print(f"warning: {script.path}: {line}", file=sys.stderr)
     return {"quantize_warnings": np.array(lines, np.str_)} if lines else {}
@@ -601,7 +655,7 @@ def _float_arrays(script: Script, converted: Converted, samples: Samples) -> dic
     float_script = script if observed is None else replace(script, model=without_observers(observed))
     arrays = {f"float_output_{at}": one for at, one in enumerate(eager_outputs(float_script, samples))}
     if script.calibration is not None:
-        arrays["calibrated"] = _calibrated(script, samples)
+        arrays["calibrated"] = _calibrated(_rows(calibration_of(script)), _rows(samples))
     return arrays
 
 
@@ -646,16 +700,16 @@ def _quality_arrays(method: Method, nodes: dict[int, str], activations: list[Act
     }
 
 
-def _calibrated(script: Script, samples: Samples) -> Array:
+def _calibrated(calibration: Iterable[Sequence[torch.Tensor]], samples: Iterable[Sequence[torch.Tensor]]) -> Array:
     """Which samples served as calibration data, each calibration input for one sample: accuracy is not judged on
     them."""
 
-    def contents(inputs: tuple[torch.Tensor, ...]) -> list[bytes]:
-        return [b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in zip(*inputs, strict=True)]
+    def contents(rows: Iterable[Sequence[torch.Tensor]]) -> list[bytes]:
+        return [b"".join(tensor.contiguous().numpy().tobytes() for tensor in one) for one in rows]
 
-    left = Counter(contents(calibration_of(script).inputs))
+    left = Counter(contents(calibration))
     used = []
-    for content in contents(samples.inputs):
+    for content in contents(samples):
         used.append(left[content] > 0)
         left[content] -= 1
     return np.array(used)
@@ -669,12 +723,26 @@ def _rows(samples: Samples) -> list[list[torch.Tensor]]:
 def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dict[str, Array]:
     """Samples and results; those of int8 inputs and outputs as they are stored, with scales and zero points beside
     them."""
-    arrays: dict[str, Array] = {}
+    arrays = _facts(method)
     reals = {"input": [one.contiguous().numpy() for one in samples.inputs], "output": list(outputs)}
     for what, ids in (("input", method.inputs), ("output", method.outputs)):
+        for at, (real, id_) in enumerate(zip(reals[what], ids, strict=True)):
+            arrays[f"{what}_{at}"] = _as_stored(real, method.values[id_].spec)
+    if samples.labels is not None:
+        arrays["labels"] = samples.labels
+    arrays["origin"] = np.array(samples.origin)
+    return arrays
+
+
+def _as_stored(real: Array, spec: TensorSpec) -> Array:
+    return stored(real, spec) if spec.qparams is not None else real
+
+
+def _facts(method: Method) -> dict[str, Array]:
+    """Names, scales and zero points of inputs and outputs."""
+    arrays: dict[str, Array] = {}
+    for what, ids in (("input", method.inputs), ("output", method.outputs)):
         specs = [method.values[one].spec for one in ids]
-        for at, (real, spec) in enumerate(zip(reals[what], specs, strict=True)):
-            arrays[f"{what}_{at}"] = stored(real, spec) if spec.qparams is not None else real
         if any(spec.qparams is not None for spec in specs):
             known = [
                 (0.0, 0) if spec.qparams is None else (spec.qparams.scales[0], spec.qparams.zero_points[0])
@@ -682,11 +750,7 @@ def _arrays(method: Method, samples: Samples, outputs: tuple[Array, ...]) -> dic
             ]
             arrays[f"{what}_scales"] = np.array([scale for scale, _ in known])
             arrays[f"{what}_zero_points"] = np.array([zero_point for _, zero_point in known])
-    if samples.labels is not None:
-        arrays["labels"] = samples.labels
-    arrays["input_names"] = np.array([method.values[one].name for one in method.inputs])
-    arrays["output_names"] = np.array([method.values[one].name for one in method.outputs])
-    arrays["origin"] = np.array(samples.origin)
+        arrays[f"{what}_names"] = np.array([method.values[one].name for one in ids])
     return arrays
 
 

@@ -14,7 +14,7 @@ import copy
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,14 +86,7 @@ def sized_samples(script: Script, method: Method) -> SizedSamples:
     """The script's samples, a tuple of inputs each; without samples(), the example inputs and random ones of the least
     sizes, the largest, and some between."""
     if script.samples is not None:
-        given = script.samples
-        if not isinstance(given, list) or not given:
-            hint = "return a list with a tuple of inputs for each sample"
-            raise ModelError("samples(): with dynamic_shapes the samples differ", where=str(script.path), hint=hint)
-        listed = [tuple(map(torch.as_tensor, one if isinstance(one, (tuple, list)) else (one,))) for one in given]
-        for at, one in enumerate(listed):
-            _check_row(script, method, at, one)
-        return SizedSamples(tuple(listed), "samples()")
+        return SizedSamples(_sized_rows(script, method), "samples()")
     drawn = torch.Generator().manual_seed(SEED)
     rows = [script.inputs]
     ranges = [(symbol.least, symbol.most) for symbol in method.symbols]
@@ -108,6 +101,24 @@ def sized_samples(script: Script, method: Method) -> SizedSamples:
             row.append(drawn_like(example, drawn, shape))
         rows.append(tuple(row))
     return SizedSamples(tuple(rows), f"example_inputs() and {len(rows) - 1} seeded random inputs of other sizes")
+
+
+def sized_calibration(script: Script, method: Method) -> tuple[tuple[Tensor, ...], ...]:
+    """As `calibration_of`: a tuple of inputs each, of its own sizes."""
+    rows = _sized_rows(replace(script, samples=script.calibration, samples_from="calibration()"), method)
+    _check_finite(script, list(zip(*rows, strict=True)))
+    return rows
+
+
+def _sized_rows(script: Script, method: Method) -> tuple[tuple[Tensor, ...], ...]:
+    given = script.samples
+    if not isinstance(given, list) or not given:
+        what = f"{script.samples_from}: with dynamic_shapes the samples differ"
+        raise ModelError(what, where=str(script.path), hint="return a list with a tuple of inputs for each sample")
+    rows = tuple(tuple(map(torch.as_tensor, one if isinstance(one, (tuple, list)) else (one,))) for one in given)
+    for at, one in enumerate(rows):
+        _check_row(script, method, at, one)
+    return rows
 
 
 def _check_row(script: Script, method: Method, at: int, row: tuple[Tensor, ...]) -> None:
@@ -230,12 +241,16 @@ def _labels(script: Script, given: Any, count: int) -> Array:
 def calibration_of(script: Script) -> Samples:
     """The inputs of calibration(), in the form of samples(). ModelError for numbers that have no range."""
     samples = samples_of(replace(script, samples=script.calibration, samples_from="calibration()"))
-    for at, one in enumerate(samples.inputs):
-        if one.is_floating_point() and not bool((one < math.inf).all()):  # minus infinity is what masks are made of
-            raise ModelError(
-                f"calibration(): input {at} has plus infinity or NaN, which have no range", where=str(script.path)
-            )
+    _check_finite(script, samples.inputs)
     return samples
+
+
+def _check_finite(script: Script, inputs: Sequence[Sequence[Tensor] | Tensor]) -> None:
+    for at, column in enumerate(inputs):
+        # minus infinity is what masks are made of
+        if any(one.is_floating_point() and not bool((one < math.inf).all()) for one in column):
+            what = f"calibration(): input {at} has plus infinity or NaN, which have no range"
+            raise ModelError(what, where=str(script.path))
 
 
 def check_labels(script: Script, samples: Samples, outputs: tuple[Array, ...]) -> None:

@@ -25,6 +25,7 @@ from itertools import zip_longest
 import numpy as np
 
 from etexport.artifacts.reference import OUR_SAMPLES, Reference
+from etexport.artifacts.sized import cut, padded
 from etexport.errors import MismatchError, ModelError
 from etexport.judge.against_float import AgainstFloat, against_float, decibels
 from etexport.judge.steps import QUANTIZED, UNIT, Steps, allowed_steps, step_sizes, steps_allowed, whole_steps
@@ -232,6 +233,12 @@ def _noise(
         came = "without one" if reference.by != "PyTorch" else "quantised"
         return None, f"there is no float network to compare with, the program came {came}"
     real = [_real(one, *scale) for one, scale in zip(got, reference.scales or ((0.0, 0),) * len(got), strict=True)]
+    if reference.sizes:  # what is behind a smaller sample stands for nothing
+        rows = [
+            [cut(one[at], size) for one, size in zip(real, sizes, strict=True)]
+            for at, sizes in enumerate(reference.sizes)
+        ]
+        real = list(padded(rows))
     count, random = len(judged), reference.origin != OUR_SAMPLES
     chosen = judged if judged.any() else ~judged
     on = f"{int(chosen.sum())} samples" + (
@@ -417,6 +424,8 @@ class Traced:
     source: Source | None
     data: Array
     others: tuple[Array | None, ...] = ()
+    dim_order: tuple[int, ...] = ()
+    """Of `data` in memory, where that is known."""
 
 
 def first_divergence(

@@ -23,7 +23,7 @@ from etexport.judge.calls import Calls, by_outputs_of, verdict_of_calls, wanted_
 from etexport.judge.compare import Traced, check_form
 from etexport.judge.verdict import Evidence, Question, Verdict, by_outputs, verdict, wanted
 from etexport.kernel.library import load_ops
-from etexport.kernel.sizes import largest
+from etexport.kernel.sizes import largest, with_symbols
 from etexport.program import pte
 from etexport.program.model import Method, Program, Role, Source
 
@@ -92,6 +92,7 @@ def _files(folder: Path, program: Path, reference: Path | None) -> tuple[Path, P
 def _question(folder: Path, content: Program, method: Method, against: Reference, got: Sequence[Array]) -> Question:
     check_form(got, against.outputs)
     library = library_for(content, load_ops(project_in(folder)))
+    sized = with_symbols(method, library)
     method = largest(method, library)
     memory = read_memory(folder) if (folder / "memory.json").is_file() else None
     handles = set() if memory is None else {step.handle for step in memory.steps if step.kind == "call"}
@@ -103,6 +104,7 @@ def _question(folder: Path, content: Program, method: Method, against: Reference
         keeps_state=any(value.role is Role.STATE for value in method.values.values()),
         rounding="nearest" if memory is None else memory.rounding,
         handles={instruction.handle for instruction in method.instructions} & handles,
+        sized=sized if sized.symbols else None,
     )
 
 
@@ -198,7 +200,8 @@ def read_trace(arrays: Mapping[str, Array], memory: MemoryMap, sample: int) -> t
         source = Source(file, int(line), step.code) if file else None
         for at, data in enumerate(results[0]):
             others = (None if one is None or at >= len(one) else one[at] for one in results[1:])
-            found.append(Traced(step.handle, step.name, source, data, tuple(others)))
+            order = tuple(step.results[0].dim_order)
+            found.append(Traced(step.handle, step.name, source, data, tuple(others), order))
     return tuple(found)
 
 

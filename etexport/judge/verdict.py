@@ -17,14 +17,16 @@ Nothing else excuses a sample.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from etexport.artifacts.reference import Reference
+from etexport.artifacts.sized import cut
 from etexport.errors import MismatchError
 from etexport.judge.compare import (
     Comparison,
@@ -39,9 +41,11 @@ from etexport.judge.compare import (
     require_equal,
 )
 from etexport.judge.halfway import Halfway
-from etexport.judge.replay import Exact, Passed, Replayed, compared_with_pytorch, replays, summed_up
+from etexport.judge.replay import LEEWAY, Exact, Passed, Replayed, Replaying, compared_with_pytorch, summed_up
+from etexport.judge.sized import in_use
 from etexport.judge.steps import Steps, steps_of
 from etexport.kernel.library import Library
+from etexport.kernel.sizes import at, sizes_of
 from etexport.program.model import JUMPS, Array, Method
 
 FARTHEST = 1e3
@@ -66,10 +70,31 @@ class Question:
     """Of the board's steps that the program has as well."""
     feeding: tuple[Method, ...] = ()
     """The methods that leave their results in states for this one."""
+    sized: Method | None = None
+    """The method as the program has it, where sizes are known at run time; `method` is it for the largest then."""
 
-    @property
+    def method_of(self, sample: int) -> Method:
+        """As it is for the sizes of this sample."""
+        if self.sized is None:
+            return self.method
+        return at(self.sized, self.library, sizes_of(self.sized, self.reference.input_sizes[sample]))
+
+    def inputs_of(self, sample: int) -> list[Array]:
+        return _used(self.reference.inputs, self.reference.input_sizes, sample)
+
+    def used(self, outputs: Sequence[Array], sample: int) -> list[Array]:
+        """The outputs, samples first, of this one."""
+        return _used(outputs, self.reference.sizes, sample)
+
+    @functools.cached_property
     def steps(self) -> Steps | None:
-        return steps_of(self.method, self.library, self.reference.steps)
+        """Where sizes are known at run time, one step an output: which element has which depends on them."""
+        found = steps_of(self.method_of(0), self.library, self.reference.steps)
+        if found is None or self.sized is None:
+            return found
+        return replace(
+            found, sizes=tuple(None if one is None else float(np.max(one, initial=0.0)) for one in found.sizes)
+        )
 
     @property
     def tolerance(self) -> float:
@@ -93,6 +118,12 @@ class Verdict:
     comparison: Comparison
     exact: Exact | None = None
     missing: str = ""
+
+
+def _used(arrays: Sequence[Array], sizes: Sequence[Sequence[tuple[int, ...]]], sample: int) -> list[Array]:
+    if not sizes:
+        return [one[sample] for one in arrays]
+    return [cut(one[sample], size) for one, size in zip(arrays, sizes[sample], strict=True)]
 
 
 def by_outputs(question: Question) -> Comparison:
@@ -156,7 +187,9 @@ def verdict(question: Question, evidence: Evidence | None, missing: str = "") ->
         question.got, question.reference, question.tolerance, question.steps, excused=excused, notes=notes
     )
     if comparison.first_difference is not None and 0 in evidence.traced:  # the reference has the steps of the first one
-        where = first_divergence(evidence.traced[0], question.reference.steps, question.tolerance, question.steps)
+        where = first_divergence(
+            _seen(question, evidence, 0), question.reference.steps, question.tolerance, question.steps
+        )
         comparison = placed(comparison, where)
     return Verdict(comparison, exact)
 
@@ -174,22 +207,31 @@ def _jumps(question: Question) -> bool:
 
 
 def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replayed, ...]]:
-    inputs = question.reference.inputs
-    order = sorted(evidence.traced)
-    runs = [
-        Passed([one[sample] for one in inputs], evidence.traced[sample], evidence.outputs[sample]) for sample in order
-    ]
-    if question.keeps_state:
-        return dict(zip(order, replays(question.method, question.library, runs, question.rounding), strict=True))
-    alone = (next(replays(question.method, question.library, [one], question.rounding)) for one in runs)
-    return dict(zip(order, alone, strict=True))
+    found, states = {}, dict[int, Array]()
+    for sample in sorted(evidence.traced):
+        checking = Replaying(question.method_of(sample), question.library, LEEWAY[question.rounding])
+        checking.states |= states
+        outputs = _cut_all(evidence.outputs[sample], question.reference.sizes, sample)
+        found[sample] = checking.run(Passed(question.inputs_of(sample), _seen(question, evidence, sample), outputs))
+        states = checking.states if question.keeps_state else {}
+    return found
+
+
+def _seen(question: Question, evidence: Evidence, sample: int) -> Sequence[Traced]:
+    """The results of its steps, at its sizes."""
+    traced = evidence.traced[sample]
+    return traced if question.sized is None else in_use(traced, question.method, question.method_of(sample))
+
+
+def _cut_all(arrays: Sequence[Array], sizes: Sequence[Sequence[tuple[int, ...]]], sample: int) -> list[Array]:
+    return [cut(one, size) for one, size in zip(arrays, sizes[sample], strict=True)] if sizes else list(arrays)
 
 
 def _same_outputs(question: Question, evidence: Evidence, sample: int) -> bool:
     """The image with traces gave what the image without gave."""
+    traced = _cut_all(evidence.outputs[sample], question.reference.sizes, sample)
     return all(
-        one.tobytes() == whole[sample].tobytes()
-        for one, whole in zip(evidence.outputs[sample], question.got, strict=True)
+        one.tobytes() == other.tobytes() for one, other in zip(traced, question.used(question.got, sample), strict=True)
     )
 
 
@@ -204,13 +246,16 @@ def _excused(
     if reference.by == "the host board":  # it ran this very program
         return tuple(proven), ()
     allowed = limits(reference, tolerance, question.steps)
-    computing = Halfway(question.method, question.library)
+    states = dict[int, Array]()
     plain, otherwise = list[int](), list[int]()
     ties, turned = set[str](), 0
     for sample in range(max(proven) + 1) if question.keeps_state else proven:
-        limit = [np.broadcast_to(one, e.shape)[sample] for one, e in zip(allowed, reference.outputs, strict=True)]
-        expected = [one[sample] for one in reference.outputs]
-        found = computing.sample([one[sample] for one in reference.inputs], partial(_apart_from, expected, limit))
+        every = [np.broadcast_to(one, e.shape) for one, e in zip(allowed, reference.outputs, strict=True)]
+        limit, expected = question.used(every, sample), question.used(reference.outputs, sample)
+        computing = Halfway(question.method_of(sample), question.library)
+        computing.states |= states
+        found = computing.sample(question.inputs_of(sample), partial(_apart_from, expected, limit))
+        states = computing.states if question.keeps_state else {}
         if sample not in proven:
             continue
         if found.near and not found.others:
@@ -246,13 +291,13 @@ def _apart_from(expected: Sequence[Array], allowed: Sequence[Array], outputs: Se
 
 def _is_pytorchs(question: Question) -> bool:
     """Whether each operator of the program gives PyTorch's results, of sample 0, from PyTorch's own operands."""
-    reference, made = question.reference, []
-    for one in question.method.instructions:
+    reference, made, method = question.reference, [], question.method_of(0)
+    for one in method.instructions:
         if (data := reference.steps.get(one.handle)) is not None:
             others = tuple(reference.choices.get((one.handle, at)) for at in range(1, len(one.outs)))
             made.append(Traced(one.handle, one.name, one.source, data, others))
-    run = Passed([one[0] for one in reference.inputs], outputs=[one[0] for one in reference.outputs])
-    replayed, complete = compared_with_pytorch(question.method, question.library, made, run)
+    run = Passed(question.inputs_of(0), outputs=question.used(reference.outputs, 0))
+    replayed, complete = compared_with_pytorch(method, question.library, made, run)
     return complete and bool(made) and not any(one.wrong for one in replayed)
 
 

@@ -111,6 +111,12 @@ def _may_vary(method: Method, library: Library, groups: Sequence[Sequence[Dimens
     )
 
 
+def sizes_of(method: Method, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What the symbols are where the inputs have these shapes."""
+    found = {one.symbol: (shapes[one.input][one.dim] - one.offset) // one.factor for one in method.extents}
+    return tuple(found[symbol] for symbol in range(len(method.symbols)))
+
+
 def at(method: Method, library: Library, sizes: Sequence[int]) -> Method:
     """The method for these sizes, one a symbol. ModelError where an operator does not allow them."""
     values = dict(method.values)

@@ -23,6 +23,9 @@ from etexport.specialise.schedule import CallStep, Schedule, Step
 
 BEYOND = 6
 """At so many sizes a symbol is looked at, at least, and beyond its largest where its range has fewer."""
+FAR = (8, 16, 24, 32)
+"""Further beyond it for a range that is shorter than the last of these: kernels that take several positions at once
+count them by up to 8."""
 
 
 def over_sizes(method: Method, library: Library, specialise: Callable[[Method], Specialised]) -> Specialised:
@@ -78,7 +81,8 @@ def _within(sizes: Sizes, most: Sizes) -> bool:
 def _beyond(method: Method, library: Library, most: Sizes) -> dict[Sizes, Method]:
     found: dict[Sizes, Method] = {}
     for at, symbol in enumerate(method.symbols):
-        for more in range(1, BEYOND - (symbol.most - max(symbol.least, 2)) + 1):
+        span = symbol.most - max(symbol.least, 2)
+        for more in (*range(1, BEYOND - span + 1), *(FAR if span < FAR[-1] else ())):
             sizes = (*most[:at], symbol.most + more, *most[at + 1 :])
             try:
                 found[sizes] = known.at(method, library, sizes)

@@ -30,10 +30,16 @@ def traced_in(
     """The first samples through the firmware of a build folder with every result streamed; a run with traces that is
     there already is used. At most as many samples as 32 MB of results are of. ModelError for a real board without such
     a run: writing another image to it is for its owner."""
+    content = pte.load(program)
+    if content.method().bounded:
+        raise ModelError(
+            "its samples have sizes of their own, and their values no common table",
+            where=str(program),
+            hint="`etexport validate --trace` computes every operator again at the sizes of each sample",
+        )
     inputs = read_samples(reference, None)
     made, chosen = _traced(folder, reference, board, min(samples, len(inputs)))
     steps = read_evidence(made, read_memory(folder)).traced
-    content = pte.load(program)
     library = library_for(content, load_ops(project_in(folder)))
     found = inside(content.method(), library, {one: steps[one] for one in chosen}, inputs)
     lost = {one.handle: one.snr_db for one in quality(reference)}

@@ -11,19 +11,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etexport.artifacts.files import opened
 from etexport.artifacts.reference import read_reference, read_samples
+from etexport.artifacts.sized import runs
 from etexport.board import load_board
 from etexport.device import Run, run
 from etexport.errors import DeviceLostError, EtError, ModelError, ProgramError
 from etexport.frontend import export
+from etexport.judge.compare import Traced
+from etexport.judge.sized import in_use
 from etexport.kernel.library import load_ops
 from etexport.kernel.sizes import at, with_symbols
 from etexport.program import pte
 from etexport.program.interface import with_sizes
-from etexport.program.model import Array, Extent, Symbol
+from etexport.program.model import Array, DType, Extent, Instruction, Method, Ref, Role, Symbol, TensorSpec, Value
 from etexport.resources import kernel_folders
 from etexport.specialise.formulas import formula
+from etexport.stages.build import build
 from etexport.stages.generate import generate
+from etexport.stages.run import run_in
+from etexport.stages.verdict import verdict_of
 from etexport.toolchain import gcc
 from tests.conftest import Once
 
@@ -134,6 +141,83 @@ def test_names_of_sizes_are_those_of_c(program: Path) -> None:
         with_sizes(replace(read, metadata=said))
     seen = {(size,): 3 * size for size in range(2, 8)}
     assert formula(seen, {**seen, (1,): 3}, ["lambda"]) == "lambda * 3"
+
+
+INT8 = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(6, 8) for _ in range(3))
+        self.wave = nn.Conv1d(2, 8, 3, stride=2, padding=1)
+        self.each = nn.Conv1d(8, 8, 3, padding=1, groups=8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x, wave):
+        near = ((self.query(x) @ self.key(x).transpose(0, 1)) * 0.3).softmax(-1) @ self.value(x)
+        heard = self.each(torch.relu(self.wave(wave))).transpose(1, 2)
+        return self.last(near + torch.tanh(near)), self.last(heard)
+
+quantize = "int8"
+
+def model():
+    torch.manual_seed(0)
+    return Net()
+
+def inputs(n, t, seed=0):
+    g = torch.Generator().manual_seed(100 * seed + 10 * n + t)
+    return torch.randn(n, 6, generator=g), torch.randn(1, 2, t, generator=g)
+
+def example_inputs():
+    return inputs(3, 7)
+
+def calibration():
+    return [inputs(1 + at % 4, 4 + at % 7, 1 + at) for at in range(35)]
+
+def samples():
+    return [inputs(n, t) for n, t in ((2, 7), (4, 10), (1, 4), (3, 5), (1, 10), (4, 4))]
+
+def dynamic_shapes():
+    n, t = torch.export.Dim("n", min=1, max=4), torch.export.Dim("t", min=4, max=10)
+    return {0: n}, {2: t}
+"""
+
+
+def test_int8(tmp_path: Path) -> None:
+    """Calibrated and judged over samples of many sizes: each operator is computed again at those of the sample, every
+    core gives the same bytes, and the float network is near on data that were not calibrated with."""
+    (tmp_path / "net.py").write_text(INT8)
+    program = tmp_path / "net.pte"
+    export(tmp_path / "net.py", program)
+    folder = tmp_path / "host"
+    build(program, "host", folder, name="net", optimize="speed")
+    given = read_samples(program.with_suffix(".npz"), None)
+    run_in(folder, load_board("host"), given)
+    verdict = verdict_of(folder, program, None, load_board("host"), anew=True)
+    assert verdict.exact is not None and verdict.exact.proven and verdict.exact.operators >= 10
+    assert verdict.comparison.mismatched == 0 and (verdict.comparison.snr_db or 0) > 25
+    with opened(folder / "outputs.npz") as outputs:
+        wanted = runs(outputs, "output")
+    done = run(built(program, "qemu_mps2_an386", tmp_path / "m4f", poison=True), load_board("qemu_mps2_an386"), given)
+    for one, other in zip(done.outputs, wanted, strict=True):
+        assert [x.tobytes() for x in one] == [x.tobytes() for x in other]
+
+
+def test_what_is_streamed_is_cut_to_what_was_in_use() -> None:
+    """In the order in which it lies in memory, and in the board's shape where that has dimensions of 1 more."""
+    spec = TensorSpec(DType.INT8, (1, 2, 5))
+    values = {0: Value(0, "x", spec, Role.INPUT), 1: Value(1, "y", spec, Role.OUTPUT)}
+    instruction = Instruction("aten::relu.out", (Ref(0),), (1,), handle=3)
+    largest = Method(
+        "forward", values, (instruction,), (0,), (1,), symbols=(Symbol("t", 1, 5),), extents=(Extent(0, 2, 0),)
+    )
+    small = at(largest, load_ops(), (3,))
+    memory = np.arange(10, dtype=np.int8)  # (time, channels), of which three rows were in use
+    streamed = memory.reshape(1, 5, 1, 2).transpose(0, 3, 2, 1)
+    (cut,) = in_use([Traced(3, "y", None, streamed, dim_order=(0, 3, 2, 1))], largest, small)
+    np.testing.assert_array_equal(cut.data, memory[:6].reshape(1, 3, 1, 2).transpose(0, 3, 2, 1))
 
 
 SCRIPT = """\

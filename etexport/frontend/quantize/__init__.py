@@ -7,7 +7,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -42,17 +42,21 @@ def quantized(
     settings: Settings = Settings(),  # noqa: B008
     *,
     small: bool = True,
+    dynamic_shapes: Any = None,
 ) -> Converted:
     """Post-training quantisation. Batch normalisation is folded into the layers before it; how it is done is decided by
     `tune.tuned`.
 
     `calibration` holds inputs as `inputs` are shaped. The network's states are as before it. ModelError for names in
-    `settings.keep_float` that it does not have. `small`: filters too for which it does not pay.
+    `settings.keep_float` that it does not have. `small`: filters too for which it does not pay. `dynamic_shapes` as
+    torch.export takes them: then each input of `calibration` has sizes of its own.
     """
     with quiet():
         from etexport.frontend.quantize.tune import tuned
 
-        captured, prepare = preparation(model, inputs, calibration, settings.keep_float, small=small)
+        captured, prepare = preparation(
+            model, inputs, calibration, settings.keep_float, small=small, dynamic_shapes=dynamic_shapes
+        )
         found = tuned(captured, prepare, calibration, settings)
     return converted(found.prepared)
 
@@ -75,6 +79,7 @@ def preparation(
     keep_float: Sequence[str],
     *,
     small: bool = True,
+    dynamic_shapes: Any = None,
 ) -> tuple[GraphModule, Prepare]:
     """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a
     graph, of which more may be kept in float."""
@@ -89,7 +94,7 @@ def preparation(
     from etexport.frontend.quantize.states import accumulators, is_small_filter
 
     with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
-        captured = folded(functional(torch.export.export(model, inputs, strict=False)))
+        captured = folded(functional(torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes, strict=False)))
     kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
     leave_long(captured.graph, keep_float)
     wide = accumulators(captured, calibration)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+Rows = Sequence[Tensor] | Tensor
+"""A tensor a sample, or one of (samples, *shape)."""
 FEWEST = 32
 """Eight samples cost 5 dB against 48 (docs/quantization.md)."""
 FAR_OUT = 4.0
@@ -18,8 +20,8 @@ FAR_FROM_ZERO = 4.0
 """A distance from 0 of so many ranges leaves 256 / 5 steps for the range, as a range has to hold 0."""
 
 
-def doubts(calibration: Sequence[Tensor], samples: Sequence[Tensor] | None, names: Sequence[str]) -> list[str]:
-    """One line each. Tensors are (samples, *shape), one for each input; `samples` None where the script has none."""
+def doubts(calibration: Sequence[Rows], samples: Sequence[Rows] | None, names: Sequence[str]) -> list[str]:
+    """One line each. For each input the tensors of all samples; `samples` None where the script has none."""
     found = []
     count = len(calibration[0])
     if count < FEWEST:
@@ -27,19 +29,26 @@ def doubts(calibration: Sequence[Tensor], samples: Sequence[Tensor] | None, name
             f"calibration() gives {count} sample{'s' * (count != 1)}: fewer than {FEWEST} show too little of the ranges"
         )
     for at, (name, data) in enumerate(zip(names, calibration, strict=True)):
-        if data.is_floating_point() and data.numel():
-            given = None if samples is None else samples[at]
-            found += [line for line in (_odd(name, data), _beyond(name, data, given), _far(name, data)) if line]
+        if data[0].is_floating_point() and any(one.numel() for one in data):
+            given = None if samples is None else _all(samples[at])
+            found += [
+                line for line in (_odd(name, data), _beyond(name, _all(data), given), _far(name, _all(data))) if line
+            ]
     return found
 
 
-def _odd(name: str, data: Tensor) -> str:
+def _all(data: Rows) -> Tensor:
+    """The elements of all samples."""
+    return torch.cat([one.reshape(-1) for one in data])
+
+
+def _odd(name: str, data: Rows) -> str:
     if len(data) < 10:
         return ""
-    middle = data.median()
-    reach = (data - middle).abs().reshape(len(data), -1).amax(1)
+    middle = _all(data).median()
+    reach = torch.stack([(one - middle).abs().max() for one in data if one.numel()])
     usual = float(reach.sort().values[int(0.9 * (len(reach) - 1))])
-    odd = [at for at in range(len(data)) if float(reach[at]) > FAR_OUT * usual]
+    odd = [at for at in range(len(reach)) if float(reach[at]) > FAR_OUT * usual]
     if not odd or usual == 0:
         return ""
     first = max(odd, key=lambda at: float(reach[at]))
