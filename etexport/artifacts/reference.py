@@ -167,14 +167,16 @@ def _reference_of(arrays: Mapping[str, Array], name: str, calls: tuple[int, ...]
     numbers = {one: one.removeprefix(first).split("_") for one in arrays if one.startswith(first)}
     names = f"output_names_of_{name}"
     return Reference(
-        tuple(np.stack(column) for column in zip(*inputs, strict=True)),
-        tuple(np.stack(column) for column in zip(*outputs, strict=True)),
+        padded(inputs),
+        padded(outputs),
         steps={int(number[0]): arrays[one] for one, number in numbers.items() if len(number) == 1},
         choices={(int(number[0]), int(number[1])): arrays[one] for one, number in numbers.items() if len(number) == 2},
         by=str(arrays["reference"]) if "reference" in arrays else "PyTorch",
         origin=str(arrays["origin"]) if "origin" in arrays else "calls()",
         names=tuple(map(str, arrays[names])) if names in arrays else (),
         calls=calls,
+        sizes=sizes(outputs),
+        input_sizes=sizes(inputs),
     )
 
 

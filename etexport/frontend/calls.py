@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 
 from etexport.errors import ModelError
 from etexport.frontend.mistakes import explain
-from etexport.frontend.samples import DRAWN, SEED, drawn_like
+from etexport.frontend.samples import DRAWN, PARTS, SEED, check_row, drawn_sized
 from etexport.frontend.script import Script
-from etexport.program.model import Array
+from etexport.program.model import Array, Method
 from etexport.program.names import INIT
 
 
@@ -41,21 +41,21 @@ class Called:
     states: Mapping[str, Tensor] | None = None
 
 
-def calls_of(script: Script) -> tuple[tuple[Call, ...], str]:
+def calls_of(script: Script, methods: Mapping[str, Method]) -> tuple[tuple[Call, ...], str]:
     """The script's calls, checked against the example inputs, and where they are from; without calls(), all methods in
-    turn, of the example inputs and of random ones in their range."""
+    turn, of the example inputs and of random ones in their range, of sizes known at run time of several."""
     if script.calls is None:
         random = torch.Generator().manual_seed(SEED)
         turn = [Call(name, entry.inputs) for name, entry in script.methods.items()]
         drawn = [
-            Call(one.name, tuple(drawn_like(example, random) for example in one.inputs))
-            for _ in range(DRAWN)
+            Call(one.name, drawn_sized(one.inputs, methods[one.name], random, PARTS[at % len(PARTS)]))
+            for at in range(DRAWN)
             for one in turn
         ]
         return (*turn, *drawn), f"example inputs and {DRAWN} rounds of seeded random inputs in their range"
     if not isinstance(script.calls, (list, tuple)) or not script.calls:
         raise _wrong(script, f"it returns {type(script.calls).__name__ if script.calls else 'nothing'}")
-    return tuple(_call(script, at, one) for at, one in enumerate(script.calls)), "calls()"
+    return tuple(_call(script, methods, at, one) for at, one in enumerate(script.calls)), "calls()"
 
 
 def _wrong(script: Script, what: str) -> ModelError:
@@ -63,7 +63,7 @@ def _wrong(script: Script, what: str) -> ModelError:
     return ModelError(f"calls(): {what}", where=str(script.path), hint=hint)
 
 
-def _call(script: Script, at: int, said: Any) -> Call:
+def _call(script: Script, methods: Mapping[str, Method], at: int, said: Any) -> Call:
     if not isinstance(said, (tuple, list)) or len(said) != 2 or not isinstance(said[0], str):
         raise _wrong(script, f"call {at} is no pair of a name and inputs")
     name, given = said
@@ -73,6 +73,13 @@ def _call(script: Script, at: int, said: Any) -> Call:
     inputs = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     if len(inputs) != len(examples):
         raise _wrong(script, f"call {at} gives {len(inputs)} inputs to {name}, which takes {len(examples)}")
+    if name in methods and methods[name].symbols:
+        row = tuple(map(torch.as_tensor, inputs))
+        try:
+            check_row(replace(script, inputs=examples), methods[name], f"call {at}", row)
+        except ModelError as error:
+            raise _wrong(script, error.what.partition(": ")[2]) from None
+        return Call(name, row)
     return Call(name, tuple(_fitting(script, at, one, example) for one, example in zip(inputs, examples, strict=True)))
 
 

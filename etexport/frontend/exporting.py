@@ -347,20 +347,28 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
         raise ModelError(
             "several methods have no delegates yet", where=str(script.path), hint="a script for each method"
         )
-    calls, origin = calls_of(script)
     scripts = [
         replace(
-            script, model=entry.network, inputs=entry.inputs, inputs_from=f"the example inputs of {name}", method=name
+            script,
+            model=entry.network,
+            inputs=entry.inputs,
+            inputs_from=f"the example inputs of {name}",
+            method=name,
+            dynamic_shapes=entry.dynamic_shapes,
         )
         for name, entry in script.methods.items()
     ]
     exported = [capture(one, stock=stock) for one in scripts]
-    called = tuple(eager_calls(script, calls))
-    check_calls_repeat(script, called)
     stored = Stored(frozenset().union(*map(mutated, exported)))
     lowered = [lower(graph, one, library, stored) for graph, one in zip(exported, scripts, strict=True)]
-    passed = pipeline.run(Program(tuple(one.program.method() for one in lowered)), library)
+    whole = Program(tuple(one.program.method() for one in lowered))
+    calls, origin = calls_of(script, {one.name: one for one in whole.methods})
+    called = tuple(eager_calls(script, calls))
+    check_calls_repeat(script, called)
+    passed = pipeline.run(whole, library)
     supported.check(passed, library)
+    if any(method.symbols for method in whole.methods):  # the passes need sizes, so they come later
+        passed = whole
     if stock:
         _refuse_own_operators(passed)
     arrays = {**call_arrays(called), "origin": np.array(origin)}
@@ -374,12 +382,15 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
         for at, one in enumerate(called):
             if one.call.name != method.name:
                 continue
-            _check_form(script, methods[-1], [(output.dtype, output.shape) for output in one.outputs])
+            if not method.symbols:
+                _check_form(script, methods[-1], [(output.dtype, output.shape) for output in one.outputs])
             if one.states is not None:
                 steps = _step_arrays(trace(graph, one.call.inputs, one.states), nodes)
                 arrays |= {f"call_{at}_{name}": step for name, step in steps.items()}
     texts = {name: one[0] for name, one in script.literals.items() if len(one) == 1 and isinstance(one[0], str)}
     numbers = {name: one for name, one in script.literals.items() if name not in texts}
+    for method in methods:
+        texts |= size_texts(method)
     return Program(tuple(methods), metadata=texts, constant_methods=numbers), arrays
 
 

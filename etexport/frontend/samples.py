@@ -89,17 +89,7 @@ def sized_samples(script: Script, method: Method) -> SizedSamples:
         return SizedSamples(_sized_rows(script, method), "samples()")
     drawn = torch.Generator().manual_seed(SEED)
     rows = [script.inputs]
-    ranges = [(symbol.least, symbol.most) for symbol in method.symbols]
-    for part in (4, 0, 2, 1, 3):
-        sizes = [low + (high - low) * part // 4 for low, high in ranges]
-        row = []
-        for at, example in enumerate(script.inputs):
-            shape = list(example.shape)
-            for extent in method.extents:
-                if extent.input == at:
-                    shape[extent.dim] = extent.of(sizes[extent.symbol])
-            row.append(drawn_like(example, drawn, shape))
-        rows.append(tuple(row))
+    rows += [drawn_sized(script.inputs, method, drawn, part) for part in PARTS]
     return SizedSamples(tuple(rows), f"example_inputs() and {len(rows) - 1} seeded random inputs of other sizes")
 
 
@@ -117,25 +107,45 @@ def _sized_rows(script: Script, method: Method) -> tuple[tuple[Tensor, ...], ...
         raise ModelError(what, where=str(script.path), hint="return a list with a tuple of inputs for each sample")
     rows = tuple(tuple(map(torch.as_tensor, one if isinstance(one, (tuple, list)) else (one,))) for one in given)
     for at, one in enumerate(rows):
-        _check_row(script, method, at, one)
+        check_row(script, method, f"sample {at}", one)
     return rows
 
 
-def _check_row(script: Script, method: Method, at: int, row: tuple[Tensor, ...]) -> None:
+PARTS = (4, 0, 2, 1, 3)
+"""Sizes that are drawn: the largest, the least and some between, in quarters of the range."""
+
+
+def drawn_sized(
+    inputs: tuple[Tensor, ...], method: Method, generator: torch.Generator, part: int
+) -> tuple[Tensor, ...]:
+    """Inputs like these whose sizes are so many quarters of the way from the least to the largest."""
+    sizes = [one.least + (one.most - one.least) * part // 4 for one in method.symbols]
+    row = []
+    for at, example in enumerate(inputs):
+        shape = list(example.shape)
+        for extent in method.extents:
+            if extent.input == at:
+                shape[extent.dim] = extent.of(sizes[extent.symbol])
+        row.append(drawn_like(example, generator, shape))
+    return tuple(row)
+
+
+def check_row(script: Script, method: Method, which: str, row: tuple[Tensor, ...]) -> None:
+    """ModelError for inputs that the method does not take; `which` is as in "sample 3"."""
     if len(row) != len(script.inputs):
-        raise _wrong(script, f"sample {at} has {len(row)} inputs, the example {len(script.inputs)}")
+        raise _wrong(script, f"{which} has {len(row)} inputs, the example {len(script.inputs)}")
     for number, (one, example) in enumerate(zip(row, script.inputs, strict=True)):
         free = {extent.dim for extent in method.extents if extent.input == number}
         same = one.dim() == example.dim() and all(
             dim in free or one.shape[dim] == example.shape[dim] for dim in range(one.dim())
         )
         if not same or one.dtype != example.dtype:
-            raise _wrong(script, f"input {number} of sample {at} is {one.dtype} {list(one.shape)}")
+            raise _wrong(script, f"input {number} of {which} is {one.dtype} {list(one.shape)}")
     known: dict[str, int] = {}
     for extent in method.extents:
         size, symbol = row[extent.input].shape[extent.dim], method.symbols[extent.symbol]
         number, rest = divmod(size - extent.offset, extent.factor)
-        there = f"size {extent.dim} of input {extent.input} of sample {at} is {size}"
+        there = f"size {extent.dim} of input {extent.input} of {which} is {size}"
         if rest or not symbol.least <= number <= symbol.most:
             least, most = extent.of(symbol.least), extent.of(symbol.most)
             steps = f", in steps of {extent.factor}" if extent.factor > 1 else ""

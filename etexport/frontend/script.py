@@ -48,6 +48,7 @@ class Entry:
 
     network: nn.Module
     inputs: tuple[Tensor, ...]
+    dynamic_shapes: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,10 +358,6 @@ def _checked(path: Path, given: Path, module: ModuleType, weights: Weights | Non
         what = f"delegates = {delegates!r} is neither a list of names nor options by name"
         raise ModelError(what, where=str(path), hint='delegates = ["acme"], or {"acme": {"bits": 4}}')
     rules = _memory_rules(path, getattr(module, "memory_rules", {}))
-    if several and hasattr(module, "dynamic_shapes"):
-        what = "dynamic_shapes: the sizes of several methods are fixed"
-        hint = "a script with model() for what has sizes known at run time"
-        raise ModelError(what, where=_line_of(path, module, "dynamic_shapes"), hint=hint)
     if several:
         made = _of_methods(path, module, weights)
         return replace(made, quantize=quantize, passes=passes, delegates=delegates, memory_rules=rules)
@@ -472,6 +469,13 @@ def _of_methods(path: Path, module: ModuleType, weights: Weights | None) -> Scri
         else:
             what = f"methods(): {name} is {type(said).__name__}"
             raise ModelError(what, where=where, hint="(module, example inputs), or plain numbers")
+    sizes = getattr(module, "dynamic_shapes", None)
+    sizes = (_call(path, module, "dynamic_shapes") if callable(sizes) else sizes) or {}
+    if not isinstance(sizes, Mapping) or not sizes.keys() <= entries.keys():
+        hint = f'{{"{next(iter(entries), "name")}": what torch.export takes for it}}'
+        what = "dynamic_shapes of several methods are a dict by the names of methods"
+        raise ModelError(what, where=_line_of(path, module, "dynamic_shapes"), hint=hint)
+    entries = {name: replace(entry, dynamic_shapes=sizes.get(name)) for name, entry in entries.items()}
     if not entries:
         raise ModelError("methods() gives numbers only", where=where, hint="{name: (module, example inputs)}")
     return Script(

@@ -44,7 +44,9 @@ def verdict_of_calls(calls: Calls, evidence: Evidence) -> Verdict:
         comparison = by_outputs(question)
         at = question.reference.calls[0]  # of which the reference has the steps
         if min(comparison.beyond, default=None) == 0 and at in evidence.traced:
-            where = first_divergence(evidence.traced[at], question.reference.steps, question.tolerance, question.steps)
+            where = first_divergence(
+                question.in_use(evidence.traced[at], 0), question.reference.steps, question.tolerance, question.steps
+            )
             comparison = placed(comparison, where)
         found.append((question, comparison))
     return Verdict(_together(found), _exact(calls, evidence))
@@ -142,10 +144,10 @@ def _replayed(calls: Calls, evidence: Evidence) -> Iterator[tuple[str, tuple[Rep
             continue
         question, sample = by_call[call]
         name = question.method.name
-        if name not in replaying:
-            replaying[name] = Replaying(question.method, question.library, LEEWAY[question.rounding])
+        if name not in replaying or question.sized is not None:
+            replaying[name] = Replaying(question.method_of(sample), question.library, LEEWAY[question.rounding])
         mine = replaying[name]
         mine.states = {id: states.get(id, first) for id, first in mine.states.items()}
-        inputs = [one[sample] for one in question.reference.inputs]
-        yield name, mine.run(Passed(inputs, _traced(evidence, call), evidence.outputs[call]))
+        traced = question.in_use(_traced(evidence, call), sample)
+        yield name, mine.run(Passed(question.inputs_of(sample), traced, evidence.outputs[call]))
         states = {**states, **mine.states}

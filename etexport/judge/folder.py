@@ -17,6 +17,7 @@ from etexport.artifacts.files import Array, opened
 from etexport.artifacts.memory import MemoryMap, TensorType, project_in, read_memory
 from etexport.artifacts.reference import Reference, first, read_called, read_reference
 from etexport.artifacts.runs import RunRecord, image_of, read_call_outputs, read_outputs, read_run, read_sizes
+from etexport.artifacts.sized import padded, sizes
 from etexport.delegate import library_for
 from etexport.errors import MismatchError, ModelError
 from etexport.judge.calls import Calls, by_outputs_of, verdict_of_calls, wanted_of
@@ -41,10 +42,7 @@ def question_of(folder: Path, program: Path, reference: Path | None = None) -> Q
     expected, outputs = _files(folder, program, reference)
     got, there = read_outputs(outputs), read_sizes(outputs)
     against = first(read_reference(expected), len(got[0]) if got else 0)
-    for sample, (board, right) in enumerate(zip(there, against.sizes, strict=True)):
-        if board != right:
-            told, wanted_sizes = (", ".join(str(list(one)) for one in shapes) for shapes in (board, right))
-            raise MismatchError(f"sample {sample} has outputs {told} on the board, and {wanted_sizes} in PyTorch")
+    _check_sizes(there, against, "sample", range(len(there)))
     content = pte.read(program.read_bytes())
     return _question(folder, content, content.method(), against, got)
 
@@ -61,10 +59,21 @@ def calls_of(folder: Path, program: Path, reference: Path | None = None) -> Call
     questions = []
     for name, against in read_called(expected, called).items():
         each = read_call_outputs(outputs, against.calls)
-        got = [np.stack(column) for column in zip(*each, strict=True)]
+        _check_sizes(sizes(each), against, "call", against.calls)
+        got = padded(each)
         question = _question(folder, content, methods[name], against, got)
-        questions.append(replace(question, feeding=_feeding(methods[name], methods.values())))
+        feeding = _feeding(methods[name], methods.values())
+        questions.append(replace(question, feeding=tuple(largest(one, question.library) for one in feeding)))
     return Calls(names, tuple(questions))
+
+
+def _check_sizes(
+    there: Sequence[Sequence[tuple[int, ...]]], against: Reference, what: str, numbers: Sequence[int]
+) -> None:
+    for number, board, right in zip(numbers, there, against.sizes, strict=True):
+        if board != right:
+            told, wanted_sizes = (", ".join(str(list(one)) for one in shapes) for shapes in (board, right))
+            raise MismatchError(f"{what} {number} has outputs {told} on the board, and {wanted_sizes} in PyTorch")
 
 
 def _feeding(method: Method, methods: Iterable[Method]) -> tuple[Method, ...]:

@@ -82,6 +82,10 @@ class Question:
     def inputs_of(self, sample: int) -> list[Array]:
         return _used(self.reference.inputs, self.reference.input_sizes, sample)
 
+    def in_use(self, traced: Sequence[Traced], sample: int) -> Sequence[Traced]:
+        """The results of its steps, at its sizes."""
+        return traced if self.sized is None else in_use(traced, self.method, self.method_of(sample))
+
     def used(self, outputs: Sequence[Array], sample: int) -> list[Array]:
         """The outputs, samples first, of this one."""
         return _used(outputs, self.reference.sizes, sample)
@@ -188,7 +192,7 @@ def verdict(question: Question, evidence: Evidence | None, missing: str = "") ->
     )
     if comparison.first_difference is not None and 0 in evidence.traced:  # the reference has the steps of the first one
         where = first_divergence(
-            _seen(question, evidence, 0), question.reference.steps, question.tolerance, question.steps
+            question.in_use(evidence.traced[0], 0), question.reference.steps, question.tolerance, question.steps
         )
         comparison = placed(comparison, where)
     return Verdict(comparison, exact)
@@ -212,15 +216,11 @@ def _replayed(question: Question, evidence: Evidence) -> dict[int, tuple[Replaye
         checking = Replaying(question.method_of(sample), question.library, LEEWAY[question.rounding])
         checking.states |= states
         outputs = _cut_all(evidence.outputs[sample], question.reference.sizes, sample)
-        found[sample] = checking.run(Passed(question.inputs_of(sample), _seen(question, evidence, sample), outputs))
+        found[sample] = checking.run(
+            Passed(question.inputs_of(sample), question.in_use(evidence.traced[sample], sample), outputs)
+        )
         states = checking.states if question.keeps_state else {}
     return found
-
-
-def _seen(question: Question, evidence: Evidence, sample: int) -> Sequence[Traced]:
-    """The results of its steps, at its sizes."""
-    traced = evidence.traced[sample]
-    return traced if question.sized is None else in_use(traced, question.method, question.method_of(sample))
 
 
 def _cut_all(arrays: Sequence[Array], sizes: Sequence[Sequence[tuple[int, ...]]], sample: int) -> list[Array]:

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 
 from etexport.artifacts.files import opened
-from etexport.artifacts.reference import read_reference, read_samples
+from etexport.artifacts.memory import read_memory
+from etexport.artifacts.reference import read_calls, read_reference, read_samples
+from etexport.artifacts.runs import read_call_outputs
 from etexport.artifacts.sized import runs
 from etexport.board import load_board
 from etexport.device import Run, run
 from etexport.errors import DeviceLostError, EtError, ModelError, ProgramError
 from etexport.frontend import export
+from etexport.judge.calls import by_outputs_of, verdict_of_calls
 from etexport.judge.compare import Traced
+from etexport.judge.folder import calls_of, read_evidence
 from etexport.judge.sized import in_use
 from etexport.kernel.library import load_ops
 from etexport.kernel.sizes import at, with_symbols
@@ -30,7 +34,7 @@ from etexport.specialise.formulas import formula
 from etexport.stages.build import build
 from etexport.stages.generate import generate
 from etexport.stages.run import run_in
-from etexport.stages.verdict import verdict_of
+from etexport.stages.verdict import run_traced, verdict_of
 from etexport.toolchain import gcc
 from tests.conftest import Once
 
@@ -218,6 +222,82 @@ def test_what_is_streamed_is_cut_to_what_was_in_use() -> None:
     streamed = memory.reshape(1, 5, 1, 2).transpose(0, 3, 2, 1)
     (cut,) = in_use([Traced(3, "y", None, streamed, dim_order=(0, 3, 2, 1))], largest, small)
     np.testing.assert_array_equal(cut.data, memory[:6].reshape(1, 3, 1, 2).transpose(0, 3, 2, 1))
+
+
+METHODS = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(12, 8)
+        self.mix = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 5)
+        self.register_buffer("seen", torch.zeros(8))
+
+class Prefill(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, tokens):
+        h = torch.relu(self.net.mix(self.net.embed(tokens)))
+        self.net.seen.copy_(self.net.seen + h.sum(0))
+        return self.net.head(h)
+
+class Decode(Prefill):
+    def forward(self, token):
+        h = torch.relu(self.net.mix(self.net.embed(token))) + self.net.seen
+        self.net.seen.copy_(h[0])
+        return self.net.head(h)
+
+def methods():
+    torch.manual_seed(0)
+    net = Net()
+    return {"prefill": (Prefill(net), (torch.tensor([1, 2, 3]),)), "decode": (Decode(net), (torch.tensor([4]),))}
+
+def dynamic_shapes():
+    return {"prefill": ({0: torch.export.Dim("n", min=1, max=6)},)}
+
+def calls():
+    prompts = [("prefill", torch.arange(n) + 2) for n in (2, 6, 1)]
+    token = ("decode", torch.tensor([7]))
+    return [prompts[0], token, token, ("init", ()), prompts[1], token, prompts[2], token]
+"""
+
+
+def test_methods_have_sizes_of_their_own(tmp_path: Path) -> None:
+    """One takes a prompt of any length, the other a token, and both one state: each call is right, and where one is not
+    the operators of all are computed again at their sizes."""
+    script, program = tmp_path / "net.py", tmp_path / "net.pte"
+    script.write_text(METHODS)
+    export(script, program)
+    called = read_calls(program.with_suffix(".npz"), None)
+    names, inputs = [name for name, _ in called], [given for _, given in called]
+    folder = tmp_path / "host"
+    build(program, "host", folder, name="net", optimize="speed")
+    run_in(folder, load_board("host"), inputs, calls=names)
+    calls = calls_of(folder, program)
+    assert calls is not None and by_outputs_of(calls).mismatched == 0 and by_outputs_of(calls).samples == 7
+    traced = read_evidence(
+        run_traced(folder, program.with_suffix(".npz"), load_board("host"), range(8)), read_memory(folder)
+    )
+    exact = verdict_of_calls(calls, traced).exact
+    assert exact is not None and exact.proven
+    m4f = built(program, "qemu_mps2_an386", tmp_path / "m4f", poison=True)
+    outputs = run(m4f, load_board("qemu_mps2_an386"), inputs, calls=names).outputs
+    for one, other in zip(outputs, read_call_outputs(folder / "outputs.npz", range(8)), strict=True):
+        for x, y in zip(one, other, strict=True):
+            np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
+    assert "bool run(int32_t n);" in (tmp_path / "m4f" / "program.h").read_text()
+    for old, new, told in (
+        ('return {"prefill"', 'return {"fill"', "by the names of methods"),
+        ("(2, 6, 1)", "(2, 7, 1)", "size 0 of input 0 of call 4 is 7, and n allows 1 to 6"),
+    ):
+        script.write_text(new.join(METHODS.rsplit(old, 1)))
+        with pytest.raises(ModelError, match=told):
+            export(script, program)
 
 
 SCRIPT = """\
