@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "etexport"
 
-EVERYONE = {"alone", "errors", "project", "resources", "numpy"}
+EVERYONE = {"alone", "errors", "project", "resources", "sources", "numpy"}
 ROOMS = {
     "program": {"program", "flatbuffers"},
     "kernel": {"kernel", "program"},

@@ -11,6 +11,7 @@ import numpy as np
 
 from etexport.artifacts.records import read_record
 from etexport.project import NOTHING, Project, at
+from etexport.sources import Sources
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,15 @@ class MethodUse:
 
 
 @dataclass(frozen=True)
+class Linked:
+    """What the folder `family` of a kernel or delegate brings in C and C++; `sha256` is that of its own files."""
+
+    family: str
+    sources: Sources
+    sha256: str
+
+
+@dataclass(frozen=True)
 class MemoryMap:
     model: str
     board: str
@@ -181,6 +191,7 @@ class MemoryMap:
     steps: tuple[Step, ...]
     in_float: tuple[InFloat, ...]
     constants: Constants
+    sources: tuple[Linked, ...] = ()
     project: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Folders and files of the model's own project by kind (`etexport.project.LISTS`), as paths from this folder."""
 

@@ -13,9 +13,9 @@ from typing import Any
 from etexport import __version__
 
 VERBS = (
-    "export", "train", "quantize", "bisect", "reference", "bundle", "generate", "build", "size", "run", "robot",
-    "mlperf", "furthest", "validate", "trace", "report", "profile", "compare", "bench", "sweep", "flash", "capture",
-    "ports", "monitor", "library", "boards", "fits", "ops", "doctor", "completion",
+    "export", "train", "quantize", "bisect", "reference", "bundle", "generate", "build", "foreign", "size", "run",
+    "robot", "mlperf", "furthest", "validate", "trace", "report", "profile", "compare", "bench", "sweep", "flash",
+    "capture", "ports", "monitor", "library", "boards", "fits", "ops", "doctor", "completion",
 )  # fmt: skip
 """In the order of the pipeline, then what tells about it."""
 

@@ -54,7 +54,10 @@ def _op(delegate: Delegate, backend: Backend, library: Library) -> Op:
 
     def lower(node: Node, target: Target) -> Call:
         with told(backend, f"failed to run {node.instruction.name}"):
-            return backend.run(node, delegate, target)
+            call = backend.run(node, delegate, target)
+            if not isinstance(call, Call):
+                raise TypeError(f"run() gave a {type(call).__name__}")
+            return call
 
     def reference(*inputs: Array) -> tuple[Array, ...]:
         with told(backend, "failed to compute its reference"):

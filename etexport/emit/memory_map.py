@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from etexport.artifacts.memory import (
     Constants,
     HeldTensor,
     InFloat,
+    Linked,
     LiveBuffer,
     MemoryMap,
     MethodUse,
@@ -25,10 +27,12 @@ from etexport.artifacts.memory import (
 from etexport.emit.code import header_of, in_flash, traced_results, values_by_base
 from etexport.emit.constants import Flash
 from etexport.emit.wires import wires
+from etexport.errors import ModelError
 from etexport.kernel.call import Read, RowRead
 from etexport.kernel.library import Library
 from etexport.plan.problem import Buffer
 from etexport.program.model import Instruction, Method, Role, Value
+from etexport.sources import Sources, together
 from etexport.specialise.model import Placed, Specialised, scratch_name
 from etexport.specialise.schedule import BeginStep, CallStep, JumpStep, MoveStep, NextStep
 from etexport.specialise.schedule import Step as ScheduledStep
@@ -106,6 +110,7 @@ def memory_map(
             len(flashes[0].content),
             tuple(Symbol(one.symbol, one.offset, one.size, str(one.dtype.numpy)) for one in flashes[0].constants),
         ),
+        sources=linked(methods, library),
         project=library.project.relative_to(out),
     )
 
@@ -199,6 +204,24 @@ def _step(
         target=step.target if isinstance(step, JumpStep) else None,
         condition=values[step.condition].name if isinstance(step, JumpStep) and step.condition is not None else "",
     )
+
+
+def linked(methods: Sequence[Placed], library: Library) -> tuple[Linked, ...]:
+    """The C and C++ that the calls of a program bring. ModelError for a file that is not in its folder."""
+    found: dict[str, list[Sources]] = {}
+    for step in (step for placed in methods for step in placed.specialised.calls.values()):
+        if step.call.sources is not None:
+            found.setdefault(_family(step, library), []).append(step.call.sources)
+    return tuple(_linked(family, together(found[family]), library) for family in sorted(found))
+
+
+def _linked(family: str, sources: Sources, library: Library) -> Linked:
+    folder = next(folder / family for folder in library.include_dirs if (folder / family).is_dir())
+    for name in (*sources.files, *sources.include):
+        if not (folder / name).exists():
+            raise ModelError(f"brings the source {name}, which is not there", where=str(folder))
+    content = b"".join((folder / name).read_bytes() for name in sources.files)
+    return Linked(family, sources, hashlib.sha256(content).hexdigest())
 
 
 def _family(step: ScheduledStep, library: Library) -> str:

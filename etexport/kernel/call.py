@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 
 from etexport.kernel.node import Node
 from etexport.program.model import Array, DType
+from etexport.sources import Package, Sources
+
+__all__ = ["Call", "Const", "GeometryField", "Operand", "Package", "Read", "RowRead", "RowWrite", "Scratch", "Sources"]
+__all__ += ["Target", "Window", "Write", "swept_call"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ class Call:
     as long as the operand starts at least so many bytes above the output's start (a kernel that says nothing needs them
     apart). `swept_call` declares it for windowed calls. `overlaps_upward` is the same for a windowed call that is swept
     from the last row to the first: so many bytes above the operand's start output 0 must start. `multiples`: what a
-    value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is.
+    value's place in the arena must be a multiple of, in bytes, beyond what every tensor's is. `sources`: C and C++
+    that are linked with it.
     """
 
     function: str
@@ -156,6 +161,7 @@ class Call:
     overlaps: Mapping[int, int] = field(default_factory=dict)
     overlaps_upward: Mapping[int, int] = field(default_factory=dict)
     multiples: Mapping[int, int] = field(default_factory=dict)
+    sources: Sources | None = None
 
 
 def swept_call(

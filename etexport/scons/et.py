@@ -217,7 +217,7 @@ def EtFirmware(env, program, BOARD=None, OPTIMIZE=None):
 
     objects = [_object(here, made[file], folder) for file in build["generated"]]
     here.Depends(objects, made["constants.bin"])
-    objects += _firmware_objects(env, board)
+    objects += [_foreign_object(here, made["memory.json"], folder, of["project"]), *_firmware_objects(env, board)]
     link = "$ET_LINK && mv ${TARGET}.part $TARGET"
     elf = here.Command([folder.File("firmware.elf"), folder.File("firmware.map")], objects, _action(here, "LINK", link))
     if build["link_script"]:
@@ -649,6 +649,36 @@ def _object(env, source, folder):
     return env.Object(targets, source)[0]
 
 
+def _foreign_object(env, memory, folder, project):
+    """What the calls of a program bring in C and C++: only `generate` knows whether there is any, so an archive of
+    nothing takes the place of the object where there is none."""
+    targets = [folder.File(f"obj/foreign{suffix}") for suffix in (".o", ".su")]
+    made = env.Command(targets, memory, Action(_compile_foreign, strfunction=_say_foreign))
+    files = [env.File(str(file)) for file in project.files if file.suffix != ".py"]
+    env.Depends(made, [_verb(env, "foreign"), *files])
+    return made[0]
+
+
+def _compile_foreign(target, source, env):
+    if _foreign_command(target, source, env):
+        return env.Execute(Action(_foreign_command(target, source, env), strfunction=None))
+    for node, content in zip(target, ("!<arch>\n", ""), strict=True):
+        Path(node.abspath).write_text(content, "utf-8")
+    return None
+
+
+def _say_foreign(target, source, env):
+    command = _foreign_command(target, source, env)
+    return command if env["VERBOSE"] or not command else f"  CXX       {target[0]}"
+
+
+def _foreign_command(target, source, env):
+    """Empty where the program has none, or is still to be generated."""
+    text = Path(source[0].abspath).read_text("utf-8") if source[0].exists() else ""
+    words = f"$ETEXPORT foreign {shlex.quote(str(source[0].dir))} --board $ET_BOARD -o {target[0]}"
+    return env.subst(words) if text and json.loads(text)["sources"] else ""
+
+
 def _firmware_objects(env, board):
     folder = env.Dir(f"$ET_BUILD/{_plain(board['name'])}")
     key = (folder.abspath, board["name"])
@@ -782,11 +812,11 @@ def _within(module):
 
 @functools.cache
 def _operators():
-    """The Python files of the kernel folders, and of installed packages that add kernels, passes or
+    """The Python files of the kernel folders, and sources of installed packages that add kernels, passes or
     delegates."""
     data = _ROOT / "etexport" / "data"
     ours = (data if data.is_dir() else _ROOT).glob("kernels/*/*.py")
-    return {*ours, *itertools.chain.from_iterable(map(_python_files, _added_modules()))}
+    return {*ours, *itertools.chain.from_iterable(map(_files, _added_modules()))}
 
 
 def _added_modules():
@@ -801,11 +831,15 @@ def _added_modules():
             yield from re.findall(r"=\s*(\w+)", group)
 
 
-def _python_files(module):
+_SOURCES = (".py", ".c", ".cpp", ".S")  # headers are found by the includes
+
+
+def _files(module):
     found = importlib.util.find_spec(module)
     folders = list(found.submodule_search_locations or ()) if found else []
     return (
-        {file for folder in folders for file in Path(folder).rglob("*.py")} or {Path(found.origin)}
+        {file for folder in folders for file in Path(folder).rglob("*") if file.suffix in _SOURCES}
+        or {Path(found.origin)}
         if found and found.origin
         else set()
     )

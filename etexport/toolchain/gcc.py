@@ -8,18 +8,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from etexport.artifacts.memory import Linked, read_memory
 from etexport.board import Board, firmware_defines, firmware_sources, own_sources
 from etexport.errors import BuildError, PlanError, ToolMissingError
 from etexport.resources import root
+from etexport.sources import folder_of
 
 GENERATED = ("program.cpp", "binding.cpp", "constants.S")
 MARKED = ("marked.cpp", *GENERATED[1:])
 """What emit writes and the compiler reads: the program that is shipped, and the one with marks between its steps."""
+FOREIGN = "foreign.o"
+"""The object of what kernels and delegates bring in C and C++ beside their headers."""
 IMAGES = {"bin": "binary", "hex": "ihex"}
 
 LANGUAGE = (
@@ -186,7 +190,8 @@ def build(
     front: str = "",
     generated: Sequence[Path] = (),
 ) -> Artifacts:
-    """Compile the generated sources in `out` with the firmware, link them, and convert the image.
+    """Compile the generated sources in `out` with the firmware and the C and C++ that its kernels and delegates bring,
+    link them, and convert the image.
 
     `include` are the library's folders of kernels. Objects go to `obj/` in `build_dir` (default: `out`), the firmware
     beside it. `probe_count` (number of steps + 1) builds the marks that count each step, `trace` those that stream each
@@ -213,7 +218,52 @@ def build(
     ]
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda command: run(command, board), commands))
+    linked = read_memory(out).sources if (out / "memory.json").is_file() else ()
+    if linked:
+        objects += (objects_dir / FOREIGN,)
+        foreign_object(linked, board, include, objects[-1], sanitize=sanitize, jobs=jobs)
     return link(target, board, objects, script_dir=out, sanitize=sanitize)
+
+
+def foreign_object(
+    linked: Sequence[Linked], board: Board, include: Sequence[Path], target: Path, *, sanitize: bool = False,
+    jobs: int = 2,
+) -> None:  # fmt: skip
+    """Compile what kernels and delegates bring in C and C++ into one object, the use of their stacks beside it;
+    `include` are their folders. BuildError with the compiler's own words, ToolMissingError where a package cannot be
+    fetched."""
+    aside = target.with_suffix("")
+    aside.mkdir(parents=True, exist_ok=True)
+    commands = [command for one in linked for command in _foreign(one, board, include, aside, sanitize=sanitize)]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda command: run(command, board), commands))
+    objects = [command[-1] for command in commands]
+    # specs of a C library bring its linker script
+    flags = [flag for flag in board.toolchain.flags if not flag.startswith("--specs=")]
+    run([tool(board, "gcc"), *flags, "-r", "-nostdlib", *objects, "-o", str(target)], board)
+    usage = (Path(one).with_suffix(".su") for one in objects)
+    target.with_suffix(".su").write_text("".join(one.read_text() for one in usage if one.is_file()), encoding="utf-8")
+
+
+def _foreign(one: Linked, board: Board, include: Sequence[Path], aside: Path, *, sanitize: bool) -> Iterator[list[str]]:
+    """The command for each file."""
+    folder = next(folder / one.family for folder in include if (folder / one.family).is_dir())
+    sources = one.sources
+    homes = [(folder, one.family, sources.files, (".", *sources.include))]
+    homes += [(folder_of(package), package.name, package.files, package.include) for package in sources.packages]
+    includes = [f"-I{home / name}" for home, _, _, names in homes for name in names]
+    maps = [f"-ffile-prefix-map={home}={name}" for home, name, *_ in homes]
+    for home, at, files, _ in homes:
+        for name in files:
+            is_c = name.endswith(".c")
+            flags = [flag for flag in compile_flags(board, sanitize=sanitize) if not is_c or flag not in _CPP]
+            target = aside / f"{at}-{name.replace('/', '-')}.o"  # two folders may have files of one name
+            program = tool(board, "gcc" if is_c else "g++")
+            yield [program, *flags, *maps, *sources.flags, *includes, "-c", str(home / name), "-o", str(target)]
+
+
+_CPP = ("-std=c++17", "-fno-rtti", "-fno-threadsafe-statics", "-Wconversion")
+"""Flags that C does not have, or that is written otherwise than ours."""
 
 
 def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Path, sanitize: bool = False) -> Artifacts:
@@ -246,7 +296,9 @@ def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
 
 _OVERFLOW = re.compile(r"region `?'?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 
-_HEADER = re.compile(r"^(?P<place>\S+\.h:\d+):\d+: (?:error|note):", re.MULTILINE)
+_HEADER = re.compile(
+    r"^(?P<place>(?!\S*\b(?:program|marked)\.cpp)\S+\.(?:h|c|cpp):\d+):\d+: (?:error|note):", re.MULTILINE
+)
 """Where a kernel is wrong, or is declared in another way than it is called."""
 
 

@@ -24,7 +24,7 @@ class Part(Enum):
     RUNTIME = "runtime"
     """Start-up, main loop, serial link, drivers, and the binding between them and the program."""
     KERNELS = "kernels"
-    """Code of the program: kernels and what was generated."""
+    """Code of the program: kernels, what they and delegates bring in C and C++, and what was generated."""
     CONSTANTS = "constants"
     """Weights, biases, multipliers, tables of kernels, initial state."""
     LIBC = "libc"
@@ -63,7 +63,7 @@ class _Extent:
 
 
 # Names of the objects that hold the program; see `etexport.emit`.
-_PROGRAM, _CONSTANTS = ("program", "marked"), "constants"
+_PROGRAM, _CONSTANTS = ("program", "marked", "foreign"), "constants"
 _ARENA, _STACK = ".bss.et.", ".stack"
 _TABLE = ".rodata.et_table"
 """The steps as a table that generated code walks (OPTIMIZE=size): it stands for code, so it is counted as such."""

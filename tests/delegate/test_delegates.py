@@ -4,6 +4,8 @@ to report, and through ExecuTorch's files."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ BACKEND = """
     import numpy as np
 
     from etexport.backend import Backend, Claims, Compiled
-    from etexport.kernel.call import Call, Const, Read, Write
+    from etexport.kernel.call import Call, Const, Read, Sources, Write
 
     BETWEEN = ("quantized_decomposed::dequantize_per_tensor.out", "aten::sigmoid.out", "quantized_decomposed::quantize_per_tensor.out")
 
@@ -44,22 +46,38 @@ BACKEND = """
         assert dict(delegate.specs)["kind"] == b"sigmoid"
         table = Const("blob", np.frombuffer(delegate.blob, np.int8))
         operands = (Write(node.out.id), Read(node.tensors[0].id), table)
-        return Call("acme_table", "acme_table.h", {"count": node.out.spec.numel}, operands, overlaps={node.tensors[0].id: 0})
+        sources = Sources(("src/table.c",), ("include",), ("-DFIRST=-128",))
+        overlaps = {node.tensors[0].id: 0}
+        return Call("acme_table", "acme_table.h", {"count": node.out.spec.numel}, operands, overlaps=overlaps, sources=sources)
 
     BACKEND = Backend("AcmeTable", run, claim, compile)
 """  # noqa: E501
 HEADER = """
     #pragma once
     #include <stdint.h>
+    extern "C" void acme_look_up(int8_t* out, const int8_t* x, int32_t count, const int8_t* table);
     namespace et {
     template <class G>
     inline void acme_table(const G& g, int8_t* out, const int8_t* x, const int8_t* table) {
-      for (int32_t i = 0; i < g.count; ++i) {
-        out[i] = table[x[i] + 128];
-      }
+      acme_look_up(out, x, g.count, table);
     }
     }  // namespace et
 """
+SOURCE = """
+    #include <stdint.h>
+    #include "first.h"
+    void acme_look_up(int8_t *out, const int8_t *x, int32_t count, const int8_t *table) {
+      for (int32_t i = 0; i < count; ++i) {
+        out[i] = table[x[i] - first];
+      }
+    }
+"""
+TABLE = {
+    "acme_table/backend.py": BACKEND,
+    "acme_table/acme_table.h": HEADER,
+    "acme_table/src/table.c": SOURCE,
+    "acme_table/include/first.h": "enum { first = FIRST };",
+}
 INT8 = """
     import torch
     from torch import nn
@@ -81,8 +99,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     files = pages.files("delegates.md")
     assert set(files) == {"backends/acme_dense/backend.py", "backends/acme_dense/acme_dense.h", "model.py"}
-    more = {"acme_table/backend.py": BACKEND, "acme_table/acme_table.h": HEADER}
-    files |= {f"acme_backends/{name}": text for name, text in more.items()}
+    files |= {f"acme_backends/{name}": text for name, text in TABLE.items()}
     installed(
         folder,
         "acme",
@@ -96,6 +113,18 @@ def whole(text: str) -> str:
     """The page's model without its sine."""
     assert "torch.sin(self.first(x))" in text
     return text.replace("torch.sin(self.first(x))", "self.first(x)")
+
+
+@contextmanager
+def changed(path: Path, old: str, new: str) -> Iterator[None]:
+    """The file with another text, while this lasts."""
+    right = path.read_text()
+    assert old in right
+    path.write_text(right.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(right)
 
 
 def run(site: Path, *words: object, code: int = 0) -> str:
@@ -149,20 +178,28 @@ def test_two_delegates_in_int8_give_the_same_bytes_everywhere(site: Path) -> Non
         kernels = [step["kernel"] for step in steps]
         assert kernels.count("acme_table") == kernels.count("acme_dense") == 1, kernels
         outputs.append(np.load(site / board / "outputs.npz")["output_0"])
+        assert "acme_look_up" in (site / board / "obj" / "foreign.su").read_text()
     np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
 def test_a_wrong_call_is_seen(site: Path, tmp_path: Path) -> None:
-    """What the C++ computes is held against the blob's meaning, though it be off by one step in one place."""
-    header = site / "acme_backends" / "acme_table" / "acme_table.h"
-    right = header.read_text()
-    header.write_text(right.replace("table[x[i] + 128]", "table[x[i] + 128] + (i == 3)"))
-    try:
+    """What the C computes is held against the blob's meaning, though it be off by one step in one place."""
+    source = site / "acme_backends" / "acme_table" / "src" / "table.c"
+    with changed(source, "table[x[i] - first]", "table[x[i] - first] + (i == 3)"):
         run(site, "build", "q.pte", "--board", "host", "-o", "wrong")
         run(site, "run", "wrong")
         assert "1 of 12 results" in run(site, "validate", "wrong", code=2)
-    finally:
-        header.write_text(right)
+    with changed(source, "table[x[i] - first]", "tables[x[i] - first]"):
+        said = run(site, "build", "q.pte", "--board", "host", "-o", "wrong", code=1)
+        assert f"{source}:6: error: " in said and "tables" in said and "Traceback" not in said, said
+    backend = site / "acme_backends" / "acme_table" / "backend.py"
+    line = 1 + backend.read_text().splitlines().index(
+        next(one for one in BACKEND.splitlines() if "return Call(" in one)[4:]
+    )
+    for wrong, words in (("1 / 0, (", f"{backend}:{line}: acme_table failed to run "), ("3, (", "run() gave a tuple")):
+        with changed(backend, "return Call(", f"return {wrong}"):
+            said = run(site, "build", "q.pte", "--board", "host", "-o", "wrong", code=1)
+            assert words in said and "Traceback" not in said, said
 
 
 def test_mistakes_are_named(site: Path) -> None:
