@@ -29,10 +29,10 @@ def kernel_folders(project: Project = NOTHING) -> tuple[Path, ...]:
 
 
 def backend_folders(project: Project = NOTHING) -> tuple[Path, ...]:
-    """The folders of delegates of installed packages, by entry point name, then the project's. ModelError where one of
-    these holds none."""
+    """Our own `backends/`, those of installed packages, by entry point name, then the project's. ModelError where one
+    of these holds none."""
     _check_folders(project.backends, "backend.py", "a folder of delegates", "docs/delegates.md")
-    return (*installed_folders("etexport.backends", "*/backend.py"), *project.backends)
+    return (root() / "backends", *installed_folders("etexport.backends", "*/backend.py"), *project.backends)
 
 
 def _check_folders(folders: Sequence[Path], file: str, kind: str, page: str) -> None:

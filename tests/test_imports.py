@@ -110,11 +110,13 @@ FAMILIES = sorted(path.parent.name for path in (ROOT / "kernels").glob("*/op.py"
 
 
 def test_plugins_never_import_torch_or_rooms() -> None:
-    """A kernel folder knows `etexport.kernel`, the data it talks about, and other families; nothing of the stages."""
+    """A kernel folder knows `etexport.kernel`, the data it talks about, and other families, a delegate what it is
+    written with; nothing of the stages."""
     found = [
         text
-        for path in sorted((ROOT / "kernels").rglob("*.py"))
-        for text in wrong(path, {"kernel", "program", "etexport_kernels", *FAMILIES})
+        for folder, more in (("kernels", {"etexport_kernels", *FAMILIES}), ("backends", {"backend"}))
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for text in wrong(path, {"kernel", "program", *more})
     ]
     assert not found, "\n".join(found)
 

@@ -8,7 +8,7 @@ from tests.installed import Installed
 from tests.pages import commands, files
 from tests.test_tree import tracked
 
-DATA = ("kernels", "firmware", "boards", "renode", "integrations", "schema", "benchmarks", "examples")
+DATA = ("kernels", "firmware", "backends", "boards", "integrations", "schema", "benchmarks", "examples")
 NOTEBOOK = """
 import torch, etexport
 from gesture import example_inputs, model

@@ -12,7 +12,7 @@ import numpy as np
 from etexport.backend import Backend
 from etexport.delegate.load import load_backends, told
 from etexport.errors import EtError, ModelError, raise_all
-from etexport.kernel.call import Call, Target
+from etexport.kernel.call import Call, Const, Target
 from etexport.kernel.library import Library
 from etexport.kernel.node import Node, node_of
 from etexport.kernel.op import Op, spec_of
@@ -57,6 +57,9 @@ def _op(delegate: Delegate, backend: Backend, library: Library) -> Op:
             call = backend.run(node, delegate, target)
             if not isinstance(call, Call):
                 raise TypeError(f"run() gave a {type(call).__name__}")
+            for operand in call.operands:
+                if isinstance(operand, Const) and operand.data is not None:
+                    DType.of_numpy(operand.data.dtype)  # ValueError for one that no constant has
             return call
 
     def reference(*inputs: Array) -> tuple[Array, ...]:

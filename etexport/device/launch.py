@@ -108,7 +108,7 @@ def command(simulator: Simulator, elf: Path, port: int | None = None) -> tuple[s
     places = {
         "elf": str(elf),
         "port": str(port),
-        "renode": str(root() / "renode"),
+        "renode": str(root() / "boards" / "renode"),
         "device": str(Path(__file__).parent),
     }
     if simulator.kind == "renode":  # whose Monitor ends a path at a blank that has no backslash before it

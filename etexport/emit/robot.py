@@ -51,7 +51,7 @@ def _script(board: Board) -> Path:
         hint = f"those that do: {', '.join(name for name in board_names() if _runs_in_renode(name))}"
         raise BoardError("does not run in Renode", where=board.name, hint=hint)
     told = next((found for word in board.simulator.arguments if (found := _INCLUDE.search(word))), None)
-    path = Path(told[1].strip().replace("{renode}", str(root() / "renode"))) if told else None
+    path = Path(told[1].strip().replace("{renode}", str(root() / "boards" / "renode"))) if told else None
     if path is None or not path.is_file():
         raise BoardError(
             "includes no script that is there",

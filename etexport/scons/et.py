@@ -812,10 +812,11 @@ def _within(module):
 
 @functools.cache
 def _operators():
-    """The Python files of the kernel folders, and sources of installed packages that add kernels, passes or
-    delegates."""
+    """The Python files of the kernel folders, and sources of our delegates and of installed packages that add kernels,
+    passes or delegates."""
     data = _ROOT / "etexport" / "data"
-    ours = (data if data.is_dir() else _ROOT).glob("kernels/*/*.py")
+    folder = data if data.is_dir() else _ROOT
+    ours = (*folder.glob("kernels/*/*.py"), *(file for file in folder.glob("backends/*/*") if file.suffix in _SOURCES))
     return {*ours, *itertools.chain.from_iterable(map(_files, _added_modules()))}
 
 

@@ -19,7 +19,7 @@ from etexport.resources import root
 from tests.device.building import build_tiny
 from tests.device.tiny import expected, sample
 
-FOLDER = root() / "renode"
+FOLDER = root() / "boards" / "renode"
 BOARDS = [
     name
     for name in board_names()

@@ -49,7 +49,9 @@ def test_every_board_in_renode_has_one(name: str) -> None:
     assert beside and beside <= set(files), "the script lies beside it"
     for file, content in files.items():
         if file != "firmware.robot":
-            assert content == (root() / "renode" / file).read_bytes(), "as tests/device/test_renode.py checks it"
+            assert content == (root() / "boards" / "renode" / file).read_bytes(), (
+                "as tests/device/test_renode.py checks it"
+            )
             for platform in re.findall(rb"\$ORIGIN/([\w.-]+)", content):
                 assert platform.decode() in files
     assert str(root()) not in text and re.search(rf"^\$\{{BOARD\}} +{name}$", text, re.MULTILINE)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("etexport", "benchmarks", "kernels", "firmware", "boards", "schema", "site_scons", "SConstruct")
+PARTS = ("etexport", "backends", "benchmarks", "kernels", "firmware", "boards", "schema", "site_scons", "SConstruct")
 
 
 @dataclass(frozen=True)

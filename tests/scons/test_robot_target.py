@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from etexport.resources import root
 from tests.scons.conftest import scons
 
 
 @pytest.mark.skipif(shutil.which("riscv64-unknown-elf-g++") is None, reason="riscv64-unknown-elf-g++ is not installed")
 def test_it_is_written_beside_the_firmware(house: Path) -> None:
-    shutil.copytree(root() / "renode", house / "renode")
     done = scons(house, "BOARD=renode_virt_rv32", "MODEL=linear", "SAMPLES=4", "robot")
     assert done.code == 0, done.text
     folder = house / "build" / "renode_virt_rv32" / "linear-float32"
