@@ -51,12 +51,12 @@ class Left:
 
 def delegated(
     program: Program, asked: Mapping[str, Options], library: Library
-) -> tuple[Program, tuple[Left, ...], dict[int, str]]:
+) -> tuple[Program, tuple[Left, ...], dict[str, str]]:
     """The program with what each of the `asked` backends takes as calls of it, the first asked first; what they left,
-    and the backend of each call by its handle. ModelError for one that is not there."""
+    and the backend of each call by its operator. ModelError for one that is not there."""
     delegates = dict(program.delegates)
     left: list[Left] = []
-    by: dict[int, str] = {}
+    by: dict[str, str] = {}
     for name, options in asked.items():
         backend = _known(name, library.project)
         methods = []
@@ -65,7 +65,7 @@ def delegated(
             methods.append(splitting.done())
             delegates |= splitting.made
             left += splitting.left
-            by |= dict.fromkeys(splitting.calls, name)
+            by |= dict.fromkeys(splitting.made, name)
         program = replace(program, methods=tuple(methods), delegates=delegates)
     return program, tuple(left), by
 
@@ -87,7 +87,6 @@ class _Splitting:
         self.uses = method.uses()
         self.made: dict[str, Delegate] = {}
         self.left: list[Left] = []
-        self.calls: list[int] = []
 
     def done(self) -> Method:
         instructions = self.method.instructions
@@ -174,7 +173,6 @@ class _Splitting:
         delegate = self.compiled(part)
         self.made[delegate.op] = delegate
         last = next(one for one in reversed(group) if outs[0] in one.outs)
-        self.calls.append(last.handle)
         return replace(last, op=delegate.op, args=tuple(map(Ref, inputs)), outs=outs)
 
     def compiled(self, part: Method) -> Delegate:

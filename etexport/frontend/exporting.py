@@ -343,10 +343,6 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
     if script.quantize != "float32":
         hint = 'quantize = "float32", or a script for each method'
         raise ModelError("several methods cannot be quantised yet", where=str(script.path), hint=hint)
-    if script.delegates:
-        raise ModelError(
-            "several methods have no delegates yet", where=str(script.path), hint="a script for each method"
-        )
     scripts = [
         replace(
             script,
@@ -365,9 +361,15 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
     calls, origin = calls_of(script, {one.name: one for one in whole.methods})
     called = tuple(eager_calls(script, calls))
     check_calls_repeat(script, called)
+    sized = any(method.symbols for method in whole.methods)
+    if script.delegates and sized:
+        what = "methods with sizes known at run time have no delegates yet"
+        raise ModelError(what, where=str(script.path), hint="a script for each method")
     passed = pipeline.run(whole, library)
+    if script.delegates:
+        passed, library = _with_delegates(passed, script, library, stock)
     supported.check(passed, library)
-    if any(method.symbols for method in whole.methods):  # the passes need sizes, so they come later
+    if sized:  # the passes need sizes, so they come later
         passed = whole
     if stock:
         _refuse_own_operators(passed)
@@ -391,7 +393,8 @@ def _made_of_methods(script: Script, library: Library, stock: bool) -> tuple[Pro
     numbers = {name: one for name, one in script.literals.items() if name not in texts}
     for method in methods:
         texts |= size_texts(method)
-    return Program(tuple(methods), metadata=texts, constant_methods=numbers), arrays
+    made_of = Program(tuple(methods), delegates=passed.delegates, metadata=texts, constant_methods=numbers)
+    return made_of, arrays
 
 
 def _with_delegates(program: Program, script: Script, library: Library, stock: bool) -> tuple[Program, Library]:
@@ -408,7 +411,12 @@ def _with_delegates(program: Program, script: Script, library: Library, stock: b
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     for name in script.delegates:
-        taken = [one.name for one in program.method().instructions if calls.get(one.handle) == name]
+        taken = [
+            one.name if len(program.methods) == 1 else f"{method.name}.{one.name}"
+            for method in program.methods
+            for one in method.instructions
+            if calls.get(one.op) == name
+        ]
         print(f"delegate {name}: {f'{len(taken)} calls: ' if taken else 'takes nothing'}{', '.join(taken)}", flush=True)
     for one in left:
         print(f"delegate {one.by}: not {one}", flush=True)

@@ -92,6 +92,32 @@ INT8 = """
     keep_float = ["4"]
     delegates = {"acme_table": {}, "acme_dense": {"longest": 99}}
 """
+METHODS = """
+    import torch
+    from torch import nn
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.decoder = nn.Linear(6, 4), nn.Linear(4, 6)
+            self.register_buffer("mean", torch.zeros(1, 4))
+        def encode(self, x):
+            code = torch.tanh(self.encoder(x))
+            self.mean.mul_(0.9).add_(0.1 * code)
+            return code
+        def decode(self, code):
+            return self.decoder(code + self.mean)
+    class Entry(nn.Module):
+        def __init__(self, net, name):
+            super().__init__()
+            self.net, self.name = net, name
+        def forward(self, x):
+            return getattr(self.net, self.name)(x)
+    net = Net().requires_grad_(False)
+    def methods():
+        sizes = {"encode": 6, "decode": 4}
+        return {name: (Entry(net, name), (torch.randn(1, size),)) for name, size in sizes.items()}
+    delegates = ["acme_dense"]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +126,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     files = pages.files("delegates.md")
     assert set(files) == {"backends/acme_dense/backend.py", "backends/acme_dense/acme_dense.h", "model.py"}
     files |= {f"acme_backends/{name}": text for name, text in TABLE.items()}
+    scripts = {"int8.py": INT8, "two.py": METHODS, "whole.py": whole(files["model.py"])}
     installed(
         folder,
         "acme",
         "[etexport.backends]\nacme = acme_backends\n",
-        {"acme_backends/__init__.py": "", "int8.py": INT8, "whole.py": whole(files["model.py"]), **files},
+        {"acme_backends/__init__.py": "", **scripts, **files},
     )
     return folder
 
@@ -180,6 +207,16 @@ def test_two_delegates_in_int8_give_the_same_bytes_everywhere(site: Path) -> Non
         outputs.append(np.load(site / board / "outputs.npz")["output_0"])
         assert "acme_look_up" in (site / board / "obj" / "foreign.su").read_text()
     np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
+
+
+def test_methods_have_calls_of_their_own(site: Path) -> None:
+    said = run(site, "export", "two.py", "-o", "two.pte")
+    assert "delegate acme_dense: 2 calls: encode.addmm, decode.addmm" in said, said
+    run(site, "build", "two.pte", "--board", "host", "-o", "two", "--poison")
+    run(site, "run", "two")
+    assert "all 16 samples agree" in run(site, "validate", "two", "--trace")
+    steps = json.loads((site / "two" / "memory.json").read_text())["steps"]
+    assert [step["kernel"] for step in steps].count("acme_dense") == 2
 
 
 def test_a_wrong_call_is_seen(site: Path, tmp_path: Path) -> None:
