@@ -14,7 +14,9 @@ from etexport.artifacts.files import write_whole
 from etexport.board import Board
 from etexport.emit import explained, modelled, sources
 from etexport.emit.cpp import inside
+from etexport.emit.memory_map import linked
 from etexport.kernel.library import Library
+from etexport.library.foreign import foreign
 from etexport.resources import root
 from etexport.specialise.model import Placed
 from etexport.toolchain import gcc
@@ -60,11 +62,15 @@ def library(
         else [],
         "language": [flag for flag in gcc.LANGUAGE if flag.startswith("-f") and flag not in _OURS],
     }
+    brought = [foreign(one, kernels.include_dirs) for one in linked(methods, kernels)]
+    facts["foreign"] = brought
     alone = tuple(flag.removeprefix("-f") for flag in gcc.WISHES)
     code = {
         **_closure(model.headers, (root() / "firmware", *kernels.include_dirs)),
         **sources(model, space, alone=alone),
     }
+    for one in brought:
+        code |= one.texts
     texts = {
         **{f"src/{name}": text for name, text in code.items()},
         **{name.format(space=space): _render(template, facts) for template, name in _TEMPLATES.items()},

@@ -4,6 +4,7 @@ to report, and through ExecuTorch's files."""
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -209,6 +210,24 @@ def test_two_delegates_in_int8_give_the_same_bytes_everywhere(site: Path) -> Non
     np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-6)
 
 
+def test_a_library_has_the_c_of_its_calls(site: Path) -> None:
+    """In the two files that every build compiles."""
+    run(site, "library", "q.pte", "--core", "host", "-o", "lib", "--name", "gate")
+    flags = ["-Isrc", "-Wall", "-Wextra", "-Werror"]
+    for compiler, source, target in (
+        ("gcc", "src/gate_constants.c", "c.o"),
+        ("g++", "src/gate.cpp", "cpp.o"),
+        ("g++", "examples/once/main.cpp", "main.o"),
+    ):
+        subprocess.run([compiler, *flags, "-c", source, "-o", target], cwd=site / "lib", check=True)
+    subprocess.run(["gcc", "c.o", "cpp.o", "main.o", "-lm", "-o", "once"], cwd=site / "lib", check=True)
+    subprocess.run(["./once"], cwd=site / "lib", check=True)
+    assert not [path for path in (site / "lib").rglob("*.c") if path.name != "gate_constants.c"]
+    with changed(site / "acme_backends/acme_table/backend.py", '"-DFIRST=-128"', '"-DFIRST=-128", "-O3"'):
+        said = run(site, "library", "q.pte", "--core", "host", "-o", "lib2", code=1)
+        assert "acme_table brings -O3, and a library has C without flags of its own" in said, said
+
+
 def test_methods_have_calls_of_their_own(site: Path) -> None:
     said = run(site, "export", "two.py", "-o", "two.pte")
     assert "delegate acme_dense: 2 calls: encode.addmm, decode.addmm" in said, said
@@ -233,7 +252,10 @@ def test_a_wrong_call_is_seen(site: Path, tmp_path: Path) -> None:
     line = 1 + backend.read_text().splitlines().index(
         next(one for one in BACKEND.splitlines() if "return Call(" in one)[4:]
     )
-    for wrong, words in (("1 / 0, (", f"{backend}:{line}: acme_table failed to run "), ("3, (", "run() gave a tuple")):
+    for wrong, words in (
+        ("1 / 0 or Call(", f"{backend}:{line}: acme_table failed to run "),
+        ("3, Call(", "run() gave a tuple"),
+    ):
         with changed(backend, "return Call(", f"return {wrong}"):
             said = run(site, "build", "q.pte", "--board", "host", "-o", "wrong", code=1)
             assert words in said and "Traceback" not in said, said
