@@ -25,9 +25,10 @@ struct FewRows {
 // The block of `lanes` rows from the first-th on, as floats.
 template <class Stored>
 __attribute__((noinline)) void decode(const FewRows& rows, int32_t first, int32_t lanes, float* to) {
-  const uint8_t* const from = rows.weight + first / 4 * rows.elements * (Stored::kBytesOfEight / 2);
+  constexpr int32_t kBytesOfFour = Stored::kBytesOfEight / 2;
   for (int32_t lane = 0; lane < lanes; lane += 4) {
-    int32_t at = lane;
+    const uint8_t* four = rows.weight + (first / 4 * rows.elements + lane / 4) * kBytesOfFour;
+    float* out = to + lane;
     int32_t factor = first * (rows.elements / rows.scaled) + lane;
     for (int32_t done = 0; done < rows.elements; done += rows.scaled) {
       float scale[4];
@@ -40,9 +41,10 @@ __attribute__((noinline)) void decode(const FewRows& rows, int32_t first, int32_
       for (int32_t k = 0; k < rows.scaled; ++k) {
 #pragma GCC unroll 4
         for (int32_t c = 0; c < 4; ++c) {
-          to[at + c] = Stored::at(from, at + c, zero[c]) * scale[c];
+          out[c] = Stored::at(four, c, zero[c]) * scale[c];
         }
-        at += lanes;
+        four += lanes / 4 * kBytesOfFour;
+        out += lanes;
       }
       factor += lanes;
     }

@@ -73,12 +73,11 @@ def _straight(node: Node) -> _Form:
     kernel = "depthwise" if groups > 1 and shape[1] == 1 else "convolution"
     at_once = all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
     if at_once and kernel == "convolution":
-        kernel, geometry, window = "pointwise", geometry | pointwise_geometry(positions), None
+        kernel, geometry, window = "pointwise", geometry | _in_one_row(positions), None
     return _Form(kernel, geometry, window, positions * prod(shape), lambda of: convolution.rows_of(of, groups))
 
 
-def pointwise_geometry(positions: int) -> dict[str, GeometryField]:
-    """What differs for positions that are all in one row."""
+def _in_one_row(positions: int) -> dict[str, GeometryField]:
     return {"in_width": positions, "out_width": positions, "inner_begin": 0, "inner_end": positions}
 
 
@@ -101,14 +100,31 @@ def _lower(node: Node, target: Target) -> Call:
         if one is not None:
             rows = one.data.repeat(prod(weight.shape) // outputs // one.data.shape[1], axis=1)
             layer.append(form.rows(_as_weight(rows, weight.shape, node["transposed"], groups)))
-    bias: Array = np.zeros(outputs, np.float32) if node["bias"] is None else node["bias"].data
-    return decoded(node, target, form, layer, bias)
+    return _decoded(node, target, form, layer)
 
 
-def decoded(node: Node, target: Target, form: _Form, layer: list[Array], bias: Array) -> Call:
+def linear(node: Node, target: Target) -> Call:
+    """A linear layer, as a 1x1 convolution."""
+    (outputs, inputs), positions = node["weight"].spec.shape, node.out.spec.numel // node["weight"].spec.shape[0]
+    low, high = convolution.bounds(node)
+    geometry: dict[str, GeometryField] = {
+        **_in_one_row(positions), "groups": 1, "inputs": inputs, "outputs": outputs, "kernel_rows": 1,
+        "kernel_width": 1, "stride": 1, "pad": 0, "dilation": 1, "low": low, "high": high, "row_stride": 1,
+    }  # fmt: skip
+    form = _Form("pointwise", geometry, None, positions * outputs * inputs, lambda of: of[None])
+    layer = [form.rows(stored.integers(node["weight"].data, node["bits"]))]
+    for one in (node["scales"], node["zero_points"]):
+        if one is not None:
+            layer.append(form.rows(one.data.repeat(inputs // one.data.shape[1], axis=1)))
+    return _decoded(node, target, form, layer)
+
+
+def _decoded(node: Node, target: Target, form: _Form, layer: list[Array]) -> Call:
     """The call of a float kernel whose weights are decoded before. `layer` has integers, scales and zero points, the
     latter where there are any, as (groups, rows, k) each."""
     numbers, *factors = layer
+    outputs = numbers.shape[0] * numbers.shape[1]
+    bias: Array = np.zeros(outputs, np.float32) if node["bias"] is None else node["bias"].data
     bits, depthwise = node["bits"], "depthwise" in form.kernel
     variant, core, lanes = (convolution.depthwise_tiles if depthwise else tiles_for)(target, numbers, bias)
     if variant == "fixed":  # its weights are no floats

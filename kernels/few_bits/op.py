@@ -25,6 +25,8 @@ _INF = float("inf")
 _LONGEST = 128
 """Elements of a block at most: its sum is that of unsigned weights until the zero point's share is taken off, so that
 it must not grow large beside the result."""
+_MANY = 16
+"""Positions for which weights are decoded once, in scratch that is then no larger than the input."""
 
 
 def _rows(node: Node) -> tuple[int, int, int]:
@@ -89,6 +91,8 @@ def _layer(node: Node) -> _Layer:
 
 
 def _lower_linear(node: Node, target: Target) -> Call:
+    if node.out.spec.numel >= _MANY * node["weight"].spec.shape[0] > 0:
+        return convolution.linear(node, target)
     layer, inputs, halves = _layer(node), node["weight"].spec.shape[1], node["bits"] == 16
     weight, scales, zeros = layer.constants
     block = inputs if halves and inputs % 8 == 0 else _block(inputs, layer.groups)
@@ -297,6 +301,8 @@ _CASES = (
     _linear((3, 40), 4, 1, 16, "bfloat16"),
     _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
     _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
+    _linear((16, 32), 13, 2, 4, "many positions, zero points", zeros=True),
+    _linear((3, 6, 17), 5, 1, 16, "many positions, bfloat16"),
 )
 _DYNAMIC_CASES = (
     _linear((1, 64), 5, 2, 4, "groups of 32"),
