@@ -339,7 +339,9 @@ def test_what_is_computed_in_16_bits_is_refused_by_name(special: Path) -> None:
 
 def test_a_delegate_that_is_not_installed_is_refused_by_name(special: Path) -> None:
     program = pte.read((special / "delegate.pte").read_bytes())
-    with pytest.raises(ModelError, match="the program calls the delegate 'XnnpackBackend', and no backend that is known"):
+    with pytest.raises(
+        ModelError, match="the program calls the delegate 'XnnpackBackend', and no backend that is known"
+    ):
         library_for(program, load_ops())
 
 
