@@ -236,7 +236,7 @@ def foreign_object(
     aside.mkdir(parents=True, exist_ok=True)
     commands = [command for one in linked for command in _foreign(one, board, include, aside, sanitize=sanitize)]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda command: run(command, board), commands))
+        list(pool.map(lambda command: run(command, board, brought=True), commands))
     objects = [command[-1] for command in commands]
     # specs of a C library bring its linker script
     flags = [flag for flag in board.toolchain.flags if not flag.startswith("--specs=")]
@@ -281,28 +281,29 @@ def link(target: Path, board: Board, objects: Sequence[Path], *, script_dir: Pat
     return Artifacts(elf, image, hex_file, map_file, tuple(objects), usage)
 
 
-def run(command: Sequence[str], board: Board, cwd: Path | None = None) -> None:
-    """Run a tool; its errors become a BuildError, its warnings are passed on."""
+def run(command: Sequence[str], board: Board, cwd: Path | None = None, *, brought: bool = False) -> None:
+    """Run a tool; its errors become a BuildError, its warnings are passed on. `brought`: the source is not ours, and an
+    error says where in it."""
     # Not closed for it is the lock on the folder (etexport/alone.py), which is to last as long as somebody writes
     # there.
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=cwd, close_fds=False
     )
     if done.returncode != 0:
-        raise translated(done.stderr, board, command)
+        raise translated(done.stderr, board, command, brought=brought)
     if done.stderr.strip():
         print(done.stderr.rstrip(), file=sys.stderr)
 
 
 _OVERFLOW = re.compile(r"region `?'?(?P<region>\w+)'? overflowed by (?P<bytes>\d+) bytes")
 
-_HEADER = re.compile(
-    r"^(?P<place>(?!\S*\b(?:program|marked)\.cpp)\S+\.(?:h|c|cpp):\d+):\d+: (?:error|note):", re.MULTILINE
-)
+_HEADER = re.compile(r"^(?P<place>\S+\.h:\d+):\d+: (?:error|note):", re.MULTILINE)
 """Where a kernel is wrong, or is declared in another way than it is called."""
+_BROUGHT = re.compile(r"^(?P<place>\S+\.(?:h|c|cpp):\d+):\d+: (?:error|note):", re.MULTILINE)
+"""The same in what kernels and delegates bring in C and C++."""
 
 
-def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | PlanError:
+def translated(text: str, board: Board, command: Sequence[str], *, brought: bool = False) -> BuildError | PlanError:
     """The tool's words as an error of ours; a full memory is told in bytes of the board."""
     overflows = [(match["region"], int(match["bytes"])) for match in _OVERFLOW.finditer(text)]
     if overflows:
@@ -317,7 +318,7 @@ def translated(text: str, board: Board, command: Sequence[str]) -> BuildError | 
         )
     said = [line for line in text.strip().splitlines() if not line.startswith("collect2:")]
     lines = [line for line in said if "error" in line.lower() or "undefined reference" in line] or said
-    header = _HEADER.search(text)
+    header = (_BROUGHT if brought else _HEADER).search(text)
     where = header["place"] if header else f"board {board.name}"
     return BuildError(
         "\n".join(re.sub(rf"^{re.escape(where)}:\d+: ", "", line) for line in lines[:8])
