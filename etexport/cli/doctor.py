@@ -86,7 +86,7 @@ def _packages() -> list[Tool]:
     for requirement, extra in _requirements():
         name, _, pinned = requirement.partition("==")
         try:
-            version = importlib.metadata.version(name)
+            version = importlib.metadata.version(name.partition("[")[0])
         except importlib.metadata.PackageNotFoundError:
             version = ""
         if version and pinned and version.partition("+")[0] != pinned:

@@ -764,14 +764,19 @@ def _verb(env, verb):
         files = {_ROOT / "etexport" / "__main__.py", *_within(f"etexport.cli.{verb}")}
         todo = list(files)
         while todo:
-            file = todo.pop()
-            new = {found for module in _modules(file) for found in _within(module)}
-            new = (new | _operators() if file == _ROOT / "etexport" / "kernel" / "library.py" else new) - files
+            new = _needed(todo.pop()) - files
             files |= new
             todo += new
         files |= {file for file in _tables() if any(file.name in _text(other) for other in files)}
         _nodes[verb] = env.Alias(f"what etexport {verb} runs", [env.File(str(file)) for file in sorted(files)])[0]
     return _nodes[verb]
+
+
+@functools.cache
+def _needed(file):
+    """The files that one of etexport runs by its own imports; verbs share most of them."""
+    found = {file for module in _modules(file) for file in _within(module)}
+    return found | _operators() if file == _ROOT / "etexport" / "kernel" / "library.py" else found
 
 
 _IMPORTS = re.compile(
@@ -804,10 +809,10 @@ def _tables():
 @functools.cache
 def _within(module):
     """The files that importing a module of etexport runs: its own, and those of the packages that it is in."""
-    parts = module.split(".")[1:]
-    stems = [_ROOT.joinpath("etexport", *parts[:at]) for at in range(len(parts) + 1)]
-    candidates = [*(stem / "__init__.py" for stem in stems), stems[-1].with_suffix(".py")]
-    return [file for file in candidates if file.is_file()]
+    package, _, _ = module.rpartition(".")
+    stem = _ROOT.joinpath(*module.split("."))
+    candidates = (stem / "__init__.py", stem.with_suffix(".py"))
+    return [*(_within(package) if package else ()), *(file for file in candidates if file.is_file())]
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def test_nothing_to_do_does_nothing_quickly(house: Path, build: Build) -> None:
         return min(times)
 
     start = least(lambda: scons(house, "--version"))
-    assert least(lambda: build("report")) < 5 * start, start
+    assert least(lambda: build("report")) < 4 * start, start
 
 
 def test_a_changed_planner_plans_again_and_says_so(house: Path, build: Build) -> None:
