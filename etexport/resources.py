@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,9 +64,10 @@ def leaving_nothing() -> Iterator[None]:
         sys.dont_write_bytecode = kept
 
 
-def declared(group: str) -> list[EntryPoint]:
-    """The entry points of a group, sorted by name. PackageError where two packages give one name: the order would be
-    chance."""
+@functools.cache
+def declared(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of a group, sorted by name; found once, for what is installed does not change while a process
+    runs. PackageError where two packages give one name: the order would be chance."""
     found = sorted(set(entry_points(group=group)), key=lambda entry: (entry.name, entry.value))
     for one, other in itertools.pairwise(found):
         if one.name == other.name:
@@ -75,7 +77,7 @@ def declared(group: str) -> list[EntryPoint]:
                 where=group,
                 hint="rename one of the entry points, or uninstall a package",
             )
-    return found
+    return tuple(found)
 
 
 def package(entry: EntryPoint) -> str:
