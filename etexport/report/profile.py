@@ -19,8 +19,9 @@ class OpFigures:
     """One instruction of the program on one board.
 
     `count` comes from a run with probes, one between any two steps, and is that of all `executions` together (0 where
-    the way of that run did not lead here); `best_known` is in the same unit, for one execution's work on this core.
-    They are None where they are not known. `source` is `file:line` of the model script.
+    the way of that run did not lead here); `macs` is their work together too, and `best_known` in the count's unit for
+    that work on this core. They are None where they are not known, and `macs` is one execution's without such a run.
+    `source` is `file:line` of the model script.
     """
 
     handle: int
@@ -43,6 +44,7 @@ def profile(
     with probes was made. `counter` says what they count: the best known rates are instructions."""
     for known in (counts, executions):
         assert known is None or len(known) == len(steps), f"{len(known or ())} counts for {len(steps)} steps"
+    times = [1] * len(steps) if executions is None else executions
     return tuple(
         OpFigures(
             handle=step.handle,
@@ -50,9 +52,11 @@ def profile(
             op=step.op,
             kernel=kernel_name(step),
             source=step.source,
-            macs=step.macs,
+            macs=step.macs * times[index],
             count=None if counts is None else counts[index],
-            best_known=best_known(step, core, quantization) if unit_of(counter) == "instructions" else None,
+            best_known=best_known(step, core, quantization, times[index])
+            if unit_of(counter) == "instructions"
+            else None,
             bytes_constants=step.bytes_constants,
             executions=None if executions is None else executions[index],
         )
@@ -131,14 +135,14 @@ def kernel_name(step: Step) -> str:
     return name if variant == "portable" else f"{name} ({variant})"
 
 
-def best_known(step: Step, core: str, quantization: str) -> int | None:
-    """Instructions for this step's multiply-accumulates at the best rate known for its kind of operator; None where
-    nothing is known."""
+def best_known(step: Step, core: str, quantization: str, times: int = 1) -> int | None:
+    """Instructions for the multiply-accumulates of so many executions of this step, at the best rate known for its kind
+    of operator; None where nothing is known."""
     kind = kind_of(step)
     per_mac = best_per_mac(core, quantization, kind) if kind and step.macs else None
     if kind == "convolution" and step.macs < FEW_TERMS * math.prod(step.results[0].shape):
         per_mac = best_per_mac(core, quantization, "first") or per_mac
-    return None if per_mac is None else round(per_mac * step.macs)
+    return None if per_mac is None else round(per_mac * step.macs * times)
 
 
 def kind_of(step: Step) -> str:

@@ -93,7 +93,6 @@ def report(
         raise ModelError(what, where=str(folder / "run.json"), hint="run it again")
     steps, quantization = memory.steps, memory.quantization
     samples = reference or program.with_suffix(".npz")
-    macs = sum(step.macs for step in steps)
     stays = same_twice(run.counter)
     count, counts, init_count = None, None, None
     probed, executions = per_step(folder, memory)
@@ -103,6 +102,11 @@ def report(
     probing = profiled(folder, memory)
     ran = () if probing is None or probing.traced != tuple(range(len(probing.traced))) else probing.executions
     taken = () if run.calls else ways(steps, ran)
+    ops = profile(steps, counts, board.core, quantization, run.counter, executions)
+    macs = sum(op.macs for op in ops)
+    alike = (
+        bool(run.calls) or len(set(ran)) <= 1
+    )  # one sample's work says nothing of another's count where their ways part
     comparison = None if verdict is None else verdict.comparison
     activations = layers(memory, quality(samples)) if samples.is_file() else ()
     lost = "" if comparison is None or quantization == "float32" else warning(comparison.against_float, activations)
@@ -116,14 +120,14 @@ def report(
         macs=macs,
         counter=run.counter,
         count=count,
-        count_per_mac=count / macs if count is not None and macs else None,
+        count_per_mac=count / macs if count is not None and macs and alike else None,
         init_count=init_count,
         flash=sizes.flash,
         ram=ram_figures(memory, sizes),
         plan=plan_figures(memory),
         methods=method_figures(run, comparison) if run.calls else (),
         compare=compared(comparison) if comparison else None,
-        ops=profile(steps, counts, board.core, quantization, run.counter, executions),
+        ops=ops,
         in_float=in_float(memory, reasons(samples) if samples.is_file() else {}),
         quality=activations,
         exact=None if verdict is None else verdict.exact,

@@ -380,6 +380,17 @@ def test_first_layers_have_a_rate_of_their_own() -> None:
     assert best_known(step, "Cortex-M4F", "float32") == round(2_700 * 1.05), "none is known there"
 
 
+def test_work_in_a_loop_counts_as_often_as_it_goes_round() -> None:
+    steps = handmade.memory().steps
+    times = (1, 1, 5, 0, 1, 1)
+    figures = profile(steps, [100] * len(steps), "Cortex-M4F", "float32", executions=times)
+    assert [op.macs for op in figures] == [step.macs * ran for step, ran in zip(steps, times, strict=True)]
+    once = best_known(steps[2], "Cortex-M4F", "float32")
+    assert once is not None and figures[2].best_known == pytest.approx(5 * once, abs=5)
+    assert shares(figures)[2].per_mac == 100 / (5 * steps[2].macs) and shares(figures)[3].per_mac is None
+    assert [op.macs for op in profile(steps, None, "Cortex-M4F", "float32")] == [step.macs for step in steps]
+
+
 def test_images_for_size_stand_beside_those_for_speed(tmp_path: Path) -> None:
     speed = handmade.integer_report()
     small = replace(
