@@ -18,7 +18,7 @@ from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused
 from etexport.kernel.weights import NO_ROWS, Kept, Rounded, Weights
 from etexport.program.model import HALVES, Array, DType, Value
-from etexport_kernels.few_bits import convolution, stored
+from etexport_kernels.few_bits import convolution, fixed, stored
 from etexport_kernels.few_bits.dynamic import LONGEST, ROWS, infer_rows, rounded
 
 _INF = float("inf")
@@ -94,6 +94,10 @@ def _lower_linear(node: Node, target: Target) -> Call:
     if node.out.spec.numel >= _MANY * node["weight"].spec.shape[0] > 0:
         return convolution.linear(node, target)
     layer, inputs, halves = _layer(node), node["weight"].spec.shape[1], node["bits"] == 16
+    if target.features >= {"arm", "dsp", "fpu"}:
+        call = _fixed(layer)
+        if call is not None:
+            return call
     weight, scales, zeros = layer.constants
     block = inputs if halves and inputs % 8 == 0 else _block(inputs, layer.groups)
     if target.features >= {"arm", "dsp", "fpu"} and block and zeros.data is None:
@@ -107,6 +111,25 @@ def _lower_linear(node: Node, target: Target) -> Call:
         return layer.call("few_bits_linear_m4f<et::M4f", "few_bits/m4f.h", more, (weight, factors), (sums,), "m4f")
     more = {"group": inputs // layer.groups, "zero": layer.zero}
     return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
+
+
+def _fixed(layer: _Layer) -> Call | None:
+    node = layer.node
+    weight, scales, bits = node["weight"].data, node["scales"], node["bits"]
+    if bits == 16 or node["zero_points"] is not None:
+        return None
+    groups = fixed.groups_of(*weight.shape, layer.groups, bits)
+    if groups is None:
+        return None
+    rows = fixed.whole(len(weight), bits)
+    apart = node.residual is not None or rows != len(weight)
+    more: dict[str, GeometryField] = {
+        "groups": groups.count, "group": groups.size, "eights": groups.eights, "apart": int(apart),
+    }  # fmt: skip
+    words = Const("weight", fixed.packed(weight, scales.data, groups, bits))
+    floats = Scratch(DType.FLOAT32, groups.count + (rows if apart else 0))
+    scratch = (Scratch(DType.INT32, groups.count * groups.eights * 8), floats)
+    return layer.call("few_bits_linear_fixed<et::Fixed", "few_bits/fixed_m4f.h", more, (words,), scratch, "fixed")
 
 
 def _lower_dynamic(node: Node, target: Target) -> Call:
@@ -230,10 +253,17 @@ def _linear(
     zeros: bool = False,
     bias: bool = True,
     half: DType = DType.BFLOAT16,
+    largest: float = 2.0,
 ) -> Case:
     added = T((outputs,), constant=True) if bias else None
     return Case(
-        (T(x), *stored.of_case((outputs, x[-1]), outputs, groups, bits, zeros=zeros, half=half), added, bits), note
+        (
+            T(x, low=-largest, high=largest),
+            *stored.of_case((outputs, x[-1]), outputs, groups, bits, zeros=zeros, half=half),
+            added,
+            bits,
+        ),
+        note,
     )
 
 
@@ -301,6 +331,12 @@ _CASES = (
     _linear((3, 40), 4, 1, 16, "bfloat16"),
     _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
     _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
+    _linear((2, 600), 12, 1, 8, "blocks of four rows, the last group filled up"),
+    _linear((2, 96), 16, 3, 4, "blocks of eight rows"),
+    _linear((1, 300), 7, 1, 4, "blocks of eight rows, the last one filled up", bias=False),
+    _linear((1, 64), 8, 2, 4, "next to nothing", bias=False, largest=1e-30),
+    _linear((1, 64), 4, 1, 8, "next to nothing", bias=False, largest=1e-30),
+    _linear((1, 24), 8, 1, 8, "nothing", largest=0.0),
     _linear((16, 32), 13, 2, 4, "many positions, zero points", zeros=True),
     _linear((3, 6, 17), 5, 1, 16, "many positions, bfloat16"),
 )

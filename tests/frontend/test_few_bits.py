@@ -133,7 +133,7 @@ from torchao.quantization import quantize_, Int8WeightOnlyConfig
 from torchao.quantization.granularity import PerRow, PerTensor
 quantize_(net, Int8WeightOnlyConfig(granularity={granularity}))"""
     placed = made(tmp_path, more)
-    assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["m4f", "m4f"]
+    assert [step.call.variant for step in placed.specialised.calls.values()][1:] == ["fixed", "m4f"]
     assert constants(placed) == WEIGHTS["first"] + WEIGHTS["last"] + 4 * (24 + 24 + 6)
 
 
