@@ -249,4 +249,27 @@ __attribute__((noinline)) void few_bits_linear_fixed(const G& g, float* out, con
   }
 }
 
+// A table in the same words, so that an output layer that has its weights shares them. For each index a row, as floats;
+// of one out of range NaNs. G: count (indices), rows, elements (of a row), and groups, group, eights as above.
+template <class Kind, class G, class Index>
+void few_bits_embedding_fixed(const G& g, float* out, const int32_t* weight, const Index* index) {
+  const int32_t length = g.eights * 8 + Kind::kLanes;
+  for (int32_t at = 0; at < g.count; ++at) {
+    const int64_t wide = index[at];
+    const bool inside = wide >= 0 && wide < g.rows;
+    const int32_t row = inside ? static_cast<int32_t>(wide) : 0;
+    const int32_t lane = row % Kind::kLanes;
+    const auto* words = reinterpret_cast<const uint32_t*>(weight) + row / Kind::kLanes * g.groups * length;
+    for (int32_t begin = 0; begin < g.elements; begin += g.group) {
+      const float scale = Kind::scale_of(float_of_bits(words[g.eights * 8 + lane]), lane);
+      const int32_t size = smaller(g.group, g.elements - begin);
+      for (int32_t i = 0; i < size; ++i) {
+        const float value = static_cast<float>(Kind::integer(words[i], lane)) * scale;
+        *out++ = inside ? value : __builtin_nanf("");
+      }
+      words += length;
+    }
+  }
+}
+
 }  // namespace et

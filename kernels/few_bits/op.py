@@ -113,20 +113,26 @@ def _lower_linear(node: Node, target: Target) -> Call:
     return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
 
 
-def _fixed(layer: _Layer) -> Call | None:
-    node = layer.node
+def _blocks(node: Node, groups: int) -> tuple[fixed.Groups, Const] | None:
+    """Weights and scales as the M4 reads them in block fixed point, where it can."""
     weight, scales, bits = node["weight"].data, node["scales"], node["bits"]
     if bits == 16 or node["zero_points"] is not None:
         return None
-    groups = fixed.groups_of(*weight.shape, layer.groups, bits)
-    if groups is None:
+    found = fixed.groups_of(*weight.shape, groups, bits)
+    return None if found is None else (found, Const("weight", fixed.packed(weight, scales.data, found, bits)))
+
+
+def _fixed(layer: _Layer) -> Call | None:
+    node = layer.node
+    laid = _blocks(node, layer.groups)
+    if laid is None:
         return None
+    (groups, words), weight, bits = laid, node["weight"].data, node["bits"]
     rows = fixed.whole(len(weight), bits)
     apart = node.residual is not None or rows != len(weight)
     more: dict[str, GeometryField] = {
         "groups": groups.count, "group": groups.size, "eights": groups.eights, "apart": int(apart),
     }  # fmt: skip
-    words = Const("weight", fixed.packed(weight, scales.data, groups, bits))
     floats = Scratch(DType.FLOAT32, groups.count + (rows if apart else 0))
     scratch = (Scratch(DType.INT32, groups.count * groups.eights * 8), floats)
     return layer.call("few_bits_linear_fixed<et::Fixed", "few_bits/fixed_m4f.h", more, (words,), scratch, "fixed")
@@ -217,12 +223,18 @@ def _infer_embedding(node: Node) -> tuple[InferredSpec, ...]:
 
 def _lower_embedding(node: Node, target: Target) -> Call:
     rows, elements, groups = _rows(node)
-    geometry: dict[str, GeometryField] = {
-        "count": node["indices"].spec.numel, "rows": rows, "elements": elements, "group": elements // groups,
-        "zero": stored.zero_of(node),
-    }  # fmt: skip
-    operands = (Write(node.out.id), *_constants(node), Read(node["indices"].id))
-    return Call(f"few_bits_embedding<et::{stored.kind(node)}>", "few_bits/few_bits.h", geometry, operands)
+    count = node["indices"].spec.numel
+    geometry: dict[str, GeometryField] = {"count": count, "rows": rows, "elements": elements}
+    if target.features >= {"arm", "dsp", "fpu"} and (laid := _blocks(node, groups)) is not None:
+        geometry |= {"groups": laid[0].count, "group": laid[0].size, "eights": laid[0].eights}
+        function, constants = "few_bits_embedding_fixed<et::Fixed", (laid[1],)
+        header, variant = "few_bits/fixed_m4f.h", "fixed"
+    else:
+        geometry |= {"group": elements // groups, "zero": stored.zero_of(node)}
+        function, constants = "few_bits_embedding<et::", _constants(node)
+        header, variant = "few_bits/few_bits.h", "portable"
+    operands = (Write(node.out.id), *constants, Read(node["indices"].id))
+    return Call(f"{function}{stored.kind(node)}>", header, geometry, operands, variant=variant)
 
 
 def _reference_embedding(

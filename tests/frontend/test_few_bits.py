@@ -62,9 +62,10 @@ def signal(arrays: Mapping[str, Array]) -> float:
 def test_script(word: str, bits: int, least_db: float, tmp_path: Path) -> None:
     placed = made(tmp_path, quantize=word)
     # a scale for each row, in 4 bits for each 32 elements of one; rows of `last` have no whole 32. The M4 multiplies
-    # what is a float by 1
-    scales = {8: 20 + 24 + 6, 4: 2 * (20 + 24) + 6, 16: 2}[bits]
-    assert constants(placed) == sum(WEIGHTS.values()) * bits // 8 + 4 * (scales + 24)
+    # what is a float by 1, and takes eight rows of 4 bits together, also of the table's 20
+    scales = {8: 20 + 24 + 6, 4: 2 * (24 + 24) + 6, 16: 2}[bits]
+    filled = 4 * 64 if bits == 4 else 0
+    assert constants(placed) == (sum(WEIGHTS.values()) + filled) * bits // 8 + 4 * (scales + 24)
     assert (placed.specialised.weights, placed.specialised.in_float) == (word.removesuffix("-weights"), ())
     _, arrays = read_back(tmp_path / "model.pte")
     assert signal(arrays) > least_db
@@ -85,7 +86,22 @@ def test_layers_that_the_script_keeps_in_float(tmp_path: Path) -> None:
     text = 'keep_float = ["first"]\n' + SCRIPT
     placed = made(tmp_path, quantize="int8-weights", text=text)
     kernels = [step.call.header for step in placed.specialised.calls.values()]
-    assert kernels == ["few_bits/few_bits.h", "convolution/m4f.h", "few_bits/m4f.h"]
+    assert kernels == ["few_bits/fixed_m4f.h", "convolution/m4f.h", "few_bits/m4f.h"]
+
+
+@pytest.mark.parametrize("word", ["int8-weights", "int4-weights", "bf16-weights"])
+def test_tied_table(word: str, tmp_path: Path) -> None:
+    """An output layer that has an embedding's weights reads the very bytes that the embedding reads."""
+    text = SCRIPT.replace("nn.Linear(24, 6, bias=False)", "nn.Linear(64, 20, bias=False)").replace(
+        "self.last(torch.relu(self.first(self.table(x))))", "self.last(torch.tanh(self.table(x)))"
+    )
+    placed = made(tmp_path, "net.last.weight = net.table.weight", quantize=word, text=text)
+    read = [
+        [one.data.tobytes() for one in step.call.operands if isinstance(one, Const) and one.name == "weight"]
+        for step in placed.specialised.calls.values()
+        if step.call.header.startswith("few_bits/")
+    ]
+    assert len(read) == 2 and read[0] == read[1] != [b""]
 
 
 def test_network_without_weights(tmp_path: Path) -> None:
