@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from etexport.kernel.call import Const
+from etexport.kernel.node import Node
 from etexport.program.model import Array
 
 _LANES = {8: 4, 4: 8}
@@ -46,6 +48,19 @@ def groups_of(outputs: int, inputs: int, groups: int, bits: int) -> Groups | Non
     found = Groups(groups, size)
     filled = whole(outputs, bits) * groups * found.eights * 8
     return found if 4 * filled <= 5 * outputs * inputs else None
+
+
+def blocks_of(node: Node) -> tuple[Groups, Const] | None:
+    """How weights and scales of rows lie, where block fixed point can read them."""
+    if node["bits"] == 16 or node["zero_points"] is not None:
+        return None
+    return blocks(node["weight"].data, node["scales"].data, node["bits"])
+
+
+def blocks(weight: Array, scales: Array, bits: int) -> tuple[Groups, Const] | None:
+    """`blocks_of` of weights (rows, elements) and scales (rows, groups)."""
+    found = groups_of(*weight.shape, scales.shape[1], bits)
+    return None if found is None else (found, Const("weight", packed(weight, scales, found, bits)))
 
 
 def packed(weight: Array, scales: Array, groups: Groups, bits: int) -> Array:

@@ -18,7 +18,7 @@ from etexport.kernel.op import InferredSpec, Layout, Op
 from etexport.kernel.quantized import Fused
 from etexport.kernel.weights import NO_ROWS, Kept, Rounded, Weights
 from etexport.program.model import HALVES, Array, DType, Value
-from etexport_kernels.few_bits import convolution, fixed, stored
+from etexport_kernels.few_bits import convolution, embedding, fixed, stored
 from etexport_kernels.few_bits.dynamic import LONGEST, ROWS, infer_rows, rounded
 
 _INF = float("inf")
@@ -29,28 +29,12 @@ _MANY = 16
 """Positions for which weights are decoded once, in scratch that is then no larger than the input."""
 
 
-def _rows(node: Node) -> tuple[int, int, int]:
-    """(rows, elements of a row, groups of a row), after checking weights and scales."""
-    weight = node["weight"].spec
-    if len(weight.shape) != 2:
-        raise node.error(f"weights {weight}")
-    return (*weight.shape, stored.groups_of(node, weight.shape[0]))
-
-
-def _constants(node: Node) -> tuple[Const, Const, Const]:
-    """Weights, in rows of whole eights, scales and zero points."""
-    numbers = stored.integers(node["weight"].data, node["bits"])
-    filled = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % 8))).reshape(-1)
-    factors = (None if one is None else one.data.reshape(-1) for one in (node["scales"], node["zero_points"]))
-    return stored.constants(stored.in_bytes(filled, node["bits"]), *factors)
-
-
 # ---- linear ----------------------------------------------------------------------------------------------------------
 
 
 def _infer_linear(node: Node) -> tuple[InferredSpec, ...]:
     x, bias = node["input"].spec, node["bias"]
-    outputs, inputs, _ = _rows(node)
+    outputs, inputs, _ = stored.rows_of(node)
     if not x.shape or x.shape[-1] != inputs or (bias is not None and bias.spec.shape != (outputs,)):
         raise node.error(f"linear of {x} with weights {node['weight'].spec}")
     return ((x.dtype, (*x.shape[:-1], outputs)),)
@@ -80,14 +64,14 @@ class _Layer:
 
 
 def _layer(node: Node) -> _Layer:
-    outputs, inputs, groups = _rows(node)
+    outputs, inputs, groups = stored.rows_of(node)
     epilogue = node.instruction.epilogue
     low, high = (epilogue.low, epilogue.high) if epilogue is not None else (-_INF, _INF)
     geometry: dict[str, GeometryField] = {
         "positions": node.out.spec.numel // max(outputs, 1), "inputs": inputs, "outputs": outputs, "low": low,
         "high": high,
     }  # fmt: skip
-    return _Layer(node, geometry, _constants(node), groups, stored.zero_of(node))
+    return _Layer(node, geometry, stored.row_constants(node), groups, stored.zero_of(node))
 
 
 def _lower_linear(node: Node, target: Target) -> Call:
@@ -113,18 +97,9 @@ def _lower_linear(node: Node, target: Target) -> Call:
     return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
 
 
-def _blocks(node: Node, groups: int) -> tuple[fixed.Groups, Const] | None:
-    """Weights and scales as the M4 reads them in block fixed point, where it can."""
-    weight, scales, bits = node["weight"].data, node["scales"], node["bits"]
-    if bits == 16 or node["zero_points"] is not None:
-        return None
-    found = fixed.groups_of(*weight.shape, groups, bits)
-    return None if found is None else (found, Const("weight", fixed.packed(weight, scales.data, found, bits)))
-
-
 def _fixed(layer: _Layer) -> Call | None:
     node = layer.node
-    laid = _blocks(node, layer.groups)
+    laid = fixed.blocks_of(node)
     if laid is None:
         return None
     (groups, words), weight, bits = laid, node["weight"].data, node["bits"]
@@ -211,47 +186,6 @@ def _fused(x: Value, kept: Kept, bias: Any, before: Rounded) -> Fused | str:
     return Fused("etexport::few_bits_linear.out", (x, *weights))
 
 
-# ---- embedding -------------------------------------------------------------------------------------------------------
-
-
-def _infer_embedding(node: Node) -> tuple[InferredSpec, ...]:
-    _, elements, _ = _rows(node)
-    if node["indices"].spec.dtype not in (DType.INT64, DType.INT32):
-        raise node.error(f"indices are {node['indices'].spec.dtype.numpy}")
-    return ((DType.FLOAT32, (*node["indices"].spec.shape, elements)),)
-
-
-def _lower_embedding(node: Node, target: Target) -> Call:
-    rows, elements, groups = _rows(node)
-    count = node["indices"].spec.numel
-    geometry: dict[str, GeometryField] = {"count": count, "rows": rows, "elements": elements}
-    if target.features >= {"arm", "dsp", "fpu"} and (laid := _blocks(node, groups)) is not None:
-        geometry |= {"groups": laid[0].count, "group": laid[0].size, "eights": laid[0].eights}
-        function, constants = "few_bits_embedding_fixed<et::Fixed", (laid[1],)
-        header, variant = "few_bits/fixed_m4f.h", "fixed"
-    else:
-        geometry |= {"group": elements // groups, "zero": stored.zero_of(node)}
-        function, constants = "few_bits_embedding<et::", _constants(node)
-        header, variant = "few_bits/few_bits.h", "portable"
-    operands = (Write(node.out.id), *constants, Read(node["indices"].id))
-    return Call(f"{function}{stored.kind(node)}>", header, geometry, operands, variant=variant)
-
-
-def _reference_embedding(
-    weight: Array, scales: Array | None, zero_points: Array | None, indices: Array, bits: int
-) -> Array:
-    return np.take(stored.real(weight, scales, zero_points), indices, axis=0)
-
-
-def _keep_embedding(node: Node, kept: Kept, before: Rounded) -> Fused | str:
-    rows = kept.in_rows()
-    if rows is None:
-        return NO_ROWS
-    return Fused(
-        "etexport::few_bits_embedding.out", (rows.stored, rows.scales, rows.zero_points, node["indices"], kept.bits)
-    )
-
-
 # ---- cases -----------------------------------------------------------------------------------------------------------
 
 
@@ -279,44 +213,17 @@ def _linear(
     )
 
 
-def _draw_sizes(draw: Draw) -> tuple[int, int]:
-    """Groups of a row, and elements of each."""
-    return draw.choice((1, 1, 2, 3)), draw.choice((8, 32, draw.integer(1, 40)))
-
-
 def _draw_linear(draw: Draw) -> Case:
-    groups, size = _draw_sizes(draw)
+    groups, size = stored.draw_sizes(draw)
     batch = tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
     zeros, bias, bits, half = draw.integer(0, 3) == 0, draw.flag(), draw.choice((4, 8, 16)), draw.choice(HALVES)
     return _linear((*batch, groups * size), draw.integer(1, 12), groups, bits, zeros=zeros, bias=bias, half=half)
 
 
 def _draw_dynamic(draw: Draw) -> Case:
-    groups, size = _draw_sizes(draw)
+    groups, size = stored.draw_sizes(draw)
     zeros, bits, rows = draw.flag(), draw.choice((4, 8)), draw.integer(1, 3)
     return _linear((rows, groups * size), draw.integer(1, 12), groups, bits, zeros=zeros, bias=draw.flag())
-
-
-def _embedding(
-    indices: T,
-    rows: int,
-    elements: int,
-    groups: int,
-    bits: int,
-    note: str = "",
-    *,
-    zeros: bool = False,
-    half: DType = DType.BFLOAT16,
-) -> Case:
-    return Case((*stored.of_case((rows, elements), rows, groups, bits, zeros=zeros, half=half), indices, bits), note)
-
-
-def _draw_embedding(draw: Draw) -> Case:
-    groups, size = _draw_sizes(draw)
-    rows, shape = draw.integer(1, 9), tuple(draw.integer(1, 3) for _ in range(draw.integer(0, 2)))
-    indices = T(shape, draw.choice((DType.INT64, DType.INT32)), 0, rows)
-    bits, zeros, half = draw.choice((4, 8, 16)), draw.flag(), draw.choice(HALVES)
-    return _embedding(indices, rows, groups * size, groups, bits, zeros=zeros, half=half)
 
 
 def _linear_op(name: str, infer: Any, lower: Any, reference: Any, draw: Any, cases: tuple[Case, ...]) -> Op:
@@ -363,22 +270,7 @@ OPS = [
     _linear_op("few_bits_dynamic", _infer_dynamic, _lower_dynamic, _reference_dynamic, _draw_dynamic, _DYNAMIC_CASES),
     ROWS,
     convolution.OP,
-    Op(
-        f"etexport::few_bits_embedding.out({stored.OF_WEIGHTS}, Tensor indices, int bits, *, Tensor(a!) out) -> "
-        "Tensor(a!)",
-        infer=_infer_embedding,
-        lower=_lower_embedding,
-        reference=_reference_embedding,
-        layout=Layout.CONTIGUOUS,
-        dtypes=(DType.INT8, *HALVES),
-        exact=True,
-        cases=(
-            _embedding(T((2, 3), DType.INT64, 0, 7), 7, 16, 1, 8, "a scale for each row"),
-            _embedding(T((4,), DType.INT64, 0, 7), 7, 16, 1, 16, "float16", half=DType.FLOAT16),
-            _embedding(T((4,), DType.INT32, 0, 7), 7, 64, 2, 4, "groups of 32", zeros=True),
-        ),
-        draw=_draw_embedding,
-    ),
+    *embedding.OPS,
 ]
 
 WEIGHTS = [
@@ -386,5 +278,5 @@ WEIGHTS = [
     Weights("aten::mm.out", "mat2", _keep_mm),
     Weights("aten::addmm.out", "mat2", _keep_addmm),
     convolution.WEIGHTS,
-    Weights("aten::embedding.out", "weight", _keep_embedding),
+    embedding.WEIGHTS,
 ]

@@ -7,9 +7,9 @@ from math import prod
 import numpy as np
 
 from etexport.kernel.call import Const
-from etexport.kernel.cases import T
+from etexport.kernel.cases import Draw, T
 from etexport.kernel.node import Node
-from etexport.program.model import HALVES, Array, DType, widened
+from etexport.program.model import HALVES, Array, DType, Value, widened
 
 OF_WEIGHTS = "Tensor weight, Tensor? scales, Tensor? zero_points"
 """What schemas say. Scales are (rows, groups), a group so many elements of a row; zero points too."""
@@ -52,6 +52,31 @@ def groups_of(node: Node, rows: int) -> int:
     return int(shape[1])
 
 
+def rows_of(node: Node) -> tuple[int, int, int]:
+    """(rows, elements of a row, groups of a row), after checking weights and scales of two dimensions."""
+    weight = node["weight"].spec
+    if len(weight.shape) != 2:
+        raise node.error(f"weights {weight}")
+    return (*weight.shape, groups_of(node, weight.shape[0]))
+
+
+def row_constants(node: Node) -> tuple[Const, Const, Const]:
+    """Weights, in rows of whole eights, scales and zero points."""
+    return in_rows(node["weight"].data, *(_data(node[name]) for name in ("scales", "zero_points")), node["bits"])
+
+
+def in_rows(weight: Array, scales: Array | None, zero_points: Array | None, bits: int) -> tuple[Const, Const, Const]:
+    """`row_constants` of these."""
+    numbers = integers(weight, bits)
+    filled = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % 8))).reshape(-1)
+    factors = (None if one is None else one.reshape(-1) for one in (scales, zero_points))
+    return constants(in_bytes(filled, bits), *factors)
+
+
+def _data(operand: Value | None) -> Array | None:
+    return None if operand is None else operand.data
+
+
 def integers(weight: Array, bits: int) -> Array:
     """What stands for each weight in flash, as unsigned numbers."""
     return weight.view(np.uint16) if bits == 16 else (weight.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)
@@ -91,3 +116,8 @@ def of_case(
         T((rows, groups), low=0.01, high=0.1, constant=True),
         T((rows, groups), DType.INT8, -limit, limit, constant=True) if zeros else None,
     )
+
+
+def draw_sizes(draw: Draw) -> tuple[int, int]:
+    """Groups of a row, and elements of each."""
+    return draw.choice((1, 1, 2, 3)), draw.choice((8, 32, draw.integer(1, 40)))

@@ -17,7 +17,7 @@ from executorch.exir.backend.backend_details import BackendDetails, PreprocessRe
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 from executorch.exir.backend.partitioner import DelegationSpec, Partitioner, PartitionResult
 from executorch.exir.backend.utils import tag_constant_data
-from executorch.exir.passes import MemoryPlanningPass
+from executorch.exir.passes import MemoryPlanningPass, _quant_patterns_and_replacements  # noqa: F401  the tables' operators
 from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 from torch import Tensor, nn
 from torch.export import Dim, export
@@ -98,6 +98,32 @@ class SineBetween(nn.Module):
         return self.second(torch.sin(self.first(x)))
 
 
+class Tables(nn.Module):
+    """Rows of tables in 8, 4 and 2 bits, with zero points and without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(3)
+        for bits in (8, 4, 2):
+            low, high, dtype = (-128, 128, torch.int8) if bits == 8 else (0, 256, torch.uint8)
+            weight = torch.randint(low, high, (16, 16 * bits // 8), generator=random).to(dtype)
+            self.register_buffer(f"weight_{bits}", weight)
+        self.register_buffer("scales", torch.rand(16, 2, generator=random))
+        self.register_buffer("zeros", torch.randint(-2, 3, (16, 2), generator=random).float())
+
+    def forward(self, at: Tensor) -> tuple[Tensor, ...]:
+        of = torch.ops.quantized_decomposed
+        found = []
+        for bits in (8, 4, 2):
+            name = "embedding_byte" if bits == 8 else f"embedding_{bits}bit"
+            weight, limit = getattr(self, f"weight_{bits}"), 1 << (bits - 1)
+            operator = getattr(of, name)
+            found.append(operator.default(weight, self.scales, self.zeros, -limit, limit - 1, at))
+            typed = (weight, self.scales[:, 0].clone(), None, -limit, limit - 1, at)
+            found.append(operator.dtype(*typed, dtype=torch.float32))
+        return tuple(found)
+
+
 ROW = torch.ones(1, 4)
 UNPLANNED = MemoryPlanningPass(alloc_graph_input=False, alloc_graph_output=False)
 INITIAL = ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(["total"])])
@@ -109,6 +135,7 @@ PROGRAMS = {
         exported(SineBetween(), torch.ones(1, 6)), partitioner=[DenseLayers()]
     ).to_executorch(),
     "external": to_edge(exported(Dense(), ROW)).to_executorch(ExecutorchBackendConfig(external_constants=True)),
+    "tables": to_edge(exported(Tables(), torch.ones(3, dtype=torch.int64))).to_executorch(),
     "half": to_edge(exported(nn.ReLU(), ROW.half())).to_executorch(),
     "dynamic": to_edge(
         exported(Dense(), torch.ones(2, 4), dynamic_shapes=({0: Dim("rows", min=1, max=8)},))

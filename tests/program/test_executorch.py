@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from etexport.board import load_board
 from etexport.delegate import library_for
 from etexport.errors import ModelError, ProgramError
 from etexport.kernel import supported
@@ -19,11 +20,13 @@ from etexport.kernel.library import load_ops
 from etexport.passes import pipeline
 from etexport.program import pte
 from etexport.program.model import Array, Method, Program, Ref, Role, substitute
+from etexport.stages.place import place, planned
 from tests.program import stock
 from tests.program.conftest import SCRIPTS
 from tests.program.programs import PROGRAMS, random
 from tests.program.sameness import described
 from tests.program.test_fuzz import damage, survives
+from tests.specialise.interpret import interpret
 
 RUNS = 5
 """Samples a network; the program with state is judged on a sequence."""
@@ -343,6 +346,20 @@ def test_a_delegate_that_is_not_installed_is_refused_by_name(special: Path) -> N
         ModelError, match="the program calls the delegate 'XnnpackBackend', and no backend that is known"
     ):
         library_for(program, load_ops())
+
+
+def test_tables_in_few_bits_of_executorch(special: Path, tmp_path: Path) -> None:
+    """Its operators for embeddings, as its own runtime computes them, on two cores."""
+    file = special / "tables.pte"
+    at = np.array([15, 0, 4])
+    ((wanted,),) = stock.run({file: [[at]]}, tmp_path).values()
+    library = load_ops()
+    for board, variant in (("qemu_mps2_an386", "fixed"), ("qemu_mps2_an385", "portable")):
+        (((placed,), _),), _ = place([file], load_board(board), library, optimize="speed", planner=planned(None))
+        kernels = [step.call.variant for step in placed.specialised.calls.values()]
+        assert kernels == ["portable", variant] * 3
+        for got, want in zip(interpret(placed, library, [at]), wanted, strict=True):
+            np.testing.assert_array_equal(got, want)
 
 
 def test_initial_state_of_executorch(special: Path) -> None:
