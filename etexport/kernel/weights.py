@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import gcd
 
 import numpy as np
@@ -93,7 +93,9 @@ class Weights:
     """`op` (a float operator's name) has an instruction that reads its operand `operand` in few bits: `build` gives it,
     or the reason why this one has none, and the weights are float32 in flash.
 
-    `layers`: by what names a model has the operator where it has others for it ("aten::conv2d").
+    `layers`: by what names a model has the operator where it has others for it ("aten::conv2d"). `stored` gives the
+    instruction of ExecuTorch's that files have in its place, where there is one; `files` are the names of such, each
+    with what its weights are called.
 
     A kernel folder declares `WEIGHTS = [Weights(...)]` beside its `OPS`.
     """
@@ -102,3 +104,5 @@ class Weights:
     operand: str
     build: Callable[[Node, Kept, Rounded], Fused | str]
     layers: tuple[str, ...] = ()
+    stored: Callable[[Node, Kept], Fused | None] | None = None
+    files: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from etexport.passes.forms import use_one_form
 from etexport.passes.identities import remove_identities
 from etexport.passes.overwritten import join_what_stays
 from etexport.passes.splits import split_into_slices
+from etexport.passes.tables import read_stored_tables
 from etexport.passes.views import simplify_views
 from etexport.program.constants import share_constants
 from etexport.program.model import Method, Program
@@ -40,6 +41,7 @@ PASSES: tuple[Pass, ...] = (
     join_what_stays,  # of a concatenation, once slices and copies between are gone
     fold_constants,  # weight transposes, scalars cast to float
     fold_batch_norms,  # needs the weights as constants
+    read_stored_tables,  # likewise
     remove_dead,  # what the passes above left behind
 )
 

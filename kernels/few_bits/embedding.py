@@ -84,7 +84,28 @@ def _keep(node: Node, kept: Kept, before: Rounded) -> Fused | str:
     )
 
 
-WEIGHTS = Weights("aten::embedding.out", "weight", _keep)
+def _in_file(node: Node, kept: Kept) -> Fused | None:
+    rows = kept.in_rows() if kept.bits < 16 else None
+    if rows is None or rows.scales is None or node["indices"].spec.dtype is not DType.INT64:
+        return None
+    weight, name, limit = rows.stored, "embedding_byte", 1 << kept.bits - 1
+    if kept.bits == 4:
+        if weight.shape[1] % 2:
+            return None
+        unsigned = (weight + 8).astype(np.uint8)
+        weight, name = unsigned[:, ::2] << 4 | unsigned[:, 1::2], "embedding_4bit"
+    shape = rows.scales.shape if rows.scales.shape[1] > 1 else rows.scales.shape[:1]
+    zeros = None if rows.zero_points is None else rows.zero_points.astype(np.float32).reshape(shape)
+    table = (weight, rows.scales.reshape(shape), zeros, -limit, limit - 1, node["indices"])
+    return Fused(f"quantized_decomposed::{name}.out", table)
+
+
+_FILES = {
+    f"quantized_decomposed::embedding_{width}.{end}": f"int{bits}"
+    for width, bits in (("byte", 8), ("4bit", 4), ("2bit", 4))
+    for end in ("out", "dtype_out")
+}
+WEIGHTS = Weights("aten::embedding.out", "weight", _keep, stored=_in_file, files=_FILES)
 
 
 def _kept(

@@ -15,7 +15,8 @@ from etexport.frontend import export
 from etexport.kernel.call import Const
 from etexport.kernel.library import load_ops
 from etexport.kernel.weights import NO_ROWS
-from etexport.program.model import Array
+from etexport.program import pte
+from etexport.program.model import Array, Ref
 from etexport.specialise.model import Placed
 from etexport.stages.place import place, planned
 from tests.frontend.few_bits import IMAGES, ROWS_IN_INTEGERS, SCRIPT, with_more
@@ -102,6 +103,19 @@ def test_tied_table(word: str, tmp_path: Path) -> None:
         if step.call.header.startswith("few_bits/")
     ]
     assert len(read) == 2 and read[0] == read[1] != [b""]
+
+
+@pytest.mark.parametrize(("word", "operator", "nbytes"), [("int8-weights", "byte", 64), ("int4-weights", "4bit", 32)])
+def test_table_by_executorchs_operator(word: str, operator: str, nbytes: int, tmp_path: Path) -> None:
+    """In the file; what else the network has to say of its weights is the same."""
+    text = SCRIPT.replace("self.last(torch.relu(self.first(self.table(x))))", "self.table(x)")
+    placed = made(tmp_path, quantize=word, text=text)
+    method = pte.read((tmp_path / "model.pte").read_bytes()).method()
+    (only,) = method.instructions
+    assert only.op == f"quantized_decomposed::embedding_{operator}.out"
+    assert isinstance(only.args[0], Ref)
+    assert method.values[only.args[0].id].spec.shape == (20, nbytes)
+    assert placed.specialised.weights == word.removesuffix("-weights")
 
 
 def test_network_without_weights(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_weights_in_few_bits_run_in_executorch(tmp_path: Path) -> None:
     for name, text, more, word, is_stock in (
         ("integers", IMAGES, "", "int4-weights", True),
         ("halves", SCRIPT, "", "fp16-weights", True),
+        ("table", SCRIPT, "", "int4-weights", True),
         ("rows", SCRIPT, ROWS_IN_INTEGERS, "float32", True),
         ("one_operator", SCRIPT, ROWS_IN_INTEGERS, "float32", False),
     ):
