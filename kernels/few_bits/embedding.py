@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from etexport.kernel.call import Call, Const, GeometryField, Read, Target, Write
+from etexport.kernel.call import Call, GeometryField, Read, Target, Write
 from etexport.kernel.cases import Case, Draw, T
 from etexport.kernel.node import Node
 from etexport.kernel.op import InferredSpec, Layout, Op
@@ -41,22 +41,24 @@ def _lower(node: Node, table: _Table, target: Target) -> Call:
     geometry: dict[str, GeometryField] = {
         "count": node["indices"].spec.numel, "rows": rows, "elements": elements,
     }  # fmt: skip
+    m4f = target.features >= {"arm", "dsp", "fpu"}
     laid = None
-    if target.features >= {"arm", "dsp", "fpu"} and table.scales is not None and table.zero_points is None:
+    if m4f and table.scales is not None and table.zero_points is None:
         laid = fixed.blocks(table.weight, table.scales, table.bits)
-    constants: tuple[Const, ...]
     if laid is not None:
         groups, words = laid
         geometry |= {"groups": groups.count, "group": groups.size, "eights": groups.eights}
-        function, constants = "few_bits_embedding_fixed<et::Fixed", (words,)
-        header, variant = "few_bits/fixed_m4f.h", "fixed"
-    else:
-        group = elements if table.scales is None else elements // table.scales.shape[1]
-        geometry |= {"group": group, "zero": 0 if table.bits == 16 else 1 << (table.bits - 1)}
-        function, header, variant = "few_bits_embedding<et::", "few_bits/few_bits.h", "portable"
-        constants = stored.in_rows(table.weight, table.scales, table.zero_points, table.bits)
+        operands = (Write(node.out.id), words, Read(node["indices"].id))
+        function = f"few_bits_embedding_fixed<et::Fixed{table.kind}>"
+        return Call(function, "few_bits/fixed_m4f.h", geometry, operands, variant="fixed")
+    halves = stored.as_float16(table.weight) if m4f and table.bits == 16 else None
+    weight, unit = (table.weight, 1.0) if halves is None else halves  # as a linear layer of the M4 reads them
+    group = elements if table.scales is None else elements // table.scales.shape[1]
+    geometry |= {"group": group, "zero": 0 if table.bits == 16 else 1 << (table.bits - 1), "unit": unit}
+    constants = stored.in_rows(weight, table.scales, table.zero_points, table.bits)
+    kind = table.kind if halves is None else "Float16"
     operands = (Write(node.out.id), *constants, Read(node["indices"].id))
-    return Call(f"{function}{table.kind}>", header, geometry, operands, variant=variant)
+    return Call(f"few_bits_embedding<et::{kind}>", "few_bits/few_bits.h", geometry, operands)
 
 
 # ---- made on the target side -----------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ __attribute__((noinline)) void few_bits_linear(const G& g, float* out, const flo
 }
 
 // For each index a row of a table, as floats; of one out of range NaNs. G: count (indices), rows, elements (of a row),
-// group, zero.
+// group, zero, unit (what rows without scales are multiplied by).
 template <class Stored, class G, class Index>
 void few_bits_embedding(const G& g, float* out, const uint8_t* weight, const float* scales, const int8_t* zero_points,
                         const Index* index) {
@@ -98,7 +98,7 @@ void few_bits_embedding(const G& g, float* out, const uint8_t* weight, const flo
     for (int32_t i = 0; i < g.elements; ++i) {
       const int32_t group = found * groups + i / g.group;
       const int32_t zero = g.zero + (zero_points == nullptr ? 0 : zero_points[group]);
-      const float value = Stored::at(row, i, zero) * (scales == nullptr ? 1.0f : scales[group]);
+      const float value = Stored::at(row, i, zero) * (scales == nullptr ? g.unit : scales[group]);
       *out++ = inside ? value : __builtin_nanf("");
     }
   }

@@ -55,12 +55,13 @@ struct FewRow {
   float zero;
 };
 
-// The kinds of weights: `run` adds a row's sum for one position or two to `totals`. kUnit is what results are to be
-// multiplied by.
-#define ET_FEW_KIND(Kind, Of, unit, bits_mask, decode)                                                              \
+// The kinds of weights: `one` and `two` add a row's sum for one position or two to `totals`. kUnit is what results are
+// to be multiplied by.
+#define ET_FEW_KIND(Kind, Of, unit, bits_mask, four, decode)                                                        \
   struct Kind : Of {                                                                                                \
     static constexpr float kUnit = unit;                                                                            \
     static constexpr uint32_t kMask = bits_mask;                                                                    \
+    static constexpr bool kFourRows = four;                                                                         \
     static float one(const FewRow& row, const float* x, const uint8_t* w, const float* sums, const float* scales) { \
       int32_t blocks = row.blocks, left;                                                                            \
       const int32_t eights = row.eights, step = row.step;                                                           \
@@ -97,10 +98,30 @@ struct FewRow {
       totals[1] = second;                                                                                           \
     }                                                                                                               \
   };
-ET_FEW_KIND(M4fNibbles, Nibbles, 0x1p24f, 0x000f000f, ET_FEW_NIBBLES)
-ET_FEW_KIND(M4fBytes, Bytes, 0x1p24f, 0, ET_FEW_BYTES)
-ET_FEW_KIND(M4fFloat16, Float16, 1.0f, 0, ET_FEW_FLOAT16)
-ET_FEW_KIND(M4fBFloat16, BFloat16, 1.0f, 0xffff0000, ET_FEW_BFLOAT16)
+ET_FEW_KIND(M4fNibbles, Nibbles, 0x1p24f, 0x000f000f, false, ET_FEW_NIBBLES)
+ET_FEW_KIND(M4fBytes, Bytes, 0x1p24f, 0, false, ET_FEW_BYTES)
+ET_FEW_KIND(M4fFloat16, Float16, 1.0f, 0, true, ET_FEW_FLOAT16)
+ET_FEW_KIND(M4fBFloat16, BFloat16, 1.0f, 0xffff0000, false, ET_FEW_BFLOAT16)
+
+// Four rows of float16, `bytes` apart, times one position's inputs, which are loaded once: 71 instructions for 32.
+inline __attribute__((noinline)) void four_rows(int32_t eights, const float* x, const uint8_t* w, int32_t bytes,
+                                                float* totals) {
+  const uint8_t* b = w + bytes;
+  const uint8_t* c = b + bytes;
+  const uint8_t* d = c + bytes;
+#define ET_FEW_ROW(w, sum)                                                                          \
+  "vldmia %[" w                                                                                     \
+  "]!, {s4-s7}\n vcvtb.f32.f16 s8, s4\n vcvtt.f32.f16 s9, s4\n vcvtb.f32.f16 s10, s5\n"             \
+  "vcvtt.f32.f16 s11, s5\n vcvtb.f32.f16 s12, s6\n vcvtt.f32.f16 s13, s6\n vcvtb.f32.f16 s14, s7\n" \
+  "vcvtt.f32.f16 s15, s7\n" ET_FEW_MAC(sum)
+  asm volatile(
+      "mov r9, #0\n vmov s0, s1, r9, r9\n vmov s2, s3, r9, r9\n"
+      "1:\n vldmia %[x]!, {s16-s23}\n" ET_FEW_ROW("a", "s0") ET_FEW_ROW("b", "s1") ET_FEW_ROW("c", "s2")
+          ET_FEW_ROW("d", "s3") "subs %[eights], %[eights], #1\n bne.w 1b\n vstmia %[totals], {s0-s3}\n"
+      : [x] "+r"(x), [a] "+r"(w), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [eights] "+r"(eights)
+      : [totals] "r"(totals)
+      : ET_FEW_CLOBBERS, "s0", "s1");
+}
 
 // G: positions, inputs, outputs, blocks, eights, step, scales (of a row), zero (-2^-24 times what stands for 0); low,
 // high. `sums` has room for the sums of the inputs' blocks, of two positions.
@@ -132,7 +153,14 @@ __attribute__((noinline)) void few_bits_linear_m4f(const G& g, float* out, const
       const int32_t at = position * g.outputs + o;
       const uint8_t* const w = weight + o * bytes;
       const float* const s = scales + o * g.scales;
-      if (together == 1) {
+      if (Kind::kFourRows && together == 1 && o + 4 <= g.outputs) {
+        float totals[4];
+        four_rows(g.blocks * g.eights, x, w, bytes, totals);
+        for (int32_t r = 0; r < 4; ++r) {
+          store(at + r, o + r, totals[r] * *s);
+        }
+        o += 3;
+      } else if (together == 1) {
         store(at, o, Kind::one(row, x, w, sums, s));
       } else {
         float totals[2];

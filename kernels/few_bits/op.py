@@ -52,14 +52,14 @@ class _Layer:
 
     def call(
         self, function: str, header: str, more: dict[str, GeometryField], constants: tuple[Const, ...],
-        scratch: tuple[Scratch, ...], variant: str,
+        scratch: tuple[Scratch, ...], variant: str, kind: str = "",
     ) -> Call:  # fmt: skip
         node, bias = self.node, self.node["bias"]
         operands: list[Operand] = [Write(node.out.id), Read(node["input"].id), *constants]
         operands.append(Const("bias", None if bias is None else bias.data))
         operands.append(Const("residual", None) if node.residual is None else Read(node.residual.id))
         macs = node.out.spec.numel * node["weight"].spec.shape[1]
-        function = f"{function}{stored.kind(node)}>"
+        function = f"{function}{kind or stored.kind(node)}>"
         return Call(function, header, {**self.geometry, **more}, (*operands, *scratch), None, macs, variant)
 
 
@@ -85,14 +85,18 @@ def _lower_linear(node: Node, target: Target) -> Call:
     weight, scales, zeros = layer.constants
     block = inputs if halves and inputs % 8 == 0 else _block(inputs, layer.groups)
     if target.features >= {"arm", "dsp", "fpu"} and block and zeros.data is None:
-        blocks = inputs // block
+        blocks, kind = inputs // block, stored.kind(node)
         more: dict[str, GeometryField] = {
             "blocks": blocks, "eights": block // 8, "step": 4 if layer.groups > 1 else 0,
             "scales": 0 if halves else layer.groups, "zero": -layer.zero * 2.0**-24,
         }  # fmt: skip
-        factors = Const("scales", np.ones(1, np.float32)) if halves else scales
+        if halves:
+            found = stored.as_float16(node["weight"].data)
+            scales = Const("scales", np.full(1, 1.0 if found is None else found[1], np.float32))
+            if found is not None:
+                weight, kind = stored.in_rows(found[0], None, None, 16)[0], "Float16"
         sums = Scratch(DType.FLOAT32, 2 * blocks)
-        return layer.call("few_bits_linear_m4f<et::M4f", "few_bits/m4f.h", more, (weight, factors), (sums,), "m4f")
+        return layer.call("few_bits_linear_m4f<et::M4f", "few_bits/m4f.h", more, (weight, scales), (sums,), "m4f", kind)
     more = {"group": inputs // layer.groups, "zero": layer.zero}
     return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
 
@@ -241,6 +245,7 @@ def _linear_op(name: str, infer: Any, lower: Any, reference: Any, draw: Any, cas
     )
 
 
+_FAR = tuple(2.0**at for at in (*range(20, 28), *range(-28, -20)))
 _CASES = (
     _linear((1, 64), 5, 1, 8, "a scale for each row"),
     _linear((1, 64), 5, 2, 4, "groups of 32"),
@@ -249,6 +254,11 @@ _CASES = (
     _linear((1, 64), 3, 2, 4, "zero points", zeros=True),
     _linear((3, 40), 4, 1, 16, "bfloat16"),
     _linear((3, 40), 4, 1, 16, "float16", half=DType.FLOAT16),
+    _linear((1, 24), 7, 1, 16, "rows of four and three more"),
+    Case(
+        (T((3, 8)), T((2, 8), DType.BFLOAT16, values=_FAR, constant=True), None, None, T((2,), constant=True), 16),
+        "bfloat16 that reaches further than float16 can",
+    ),
     _linear((2, 3, 16), 4, 2, 8, "more than two dimensions, no bias", bias=False),
     _linear((2, 600), 12, 1, 8, "blocks of four rows, the last group filled up"),
     _linear((2, 96), 16, 3, 4, "blocks of eight rows"),

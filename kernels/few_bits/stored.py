@@ -77,6 +77,23 @@ def _data(operand: Value | None) -> Array | None:
     return None if operand is None else operand.data
 
 
+def as_float16(weight: Array) -> tuple[Array, float] | None:
+    """Weights in 16 bits as float16 and the power of two to multiply them by, the nearest to 1; None where bfloat16's
+    reach further than float16 can."""
+    if weight.dtype == DType.FLOAT16.numpy:
+        return weight, 1.0
+    real = widened(weight)
+    largest = float(np.abs(real).max(initial=0.0))
+    if not 2.0**-100 < largest < np.inf:
+        return None
+    for top in range(16):
+        power = 2.0 ** (top - int(np.frexp(largest)[1]) + 1)
+        halves = (real * np.float32(power)).astype(np.float16)
+        if np.array_equal(halves.astype(np.float32), real * np.float32(power)):
+            return halves, 1.0 / power
+    return None
+
+
 def integers(weight: Array, bits: int) -> Array:
     """What stands for each weight in flash, as unsigned numbers."""
     return weight.view(np.uint16) if bits == 16 else (weight.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8)

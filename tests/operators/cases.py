@@ -136,11 +136,13 @@ def sample(op: Op, case: Case, seed: int, *, specials: bool = False) -> Sample:
 
 def _content(tensor: T, random: np.random.Generator, specials: bool) -> Array:
     dtype = tensor.dtype.numpy
-    if tensor.values is not None:
+    if tensor.values is not None and tensor.dtype is not DType.BFLOAT16:
         return np.array(tensor.values).astype(dtype).reshape(tensor.shape)
     if tensor.dtype is DType.BOOL:
         return np.asarray(random.integers(0, 2, tensor.shape), dtype)
     values = random.uniform(tensor.low, tensor.high, tensor.shape)
+    if tensor.values is not None:
+        values = np.array(tensor.values).reshape(tensor.shape)
     if tensor.dtype is DType.BFLOAT16:
         return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(dtype)
     if dtype.kind != "f":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from etexport_kernels.convolution.packing import pack_rows, pack_vector, padded_rows
+from etexport_kernels.few_bits.stored import as_float16
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 16])
@@ -31,3 +32,14 @@ def test_bias_is_filled_up_and_its_nans_are_positive() -> None:
     packed = pack_vector(bias, 8)
     assert packed.shape == (4,) and packed[2:].tolist() == [-1.0, 0.0]
     assert not np.signbit(packed[:2]).any() and np.isnan(packed[:2]).all()
+
+
+@pytest.mark.parametrize(("least", "same"), [(2.0**-20, True), (2.0**-32, True), (2.0**-50, False)])
+def test_bfloat16_as_float16_is_exact_or_left(least: float, same: bool) -> None:
+    """Times a power of two; what is far smaller than the largest weight has no float16 then."""
+    real = np.array([[-1.9921875, 0.0, least, -1.5]], np.float32) * np.float32(2.0**40)
+    bfloat = (real.view(np.uint32) >> 16).astype(np.uint16).view("V2")
+    found = as_float16(bfloat)
+    assert (found is not None) is same
+    if found is not None:
+        np.testing.assert_array_equal(found[0].astype(np.float32) * np.float32(found[1]), real)
