@@ -278,8 +278,6 @@ def _made(script: Script, library: Library, stock: bool) -> tuple[Program, dict[
     converted = _converted(script)
     original, script = script, script if converted is None else replace(script, model=converted.model)
     exported = capture(script, stock=stock)
-    if converted is not None and (control := control_of(exported)) is not None:
-        raise _no_control(script, control)
     if converted is not None and converted.observed is not None and not is_quantized(exported.graph):
         _in_float(script, exported)
         converted = None
@@ -423,22 +421,14 @@ def _with_delegates(program: Program, script: Script, library: Library, stock: b
     return program, library_for(program, library)
 
 
-def _control(script: Script) -> torch.fx.Node | None:
-    """The first branch or loop of the float network, if that can be captured."""
-    try:
-        with torch.no_grad():
-            return control_of(capture(script))
-    except EtError:
-        return None
-
-
 def _no_control(script: Script, control: torch.fx.Node) -> ModelError:
     where = source_within(control, script.folder, None)
     hint = (
         'quantize = "float32", choose between two results with torch.where, or take the layers nn.LSTM, nn.GRU for '
         "what a loop computes"
     )
-    return ModelError(f"torch.{control.target} cannot be quantised yet", where=str(where or script.path), hint=hint)
+    what = f"torch.{control.target} cannot be quantised where sizes are known at run time"
+    return ModelError(what, where=str(where or script.path), hint=hint)
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
@@ -485,8 +475,6 @@ def _converted(script: Script, sized: Sequence[tuple[torch.Tensor, ...]] = ()) -
     except EtError as error:
         raise ModelError(error.what, where=error.where or str(script.path), hint=error.hint) from None
     except BaseException as error:
-        if (control := _control(script)) is not None:
-            raise _no_control(script, control) from None
         raise explain(error, script.path, "the model cannot be quantised") from None
 
 

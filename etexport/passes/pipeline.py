@@ -22,6 +22,7 @@ from etexport.passes.forms import use_one_form
 from etexport.passes.identities import remove_identities
 from etexport.passes.overwritten import join_what_stays
 from etexport.passes.splits import split_into_slices
+from etexport.passes.stored_moves import move_stored
 from etexport.passes.tables import read_stored_tables
 from etexport.passes.views import simplify_views
 from etexport.program.constants import share_constants
@@ -39,6 +40,7 @@ PASSES: tuple[Pass, ...] = (
     # clones, casts to the same type, dropout: what they hide (a transpose of a weight) comes to light
     remove_identities,
     join_what_stays,  # of a concatenation, once slices and copies between are gone
+    move_stored,  # of branches and loops in int8
     fold_constants,  # weight transposes, scalars cast to float
     fold_batch_norms,  # needs the weights as constants
     read_stored_tables,  # likewise

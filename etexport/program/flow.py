@@ -103,6 +103,24 @@ def changing(method: Method) -> frozenset[int]:
     return frozenset(id_ for id_, count in writes.items() if count > 1 or method.values[id_].role is Role.STATE)
 
 
+def steadiness(method: Method) -> Callable[[int, int, int], bool]:
+    """Asks whether a value holds at the second position what it held at the first one, which stands before it on every
+    way: no instruction writes it between the two, or in the rest of a loop that the second one lies in and the first
+    one does not."""
+    writes: dict[int, list[int]] = {}
+    for at, instruction in enumerate(method.instructions):
+        for out in instruction.outs:
+            writes.setdefault(out, []).append(at)
+    targets = jump_targets(method.instructions)
+    loops = [(target, at) for at, target in enumerate(targets) if target is not None and target <= at]
+
+    def stays(value: int, first: int, second: int) -> bool:
+        ends = [end for begin, end in loops if begin <= second <= end and not begin <= first]
+        return not any(first < at < max([second, *(end + 1 for end in ends)]) for at in writes.get(value, ()))
+
+    return stays
+
+
 @dataclass(frozen=True)
 class Life:
     """Of the bytes of one value, positions of instructions; the number of instructions is the end. `taken`: they hold

@@ -18,12 +18,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from etexport.errors import EtError, ModelError, doing
+from etexport.errors import EtError, doing
 from etexport.kernel.library import Library
 from etexport.kernel.op import Layout
 from etexport.kernel.quantized import Fused, IntegerNode, QuantizedOutput
 from etexport.program.draft import Draft
-from etexport.program.model import JUMP_FALSE, DType, Instruction, Method, Ref, Role
+from etexport.program.model import DType, Instruction, Method, Ref, Role
 from etexport.program.operators import (
     CLONE,
     DEQUANTIZE,
@@ -32,6 +32,7 @@ from etexport.program.operators import (
     KERNEL_QUANTIZE,
     QUANTIZE,
 )
+from etexport.specialise.integer_carries import kept_apart
 from etexport.specialise.integer_graph import Graph, quantise_array
 from etexport.specialise.integer_masks import masked, without_second_masks
 from etexport.specialise.integer_moves import behind_clamps, is_read_once, rise, sink
@@ -52,12 +53,7 @@ def fuse_integers(method: Method, library: Library) -> tuple[Method, tuple[InFlo
     draft.rewrite(lambda instruction: (_marked(instruction),))
     if not any(instruction.op in (QUANTIZE, DEQUANTIZE, DEQUANTIZE_CHANNELS) for instruction in draft.instructions):
         return method, ()
-    jump = next((instruction for instruction in method.instructions if instruction.op == JUMP_FALSE), None)
-    if jump is not None:
-        raise ModelError(
-            "branches of a quantised program cannot be built yet", where=jump.where, hint="export it in float"
-        )
-    graph = Graph(integer_states(signed(draft.done())), library)
+    graph = Graph(kept_apart(integer_states(signed(draft.done())), library), library)
     graph.rewrite(lambda instruction: _made(graph, instruction))
     graph.rename(graph.same)
     graph.rewrite(lambda instruction: _for_kernel(graph, instruction))

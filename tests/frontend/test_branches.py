@@ -329,24 +329,3 @@ def test_a_condition_that_is_no_bool_is_refused(tmp_path: Path) -> None:
         and "net.py:" in error.where
         and "x.sum() > 0" in error.hint
     )
-
-
-def test_int8_is_refused(tmp_path: Path) -> None:
-    source = """
-        quantize = "int8"
-
-
-        def calibration():
-            return samples()
-
-
-        class Net(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.fc, self.a = nn.Linear(4, 8), nn.Linear(8, 8)
-
-            def forward(self, x):
-                return torch.cond(x.sum() > 0, lambda x: self.a(x), lambda x: x * 2, (self.fc(x),))
-        """
-    error = refused(source, tmp_path)
-    assert "torch.cond cannot be quantised yet" in error.what and "net.py:" in error.where

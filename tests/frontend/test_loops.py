@@ -173,15 +173,6 @@ def test_what_torch_cannot_take_is_told_with_a_cure(tmp_path: Path) -> None:
             def forward(self, x):
                 return scan(lambda h, x: (h + x, h), torch.zeros(4), x)
         """
-    int8 = """
-        quantize = "int8"
-
-
-        def calibration():
-            return samples()
-        """
-    error = refused(IMPORTS + int8 + given_back.replace("h)", "h * 2)"), tmp_path)
-    assert "torch.scan cannot be quantised yet" in error.what and "net.py:" in error.where
     shapes = given_back.replace("(h + x, h)", "(torch.cat([h, x]), x * 2)")
     assert "net.py" in refused(IMPORTS + shapes, tmp_path).where
     assert "torch.zeros" in refused(IMPORTS + nested, tmp_path).hint

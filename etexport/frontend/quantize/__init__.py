@@ -83,29 +83,40 @@ def preparation(
 ) -> tuple[GraphModule, Prepare]:
     """The network as a float graph with batch normalisation folded, and what puts observers into a copy of such a
     graph, of which more may be kept in float."""
-    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-
     from etexport.frontend.quantize import kept, reasons
+    from etexport.frontend.quantize.blocks import blocks, bodies, given, take_in
     from etexport.frontend.quantize.folding import folded
     from etexport.frontend.quantize.functional import functional
+    from etexport.frontend.quantize.meeting import losses_of, prepared
     from etexport.frontend.quantize.parts import leave_long
-    from etexport.frontend.quantize.quantizer import MicrocontrollerQuantizer
+    from etexport.frontend.quantize.quantizer import Inside, MicrocontrollerQuantizer
     from etexport.frontend.quantize.sharing import groups_that_end
     from etexport.frontend.quantize.states import accumulators, is_small_filter
 
     with torch.no_grad():  # with gradients PyTorch refuses to write into one of several pieces
         captured = folded(functional(torch.export.export(model, inputs, dynamic_shapes=dynamic_shapes, strict=False)))
+        take_in(captured)
+        for owner, name, body in bodies(captured):
+            setattr(owner, name, folded(body))
     kept.check(captured.graph, keep_float, (name for name, _ in model.named_modules()))
     leave_long(captured.graph, keep_float)
     wide = accumulators(captured, calibration)
     leave = "" if small or not is_small_filter(captured.graph) else reasons.SMALL_FILTER
+    has_blocks = bool(blocks(captured.graph))
+    calls = given(captured, calibration) if has_blocks else {}
+    losses = losses_of(captured, calibration) if has_blocks else {}
 
     def prepare(network: GraphModule, more: Sequence[str] = ()) -> GraphModule:
         network = copy.deepcopy(network)
         kept.mark(network.graph, more, "{} stays in float for what the script accepts")
-        quantizer = MicrocontrollerQuantizer(keep_float, calibration, accumulators=wide, leave=leave)
+        for _, _, body in bodies(network):
+            kept.mark(body.graph, more, "{} stays in float for what the script accepts")
+
+        def quantizer(samples: Sequence[Sequence[Tensor]], inside: Inside) -> MicrocontrollerQuantizer:
+            return MicrocontrollerQuantizer(keep_float, samples, accumulators=wide, leave=leave, inside=inside)
+
         with groups_that_end():
-            return prepare_pt2e(network, quantizer)  # type: ignore[no-any-return]
+            return prepared(network, quantizer, calibration, calls, losses)
 
     return captured, prepare
 
@@ -113,14 +124,17 @@ def preparation(
 def converted(prepared: GraphModule) -> Converted:
     """What torchao makes of a network that it has prepared (also for training) and that has seen its data."""
     with quiet():
-        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
-
+        from etexport.frontend.quantize.blocks import bodies, convert_alone, give_back
         from etexport.frontend.quantize.folding import patterns_that_occur
 
         observed = copy.deepcopy(prepared)
         # torchao folds constants by running what no input reaches: it would count a counter on
         with patterns_that_occur(), kept_states(prepared):
-            return Converted(convert_pt2e(prepared), observed)
+            for owner, name, body in bodies(prepared):
+                setattr(owner, name, convert_alone(body))
+            model = convert_alone(prepared)
+        give_back(model)
+        return Converted(model, observed)
 
 
 def is_quantized(graph: torch.fx.Graph) -> bool:

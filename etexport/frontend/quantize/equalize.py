@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from etexport.frontend.quantize.blocks import is_body
 from etexport.frontend.quantize.declared import groups_of, int8_of, is_layer, weights_of
 from etexport.kernel.int8 import Channels
 
@@ -205,7 +206,7 @@ def _has_own_weights(model: GraphModule, layer: Node, tied: Collection[str]) -> 
 
 def _tied(model: GraphModule) -> set[str]:
     """The names of parameters that have another name too, or are read by two nodes."""
-    names = [str(node.target) for node in model.graph.nodes if node.op == "get_attr"]
+    names = [str(node.target) for node in model.graph.nodes if node.op == "get_attr" and not is_body(node)]
     places = {name: operator.attrgetter(name)(model).untyped_storage().data_ptr() for name in names}
     read, held = Counter(names), Counter(places.values())
     return {name for name in names if read[name] > 1 or held[places[name]] > 1}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -30,11 +31,12 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from etexport.frontend.quantize import kept, reasons
+from etexport.frontend.quantize.blocks import blocks
 from etexport.frontend.quantize.declared import groups_of, int8_of, is_elementwise, is_layer, operand, weights_of
 from etexport.frontend.quantize.masks import Masks, drawn, masked
-from etexport.frontend.quantize.parts import STEP, varying, written_out
+from etexport.frontend.quantize.parts import PRODUCTS, STEP, varying, written_out
 from etexport.frontend.quantize.ranges import HEADROOM, SMALLEST_SCALE, RangeObserver, widened
-from etexport.frontend.quantize.states import carries, is_state, is_write, states
+from etexport.frontend.quantize.states import carries, carries_on, is_state, is_write, states
 from etexport.kernel.int8 import Mask, Scales
 
 ANNOTATION = "quantization_annotation"
@@ -43,6 +45,31 @@ LARGEST = 2.0**60
 """Weights and biases beyond it have no scale."""
 SMALLEST = 128 * SMALLEST_SCALE
 """Neither have weights that are all below it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Meet:
+    """What of a branch's or a loop's operands and results is int8, by number, and its scale where that is known
+    beforehand, else None. `passed`: operands that come out again, which have the scale of what they meet."""
+
+    operands: Mapping[int, Any] = field(default_factory=dict)
+    results: Mapping[int, Any] = field(default_factory=dict)
+    passed: Collection[int] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """What a quantizer knows of where its graph meets others: its own branches and loops, and of a body what it is
+    given and what it gives, with the scale where that is known. `losing`: what it carries, by number, that int8 would
+    lose too much of, in dB. `leave`: why all of it stays in float."""
+
+    meets: Mapping[Node, Meet] = field(default_factory=dict)
+    losing: Mapping[int, float] = field(default_factory=dict)
+    leave: str = ""
+    decides: bool = False
+    """Is it the condition of a loop?"""
+    given: Mapping[int, Any] = field(default_factory=dict)
+    gives: Mapping[int, Any] = field(default_factory=dict)
 
 
 class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has no types
@@ -56,6 +83,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         accumulators: Mapping[str, float] = MappingProxyType({}),
         leave: str = "",
         training: bool = False,
+        inside: Inside = Inside(),
     ) -> None:
         """`samples` show which numbers stand for infinity, as masks have them; without any, inputs are drawn.
         `accumulators` are states that int8 would lose too much of, and how much in dB. `leave`: why all stays in
@@ -64,7 +92,8 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.keep_float = tuple(keep_float)
         self.samples = samples
         self.accumulators = accumulators
-        self.leave = leave
+        self.leave = leave or inside.leave
+        self.inside = inside
         self.activation = _activation(training)
         self.weight = _weights(training)
         self.model: Any = None
@@ -89,8 +118,14 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         self.roots = _roots(model.graph)
         self.varies = varying(model.graph)
         accumulating = dict.fromkeys(self.varies, self.leave) if self.leave else self._accumulating(model.graph)
+        parameters = [node for node in model.graph.nodes if node.op == "placeholder"]
+        for number, spec in self.inside.given.items():
+            _note(parameters[number], {}, spec or self.activation)
         for node in model.graph.nodes:
-            if node not in self.varies or node.op != "call_function":
+            if node in self.inside.meets:
+                self._meets(node, self.inside.meets[node])
+                continue
+            if node not in self.varies or node.op != "call_function" or _takes_out(node, self.inside.meets):
                 continue
             reason = kept.marked(node)
             if reason is not None:
@@ -103,8 +138,28 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             self._as_in_other_steps(node)
             if ANNOTATION not in node.meta and node.target is not operator.getitem and _is_float(node, allow_list=True):
                 reasons.note(node, self._reason(node))
+        if self.inside.gives:
+            end = next(iter(reversed(model.graph.nodes)))
+            given = list(end.args[0])
+            for at, spec in self.inside.gives.items():
+                if spec is None and known_spec(given[at]) is not None and given[at] in self.roots:
+                    given[at].meta[ANNOTATION].output_qspec = self.activation  # a table has any scale
+            _note(end, {given[at]: spec or self.activation for at, spec in self.inside.gives.items()}, None)
         self._leave_between_floats(model.graph)
         return model
+
+    def _meets(self, node: Node, meet: Meet) -> None:
+        """The scales of a branch's or a loop's operands and results."""
+        (block,) = (one for one in blocks(node.graph) if one.node is node)
+        operands = {}
+        for number, spec in meet.operands.items():
+            operand = block.operands[number]
+            arriving = None if number in meet.passed else known_spec(operand)
+            operands[operand] = spec or arriving or self.activation
+        _note(node, operands, None)
+        for number, spec in meet.results.items():
+            for one in block.results().get(number, []):
+                _note(one, {}, spec or self.activation)
 
     def _leave_between_floats(self, graph: Graph) -> None:
         """What only moves results of operators in float to others, or out of the network, would round them for
@@ -121,12 +176,36 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
 
     def _accumulating(self, graph: Graph) -> dict[Node, str]:
         """What carries the values of accumulators from step to step, and why it stays in float."""
-        found: dict[Node, str] = {}
+        found: dict[Node, str] = dict.fromkeys(self._deciding(graph), reasons.DECIDES)
+        if self.inside.losing:
+            parameters = [node for node in graph.nodes if node.op == "placeholder"]
+            given = list(next(iter(reversed(graph.nodes))).args[0])
+            for number, lost in self.inside.losing.items():
+                reason = f"{reasons.CARRIED} ({lost:.0f} dB)"
+                found.update(dict.fromkeys(carries_on(parameters[number], given[number]), reason))
         for state in states(graph):
             loss = self.accumulators.get(str(state.target))
             if loss is not None:
                 reason = f"the state {state.target} {reasons.ACCUMULATES} (it would lose {loss:.0f} dB)"
                 found.update(dict.fromkeys(carries(state), reason))
+        return found
+
+    def _deciding(self, graph: Graph) -> set[Node]:
+        """What is computed for nothing but the condition of a branch or a loop, up to layers with weights."""
+        conditions = [node.args[0] for node in self.inside.meets if node.target is torch.ops.higher_order.cond]
+        if self.inside.decides:
+            conditions += next(iter(reversed(graph.nodes))).all_input_nodes
+        found: set[Node] = set()
+        todo = [one for one in conditions if isinstance(one, Node)]
+        ends = {*self.inside.meets, next(iter(reversed(graph.nodes)))}
+        while todo:
+            node = todo.pop()
+            weighty = int8_of(node).scales in (Scales.LAYER, Scales.NORM) or node.target in PRODUCTS
+            if node.op != "call_function" or weighty or node in found or _takes_out(node, self.inside.meets):
+                continue
+            if all(user in found or user in ends for user in node.users):
+                found.add(node)
+                todo += node.all_input_nodes
         return found
 
     def _as_in_other_steps(self, node: Node) -> None:
@@ -194,7 +273,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
                 self._shared(node, _sharing(node))
         elif node in self.masks.filled:
             scores = self.masks.filled[node]
-            _note(node, {scores: _known_spec(scores) or self.bound.get(scores) or self.activation}, None)
+            _note(node, {scores: known_spec(scores) or self.bound.get(scores) or self.activation}, None)
         elif said.fixed and node.args[0] in self.masks.filled:
             _note(node, {}, _fixed(*said.fixed))
         elif scales is Scales.CHOICE and node not in self.roots:
@@ -228,7 +307,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
             # the same layer once more, as in each step of a recurrent one: with the same scales its constants are the
             # same
             inputs[weight] = SharedQuantizationSpec((weight, first))
-            if _known_spec(source) is None and _known_spec(first.args[0]) is None:  # type: ignore[arg-type]
+            if known_spec(source) is None and known_spec(first.args[0]) is None:  # type: ignore[arg-type]
                 inputs[source] = SharedQuantizationSpec((first.args[0], first))
         if rest and isinstance(rest[0], Node):
             inputs[rest[0]] = _bias(source, weight, node)
@@ -244,7 +323,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
         if not sources or not _is_float(node, allow_list=True):
             return
         first = SharedQuantizationSpec((sources[0], node))
-        fixed = {(spec.scale, spec.zero_point) if (spec := _known_spec(one)) is not None else None for one in sources}
+        fixed = {(spec.scale, spec.zero_point) if (spec := known_spec(one)) is not None else None for one in sources}
         # a scale that one operand is bound to would cut off the others
         common = self._arriving(sources[:1]) if len(fixed) == 1 else {sources[0]: self.activation}
         specs: dict[Node, Any] = {**common, **dict.fromkeys(sources[1:], first)}
@@ -271,7 +350,7 @@ class MicrocontrollerQuantizer(Quantizer):  # type: ignore[misc]  # torchao has 
     def _arriving(self, sources: Iterable[Node]) -> dict[Node, Any]:
         """The scale in which an operand comes where that is known beforehand, else an observed one: no requantisation
         between the two."""
-        return {source: _known_spec(source) or self.activation for source in sources}
+        return {source: known_spec(source) or self.activation for source in sources}
 
     def _scores(self) -> dict[Node, Any]:
         """The scales of scores that are masked: the range of those that are not, and the same integers before they are
@@ -408,7 +487,11 @@ def _is_inner(node: Node, roots: Mapping[Node, Node]) -> bool:
     return root is not None and bool(node.users) and all(roots.get(reader) is root for reader in node.users)
 
 
-def _known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
+def _takes_out(node: Node, meets: Mapping[Node, Meet]) -> bool:
+    return node.target is operator.getitem and node.args[0] in meets
+
+
+def known_spec(node: Node) -> FixedQParamsQuantizationSpec | None:
     """The fixed scale in which the node's result is stored, if it has one."""
     annotation = node.meta.get(ANNOTATION)
     spec = annotation.output_qspec if annotation is not None else None

@@ -24,6 +24,9 @@ ACCUMULATES = "adds up what is less than a step of int8"
 SMALL_FILTER = "it is a filter by itself, and int8 would take more memory for its kernels than it saves"
 STEPS = "steps of recurrent layers (layers times directions times the sequence's length): in int8 each is written out"
 BETWEEN_FLOATS = "it moves what stays in float before and behind it"
+NEVER = "calibration() never came to this branch or loop, so that nothing is known of its values"
+CARRIED = "what a loop carries from round to round would lose too much in int8"
+DECIDES = "it decides which way is taken: rounded to int8, what is near the bound would go the other way"
 BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no place in int8"
 
 
@@ -50,6 +53,10 @@ def other_unit(large: float, rest: float) -> str:
 
 def note(node: Node, reason: str) -> None:
     node.meta[_CUSTOM] = {**(node.meta.get(_CUSTOM) or {}), _KEY: reason}
+
+
+def forget(node: Node) -> None:
+    (node.meta.get(_CUSTOM) or {}).pop(_KEY, None)
 
 
 def noted(exported: ExportedProgram) -> dict[str, str]:

@@ -4,7 +4,7 @@ would."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torchao.quantization.pt2e import ObserverBase
 
+from etexport.frontend.quantize.blocks import with_bodies
 from etexport.frontend.quantize.declared import int8_of
 from etexport.frontend.quantize.observe import kept_states
 
@@ -30,6 +31,16 @@ class Network(Interpreter):
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         self.rounded: dict[Node, Tensor] = {}
         self.judged: dict[Node, Any] = {}
+        self.inner: dict[int, Network] = {}
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        return super().call_function(target, with_bodies(target, args, self.within), kwargs)
+
+    def within(self, body: GraphModule) -> Callable[..., Any]:
+        """What runs a branch or a round as this network is run."""
+        if id(body) not in self.inner:
+            self.inner[id(body)] = Network(body, in_int8=self.in_int8)
+        return self.inner[id(body)].run
 
     def run_node(self, n: Node) -> Any:
         result = self.result(n)

@@ -79,7 +79,7 @@ def accumulators(model: GraphModule, samples: Sequence[Sequence[Tensor]]) -> dic
     found: dict[str, float] = {}
     while units:
         rounded = _run(model, samples, list(units), units)
-        losses = {name: _loss_db(real[name], rounded[name], unit) for name, unit in units.items()}
+        losses = {name: loss_db(real[name], rounded[name], unit) for name, unit in units.items()}
         worst = max(losses, key=lambda name: losses[name])
         if losses[worst] <= LOSS_DB:
             break
@@ -110,7 +110,7 @@ def _run(
     return {name: torch.stack(every) for name, every in seen.items()}
 
 
-def _loss_db(real: Tensor, rounded: Tensor, unit: float) -> float:
+def loss_db(real: Tensor, rounded: Tensor, unit: float) -> float:
     real, rounded = real.double(), rounded.double()
     once = float(((torch.round(real / unit) * unit - real) ** 2).mean())
     noise = float(((rounded - real) ** 2).mean())
@@ -138,6 +138,18 @@ def carries(state: Node) -> set[Node]:
 
     passes = {*written, *(node for node in state.graph.nodes if _leads(node) is not None)}
     found = (_spread(state, forwards, passes) & {value, *_spread(value, backwards, passes)}) - written.keys()
+    return _and_what_feeds(found)
+
+
+def carries_on(parameter: Node, value: Node) -> set[Node]:
+    """The same of what a loop carries: from a parameter of its body to what the body gives in its place."""
+    passes = {node for node in value.graph.nodes if _leads(node) is not None}
+    forwards = _spread(parameter, lambda node: node.users, passes)
+    backwards = _spread(value, lambda node: node.all_input_nodes, passes)
+    return _and_what_feeds(forwards & {value, *backwards})
+
+
+def _and_what_feeds(found: set[Node]) -> set[Node]:
     while True:
         fed = {
             one

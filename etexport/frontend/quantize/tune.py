@@ -15,6 +15,7 @@ import torch
 from torch.fx import GraphModule
 
 from etexport.frontend.quantize import Prepare, correct
+from etexport.frontend.quantize.blocks import bodies
 from etexport.frontend.quantize.equalize import equalized, pairs, spread
 from etexport.frontend.quantize.observe import kept_states
 from etexport.frontend.quantize.ranges import choose, give_headroom
@@ -101,7 +102,8 @@ def calibrated(prepared: GraphModule, samples: Sequence[Sample]) -> GraphModule:
             prepared(*one)
     if states(prepared.graph):
         give_headroom(prepared, {str(node.target) for node in driven(prepared.graph) if node.op == "call_module"})
-    widen_weights(prepared)
+    for graph in (prepared, *(body for _, _, body in bodies(prepared))):
+        widen_weights(graph)
     return prepared
 
 
