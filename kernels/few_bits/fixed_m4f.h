@@ -106,10 +106,10 @@ struct FixedNibbles {
   "smlal r4, r5, lr, r12\n and lr, r8, r11, ror #24\n smlal r6, r7, lr, r12\n"
 #define ET_FIXED_FOUR_INPUTS \
   ET_FIXED_EIGHT_CHANNELS ET_FIXED_EIGHT_CHANNELS ET_FIXED_EIGHT_CHANNELS ET_FIXED_EIGHT_CHANNELS
-// Two sums of 64 bits, the upper one without the borrow of the lower.
-#define ET_FIXED_SPLIT(low, high, even, odd)                                                                      \
-  "sbfx r11, " low ", #0, #28\n lsrs " low ", " low ", #28\n orr " low ", " low ", " high ", lsl #4\n vmov " even \
-  ", " odd ", r11, " low "\n"
+// Two sums of 64 bits; the upper one has what the lower borrowed of it.
+#define ET_FIXED_SPLIT(low, high, even, odd)                                                                    \
+  "sbfx r11, " low ", #0, #28\n lsrs " low ", " low ", #28\n orr " low ", " low ", " high ", lsl #4\n add " low \
+  ", " low ", r11, lsr #31\n vmov " even ", " odd ", r11, " low "\n"
 
   static void run(const FixedRows& rows) {
     const FixedRows* from = &rows;
@@ -221,17 +221,18 @@ __attribute__((noinline)) void fixed_as_floats(const FixedGeometry& g, float* ou
 
 // G: positions, and what FixedGeometry says; apart: whether sums lie apart until the residual, which may lie where
 // results do, has been read, and where there are no whole blocks of channels; low, high. `ints` has room for
-// groups * eights * 8, `floats` for a number of each group and, apart, for whole blocks of sums.
-template <class Kind, class G>
-__attribute__((noinline)) void few_bits_linear_fixed(const G& g, float* out, const float* x, const int32_t* weight,
-                                                     const float* bias, const float* residual, int32_t* ints,
-                                                     float* floats) {
+// groups * eights * 8, `floats` for a number of each group and, apart, for whole blocks of sums. `inputs_of` is
+// fixed_inputs or what does the same.
+template <class Kind, class G, class InputsOf>
+inline __attribute__((always_inline)) void fixed_layer(const G& g, float* out, const float* x, const int32_t* weight,
+                                                       const float* bias, const float* residual, int32_t* ints,
+                                                       float* floats, const InputsOf& inputs_of) {
   const FixedGeometry layer{g.inputs, g.outputs, g.groups, g.group, g.eights};
   const int32_t blocks = (g.outputs + Kind::kLanes - 1) / Kind::kLanes;
   for (int32_t position = 0; position < g.positions; ++position) {
     float* const sums = g.apart != 0 ? floats + g.groups : out;
     const auto* const words = reinterpret_cast<const uint32_t*>(weight);
-    const float unit = fixed_inputs<Kind>(layer, x, ints, floats);
+    const float unit = inputs_of(layer, x, ints, floats);
     if (unit < 0.0f) {
       fixed_as_floats<Kind>(layer, sums, x, words);
     } else {
@@ -247,6 +248,13 @@ __attribute__((noinline)) void few_bits_linear_fixed(const G& g, float* out, con
     out += g.outputs;
     x += g.inputs;
   }
+}
+
+template <class Kind, class G>
+__attribute__((noinline)) void few_bits_linear_fixed(const G& g, float* out, const float* x, const int32_t* weight,
+                                                     const float* bias, const float* residual, int32_t* ints,
+                                                     float* floats) {
+  fixed_layer<Kind>(g, out, x, weight, bias, residual, ints, floats, fixed_inputs<Kind>);
 }
 
 // A table in the same words, so that an output layer that has its weights shares them. For each index a row, as floats;

@@ -79,7 +79,7 @@ def _lower_linear(node: Node, target: Target) -> Call:
         return convolution.linear(node, target)
     layer, inputs, halves = _layer(node), node["weight"].spec.shape[1], node["bits"] == 16
     if target.features >= {"arm", "dsp", "fpu"}:
-        call = _fixed(layer)
+        call = _fixed(layer, "few_bits_linear_fixed", "few_bits/fixed_m4f.h")
         if call is not None:
             return call
     weight, scales, zeros = layer.constants
@@ -101,7 +101,7 @@ def _lower_linear(node: Node, target: Target) -> Call:
     return layer.call("few_bits_linear<et::", "few_bits/few_bits.h", more, layer.constants, (), "portable")
 
 
-def _fixed(layer: _Layer) -> Call | None:
+def _fixed(layer: _Layer, function: str, header: str) -> Call | None:
     node = layer.node
     laid = fixed.blocks_of(node)
     if laid is None:
@@ -114,12 +114,16 @@ def _fixed(layer: _Layer) -> Call | None:
     }  # fmt: skip
     floats = Scratch(DType.FLOAT32, groups.count + (rows if apart else 0))
     scratch = (Scratch(DType.INT32, groups.count * groups.eights * 8), floats)
-    return layer.call("few_bits_linear_fixed<et::Fixed", "few_bits/fixed_m4f.h", more, (words,), scratch, "fixed")
+    return layer.call(f"{function}<et::Fixed", header, more, (words,), scratch, "fixed")
 
 
 def _lower_dynamic(node: Node, target: Target) -> Call:
     layer, inputs = _layer(node), node["weight"].spec.shape[1]
     group, row = inputs // layer.groups, Scratch(DType.INT16, inputs)
+    if target.features >= {"arm", "dsp", "fpu"} and node["bits"] == 4:
+        call = _fixed(layer, "few_bits_dynamic_fixed", "few_bits/dynamic_m4f.h")
+        if call is not None:
+            return call
     more: dict[str, GeometryField] = {"group": group, "zero": layer.zero}
     if target.features >= {"arm", "dsp"} and group % 8 == 0:
         more |= {"eights": group // 8}
@@ -272,6 +276,8 @@ _CASES = (
 _DYNAMIC_CASES = (
     _linear((1, 64), 5, 2, 4, "groups of 32"),
     _linear((3, 64), 5, 1, 8, "a scale for each row of weights"),
+    _linear((2, 96), 16, 3, 4, "blocks of eight rows"),
+    _linear((1, 150), 7, 1, 4, "blocks of eight rows, the last one filled up"),
     _linear((2, 3, 20), 3, 2, 4, "zero points, groups of no whole eights", zeros=True, bias=False),
 )
 
