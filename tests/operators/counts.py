@@ -1,4 +1,5 @@
-"""How many instructions the int8 kernels take for an element or a multiply-accumulate, on a simulated core.
+"""How many instructions the kernels of int8 and of weights in few bits take for an element or a multiply-accumulate, on
+a simulated core.
 
     python -m tests.operators.counts qemu_mps2_an386 [words of the names]
 
@@ -31,7 +32,7 @@ from etexport.toolchain import gcc
 
 from .batch import batch
 from .cases import sample
-from .oracle import expected
+from .oracle import difference, expected
 
 
 @dataclass(frozen=True)
@@ -293,6 +294,25 @@ LONG = tuple(
 """Long sums, of weights like those of trained layers and of evenly spread ones."""
 
 
+def _few_bits(rows: int, inputs: int, outputs: int, bits: int, operator: str = "linear") -> Counted:
+    groups = inputs // 32 if bits == 4 else 1
+    limit = 1 << (bits - 1)
+    whole = T((outputs, inputs), DType.INT8, -limit, limit, constant=True)
+    scales = T((outputs, groups), low=0.01, high=0.1, constant=True)
+    halves = T((outputs, inputs), DType.BFLOAT16, constant=True)
+    case = Case((T((rows, inputs)), *((halves, None) if bits == 16 else (whole, scales)), None, None, bits))
+    name = f"{operator} in {bits} bits, {rows}x{inputs}x{outputs}"
+    return Counted(name, f"etexport::few_bits_{operator}.out", case, rows * inputs * outputs)
+
+
+FEW_BITS = (
+    *(_few_bits(1, 64, 256, bits) for bits in (4, 8, 16)),
+    *(_few_bits(1, 192, 64, bits) for bits in (4, 8, 16)),
+    _few_bits(1, 64, 256, 4, "dynamic"),
+)
+"""Weights in few bits beside floats, a position a call; a scale for each 32 inputs in 4 bits."""
+
+
 @dataclass(frozen=True)
 class Count:
     """`kernel` as in reports; `instructions` of the step, the call included."""
@@ -340,8 +360,9 @@ def counts(
         folder, board, library.include_dirs, build_dir=folder, probe_count=len(specialised.schedule.steps) + 1, jobs=2
     )
     done = run(made.elf, board, [whole.inputs], probes=True)
-    for one, positions in zip(samples, whole.results, strict=True):
-        assert np.array_equal(done.outputs[0][positions[0]], expected(one)[0]), str(one)
+    for one, node, positions in zip(samples, whole.nodes, whole.results, strict=True):
+        wrong = difference(one, node, 0, done.outputs[0][positions[0]], expected(one)[0])
+        assert not wrong, f"{one}: {wrong}"
     made_by = {step.instruction.outs[0]: at for at, step in specialised.calls.items()}
     found = []
     for line, positions in zip(lines, whole.results, strict=True):
@@ -355,7 +376,7 @@ def counts(
 def main() -> None:
     board, *words = sys.argv[1:]
     print("| what | kernel | instructions | each |\n|---|---|---:|---:|")
-    lines = [line for line in (*LINES, *TRAINED, *LONG) if all(word in line.name for word in words)]
+    lines = [line for line in (*LINES, *TRAINED, *LONG, *FEW_BITS) if all(word in line.name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         for count in counts(board, lines, load_ops(), Path(folder)):
             print(count)

@@ -1,5 +1,5 @@
-"""int8 kernels stay as fast as docs/kernels.md says: instructions are counted in a simulator, so they are the same in
-every run."""
+"""Kernels of int8 and of weights in few bits stay as fast as docs/kernels.md and docs/bench.md say: instructions are
+counted in a simulator, so they are the same in every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from etexport.board import load_board
 from etexport.kernel.library import Library
 
-from .counts import LINES, LONG, TRAINED, counts
+from .counts import FEW_BITS, LINES, LONG, TRAINED, counts
 
 REACHED = {
     "qemu_mps2_an386": {
@@ -32,6 +32,8 @@ REACHED = {
         "depthwise 3x3/2 pad 1, 64 to 64, of 12x12, large scale": 2.78, "conv 3x3 pad 1, 128 to 32, of 6x6": 0.81,
         "linear 1x1024x64": 0.95, "linear 1x4096x64, healthy": 0.94,
         "conv 3x3 pad 1, 512 to 16 in 2 groups, of 4x4": 0.89,
+        "linear in 4 bits, 1x64x256": 1.65, "linear in 8 bits, 1x64x256": 1.73, "linear in 16 bits, 1x64x256": 2.51,
+        "linear in 4 bits, 1x192x64": 1.79, "linear in 8 bits, 1x192x64": 1.76, "dynamic in 4 bits, 1x64x256": 1.72,
     },
     "qemu_mps2_an385": {
         "conv 1x1, 64 to 64, of 25x5": 2.53, "conv 3x3 pad 1, 64 to 64, of 8x8": 2.26,
@@ -58,7 +60,7 @@ def test_as_fast_as_ever(board: str, library: Library, tmp_path: Path) -> None:
     assert simulator is not None
     if shutil.which(simulator.program) is None:
         pytest.skip(f"{simulator.program} is not installed")
-    lines = [line for line in (*LINES, *TRAINED, *LONG) if line.name in REACHED[board]]
+    lines = [line for line in (*LINES, *TRAINED, *LONG, *FEW_BITS) if line.name in REACHED[board]]
     found = {count.line.name: count.instructions / count.line.work for count in counts(board, lines, library, tmp_path)}
     assert found.keys() == REACHED[board].keys()
     slower = {name: each for name, each in found.items() if each > OTHER_COMPILERS * REACHED[board][name]}
