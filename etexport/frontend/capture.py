@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx.experimental import _config as symbolic
 
 from etexport.errors import ModelError
 from etexport.frontend.decompositions import decompositions
@@ -40,15 +41,26 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
 
 def _exported(script: Script) -> ExportedProgram:
     """Torch's non-strict tracer refuses a convolution in a branch of torch.cond, for how its result lies in memory; the
-    strict one does not."""
+    strict one does not. It also asks whether a size is 1 where that matters to it alone (the rows of `x[1:]`, a pooled
+    image), and wants the range without it; asked to take sizes for any, it does not."""
+    try:
+        return _traced(script, strict=False)
+    except Exception as error:
+        if _STRIDES in str(error):
+            return _traced(script, strict=True)
+        if script.dynamic_shapes is None:
+            raise
+        with symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+            try:
+                return _traced(script, strict=False)
+            except Exception:
+                raise error from None  # what is wrong is told as it is otherwise
+
+
+def _traced(script: Script, *, strict: bool) -> ExportedProgram:
     assert isinstance(script.model, torch.nn.Module)
     model = dequantised(script.model)
-    try:
-        return torch.export.export(model, script.inputs, dynamic_shapes=script.dynamic_shapes, strict=False)
-    except Exception as error:
-        if _STRIDES not in str(error):
-            raise
-        return torch.export.export(model, script.inputs, dynamic_shapes=script.dynamic_shapes, strict=True)
+    return torch.export.export(model, script.inputs, dynamic_shapes=script.dynamic_shapes, strict=strict)
 
 
 def control_of(program: ExportedProgram) -> torch.fx.Node | None:

@@ -498,7 +498,9 @@ class _Lowering:
         outs = [ref.id for ref in results]
         stacked = outs[len(first) :]
         tables = self._operands(node, rows)
-        rounds = int(rows[0].meta["val"].shape[0])
+        rounds = rows[0].meta["val"].shape[0]
+        if isinstance(rounds, torch.SymInt):
+            raise self._error(node, f"it goes round {rounds} times, a size that is known at run time", ROUNDS)
         self._move_all(node, self._operands(node, first), outs[: len(first)])
         self.lowered[node] = results
         if not rounds:
@@ -538,6 +540,8 @@ class _Lowering:
     def _condition(self, node: fx.Node, ref: Ref | None) -> Ref:
         if ref is None:
             raise self._error(node, "its condition depends on a size that is not fixed", FIXED)
+        if ref.id in self.numbers:
+            raise self._error(node, "its condition depends on a size that is known at run time", OF_SIZES)
         spec = self.values[ref.id].spec
         if spec.dtype is not DType.BOOL or spec.numel != 1:
             raise self._error(
@@ -897,6 +901,8 @@ class _Lowering:
 FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
 TENSORS = "only arithmetic with tensors takes such a number: no sizes, places or dimensions"
 NUMBER = "keep it a tensor: without .item(), int() and float(); of a k without dimensions x[k] is x[k.reshape(1)][0]"
+ROUNDS = "loop over a dimension of fixed size, or write it without a loop: sums, cumsum, torch.where"
+OF_SIZES = "compare what a tensor holds, such as a length that is given as an input"
 MASK = "keep the full size, with a mask: torch.where, sums of x * mask, topk"
 NOISE = "give the noise as an input; dropout and the like rest in eval mode"
 PARTS = "compute real and imaginary parts apart: a spectrum is two products with cosines and sines"

@@ -6,6 +6,7 @@ choice of sizes they are numbers, and every shape follows from those of the inpu
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,8 +15,9 @@ from typing import Any
 from etexport.errors import EtError, ModelError
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
+from etexport.program.draft import Draft
 from etexport.program.model import JUMPS, MOVE, Arg, Extent, Instruction, Method, Ref, Role, Symbol, Value
-from etexport.program.operators import SIZE, is_number
+from etexport.program.operators import ARANGE, FULL_LIKE, ONES_LIKE, SIZE, ZEROS_LIKE, is_number
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
     "add": operator.add,
@@ -40,6 +42,9 @@ def largest(method: Method, library: Library) -> Method:
     method = with_symbols(method, library)
     return at(method, library, [symbol.most for symbol in method.symbols]) if method.extents else method
 
+
+LIKE = frozenset((FULL_LIKE, ZEROS_LIKE, ONES_LIKE))
+"""Tensors of the shape of another: they end as constants, and need no kernel."""
 
 Dimension = tuple[int, int]
 """Number of an input, and of one of its dimensions."""
@@ -140,8 +145,14 @@ def at(method: Method, library: Library, sizes: Sequence[int]) -> Method:
                 instructions.append(instruction)
         except EtError as error:
             raise type(error)(f"for {told}: {error.what}", where=error.where, hint=error.hint) from None
+    # a jump may lead to what only computed a number
+    draft = Draft(method)
+    draft.drop(at for at, one in enumerate(method.instructions) if one.outs and one.outs[0] in numbers)
+    found = {one.handle: one for one in instructions}
+    draft.rewrite(lambda one: (one if one.op in JUMPS else found[one.handle],))
     kept = {id_: value for id_, value in values.items() if id_ not in numbers}
-    return replace(method, values=kept, instructions=tuple(instructions), extents=(), bounded=frozenset())
+    whole = draft.as_it_is()
+    return replace(whole, values=kept, extents=(), bounded=frozenset())
 
 
 def _shaped(value: Value, dim: int, size: int) -> Value:
@@ -175,6 +186,14 @@ def _results(method: Method, instruction: Instruction, library: Library) -> dict
         old = method.values[out]
         return {out: replace(old, spec=replace(old.spec, shape=method.values[source].spec.shape))}
     op = library.find(instruction.op)
+    if instruction.op in LIKE or instruction.op == ARANGE:
+        (out,), old = instruction.outs, method.values[instruction.outs[0]]
+        if instruction.op in LIKE:
+            shape = method.values[instruction.reads[0]].spec.shape
+        else:
+            start, end, step = (one if isinstance(one, (int, float)) else 0 for one in instruction.args[:3])
+            shape = (max(math.ceil((end - start) / (step or 1)), 0),)
+        return {out: replace(old, spec=replace(old.spec, shape=shape))}
     if instruction.op in JUMPS or op is None:
         return {}  # who has no kernel is told so with all others
     inferred = op.infer(node_of(method, instruction, op))

@@ -12,7 +12,7 @@ from etexport.kernel.library import Library
 from etexport.kernel.supported import legal
 from etexport.program.draft import Draft
 from etexport.program.model import HALVES, Arg, Array, Instruction, Method, Ref, Role, TensorSpec, Value
-from etexport.program.operators import CONVERT
+from etexport.program.operators import ARANGE, CONVERT, FULL_LIKE, ONES_LIKE, ZEROS_LIKE
 
 FREE_BYTES = 64 * 1024
 GROWTH = 4
@@ -26,10 +26,10 @@ FACTORIES: dict[str, Callable[..., Array]] = {
     "aten::scalar_tensor.out": lambda shape, value, *_: np.full(shape, value),
     "aten::empty.out": lambda shape, *_: np.zeros(shape),
     "dim_order_ops::_empty_dim_order.out": lambda shape, *_: np.zeros(shape),
-    "aten::full_like.out": lambda shape, like, fill, *_: np.full(shape, fill),
-    "aten::zeros_like.out": lambda shape, *_: np.zeros(shape),
-    "aten::ones_like.out": lambda shape, *_: np.ones(shape),
-    "aten::arange.start_out": lambda shape, start, end, step, *_: start + step * np.arange(shape[0]),
+    FULL_LIKE: lambda shape, like, fill, *_: np.full(shape, fill),
+    ZEROS_LIKE: lambda shape, *_: np.zeros(shape),
+    ONES_LIKE: lambda shape, *_: np.ones(shape),
+    ARANGE: lambda shape, start, end, step, *_: start + step * np.arange(shape[0]),
     "aten::arange.out": lambda shape, *_: np.arange(shape[0]),
 }
 """Operators that make a tensor from nothing, as functions of its shape and their arguments (what a tensor among these
@@ -97,7 +97,10 @@ def _compute(
             return None
         if sum(spec.nbytes for spec in specs) > max(FREE_BYTES, GROWTH * operand_bytes):
             return None
-        results = op.reference(*arguments)
+        try:
+            results = op.reference(*arguments)
+        except IndexError:
+            return None  # a row that a table does not have
         results = results if isinstance(results, tuple) else (results,)
         stored = tuple(np.asarray(result).astype(spec.dtype.numpy) for result, spec in zip(results, specs, strict=True))
     assert all(result.shape == spec.shape for result, spec in zip(stored, specs, strict=True)), (

@@ -24,6 +24,11 @@ PAD = "aten::constant_pad_nd.out"
 CAT = "aten::cat.out"
 WHERE = "aten::where.self_out"
 
+FULL_LIKE = "aten::full_like.out"
+ZEROS_LIKE = "aten::zeros_like.out"
+ONES_LIKE = "aten::ones_like.out"
+ARANGE = "aten::arange.start_out"
+
 WRITE_BACK = "aten::copy_"
 """A state is written: the first operand and the result are the state."""
 CLONE = "dim_order_ops::_clone_dim_order.out"

@@ -15,6 +15,9 @@ import numpy as np
 Sizes = tuple[int, ...]
 """One a symbol."""
 
+ALONE = 48
+"""So many sizes of one symbol are looked at, at most."""
+
 MOST_STRIDE = 64
 """What a size is divided by at most: strides of a chain of layers, multiplied."""
 
@@ -44,7 +47,7 @@ class VaryingReal(float):
 def formula(seen: Mapping[Sizes, int], edges: Mapping[Sizes, int], names: Sequence[str]) -> str | None:
     """The expression that gives each of these numbers; None where none of the known forms does. At `edges`, where some
     size is 1 or 0, code may have been simplified, and a number may be an exception."""
-    found = _generic(seen, names)
+    found = _generic({**seen, **edges}, names) or _generic(seen, names)
     if found is None:
         return None
     for at, name in enumerate(names):
@@ -86,7 +89,7 @@ def _split(rest: str) -> tuple[str, str]:
 def _generic(seen: Mapping[Sizes, int], names: Sequence[str], *, sure: bool = True) -> str | None:
     if len(set(seen.values())) == 1:
         return str(next(iter(seen.values())))
-    return _polynomial(seen, names, sure) or _divided(seen, names)
+    return _polynomial(seen, names, sure) or _divided(seen, names) or _of_parts(seen, names)
 
 
 def _polynomial(seen: Mapping[Sizes, int], names: Sequence[str], sure: bool) -> str | None:
@@ -138,10 +141,55 @@ def _divided(seen: Mapping[Sizes, int], names: Sequence[str]) -> str | None:
     return None
 
 
+def _of_parts(seen: Mapping[Sizes, int], names: Sequence[str]) -> str | None:
+    """Of several sizes, each divided: the rows of an image times its columns, `(h + 1) / 2 * ((w + 1) / 2)`. How each
+    can be divided shows where the others are the same."""
+    choices = []
+    for at in range(len(names)):
+        lines: dict[Sizes, dict[int, int]] = {}
+        for sizes, value in seen.items():
+            lines.setdefault((*sizes[:at], *sizes[at + 1 :]), {})[sizes[at]] = value
+        choices.append(_divisions(max(lines.values(), key=len)))
+    for parts in itertools.product(*choices):
+        divided: dict[Sizes, int] = {}
+        for sizes, value in seen.items():
+            there = tuple((size + part[1]) // part[0] for size, part in zip(sizes, parts, strict=True))
+            if divided.setdefault(there, value) != value:
+                break
+        else:
+            told = [_told(name, *part) for name, part in zip(names, parts, strict=True)]
+            if (found := _polynomial(divided, told, sure=True)) is not None:
+                return found
+    return None
+
+
+def _told(name: str, stride: int, before: int) -> str:
+    return name if stride == 1 else f"({f'({name} + {before})' if before else name} / {stride})"
+
+
+def _divisions(line: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Each (stride, before) for which the numbers are an affine function of (size + before) / stride, of the smallest
+    such stride."""
+    points = np.array(sorted(line))
+    values = np.array([line[size] for size in points.tolist()])
+    for stride in range(1, MOST_STRIDE + 1):
+        found = []
+        for before in range(stride):
+            parts = (points + before) // stride
+            span = int(parts[-1] - parts[0])
+            factor = int(values[-1] - values[0]) // span if span > 2 else 0
+            if np.array_equal(factor * (parts - parts[0]) + values[0], values):
+                found.append((stride, before))
+        if found:
+            return found
+    return []
+
+
 def samples(ranges: Sequence[tuple[int, int]]) -> list[Sizes]:
     """Sizes at which a program is looked at: all there are where these are few, with some beyond, which say more of
-    what is a formula; else the ends, some next to these, and some between."""
-    few = max(4, math.floor(48 ** (1 / max(len(ranges), 1))))
+    what is a formula; else the ends, some next to these, and some between. Of several, each is looked at as if it were
+    alone as well, the others the largest: where one is divided shows only there."""
+    few = max(4, math.floor(ALONE ** (1 / max(len(ranges), 1))))
     each = []
     for least, most in ranges:
         if most - least < few:
@@ -150,4 +198,8 @@ def samples(ranges: Sequence[tuple[int, int]]) -> list[Sizes]:
         near = max(1, few // 3)
         between = [least + (most - least) * step // (few - 2 * near + 1) for step in range(1, few - 2 * near + 1)]
         each.append(sorted({*range(least, least + near), *between, *range(most - near + 1, most + 1)}))
-    return list(itertools.product(*each))
+    found: list[Sizes] = list(itertools.product(*each))
+    ends = tuple(most for _, most in ranges)
+    for at, own in enumerate(ranges if len(ranges) > 1 else ()):
+        found += [(*ends[:at], *alone, *ends[at + 1 :]) for alone in samples([own])]
+    return list(dict.fromkeys(found))

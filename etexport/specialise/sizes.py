@@ -119,17 +119,28 @@ def _form(one: Specialised) -> tuple[object, tuple[object, ...]]:
     values = tuple(
         (value.id, value.name, value.role, value.spec.dtype, len(value.spec.shape), value.spec.dim_order, value.storage)
         for value in one.method.values.values()
+        if value.role is not Role.CONSTANT
     )
-    return values, tuple(map(_step_form, one.schedule.steps))
+    number = {id_: f"constant {at}" for at, id_ in enumerate(_constants(one))}
+    return values, tuple(_step_form(step, number) for step in one.schedule.steps)
 
 
-def _step_form(step: Step) -> object:
+def _constants(one: Specialised) -> tuple[int, ...]:
+    """In the order in which they are read: one that is a part of another for most sizes, and all of it for the largest,
+    has not the same id for all."""
+    reads = (id_ for step in one.schedule.steps for id_ in step.instruction.reads)
+    return tuple(dict.fromkeys(id_ for id_ in reads if one.method.values[id_].role is Role.CONSTANT))
+
+
+def _step_form(step: Step, constants: Mapping[int, str]) -> object:
     instruction = step.instruction
-    plain = (type(step).__name__, instruction.op, instruction.outs, instruction.reads, instruction.epilogue)
+    reads = tuple(constants.get(id_, id_) for id_ in instruction.reads)
+    plain = (type(step).__name__, instruction.op, instruction.outs, reads, instruction.epilogue)
     if not isinstance(step, CallStep):
         return (*plain, *(getattr(step, field.name) for field in fields(step) if field.name != "instruction"))
-    values = tuple(getattr(one, "value", None) for one in step.call.operands)
-    return (*plain, values, _kernel_form(step.call), tuple(step.call.multiples.items()))
+    values = (getattr(one, "value", None) for one in step.call.operands)
+    operands = tuple(None if id_ is None else constants.get(id_, id_) for id_ in values)
+    return (*plain, operands, _kernel_form(step.call), tuple(step.call.multiples.items()))
 
 
 def _kernel_form(call: Call) -> object:
@@ -278,10 +289,12 @@ class _Merged:
 
     def method(self) -> Method:
         """As it is for the largest sizes: memory of that size holds what any other sizes need."""
-        method = self.reference.method
-        for value in method.values.values():
-            for sizes, one in {**self.seen, **self.edges}.items():
-                other = one.method.values[value.id]
+        method, constants = self.reference.method, _constants(self.reference)
+        for sizes, one in {**self.seen, **self.edges}.items():
+            same = dict(zip(constants, _constants(one), strict=True))
+            for value in method.values.values():
+                if (other := one.method.values.get(same.get(value.id, value.id))) is None:
+                    continue  # a constant that no step reads
                 if _within(sizes, self.most) and other.spec.nbytes > value.spec.nbytes:
                     raise ModelError(
                         f"{value.name} is {other.spec} for {self.told(sizes)}, and {value.spec} for the largest sizes",

@@ -74,6 +74,46 @@ def dynamic_shapes():
     return ({0: n}, {0: n}, {2: t})
 """
 
+MORE = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.places, self.layer = nn.Embedding(8, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.image = nn.Sequential(
+            nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 3, 1)
+        )
+
+    def forward(self, x, image):
+        n = x.shape[0]
+        h = x + self.places(torch.arange(n))
+        told = torch.cat([x.new_zeros(n, 1), x.relu(), torch.ones_like(x[:, :1])], 1)
+        near = self.layer(h.unsqueeze(0))[0]
+        picked = torch.cond(image.sum() > 0, lambda x: x.relu().sum(0), lambda x: x.amax(0), (x,))
+        return near, told, x[:-1] - x[1:], torch.full((n,), 2.5) * torch.arange(n), picked, self.image(image)
+
+def model():
+    torch.manual_seed(0)
+    return Net().eval()
+
+def inputs(n, h, w, sign=1):
+    g = torch.Generator().manual_seed(100 * n + 10 * h + w)
+    return torch.randn(n, 8, generator=g), torch.randn(1, 2, h, w, generator=g) + sign
+
+def example_inputs():
+    return inputs(3, 5, 6)
+
+def samples():
+    sizes = ((8, 8, 12), (2, 4, 4), (3, 7, 9), (5, 4, 12), (8, 8, 4), (4, 5, 11))
+    return [inputs(*one, sign) for one in sizes for sign in (-1, 1)]
+
+def dynamic_shapes():
+    D = torch.export.Dim
+    return {0: D("n", min=2, max=8)}, {2: D("h", min=4, max=8), 3: D("w", min=4, max=12)}
+"""
+
 BOARDS = ("host", "qemu_mps2_an386")
 
 
@@ -118,6 +158,16 @@ def test_every_size_is_right(program: Path, board: str, tmp_path: Path) -> None:
     ):
         with pytest.raises(DeviceLostError, match=told):
             run(elf, load_board(board), [inputs])
+
+
+def test_what_is_made_of_sizes(tmp_path: Path) -> None:
+    """Constants and positions of varying size, attention, parts, images of two sizes, a branch."""
+    (tmp_path / "net.py").write_text(MORE)
+    program = tmp_path / "net.pte"
+    export(tmp_path / "net.py", program)
+    for board in BOARDS:
+        elf = built(program, board, tmp_path / board, poison=True)
+        check(run(elf, load_board(board), read_samples(program.with_suffix(".npz"), None)), program)
 
 
 def small(inputs: Sequence[Array], number: int, size: int) -> tuple[Array, ...]:
@@ -330,6 +380,16 @@ def exported(folder: Path, result: str, shapes: str, a: str = "3, 4", b: str = "
     ("result", "shapes", "told"),
     [
         ("a + b", 'n = Dim("n", min=1); return ({0: n}, {0: n})', 'n, size 0 of a, has no largest value.*Dim."n"'),
+        (
+            "torch._higher_order_ops.map(lambda r: r * 2, a), b",
+            'return ({0: Dim("n", min=2, max=8)}, None)',
+            "it goes round .* times, a size that is known at run time",
+        ),
+        (
+            "torch.cond(a.shape[0] > 4, lambda x: x + 1, lambda x: x * 2, (b,))",
+            'return ({0: Dim("n", min=2, max=8)}, None)',
+            "its condition depends on a size that is known at run time",
+        ),
         ("a * 2, b[torch.nonzero(b[:, 0])]", 'return ({0: Dim("n", min=2, max=8)}, None)', "depends on what a tensor"),
     ],
 )
