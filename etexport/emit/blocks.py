@@ -7,6 +7,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from etexport.emit.geometry import text
 from etexport.specialise.schedule import BeginStep, JumpStep, MoveStep, NextStep, Step
 
 
@@ -34,7 +35,7 @@ class Mark:
     kind: Kind
     depth: int = 0
     value: int | None = None
-    rounds: int = 0
+    rounds: str = ""
     step: int = 0
 
 
@@ -100,7 +101,7 @@ class _Structured:
             return None
         jump = self.jumps.pop(back)
         if isinstance(jump, NextStep):
-            self.control[first - 1] = Mark(Kind.FOR, depth, jump.count, jump.rounds)
+            self.control[first - 1] = Mark(Kind.FOR, depth, jump.count, text(jump.rounds))
         else:
             self.before.setdefault(first, []).append(Mark(Kind.FOREVER if jump.condition is None else Kind.DO, depth))
         self.stretch(first, back, depth + 1, back + 1)
@@ -143,7 +144,7 @@ def _with_labels(steps: Sequence[Step]) -> tuple[Form, ...]:
         if isinstance(step, BeginStep):
             control = (Mark(Kind.START, value=step.count),)
         elif isinstance(step, NextStep):
-            control = (Mark(Kind.GOTO_NEXT, value=step.count, rounds=step.rounds, step=step.target),)
+            control = (Mark(Kind.GOTO_NEXT, value=step.count, rounds=text(step.rounds), step=step.target),)
         elif isinstance(step, JumpStep):
             control = (Mark(Kind.GOTO, value=step.condition, step=step.target),)
         found.append(Form(before, 0, control))

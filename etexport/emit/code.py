@@ -9,7 +9,7 @@ from typing import Any
 
 from etexport.emit.arenas import Arena, arenas
 from etexport.emit.constants import Constant, Flash, pad_key
-from etexport.emit.geometry import Geometry, Instance, Object, depends
+from etexport.emit.geometry import Geometry, Instance, Object, depends, text
 from etexport.emit.names import comment, layout_note, unique
 from etexport.kernel.call import Const, Operand, Read, RowRead, RowWrite, Scratch, Write
 from etexport.kernel.library import Library
@@ -297,16 +297,17 @@ def _statement(index: int, step: Step, placed: Placed, names: _Names, geometry: 
     instruction = step.instruction
     code = comment(f"{instruction.source}  {instruction.source.code}") if instruction.source else ""
     if isinstance(step, BeginStep):
-        title = comment(f"{instruction.name}: {step.rounds} rounds, counted in {method.values[step.count].name}")
+        title = comment(f"{instruction.name}: {text(step.rounds)} rounds, counted in {method.values[step.count].name}")
         return Statement(index, instruction.handle, title, code, count=names.value(step.count))
     if isinstance(step, NextStep):
-        title = comment(f"{instruction.name}: on at step {placed.first + step.target}, {step.rounds} times in all")
+        to, rounds = placed.first + step.target, text(step.rounds)
+        title = comment(f"{instruction.name}: on at step {to}, {rounds} times in all")
         return Statement(
             index,
             instruction.handle,
             title,
             code,
-            jump=Jump(placed.first + step.target, None, names.value(step.count), step.rounds),
+            jump=Jump(to, None, names.value(step.count), step.rounds),
         )
     if isinstance(step, JumpStep):
         condition = None if step.condition is None else names.value(step.condition)

@@ -90,13 +90,18 @@ def _member(name: str, value: GeometryField) -> Member:
     with np.errstate(over="ignore"):
         stored = np.array(values).astype(kind)
     assert kind.kind == "f" or np.array_equal(stored, values), f"{name} = {value} is no int32_t"
-    texts = tuple(str(getattr(one, "text", one)) for one in values) if any(map(depends, values)) else ()
+    texts = tuple(map(text, values)) if any(map(depends, values)) else ()
     return Member(name, kind, count, stored.tobytes(), texts)
 
 
 def depends(number: object) -> bool:
     """Whether the number is another one for other sizes."""
     return isinstance(number, (Varying, VaryingReal))
+
+
+def text(number: object) -> str:
+    """A number as C++ has it: an expression where it depends on sizes."""
+    return str(getattr(number, "text", number))
 
 
 def window_fields(window: Window) -> dict[str, GeometryField]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch.export import ExportedProgram
 from torch.fx.experimental import _config as symbolic
@@ -11,6 +13,7 @@ from etexport.frontend.decompositions import decompositions
 from etexport.frontend.mistakes import explain
 from etexport.frontend.quantize.rows import round_rows
 from etexport.frontend.quantize.torchao_weights import dequantised
+from etexport.frontend.recurrent import captured_whole
 from etexport.frontend.script import Script, silent
 
 aten = torch.ops.aten
@@ -30,7 +33,9 @@ def capture(script: Script, *, stock: bool = False) -> ExportedProgram:
         try:
             with silent():
                 if program is None:
-                    program = _exported(script)
+                    whole = script.dynamic_shapes is not None and not stock
+                    with captured_whole() if whole else contextlib.nullcontext():
+                        program = _exported(script)
                 round_rows(program, stock=stock)
                 decomposed: ExportedProgram = program.run_decompositions(decompositions(stock=stock))
             _fill_empty(decomposed.graph)

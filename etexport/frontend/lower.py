@@ -383,6 +383,13 @@ class _Lowering:
         self._append(op, args, (value.id,), None)  # torch puts many of them where no line asks
         self.lowered[node] = Ref(value.id)
 
+    def _size_of(self, table: Ref) -> Ref:
+        """How many rows it has, as a number."""
+        value = self._value(f"{self.values[table.id].name}_rows", NUMBERS, Role.ACTIVATION)
+        self.numbers.add(value.id)
+        self._append(SIZE, (table, 0), (value.id,), None)
+        return Ref(value.id)
+
     def _note(self, id_: int, meta: object) -> None:
         if isinstance(meta, Tensor) and any(isinstance(size, torch.SymInt) for size in meta.shape):
             self.bounded.add(id_)
@@ -479,6 +486,8 @@ class _Lowering:
         specs = [self._spec(one, node) if isinstance(one, Tensor) else NUMBERS for one in node.meta["val"]]
         results = tuple(Ref(self._value(node.name, spec, Role.ACTIVATION).id) for spec in specs)
         outs = [ref.id for ref in results]
+        for id_, meta in zip(outs, node.meta["val"], strict=True):
+            self._note(id_, meta)
         self._move_all(node, self._operands(node, first), outs)
         given = [*results, *self._operands(node, others)]
         head = len(self.instructions)
@@ -499,11 +508,11 @@ class _Lowering:
         stacked = outs[len(first) :]
         tables = self._operands(node, rows)
         rounds = rows[0].meta["val"].shape[0]
-        if isinstance(rounds, torch.SymInt):
-            raise self._error(node, f"it goes round {rounds} times, a size that is known at run time", ROUNDS)
         self._move_all(node, self._operands(node, first), outs[: len(first)])
         self.lowered[node] = results
-        if not rounds:
+        if isinstance(rounds, torch.SymInt):
+            rounds = self._size_of(tables[0])
+        elif not rounds:
             for at in range(len(first), len(outs)):
                 outs[at] = self._constant(
                     node.name, np.zeros(self.values[outs[at]].spec.shape, self.values[outs[at]].spec.dtype.numpy)
@@ -514,8 +523,10 @@ class _Lowering:
         self._plain(BEGIN, (), (count.id, *stacked), count.name)
         head = len(self.instructions)
         taken = []
-        for table in tables:
+        for table, meta in zip(tables, (one.meta["val"] for one in rows), strict=True):
             row = self._value(f"{self.values[table.id].name}_row", self._row_of(table), Role.ACTIVATION)
+            if any(isinstance(size, torch.SymInt) for size in meta.shape[1:]):
+                self.bounded.add(row.id)
             self._plain(ROW, (table, Ref(count.id)), (row.id,), row.name)
             taken.append(Ref(row.id))
         given = [*results[: len(first)], *taken, *self._operands(node, others)]
@@ -901,7 +912,6 @@ class _Lowering:
 FIXED = "every size must be known when the firmware is built: export without dynamic_shapes, pad to the largest"
 TENSORS = "only arithmetic with tensors takes such a number: no sizes, places or dimensions"
 NUMBER = "keep it a tensor: without .item(), int() and float(); of a k without dimensions x[k] is x[k.reshape(1)][0]"
-ROUNDS = "loop over a dimension of fixed size, or write it without a loop: sums, cumsum, torch.where"
 OF_SIZES = "compare what a tensor holds, such as a length that is given as an input"
 MASK = "keep the full size, with a mask: torch.where, sums of x * mask, topk"
 NOISE = "give the noise as an input; dropout and the like rest in eval mode"

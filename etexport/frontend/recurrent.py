@@ -5,8 +5,9 @@ Elsewhere, and in files for stock ExecuTorch, PyTorch writes out each step.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,16 +44,31 @@ def operators() -> torch.library.Library:
 def recurrent() -> dict[Any, Callable[..., Any]]:
     """Decompositions of PyTorch's recurrent layers into these."""
     operators()
-    return {
-        aten.lstm.input: _layers_of_lstm,
-        aten.gru.input: functools.partial(_layers, lambda *args: torch.ops.etexport.gru(*args)),
-        aten.rnn_tanh.input: functools.partial(
-            _layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], False, args[-1])
-        ),
-        aten.rnn_relu.input: functools.partial(
-            _layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], True, args[-1])
-        ),
-    }
+    return {getattr(aten, name).input: layers for name, layers in _WHOLE.items()}
+
+
+@contextlib.contextmanager
+def captured_whole() -> Iterator[None]:
+    """While it lasts recurrent layers are these operators as they are traced, for sequences of any number of steps:
+    PyTorch writes out the steps of its own as soon as it asks for a shape."""
+    operators()
+    kept = {name: getattr(torch._VF, name) for name in _WHOLE}
+
+    def traced(name: str) -> Callable[..., Any]:
+        def layer(*args: Any) -> Any:
+            whole = isinstance(args[3], bool)  # of a packed sequence the weights stand there
+            found = _WHOLE[name](*args) if whole else NotImplemented
+            return kept[name](*args) if found is NotImplemented else found
+
+        return layer
+
+    try:
+        for name in _WHOLE:
+            setattr(torch._VF, name, traced(name))
+        yield
+    finally:
+        for name in _WHOLE:
+            delattr(torch._VF, name)
 
 
 # ---- what they compute -----------------------------------------------------------------------------------------------
@@ -164,3 +180,12 @@ def _layers(
             last.append(results[-1][0 if direction else -1])
         x = results[0] if directions == 1 else torch.cat(results, dim=-1)
     return x.transpose(0, 1) if batch_first else x, torch.stack(last)
+
+
+_WHOLE: Mapping[str, Callable[..., Any]] = {
+    "lstm": _layers_of_lstm,
+    "gru": functools.partial(_layers, lambda *args: torch.ops.etexport.gru(*args)),
+    "rnn_tanh": functools.partial(_layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], False, args[-1])),
+    "rnn_relu": functools.partial(_layers, lambda *args: torch.ops.etexport.rnn(*args[:-1], True, args[-1])),
+}
+"""All layers and directions, by PyTorch's name."""

@@ -16,7 +16,21 @@ from etexport.errors import EtError, ModelError
 from etexport.kernel.library import Library
 from etexport.kernel.node import node_of
 from etexport.program.draft import Draft
-from etexport.program.model import JUMPS, MOVE, Arg, Extent, Instruction, Method, Ref, Role, Symbol, Value
+from etexport.program.model import (
+    BEGIN,
+    JUMPS,
+    MOVE,
+    NEXT,
+    SET_ROW,
+    Arg,
+    Extent,
+    Instruction,
+    Method,
+    Ref,
+    Role,
+    Symbol,
+    Value,
+)
 from etexport.program.operators import ARANGE, FULL_LIKE, ONES_LIKE, SIZE, ZEROS_LIKE, is_number
 
 COMPUTED: Mapping[str, Callable[..., Any]] = {
@@ -130,29 +144,42 @@ def at(method: Method, library: Library, sizes: Sequence[int]) -> Method:
         values[id_] = _shaped(values[id_], extent.dim, extent.of(sizes[extent.symbol]))
     numbers: dict[int, int] = {}
     instructions: list[Instruction] = []
+    rounds = {one.outs[0]: one.args[1] for one in method.instructions if one.op == NEXT}
     told = ", ".join(f"{one.name} = {size}" for one, size in zip(method.symbols, sizes, strict=True))
     for instruction in method.instructions:
         try:
-            if instruction.op == SIZE:
-                source, dim = instruction.args
-                assert isinstance(source, Ref) and isinstance(dim, int), instruction.where
-                numbers[instruction.outs[0]] = values[source.id].spec.shape[dim]
-            elif is_number(instruction.op):
-                numbers[instruction.outs[0]] = _computed(instruction, numbers)
+            if is_number(instruction.op):
+                numbers[instruction.outs[0]] = _number(instruction, values, numbers)
             else:
                 instruction = replace(instruction, args=tuple(_known(arg, numbers) for arg in instruction.args))
-                values |= _results(replace(method, values=values), instruction, library)
-                instructions.append(instruction)
+                if instruction.op == BEGIN:
+                    count, *stacked = instruction.outs
+                    values |= _stacked(instruction, values, stacked, _known(rounds[count], numbers))
+                elif instruction.op == SET_ROW:
+                    values |= _with_rows(instruction, values)
+                else:
+                    values |= _results(replace(method, values=values), instruction, library)
+            instructions.append(instruction)
         except EtError as error:
             raise type(error)(f"for {told}: {error.what}", where=error.where, hint=error.hint) from None
-    # a jump may lead to what only computed a number
-    draft = Draft(method)
-    draft.drop(at for at, one in enumerate(method.instructions) if one.outs and one.outs[0] in numbers)
-    found = {one.handle: one for one in instructions}
-    draft.rewrite(lambda one: (one if one.op in JUMPS else found[one.handle],))
-    kept = {id_: value for id_, value in values.items() if id_ not in numbers}
-    whole = draft.as_it_is()
-    return replace(whole, values=kept, extents=(), bounded=frozenset())
+    draft = Draft(replace(method, values=values, instructions=tuple(instructions), extents=(), bounded=frozenset()))
+    draft.drop(at for at, one in enumerate(instructions) if is_number(one.op))
+    return draft.done()
+
+
+def _stacked(begin: Instruction, values: Mapping[int, Value], stacked: Sequence[int], rounds: Arg) -> dict[int, Value]:
+    """What the rounds of a loop will write rows of."""
+    if not isinstance(rounds, int) or rounds < 1:
+        raise ModelError(f"its loop makes {rounds!r} rounds", where=begin.where, hint="a range of sizes from 1 on")
+    return {id_: _shaped(values[id_], 0, rounds) for id_ in stacked}
+
+
+def _with_rows(instruction: Instruction, values: Mapping[int, Value]) -> dict[int, Value]:
+    """The same, with rows of the shape that is written."""
+    (out,), row = instruction.outs, instruction.args[1]
+    assert isinstance(row, Ref), instruction.where
+    table = values[out]
+    return {out: replace(table, spec=replace(table.spec, shape=(table.spec.shape[0], *values[row.id].spec.shape)))}
 
 
 def _shaped(value: Value, dim: int, size: int) -> Value:
@@ -164,6 +191,14 @@ def _known(arg: Arg, numbers: Mapping[int, int]) -> Arg:
     if isinstance(arg, Ref):
         return numbers.get(arg.id, arg)
     return tuple(_known(one, numbers) for one in arg) if isinstance(arg, tuple) else arg
+
+
+def _number(instruction: Instruction, values: Mapping[int, Value], numbers: Mapping[int, int]) -> int:
+    if instruction.op != SIZE:
+        return _computed(instruction, numbers)
+    source, dim = instruction.args
+    assert isinstance(source, Ref) and isinstance(dim, int), instruction.where
+    return values[source.id].spec.shape[dim]
 
 
 def _computed(instruction: Instruction, numbers: Mapping[int, int]) -> int:
@@ -179,21 +214,27 @@ def _computed(instruction: Instruction, numbers: Mapping[int, int]) -> int:
 SIMPLE = "sizes are added, multiplied, divided by whole numbers and compared"
 
 
+def _made(method: Method, instruction: Instruction) -> tuple[int, ...] | None:
+    """The shape of what is made from nothing; None for other operators."""
+    first = instruction.args[0] if instruction.args else None
+    if instruction.op in LIKE and isinstance(first, Ref):
+        return method.values[first.id].spec.shape
+    if instruction.op == ARANGE:
+        start, end, step = (one if isinstance(one, (int, float)) else 0 for one in instruction.args[:3])
+        return (max(math.ceil((end - start) / (step or 1)), 0),)
+    return None
+
+
 def _results(method: Method, instruction: Instruction, library: Library) -> dict[int, Value]:
     """What the instruction writes, with the shapes that it gives."""
     if instruction.op == MOVE:
         (source,), (out,) = instruction.reads, instruction.outs
         old = method.values[out]
         return {out: replace(old, spec=replace(old.spec, shape=method.values[source].spec.shape))}
+    if (made := _made(method, instruction)) is not None:
+        (out,) = instruction.outs
+        return {out: replace(method.values[out], spec=replace(method.values[out].spec, shape=made))}
     op = library.find(instruction.op)
-    if instruction.op in LIKE or instruction.op == ARANGE:
-        (out,), old = instruction.outs, method.values[instruction.outs[0]]
-        if instruction.op in LIKE:
-            shape = method.values[instruction.reads[0]].spec.shape
-        else:
-            start, end, step = (one if isinstance(one, (int, float)) else 0 for one in instruction.args[:3])
-            shape = (max(math.ceil((end - start) / (step or 1)), 0),)
-        return {out: replace(old, spec=replace(old.spec, shape=shape))}
     if instruction.op in JUMPS or op is None:
         return {}  # who has no kernel is told so with all others
     inferred = op.infer(node_of(method, instruction, op))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from etexport.program.operators import SIZE
+from etexport.program.operators import SIZE, is_number
 
 ADD = "executorch_prim::add.Scalar"
 SUB = "executorch_prim::sub.Scalar"
@@ -30,12 +30,14 @@ JUMP, MOVE = "jump", "move"
 
 @dataclass(frozen=True)
 class Counted:
-    """A loop: instructions of the file, its first one in `head`, the jump back in `jump`, and the value that counts."""
+    """A loop: instructions of the file, its first one in `head`, the jump back in `jump`, and the value that counts.
+    `end` is the number that it counts to where that is computed, and `rounds` then what the file has for it."""
 
     count: int
     rounds: int
     head: int
     jump: int
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,10 @@ class Counting:
 
 
 def find(calls: Sequence[Call], ints: Mapping[int, int], sizes: Mapping[int, tuple[int, ...]]) -> Counting:
-    """`ints`: the Ints of the file; `sizes`: the shapes of its tensors. What is not of the form above is left alone."""
+    """`ints`: the Ints of the file; `sizes`: the shapes of its tensors, but of those whose sizes vary. What is not of
+    the form above is left alone."""
     known: dict[int, int] = {}
+    computed = {args[-1] for op, args in calls if is_number(op) and args}
     parts: set[int] = set()
     for at, (op, args) in enumerate(calls):
         if op == SIZE and len(args) >= 3 and args[0] in sizes and 0 <= ints.get(args[1], -1) < len(sizes[args[0]]):
@@ -65,9 +69,12 @@ def find(calls: Sequence[Call], ints: Mapping[int, int], sizes: Mapping[int, tup
             continue
         count, end = compared[:2]
         one, rounds = ints.get(added[1]), known.get(end, ints.get(end, 0))
-        if added != (count, added[1], count) or one != 1 or compared[2] != to[0] or rounds < 1 or ints.get(count) != 0:
+        varies = end in computed - known.keys()
+        if added != (count, added[1], count) or one != 1 or compared[2] != to[0] or ints.get(count) != 0:
             continue
-        loop = Counted(count, rounds, to[1], at)
+        if rounds < 1 and not varies:
+            continue
+        loop = Counted(count, rounds, to[1], at, end if varies else None)
         behind = calls[at + 1] if at + 1 < len(calls) else ("", ())
         before = calls[loop.head - 1] if loop.head else ("", ())
         if before[0] == MOVE and before[1][1] == count and ints.get(before[1][0]) == 0:

@@ -394,11 +394,15 @@ class _MethodReader:
                 lists.append((index, kind, content))
         numbers = {args[-1] for op, args in calls if is_number(op) and args and args[-1] in self.others}
         ints = {index: one for index, one in self.others.items() if isinstance(one, int) and not isinstance(one, bool)}
-        self.counted = counting.find(
-            calls,
-            ints,
-            {index: tensor.spec.shape for index, tensor in self.tensors.items() if index not in self.bounded},
-        )
+        while True:  # what a loop over rows that vary stacks varies too, and may be what another one goes over
+            fixed = {index: one.spec.shape for index, one in self.tensors.items() if index not in self.bounded}
+            self.counted = counting.find(calls, ints, fixed)
+            counts = {loop.count for loop in self.counted.loops if loop.end is not None}
+            written = [args for op, args in calls if op == counting.COPY_INDEX and len(args) == 3]
+            grown = {table for table, _, count in written if count in counts}
+            if grown <= self.bounded:
+                break
+            self.bounded |= grown
         self.others |= self.counted.sizes
         numbers -= self.counted.sizes.keys() | {one for at in self.counted.parts for one in calls[at][1][-1:]}
         for number in numbers - {loop.count for loop in self.counted.loops}:
@@ -518,7 +522,8 @@ class _MethodReader:
                 found.append(Instruction(BEGIN, (), (loop.count,), begins.get(index, index)))
             if index in ends:
                 loop = ends[index]
-                found.append(Instruction(NEXT, (Ref(loop.count), loop.rounds, inside[loop.head]), (loop.count,), index))
+                rounds = loop.rounds if loop.end is None else Ref(loop.end)
+                found.append(Instruction(NEXT, (Ref(loop.count), rounds, inside[loop.head]), (loop.count,), index))
             elif index not in self.counted.parts and index not in self.counted.moves:
                 found.append(self.instruction(index, call, len(calls)))
         for at, one in enumerate(found):

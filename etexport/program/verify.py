@@ -26,6 +26,7 @@ from etexport.program.model import (
     Value,
 )
 from etexport.program.names import is_identifier
+from etexport.program.operators import is_number
 
 MAX_RANK = 16
 MAX_TENSOR_BYTES = 2**31 - 1
@@ -259,6 +260,7 @@ def _check_counts(method: Method) -> None:
     """A loop of a known number of rounds is entered at its beginning, and at most once at a time, so that its count
     stays below that."""
     instructions, targets = method.instructions, jump_targets(method.instructions)
+    numbers = {Ref(out) for instruction in instructions if is_number(instruction.op) for out in instruction.outs}
     ends: dict[int, int] = {}
     for at, instruction in enumerate(instructions):
         if instruction.op != NEXT:
@@ -269,7 +271,7 @@ def _check_counts(method: Method) -> None:
 
         head, (_, rounds, _) = targets[at], instruction.args
         assert head is not None
-        if not isinstance(rounds, int) or not 0 < rounds < 2**31:
+        if rounds not in numbers and (not isinstance(rounds, int) or not 0 < rounds < 2**31):
             raise fail(f"it makes {rounds!r} rounds")
         begin = instructions[head - 1] if 0 < head <= at else None
         if begin is None or begin.op != BEGIN or begin.outs[0] != instruction.outs[0] or begin.outs[0] in ends:

@@ -23,13 +23,14 @@ from etexport.specialise.in_place import takes_over
 from etexport.specialise.states import write_in_place
 
 
-def address(method: Method, library: Library) -> Method:
-    """The method without instructions that only name memory; their results have a `storage`."""
-    joined = join_parts(coalesce(alias_views(method, library), library), library)
+def address(method: Method, library: Library, moved: frozenset[int] = frozenset()) -> Method:
+    """The method without instructions that only name memory; their results have a `storage`. Slices and concatenations
+    with these handles stay."""
+    joined = join_parts(coalesce(alias_views(method, library, moved), library), library, moved)
     return take_over(write_in_place(joined, library), library)
 
 
-def alias_views(method: Method, library: Library) -> Method:
+def alias_views(method: Method, library: Library, moved: frozenset[int] = frozenset()) -> Method:
     """Views, permutes and dense slices become storage of their first operand."""
     draft = Draft(method)
     known = lives(method)
@@ -38,9 +39,10 @@ def alias_views(method: Method, library: Library) -> Method:
         for written in instruction.outs:
             writes.setdefault(written, set()).add(at)
 
-    def moved(instruction: Instruction) -> tuple[Instruction, ...]:
+    def addressed(instruction: Instruction) -> tuple[Instruction, ...]:
         op = None if instruction.op in NO_OPERATORS else _op(library, instruction)
-        offset = None if op is None else _alias_offset(draft, instruction, op)
+        stays = op is None or (op.lower is not None and instruction.handle in moved)
+        offset = None if op is None or stays else _alias_offset(draft, instruction, op)
         if op is None or offset is None:
             return (instruction,)
         operand, out = draft.values[instruction.reads[0]], draft.values[instruction.outs[0]]
@@ -56,7 +58,7 @@ def alias_views(method: Method, library: Library) -> Method:
             return (instruction,)
         return ()
 
-    draft.rewrite(moved)
+    draft.rewrite(addressed)
     return draft.done()
 
 
@@ -88,13 +90,14 @@ def _as_shaped(draft: Draft, operand: Value, out: Value) -> Value:
     return view
 
 
-def join_parts(method: Method, library: Library) -> Method:
+def join_parts(method: Method, library: Library, moved: frozenset[int] = frozenset()) -> Method:
     """A concatenation is gone when each operand can be made where it belongs in the result."""
     draft = Draft(method)
 
     def joined(instruction: Instruction) -> tuple[Instruction, ...]:
         op = None if instruction.op in NO_OPERATORS else _op(library, instruction)
-        offsets = None if op is None or op.parts is None else op.parts(node_of(draft.as_it_is(), instruction, op))
+        parts = None if op is None or instruction.handle in moved else op.parts
+        offsets = None if op is None or parts is None else parts(node_of(draft.as_it_is(), instruction, op))
         if offsets is None or not instruction.outs:
             return (instruction,)
         out = draft.values[instruction.outs[0]]

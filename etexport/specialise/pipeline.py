@@ -53,14 +53,16 @@ def _with_states(specialised: Specialised, states: Mapping[str, Value]) -> Speci
     return specialised if values == method.values else replace(specialised, method=replace(method, values=values))
 
 
-def specialise(program: Program, target: Target, library: Library, *, method: str = "forward") -> Specialised:
-    """The stages in order, for one method. ModelError, all of a kind together: control flow, operators, types and
-    attributes without a kernel."""
+def specialise(
+    program: Program, target: Target, library: Library, *, method: str = "forward", moved: frozenset[int] = frozenset()
+) -> Specialised:
+    """The stages in order, for one method. Instructions whose handles are in `moved` run as code even where an address
+    would do. ModelError, all of a kind together: control flow, operators, types and attributes without a kernel."""
     with np.errstate(all="ignore"):  # infinities and NaN in constants are the model's
-        return _specialised(program.method(method), target, library)
+        return _specialised(program.method(method), target, library, moved)
 
 
-def _specialised(graph: Method, target: Target, library: Library) -> Specialised:
+def _specialised(graph: Method, target: Target, library: Library, moved: frozenset[int]) -> Specialised:
     supported.check_declared(graph, library)  # what all that follows counts on
     graph, in_float, weights = keep_weights(
         graph, library
@@ -71,7 +73,9 @@ def _specialised(graph: Method, target: Target, library: Library) -> Specialised
     graph = with_labels(graph)  # where jumps lead to, until the last instruction stands
     graph = fuse(graph, library)  # activations and residuals into the kernels that make their operands
     laid_out = lay_out(graph, library)  # a dim order for each value, conversions where kernels want another
-    graph = address(laid_out, library)  # views, permutes, slices, concatenations and in-place results become addresses
+    graph = address(
+        laid_out, library, moved
+    )  # views, permutes, slices, concatenations and in-place results become addresses
     graph = without_labels(tidy(graph))  # unique names, no value that nobody uses
     schedule = choose_kernels(graph, target, library)
     check_contents(laid_out, graph, schedule)

@@ -16,10 +16,12 @@ from etexport.errors import EtError, ModelError
 from etexport.kernel import sizes as known
 from etexport.kernel.call import Call, Const, Operand, Scratch, Window
 from etexport.kernel.library import Library
-from etexport.program.model import Array, Method, Role, Value
+from etexport.program.draft import Draft
+from etexport.program.model import Array, Instruction, Method, Ref, Role, Storage, TensorSpec, Value
+from etexport.program.operators import SLICE
 from etexport.specialise.formulas import Sizes, Varying, VaryingReal, formula, samples
 from etexport.specialise.model import Specialised
-from etexport.specialise.schedule import CallStep, Schedule, Step
+from etexport.specialise.schedule import BeginStep, CallStep, NextStep, Schedule, Step
 
 BEYOND = 6
 """At so many sizes a symbol is looked at, at least, and beyond its largest where its range has fewer."""
@@ -28,8 +30,17 @@ FAR = (8, 16, 24, 32)
 count them by up to 8."""
 
 
-def over_sizes(method: Method, library: Library, specialise: Callable[[Method], Specialised]) -> Specialised:
+Neutral = Callable[[Method], Method]
+"""The passes, for one choice of sizes."""
+ForBoard = Callable[[Method, frozenset[int]], Specialised]
+"""The stages behind them; what the handles name runs as code, where it could be an address."""
+
+
+def over_sizes(method: Method, library: Library, neutral: Neutral, specialise: ForBoard) -> Specialised:
     """The method for all of its sizes. ModelError where they want different code.
+
+    What is an address for one choice of sizes and another one, or none, for another is code for all. Of a constant that
+    each choice cuts out of that for the largest sizes, such as a mask, the program cuts it too.
 
     Where some size is 1 or 0 code may be simpler than for any other: then that of the others serves there too, for its
     loops go round once. Of windowed kernels, which treat ends apart, each number is what it is for that size alone.
@@ -40,19 +51,21 @@ def over_sizes(method: Method, library: Library, specialise: Callable[[Method], 
         wholly[sizes] = known.at(method, library, sizes)
     wholly |= _beyond(method, library, most)
     varying = _varying(wholly)
-    reference = specialise(wholly[most])
+    neutrals = _cut({sizes: neutral(one) for sizes, one in wholly.items()}, most)
+    moved = _moved(neutrals, most, library, specialise)
+    reference = specialise(neutrals[most], moved)
     seen, edges, simpler = {most: reference}, dict[Sizes, Specialised](), dict[Sizes, Specialised]()
-    for sizes, one in wholly.items():
+    for sizes, one in neutrals.items():
         if sizes == most:
             continue
         inside = _within(sizes, most)
         try:
-            found = specialise(one)
+            found = specialise(one, moved)
         except EtError:
             if inside:
                 raise
             continue
-        small = any(one.values[id_].spec.shape[dim] < 2 for id_, dim in varying)
+        small = any(wholly[sizes].values[id_].spec.shape[dim] < 2 for id_, dim in varying)
         if _form(found) == _form(reference):
             (edges if small else seen)[sizes] = found
         elif small and inside:
@@ -68,6 +81,83 @@ def over_sizes(method: Method, library: Library, specialise: Callable[[Method], 
     whole = replace(merged.method(), symbols=method.symbols, extents=method.extents)
     shapes = {id_: merged.shape({sizes: one[at] for sizes, one in shapes_at.items()}) for at, id_ in enumerate(ends)}
     return replace(reference, method=whole, schedule=Schedule(steps), shapes=shapes, least=least)
+
+
+def _cut(methods: Mapping[Sizes, Method], most: Sizes) -> dict[Sizes, Method]:
+    """Constants that are those for the largest sizes, cut, as slices of these. Where there are any, sizes beyond the
+    largest are left out: nothing is there to cut theirs out of."""
+    largest = methods[most].values
+    inside = {sizes: one for sizes, one in methods.items() if _within(sizes, most)}
+    cut: dict[int, Array] = {}
+    for id_, value in largest.items():
+        every = [one.values.get(id_) for one in inside.values()]
+
+        def varies(dim: int, every: Sequence[Value | None] = every) -> bool:
+            return len({one.spec.shape[dim] for one in every if one is not None}) > 1
+
+        if value.role is not Role.CONSTANT or value.data is None or not all(_is_cut(one, value.data) for one in every):
+            continue
+        if any(one is not None and not _begins(value.data, one.data) for one in every):
+            # wider than any cut, else copying the whole would be other code than copying a part
+            cut[id_] = np.pad(value.data, [(0, 0), *((0, int(varies(dim))) for dim in range(1, value.data.ndim))])
+    if not cut:
+        return dict(methods)
+    handle = max(one.handle() for one in map(Draft, inside.values()))
+    return {sizes: _with_slices(one, cut, handle) for sizes, one in inside.items()}
+
+
+def _is_cut(value: Value | None, whole: Array) -> bool:
+    if value is None or value.data is None or value.data.ndim != whole.ndim or value.data.dtype != whole.dtype:
+        return False
+    part = whole[tuple(slice(size) for size in value.data.shape)]
+    return part.shape == value.data.shape and part.tobytes() == value.data.tobytes()
+
+
+def _with_slices(method: Method, cut: Mapping[int, Array], handle: int) -> Method:
+    """In front of the first instruction that reads it each of these constants is cut to its shape here."""
+    draft = Draft(method)
+    before: dict[int, list[Instruction]] = {}
+    for id_, whole in cut.items():
+        old = method.values[id_]
+        ref, shape = draft.add_constant(f"{old.name}_whole", whole), whole.shape
+        reader = next(one.handle for one in method.instructions if id_ in one.reads)
+        for dim, wanted in enumerate(old.spec.shape):
+            shape = (*shape[:dim], wanted, *shape[dim + 1 :])
+            out = draft.add_value(old.name, TensorSpec(old.spec.dtype, shape))
+            made = Instruction(SLICE, (ref, dim, 0, wanted, 1), (out.id,), handle, out.name)
+            before.setdefault(reader, []).append(made)
+            ref, handle = Ref(out.id), handle + 1
+        draft.rename({id_: ref.id})
+    draft.rewrite(lambda one: (*before.get(one.handle, ()), one))
+    return draft.done()
+
+
+def _moved(methods: Mapping[Sizes, Method], most: Sizes, library: Library, specialise: ForBoard) -> frozenset[int]:
+    """The slices and concatenations that are no address, or not the same one, for all sizes: by their handles."""
+    least = min((sizes for sizes in methods if _within(sizes, most) and min(sizes) > 1), default=most)
+    moved: frozenset[int] = frozenset()
+    while True:
+        one, other = (specialise(methods[sizes], moved) for sizes in (most, least))
+        apart = {id_ for id_ in methods[most].values if _place(one.method, id_) != _place(other.method, id_)}
+        for instruction in reversed(methods[most].instructions):  # a view lies where its operand does
+            op = library.find(instruction.op)
+            if op is not None and op.lower is None and not apart.isdisjoint(instruction.outs):
+                apart.update(instruction.reads[:1])
+        more = {
+            instruction.handle
+            for instruction in methods[most].instructions
+            if (op := library.find(instruction.op)) is not None
+            and (op.alias is not None or op.parts is not None)
+            and not apart.isdisjoint((*instruction.reads, *instruction.outs))
+        }
+        if more <= moved:
+            return moved
+        moved |= more
+
+
+def _place(method: Method, id_: int) -> tuple[Role, Storage | None] | None:
+    value = method.values.get(id_)
+    return None if value is None else (value.role, value.storage)
 
 
 def _ends(method: Method) -> tuple[int, ...]:
@@ -117,7 +207,7 @@ def _apart(method: Method, one: Specialised, other: Specialised, sizes: Sizes) -
 def _form(one: Specialised) -> tuple[object, tuple[object, ...]]:
     """All that must be the same for all sizes."""
     values = tuple(
-        (value.id, value.name, value.role, value.spec.dtype, len(value.spec.shape), value.spec.dim_order, value.storage)
+        (value.id, value.role, value.spec.dtype, len(value.spec.shape), value.spec.dim_order, value.storage)
         for value in one.method.values.values()
         if value.role is not Role.CONSTANT
     )
@@ -137,7 +227,7 @@ def _step_form(step: Step, constants: Mapping[int, str]) -> object:
     reads = tuple(constants.get(id_, id_) for id_ in instruction.reads)
     plain = (type(step).__name__, instruction.op, instruction.outs, reads, instruction.epilogue)
     if not isinstance(step, CallStep):
-        return (*plain, *(getattr(step, field.name) for field in fields(step) if field.name != "instruction"))
+        return (*plain, *(getattr(step, one.name) for one in fields(step) if one.name not in ("instruction", "rounds")))
     values = (getattr(one, "value", None) for one in step.call.operands)
     operands = tuple(None if id_ is None else constants.get(id_, id_) for id_ in values)
     return (*plain, operands, _kernel_form(step.call), tuple(step.call.multiples.items()))
@@ -195,24 +285,28 @@ class _Merged:
         return ", ".join(f"{name} = {size}" for name, size in zip(self.names, sizes, strict=True))
 
     def step(self, at: int, step: Step) -> Step:
+        if isinstance(step, (BeginStep, NextStep)):
+            seen = {sizes: _rounds(one, at) for sizes, one in self.seen.items()}
+            edges = {sizes: _rounds(one, at) for sizes, one in self.edges.items()}
+            return replace(step, rounds=self.of(seen, edges, "its number of rounds", step.instruction.where))
         if not isinstance(step, CallStep):
             return step
         where, call = step.instruction.where, step.call
-        seen = {sizes: _call_at(one, at) for sizes, one in self.seen.items()}
-        edges = {sizes: _call_at(one, at) for sizes, one in self.edges.items()}
+        calls = {sizes: _call_at(one, at) for sizes, one in self.seen.items()}
+        few = {sizes: _call_at(one, at) for sizes, one in self.edges.items()}
         for sizes, one in self.simpler.items() if call.window is not None else ():
             alone = next(
                 (own.call for own in one.calls.values() if own.instruction.handle == step.instruction.handle), None
             )
             if alone is None or _kernel_form(alone) != _kernel_form(call):
                 raise _apart(self.whole, self.reference, one, sizes)
-            edges[sizes] = alone
-        every = [*seen.values(), *edges.values()]
+            few[sizes] = alone
+        every = [*calls.values(), *few.values()]
 
         def number(ask: Callable[[Call], Any], what: str) -> Any:
             return self.number(
-                {sizes: ask(one) for sizes, one in seen.items()},
-                {sizes: ask(one) for sizes, one in edges.items()},
+                {sizes: ask(one) for sizes, one in calls.items()},
+                {sizes: ask(one) for sizes, one in few.items()},
                 what,
                 where,
             )
@@ -317,6 +411,12 @@ def _call_at(one: Specialised, at: int) -> Call:
     step = one.schedule.steps[at]
     assert isinstance(step, CallStep), step.instruction.where
     return step.call
+
+
+def _rounds(one: Specialised, at: int) -> int:
+    step = one.schedule.steps[at]
+    assert isinstance(step, (BeginStep, NextStep)), step.instruction.where
+    return step.rounds
 
 
 def _same(others: Sequence[Mapping[int, int]]) -> dict[int, int]:

@@ -69,12 +69,15 @@ def place(
 def _over_sizes(program: Program, target: Target, library: Library) -> dict[str, Specialised]:
     """The methods whose sizes are known at run time, by name."""
 
-    def specialised(method: Method) -> Specialised:
+    def neutral(method: Method) -> Method:
         methods = tuple(method if one.name == method.name else one for one in program.methods)
-        neutral = board_neutral.run(replace(program, methods=methods), library)
-        return for_board.specialise(neutral, target, library, method=method.name)
+        return board_neutral.run(replace(program, methods=methods), library).method(method.name)
 
-    return {one.name: over_sizes(one, library, specialised) for one in program.methods if one.extents}
+    def specialised(method: Method, moved: frozenset[int]) -> Specialised:
+        whole = replace(program, methods=(method,))
+        return for_board.specialise(whole, target, library, method=method.name, moved=moved)
+
+    return {one.name: over_sizes(one, library, neutral, specialised) for one in program.methods if one.extents}
 
 
 def planned(planner: str | None) -> Callable[[Problem], Solution]:

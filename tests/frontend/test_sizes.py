@@ -259,6 +259,125 @@ def test_int8(tmp_path: Path) -> None:
         assert [x.tobytes() for x in one] == [x.tobytes() for x in other]
 
 
+LOOPS = """\
+import torch
+from torch import nn
+from torch._higher_order_ops.map import map as over_rows
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.each = nn.Linear(5, 4)
+
+    def forward(self, x, h):
+        def step(h, row):
+            new = torch.tanh(h + row.sum(0))
+            return new, new * 2
+
+        def more(left, x):
+            return left > 0
+
+        def halved(left, x):
+            return left - 1, x * 0.5 + 1
+
+        mapped = over_rows(lambda row: torch.relu(self.each(row)), x)
+        last, every = scan(step, h, mapped)
+        chosen = torch.cond(x.sum() > 0, lambda a: a + 1, lambda a: a.flip(0), (every,))
+        _, settled = while_loop(more, halved, (torch.tensor(3), chosen))
+        return mapped, last, chosen.reshape(-1, 2), settled
+
+def model():
+    torch.manual_seed(0)
+    return Net()
+
+def inputs(n, m):
+    g = torch.Generator().manual_seed(10 * n + m)
+    return torch.randn(n, m, 5, generator=g), torch.randn(4, generator=g)
+
+def example_inputs():
+    return inputs(3, 2)
+
+def samples():
+    return [inputs(n, m) for n, m in ((6, 3), (1, 1), (2, 3), (6, 1), (1, 3), (4, 2), (5, 2), (3, 3))]
+
+def dynamic_shapes():
+    return {0: torch.export.Dim("n", min=1, max=6), 1: torch.export.Dim("m", min=1, max=3)}, None
+"""
+
+
+def test_loops_over_rows_that_vary(tmp_path: Path) -> None:
+    """A loop makes as many rounds as there are rows, what it stacks has as many, and rows have sizes of their own; in
+    branches and in what a loop carries sizes vary as outside."""
+    (tmp_path / "net.py").write_text(LOOPS)
+    program = tmp_path / "net.pte"
+    export(tmp_path / "net.py", program)
+    for board in BOARDS:
+        elf = built(program, board, tmp_path / board, poison=True)
+        check(run(elf, load_board(board), read_samples(program.with_suffix(".npz"), None)), program)
+    assert "< n; ++" in (tmp_path / "host" / "program.cpp").read_text()
+    folder = tmp_path / "judged"
+    build(program, "host", folder, name="net", optimize="speed")
+    run_in(folder, load_board("host"), read_samples(program.with_suffix(".npz"), None))
+    verdict = verdict_of(folder, program, None, load_board("host"), anew=True)
+    assert verdict.comparison.mismatched == 0
+
+
+TOKENS = """\
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.names, self.places = nn.Embedding(12, 8), nn.Embedding(9, 8)
+        self.near = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.query, self.key = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.both, self.back = nn.LSTM(8, 5, bidirectional=True, batch_first=True), nn.GRU(10, 3)
+
+    def forward(self, ids, first):
+        n = ids.shape[0]
+        x = self.names(ids) + self.places(torch.arange(n))
+        h = self.near(x[None], x[None], x[None], need_weights=False)[0][0]
+        later = torch.tril(torch.ones(n, n, dtype=torch.bool)).logical_not()
+        scores = (self.query(h) @ self.key(h).T).masked_fill(later, float("-inf"))
+        seen = scores.softmax(-1) @ x
+        heard, (_, cell) = self.both(x[None])
+        told, last = self.back(heard.transpose(0, 1))
+        joined = torch.cat([h, first]), torch.cat([seen * 2, seen + 1])
+        return cell, told, last, *joined, seen[-1], x[: n - 1].sum(0), x[-2:] * 2
+
+def model():
+    torch.manual_seed(0)
+    return Net()
+
+def inputs(n):
+    g = torch.Generator().manual_seed(n)
+    return torch.randint(0, 12, (n,), generator=g), torch.randn(2, 8, generator=g)
+
+def example_inputs():
+    return inputs(4)
+
+def samples():
+    return [inputs(n) for n in (9, 3, 5, 8, 4)]
+
+def dynamic_shapes():
+    return {0: torch.export.Dim("n", min=3, max=9)}, None
+"""
+
+
+def test_tokens(tmp_path: Path) -> None:
+    """Attention and recurrent layers over n positions, a causal mask and places that n says, which are cut out of those
+    for the largest; what begins behind a part of n rows lies elsewhere for each n, so it is copied."""
+    (tmp_path / "net.py").write_text(TOKENS)
+    program = tmp_path / "net.pte"
+    export(tmp_path / "net.py", program)
+    for board in BOARDS:
+        elf = built(program, board, tmp_path / board, poison=True)
+        check(run(elf, load_board(board), read_samples(program.with_suffix(".npz"), None)), program)
+
+
 def test_what_is_streamed_is_cut_to_what_was_in_use() -> None:
     """In the order in which it lies in memory, and in the board's shape where that has dimensions of 1 more."""
     spec = TensorSpec(DType.INT8, (1, 2, 5))
@@ -380,11 +499,6 @@ def exported(folder: Path, result: str, shapes: str, a: str = "3, 4", b: str = "
     ("result", "shapes", "told"),
     [
         ("a + b", 'n = Dim("n", min=1); return ({0: n}, {0: n})', 'n, size 0 of a, has no largest value.*Dim."n"'),
-        (
-            "torch._higher_order_ops.map(lambda r: r * 2, a), b",
-            'return ({0: Dim("n", min=2, max=8)}, None)',
-            "it goes round .* times, a size that is known at run time",
-        ),
         (
             "torch.cond(a.shape[0] > 4, lambda x: x + 1, lambda x: x * 2, (b,))",
             'return ({0: Dim("n", min=2, max=8)}, None)',
