@@ -42,7 +42,7 @@ from etexport.frontend.quantize.doubts import Rows, doubts
 from etexport.frontend.quantize.few_bits import STORED, in_few_bits
 from etexport.frontend.quantize.layers import Accept, Bisected, Figure, decibels
 from etexport.frontend.quantize.quality import Activation, measured, without_observers
-from etexport.frontend.quantize.reasons import ACCUMULATES, SMALL_FILTER, STEPS, noted
+from etexport.frontend.quantize.reasons import ALONE, noted
 from etexport.frontend.quantize.settings import Settings
 from etexport.frontend.repeatable import check_repeats
 from etexport.frontend.samples import (
@@ -432,12 +432,10 @@ def _no_control(script: Script, control: torch.fx.Node) -> ModelError:
 
 
 def _in_float(script: Script, exported: torch.export.ExportedProgram) -> None:
-    """Nothing of the network is int8: right, and said, where it is nothing but accumulators, a small filter or long
-    recurrent layers; else a ModelError."""
+    """Nothing of the network is int8: right, and said, where it is nothing but what int8 would break, a small filter or
+    long recurrent layers; else a ModelError."""
     what = "nothing in this network can be computed in int8"
-    reason = next(
-        (one for one in noted(exported).values() if ACCUMULATES in one or STEPS in one or one == SMALL_FILTER), None
-    )
+    reason = next((one for one in noted(exported).values() if any(known in one for known in ALONE)), None)
     if reason is None or script.int8_io:
         raise ModelError(what, where=str(script.path), hint=reason or "docs/quantization.md says what can")
     print(f"warning: {script.path}: {what}, so that it is exported in float: {reason}", file=sys.stderr)

@@ -201,8 +201,8 @@ class _Lowering:
     """Ref, None, or a tuple of these for each node."""
     nodes: dict[int, str] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
-    inside: int = 0
-    """In how many branches and loops."""
+    path: str = ""
+    """Of branches and loops, as PyTorch names their graphs: `body_graph_0.true_graph_0.`."""
     errors: list[EtError] = field(default_factory=list)
     failed: set[fx.Node] = field(default_factory=set)
     known: dict[fx.Node, bool] = field(default_factory=dict)
@@ -578,11 +578,11 @@ class _Lowering:
         graph: fx.Graph = getattr(node.graph.owning_module, str(graph_node.target)).graph
         placeholders = [one for one in graph.nodes if one.op == "placeholder"]
         self.lowered.update(zip(placeholders, given, strict=True))
-        self.inside += 1
+        outside, self.path = self.path, f"{self.path}{graph_node.target}."
         self._graph(graph)
         (results,) = next(one for one in graph.nodes if one.op == "output").args
         found = [self._given(one) for one in (results if isinstance(results, (tuple, list)) else (results,))]
-        self.inside -= 1
+        self.path = outside
         return found
 
     def _operands(self, node: fx.Node, operands: Sequence[Any]) -> list[Ref]:
@@ -898,8 +898,8 @@ class _Lowering:
         source = source_of(meta, self.script.folder, self.fallback if node is not None else None)
         name = self.values[outs[0]].name if op != WRITE_BACK else f"{self.values[outs[0]].name}_write_back"
         self.instructions.append(Instruction(op, args, outs, handle, name, source))
-        if node is not None and computes and not self.inside:  # names of subgraphs' nodes are not their own
-            self.nodes[handle] = node.name
+        if node is not None and computes:
+            self.nodes[handle] = f"{self.path}{node.name}"  # names of nodes are a graph's own
         if node is not None:
             self.modules[name] = _module_path(meta)
 

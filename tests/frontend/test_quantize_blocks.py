@@ -117,3 +117,39 @@ def test_blocks_of_all_kinds_in_int8(tmp_path: Path, capsys: pytest.CaptureFixtu
         other = made.built(board, poison=poison, optimize=optimize).outputs
         for at, got in enumerate(host):
             assert np.stack([row[at] for row in other]).tobytes() == got.tobytes(), (board, at)
+
+
+SHY = """
+        y = torch.relu(self.first(x))
+        z = torch.cond(x.sum() < 1000, lambda y: torch.relu(self.second(y)), lambda y: torch.relu(self.third(y)), (y,))
+        return self.out(z)
+"""
+
+
+def test_a_branch_that_never_ran_stays_in_float_with_its_reason(tmp_path: Path) -> None:
+    made, arrays = net(tmp_path, SHY)
+    reasons = {str(one) for one in arrays["float_reasons"]}
+    assert any("never came to this branch" in one for one in reasons), reasons
+    operators = {one.handle: one.op for one in made.program.method().instructions}
+    never = [
+        operators[int(handle)]
+        for handle, reason in zip(arrays["float_handles"], arrays["float_reasons"], strict=True)
+        if "never came" in str(reason)
+    ]
+    assert any("addmm" in op or "linear" in op for op in never), never
+
+
+def test_a_loop_that_grows_without_bound_is_exported_in_float(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One scale for all rounds has no room for the first ones, and there is nothing else in the network."""
+    made, _ = net(
+        tmp_path,
+        """
+        more = lambda n, a: (n < 30) & (a.sum() < 5000)
+        n, a = while_loop(more, lambda n, a: (n + 1, a * 1.6 + 0.1), (torch.tensor(0), x))
+        return a, n
+        """,
+    )
+    assert "computed in int8, so that it is exported in float: " in capsys.readouterr().err
+    assert not [one for one in made.program.method().instructions if "quantize" in one.op]

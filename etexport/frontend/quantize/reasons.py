@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
-from torch.fx import Graph, Node
+from torch.fx import GraphModule, Node
 
 from etexport.frontend.quantize.declared import library, name_of
 from etexport.kernel.library import Library
@@ -28,6 +28,9 @@ NEVER = "calibration() never came to this branch or loop, so that nothing is kno
 CARRIED = "what a loop carries from round to round would lose too much in int8"
 DECIDES = "it decides which way is taken: rounded to int8, what is near the bound would go the other way"
 BEHIND_MASK = "it reads what a mask fills with minus infinity, which has no place in int8"
+
+ALONE = (ACCUMULATES, SMALL_FILTER, STEPS, NEVER, CARRIED, DECIDES)
+"""Networks of nothing else are exported in float, with a warning."""
 
 
 def no_integer_form(node: Node) -> str:
@@ -60,7 +63,9 @@ def forget(node: Node) -> None:
 
 
 def noted(exported: ExportedProgram) -> dict[str, str]:
-    """The reasons by node, of whatever the nodes became that they were noted at."""
-    graph: Graph = exported.graph
-    found: dict[str, Any] = {node.name: (node.meta.get(_CUSTOM) or {}).get(_KEY) for node in graph.nodes}
+    """The reasons by node, of whatever the nodes became that they were noted at; in branches and loops `body.name`."""
+    found: dict[str, Any] = {}
+    for path, module in exported.graph_module.named_modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            found[f"{path}.{node.name}" if path else node.name] = (node.meta.get(_CUSTOM) or {}).get(_KEY)
     return {name: str(reason) for name, reason in found.items() if reason}
